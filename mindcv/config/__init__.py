@@ -1,0 +1,127 @@
+"""The typed config: yaml file and command line in, one frozen `Config` out.
+
+Nothing here imports mindspore, so that a wrong key is answered at once.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from ..errors import ConfigError
+from .checks import Rules, evaluation_contradictions, training_contradictions
+from .options import OPTIONS, Config
+from .sources import Given, read_command_line, read_yaml
+from .values import convert
+
+__all__ = [
+    "Config",
+    "dump_config",
+    "evaluation_contradictions",
+    "load_config",
+    "parse_arguments",
+    "training_contradictions",
+]
+
+
+def parse_arguments(
+    program: str,
+    description: str,
+    rules: Rules = training_contradictions,
+    arguments: Sequence[str] | None = None,
+) -> Config:
+    """Return the config that a command line asks for.
+
+    Args:
+        program: name shown by `--help`.
+        description: first lines of `--help`.
+        rules: the contradictions that matter to this program.
+        arguments: words of the command line; default: those of the process.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    words = sys.argv[1:] if arguments is None else arguments
+    path, overrides = read_command_line(words, program, description)
+    return _resolve(read_yaml(path) if path else {}, overrides, rules)
+
+
+def load_config(
+    path: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    rules: Rules = training_contradictions,
+) -> Config:
+    """Read a yaml recipe and return the checked config.
+
+    Args:
+        path: yaml file; None: only defaults and overrides.
+        overrides: option name to value, winning over the file.
+
+    Raises:
+        ConfigError: unknown or duplicate key, wrong type, value out of range, contradictory
+            options; the message names key, value and place.
+    """
+    texts = {key: Given(_as_text(value), "overrides") for key, value in (overrides or {}).items()}
+    unknown = [key for key in texts if key not in OPTIONS]
+    if unknown:
+        raise ConfigError(f"overrides: unknown key {unknown[0]!r}")
+    return _resolve(read_yaml(path) if path else {}, texts, rules)
+
+
+def dump_config(config: Config, path: Path) -> None:
+    """Write the config as a yaml file that `--config` reads back to an equal config."""
+    lines = ["# The resolved config of this run; pass it back with --config."]
+    for name, entry in OPTIONS.items():
+        if entry.metadata["section"]:
+            lines += ["", f"# {entry.metadata['section']}"]
+        lines.append(f"{name}: {json.dumps(getattr(config, name), ensure_ascii=False)}")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [str(item) for item in value]
+    return None if value is None else str(value)
+
+
+def _resolve(file: dict[str, Given], overrides: dict[str, Given], rules: Rules) -> Config:
+    given = {**file, **overrides}
+    config = Config(**{key: _typed(key, entry) for key, entry in given.items()})
+    problems = [
+        f"{given[key].place if key in given else 'default'}: {key}: {message}"
+        for key, message in rules(config, os.environ)
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _typed(key: str, given: Given) -> Any:
+    """Convert one text and check it against the option's range."""
+    entry, place = OPTIONS[key], f"{given.place}: {key}"
+    try:
+        value = convert(given.text, entry.type)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {error}") from None
+    limits = entry.metadata
+    if limits["fixed"] and value != entry.default:
+        raise ConfigError(f"{place}: {value!r} is not available: {limits['fixed']}")
+    if limits["choices"] and value is not None and value not in limits["choices"]:
+        allowed = ", ".join(str(choice) for choice in limits["choices"])
+        raise ConfigError(f"{place}: {value!r} is not one of {allowed}")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            _check_range(number, limits, place)
+    return value
+
+
+def _check_range(number: float, limits: Mapping[str, Any], place: str) -> None:
+    low, high, above = limits["low"], limits["high"], limits["above"]
+    if (low is None or number >= low) and (high is None or number <= high):
+        if above is None or number > above:
+            return
+    bounds = [f"at least {low}"] if low is not None else []
+    bounds += [f"above {above}"] if above is not None else []
+    bounds += [f"at most {high}"] if high is not None else []
+    raise ConfigError(f"{place}: {number} is out of range, expected {' and '.join(bounds)}")

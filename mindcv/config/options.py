@@ -1,0 +1,173 @@
+"""Every option of the commands, written once.
+
+A field's type is the option's type, its metadata carries help, choices and range; the command line,
+the yaml reader and `--help` are generated from it. Names are MindCV's.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Optional, Union
+
+SCHEDULERS = (
+    "constant",
+    "cosine_decay",
+    "warmup_cosine_decay",
+    "exponential_decay",
+    "polynomial_decay",
+    "step_decay",
+    "multi_step_decay",
+)
+OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    section=None,
+    choices=None,
+    low=None,
+    high=None,
+    above=None,
+    fixed=None,
+):
+    """Declare one option.
+
+    Args:
+        section: opens a new section of `--help` and of the resolved config.
+        choices: the values allowed.
+        low, high: the inclusive range; for a tuple each element must lie in it.
+        above: an exclusive lower bound.
+        fixed: why only the default is accepted so far. The key is known, so that yaml files which
+            spell the default out can be used, but any other value is refused with this reason.
+    """
+    limits = dict(
+        help=help, section=section, choices=choices, low=low, high=high, above=above, fixed=fixed
+    )
+    return field(default=default, metadata=limits)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The resolved settings of one run; immutable, and the only place where an option stands."""
+
+    # fmt: off
+    mode: int = option(0, "0: graph mode, 1: PyNative", choices=(0, 1), section="system")
+    distribute: bool = option(False, "data-parallel training; start the command with msrun")
+    device_target: Optional[str] = option(None, "device; null: Ascend where there is one, else CPU", choices=("Ascend", "CPU"))
+    jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"))
+    seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1)
+    val_while_train: bool = option(False, "evaluate on val_split during training")
+    val_interval: int = option(1, "epochs between evaluations", low=1)
+    log_interval: int = option(100, "steps between log lines", low=1)
+    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models")
+    dry_run: bool = option(False, "build everything up to the first step, print it and stop")
+    debug: bool = option(False, "show the traceback of an error")
+
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), cifar10, cifar100, mnist_demo", section="dataset")
+    data_dir: str = option("./", "root folder of the dataset")
+    train_split: str = option("train", "split to train on")
+    val_split: str = option("val", "split to evaluate on")
+    dataset_download: bool = option(False, "download the dataset", fixed="nothing is downloaded: put the files into data_dir")
+    num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the number of cores", low=1)
+    shuffle: bool = option(True, "shuffle the training images every epoch")
+    num_samples: Optional[int] = option(None, "train on so many images only", low=1)
+    batch_size: int = option(128, "images per device and step", low=1)
+    drop_remainder: bool = option(True, "drop the last partial training batch")
+
+    image_resize: int = option(224, "side of the network's input, pixels", low=8, high=4096, section="augmentation")
+    scale: tuple[float, float] = option((0.08, 1.0), "area range of the random crop, as a fraction of the image", above=0, high=1)
+    ratio: tuple[float, float] = option((0.75, 1.333), "aspect range of the random crop", above=0)
+    hflip: float = option(0.5, "probability of a horizontal flip", low=0, high=1)
+    vflip: float = option(0.0, "probability of a vertical flip", low=0, high=1)
+    color_jitter: Union[None, float, tuple[float, float, float], tuple[float, float, float, float]] = option(0.4, "strength for brightness, contrast, saturation (and hue); off with auto_augment", low=0)
+    interpolation: str = option("bilinear", "resampling of train and eval transforms", choices=("nearest", "bilinear", "bicubic"))
+    auto_augment: Optional[str] = option(None, "policy in timm's syntax, e.g. randaug-m9-mstd0.5-inc1")
+    aug_splits: int = option(0, "augmentation splits", fixed="splits come with AugMix, which this version has not")
+    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0: off", low=0)
+    re_prob: float = option(0.0, "probability of erasing a random rectangle", low=0, high=1)
+    re_scale: tuple[float, float] = option((0.02, 0.33), "area range of the erased rectangle", above=0, high=1)
+    re_ratio: tuple[float, float] = option((0.3, 3.3), "aspect range of the erased rectangle", above=0)
+    re_value: Union[float, str] = option(0.0, "fill after normalisation: 0 (the mean colour) or random (a normal draw per pixel)", choices=(0.0, "random"))
+    re_max_attempts: int = option(10, "tries to place the rectangle", low=1)
+    mean: Optional[tuple[float, ...]] = option(None, "channel means, 0-255 scale; null: the dataset's own", low=0, high=255)
+    std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0)
+    crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps", above=0, high=1)
+    mixup: float = option(0.0, "mixup alpha; 0: off", low=0)
+    cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0)
+    cutmix_prob: float = option(1.0, "probability of mixing a batch at all", low=0, high=1)
+
+    model: str = option("", "name of a registered model", section="model")
+    num_classes: Optional[int] = option(None, "classes; null: read from the dataset", low=1)
+    in_channels: int = option(3, "image channels", fixed="the image readers deliver RGB")
+    drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)
+    drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
+    pretrained: bool = option(False, "start from published weights", fixed="this version fetches no weights: give the file as ckpt_path")
+    ckpt_path: str = option("", "start from the weights of this file, whatever its name")
+
+    epoch_size: int = option(90, "epochs", low=1, section="training")
+    dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
+    ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv")
+    ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)
+    ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"))
+    keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1)
+    resume_opt: bool = option(False, "restore the optimizer", fixed="this version does not resume runs")
+    ema: bool = option(False, "average the weights", fixed="this version keeps no weight average")
+    ema_decay: float = option(0.9999, "decay of the weight average", fixed="this version keeps no weight average")
+    clip_grad: bool = option(False, "clip gradients", fixed="this version does not clip gradients")
+    clip_value: float = option(15.0, "gradient clipping limit", fixed="this version does not clip gradients")
+    gradient_accumulation_steps: int = option(1, "batches per update", fixed="this version does not accumulate gradients")
+
+    opt: str = option("adam", "optimizer", choices=OPTIMIZERS, section="optimizer")
+    momentum: float = option(0.9, "momentum of sgd, momentum, nesterov", low=0, high=1)
+    use_nesterov: bool = option(False, "Nesterov's momentum for sgd and momentum")
+    weight_decay: float = option(1e-6, "weight decay", low=0)
+    weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma, bias | 1-D and bias", choices=("disable", "auto", "norm_and_bias"))
+    layer_decay: Optional[float] = option(None, "layer-wise lr decay", fixed="this version has no layer-wise lr decay")
+    eps: float = option(1e-8, "epsilon of adam and adamw", above=0)
+
+    scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler")
+    lr: float = option(0.001, "peak learning rate", above=0)
+    min_lr: float = option(1e-6, "final learning rate of cosine_decay", low=0)
+    warmup_epochs: int = option(3, "epochs of linear warm-up", low=0)
+    warmup_factor: float = option(0.0, "the warm-up starts at lr x this", low=0, high=1)
+    decay_epochs: Optional[int] = option(None, "cosine: length of the decay, null: the rest of the run; step_decay: epochs between drops", low=1)
+    decay_rate: float = option(0.9, "factor of step, multi-step and exponential decay, power of polynomial decay", above=0)
+    multi_step_decay_milestones: tuple[int, ...] = option((30, 60, 90), "epochs of the drops of multi_step_decay", low=1)
+    lr_epoch_stair: bool = option(False, "one learning rate per epoch instead of one per step")
+    num_cycles: int = option(1, "cosine cycles", low=1)
+    cycle_decay: float = option(1.0, "factor on the peak from cycle to cycle", above=0, high=1)
+
+    loss: str = option("CE", "training loss", choices=("CE",), section="loss")
+    label_smoothing: float = option(0.0, "label smoothing", low=0, high=0.999)
+    aux_factor: float = option(0.0, "weight of the auxiliary outputs of a model that has them", low=0)
+    reduction: str = option("mean", "reduction over the batch", choices=("mean", "sum"))
+
+    amp_level: str = option("O0", "mixed precision of training", choices=("O0", "O2", "O3"), section="precision")
+    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O2", "O3"))
+    amp_cast_list: Optional[str] = option(None, "operators to cast", fixed="this version has no cast lists: use amp_level")
+    loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
+    loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
+    drop_overflow_update: bool = option(False, "fixed scale: skip a step whose gradients overflow")
+    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order")
+    # fmt: on
+
+
+OPTIONS = {entry.name: entry for entry in fields(Config)}
+
+# Spellings of older MindCV recipes: key -> (today's key, {old value: today's value}).
+RENAMED_KEYS = {
+    "filter_bias_and_bn": ("weight_decay_filter", {"true": "auto", "false": "disable"}),
+}
+RENAMED_VALUES = {
+    "scheduler": {"cosineannealing": "cosine_decay", "cosine_decay_lr": "cosine_decay"},
+}
+
+# Keys of MindCV's yaml files that have no meaning here, and why.
+REFUSED_KEYS = {
+    "enable_modelarts": "the ModelArts platform's data copying is not part of this library",
+    "data_url": "the ModelArts platform's data copying is not part of this library",
+    "ckpt_url": "the ModelArts platform's data copying is not part of this library",
+    "train_url": "the ModelArts platform's data copying is not part of this library",
+    "max_rowsize": "MindSpore sizes the shared memory of its pipeline by itself",
+    "keep_bn_fp32": "amp_level decides it: O2 keeps BatchNorm in float32, O3 does not",
+}

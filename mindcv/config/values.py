@@ -1,0 +1,105 @@
+"""Turn text into the type an option is annotated with.
+
+YAML's own guesses are not used, because they surprise: PyYAML reads `1e-3` as a string, `010` as 8,
+`1:30` as 90 and `yes` as True. Here the option's annotation decides what a text means, and the yaml
+file and the command line share the same rules.
+"""
+
+import math
+import types
+from typing import Any, Union, get_args, get_origin
+
+Text = Union[
+    None, str, list
+]  # what a yaml node or a command-line word holds: null, a scalar or a list of scalars
+
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0"}
+_NULL = {"", "~", "null", "none"}
+
+
+def convert(text: Text, annotation: Any) -> Any:
+    """Return `text` as a value of the type `annotation`.
+
+    Raises:
+        ValueError: the text is not of that type; the message says what was expected.
+    """
+    members = _members(annotation)
+    if text is None or (isinstance(text, str) and text.strip().lower() in _NULL):
+        if type(None) in members:
+            return None
+        if text is not None and str in members and text.strip() == "":
+            return ""
+        raise ValueError(f"expected {describe(annotation)}, got nothing")
+    for member in members:
+        if member is not type(None):
+            try:
+                return _convert_to(text, member)
+            except ValueError:
+                continue
+    shown = text if isinstance(text, str) else "[" + ", ".join(map(str, text)) + "]"
+    raise ValueError(f"expected {describe(annotation)}, got {shown!r}")
+
+
+def describe(annotation: Any) -> str:
+    """Name a type the way a user would, e.g. `a number or 2 numbers`."""
+    return " or ".join(_describe_one(member) for member in _members(annotation))
+
+
+def _describe_one(member: Any) -> str:
+    if member is type(None):
+        return "null"
+    if get_origin(member) is tuple:
+        inner = get_args(member)
+        plural = {int: "integers", float: "numbers", str: "names"}[inner[0]]
+        return f"a list of {plural}" if inner[-1] is Ellipsis else f"{len(inner)} {plural}"
+    return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}[member]
+
+
+def _members(annotation: Any) -> tuple:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return get_args(annotation)
+    return (annotation,)
+
+
+def _convert_to(text: Text, member: Any) -> Any:
+    if get_origin(member) is tuple:
+        words = _split(text) if isinstance(text, str) else text
+        inner = get_args(member)
+        if inner[-1] is Ellipsis:
+            inner = inner[:1] * len(words)
+        if not words or len(words) != len(inner) or None in words:
+            raise ValueError
+        return tuple(_convert_to(word, kind) for word, kind in zip(words, inner))
+    if not isinstance(text, str):
+        raise ValueError
+    return {bool: _to_bool, int: _to_int, float: _to_float, str: str}[member](text.strip())
+
+
+def _split(text: str) -> list:
+    """Split `0.08,1.0`, `[0.08, 1.0]` or `(0.08, 1.0)` as a shell passes it in one word."""
+    inner = text.strip()
+    if inner[:1] + inner[-1:] in ("[]", "()"):
+        inner = inner[1:-1]
+    return [word for word in inner.replace(",", " ").split() if word]
+
+
+def _to_bool(text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ValueError
+
+
+def _to_int(text: str) -> int:
+    if not text.lstrip("+-").isdecimal() or "_" in text:
+        raise ValueError
+    return int(text)
+
+
+def _to_float(text: str) -> float:
+    value = float(text.replace("_", "x"))
+    if not math.isfinite(value):
+        raise ValueError
+    return value

@@ -1,0 +1,31 @@
+"""The errors a user can cause, and the exit code each one ends a command with."""
+
+
+class MindCVError(Exception):
+    """Base of every error that ends in a readable message instead of a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(MindCVError, ValueError):
+    """A key, a value or a combination of options that cannot be run."""
+
+    exit_code = 2
+
+
+class NonFiniteLossError(MindCVError, ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+    exit_code = 3
+
+
+class DataError(MindCVError, ValueError):
+    """The images are missing, unreadable or do not fit the run."""
+
+    exit_code = 4
+
+
+class WeightsError(MindCVError, ValueError):
+    """A checkpoint or a weight file is missing, damaged or belongs to another model."""
+
+    exit_code = 5
