@@ -4,15 +4,19 @@ Nothing here imports mindspore, so that a wrong key is answered at once.
 """
 
 import json
+import math
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
+
+import yaml
 
 from ..errors import ConfigError
 from .checks import Rules, evaluation_contradictions, training_contradictions
 from .options import OPTIONS, Config
-from .sources import Given, read_command_line, read_yaml
+from .sources import Given, collect, read_command_line, read_yaml
 from .values import convert
 
 __all__ = [
@@ -44,7 +48,7 @@ def parse_arguments(
     """
     words = sys.argv[1:] if arguments is None else arguments
     path, overrides = read_command_line(words, program, description)
-    return _resolve(read_yaml(path) if path else {}, overrides, rules)
+    return _resolve({} if path is None else read_yaml(path), overrides, rules)
 
 
 def load_config(
@@ -62,11 +66,8 @@ def load_config(
         ConfigError: unknown or duplicate key, wrong type, value out of range, contradictory
             options; the message names key, value and place.
     """
-    texts = {key: Given(_as_text(value), "overrides") for key, value in (overrides or {}).items()}
-    unknown = [key for key in texts if key not in OPTIONS]
-    if unknown:
-        raise ConfigError(f"overrides: unknown key {unknown[0]!r}")
-    return _resolve(read_yaml(path) if path else {}, texts, rules)
+    texts = [(key, _as_text(value), "overrides") for key, value in (overrides or {}).items()]
+    return _resolve({} if path is None else read_yaml(path), collect(texts), rules)
 
 
 def dump_config(config: Config, path: Path) -> None:
@@ -75,8 +76,16 @@ def dump_config(config: Config, path: Path) -> None:
     for name, entry in OPTIONS.items():
         if entry.metadata["section"]:
             lines += ["", f"# {entry.metadata['section']}"]
-        lines.append(f"{name}: {json.dumps(getattr(config, name), ensure_ascii=False)}")
+        lines.append(f"{name}: {_as_yaml(getattr(config, name))}")
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _as_yaml(value: Any) -> str:
+    """Write a text with yaml's own quoting, which keeps any path; the rest is the same in JSON."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    quoted = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf)
+    return quoted.rstrip("\n")
 
 
 def _as_text(value: Any) -> Any:

@@ -61,8 +61,9 @@ def parse_policy(text: str) -> RandAugmentPolicy:
         low, high = ranges[key]
         whole = key in ("n", "inc", "w")
         if not low <= value <= high or (whole and value != int(value)):
+            number = "a whole number" if whole else "a number"
             raise ValueError(
-                f"{key}={value:g} in policy {text!r} must lie between {low} and {high:g}"
+                f"{key}={value:g} in policy {text!r} must be {number} from {low} to {high:g}"
             )
     std = found.get("mstd", 0.0)
     return RandAugmentPolicy(

@@ -3,7 +3,7 @@
 Each rule names the key to blame first, so that the message can say where it was written.
 """
 
-from typing import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from .augment_policy import parse_policy
 from .options import Config
@@ -12,7 +12,7 @@ LAUNCH_LINE = "msrun --bind_core=True --worker_num 8 python train.py --config â€
 
 
 def is_launched(environ: Mapping[str, str]) -> bool:
-    """Tell whether a launcher (msrun, mpirun or a rank table) started this process as one of several."""
+    """Tell whether msrun, mpirun or a rank table started this process as one of several."""
     return any(key in environ for key in ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"))
 
 
@@ -30,6 +30,7 @@ def evaluation_contradictions(
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for every contradiction in the config of validate.py."""
     yield from _model_and_device(config, environ)
+    yield from _normalisation(config)
     if not config.ckpt_path:
         yield "ckpt_path", "no weights given; add --ckpt_path FILE"
 
@@ -47,8 +48,9 @@ def _schedule(config: Config) -> Iterator[tuple[str, str]]:
         if c.decay_epochs is not None and c.decay_epochs > rest:
             yield (
                 "decay_epochs",
-                f"warmup_epochs {c.warmup_epochs} + decay_epochs {c.decay_epochs} exceed epoch_size "
-                f"{c.epoch_size}, the decay would never end; use decay_epochs {rest} or leave it out",
+                f"warmup_epochs {c.warmup_epochs} + decay_epochs {c.decay_epochs} exceed "
+                f"epoch_size {c.epoch_size}, the decay would never end; use decay_epochs {rest} "
+                "or leave it out",
             )
         if (c.decay_epochs or rest) < c.num_cycles:
             yield (
@@ -59,6 +61,11 @@ def _schedule(config: Config) -> Iterator[tuple[str, str]]:
         yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
     if c.scheduler == "step_decay" and c.decay_epochs is None:
         yield "scheduler", "step_decay needs decay_epochs, the epochs between two drops"
+    elif c.scheduler == "step_decay" and c.decay_epochs >= c.epoch_size:
+        yield (
+            "decay_epochs",
+            f"a drop every {c.decay_epochs} epochs never happens in epoch_size {c.epoch_size}",
+        )
     if c.scheduler == "multi_step_decay":
         milestones = c.multi_step_decay_milestones
         if sorted(set(milestones)) != list(milestones):
@@ -75,10 +82,7 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         low, high = getattr(config, key)
         if low > high:
             yield key, f"the range {low} to {high} is empty; write the smaller number first"
-    for key in ("mean", "std"):
-        values = getattr(config, key)
-        if values is not None and len(values) != config.in_channels:
-            yield key, f"{len(values)} values for in_channels {config.in_channels}"
+    yield from _normalisation(config)
     jitter = config.color_jitter
     if isinstance(jitter, tuple) and len(jitter) == 4 and jitter[3] > 0.5:
         yield "color_jitter", f"hue strength {jitter[3]} is above 0.5, half the colour circle"
@@ -93,6 +97,26 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         yield "aug_repeats", "repeated augmentation shuffles; it contradicts shuffle False"
     if config.aug_repeats and config.num_samples:
         yield "aug_repeats", "repeated augmentation and num_samples do not go together"
+    samples = config.num_samples
+    if samples is not None and samples < config.batch_size and config.drop_remainder:
+        yield (
+            "num_samples",
+            f"{samples} images do not fill one batch of batch_size {config.batch_size}, and "
+            "drop_remainder drops the rest: nothing is left to train on",
+        )
+
+
+def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
+    for key in ("mean", "std"):
+        values = getattr(config, key)
+        if values is not None and len(values) != config.in_channels:
+            yield key, f"{len(values)} values for in_channels {config.in_channels}"
+    if config.std is not None and max(config.std) < 1:
+        yield (
+            "std",
+            f"{list(config.std)} looks like the scale 0-1; pixels are 0-255 here: multiply "
+            "mean and std by 255",
+        )
 
 
 def _model_and_device(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -103,6 +127,13 @@ def _model_and_device(config: Config, environ: Mapping[str, str]) -> Iterator[tu
             "distribute",
             "True needs a launcher, and this process was started alone; run it as\n"
             f"    {LAUNCH_LINE}\nor add --distribute False for one device",
+        )
+    workers = environ.get("MS_WORKER_NUM", "1")
+    if not config.distribute and workers != "1":
+        yield (
+            "distribute",
+            f"False, but msrun started {workers} processes, which would all do the same work and "
+            "overwrite each other's files; add --distribute True",
         )
     if config.device_target == "CPU" and config.jit_level == "O2":
         yield "jit_level", "O2 is Ascend's graph engine; on CPU use O0 or O1, or leave it out"
@@ -121,11 +152,13 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     if config.ckpt_save_policy == "top_k" and config.ckpt_save_interval % config.val_interval:
         yield (
             "ckpt_save_interval",
-            f"top_k needs an accuracy for each checkpoint: ckpt_save_interval must be a multiple of "
-            f"val_interval {config.val_interval}",
+            "top_k needs an accuracy for each checkpoint: ckpt_save_interval must be a multiple "
+            f"of val_interval {config.val_interval}",
         )
     if config.use_nesterov and config.opt not in ("sgd", "momentum", "nesterov"):
         yield "use_nesterov", f"Nesterov's momentum does not exist for opt {config.opt}"
+    elif (config.use_nesterov or config.opt == "nesterov") and config.momentum == 0:
+        yield "momentum", "0 leaves Nesterov's momentum nothing to work with"
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
 

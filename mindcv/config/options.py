@@ -155,8 +155,10 @@ class Config:
 OPTIONS = {entry.name: entry for entry in fields(Config)}
 
 # Spellings of older MindCV recipes: key -> (today's key, {old value: today's value}).
+# filter_bias_and_bn did not do what its name says: True decayed every parameter, False left MindSpore's
+# own exemption of the normalisation in place (MindCV, pull request 752).
 RENAMED_KEYS = {
-    "filter_bias_and_bn": ("weight_decay_filter", {"true": "auto", "false": "disable"}),
+    "filter_bias_and_bn": ("weight_decay_filter", {"true": "disable", "false": "auto"}),
 }
 RENAMED_VALUES = {
     "scheduler": {"cosineannealing": "cosine_decay", "cosine_decay_lr": "cosine_decay"},

@@ -2,9 +2,9 @@
 
 import argparse
 import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import Sequence
 
 import yaml
 
@@ -33,28 +33,67 @@ def read_yaml(path: str) -> dict[str, Given]:
     except OSError as error:
         raise ConfigError(f"config file {path!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"config file {path!r} is not UTF-8 text: {error.reason}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or getattr(error, "reason", "")
-        raise ConfigError(f"{path}{line}: not valid yaml: {problem}") from None
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text: {error.reason}") from None
+    except yaml.MarkedYAMLError as error:
+        place = f"{path}:{error.problem_mark.line + 1}"
+        raise ConfigError(f"{place}: not valid yaml: {_explain(error)}") from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise ConfigError(f"{path}:{line}: not valid yaml: {error.reason}") from None
+    except (ValueError, OverflowError):  # PyYAML lets out what chr() says to "\UFFFFFFFF"
+        raise ConfigError(f"{path}: not valid yaml: an escape stands for no character") from None
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply; expected lines `key: value`") from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:1: expected lines `key: value`, got {_kind(root)}")
+    return collect(_entries(root, path))
+
+
+def collect(entries: Iterable[tuple[str, Text, str]]) -> dict[str, Given]:
+    """Gather (key, text, place) under today's names.
+
+    Raises:
+        ConfigError: an unknown or refused key, or a key twice.
+    """
     given: dict[str, Given] = {}
-    for key_node, value_node in root.value:
-        place = f"{path}:{key_node.start_mark.line + 1}"
-        if not isinstance(key_node, yaml.ScalarNode):
-            raise ConfigError(f"{place}: expected a key, got {_kind(key_node)}")
-        key, value = _today(key_node.value, _text(value_node, key_node.value, place), place)
+    for written, value, place in entries:
+        key, value = _today(written, value, place)
         if key in given:
             raise ConfigError(f"{place}: {key} is set twice, first at {given[key].place}; keep one")
         given[key] = Given(value, place)
     return given
+
+
+def _entries(root: yaml.MappingNode, path: str) -> Iterator[tuple[str, Text, str]]:
+    for key_node, value_node in root.value:
+        place = f"{path}:{key_node.start_mark.line + 1}"
+        if not isinstance(key_node, yaml.ScalarNode):
+            raise ConfigError(f"{place}: expected a key, got {_kind(key_node)}")
+        for node in (key_node, value_node):
+            if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
+                tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+                raise ConfigError(
+                    f"{place}: {key_node.value}: yaml tag {tag} is not allowed; "
+                    "write the plain value"
+                )
+        yield key_node.value, _text(value_node, key_node.value, place), place
+
+
+# What PyYAML puts on a node that carries no tag of its own.
+_PLAIN_TAGS = {
+    "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value",
+}  # fmt: skip
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    """Say what is wrong, and where the thing begins: an open quote is noticed lines later."""
+    if error.context is None:
+        return error.problem
+    begin = f" (from line {error.context_mark.line + 1})" if error.context_mark else ""
+    return f"{error.context}{begin}: {error.problem}"
 
 
 def _text(node: yaml.Node, key: str, place: str) -> Text:
@@ -65,13 +104,14 @@ def _text(node: yaml.Node, key: str, place: str) -> Text:
     ):
         return [item.value for item in node.value]
     raise ConfigError(
-        f"{place}: {key}: expected a value or a flat list, got {_kind(node)}; "
+        f"{place}: {key}: expected a value or a flat list, got {_kind(node, nested=True)}; "
         "recipes are flat: one `key: value` a line"
     )
 
 
-def _kind(node: yaml.Node) -> str:
-    return {"scalar": "a single value", "sequence": "a list", "mapping": "a mapping"}[node.id]
+def _kind(node: yaml.Node, nested: bool = False) -> str:
+    sequence = "a nested list" if nested else "a list"
+    return {"scalar": "a single value", "sequence": sequence, "mapping": "a mapping"}[node.id]
 
 
 def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
@@ -86,7 +126,7 @@ def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
     if key in OPTIONS:
         return key, RENAMED_VALUES.get(key, {}).get(text if isinstance(text, str) else "", text)
     if key in REFUSED_KEYS:
-        raise ConfigError(f"{place}: {key} is not supported: {REFUSED_KEYS[key]}; remove the line")
+        raise ConfigError(f"{place}: {key} is not supported: {REFUSED_KEYS[key]}; remove it")
     raise ConfigError(f"{place}: unknown key {key!r}{nearest(key)}")
 
 
@@ -114,11 +154,9 @@ def read_command_line(
         else:
             hint = "; every option is written --key value"
         raise ConfigError(f"command line: unknown argument {word!r}{hint}")
-    words = {key: value for key, value in vars(found).items() if key != "config"}
-    return found.config, {
-        key: Given(_today(key, value, "command line")[1], "command line")
-        for key, value in words.items()
-    }
+    words = vars(found)
+    path = words.pop("config", None)
+    return path, collect((key, text, "command line") for key, text in words.items())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -132,17 +170,29 @@ class _StoreOnce(argparse.Action):
     def __call__(self, parser, namespace, values, option_string=None):
         if hasattr(namespace, self.dest):
             parser.error(f"--{self.dest} is given twice; keep one")
-        if isinstance(values, list) and len(values) == 1:
-            values = values[0]
-        setattr(namespace, self.dest, values)
+        setattr(namespace, self.dest, " ".join(values) if isinstance(values, list) else values)
 
 
 def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
     usage = "%(prog)s [--config FILE] [--key value ...]"
     parser = _Parser(prog=program, usage=usage, description=description, allow_abbrev=False)
     parser.add_argument(
-        "-c", "--config", default=None, metavar="FILE", help="yaml recipe to start from"
+        "-c",
+        "--config",
+        default=argparse.SUPPRESS,
+        action=_StoreOnce,
+        metavar="FILE",
+        help="yaml recipe to start from",
     )
+    for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that they are translated or explained
+        parser.add_argument(
+            f"--{name}",
+            default=argparse.SUPPRESS,
+            action=_StoreOnce,
+            nargs="?",
+            const="true",
+            help=argparse.SUPPRESS,
+        )
     group = parser
     for name, entry in OPTIONS.items():
         limits = entry.metadata

@@ -1,0 +1,76 @@
+"""The width rule of RegNet: a line over the block index, quantized to a few stage widths.
+
+Source: Radosavovic et al., Designing Network Design Spaces, section 3.3; rounding as in pycls
+`models/regnet.py` (half to even, in float64).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def generate_regnet(
+    w_a: float, w_0: int, w_m: float, depth: int, quantum: int = 8
+) -> tuple[list[int], list[int]]:
+    """Return the stage widths and stage depths of a RegNet.
+
+    Block j wants the width u_j = w_0 + w_a * j (equation 2). It is moved to the nearest power of
+    w_m times w_0 (equations 3 and 4) and then to the nearest multiple of `quantum`; blocks that end
+    up with the same width form a stage.
+
+    Args:
+        w_a: slope of the line, channels per block, >= 0.
+        w_0: width of the first block, channels, a positive multiple of `quantum`.
+        w_m: ratio of neighbouring stage widths, > 1.
+        depth: number of blocks.
+        quantum: every width is a multiple of it.
+
+    Raises:
+        ValueError: a parameter is outside its range.
+    """
+    if w_a < 0 or w_0 <= 0 or w_m <= 1 or depth < 1 or w_0 % quantum:
+        raise ValueError(
+            f"w_a={w_a}, w_0={w_0}, w_m={w_m}, depth={depth} is no RegNet: expected w_a >= 0, "
+            f"w_0 a positive multiple of {quantum}, w_m > 1 and depth >= 1"
+        )
+    wanted = np.arange(depth) * w_a + w_0
+    powers = np.round(np.log(wanted / w_0) / np.log(w_m))
+    quantized = np.round(w_0 * np.power(w_m, powers) / quantum).astype(int) * quantum
+    widths, depths = np.unique(quantized, return_counts=True)
+    return widths.tolist(), depths.tolist()
+
+
+def adjust_block_compatibility(
+    widths: Sequence[int], bottleneck_ratios: Sequence[float], group_widths: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """Return stage widths and group widths changed so that groups divide the bottleneck widths.
+
+    The group width shrinks to a bottleneck that is narrower; the bottleneck width then moves to the
+    nearest multiple of the group width (and of the bottleneck ratio, where that is above 1).
+    Source: pycls `models/blocks.py`, `adjust_block_compatibility`.
+
+    Args:
+        widths: output channels of each stage.
+        bottleneck_ratios: bottleneck width / output width of each stage; above 1: whole numbers.
+        group_widths: channels of one group of each stage.
+
+    Raises:
+        ValueError: lengths differ, a value is not positive or a ratio above 1 is not whole.
+    """
+    if not len(widths) == len(bottleneck_ratios) == len(group_widths):
+        raise ValueError("widths, bottleneck_ratios and group_widths must have equal lengths")
+    new_widths, new_groups = [], []
+    for width, ratio, group in zip(widths, bottleneck_ratios, group_widths):
+        if min(width, ratio, group) <= 0 or (ratio > 1 and ratio % 1):
+            raise ValueError(
+                f"width {width}, bottleneck ratio {ratio}, group width {group}: expected positive "
+                "values and a whole number for a ratio above 1"
+            )
+        bottleneck = int(max(1, width * ratio))
+        group = int(min(group, bottleneck))
+        multiple = math.lcm(group, int(ratio)) if ratio > 1 else group
+        bottleneck = max(multiple, round(bottleneck / multiple) * multiple)
+        new_widths.append(int(bottleneck / ratio))
+        new_groups.append(group)
+    return new_widths, new_groups

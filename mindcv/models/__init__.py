@@ -1,0 +1,28 @@
+"""Models by name: the registry and the RegNet family."""
+
+from .registry import (
+    create_model,
+    is_model,
+    is_model_in_modules,
+    is_model_pretrained,
+    list_models,
+    list_modules,
+    model_entrypoint,
+    register_model,
+)
+from .regnet import AnyNet, RegNet  # also registers the family
+from .weights import load_weights
+
+__all__ = [
+    "AnyNet",
+    "RegNet",
+    "create_model",
+    "is_model",
+    "is_model_in_modules",
+    "is_model_pretrained",
+    "list_models",
+    "list_modules",
+    "load_weights",
+    "model_entrypoint",
+    "register_model",
+]

@@ -1,0 +1,94 @@
+"""Layers shared by the networks."""
+
+import math
+
+from mindspore import nn, ops
+from mindspore.common.initializer import Normal, Uniform, initializer
+
+
+def conv2d(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, bias=False
+) -> nn.Conv2d:
+    """Build a convolution with an odd kernel that keeps the size at stride 1."""
+    return nn.Conv2d(
+        in_channels,
+        out_channels,
+        kernel,
+        stride=stride,
+        pad_mode="pad",
+        padding=kernel // 2,
+        group=groups,
+        has_bias=bias,
+    )
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Build batch normalisation with the paper's eps 1e-5 and running average over ten steps.
+
+    MindSpore's momentum is the share that is kept: 0.9 is torch's and pycls' 0.1.
+    """
+    return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
+
+
+class SqueezeExcite(nn.Cell):
+    """`x * sigmoid(expand(relu(reduce(mean(x)))))`, a gate per channel (Hu et al., 2018).
+
+    Args:
+        channels: channels of the input, (N, C, H, W).
+        squeezed: channels between the two 1x1 convolutions.
+    """
+
+    def __init__(self, channels: int, squeezed: int):
+        super().__init__()
+        self.conv_reduce = conv2d(channels, squeezed, 1, bias=True)
+        self.conv_expand = conv2d(squeezed, channels, 1, bias=True)
+        self.relu = nn.ReLU()
+        self.sigmoid = nn.Sigmoid()
+
+    def construct(self, x):
+        gate = ops.mean(x, (2, 3), True)
+        gate = self.conv_expand(self.relu(self.conv_reduce(gate)))
+        return x * self.sigmoid(gate)
+
+
+class DropPath(nn.Cell):
+    """Drop the residual branch of whole samples in training (Huang et al., 2016).
+
+    Args:
+        rate: probability of dropping a sample's branch; kept ones are scaled by 1 / (1 - rate).
+    """
+
+    def __init__(self, rate: float):
+        super().__init__()
+        self.dropout = nn.Dropout(p=rate)
+
+    def construct(self, x):
+        # Dropout over one element a sample is the Bernoulli draw, already scaled.
+        return x * self.dropout(ops.ones((x.shape[0], 1, 1, 1), x.dtype))
+
+
+def initialize_weights(network: nn.Cell) -> None:
+    """Initialise as pycls does (`core/net.py`, `init_weights`).
+
+    Convolutions: normal with variance 2 / (kernel area x output channels), groups not counted;
+    their biases (squeeze-and-excitation) stay at torch's default, uniform within 1 / sqrt(fan-in).
+    Classifier: normal with standard deviation 0.01, bias 0. Normalisation: gamma 1, beta 0.
+    """
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            area = math.prod(cell.kernel_size)
+            _reset(cell.weight, Normal(math.sqrt(2.0 / (area * cell.out_channels))))
+            if cell.has_bias:
+                fan_in = area * cell.in_channels // cell.group
+                _reset(cell.bias, Uniform(1.0 / math.sqrt(fan_in)))
+        elif isinstance(cell, nn.BatchNorm2d):
+            _reset(cell.gamma, "ones")
+            _reset(cell.beta, "zeros")
+        elif isinstance(cell, nn.Dense):
+            _reset(cell.weight, Normal(0.01))
+            if cell.has_bias:
+                _reset(cell.bias, "zeros")
+
+
+def _reset(parameter, method) -> None:
+    parameter.set_data(initializer(method, parameter.shape, parameter.dtype))

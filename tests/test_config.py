@@ -1,0 +1,650 @@
+"""What the config promises: how values are read, which source wins, what a recipe may contain."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mindcv.config import (
+    Config,
+    dump_config,
+    evaluation_contradictions,
+    load_config,
+    parse_arguments,
+)
+from mindcv.config.augment_policy import RandAugmentPolicy, parse_policy
+from mindcv.config.options import OPTIONS
+from mindcv.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The defaults of MindCV 0.3, which its users' recipes rely on by leaving keys out.
+MINDCV_DEFAULTS = dict(
+    mode=0,
+    distribute=False,
+    val_while_train=False,
+    val_interval=1,
+    log_interval=100,
+    seed=42,
+    device_target="Ascend",
+    dataset="imagenet",
+    data_dir="./",
+    train_split="train",
+    val_split="val",
+    dataset_download=False,
+    num_parallel_workers=8,
+    shuffle=True,
+    num_samples=None,
+    batch_size=128,
+    drop_remainder=True,
+    image_resize=224,
+    scale=(0.08, 1.0),
+    ratio=(0.75, 1.333),
+    hflip=0.5,
+    vflip=0.0,
+    color_jitter=0.4,
+    interpolation="bilinear",
+    auto_augment=None,
+    aug_splits=0,
+    re_prob=0.0,
+    re_scale=(0.02, 0.33),
+    re_ratio=(0.3, 3.3),
+    re_value=0,
+    re_max_attempts=10,
+    mean=(0.485 * 255, 0.456 * 255, 0.406 * 255),
+    std=(0.229 * 255, 0.224 * 255, 0.225 * 255),
+    crop_pct=0.875,
+    mixup=0.0,
+    cutmix=0.0,
+    cutmix_prob=1.0,
+    aug_repeats=0,
+    num_classes=None,
+    in_channels=3,
+    drop_rate=None,
+    drop_path_rate=None,
+    pretrained=False,
+    ckpt_path="",
+    resume_opt=False,
+    keep_checkpoint_max=10,
+    ckpt_save_dir="./ckpt",
+    ckpt_save_interval=1,
+    ckpt_save_policy="latest_k",
+    epoch_size=90,
+    dataset_sink_mode=True,
+    ema=False,
+    ema_decay=0.9999,
+    clip_grad=False,
+    clip_value=15.0,
+    layer_decay=None,
+    gradient_accumulation_steps=1,
+    opt="adam",
+    momentum=0.9,
+    weight_decay=1e-6,
+    use_nesterov=False,
+    weight_decay_filter="disable",
+    eps=1e-10,
+    scheduler="cosine_decay",
+    lr=0.001,
+    min_lr=1e-6,
+    warmup_epochs=3,
+    warmup_factor=0.0,
+    decay_epochs=100,
+    decay_rate=0.9,
+    multi_step_decay_milestones=(30, 60, 90),
+    lr_epoch_stair=False,
+    num_cycles=1,
+    cycle_decay=1.0,
+    loss="CE",
+    label_smoothing=0.0,
+    aux_factor=0.0,
+    reduction="mean",
+    amp_level="O0",
+    val_amp_level="O0",
+    amp_cast_list=None,
+    loss_scale_type="fixed",
+    loss_scale=1.0,
+    drop_overflow_update=False,
+    eval_shuffle=False,
+)
+
+# Where MindCV's default is poor: Ascend on a laptop, an eps below float32's resolution, a decay
+# longer than the run, ImageNet's statistics whatever the dataset.
+BETTER_DEFAULTS = dict(device_target=None, eps=1e-8, decay_epochs=None, mean=None, std=None)
+
+# A valid value other than the default for every option that may change; together they contradict
+# each other nowhere.
+CHANGED = dict(
+    mode=1,
+    distribute=True,
+    device_target="CPU",
+    jit_level="O1",
+    seed=7,
+    val_while_train=True,
+    val_interval=2,
+    log_interval=5,
+    import_module="my models/net.py",
+    dry_run=True,
+    debug=True,
+    dataset="cifar10",
+    data_dir="/data/Bilder: größer #1, 'klein' \"x\" \\ 图 \U0001f600 \x7f \x85 \udce9",
+    train_split="training",
+    val_split="010",
+    num_parallel_workers=2,
+    shuffle=False,
+    num_samples=1000,
+    batch_size=64,
+    drop_remainder=False,
+    image_resize=96,
+    scale=(1e-3, 0.5),
+    ratio=(0.5, 2.0),
+    hflip=0.25,
+    vflip=0.125,
+    color_jitter=(0.1, 0.2, 0.3, 0.05),
+    interpolation="bicubic",
+    auto_augment="randaug-m9-mstd0.5-inc1",
+    aug_repeats=3,
+    re_prob=0.25,
+    re_scale=(0.1, 0.2),
+    re_ratio=(0.5, 2.0),
+    re_value="random",
+    re_max_attempts=3,
+    mean=(127.5, 127.5, 127.5),
+    std=(1 / 3 * 255, 64.0, 65.0),
+    crop_pct=0.9,
+    mixup=0.8,
+    cutmix=1.0,
+    cutmix_prob=0.5,
+    model="regnet_x_800mf",
+    num_classes=10,
+    drop_rate=0.1,
+    drop_path_rate=0.05,
+    ckpt_path="weights.ckpt",
+    epoch_size=20,
+    dataset_sink_mode=False,
+    ckpt_save_dir="/runs/first run",
+    ckpt_save_interval=4,
+    ckpt_save_policy="top_k",
+    keep_checkpoint_max=3,
+    opt="momentum",
+    momentum=0.8,
+    use_nesterov=True,
+    weight_decay=5e-5,
+    weight_decay_filter="auto",
+    eps=1e-6,
+    scheduler="warmup_cosine_decay",
+    lr=0.1,
+    min_lr=1e-7,
+    warmup_epochs=2,
+    warmup_factor=0.01,
+    decay_epochs=18,
+    decay_rate=0.5,
+    multi_step_decay_milestones=(5, 10),
+    lr_epoch_stair=True,
+    num_cycles=2,
+    cycle_decay=0.5,
+    label_smoothing=0.1,
+    aux_factor=0.4,
+    reduction="sum",
+    amp_level="O3",
+    val_amp_level="O2",
+    loss_scale_type="fixed",
+    loss_scale=128.0,
+    drop_overflow_update=True,
+)
+# Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
+# augmentation shuffles and takes all images. They get a config of their own.
+CHANGED_APART = dict(loss_scale_type="auto", aug_repeats=3)
+for _key in ("aug_repeats", "loss_scale_type"):
+    del CHANGED[_key]
+
+# Options with one allowed value and no reason to be `fixed`.
+SINGLE_VALUED = {"loss"}
+
+RECIPE_X_800MF = """\
+# system
+mode: 0
+distribute: True
+num_parallel_workers: 8
+val_while_train: True
+
+# dataset
+dataset: 'imagenet'
+data_dir: '/path/to/imagenet'
+shuffle: True
+dataset_download: False
+batch_size: 64
+drop_remainder: True
+
+# augmentation
+image_resize: 224
+scale: [0.08, 1.0]
+ratio: [0.75, 1.333]
+hflip: 0.5
+vflip: 0.0
+interpolation: 'bilinear'
+color_jitter: 0.4
+re_prob: 0.1
+
+# model
+model: 'regnet_x_800mf'
+num_classes: 1000
+pretrained: False
+ckpt_path: ""
+keep_checkpoint_max: 10
+ckpt_save_dir: './ckpt'
+epoch_size: 200
+dataset_sink_mode: True
+amp_level: 'O3'
+
+# loss
+loss: 'CE'
+label_smoothing: 0.1
+
+# lr scheduler
+scheduler: 'cosine_decay'
+lr: 0.1
+min_lr: 0.0
+decay_epochs: 195
+warmup_epochs: 5
+warmup_factor: 0.01
+lr_epoch_stair: True
+
+# optimizer
+opt: 'momentum'
+weight_decay: 0.0001
+loss_scale: 128
+momentum: 0.9
+use_nesterov: False
+"""
+
+RECIPE_Y_16GF = """\
+# system
+mode: 0
+distribute: True
+num_parallel_workers: 8
+val_while_train: True
+val_interval: 1
+log_interval: 100
+
+# dataset
+dataset: 'imagenet'
+data_dir: '/path/to/imagenet'
+shuffle: True
+batch_size: 64
+drop_remainder: True
+
+# augmentation
+image_resize: 224
+scale: [0.08, 1.0]
+ratio: [0.75, 1.333]
+hflip: 0.5
+interpolation: 'bicubic'
+auto_augment: 'randaug-m9-mstd0.5-inc1'
+re_prob: 0.25
+re_value: 'random'
+crop_pct: 0.9
+mixup: 0.8
+cutmix: 1.0
+cutmix_prob: 1.0
+aug_repeats: 3
+color_jitter: 0.4
+
+# model
+model: 'regnet_y_16gf'
+num_classes: 1000
+pretrained: False
+ckpt_path: ''
+keep_checkpoint_max: 10
+ckpt_save_policy: 'latest_k'
+ckpt_save_dir: './ckpt'
+epoch_size: 350
+dataset_sink_mode: True
+amp_level: 'O2'
+ema: False
+clip_grad: False
+
+# loss
+loss: 'CE'
+label_smoothing: 0.1
+
+# lr scheduler
+scheduler: 'cosine_decay'
+min_lr: 0.0
+lr: 0.2
+warmup_epochs: 5
+warmup_factor: 0.01
+decay_epochs: 345
+
+# optimizer
+opt: 'momentum'
+momentum: 0.9
+weight_decay: 4e-5
+use_nesterov: False
+loss_scale_type: 'auto'
+drop_overflow_update: False
+"""
+
+
+def no_rules(config, environ):
+    return iter(())
+
+
+@pytest.fixture(autouse=True)
+def started_alone(monkeypatch):
+    """Hide a launcher that may have started the tests themselves."""
+    for key in ("MS_ROLE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Look like one of the processes that `msrun --worker_num 8` starts."""
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    monkeypatch.setenv("MS_WORKER_NUM", "8")
+
+
+@pytest.fixture
+def from_yaml(tmp_path):
+    """Read the given yaml text, without looking for contradictions."""
+
+    def read(text: str, rules=no_rules) -> Config:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return load_config(str(path), rules=rules)
+
+    return read
+
+
+def from_words(*words: str) -> Config:
+    return parse_arguments("train.py", "Train.", no_rules, words)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1e-3", 1e-3), ("5e-5", 5e-5), ("'5e-5'", 5e-5), ("1E-4", 1e-4), (".5", 0.5), ("1", 1.0)],
+)
+def test_yaml_numbers_in_any_notation_are_numbers(from_yaml, text, number):
+    config = from_yaml(f"weight_decay: {text}")
+    assert config.weight_decay == number and isinstance(config.weight_decay, float)
+    assert from_words("--weight_decay", text.strip("'")).weight_decay == number
+
+
+def test_a_leading_zero_does_not_make_an_octal_number(from_yaml):
+    assert from_yaml("epoch_size: 010").epoch_size == 10
+    assert from_words("--epoch_size", "010").epoch_size == 10
+
+
+@pytest.mark.parametrize("text", ["1:30", "1.0", "1e2", "0x10", "1_000", "true", "'1 2'"])
+def test_only_whole_decimal_numbers_are_integers(from_yaml, text):
+    with pytest.raises(ConfigError, match="expected an integer"):
+        from_yaml(f"epoch_size: {text}")
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_booleans_have_four_spellings_each(from_yaml, value):
+    spellings = ("yes", "true", "1", "on") if value else ("no", "false", "0", "off")
+    for word in (*spellings, *map(str.upper, spellings), *map(str.title, spellings)):
+        assert from_yaml(f"shuffle: {word}").shuffle is value
+        assert from_yaml(f"shuffle: '{word}'").shuffle is value
+        assert from_words("--shuffle", word).shuffle is value
+
+
+def test_a_bare_flag_means_true():
+    config = from_words("--val_while_train", "--distribute", "--model", "m", "--dry_run")
+    assert config.val_while_train and config.distribute and config.dry_run
+    assert config.model == "m"
+
+
+def test_the_word_false_on_the_command_line_means_false():
+    assert from_words("--drop_overflow_update", "False").drop_overflow_update is False
+    assert from_words("--drop_overflow_update=False").drop_overflow_update is False
+    assert from_words("--drop_overflow_update", "True").drop_overflow_update is True
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--scale", "0.1", "0.9"),
+        ("--scale", "0.1,0.9"),
+        ("--scale", "0.1,", "0.9"),
+        ("--scale", "0.1 0.9"),
+        ("--scale=[0.1,0.9]",),
+        ("--scale", "[0.1,", "0.9]"),
+        ("--scale", "(0.1, 0.9)"),
+        ("--scale=0.1,0.9",),
+    ],
+)
+def test_a_range_on_the_command_line_may_be_written_in_any_usual_way(words):
+    assert from_words(*words).scale == (0.1, 0.9)
+
+
+@pytest.mark.parametrize(
+    "text", ["[0.1, 0.9]", "\n- 0.1\n- 0.9", "0.1, 0.9", "(0.1, 0.9)", "'[0.1, 0.9]'"]
+)
+def test_a_range_in_yaml_may_be_written_in_any_usual_way(from_yaml, text):
+    assert from_yaml(f"scale: {text}").scale == (0.1, 0.9)
+
+
+def test_lists_of_any_length_and_numbers_or_lists_are_typed(from_yaml):
+    assert from_words("--multi_step_decay_milestones", "5", "10").multi_step_decay_milestones == (
+        5,
+        10,
+    )
+    assert from_words("--color_jitter", "0.3").color_jitter == 0.3
+    assert from_words("--color_jitter", "0.3", "0.2", "0.1").color_jitter == (0.3, 0.2, 0.1)
+    assert from_words("--mean", "1", "2", "3").mean == (1.0, 2.0, 3.0)
+    assert from_yaml("re_value: 0").re_value == 0.0
+    assert from_yaml("re_value: random").re_value == "random"
+
+
+@pytest.mark.parametrize("text", ["null", "~", "None", "", "'None'"])
+def test_null_has_the_spellings_of_yaml_and_python(from_yaml, text):
+    assert from_yaml(f"num_classes: {text}").num_classes is None
+    assert from_yaml(f"auto_augment: {text}").auto_augment is None
+
+
+def test_texts_that_yaml_takes_for_something_else_stay_texts(from_yaml):
+    assert from_yaml("val_split: 010").val_split == "010"
+    assert from_yaml("val_split: 2012-01-01").val_split == "2012-01-01"
+    assert from_yaml("val_split: yes").val_split == "yes"
+    assert from_yaml("dataset: ''").dataset == ""
+
+
+def test_the_command_line_wins_over_the_file(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("lr: 0.5\nepoch_size: 7\nmodel: 'from_file'\n", encoding="utf-8")
+    for option in (("--config", str(recipe)), ("-c", str(recipe)), (f"--config={recipe}",)):
+        for words in ((*option, "--lr", "0.25"), ("--lr", "0.25", *option)):
+            config = from_words(*words)
+            assert (config.lr, config.epoch_size, config.model) == (0.25, 7, "from_file")
+    assert load_config(str(recipe), {"lr": 0.25}, no_rules).lr == 0.25
+
+
+def test_overrides_take_python_values():
+    values = dict(lr=1e-3, scale=[0.1, 1], shuffle=False, epoch_size=3, num_classes=None)
+    config = load_config(overrides=values, rules=no_rules)
+    assert config.scale == (0.1, 1.0) and config.shuffle is False and config.num_classes is None
+
+
+def test_the_defaults_are_mindcvs_but_for_the_documented_differences():
+    ours = dataclasses.asdict(Config())
+    differences = {
+        key: ours.get(key, "missing")
+        for key, value in MINDCV_DEFAULTS.items()
+        if key not in ours or ours[key] != value
+    }
+    assert differences == BETTER_DEFAULTS
+
+
+def test_the_defaults_survive_dump_and_load(tmp_path):
+    path = tmp_path / "config.yaml"
+    dump_config(Config(), path)
+    assert load_config(str(path), rules=no_rules) == Config()
+
+
+def test_the_table_of_changed_values_covers_every_option():
+    free = {name for name, entry in OPTIONS.items() if not entry.metadata["fixed"]}
+    table = {**CHANGED, **CHANGED_APART}
+    assert set(table) | SINGLE_VALUED == free
+    unchanged = [name for name, value in table.items() if value == OPTIONS[name].default]
+    assert unchanged == []
+
+
+@pytest.mark.parametrize("changes", [CHANGED, CHANGED_APART], ids=["most", "apart"])
+def test_changed_values_of_every_option_survive_dump_and_load(tmp_path, launched, changes):
+    config = Config(**{"model": "m", "distribute": True, **changes})
+    path = tmp_path / "config.yaml"
+    dump_config(config, path)
+    again = load_config(str(path))  # with the contradictions: the changes are valid together
+    assert again == config
+    for name in OPTIONS:
+        assert type(getattr(again, name)) is type(getattr(config, name)), name
+
+
+def test_a_dumped_config_can_be_loaded_for_evaluation(tmp_path):
+    path = tmp_path / "config.yaml"
+    dump_config(Config(model="regnet_x_200mf", ckpt_path="net.ckpt"), path)
+    assert load_config(str(path), rules=evaluation_contradictions).ckpt_path == "net.ckpt"
+
+
+def test_the_config_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().lr = 0.5
+    assert all(
+        not isinstance(value, (list, dict)) for value in dataclasses.asdict(Config()).values()
+    )
+
+
+def test_help_lists_every_option_with_its_default_under_its_section(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10000")
+    with pytest.raises(SystemExit) as exit_info:
+        parse_arguments("train.py", "Train a classifier.", arguments=["--help"])
+    assert exit_info.value.code == 0
+    shown = capsys.readouterr().out
+    assert "Train a classifier." in shown
+    blocks = dict(block.split(":\n", 1) for block in shown.split("\n\n") if ":\n" in block)
+    section = None
+    for name, entry in OPTIONS.items():
+        section = entry.metadata["section"] or section
+        lines = [line for line in blocks[section].splitlines() if f"--{name} " in line + " "]
+        assert len(lines) == 1, name
+        assert lines[0].endswith(f"(default: {entry.default})"), name
+        assert entry.metadata["help"] in lines[0], name
+    assert "--config" in shown and "enable_modelarts" not in shown
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_older_spelling_filter_bias_and_bn_is_accepted(from_yaml, value):
+    expected = "auto" if value else "disable"
+    assert from_yaml(f"filter_bias_and_bn: {value}").weight_decay_filter == expected
+    assert from_words("--filter_bias_and_bn", str(value)).weight_decay_filter == expected
+    overrides = {"filter_bias_and_bn": value}
+    assert load_config(overrides=overrides, rules=no_rules).weight_decay_filter == expected
+
+
+def test_the_older_spelling_cosineannealing_is_accepted(from_yaml):
+    assert from_yaml("scheduler: 'cosineannealing'").scheduler == "cosine_decay"
+    assert from_words("--scheduler", "cosineannealing").scheduler == "cosine_decay"
+    overrides = {"scheduler": "cosineannealing"}
+    assert load_config(overrides=overrides, rules=no_rules).scheduler == "cosine_decay"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            RECIPE_X_800MF,
+            dict(model="regnet_x_800mf", amp_level="O3", loss_scale=128.0, weight_decay=1e-4),
+        ),
+        (
+            RECIPE_Y_16GF,
+            dict(
+                model="regnet_y_16gf",
+                auto_augment="randaug-m9-mstd0.5-inc1",
+                re_value="random",
+                mixup=0.8,
+                cutmix=1.0,
+                aug_repeats=3,
+                loss_scale_type="auto",
+                weight_decay=4e-5,
+                dataset="imagenet",
+                ckpt_path="",
+            ),
+        ),
+    ],
+    ids=["x_800mf", "y_16gf"],
+)
+def test_recipes_as_mindcv_writes_them_are_accepted(tmp_path, launched, text, expected):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(text, encoding="utf-8")
+    config = load_config(str(recipe))
+    assert {key: getattr(config, key) for key in expected} == expected
+    alone = parse_arguments(
+        "train.py",
+        "",
+        lambda config, environ: iter(()),
+        ["-c", str(recipe), "--distribute", "False"],
+    )
+    assert alone == dataclasses.replace(config, distribute=False)
+
+
+def test_one_device_needs_only_distribute_false(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE_X_800MF, encoding="utf-8")
+    assert load_config(str(recipe), {"distribute": False}).model == "regnet_x_800mf"
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_files_from_any_editor_are_read(tmp_path, newline, encoding):
+    recipe = tmp_path / "recipe.yaml"
+    text = "model: 'm'  # größer\nlr: 1e-3\n".replace("\n", newline)
+    recipe.write_bytes(text.encode(encoding))
+    assert load_config(str(recipe)).lr == 1e-3
+
+
+def test_an_alias_means_the_value_it_names(from_yaml):
+    config = from_yaml("hflip: &half 0.5\nvflip: *half\n")
+    assert config.vflip == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("randaug", RandAugmentPolicy()),
+        ("randaug-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
+        (
+            "randaug-m10-n2-w0-mstd0.5-mmax10-inc0",
+            RandAugmentPolicy(magnitude=10, magnitude_std=0.5, weighted=True),
+        ),
+        (
+            "randaug-m9-mstd0.5-inc1",
+            RandAugmentPolicy(magnitude=9, magnitude_std=0.5, increasing=True),
+        ),
+        ("randaug-mstd101", RandAugmentPolicy(magnitude_std=float("inf"))),
+        ("randaug-mstdinf-p1", RandAugmentPolicy(magnitude_std=float("inf"), prob=1)),
+    ],
+)
+def test_policy_strings_mean_what_timm_means_by_them(text, policy):
+    assert parse_policy(text) == policy
+
+
+def test_loading_a_config_does_not_import_mindspore(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: 'm'\n", encoding="utf-8")
+    program = (
+        "import sys, mindcv\n"
+        "from mindcv.config import load_config\n"
+        "load_config(sys.argv[1])\n"
+        "print([name for name in ('mindspore', 'numpy') if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(recipe)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr

@@ -1,0 +1,259 @@
+"""The recipes under configs/regnet: complete, loadable, and with the values their headers claim."""
+
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mindcv.config import load_config
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "configs" / "regnet").glob("*.yaml"))
+COMPLEXITY = json.loads((ROOT / "tests" / "golden" / "complexity.json").read_text())
+SIZES = "200mf 400mf 600mf 800mf 1_6gf 3_2gf 4_0gf 6_4gf 8_0gf 12gf 16gf 32gf".split()
+MODELS = [f"regnet_{family}_{size}" for family in "xy" for size in SIZES]
+
+MINDCV_COMMON = dict(
+    mode=0,
+    distribute=True,
+    val_while_train=True,
+    val_interval=1,
+    log_interval=100,
+    dataset="imagenet",
+    shuffle=True,
+    num_parallel_workers=8,
+    batch_size=64,
+    image_resize=224,
+    scale=(0.08, 1.0),
+    ratio=(0.75, 1.333),
+    hflip=0.5,
+    vflip=0.0,
+    color_jitter=0.4,
+    num_classes=1000,
+    keep_checkpoint_max=10,
+    ckpt_save_interval=1,
+    ckpt_save_policy="latest_k",
+    dataset_sink_mode=True,
+    loss="CE",
+    label_smoothing=0.1,
+    scheduler="cosine_decay",
+    min_lr=0.0,
+    warmup_epochs=5,
+    warmup_factor=0.01,
+    opt="momentum",
+    momentum=0.9,
+    use_nesterov=False,
+    weight_decay_filter="disable",
+)
+# What all but regnet_x_800mf and regnet_y_16gf share.
+MINDCV_SMALL = dict(
+    epoch_size=150,
+    decay_epochs=145,
+    lr=0.1,
+    weight_decay=5e-5,
+    amp_level="O2",
+    loss_scale_type="auto",
+    interpolation="bicubic",
+    re_prob=0.1,
+    re_value=0.0,
+    lr_epoch_stair=False,
+    auto_augment=None,
+    mixup=0.0,
+    cutmix=0.0,
+    aug_repeats=0,
+    crop_pct=0.875,
+)
+MINDCV = {
+    "regnet_x_200mf": MINDCV_SMALL,
+    "regnet_x_400mf": MINDCV_SMALL,
+    "regnet_x_600mf": MINDCV_SMALL,
+    "regnet_x_800mf": MINDCV_SMALL
+    | dict(
+        epoch_size=200,
+        decay_epochs=195,
+        weight_decay=1e-4,
+        amp_level="O3",
+        loss_scale_type="fixed",
+        loss_scale=128.0,
+        interpolation="bilinear",
+        lr_epoch_stair=True,
+    ),
+    "regnet_y_200mf": MINDCV_SMALL,
+    "regnet_y_400mf": MINDCV_SMALL,
+    "regnet_y_600mf": MINDCV_SMALL,
+    "regnet_y_800mf": MINDCV_SMALL,
+    "regnet_y_16gf": MINDCV_SMALL
+    | dict(
+        epoch_size=350,
+        decay_epochs=345,
+        lr=0.2,
+        weight_decay=4e-5,
+        re_prob=0.25,
+        re_value="random",
+        auto_augment="randaug-m9-mstd0.5-inc1",
+        mixup=0.8,
+        cutmix=1.0,
+        aug_repeats=3,
+        crop_pct=0.9,
+    ),
+}
+
+PYCLS_COMMON = dict(
+    epoch_size=100,
+    warmup_epochs=5,
+    warmup_factor=0.1,
+    decay_epochs=95,
+    scheduler="cosine_decay",
+    min_lr=0.0,
+    lr_epoch_stair=True,
+    opt="momentum",
+    momentum=0.9,
+    use_nesterov=True,
+    weight_decay=5e-5,
+    weight_decay_filter="disable",
+    label_smoothing=0.0,
+    color_jitter=None,
+    auto_augment=None,
+    interpolation="bilinear",
+    re_prob=0.0,
+    mixup=0.0,
+    cutmix=0.0,
+    crop_pct=0.875,
+    amp_level="O0",
+    loss_scale=1.0,
+)
+# model: (lr, images a step, top-1 error, top-5 error), from pycls' configs and model zoo
+PYCLS = {
+    "regnet_x_1_6gf": (0.8, 1024, 23.038, 6.484),
+    "regnet_x_3_2gf": (0.4, 512, 21.736, 5.862),
+    "regnet_x_4_0gf": (0.4, 512, 21.356, 5.736),
+    "regnet_x_6_4gf": (0.4, 512, 20.844, 5.434),
+    "regnet_x_8_0gf": (0.4, 512, 20.728, 5.420),
+    "regnet_x_12gf": (0.4, 512, 20.288, 5.284),
+    "regnet_x_16gf": (0.4, 512, 19.956, 5.022),
+    "regnet_x_32gf": (0.2, 256, 19.498, 4.878),
+    "regnet_y_1_6gf": (0.8, 1024, 22.066, 6.134),
+    "regnet_y_3_2gf": (0.4, 512, 21.074, 5.454),
+    "regnet_y_4_0gf": (0.4, 512, 20.640, 5.336),
+    "regnet_y_6_4gf": (0.4, 512, 20.110, 5.100),
+    "regnet_y_8_0gf": (0.4, 512, 20.052, 5.060),
+    "regnet_y_12gf": (0.4, 512, 19.670, 4.856),
+    "regnet_y_32gf": (0.2, 256, 19.066, 4.568),
+}
+# MindCV's top-1 and top-5, Ascend 910; for regnet_x_800mf 910* and 910.
+MINDCV_ACCURACY = {
+    "regnet_x_200mf": ("68.74", "88.38"),
+    "regnet_x_400mf": ("73.16", "91.35"),
+    "regnet_x_600mf": ("74.34", "92.00"),
+    "regnet_x_800mf": ("76.11", "93.00", "76.04", "92.97"),
+    "regnet_y_200mf": ("70.30", "89.61"),
+    "regnet_y_400mf": ("73.91", "91.84"),
+    "regnet_y_600mf": ("75.69", "92.50"),
+    "regnet_y_800mf": ("76.52", "93.10"),
+    "regnet_y_16gf": ("82.92", "96.29"),
+}
+
+
+def recipe_of(model: str) -> Path:
+    return ROOT / "configs" / "regnet" / f"{model}_ascend.yaml"
+
+
+def load(model: str) -> dict:
+    """Return the recipe's config; a dry run needs no launcher, so `distribute` stays as written."""
+    return asdict(load_config(str(recipe_of(model)), {"dry_run": True}))
+
+
+def header_of(model: str) -> str:
+    lines = recipe_of(model).read_text(encoding="utf-8").splitlines()
+    return "\n".join(lines[: lines.index("")])
+
+
+def published_figures(model: str) -> tuple[str, ...]:
+    if model in MINDCV_ACCURACY:
+        return MINDCV_ACCURACY[model]
+    return tuple(f"{100 - error:.2f}" for error in PYCLS[model][2:])
+
+
+def differences(config: dict, expected: dict) -> dict:
+    return {key: (config[key], value) for key, value in expected.items() if config[key] != value}
+
+
+def test_each_of_the_24_models_has_one_recipe():
+    assert sorted(path.name for path in RECIPES) == sorted(recipe_of(m).name for m in MODELS)
+    assert sorted([*MINDCV, *PYCLS]) == sorted(MODELS)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_loads_and_names_its_model(path):
+    config = load_config(str(path), {"distribute": False})
+    assert f"{config.model}_ascend" == path.stem
+    assert config.num_classes == 1000
+    assert config.warmup_epochs + config.decay_epochs == config.epoch_size
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_recipe_means_the_same_to_any_yaml_reader(model):
+    """Other tools read the files with PyYAML, to which for example 5e-5 is a text."""
+    plain = yaml.safe_load(recipe_of(model).read_text(encoding="utf-8"))
+    plain = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+    assert differences(load(model), plain) == {}
+    numbers = {key for key, value in load(model).items() if isinstance(value, float)}
+    assert {key for key in numbers & set(plain) if isinstance(plain[key], str)} == set()
+
+
+@pytest.mark.parametrize("model", MINDCV)
+def test_recipe_holds_mindcvs_published_values(model):
+    assert differences(load(model), MINDCV_COMMON | MINDCV[model]) == {}
+
+
+@pytest.mark.parametrize("model", PYCLS)
+def test_recipe_holds_the_values_of_the_papers_baseline(model):
+    lr, images_per_step = PYCLS[model][:2]
+    config = load(model)
+    assert (config["lr"], 8 * config["batch_size"]) == (lr, images_per_step)
+    assert differences(config, PYCLS_COMMON) == {}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_header_is_a_lab_record(model):
+    header = header_of(model)
+    batch_size = load(model)["batch_size"]
+    source = "MindCV's published recipe" if model in MINDCV else "facebookresearch/pycls"
+    command = (
+        "msrun --bind_core=True --worker_num 8 python train.py "
+        f"--config configs/regnet/{recipe_of(model).name} --data_dir /path/to/imagenet"
+    )
+    assert all(line.startswith("#") for line in header.splitlines())
+    assert "# Source: " in header and source in header
+    assert command in header
+    assert f"# Devices: 8 x {batch_size} images, {8 * batch_size} a step" in header
+    published = header.split("# Published accuracy: ")[1].split("# Ours: ")[0]
+    assert tuple(re.findall(r"top-[15] (\d\d\.\d\d)", published)) == published_figures(model)
+    assert ("MindCV's" if model in MINDCV else "pycls model zoo") in published
+    assert "# Ours: not run." in header
+
+
+def test_readme_lists_every_recipe_once_with_its_size_and_accuracy():
+    text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[(\w+)\]\(([^)]+)\) \|(.*)\|$", text, flags=re.MULTILINE)
+    assert [name for name, _, _ in rows] == MODELS
+    for name, link, rest in rows:
+        params, macs, published, ours = (cell.strip() for cell in rest.split("|"))
+        golden = COMPLEXITY[name]
+        assert (ROOT / "configs" / link) == recipe_of(name)
+        assert params == f"{golden['params'] / 1e6:.2f} M ({golden['params']:,})"
+        assert macs == f"{golden['macs'] / 1e9:.2f} G ({golden['macs']:,})"
+        assert tuple(re.findall(r"\d\d\.\d\d", published)) == published_figures(name)
+        assert ("MindCV" if name in MINDCV else "pycls") in published
+        assert ours == "not run"
+
+
+def test_golden_complexity_covers_the_24_models():
+    assert [name for name in COMPLEXITY if not name.startswith("_")] == MODELS
+    for name in MODELS:
+        golden = COMPLEXITY[name]
+        widths, groups = golden["stage_widths"], golden["stage_groups"]
+        assert [w // g for w, g in zip(widths, groups)] == golden["stage_group_widths"]
