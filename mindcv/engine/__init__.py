@@ -1,0 +1,26 @@
+"""Training and evaluation of a network on one or several devices."""
+
+from .callbacks import EpochEnd, Progress
+from .checkpoint import CheckpointKeeper
+from .evaluation import Accuracy, EvaluationStep, evaluate
+from .fit import fit
+from .logs import start_logging
+from .runtime import Runtime, start_runtime
+from .summary import describe_model, describe_schedule
+from .train_step import TrainStep
+
+__all__ = [
+    "Accuracy",
+    "CheckpointKeeper",
+    "EpochEnd",
+    "EvaluationStep",
+    "Progress",
+    "Runtime",
+    "TrainStep",
+    "describe_model",
+    "describe_schedule",
+    "evaluate",
+    "fit",
+    "start_logging",
+    "start_runtime",
+]

@@ -1,0 +1,71 @@
+"""Write, rank and prune the checkpoints of a run."""
+
+import os
+import shutil
+from pathlib import Path
+
+import mindspore as ms
+from mindspore import nn
+
+from ..errors import WeightsError
+
+
+class CheckpointKeeper:
+    """Keeps the latest or the best checkpoints, and the best one beside them.
+
+    Files are `<model>-<epoch>_<steps per epoch>.ckpt` and `<model>_best.ckpt`, plain MindSpore
+    checkpoints of the network. A file appears under its name only when it is complete.
+
+    Args:
+        folder: run folder.
+        model_name: first part of the names.
+        policy: latest_k, or top_k by score.
+        keep: how many to keep, the best one not counted.
+    """
+
+    def __init__(self, folder: Path, model_name: str, policy: str, keep: int):
+        self.folder, self.model_name, self.policy, self.keep = folder, model_name, policy, keep
+        self.best_score: float | None = None
+        self._kept: list[tuple[float, Path]] = []  # oldest first, with scores
+
+    def save(self, network: nn.Cell, epoch: int, steps_per_epoch: int, score: float | None) -> Path:
+        """Write the checkpoint of a finished epoch and prune the superfluous ones.
+
+        Raises:
+            WeightsError: the file cannot be written; older ones are untouched.
+        """
+        path = self.folder / f"{self.model_name}-{epoch}_{steps_per_epoch}.ckpt"
+        _write(network, path)
+        self._kept = [(value, kept) for value, kept in self._kept if kept != path]
+        self._kept.append((score if score is not None else float("-inf"), path))
+        while len(self._kept) > self.keep:
+            # min() takes the oldest of equals, so that a later equal stays.
+            victim = (
+                min(self._kept, key=lambda e: e[0]) if self.policy == "top_k" else self._kept[0]
+            )
+            self._kept.remove(victim)
+            victim[1].unlink(missing_ok=True)
+        return path
+
+    def save_if_best(self, network: nn.Cell, score: float) -> Path | None:
+        """Write `<model>_best.ckpt` when the score beats all before; else return None."""
+        if self.best_score is not None and score <= self.best_score:
+            return None
+        path = self.folder / f"{self.model_name}_best.ckpt"
+        _write(network, path)
+        self.best_score = score
+        return path
+
+
+def _write(network: nn.Cell, path: Path) -> None:
+    # MindSpore removes the old file before it writes the new one, hence the detour.
+    unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
+    try:
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        ms.save_checkpoint(network, str(unfinished))
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"checkpoint {path} cannot be written: {reason}") from None
+    finally:
+        shutil.rmtree(unfinished.parent, ignore_errors=True)

@@ -1,0 +1,106 @@
+"""Accuracy that counts every image exactly once, for any number of images and processes."""
+
+from dataclasses import dataclass
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from ..errors import DataError
+from .runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Result of an evaluation.
+
+    Attributes:
+        images: number of images counted.
+        loss: mean cross entropy, without label smoothing.
+        top1, top5: accuracies in percent; top5 is None below 5 classes.
+    """
+
+    images: int
+    loss: float
+    top1: float
+    top5: float | None
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the figures under MindCV's names."""
+        figures = {"Top_1_Accuracy": self.top1, "Top_5_Accuracy": self.top5, "loss": self.loss}
+        return {name: value for name, value in figures.items() if value is not None}
+
+
+class EvaluationStep(nn.Cell):
+    """Map a batch to the sums [loss, top-1 hits, top-5 hits] over its counted images.
+
+    Args:
+        network: images to logits.
+        num_classes: classes of the logits.
+        normalize: cell applied to the images first; None: they come normalised.
+    """
+
+    def __init__(self, network: nn.Cell, num_classes: int, normalize: nn.Cell | None = None):
+        super().__init__(auto_prefix=False)
+        self.network, self.normalize, self.num_classes = network, normalize, num_classes
+        self.has_top5 = num_classes >= 5
+        self.cross_entropy = nn.CrossEntropyLoss(reduction="none")
+
+    def construct(self, image, label, counted):
+        """Images (N, C, H, W), labels (N,) int32, counted (N,) bool; False for padding."""
+        if self.normalize is not None:
+            image = self.normalize(image)
+        logits = self.network(image)
+        if isinstance(logits, tuple):
+            logits = logits[0]
+        logits = ops.cast(logits, mstype.float32)
+        loss = ops.where(counted, self.cross_entropy(logits, label), Tensor(0.0, mstype.float32))
+        top1 = ops.logical_and(ops.argmax(logits, 1) == label, counted)
+        top5 = top1
+        if self.has_top5:
+            _, best = ops.topk(logits, 5)
+            hits = ops.cast(best == label.reshape((-1, 1)), mstype.float32).sum(1) > 0
+            top5 = ops.logical_and(hits, counted)
+        sums = (loss, ops.cast(top1, mstype.float32), ops.cast(top5, mstype.float32))
+        return ops.stack([value.sum() for value in sums])
+
+
+def evaluate(
+    step: EvaluationStep, loader: ds.Dataset | None, batch_size: int, runtime: Runtime
+) -> Accuracy:
+    """Evaluate over this process's part of the images and add up the parts of all processes.
+
+    The last partial batch is padded to `batch_size` and the padding not counted, so that one graph
+    serves all batches.
+
+    Args:
+        loader: batches of exact shards (see `create_dataset`), the last one not dropped; None: this
+            process has no image.
+
+    Raises:
+        DataError: there is no image at all, or a label outside the classes.
+    """
+    step.set_train(False)
+    totals = np.zeros(4, np.float64)
+    batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
+    for image, label in batches:
+        count = len(label)
+        if label.max() >= step.num_classes:
+            raise DataError(f"label {label.max()} lies outside the {step.num_classes} classes")
+        padding = batch_size - count
+        if padding:
+            image = np.concatenate([image, np.zeros((padding, *image.shape[1:]), image.dtype)])
+            label = np.concatenate([label, np.zeros(padding, label.dtype)])
+        counted = np.arange(batch_size) < count
+        sums = step(Tensor(image), Tensor(label), Tensor(counted))
+        totals += (*sums.asnumpy(), count)
+    loss, top1, top5, images = runtime.sum_over_ranks(totals)
+    if not images:
+        raise DataError("no image to evaluate")
+    return Accuracy(
+        images=int(images),
+        loss=float(loss / images),
+        top1=float(100.0 * top1 / images),
+        top5=float(100.0 * top5 / images) if step.has_top5 else None,
+    )

@@ -1,0 +1,35 @@
+"""Where log lines go: the terminal without breaking a progress bar, and the run's log file."""
+
+import logging
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class _Terminal(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def start_logging(is_main: bool, log_file: Path | None = None) -> None:
+    """Send the library's log lines to the terminal and, where given, to a file as well.
+
+    Args:
+        is_main: False: only warnings are shown, for the ranks beside the first.
+        log_file: plain lines with times are appended to it.
+    """
+    logger = logging.getLogger("mindcv")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    logger.propagate = False
+    terminal = _Terminal()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(terminal)
+    if log_file is not None:
+        handler = logging.FileHandler(log_file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)

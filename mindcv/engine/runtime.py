@@ -1,0 +1,112 @@
+"""The seam to the device: everything that differs between one CPU and eight Ascends is set here."""
+
+import os
+from dataclasses import dataclass
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore.communication import get_group_size, get_rank, init
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where this process runs.
+
+    Attributes:
+        device_target: CPU or Ascend.
+        mode: 0, graph; 1, PyNative.
+        jit_level: graph compilation level.
+        rank, world_size: this process among the processes that train together.
+    """
+
+    device_target: str
+    mode: int
+    jit_level: str
+    rank: int
+    world_size: int
+
+    @property
+    def is_main(self) -> bool:
+        """Tell whether this process writes logs and files."""
+        return self.rank == 0
+
+    def describe(self) -> str:
+        """Return one line for the log."""
+        mode = f"graph mode, jit level {self.jit_level}" if self.mode == 0 else "PyNative mode"
+        count = "1 process" if self.world_size == 1 else f"{self.world_size} processes"
+        return f"MindSpore {ms.__version__} on {self.device_target}, {mode}, {count}"
+
+    def sum_over_ranks(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of a float32 array over all processes; every process must call it."""
+        if self.world_size == 1:
+            return values
+        return _AllReduce()(Tensor(values.astype(np.float32))).asnumpy()
+
+
+class _AllReduce(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
+
+    def construct(self, x):
+        return self.all_reduce(x)
+
+
+def start_runtime(
+    mode: int = 0,
+    device_target: str | None = None,
+    jit_level: str | None = None,
+    distribute: bool = False,
+    seed: int = 42,
+) -> Runtime:
+    """Set MindSpore's context, join the other processes and seed every generator.
+
+    Args:
+        mode: 0, graph; 1, PyNative.
+        device_target: None: Ascend where there is one, else CPU.
+        jit_level: None: O2 on Ascend, O1 on CPU.
+        distribute: join the processes that msrun started beside this one.
+        seed: the same on every rank, so that all start with the same weights.
+
+    Raises:
+        ConfigError: the device does not exist or does not know the jit level.
+    """
+    target = _set_device(device_target)
+    level = jit_level or {"Ascend": "O2"}.get(target, "O1")
+    if level == "O2" and target != "Ascend":
+        raise ConfigError(f"jit_level O2 is Ascend's; device {target} takes O0 or O1")
+    ms.set_context(mode=mode)
+    if mode == ms.GRAPH_MODE:
+        ms.set_context(jit_config={"jit_level": level})
+    rank, world_size = 0, 1
+    if distribute:
+        init()
+        rank, world_size = get_rank(), get_group_size()
+        ms.set_auto_parallel_context(
+            device_num=world_size, parallel_mode=ms.ParallelMode.DATA_PARALLEL, gradients_mean=True
+        )
+    ms.set_seed(seed)
+    ds.config.set_seed(seed)
+    # The pipeline's threads; a host with several devices shares its cores among them.
+    ds.config.set_num_parallel_workers(max(1, min(8, os.cpu_count() or 1)))
+    return Runtime(target, mode, level, rank, world_size)
+
+
+def _set_device(device_target: str | None) -> str:
+    if device_target is None:
+        return ms.get_context("device_target")  # MindSpore has looked already
+    try:
+        if hasattr(ms, "set_device"):  # since 2.5; the older spelling warns since then
+            ms.set_device(device_target)
+        else:
+            ms.set_context(device_target=device_target)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"device_target {device_target} is not on this machine: {reason}"
+        ) from None
+    return device_target

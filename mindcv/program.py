@@ -1,0 +1,71 @@
+"""How a command starts and ends: environment check, user modules, exit codes, readable errors."""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+from .errors import ConfigError, MindCVError
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a command's main function and end the process with the right exit code.
+
+    0: done; 2: user or config error; 3: non-finite loss; 4: data; 5: checkpoint or weights; 130:
+    interrupted. With `--debug` an error shows its traceback.
+    """
+    # MindSpore's warnings are for its developers; its errors stay visible.
+    os.environ.setdefault("GLOG_v", "3")
+    try:
+        check_environment()
+        main()
+    except MindCVError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped by the user", file=sys.stderr)
+        sys.exit(130)
+
+
+def check_environment() -> None:
+    """Refuse numpy 2, with which MindSpore up to 2.10 dies later and without a reason.
+
+    Raises:
+        ConfigError: numpy 2 is installed, as pip may do when another package asks for it.
+    """
+    version = metadata.version("numpy")
+    if int(version.split(".")[0]) >= 2:
+        raise ConfigError(f'numpy {version} breaks MindSpore; run: pip install "numpy>=1.26,<2"')
+
+
+def import_user_module(name: str) -> None:
+    """Import a module, or the .py file at a path, that registers models of the user's own.
+
+    Raises:
+        ConfigError: there is no such module or file.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"import_module: no file {name}; expected a module or a .py file")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module  # MindSpore's compiler looks sources up by module
+        spec.loader.exec_module(module)
+        return
+    sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in (name, name.split(".")[0]):
+            raise
+        raise ConfigError(
+            f"import_module: no module {name!r}, looked in {os.getcwd()} and the installed "
+            "packages; a path ending in .py works too"
+        ) from None

@@ -1,0 +1,460 @@
+"""A wrong recipe or command line ends in a ConfigError that says what, where and why."""
+
+import random
+
+import pytest
+
+from mindcv.config import (
+    Config,
+    evaluation_contradictions,
+    load_config,
+    parse_arguments,
+    training_contradictions,
+)
+from mindcv.errors import ConfigError, MindCVError
+
+# The expected fragments of a message are separated by " | "; `@3` stands for `<file>:3`.
+# Each yaml below gets the line `model: m` in front unless the case is about the whole file.
+BROKEN_KEYS = {
+    "misspelt key": ("learning_rat: 0.1", "@2 | unknown key 'learning_rat'"),
+    "misspelt key with suggestion": ("warmup_epoch: 3", "@2 | 'warmup_epoch' | warmup_epochs"),
+    "dash for underscore": ("batch-size: 3", "@2 | 'batch-size' | did you mean batch_size"),
+    "wrong case": ("Momentum: 0.9", "@2 | 'Momentum' | momentum"),
+    "refused key": ("enable_modelarts: True", "@2 | enable_modelarts | ModelArts"),
+    "refused key with its reason": ("keep_bn_fp32: True", "@2 | keep_bn_fp32 | amp_level"),
+    "key twice": ("lr: 0.1\nseed: 1\nlr: 0.1", "@4 | lr is set twice | @2"),
+    "key twice by its older name": (
+        "weight_decay_filter: auto\nfilter_bias_and_bn: True",
+        "@3 | weight_decay_filter is set twice | @2",
+    ),
+    "number as key": ("5: 6", "@2 | unknown key '5'"),
+    "list as key": ("? [lr, min_lr]\n: 0.1", "@2 | expected a key, got a list"),
+    "merge key": ("<<: {lr: 0.1}", "@2 | << | got a mapping"),
+    "merge of an anchor": ("lr: &a 0.1\n<<: *a", "@3 | unknown key '<<'"),
+}
+
+BROKEN_TYPES = {
+    "word for a number": ("lr: fast", "@2 | lr | expected a number | 'fast'"),
+    "list for a number": ("lr: [0.1, 0.2]", "@2 | lr | expected a number | '[0.1, 0.2]'"),
+    "fraction for an integer": ("batch_size: 0.5", "@2 | batch_size | an integer | '0.5'"),
+    "base 60": ("epoch_size: 1:30", "@2 | epoch_size | expected an integer | '1:30'"),
+    "underscores": ("lr: 1_000", "@2 | lr | expected a number | '1_000'"),
+    "word for a boolean": ("shuffle: maybe", "@2 | shuffle | true or false | 'maybe'"),
+    "number for a boolean": ("shuffle: 2", "@2 | shuffle | true or false | '2'"),
+    "list for a text": ("data_dir: [a, b]", "@2 | data_dir | expected a text | '[a, b]'"),
+    "three numbers for two": ("scale: [0.1, 0.2, 0.3]", "@2 | scale | 2 numbers | 0.3"),
+    "one number for two": ("ratio: 0.5", "@2 | ratio | expected 2 numbers | '0.5'"),
+    "text in a list of numbers": ("scale: [0.1, big]", "@2 | scale | 2 numbers | big"),
+    "empty list": ("multi_step_decay_milestones: []", "@2 | milestones | a list of integers"),
+    "two jitter strengths": ("color_jitter: [0.1, 0.2]", "@2 | color_jitter | 3 numbers"),
+    "null": ("lr: null", "@2 | lr | expected a number | nothing"),
+    "nothing": ("epoch_size:", "@2 | epoch_size | expected an integer | nothing"),
+    "null in a list": ("scale: [0.1, null]", "@2 | scale | expected 2 numbers | null"),
+    "nested list": ("scale: [0.1, [1.0]]", "@2 | scale | flat list | nested list"),
+    "nested mapping": ("optimizer:\n  lr: 0.1", "@2 | optimizer | mapping | recipes are flat"),
+    "mapping for a value": ("lr: {peak: 0.1}", "@2 | lr | got a mapping"),
+}
+
+BROKEN_RANGES = {
+    "nan": ("lr: nan", "@2 | lr | expected a number | 'nan'"),
+    "yaml's nan": ("lr: .nan", "@2 | lr | expected a number | '.nan'"),
+    "infinity": ("loss_scale: inf", "@2 | loss_scale | expected a number | 'inf'"),
+    "overflow": ("lr: 1e999", "@2 | lr | expected a number | '1e999'"),
+    "negative rate": ("lr: -0.1", "@2 | lr | -0.1 | above 0"),
+    "zero rate": ("lr: 0", "@2 | lr | 0.0 is out of range | above 0"),
+    "negative decay": ("weight_decay: -1e-4", "@2 | weight_decay | -0.0001 | at least 0"),
+    "no image in a batch": ("batch_size: 0", "@2 | batch_size | 0 | at least 1"),
+    "negative seed": ("seed: -1", "@2 | seed | -1 | at least 0"),
+    "seed beyond 31 bits": ("seed: 2147483648", "@2 | seed | 2147483648 | at most 2147483647"),
+    "probability above 1": ("hflip: 1.5", "@2 | hflip | 1.5 | at most 1"),
+    "negative mixup": ("mixup: -0.2", "@2 | mixup | -0.2 | at least 0"),
+    "crop beyond the image": ("scale: [0.08, 1.5]", "@2 | scale | 1.5 | at most 1"),
+    "empty crop": ("scale: [0, 1]", "@2 | scale | 0.0 | above 0"),
+    "milestone 0": ("multi_step_decay_milestones: [0, 3]", "@2 | milestones | 0 | at least 1"),
+    "whole smoothing": ("label_smoothing: 1.0", "@2 | label_smoothing | 1.0 | at most 0.999"),
+    "huge image": ("image_resize: 100000", "@2 | image_resize | 100000 | at most 4096"),
+    "zero std": ("std: [0, 1, 1]", "@2 | std | 0.0 | above 0"),
+    "unknown mode": ("mode: 2", "@2 | mode | 2 | 0, 1"),
+    "unknown optimizer": ("opt: sgdd", "@2 | opt | 'sgdd' | sgd, momentum"),
+    "unknown scheduler": ("scheduler: cosine", "@2 | scheduler | 'cosine' | cosine_decay"),
+    "unknown amp level": ("amp_level: O4", "@2 | amp_level | 'O4' | O0, O2, O3"),
+    "unknown device": ("device_target: TPU", "@2 | device_target | 'TPU' | Ascend, CPU"),
+    "unknown fill": ("re_value: blue", "@2 | re_value | 'blue' | random"),
+    "weight average": ("ema: True", "@2 | ema | True is not available | no weight average"),
+    "clipping": ("clip_grad: on", "@2 | clip_grad | True is not available | does not clip"),
+    "accumulation": ("gradient_accumulation_steps: 4", "@2 | gradient_accumulation_steps | 4"),
+    "download": ("pretrained: True", "@2 | pretrained | True is not available | ckpt_path"),
+    "grey images": ("in_channels: 1", "@2 | in_channels | 1 is not available | RGB"),
+}
+
+BROKEN_POLICIES = {
+    "other family": ("augmix", "'augmix' is not supported | randaug"),
+    "timm's short name": ("rand-m9", "'rand-m9' is not supported"),
+    "no value": ("randaug-m", "'m'"),
+    "empty term": ("randaug--m9", "''"),
+    "unknown term": ("randaug-x3", "'x3'"),
+    "term twice": ("randaug-m9-m8", "'m8'"),
+    "two dots": ("randaug-m1.2.3", "'1.2.3' | not a number"),
+    "strength beyond the scale": ("randaug-m31", "m=31 | from 0 to 30"),
+    "fraction of an operation": ("randaug-n2.5", "n=2.5 | a whole number"),
+    "no operation": ("randaug-n0", "n=0 | from 1 to 15"),
+    "infinite strength": ("randaug-minf", "m=inf"),
+    "probability above 1": ("randaug-p2", "p=2"),
+    "comma for dash": ("randaug,m9", "'randaug,m9' is not supported"),
+}
+
+CONTRADICTIONS = {
+    "only warm-up": ("epoch_size: 5\nwarmup_epochs: 5", "@3 | warmup_epochs | 5 | epoch_size 5"),
+    "warm-up by default": ("epoch_size: 2", "default: warmup_epochs | epoch_size 2"),
+    "decay beyond the end": (
+        "epoch_size: 20\nwarmup_epochs: 5\ndecay_epochs: 16",
+        "@4 | decay_epochs | 16 | use decay_epochs 15",
+    ),
+    "more cycles than epochs": ("decay_epochs: 2\nnum_cycles: 3", "@3 | num_cycles | 3 cycles"),
+    "growing rate": ("lr: 0.1\nmin_lr: 0.2", "@3 | min_lr | 0.2 | lr 0.1"),
+    "step without length": ("scheduler: step_decay", "@2 | scheduler | decay_epochs"),
+    "step beyond the end": (
+        "scheduler: step_decay\ndecay_epochs: 100",
+        "@3 | decay_epochs | 100 | epoch_size 90",
+    ),
+    "unordered milestones": (
+        "scheduler: multi_step_decay\nmulti_step_decay_milestones: [60, 30]",
+        "@3 | multi_step_decay_milestones | [60, 30] | increase",
+    ),
+    "milestone twice": (
+        "scheduler: multi_step_decay\nmulti_step_decay_milestones: [30, 30]",
+        "@3 | multi_step_decay_milestones | [30, 30] | increase",
+    ),
+    "milestone beyond the end": (
+        "multi_step_decay_milestones: [30, 95]\nscheduler: multi_step_decay",
+        "@2 | multi_step_decay_milestones | 95 | epoch_size 90",
+    ),
+    "milestone in the warm-up": (
+        "scheduler: multi_step_decay\nmulti_step_decay_milestones: [2, 30]",
+        "@3 | multi_step_decay_milestones | 2 | warmup_epochs 3",
+    ),
+    "empty crop range": ("scale: [1.0, 0.08]", "@2 | scale | 1.0 to 0.08"),
+    "empty aspect range": ("ratio: [1.333, 0.75]", "@2 | ratio | 1.333 to 0.75"),
+    "empty erasing range": ("re_scale: [0.3, 0.1]", "@2 | re_scale | 0.3 to 0.1"),
+    "two means": ("mean: [1, 2]", "@2 | mean | 2 values | in_channels 3"),
+    "std of the scale 0-1": ("std: [0.229, 0.224, 0.225]", "@2 | std | 0.229 | 255"),
+    "hue beyond the circle": ("color_jitter: [0.1, 0.1, 0.1, 0.6]", "@2 | color_jitter | 0.6"),
+    "one repeat": ("aug_repeats: 1", "@2 | aug_repeats | 1 repeat"),
+    "repeats in order": ("aug_repeats: 3\nshuffle: no", "@2 | aug_repeats | shuffle"),
+    "repeats of a part": ("aug_repeats: 3\nnum_samples: 500", "@2 | aug_repeats | num_samples"),
+    "less than a batch": ("num_samples: 100", "@2 | num_samples | 100 | batch_size 128"),
+    "top_k without accuracy": (
+        "ckpt_save_policy: top_k",
+        "@2 | ckpt_save_policy | val_while_train",
+    ),
+    "checkpoint without accuracy": (
+        "ckpt_save_policy: top_k\nval_while_train: on\nval_interval: 2\nckpt_save_interval: 3",
+        "@5 | ckpt_save_interval | val_interval 2",
+    ),
+    "evaluation beyond the end": (
+        "val_while_train: True\nval_interval: 91",
+        "@3 | val_interval | 91 | epoch_size 90",
+    ),
+    "not launched": ("distribute: True", "@2 | distribute | msrun | --distribute False"),
+    "Ascend's engine on CPU": (
+        "device_target: CPU\njit_level: O2",
+        "@3 | jit_level | O2 | on CPU",
+    ),
+    "Nesterov's Adam": ("opt: adam\nuse_nesterov: True", "@3 | use_nesterov | opt adam"),
+    "Nesterov without momentum": ("opt: nesterov\nmomentum: 0", "@3 | momentum | Nesterov"),
+    "dropping twice": (
+        "loss_scale_type: dynamic\ndrop_overflow_update: True",
+        "@3 | drop_overflow_update | dynamic",
+    ),
+    "several at once": (
+        "scale: [1, 0.5]\nmin_lr: 1\naug_repeats: 1",
+        "@2: scale | @3: min_lr | @4: aug_repeats",
+    ),
+}
+
+BROKEN_FILES = {
+    "empty": (b"", "model | no model given"),
+    "only a comment": (b"# nothing yet\n", "model | no model given"),
+    "no model": (b"lr: 0.1\n", "model | no model given"),
+    "empty model": (b"model: ''\n", "@1 | model | no model given"),
+    "null model": (b"model: null\n", "@1 | model | expected a text"),
+    "one word": (b"regnet_x_800mf\n", "@1 | key: value | a single value"),
+    "list": (b"- model: m\n- lr: 0.1\n", "@1 | key: value | a list"),
+    "line without a value": (b"model: m\nlr\nseed: 1\n", "not valid yaml | line 2"),
+    "tab": (b"model: m\n\tlr: 0.1\n", "@2 | not valid yaml | '\\t'"),
+    "no blank after the colon": (b"model: m\nlr:0.1\nseed: 1\n", "not valid yaml | line 2"),
+    "open quote": (b"seed: 1\nmodel: 'm\nlr: 0.1\n", "not valid yaml | line 2 | unexpected end"),
+    "open bracket": (b"model: m\nscale: [0.1, 1\n", "not valid yaml | line 2"),
+    "indented line": (b"model: m\n  lr: 0.1\n", "@2 | not valid yaml"),
+    "undefined alias": (b"model: m\nlr: *peak\n", "@2 | not valid yaml | undefined alias 'peak'"),
+    "anchor in itself": (b"model: m\nscale: &a [*a, 1]\n", "@2 | scale | nested list"),
+    "file in itself": (b"&a {model: *a}\n", "@1 | model | a mapping"),
+    "merged base": (b"base: &b {lr: 1}\n<<: *b\nmodel: m\n", "@1 | base | a mapping"),
+    "python object": (
+        b"model: !!python/object/apply:os.system ['ls']\n",
+        "@1 | model | !!python/object/apply:os.system | not allowed",
+    ),
+    "python name": (b"model: m\nopt: !!python/name:os.system sgd\n", "@2 | opt | !!python/name"),
+    "tag on a key": (b"!!python/name:os.system lr: 0.1\n", "@1 | lr | !!python/name"),
+    "own tag": (b"model: m\nlr: !env LR\n", "@2 | lr | !env"),
+    "binary tag": (b"model: !!binary bQ==\n", "@1 | model | !!binary"),
+    "unknown tag prefix": (b"model: m\nlr: !x!y 1\n", "@2 | not valid yaml | '!x!'"),
+    "two documents": (b"model: m\n---\nmodel: n\n", "@2 | not valid yaml | document"),
+    "later yaml version": (b"%YAML 2.0\n---\nmodel: m\n", "@1 | not valid yaml | version"),
+    "Latin-1": ("model: m\ndata_dir: größer\n".encode("latin-1"), "@2 | not UTF-8 text"),
+    "UTF-16": ("model: m\n".encode("utf-16"), "@1 | not UTF-8 text"),
+    "zero byte": (b"model: m\nlr: 0.1\x00\n", "@2 | not valid yaml | special characters"),
+    "picture": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "@1 | not UTF-8 text"),
+    "archive": (b"PK\x03\x04\x14\x00\x00\x00", "@1 | not valid yaml"),
+    "impossible escape": (b'model: "\\UFFFFFFFF"\n', "not valid yaml | no character"),
+    "deep nesting": (b"model: " + b"[" * 20000, "nested too deeply"),
+}
+
+YAML_CASES = {
+    f"{group}: {name}": (b"model: m\n" + text.encode() + b"\n", fragments)
+    for group, table in {
+        "key": BROKEN_KEYS,
+        "type": BROKEN_TYPES,
+        "range": BROKEN_RANGES,
+        "contradiction": CONTRADICTIONS,
+    }.items()
+    for name, (text, fragments) in table.items()
+}
+YAML_CASES |= {
+    f"policy: {name}": (
+        f"model: m\nauto_augment: '{text}'\n".encode(),
+        f"@2 | auto_augment | {text} | {fragments}",
+    )
+    for name, (text, fragments) in BROKEN_POLICIES.items()
+}
+YAML_CASES |= {f"file: {name}": case for name, case in BROKEN_FILES.items()}
+
+# `GOOD` stands for a recipe that is all right.
+COMMAND_LINES = {
+    "unknown option": ("--colour red", "command line | '--colour'"),
+    "misspelt option": ("--epoch_sise 3", "command line | '--epoch_sise' | epoch_size"),
+    "shortened option": ("--warmup 3", "command line | '--warmup'"),
+    "dash for underscore": ("--batch-size 3", "command line | '--batch-size' | batch_size"),
+    "one dash": ("-lr 0.1", "command line | '-lr' | --key value"),
+    "no-prefix": ("--no-shuffle", "command line | '--no-shuffle' | shuffle"),
+    "misspelt with equals sign": ("--modle=m", "command line | '--modle=m' | model"),
+    "missing value": ("--model m --lr", "command line | --lr | expected one argument"),
+    "value swallowed": ("--lr --model m", "command line | --lr | expected one argument"),
+    "empty value": ("--model m --lr=", "command line | lr | expected a number | nothing"),
+    "missing list": ("--scale --model m", "command line | --scale | at least one argument"),
+    "option twice": ("--lr 0.1 --lr 0.2", "command line | --lr is given twice"),
+    "flag twice": ("--shuffle --shuffle False", "command line | --shuffle is given twice"),
+    "older name twice": (
+        "--weight_decay_filter auto --filter_bias_and_bn True",
+        "command line | weight_decay_filter is set twice",
+    ),
+    "positional word": ("--model m train", "command line | 'train' | --key value"),
+    "recipe without --config": ("GOOD", "command line | recipe.yaml | --key value"),
+    "key=value": ("--model m lr=0.1", "command line | 'lr=0.1' | --key value"),
+    "bare dashes": ("--model m -- --lr 0.1", "command line | '--'"),
+    "config twice": ("--config GOOD --config GOOD", "command line | --config is given twice"),
+    "config twice, once short": ("-c GOOD --config GOOD", "command line | --config | twice"),
+    "config without value": ("--lr 0.1 --config", "command line | --config | one argument"),
+    "config of no name": ("--config=", "config file ''"),
+    "wrong number": ("--model m --lr fast", "command line | lr | a number | 'fast'"),
+    "wrong integer": ("--model m --epoch_size 2.5", "command line | epoch_size | '2.5'"),
+    "wrong flag": ("--model m --shuffle maybe", "command line | shuffle | 'maybe'"),
+    "wrong list": ("--model m --scale 0.1 0.2 0.3", "command line | scale | '0.1 0.2 0.3'"),
+    "out of range": ("--model m --lr -1", "command line | lr | -1.0 | above 0"),
+    "not a choice": ("--model m --opt lars", "command line | opt | 'lars' | adamw"),
+    "not available": ("--model m --ema", "command line | ema | True is not available"),
+    "refused": ("--model m --data_url x", "command line | data_url | ModelArts"),
+    "older name, wrong value": (
+        "--model m --filter_bias_and_bn maybe",
+        "command line | weight_decay_filter | 'maybe'",
+    ),
+    "contradicts the file": ("-c GOOD --epoch_size 4", "GOOD:3: warmup_epochs | epoch_size 4"),
+    "contradicts by itself": ("-c GOOD --warmup_epochs 30", "command line: warmup_epochs | 30"),
+    "no words at all": ("", "model | no model given"),
+}
+
+GOOD = "model: 'm'\nepoch_size: 30\nwarmup_epochs: 5\n"
+
+RECIPE = b"""\
+# system
+mode: 0
+distribute: False
+val_while_train: True
+
+# dataset
+dataset: 'imagenet'
+data_dir: '/path/to/imagenet'
+batch_size: 64
+
+# augmentation
+scale: [0.08, 1.0]
+ratio: [0.75, 1.333]
+interpolation: "bicubic"
+auto_augment: 'randaug-m9-mstd0.5-inc1'
+re_value: 'random'
+mixup: 0.8
+
+# model
+model: 'regnet_y_16gf'
+num_classes: 1000
+ckpt_path: ''
+epoch_size: 350
+amp_level: 'O2'
+
+# lr scheduler
+scheduler: 'multi_step_decay'
+lr: 0.2
+min_lr: 0.0
+warmup_epochs: 5
+multi_step_decay_milestones: [30, 60, 90]
+
+# optimizer
+opt: 'momentum'
+weight_decay: 4e-5
+loss_scale_type: 'auto'
+"""
+
+
+@pytest.fixture(autouse=True)
+def started_alone(monkeypatch):
+    """Hide a launcher that may have started the tests themselves."""
+    for key in ("MS_ROLE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"):
+        monkeypatch.delenv(key, raising=False)
+
+
+def check_message(error: ConfigError, fragments: str, path) -> None:
+    assert error.exit_code == 2
+    assert isinstance(error, MindCVError)
+    message = str(error)
+    for fragment in fragments.split(" | "):
+        if fragment.startswith("@"):
+            fragment = f"{path}:{fragment[1:]}"
+        assert fragment.replace("GOOD", str(path)) in message
+
+
+@pytest.mark.parametrize("name", YAML_CASES)
+def test_a_broken_recipe_is_answered_with_key_value_and_place(tmp_path, name):
+    content, fragments = YAML_CASES[name]
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    check_message(caught.value, fragments, path)
+
+
+@pytest.mark.parametrize("name", COMMAND_LINES)
+def test_a_broken_command_line_is_answered_with_option_and_value(tmp_path, capsys, name):
+    words, fragments = COMMAND_LINES[name]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    arguments = words.replace("GOOD", str(path)).split()
+    with pytest.raises(ConfigError) as caught:
+        parse_arguments("train.py", "Train.", training_contradictions, arguments)
+    check_message(caught.value, fragments, path)
+    assert capsys.readouterr() == ("", "")  # argparse itself prints nothing
+
+
+def test_there_are_enough_broken_examples():
+    assert len(YAML_CASES) >= 50 and len(COMMAND_LINES) >= 15
+
+
+def test_a_missing_file_is_named(tmp_path):
+    path = tmp_path / "no such.yaml"
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    check_message(caught.value, f"{path} | cannot be read | No such file", path)
+
+
+def test_a_directory_is_no_config_file(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(tmp_path))
+    check_message(caught.value, f"{tmp_path} | cannot be read | directory", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        ({"epoch": 3}, "overrides | unknown key 'epoch' | epoch_size"),
+        ({"lr": "fast"}, "overrides | lr | 'fast'"),
+        ({"lr": float("nan")}, "overrides | lr | 'nan'"),
+        ({"scale": (0.1, None)}, "overrides | scale | None"),
+        ({"epoch_size": 2.0}, "overrides | epoch_size | '2.0'"),
+        ({"data_url": "x"}, "overrides | data_url | ModelArts"),
+        ({"weight_decay_filter": "auto", "filter_bias_and_bn": True}, "overrides | set twice"),
+        ({"lr": 0.1, "min_lr": 1.0}, "overrides: min_lr | 1.0 | 0.1"),
+    ],
+)
+def test_broken_overrides_are_answered_alike(overrides, fragments):
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides={"model": "m", **overrides})
+    check_message(caught.value, fragments, None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "fragments"),
+    [
+        ({"model": "m"}, "ckpt_path | no weights given"),
+        ({"ckpt_path": "x"}, "model | no model given"),
+        ({"model": "m", "ckpt_path": "x", "mean": [1.0]}, "mean | in_channels 3"),
+        ({"model": "m", "ckpt_path": "x", "std": [0.2, 0.2, 0.2]}, "std | 255"),
+        ({"model": "m", "ckpt_path": "x", "distribute": True}, "distribute | msrun"),
+    ],
+)
+def test_contradictions_of_an_evaluation_are_found(overrides, fragments):
+    with pytest.raises(ConfigError) as caught:
+        load_config(overrides=overrides, rules=evaluation_contradictions)
+    check_message(caught.value, fragments, None)
+
+
+def test_processes_started_together_must_work_together(monkeypatch):
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    monkeypatch.setenv("MS_WORKER_NUM", "2")
+    with pytest.raises(ConfigError, match=r"distribute: False.*2 processes.*--distribute True"):
+        load_config(overrides={"model": "m"})
+    assert load_config(overrides={"model": "m", "distribute": True}).distribute
+    monkeypatch.setenv("MS_WORKER_NUM", "1")
+    assert not load_config(overrides={"model": "m"}).distribute
+
+
+def test_300_random_mutations_give_a_config_or_a_config_error(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(RECIPE)
+    assert load_config(str(path)).model == "regnet_y_16gf"
+    outcomes = {"config": 0, "error": 0}
+    for seed in range(300):
+        path.write_bytes(mutate(RECIPE, random.Random(seed)))
+        try:
+            assert isinstance(load_config(str(path)), Config)
+            outcomes["config"] += 1
+        except ConfigError as error:
+            assert str(path) in str(error) or "default: " in str(error), (seed, error)
+            outcomes["error"] += 1
+        except Exception as error:
+            pytest.fail(f"seed {seed}: {type(error).__name__}: {error}")
+    assert min(outcomes.values()) > 10, outcomes  # the mutations are neither harmless nor fatal
+
+
+def mutate(text: bytes, generator: random.Random) -> bytes:
+    """Damage a text in one to three places, as a bad disk or a hasty edit would."""
+    for _ in range(generator.randint(1, 3)):
+        data = bytearray(text)
+        position = generator.randrange(len(data))
+        kind = generator.choice(("flip", "replace", "delete", "cut", "repeat", "swap"))
+        if kind == "flip":
+            data[position] ^= 1 << generator.randrange(8)
+        elif kind == "replace":
+            data[position] = generator.choice(b"\"'[]{}&*!|>%@#:-,?\\ \t\n0e")
+        elif kind == "delete":
+            del data[position : position + generator.randint(1, 8)]
+        elif kind == "cut":
+            del data[max(position, len(data) // 2) :]
+        else:
+            lines = bytes(data).splitlines(keepends=True)
+            first, second = generator.randrange(len(lines)), generator.randrange(len(lines))
+            if kind == "repeat":
+                lines.insert(first, lines[second])
+            else:
+                lines[first], lines[second] = lines[second], lines[first]
+            data = bytearray(b"".join(lines))
+        text = bytes(data)
+    return text

@@ -1,0 +1,261 @@
+"""Train an image classifier: config -> data -> network -> optimisation -> fit."""
+
+import logging
+import os
+from pathlib import Path
+
+from mindcv.config import Config, dump_config, is_launched, parse_arguments
+from mindcv.errors import ConfigError, DataError
+from mindcv.program import import_user_module, run
+
+logger = logging.getLogger("mindcv.train")
+
+
+def main() -> None:
+    config = parse_arguments("train.py", __doc__)
+
+    # mindspore takes seconds to import; a wrong config has been answered by now.
+    import mindspore as ms
+
+    from mindcv import create_loss, create_model, engine
+    from mindcv.data import Normalize, channel_statistics
+    from mindcv.models import load_weights
+
+    runtime = engine.start_runtime(
+        config.mode,
+        config.device_target,
+        config.jit_level,
+        config.distribute and is_launched(os.environ),
+        config.seed,
+    )
+    folder = None
+    if runtime.is_main and not config.dry_run:
+        folder = open_run_folder(config)
+    engine.start_logging(runtime.is_main, folder and folder / "train.log")
+    logger.info(runtime.describe())
+    if config.import_module:
+        import_user_module(config.import_module)
+
+    train_set = open_train_set(config, runtime)
+    num_classes = count_classes(config, train_set)
+    train_loader = build_train_loader(config, runtime, train_set, num_classes)
+    steps_per_epoch = train_loader.get_dataset_size()
+
+    network = create_model(
+        config.model,
+        num_classes=num_classes,
+        in_channels=config.in_channels,
+        drop_rate=config.drop_rate,
+        drop_path_rate=config.drop_path_rate,
+    )
+    if config.ckpt_path:
+        load_weights(network, config.ckpt_path)
+    mean, std = channel_statistics(config.dataset)
+    normalize = Normalize(config.mean or mean, config.std or std)
+    mixed_network = ms.amp.auto_mixed_precision(network, config.amp_level)
+
+    rates = build_schedule(config, steps_per_epoch)
+    step = engine.TrainStep(
+        mixed_network,
+        create_loss(
+            config.loss,
+            reduction=config.reduction,
+            label_smoothing=config.label_smoothing,
+            aux_factor=config.aux_factor,
+        ),
+        build_optimizer(config, network, rates),
+        normalize,
+        loss_scale=config.loss_scale,
+        dynamic=has_dynamic_scale(config),
+        skip_overflow=config.drop_overflow_update,
+        world_size=runtime.world_size,
+    )
+    evaluate = None
+    if config.val_while_train:
+        evaluate = build_evaluation(
+            config, runtime, mixed_network, normalize, num_classes, class_indexing(train_set)
+        )
+
+    for line in engine.describe_model(config.model, network, config.image_resize):
+        logger.info(line)
+    for line in engine.describe_schedule(rates, steps_per_epoch):
+        logger.info(line)
+    if config.dry_run:
+        logger.info("resolved config:\n%s", dump_config(config))
+        logger.info("dry run: everything is built, no step was taken")
+        return
+
+    progress = engine.Progress(
+        rates, config.batch_size * runtime.world_size, config.log_interval, runtime.is_main
+    )
+    epoch_end = engine.EpochEnd(
+        network,
+        progress,
+        rates,
+        evaluate,
+        config.val_interval,
+        folder
+        and engine.CheckpointKeeper(
+            folder, config.model, config.ckpt_save_policy, config.keep_checkpoint_max
+        ),
+        config.ckpt_save_interval,
+        folder and folder / "metrics.csv",
+        runtime,
+    )
+    engine.fit(
+        step, train_loader, config.epoch_size, [progress, epoch_end], config.dataset_sink_mode
+    )
+
+
+def open_run_folder(config: Config) -> Path:
+    """Create the run folder and leave the resolved config in it."""
+    folder = Path(config.ckpt_save_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"ckpt_save_dir {folder} cannot be written: {error.strerror}") from None
+    return folder
+
+
+def open_train_set(config: Config, runtime):
+    from mindcv import create_dataset
+
+    return create_dataset(
+        config.dataset,
+        config.data_dir,
+        config.train_split,
+        config.shuffle,
+        num_samples=config.num_samples,
+        num_shards=runtime.world_size if runtime.world_size > 1 else None,
+        shard_id=runtime.rank if runtime.world_size > 1 else None,
+        num_parallel_workers=config.num_parallel_workers,
+        num_aug_repeats=config.aug_repeats,
+    )
+
+
+def class_indexing(dataset) -> dict[str, int] | None:
+    """Return class name to index where the dataset has names."""
+    return dataset.get_class_indexing() if hasattr(dataset, "get_class_indexing") else None
+
+
+def count_classes(config: Config, train_set) -> int:
+    found = train_set.num_classes()
+    if config.num_classes is not None and config.num_classes < found:
+        raise DataError(
+            f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
+            "classes; leave num_classes out to take them from the data"
+        )
+    return config.num_classes or found
+
+
+def build_train_loader(config: Config, runtime, train_set, num_classes: int):
+    from mindcv import create_loader, create_transforms
+
+    transform = create_transforms(
+        config.dataset,
+        config.image_resize,
+        is_training=True,
+        auto_augment=config.auto_augment,
+        normalize_on_device=True,
+        scale=config.scale,
+        ratio=config.ratio,
+        hflip=config.hflip,
+        vflip=config.vflip,
+        color_jitter=config.color_jitter,
+        interpolation=config.interpolation,
+        mean=config.mean,
+        std=config.std,
+        re_prob=config.re_prob,
+        re_scale=config.re_scale,
+        re_ratio=config.re_ratio,
+        re_value=config.re_value,
+        re_max_attempts=config.re_max_attempts,
+    )
+    loader = create_loader(
+        train_set,
+        config.batch_size,
+        config.drop_remainder,
+        is_training=True,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+        cutmix_prob=config.cutmix_prob,
+        num_classes=num_classes,
+        transform=transform,
+        num_parallel_workers=config.num_parallel_workers,
+        shard_id=runtime.rank,
+    )
+    if not loader.get_dataset_size():
+        raise DataError(
+            f"{train_set.get_dataset_size()} training images of a process do not fill one batch "
+            f"of {config.batch_size}; lower batch_size or set drop_remainder False"
+        )
+    return loader
+
+
+def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
+    from mindcv import create_scheduler
+
+    return create_scheduler(
+        steps_per_epoch,
+        config.scheduler,
+        lr=config.lr,
+        min_lr=config.min_lr,
+        warmup_epochs=config.warmup_epochs,
+        warmup_factor=config.warmup_factor,
+        decay_epochs=config.decay_epochs or config.epoch_size - config.warmup_epochs,
+        decay_rate=config.decay_rate,
+        milestones=config.multi_step_decay_milestones,
+        num_epochs=config.epoch_size,
+        num_cycles=config.num_cycles,
+        cycle_decay=config.cycle_decay,
+        lr_epoch_stair=config.lr_epoch_stair,
+    )
+
+
+def build_optimizer(config: Config, network, rates: list[float]):
+    from mindcv import create_optimizer
+
+    return create_optimizer(
+        network,
+        config.opt,
+        lr=rates,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        nesterov=config.use_nesterov,
+        weight_decay_filter=config.weight_decay_filter,
+        eps=config.eps,
+    )
+
+
+def has_dynamic_scale(config: Config) -> bool:
+    """`auto` scales dynamically where float16 is used; float32 needs no scale."""
+    if config.loss_scale_type == "auto":
+        return config.amp_level != "O0"
+    return config.loss_scale_type == "dynamic"
+
+
+def build_evaluation(config: Config, runtime, network, normalize, num_classes: int, classes):
+    """Return a function that evaluates the network as it is at the time of the call."""
+    from mindcv import engine
+    from mindcv.data import create_evaluation_loader
+
+    loader, _ = create_evaluation_loader(
+        config.dataset,
+        config.data_dir,
+        config.val_split,
+        config.batch_size,
+        config.image_resize,
+        config.interpolation,
+        config.crop_pct,
+        config.num_parallel_workers,
+        runtime.world_size,
+        runtime.rank,
+        classes,
+    )
+    step = engine.EvaluationStep(network, num_classes, normalize)
+    return lambda: engine.evaluate(step, loader, config.batch_size, runtime)
+
+
+if __name__ == "__main__":
+    run(main)
