@@ -10,7 +10,7 @@ DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 class TrainStep(nn.Cell):
     """Map a batch (image, label) to (loss, applied), updating the weights on the way.
 
-    `loss` is the unscaled float32 loss of this process; `applied` is False for a step that was
+    `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step that was
     skipped because its gradients overflowed.
 
     Args:
@@ -49,6 +49,8 @@ class TrainStep(nn.Cell):
         self.averages = world_size > 1
         if self.averages:
             self.reducer = nn.DistributedGradReducer(self.weights, mean=True, degree=world_size)
+            self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
+            self.share = 1.0 / world_size
         self.always = Tensor(True)
         self.set_train()
 
@@ -61,6 +63,7 @@ class TrainStep(nn.Cell):
         loss, gradients = self.value_and_grad(image, label)
         if self.averages:
             gradients = self.reducer(gradients)
+            loss = self.all_reduce(loss) * self.share
         loss = self.scaler.unscale(loss)
         if not self.skips:
             loss = ops.depend(loss, self.optimizer(self.scaler.unscale(gradients)))

@@ -31,6 +31,11 @@ _TRAINING_STATE = {
 }
 
 
+_MINDCV_BLOCK = re.compile(
+    r"((?:(?!stages\.)[a-z]\w*\.)?)0\.blocks\.(\d+)\.(?:blocks\.(\d+)\.)?(.*)"
+)
+
+
 @dataclass(frozen=True)
 class LoadReport:
     """What a weight file gave.
@@ -131,13 +136,17 @@ def _sort_entries(file, wanted, ema: bool, path: str) -> tuple[dict, list[str]]:
 
 
 def _our_name(name: str) -> str:
-    """Translate MindCV's block names, `0.blocks.…` and `0.blocks.{stage}.blocks.…`, into ours."""
-    prefix, _, rest = name.rpartition("0.blocks.") if "stages." not in name else ("", "", "")
-    if not rest or (prefix and not prefix.endswith(".")):
+    """Translate MindCV's block names into ours.
+
+    MindCV nests its stages by accident: `0.blocks.{block}.…` is the first stage and
+    `0.blocks.{stage}.blocks.{block}.…` a later one, maybe behind the prefix of an optimizer or EMA.
+    """
+    match = _MINDCV_BLOCK.fullmatch(name)
+    if not match:
         return name
-    match = re.match(r"(\d+)\.blocks\.(.*)", rest)
-    stage, block = (match[1], match[2]) if match else ("0", rest)
-    return f"{prefix}stages.{stage}.blocks.{block}"
+    prefix, first, second, rest = match.groups()
+    stage, block = (0, first) if second is None else (first, second)
+    return f"{prefix}stages.{stage}.blocks.{block}.{rest}"
 
 
 def _classifier_parameters(network: nn.Cell) -> set[str]:
