@@ -155,7 +155,9 @@ def _decay_groups(model_or_params, weight_decay: float, weight_decay_filter: str
         {"params": [p for p in params if id(p) not in exempt_ids], "weight_decay": weight_decay},
         {"params": exempt, "weight_decay": 0.0},
     ]
-    return [group for group in groups if group["params"]]
+    groups = [group for group in groups if group["params"]]
+    # Gradients come in the order of the network's parameters, also in a training loop of one's own.
+    return [*groups, {"order_params": params}]
 
 
 def _last_name(parameter) -> str:

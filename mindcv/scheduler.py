@@ -26,8 +26,9 @@ def create_scheduler(
     """Return the learning rate of every step, `num_epochs * steps_per_epoch` numbers.
 
     The rate climbs linearly from `lr * warmup_factor` to `lr` over the warm-up; the schedule fills
-    the rest of the run. As in MindCV, a decay by epochs counts from the end of the warm-up, while
-    milestones count from the start of the run.
+    the rest of the run. A decay by epochs counts from the end of the warm-up, milestones from the
+    start of the run. MindCV 0.3.0 has the same rates, except that its milestones count from the end
+    of the warm-up and each of its cosine cycles takes decay_epochs.
 
     Args:
         steps_per_epoch: optimizer steps in an epoch.
@@ -57,6 +58,10 @@ def create_scheduler(
     rest = num_epochs - warmup_epochs
     if rest < 1:
         raise ValueError(f"warmup_epochs {warmup_epochs} leave nothing of num_epochs {num_epochs}")
+    if decay_epochs < 1 or num_cycles < 1:
+        raise ValueError(
+            f"decay_epochs {decay_epochs}, num_cycles {num_cycles}: expected at least 1"
+        )
     if scheduler == "constant":
         schedule = _constant(lr)
     elif scheduler in ("cosine_decay", "warmup_cosine_decay"):

@@ -62,12 +62,14 @@ def create_dataset(
 
 
 def _image_folder(folder: Path, sampling: tuple, kwargs: dict) -> ds.Dataset:
-    classes = kwargs.pop("class_indexing", None) or class_index(folder)
-    unknown = sorted(set(class_index(folder)) - set(classes))
+    classes = class_index(folder)
+    numbers = kwargs.pop("class_indexing", None) or classes
+    unknown = sorted(set(classes) - set(numbers))
     if unknown:
         raise DataError(
             f"{folder} holds classes that are not in the training set: {', '.join(unknown[:5])}"
         )
+    classes = {name: numbers[name] for name in classes}  # MindSpore refuses one without a folder
     arguments = dict(kwargs, class_indexing=classes, extensions=list(IMAGE_SUFFIXES))
     size = ds.ImageFolderDataset(str(folder), **arguments).get_dataset_size()
     return ds.ImageFolderDataset(str(folder), **arguments, **sampling_arguments(size, *sampling))

@@ -102,14 +102,14 @@ def create_evaluation_loader(
 
     Returns:
         loader: None where there are fewer images than processes and this one has none.
-        num_classes: classes of the dataset.
+        num_classes: classes of `class_indexing`, or else of the dataset.
 
     Raises:
         ConfigError, DataError: see `create_dataset`.
     """
     named = {"class_indexing": class_indexing} if class_indexing else {}
     whole = create_dataset(dataset_name, root, split, shuffle=False, **named)
-    num_classes = whole.num_classes()
+    num_classes = len(class_indexing) if class_indexing else whole.num_classes()
     if whole.get_dataset_size() <= shard_id:
         return None, num_classes
     dataset = create_dataset(

@@ -2,6 +2,14 @@
 
 from dataclasses import dataclass
 
+STEM_TYPES = ("simple_stem_in", "res_stem_in", "res_stem_cifar")
+BLOCK_TYPES = (
+    "vanilla_block",
+    "res_basic_block",
+    "res_bottleneck_block",
+    "res_bottleneck_linear_block",
+)
+
 
 @dataclass(frozen=True)
 class NetworkPlan:
@@ -16,6 +24,10 @@ class NetworkPlan:
         group_widths: channels of one group of the 3x3 convolution; bottleneck blocks only.
         se_ratio: squeeze-and-excitation width / input width of the block; 0: none.
         head_width: channels of a 1x1 convolution before pooling; 0: none.
+
+    Raises:
+        ValueError: unknown stem or block type, tuples of unequal length, a value out of range, or a
+            group width that does not divide its bottleneck width.
     """
 
     widths: tuple[int, ...]
@@ -30,6 +42,40 @@ class NetworkPlan:
     head_width: int = 0
     num_classes: int = 1000
     in_channels: int = 3
+
+    def __post_init__(self):
+        for kind, value, known in (
+            ("stem", self.stem_type, STEM_TYPES),
+            ("block", self.block_type, BLOCK_TYPES),
+        ):
+            if value not in known:
+                raise ValueError(f"{kind}_type {value!r} is unknown; expected {', '.join(known)}")
+        for name, least in (
+            ("stem_width", 1),
+            ("in_channels", 1),
+            ("num_classes", 0),
+            ("head_width", 0),
+            ("se_ratio", 0),
+        ):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        rows = (self.widths, self.depths, self.strides, self.bottleneck_ratios, self.group_widths)
+        if not self.depths or len({len(row) for row in rows}) != 1:
+            raise ValueError(
+                "widths, depths, strides, bottleneck ratios and group widths need one value per "
+                f"stage; got {', '.join(str(len(row)) for row in rows)} values"
+            )
+        for stage, (width, depth, stride, ratio, group) in enumerate(zip(*rows), start=1):
+            if not (min(width, depth, stride, group) >= 1 and round(width * ratio) >= 1):
+                raise ValueError(
+                    f"stage {stage} has width {width}, depth {depth}, stride {stride}, bottleneck "
+                    f"ratio {ratio}, group width {group}; expected at least 1 channel, block, pixel"
+                )
+            if round(width * ratio) % group:
+                raise ValueError(
+                    f"stage {stage}: group width {group} does not divide the bottleneck width "
+                    f"{round(width * ratio)}; RegNet adjusts the widths by itself"
+                )
 
     @property
     def groups(self) -> tuple[int, ...]:

@@ -29,7 +29,10 @@ def generate_regnet(
     Raises:
         ValueError: a parameter is outside its range.
     """
-    if w_a < 0 or w_0 <= 0 or w_m <= 1 or depth < 1 or w_0 % quantum:
+    if quantum < 1:
+        raise ValueError(f"quantum={quantum} must be at least 1")
+    in_range = 0 <= w_a < math.inf and 1 < w_m < math.inf and w_0 > 0 and depth >= 1
+    if not in_range or w_0 % quantum:
         raise ValueError(
             f"w_a={w_a}, w_0={w_0}, w_m={w_m}, depth={depth} is no RegNet: expected w_a >= 0, "
             f"w_0 a positive multiple of {quantum}, w_m > 1 and depth >= 1"

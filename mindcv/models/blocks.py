@@ -171,12 +171,6 @@ class Head(nn.Cell):
         return self.fc(x)
 
 
-BLOCK_TYPES = (
-    "vanilla_block",
-    "res_basic_block",
-    "res_bottleneck_block",
-    "res_bottleneck_linear_block",
-)
 STEMS = {"simple_stem_in": SimpleStem, "res_stem_in": ResStem, "res_stem_cifar": ResStemCifar}
 
 

@@ -16,7 +16,7 @@ from ..design_space import (
     complexity,
     generate_regnet,
 )
-from .blocks import BLOCK_TYPES, STEMS, Head, build_stages
+from .blocks import STEMS, Head, build_stages
 from .layers import initialize_weights
 from .registry import register_model
 
@@ -117,7 +117,6 @@ class AnyNet(nn.Cell):
             num_classes=num_classes,
             in_channels=in_channels,
         )
-        _check_plan(self.plan)
         self.num_classes = num_classes
         self.stem = STEMS[stem_type](in_channels, stem_w)
         self.stages = nn.CellList(build_stages(self.plan, drop_path_rate))
@@ -194,24 +193,6 @@ class RegNet(AnyNet):
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
         )
-
-
-def _check_plan(plan: NetworkPlan) -> None:
-    for kind, value, known in (
-        ("stem", plan.stem_type, STEMS),
-        ("block", plan.block_type, BLOCK_TYPES),
-    ):
-        if value not in known:
-            raise ValueError(f"{kind}_type {value!r} is unknown; expected {', '.join(known)}")
-    rows = (plan.depths, plan.widths, plan.strides, plan.bottleneck_ratios, plan.group_widths)
-    if not plan.depths or len({len(row) for row in rows}) != 1:
-        raise ValueError("depths, widths, strides, bot_muls and group_ws need one value per stage")
-    for width, ratio, group in zip(plan.widths, plan.bottleneck_ratios, plan.group_widths):
-        if round(width * ratio) % group:
-            raise ValueError(
-                f"group width {group} does not divide the bottleneck width {round(width * ratio)}; "
-                "RegNet adjusts the widths by itself"
-            )
 
 
 def _register(name: str, setting: Setting) -> None:

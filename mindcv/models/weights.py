@@ -52,7 +52,7 @@ class LoadReport:
 
 
 def load_weights(
-    network: nn.Cell, path: str, ema: bool = False, new_head: bool = True
+    network: nn.Cell, path: str | os.PathLike, ema: bool = False, new_head: bool = True
 ) -> LoadReport:
     """Load a MindSpore checkpoint of the same network into `network`.
 
@@ -66,6 +66,7 @@ def load_weights(
     Raises:
         WeightsError: no such file, not a checkpoint, entries missing, left over or misshapen.
     """
+    path = os.fspath(path)
     file = _read(path)
     wanted = network.parameters_dict()
     weights, set_aside = _sort_entries(file, wanted, ema, path)
@@ -123,8 +124,13 @@ def _sort_entries(file, wanted, ema: bool, path: str) -> tuple[dict, list[str]]:
         averaged = {name[4:]: value for name, value in entries.items() if name.startswith("ema.")}
         if not averaged:
             raise WeightsError(f"weight file {path!r} holds no averaged weights (entries ema.*)")
-        # BatchNorm's statistics are not averaged; they stand under their plain names.
-        statistics = {name: entries[name] for name in wanted if name in entries}
+        # BatchNorm's statistics are not averaged; they stand under their plain names. A weight
+        # without an average is missing: its plain value would be of another network.
+        statistics = {
+            name: entries[name]
+            for name in wanted
+            if name in entries and name.endswith(("moving_mean", "moving_variance"))
+        }
         return {**statistics, **averaged}, [name for name in entries if name not in wanted]
     state = [
         name

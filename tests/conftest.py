@@ -1,0 +1,132 @@
+"""Fixtures shared by the tests: small image folders, a tiny model, and running the commands."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+# A network without batch statistics, registered as a user would: by a file of one's own. With
+# DUMP_WEIGHTS set, each process leaves its final weights behind, so that ranks can be compared.
+TINY_MODEL = """
+import atexit, os
+import numpy as np
+from mindspore import nn
+from mindcv import register_model
+from mindcv.models import RegNet
+
+class Tiny(nn.Cell):
+    def __init__(self, num_classes, in_channels):
+        super().__init__()
+        self.pool = nn.AvgPool2d(4, 4)
+        self.fc = nn.Dense(in_channels * 64, num_classes)
+
+    def construct(self, x):
+        x = self.pool(x)
+        return self.fc(x.reshape((x.shape[0], -1)))
+
+def remember(network):
+    def dump():
+        path = os.path.join(os.environ["DUMP_WEIGHTS"], os.environ.get("RANK_ID", "0") + ".npz")
+        np.savez(path, **{p.name: p.asnumpy() for p in network.get_parameters()})
+    if "DUMP_WEIGHTS" in os.environ:
+        atexit.register(dump)
+    return network
+
+@register_model
+def tiny(num_classes=1000, in_channels=3):
+    return remember(Tiny(num_classes, in_channels))
+
+@register_model
+def tiny_regnet(num_classes=1000, in_channels=3, **kwargs):
+    net = RegNet(8, 8, 2.0, 3, 8, num_classes=num_classes, in_channels=in_channels, **kwargs)
+    return remember(net)
+"""
+
+
+def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:
+    """Write JPEGs of 120 x 90 pixels, blurred noise tinted by class, to folder/<class>/."""
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        label = index % classes
+        noise = rng.integers(0, 255, (6, 8, 3))
+        noise[..., label % 3] //= 2 + label
+        place = folder / f"class_{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(noise.astype(np.uint8)).resize((120, 90), Image.BILINEAR)
+        picture.save(place / f"{index:04d}.jpg", quality=92)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory) -> Path:
+    """48 training and 11 validation images of 6 classes."""
+    root = tmp_path_factory.mktemp("images")
+    write_images(root / "train", 48, 6)
+    write_images(root / "val", 11, 6, seed=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "tiny_models.py"
+    path.write_text(TINY_MODEL, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def short_run(image_folder, tiny_models, tmp_path) -> list[str]:
+    """Arguments of a deterministic run of 3 epochs of 6 steps on the small folder."""
+    options = {
+        "import_module": tiny_models,
+        "model": "tiny",
+        "data_dir": image_folder,
+        "image_resize": 32,
+        "batch_size": 8,
+        "epoch_size": 3,
+        "warmup_epochs": 1,
+        "opt": "momentum",
+        "lr": 0.01,
+        "scale": "1.0,1.0",
+        "ratio": "1.0,1.0",
+        "hflip": 0,
+        "color_jitter": "null",
+        "shuffle": "False",
+        "val_while_train": "True",
+        "log_interval": 2,
+        "ckpt_save_dir": tmp_path / "run",
+    }
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))]
+
+
+def run_command(
+    script: str, *arguments, cwd: Path, env: dict | None = None, launcher: list[str] | None = None
+) -> subprocess.CompletedProcess:
+    """Run train.py or validate.py as a user does, in a process of its own."""
+    # msrun wants the plain word python; PATH leads it to this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    python = "python" if launcher else sys.executable
+    return subprocess.run(
+        [*(launcher or []), python, str(ROOT / script), *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PATH": path, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def launcher(workers: int, port: int) -> list[str]:
+    """Return the msrun words for so many processes on this machine."""
+    msrun = Path(sys.executable).with_name("msrun")
+    return [
+        str(msrun),
+        f"--worker_num={workers}",
+        f"--local_worker_num={workers}",
+        f"--master_port={port}",
+        "--join=True",
+    ]

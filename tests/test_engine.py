@@ -1,0 +1,282 @@
+"""The training step, the evaluation and what watches a run, without a command around them."""
+
+import csv
+import types
+
+import mindspore as ms
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from mindspore import Tensor, nn
+
+from mindcv import create_loss, create_optimizer, engine
+from mindcv.engine.callbacks import EpochEnd, Progress
+from mindcv.errors import DataError, NonFiniteLossError, WeightsError
+from mindcv.models import RegNet
+
+RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
+
+
+@pytest.fixture(autouse=True)
+def graph_mode():
+    ms.set_context(mode=ms.GRAPH_MODE)
+    yield
+    ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def small_regnet(num_classes=6, **kwargs):
+    ms.set_seed(3)
+    return RegNet(8, 8, 2.0, 3, 8, num_classes=num_classes, **kwargs)
+
+
+def batches(count=5, size=8, classes=6):
+    rng = np.random.default_rng(0)
+    return [
+        (
+            Tensor(rng.standard_normal((size, 3, 32, 32)), ms.float32),
+            Tensor(rng.integers(0, classes, size), ms.int32),
+        )
+        for _ in range(count)
+    ]
+
+
+def train(network=None, amp_level="O0", lr=0.05, **options):
+    network = network or small_regnet()
+    optimizer = create_optimizer(network, "momentum", lr=lr, weight_decay=1e-4)
+    mixed = ms.amp.auto_mixed_precision(network, amp_level)
+    step = engine.TrainStep(mixed, create_loss(label_smoothing=0.1), optimizer, **options)
+    losses = [float(step(*batch)[0].asnumpy()) for batch in batches()]
+    return losses, network, step
+
+
+def weights(network):
+    return {name: value.asnumpy().copy() for name, value in network.parameters_dict().items()}
+
+
+def test_the_step_equals_mindspores_own_to_the_last_bit():
+    losses, network, _ = train()
+    reference = small_regnet()
+    optimizer = create_optimizer(reference, "momentum", lr=0.05, weight_decay=1e-4)
+    loss_cell = nn.WithLossCell(reference, create_loss(label_smoothing=0.1))
+    own = nn.TrainOneStepCell(loss_cell, optimizer).set_train()
+    expected = [float(own(*batch).asnumpy()) for batch in batches()]
+    assert losses == expected
+    theirs = weights(reference)
+    for name, value in weights(network).items():
+        np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+
+def test_graph_and_pynative_mode_give_the_same_losses():
+    graph, _, _ = train()
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    pynative, _, _ = train()
+    np.testing.assert_allclose(graph, pynative, rtol=1e-6)
+
+
+@pytest.mark.parametrize("amp_level", ["O2", "O3"])
+def test_float16_levels_follow_the_float32_losses(amp_level):
+    full, _, _ = train()
+    half, network, _ = train(amp_level=amp_level, loss_scale=128.0)
+    assert half != full  # float16 was really used
+    np.testing.assert_allclose(half, full, rtol=2e-2)
+    assert all(value.dtype == np.float32 for value in weights(network).values())
+
+
+def test_a_power_of_two_loss_scale_changes_nothing_in_float32():
+    assert train()[0] == train(loss_scale=128.0)[0]
+    assert train()[0] == train(dynamic=True)[0]
+
+
+def overflowing_step(**options):
+    """Float16 gradients of a loss scaled by 2**24 exceed float16's range."""
+    network = small_regnet()
+    optimizer = create_optimizer(network, "momentum", lr=0.05)
+    mixed = ms.amp.auto_mixed_precision(network, "O2")
+    step = engine.TrainStep(mixed, create_loss(), optimizer, loss_scale=2.0**24, **options)
+    return network, step
+
+
+def trained(network):
+    return {parameter.name: parameter.asnumpy().copy() for parameter in network.trainable_params()}
+
+
+def test_a_dynamic_scale_skips_overflowing_steps_and_recovers():
+    network, step = overflowing_step(dynamic=True)
+    before, batch = trained(network), batches(1)[0]
+    loss, applied = step(*batch)
+    assert np.isfinite(loss.asnumpy()) and not bool(applied.asnumpy())
+    for name, value in trained(network).items():
+        np.testing.assert_array_equal(before[name], value, err_msg=name)
+    assert float(step.scaler.scale_value.asnumpy()) == 2.0**23
+    skipped = [not bool(step(*batch)[1].asnumpy()) for _ in range(20)]
+    assert skipped == sorted(skipped, reverse=True) and not skipped[-1]
+    after = trained(network)
+    assert all(np.isfinite(value).all() for value in after.values())
+    assert any(not np.array_equal(before[name], value) for name, value in after.items())
+
+
+def test_a_fixed_scale_may_skip_overflows_too():
+    network, step = overflowing_step(skip_overflow=True)
+    before = trained(network)
+    for _ in range(2):
+        assert not bool(step(*batches(1)[0])[1].asnumpy())
+    for name, value in trained(network).items():
+        np.testing.assert_array_equal(before[name], value, err_msg=name)
+
+
+class Lookup(nn.Cell):
+    """Return logits that the image itself carries: the first classes' values of its first row."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.num_classes = num_classes
+
+    def construct(self, image):
+        return image[:, 0, 0, : self.num_classes]
+
+
+def evaluation_case(count, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    images = rng.standard_normal((count, 1, 1, 16)).astype(np.float32)
+    labels = rng.integers(0, classes, count).astype(np.int32)
+    logits = images[:, 0, 0, :classes].astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    log_softmax = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    order = np.argsort(-logits, 1)
+    return (
+        images,
+        labels,
+        {
+            "loss": -log_softmax[np.arange(count), labels].mean(),
+            "top1": 100 * (order[:, 0] == labels).mean(),
+            "top5": 100 * (order[:, :5] == labels[:, None]).any(1).mean(),
+        },
+    )
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 45])
+def test_every_image_counts_exactly_once(count):
+    images, labels, expected = evaluation_case(count, 10)
+    loader = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False).batch(8)
+    step = engine.EvaluationStep(Lookup(10), 10)
+    accuracy = engine.evaluate(step, loader, 8, RUNTIME)
+    assert accuracy.images == count
+    assert accuracy.top1 == pytest.approx(expected["top1"], abs=1e-9)
+    assert accuracy.top5 == pytest.approx(expected["top5"], abs=1e-9)
+    assert accuracy.loss == pytest.approx(expected["loss"], rel=1e-6)
+    assert len(step.compile_cache) == 1  # the partial batch needs no second graph
+
+
+def test_top5_needs_five_classes():
+    images, labels, expected = evaluation_case(9, 4)
+    loader = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False).batch(8)
+    accuracy = engine.evaluate(engine.EvaluationStep(Lookup(4), 4), loader, 8, RUNTIME)
+    assert accuracy.top5 is None and list(accuracy.as_dict()) == ["Top_1_Accuracy", "loss"]
+    assert accuracy.top1 == pytest.approx(expected["top1"])
+
+
+def test_the_parts_of_all_processes_add_up():
+    """Two processes with 6 and 5 images: sums, not a mean of means."""
+    images, labels, expected = evaluation_case(11, 10)
+    step = engine.EvaluationStep(Lookup(10), 10)
+    sums = []
+    recorder = types.SimpleNamespace(sum_over_ranks=lambda v: sums.append(v.copy()) or v)
+    for rank in range(2):
+        part = (images[rank::2], labels[rank::2])
+        loader = ds.NumpySlicesDataset(part, ["image", "label"], shuffle=False).batch(4)
+        engine.evaluate(step, loader, 4, recorder)
+    everything = types.SimpleNamespace(sum_over_ranks=lambda v: v + sums[0] + sums[1])
+    accuracy = engine.evaluate(step, None, 4, everything)  # a third process without an image
+    assert accuracy.images == 11
+    assert accuracy.top1 == pytest.approx(expected["top1"])
+    assert accuracy.loss == pytest.approx(expected["loss"], rel=1e-6)
+
+
+def test_no_image_and_wrong_labels_are_errors():
+    step = engine.EvaluationStep(Lookup(4), 4)
+    with pytest.raises(DataError, match="no image"):
+        engine.evaluate(step, None, 8, RUNTIME)
+    images, labels, _ = evaluation_case(9, 10, seed=1)
+    loader = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False).batch(8)
+    with pytest.raises(DataError, match="outside the 4 classes"):
+        engine.evaluate(step, loader, 8, RUNTIME)
+
+
+def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
+    network = nn.Dense(2, 2)
+    keeper = engine.CheckpointKeeper(tmp_path, "net", "latest_k", 2)
+    for epoch, score in enumerate([10.0, 40.0, 30.0], 1):
+        network.weight.set_data(Tensor(np.full((2, 2), score), ms.float32))
+        keeper.save(network, epoch, 7, score)
+        keeper.save_if_best(network, score)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["net-2_7.ckpt", "net-3_7.ckpt", "net_best.ckpt"]
+    assert ms.load_checkpoint(str(tmp_path / "net_best.ckpt"))["weight"].asnumpy()[0, 0] == 40.0
+
+
+def test_top_k_keeps_the_best_scores(tmp_path):
+    keeper = engine.CheckpointKeeper(tmp_path, "net", "top_k", 2)
+    for epoch, score in enumerate([10.0, 40.0, 30.0, 20.0, 30.0], 1):
+        keeper.save(nn.Dense(2, 2), epoch, 7, score)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-2_7.ckpt", "net-5_7.ckpt"]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_and_harms_none(tmp_path):
+    keeper = engine.CheckpointKeeper(tmp_path / "gone", "net", "latest_k", 2)
+    (tmp_path / "gone").write_text("a file where the folder should be")
+    with pytest.raises(WeightsError, match="net-1_7.ckpt cannot be written"):
+        keeper.save(nn.Dense(2, 2), 1, 7, None)
+
+
+def step_event(step, loss, steps_per_epoch=4, applied=True):
+    params = types.SimpleNamespace(
+        cur_step_num=step,
+        cur_epoch_num=(step - 1) // steps_per_epoch + 1,
+        batch_num=steps_per_epoch,
+        net_outputs=(Tensor(loss, ms.float32), Tensor(applied)),
+        train_network=nn.Dense(1, 1),
+    )
+    return types.SimpleNamespace(original_args=lambda: params)
+
+
+def test_a_non_finite_loss_names_the_step_where_it_appeared():
+    progress = Progress([0.1] * 8, 8, 100, bar=False)
+    progress.on_train_begin(None)
+    for step, loss in [(1, 2.0), (2, float("nan")), (3, 1.0)]:
+        progress.on_train_step_end(step_event(step, loss))
+    with pytest.raises(NonFiniteLossError, match="loss is nan at step 2 .*learning rate 0.1"):
+        progress.on_train_step_end(step_event(4, 1.0))
+
+
+def test_a_skipped_step_may_have_any_loss():
+    progress = Progress([0.1] * 4, 8, 100, bar=False)
+    progress.on_train_begin(None)
+    for step, loss in [(1, 2.0), (2, float("inf")), (3, 1.0), (4, 1.0)]:
+        progress.on_train_step_end(step_event(step, loss, applied=loss < 9))
+    assert progress.skipped == 1
+
+
+def test_a_device_that_pulls_its_batches_shows_one_step_an_epoch(tmp_path):
+    """Ascend's data sink calls back once an epoch; rows, rates and saves must still be right."""
+    rates = [0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02]
+    progress = Progress(rates, 8, 100, bar=False)
+    keeper = engine.CheckpointKeeper(tmp_path, "net", "latest_k", 2)
+    table = tmp_path / "metrics.csv"
+    accuracy = engine.Accuracy(5, 0.5, 60.0, None)
+    epoch_end = EpochEnd(
+        nn.Dense(1, 1), progress, rates, lambda: accuracy, 2, keeper, 2, table, RUNTIME
+    )
+    progress.on_train_begin(None)
+    for step, loss in [(4, 2.0), (8, 1.0)]:
+        event = step_event(step, loss)
+        progress.on_train_epoch_begin(event)
+        progress.on_train_step_end(event)
+        for callback in (progress, epoch_end):
+            callback.on_train_epoch_end(event)
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["train_loss"] for row in rows] == ["2.000000", "1.000000"]
+    assert [row["lr"] for row in rows] == ["0.1", "0.02"]
+    assert [row["val_top1"] for row in rows] == ["", "60.0000"]
+    names = sorted(path.name for path in tmp_path.glob("*.ckpt"))
+    assert names == ["net-2_4.ckpt", "net_best.ckpt"]

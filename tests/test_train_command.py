@@ -1,0 +1,252 @@
+"""train.py and validate.py as a user runs them."""
+
+import ast
+import csv
+import re
+from pathlib import Path
+
+import mindspore as ms
+import pytest
+import yaml
+from conftest import run_command
+
+from mindcv.config import load_config
+from mindcv.errors import ConfigError
+from mindcv.program import check_environment
+
+
+def rows(folder: Path) -> list[dict]:
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
+    done = run_command("train.py", *short_run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    names = {path.name for path in run.iterdir()}
+    assert names == {
+        "config.yaml",
+        "metrics.csv",
+        "train.log",
+        "tiny-1_6.ckpt",
+        "tiny-2_6.ckpt",
+        "tiny-3_6.ckpt",
+        "tiny_best.ckpt",
+    }
+    assert "first step with graph compilation" in done.stdout
+    assert re.search(r"epoch 3/3 step 6/6 loss [\d.]+ lr [\d.e-]+ \d+ images/s, ", done.stdout)
+    table = rows(run)
+    assert [row["step"] for row in table] == ["6", "12", "18"]
+    assert float(table[2]["train_loss"]) < float(table[0]["train_loss"])
+    log = (run / "train.log").read_text(encoding="utf-8")
+    assert "epoch 2/3 step 4/6" in log and "\r" not in log
+    entries = ms.load_checkpoint(str(run / "tiny-3_6.ckpt"))
+    assert set(entries) == {"fc.weight", "fc.bias"}
+
+    # The resolved config reproduces the run.
+    again = run_command(
+        "train.py",
+        *("--config", run / "config.yaml", "--ckpt_save_dir", tmp_path / "again"),
+        cwd=tmp_path,
+    )
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "again/metrics.csv").read_bytes() == (run / "metrics.csv").read_bytes()
+
+    # validate.py finds the accuracy that the run reported.
+    checked = run_command(
+        "validate.py",
+        *("--config", run / "config.yaml", "--ckpt_path", run / "tiny-2_6.ckpt"),
+        cwd=tmp_path,
+    )
+    assert checked.returncode == 0, checked.stderr
+    figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
+    assert list(figures) == ["Top_1_Accuracy", "Top_5_Accuracy", "loss"]
+    assert figures["Top_1_Accuracy"] == pytest.approx(float(table[1]["val_top1"]), abs=1e-4)
+    assert figures["Top_5_Accuracy"] == pytest.approx(float(table[1]["val_top5"]), abs=1e-4)
+    assert figures["loss"] == pytest.approx(float(table[1]["val_loss"]), abs=1e-5)
+
+
+def test_sink_mode_and_pynative_mode_give_the_same_metrics(short_run, tmp_path):
+    tables = {}
+    for name, options in {
+        "sink": ("--dataset_sink_mode", "True"),
+        "plain": ("--dataset_sink_mode", "False"),
+        "pynative": ("--mode", "1"),
+    }.items():
+        folder = tmp_path / name
+        arguments = [*short_run, *options]
+        arguments[arguments.index("--ckpt_save_dir") + 1] = str(folder)
+        done = run_command("train.py", *arguments, "--model", "tiny_regnet", cwd=tmp_path)
+        assert done.returncode == 2 and "given twice" in done.stderr  # an option stands once
+        arguments[arguments.index("--model") + 1] = "tiny_regnet"
+        done = run_command("train.py", *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        tables[name] = rows(folder)
+    assert tables["sink"] == tables["plain"]
+    for one, other in zip(tables["plain"], tables["pynative"]):
+        assert one["val_top1"] == other["val_top1"]
+        assert float(one["train_loss"]) == pytest.approx(float(other["train_loss"]), rel=1e-5)
+
+
+def test_dry_run_builds_everything_and_tells_it(image_folder, tmp_path):
+    done = run_command(
+        "train.py",
+        *("--model", "regnet_x_200mf", "--data_dir", image_folder, "--batch_size", 16),
+        *("--dry_run", "--val_while_train", "--distribute", "True"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    # 1000 classes less 994 of them, 369 parameters each
+    assert "2,318,006 parameters" in done.stdout
+    assert "MACs for an image of 224 x 224" in done.stdout
+    assert "3 steps per epoch, 90 epochs, 270 steps" in done.stdout
+    assert done.stdout.count("lr ") >= 8
+    text = done.stdout.split("resolved config:\n")[1].rsplit("dry run", 1)[0]
+    assert yaml.safe_load(text)["batch_size"] == 16
+    assert not (tmp_path / "ckpt").exists()
+
+
+MINDCV_X_800MF = """
+# system
+mode: 0
+distribute: True
+val_while_train: True
+# dataset
+dataset: 'imagenet'
+data_dir: '/path/to/imagenet'
+shuffle: True
+num_parallel_workers: 8
+batch_size: 64
+# augmentation
+image_resize: 224
+scale: [0.08, 1.0]
+interpolation: 'bilinear'
+re_prob: 0.1
+# model
+model: 'regnet_x_800mf'
+num_classes: 1000
+epoch_size: 200
+dataset_sink_mode: True
+amp_level: 'O3'
+# loss
+loss: 'CE'
+label_smoothing: 0.1
+# lr scheduler
+scheduler: 'cosine_decay'
+min_lr: 0.0
+lr: 0.1
+warmup_epochs: 5
+warmup_factor: 0.01
+decay_epochs: 195
+lr_epoch_stair: True
+# optimizer
+opt: 'momentum'
+momentum: 0.9
+weight_decay: 0.0001
+loss_scale: 128
+use_nesterov: False
+"""
+
+
+def test_a_mindcv_recipe_passes_the_dry_run(image_folder, tmp_path):
+    recipe = tmp_path / "regnet_x_800mf_ascend.yaml"
+    recipe.write_text(MINDCV_X_800MF, encoding="utf-8")
+    done = run_command(
+        "train.py",
+        *("--config", recipe, "--data_dir", image_folder, "--batch_size", 4, "--dry_run"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "7,259,656 parameters (7.26 M)" in done.stdout
+
+
+def test_the_richest_recipe_trains_a_step(image_folder, tmp_path):
+    """RandAugment, mixup, cutmix, erasing, repeats, float16 and a dynamic scale together."""
+    recipe = Path(__file__).parent.parent / "configs/regnet/regnet_y_16gf_ascend.yaml"
+    done = run_command(
+        "train.py",
+        *("--config", recipe, "--data_dir", image_folder, "--distribute", "False"),
+        *("--model", "regnet_y_200mf", "--image_resize", 32, "--batch_size", 24),
+        *("--epoch_size", 2, "--warmup_epochs", 1, "--decay_epochs", 1, "--num_classes", 6),
+        *("--ckpt_save_dir", tmp_path / "run", "--log_interval", 1),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(rows(tmp_path / "run")) == 2
+
+
+def test_fine_tuning_takes_any_file_name_and_a_new_head(short_run, image_folder, tmp_path):
+    arguments = [*short_run, "--num_classes", "9"]
+    arguments[arguments.index("--model") + 1] = "tiny_regnet"
+    assert run_command("train.py", *arguments, cwd=tmp_path).returncode == 0
+    weights = tmp_path / "my weights.final"
+    (tmp_path / "run/tiny_regnet-3_6.ckpt").rename(weights)
+    arguments = arguments[:-2] + ["--ckpt_path", str(weights)]
+    arguments[arguments.index("--ckpt_save_dir") + 1] = str(tmp_path / "tuned")
+    done = run_command("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "classifier re-initialised: 9 classes in the file, 6 here" in done.stdout
+
+    missing = run_command("train.py", *arguments[:-1], tmp_path / "no.ckpt", cwd=tmp_path)
+    assert missing.returncode == 5
+    assert "no.ckpt" in missing.stderr and "Traceback" not in missing.stderr
+
+    # For an accuracy a new head would be nonsense.
+    checked = run_command(
+        "validate.py",
+        *("--import_module", arguments[1], "--model", "tiny_regnet", "--image_resize", 32),
+        *("--data_dir", image_folder, "--ckpt_path", weights),
+        cwd=tmp_path,
+    )
+    assert checked.returncode == 5 and "head.fc.weight" in checked.stderr
+
+
+@pytest.mark.parametrize(
+    "extra, code, words",
+    [
+        (("--lr", "1e30", "--warmup_epochs", "0"), 3, ["loss is", "step", "lower lr"]),
+        (("--data_dir", "/nowhere"), 4, ["/nowhere/train", "<data_dir>/<split>/<class>"]),
+        (("--batch_size", "49"), 4, ["do not fill one batch of 49"]),
+        (("--num_classes", "5"), 4, ["num_classes 5 is too small", "6 classes"]),
+        (("--model", "tinny"), 2, ["'tinny' is not registered", "did you mean tiny"]),
+        (("--import_module", "no_such.py"), 2, ["no file no_such.py"]),
+        (("--distribute", "True"), 2, ["needs a launcher", "msrun --bind_core=True"]),
+        (("--device_target", "Ascend"), 2, ["device_target Ascend is not on this machine"]),
+        (("--ckpt_save_dir", "/proc/run"), 2, ["ckpt_save_dir /proc/run cannot be written"]),
+    ],
+)
+def test_a_users_mistake_ends_in_one_message(short_run, tmp_path, extra, code, words):
+    arguments = list(short_run)
+    for key, value in zip(extra[::2], extra[1::2]):
+        if key in arguments:
+            arguments[arguments.index(key) + 1] = value
+        else:
+            arguments += [key, value]
+    done = run_command("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def test_an_earlier_runs_metrics_are_kept(short_run, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.csv").write_text("old", encoding="utf-8")
+    assert run_command("train.py", *short_run, cwd=tmp_path).returncode == 0
+    assert (tmp_path / "run/metrics-1.csv").read_text(encoding="utf-8") == "old"
+    assert len(rows(tmp_path / "run")) == 3
+
+
+def test_numpy_2_is_refused_in_one_line_with_the_remedy(monkeypatch):
+    monkeypatch.setattr("mindcv.program.metadata.version", lambda name: "2.1.3")
+    with pytest.raises(ConfigError, match=r'numpy 2.1.3 .* pip install "numpy>=1.26,<2"') as found:
+        check_environment()
+    assert "\n" not in str(found.value)
+
+
+def test_the_demo_recipe_is_an_unmodified_zoo_model():
+    config = load_config(str(Path(__file__).parent.parent / "configs/demo.yaml"))
+    assert config.model in ("regnet_x_200mf", "regnet_y_200mf")
+    assert config.dataset == "mnist_demo"
