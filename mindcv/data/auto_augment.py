@@ -19,6 +19,9 @@ class RandAugment:
         fill: colour of the pixels that a geometric operation uncovers, 0-255 scale.
 
     The image is (H, W, 3) uint8, and so is the result.
+
+    Raises:
+        ValueError: a malformed policy, or more operations than it can draw.
     """
 
     def __init__(self, policy: str, fill: Sequence[float]):
@@ -29,6 +32,11 @@ class RandAugment:
         if self.policy.weighted:
             weights = np.array([_WEIGHTS[name] for name in self.operations])
             self.weights = weights / weights.sum()
+            if self.policy.num_ops > np.count_nonzero(weights):
+                raise ValueError(
+                    f"n{self.policy.num_ops} in policy {policy!r} exceeds the "
+                    f"{np.count_nonzero(weights)} operations that w0 can draw"
+                )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         from .transforms import pixel_generator

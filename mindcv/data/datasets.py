@@ -1,6 +1,7 @@
 """Datasets by name: rows of (image, label), not yet decoded, augmented or batched."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -12,6 +13,12 @@ from .samplers import sampling_arguments
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
 DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
+
+# Reader, folder, classes and bytes of a row.
+_CIFAR = {
+    "cifar10": (ds.Cifar10Dataset, "cifar-10-batches-bin", 10, 1 + 3 * 32 * 32),
+    "cifar100": (ds.Cifar100Dataset, "cifar-100-binary", 100, 2 + 3 * 32 * 32),
+}
 
 
 def create_dataset(
@@ -46,7 +53,7 @@ def create_dataset(
 
     Raises:
         ConfigError: unknown name.
-        DataError: no such folder, a class without images, no class at all.
+        DataError: no such folder, a class without images, no class at all, a file missing or cut.
     """
     if download:
         raise ConfigError("download True: nothing is downloaded; put the files into root")
@@ -109,22 +116,28 @@ def _has_image(folder: Path) -> bool:
 
 
 def _cifar(name: str, root: str, split: str, sampling: tuple, kwargs: dict) -> ds.Dataset:
+    reader, inner, num_classes, row_bytes = _CIFAR[name]
     usage = {"train": "train", "test": "test", "val": "test"}.get(split)
     if usage is None:
         raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
-    inner = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}[name]
     folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
-    if not any(folder.glob("*.bin")):
-        raise DataError(f"no .bin files of {name} in {root} or {Path(root, inner)}")
-    if name == "cifar10":
-        reader, extra = ds.Cifar10Dataset, {}
-    else:
-        reader, extra = ds.Cifar100Dataset, {}
+    files = sorted(
+        path for path in folder.glob("*.bin") if ("test" in path.name) == (usage == "test")
+    )
+    if not files:
+        raise DataError(f"no .bin files of the {usage} split of {name} in {root} or {root}/{inner}")
+    for path in files:
+        if path.stat().st_size == 0 or path.stat().st_size % (10000 * row_bytes):
+            raise DataError(
+                f"{path} is incomplete: {path.stat().st_size} bytes, expected a multiple of "
+                f"{10000 * row_bytes}"
+            )
     size = reader(str(folder), usage).get_dataset_size()
-    dataset = reader(str(folder), usage, **kwargs, **extra, **sampling_arguments(size, *sampling))
-    if name == "cifar10":
-        return dataset
-    return dataset.rename(["fine_label"], ["label"]).project(["image", "label"])
+    dataset = reader(str(folder), usage, **kwargs, **sampling_arguments(size, *sampling))
+    if name == "cifar100":
+        dataset = dataset.rename(["fine_label"], ["label"]).project(["image", "label"])
+    dataset.num_classes = partial(int, num_classes)  # MindSpore counts classes of folders only
+    return dataset
 
 
 def _at_most_cores(num_parallel_workers: int | None) -> int | None:

@@ -43,15 +43,15 @@ class RepeatAugSampler(ds.Sampler):
     """Repeated augmentation (Hoffer et al., 2020): copies of an image land in the same epoch.
 
     Each epoch the images are shuffled and repeated one after the other; the copies go to different
-    shards. An epoch keeps its length of one image set: it ends before all images were seen.
-    Source of the epoch's length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
+    shards. An epoch keeps the length of one image set, from 256 images on in whole 256s: it ends
+    before all images were seen. Source of the epoch's length: timm, `data/distributed_sampler.py`,
+    `RepeatAugSampler`.
     """
 
     def __init__(self, size: int, num_shards: int, shard_id: int, repeats: int):
-        whole = size // 256 * 256 or size
         self.size, self.num_shards, self.shard_id = size, num_shards, shard_id
         self.repeats = repeats
-        self.length = max(1, whole // num_shards)
+        self.length = size // 256 * 256 // num_shards if size >= 256 else -(-size // num_shards)
         self.epoch = 0
         self.seed = ds.config.get_seed()
         super().__init__(num_samples=self.length)

@@ -93,13 +93,15 @@ def create_transforms(
         crop_pct: share of the resized shorter side that the centre crop keeps.
 
     Raises:
-        ValueError: an unknown interpolation or policy, or separate.
+        ValueError: an unknown interpolation, policy or re_value, or separate.
     """
     if separate:
         raise ValueError("separate True is not available in this version")
     if interpolation not in _INTERPOLATION:
         known = ", ".join(_INTERPOLATION)
         raise ValueError(f"interpolation {interpolation!r} is unknown; expected {known}")
+    if re_value not in (0, "random"):
+        raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
     resample = _INTERPOLATION[interpolation]
     own_mean, own_std = channel_statistics(dataset_name)
     mean, std = mean or own_mean, std or own_std

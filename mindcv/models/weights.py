@@ -74,7 +74,11 @@ def load_weights(
     misshapen = [
         name for name in wanted if name in weights and weights[name].shape != wanted[name].shape
     ]
-    fresh = [name for name in misshapen if name in head] if new_head else []
+    fresh = [
+        name
+        for name in misshapen
+        if new_head and name in head and weights[name].shape[1:] == wanted[name].shape[1:]
+    ]
     missing = [name for name in wanted if name not in weights]
     surplus = [name for name in weights if name not in wanted]
     wrong = [name for name in misshapen if name not in fresh]

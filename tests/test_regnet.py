@@ -1,0 +1,324 @@
+"""The RegNet family: golden sizes, logits and gradients, initialisation and options.
+
+golden/logits.json is made by golden/make_logits.py from timm's networks; weights and images are
+functions of names (golden/fill.py), so no weight file is needed.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+import pytest
+from golden.fill import direction, fill, images, labels
+from mindspore import nn, ops
+
+from mindcv import create_model
+from mindcv.models import AnyNet, RegNet
+from mindcv.models.layers import DropPath
+
+GOLDEN = Path(__file__).parent / "golden"
+TABLE = json.loads((GOLDEN / "complexity.json").read_text())
+EXPECTED = json.loads((GOLDEN / "logits.json").read_text())
+SIZES = "200mf 400mf 600mf 800mf 1_6gf 3_2gf 4_0gf 6_4gf 8_0gf 12gf 16gf 32gf".split()
+MODELS = [f"regnet_{family}_{size}" for family in "xy" for size in SIZES]
+BIG = ("6_4gf", "8_0gf", "12gf", "16gf", "32gf")
+STEMS = ("simple_stem_in", "res_stem_in", "res_stem_cifar")
+BLOCKS = (
+    "vanilla_block",
+    "res_basic_block",
+    "res_bottleneck_block",
+    "res_bottleneck_linear_block",
+)
+
+
+def models_big_ones_slow():
+    return [
+        pytest.param(name, marks=pytest.mark.slow if name.endswith(BIG) else ()) for name in MODELS
+    ]
+
+
+def filled(name: str, **options) -> nn.Cell:
+    network = create_model(name, **options)
+    for parameter in network.get_parameters():
+        parameter.set_data(ms.Tensor(fill(parameter.name, parameter.shape)))
+    return network.set_train(False)
+
+
+def tiny(**options) -> RegNet:
+    """Build a RegNet of four blocks in three stages of 24, 48 and 96 channels."""
+    options = {
+        "num_classes": 10,
+        "w_a": 20.0,
+        "w_0": 24,
+        "w_m": 2.0,
+        "d": 4,
+        "group_w": 8,
+    } | options
+    return RegNet(**options)
+
+
+def small_plan(**options) -> dict:
+    return {"depths": [1, 2], "widths": [16, 24], "strides": [2, 2], "num_classes": 5} | options
+
+
+def run(network: nn.Cell, *shape: int) -> np.ndarray:
+    return network(ms.Tensor(images(shape))).asnumpy()
+
+
+def trainable(network: nn.Cell) -> int:
+    return sum(math.prod(parameter.shape) for parameter in network.trainable_params())
+
+
+def test_the_golden_fill_is_the_one_the_logits_were_made_with():
+    probe = fill("stem.conv.weight", (32, 3, 3, 3)).ravel()[:4]
+    assert [float(value) for value in probe] == EXPECTED["fill_probe"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_24_models_have_the_published_parameters_widths_depths_and_groups(name):
+    network, golden = create_model(name), TABLE[name]
+    assert trainable(network) == golden["params"]
+    assert list(network.plan.widths) == golden["stage_widths"]
+    assert list(network.plan.depths) == golden["stage_depths"]
+    assert list(network.plan.groups) == golden["stage_groups"]
+    assert list(network.plan.group_widths) == golden["stage_group_widths"]
+    cost = network.complexity()
+    assert (cost.params, cost.macs, cost.activations) == (
+        golden["params"],
+        golden["macs"],
+        golden["acts"],
+    )
+    for stage, groups in zip(network.stages, golden["stage_groups"]):
+        assert [block.f.b.group for block in stage.blocks] == [groups] * len(stage.blocks)
+
+
+def check_logits(name: str, batch: int, size: str):
+    height, width = (int(side) for side in size.split("x"))
+    golden = EXPECTED["logits"][name][size]
+    logits = run(filled(name), batch, 3, height, width)[-1].astype(np.float64)
+    scale = golden["max_abs"]
+    assert np.abs(logits[:8] - golden["first"]).max() <= 5e-6 * scale
+    assert abs(np.abs(logits).max() - scale) <= 5e-6 * scale
+    assert abs(logits.sum() - golden["sum"]) <= 5e-6 * scale * math.sqrt(logits.size)
+
+
+@pytest.mark.parametrize("name", models_big_ones_slow())
+def test_logits_are_timms_on_a_small_oblong_image(name):
+    check_logits(name, 2, "64x96")
+
+
+@pytest.mark.parametrize(
+    "name", ["regnet_x_200mf", "regnet_y_200mf", "regnet_x_800mf", "regnet_y_800mf"]
+)
+def test_logits_are_timms_at_224_pixels(name):
+    check_logits(name, 1, "224x224")
+
+
+@pytest.mark.parametrize("name", ["regnet_x_200mf", "regnet_y_200mf"])
+def test_gradients_of_a_training_batch_are_torchs(name):
+    golden = EXPECTED["gradients"][name]
+    network = filled(name).set_train(True)
+    parameters = network.trainable_params()
+    target = ms.Tensor(labels(4))
+
+    def forward(batch):
+        return ops.cross_entropy(network(batch), target)
+
+    loss, gradients = ms.value_and_grad(forward, None, parameters)(
+        ms.Tensor(images((4, 3, 64, 64)))
+    )
+    assert abs(float(loss.asnumpy()) / golden["loss"] - 1) < 1e-5
+    assert {parameter.name for parameter in parameters} == set(golden["parameters"])
+    for parameter, gradient in zip(parameters, gradients):
+        gradient = gradient.asnumpy().astype(np.float64)
+        norm, projection, *entries = golden["parameters"][parameter.name]
+        flat = gradient.ravel()
+        ours = [flat[0], flat[flat.size // 2], flat[-1]]
+        sampled = (gradient * direction(parameter.name, gradient.shape)).sum()
+        assert abs(np.linalg.norm(flat) - norm) <= 1e-4 * norm, parameter.name
+        assert abs(sampled - projection) <= 1e-4 * norm, parameter.name
+        assert np.abs(np.subtract(ours, entries)).max() <= 1e-4 * norm, parameter.name
+
+
+def test_convolutions_start_normal_with_variance_two_over_kernel_area_times_outputs():
+    ms.set_seed(1)
+    network = create_model("regnet_y_400mf")
+    pooled = []
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d):
+            area = cell.kernel_size[0] * cell.kernel_size[1]
+            weights = cell.weight.asnumpy() / math.sqrt(2 / (area * cell.out_channels))
+            # the standard error of a deviation over n draws is 1 / sqrt(2 n)
+            assert abs(weights.std() - 1) < 5 / math.sqrt(2 * weights.size), cell.weight.name
+            assert abs(weights.mean()) < 5 / math.sqrt(weights.size), cell.weight.name
+            pooled.append(weights.ravel())
+    draws = np.concatenate(pooled)
+    assert abs((draws**4).mean() - 3) < 0.05  # a normal's; a truncated or uniform one has less
+    assert abs(draws).max() > 4.5
+
+
+def test_normalisation_starts_as_identity_and_the_classifier_small():
+    ms.set_seed(1)
+    network = create_model("regnet_y_200mf")
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.BatchNorm2d):
+            assert (cell.gamma.asnumpy() == 1).all() and (cell.beta.asnumpy() == 0).all()
+            assert (cell.moving_mean.asnumpy() == 0).all()
+            assert (cell.moving_variance.asnumpy() == 1).all()
+            assert (cell.eps, float(cell.momentum)) == (1e-5, pytest.approx(0.1))
+    weights = network.head.fc.weight.asnumpy()
+    assert abs(weights.std() / 0.01 - 1) < 5 / math.sqrt(2 * weights.size)
+    assert (network.head.fc.bias.asnumpy() == 0).all()
+
+
+def test_squeeze_excite_biases_start_uniform_within_one_over_root_fan_in():
+    ms.set_seed(1)
+    network = create_model("regnet_y_800mf")
+    pooled = []
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, nn.Conv2d) and cell.has_bias:
+            pooled.append(cell.bias.asnumpy() * math.sqrt(cell.in_channels))
+    draws = np.concatenate(pooled)
+    assert len(pooled) == 2 * sum(TABLE["regnet_y_800mf"]["stage_depths"])
+    assert abs(draws).max() <= 1 and abs(draws).max() > 0.99
+    assert abs(draws.std() * math.sqrt(3) - 1) < 0.05
+
+
+def test_the_seed_decides_the_initial_weights():
+    def start(seed):
+        ms.set_seed(seed)
+        return tiny(se_r=0.25)
+
+    first, same, other = start(3), start(3), start(4)
+    for a, b in zip(first.get_parameters(), same.get_parameters()):
+        assert np.array_equal(a.asnumpy(), b.asnumpy()), a.name
+    a, b = first.stem.conv.weight, other.stem.conv.weight
+    assert not np.array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_features_then_head_is_the_whole_model():
+    network = filled("regnet_y_200mf")
+    batch = ms.Tensor(images((2, 3, 64, 96)))
+    features = network.forward_features(batch)
+    assert features.shape == (2, 368, 2, 3)
+    assert network.num_features == 368
+    logits = network.forward_head(features)
+    assert np.array_equal(logits.asnumpy(), network(batch).asnumpy())
+
+
+def test_an_image_size_need_not_be_a_multiple_of_32():
+    network = tiny().set_train(False)
+    assert network.forward_features(ms.Tensor(images((1, 3, 45, 51)))).shape == (1, 96, 3, 4)
+
+
+def test_grey_images_and_another_number_of_classes():
+    network = create_model("regnet_x_200mf", num_classes=7, in_channels=1).set_train(False)
+    assert run(network, 2, 1, 32, 32).shape == (2, 7)
+    golden = TABLE["regnet_x_200mf"]["params"]
+    assert trainable(network) == golden - 2 * 9 * 32 - 993 * (368 + 1)
+    assert network.complexity().params == trainable(network)
+
+
+@pytest.mark.parametrize("option", ["drop_rate", "drop_path_rate"])
+def test_dropping_is_for_training_only(option):
+    ms.set_seed(5)
+    plain, dropping = tiny(), tiny(**{option: 0.5})
+    for source, target in zip(plain.get_parameters(), dropping.get_parameters()):
+        target.set_data(source.value())
+    batch = (8, 3, 32, 32)
+    assert np.array_equal(
+        run(plain.set_train(False), *batch), run(dropping.set_train(False), *batch)
+    )
+    plain.set_train(True), dropping.set_train(True)
+    reference, first, second = run(plain, *batch), run(dropping, *batch), run(dropping, *batch)
+    assert np.array_equal(reference, run(plain, *batch))
+    assert not np.allclose(first, reference, atol=1e-4)
+    assert not np.allclose(first, second, atol=1e-4)
+
+
+def test_drop_path_rates_grow_linearly_from_zero_to_the_value():
+    network = create_model("regnet_y_400mf", drop_path_rate=0.3)
+    blocks = [block for stage in network.stages for block in stage.blocks]
+    rates = [block.drop_path.dropout.p if block.drop_path else 0.0 for block in blocks]
+    assert rates == pytest.approx([0.3 * i / (len(blocks) - 1) for i in range(len(blocks))])
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    ms.set_seed(7)
+    layer = DropPath(0.25).set_train(True)
+    kept = layer(ops.ones((4000, 2, 3, 3), ms.float32)).asnumpy()
+    samples = kept.reshape(4000, -1)
+    assert (samples == samples[:, :1]).all()
+    assert np.unique(samples).tolist() == pytest.approx([0, 4 / 3])
+    assert abs(samples.mean() - 1) < 0.05
+
+
+@pytest.mark.parametrize("name", ["regnet_x_200mf", "regnet_y_200mf"])
+def test_graph_and_pynative_mode_give_the_same_logits(name):
+    network, before = filled(name), ms.get_context("mode")
+    try:
+        ms.set_context(mode=ms.PYNATIVE_MODE)
+        eager = run(network, 2, 3, 32, 32)
+        ms.set_context(mode=ms.GRAPH_MODE)
+        graph = run(network, 2, 3, 32, 32)
+    finally:
+        ms.set_context(mode=before)
+    assert np.abs(eager - graph).max() <= 5e-6 * np.abs(eager).max()
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_stem_and_block_runs_and_counts_its_parameters(stem, block):
+    options = {"bot_muls": [0.5, 2.0], "group_ws": [4, 8], "se_r": 0.25, "head_w": 32}
+    network = AnyNet(**small_plan(stem_type=stem, block_type=block, **options)).set_train(False)
+    side = {"simple_stem_in": 4, "res_stem_in": 2, "res_stem_cifar": 8}[stem]
+    assert network.forward_features(ms.Tensor(images((2, 3, 32, 32)))).shape == (2, 24, side, side)
+    logits = run(network, 2, 3, 32, 32)
+    assert logits.shape == (2, 5) and np.isfinite(logits).all()
+    assert trainable(network) == network.complexity().params
+
+
+def test_strides_of_one_keep_the_resolution_and_skip_the_projection():
+    network = AnyNet(**small_plan(strides=[1, 1], widths=[32, 32], stem_w=32)).set_train(False)
+    assert network.forward_features(ms.Tensor(images((1, 3, 16, 16)))).shape == (1, 32, 8, 8)
+    assert not any("proj" in parameter.name for parameter in network.get_parameters())
+    assert trainable(network) == network.complexity().params
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stem_type": "patchify"},
+        {"block_type": "resnet_block"},
+        {"depths": []},
+        {"depths": [1]},
+        {"depths": [1, 0]},
+        {"widths": [16]},
+        {"widths": [16, 0]},
+        {"widths": [16, -8]},
+        {"strides": [2]},
+        {"strides": [2, 0]},
+        {"bot_muls": [1.0]},
+        {"bot_muls": [1.0, 0.0]},
+        {"bot_muls": [1.0, -1.0]},
+        {"group_ws": [8]},
+        {"group_ws": [8, 0]},
+        {"group_ws": [8, 7]},
+        {"stem_w": 0},
+        {"head_w": -1},
+        {"se_r": -0.25},
+        {"in_channels": 0},
+        {"num_classes": 0},
+        {"num_classes": -1},
+        {"drop_rate": 1.5},
+        {"drop_rate": -0.1},
+        {"drop_path_rate": 1.5},
+        {"drop_path_rate": -0.1},
+    ],
+    ids=str,
+)
+def test_a_network_that_cannot_be_built_is_refused(change):
+    with pytest.raises(ValueError):
+        AnyNet(**small_plan(**change))
