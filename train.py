@@ -196,6 +196,7 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
 def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
     from mindcv import create_scheduler
 
+    rest = config.epoch_size - config.warmup_epochs
     return create_scheduler(
         steps_per_epoch,
         config.scheduler,
@@ -203,7 +204,7 @@ def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
         min_lr=config.min_lr,
         warmup_epochs=config.warmup_epochs,
         warmup_factor=config.warmup_factor,
-        decay_epochs=config.decay_epochs or config.epoch_size - config.warmup_epochs,
+        decay_epochs=config.decay_epochs or rest // config.num_cycles,
         decay_rate=config.decay_rate,
         milestones=config.multi_step_decay_milestones,
         num_epochs=config.epoch_size,

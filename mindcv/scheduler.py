@@ -26,9 +26,8 @@ def create_scheduler(
     """Return the learning rate of every step, `num_epochs * steps_per_epoch` numbers.
 
     The rate climbs linearly from `lr * warmup_factor` to `lr` over the warm-up; the schedule fills
-    the rest of the run. A decay by epochs counts from the end of the warm-up, milestones from the
-    start of the run. MindCV 0.3.0 has the same rates, except that its milestones count from the end
-    of the warm-up and each of its cosine cycles takes decay_epochs.
+    the rest of the run, so all its epochs, milestones too, count from the end of the warm-up. The
+    rates are those of MindCV 0.3.0.
 
     Args:
         steps_per_epoch: optimizer steps in an epoch.
@@ -41,9 +40,9 @@ def create_scheduler(
         decay_epochs: epochs of a cosine decay, afterwards min_lr; epochs between drops of
             step_decay.
         decay_rate: factor of a drop, or per epoch of exponential_decay; power of polynomial_decay.
-        milestones: epochs of the drops of multi_step_decay, increasing.
+        milestones: epochs of the drops of multi_step_decay, increasing, after the warm-up.
         num_epochs: epochs of the whole run.
-        num_cycles: equal cosine cycles within decay_epochs.
+        num_cycles: cosine cycles, decay_epochs each.
         cycle_decay: factor on the peak from cycle to cycle.
         lr_epoch_stair: one rate per epoch instead of one per step.
 
@@ -65,18 +64,18 @@ def create_scheduler(
     if scheduler == "constant":
         schedule = _constant(lr)
     elif scheduler in ("cosine_decay", "warmup_cosine_decay"):
-        if decay_epochs > rest:
+        if decay_epochs * num_cycles > rest:
             raise ValueError(
-                f"warmup_epochs {warmup_epochs} + decay_epochs {decay_epochs} exceed num_epochs "
-                f"{num_epochs}; the decay would never end"
+                f"warmup_epochs {warmup_epochs} + {num_cycles} x decay_epochs {decay_epochs} "
+                f"exceed num_epochs {num_epochs}; the decay would never end"
             )
         schedule = _cosine(lr, min_lr, decay_epochs, num_cycles, cycle_decay)
     elif scheduler == "step_decay":
         schedule = _step(lr, decay_rate, decay_epochs)
     elif scheduler == "multi_step_decay":
-        drops = [epoch - warmup_epochs for epoch in milestones or ()]
+        drops = list(milestones or ())
         if drops != sorted(drops):
-            raise ValueError(f"milestones {list(milestones)} must increase")
+            raise ValueError(f"milestones {drops} must increase")
         schedule = _multi_step(lr, decay_rate, drops)
     elif scheduler == "exponential_decay":
         schedule = _exponential(lr, decay_rate)
@@ -110,14 +109,13 @@ def _constant(lr: float) -> Schedule:
     return lambda epoch: lr
 
 
-def _cosine(lr: float, min_lr: float, decay_epochs: int, cycles: int, decay: float) -> Schedule:
-    """Loshchilov and Hutter, SGDR, equation 5, with equal cycles."""
-    length = decay_epochs / cycles
+def _cosine(lr: float, min_lr: float, length: int, cycles: int, decay: float) -> Schedule:
+    """Loshchilov and Hutter, SGDR, equation 5, with cycles of equal length."""
 
     def rate(epoch: float) -> float:
-        if epoch >= decay_epochs:
-            return min_lr
         cycle = math.floor(epoch / length)
+        if cycle >= cycles:
+            return min_lr
         peak = lr * decay**cycle
         phase = (epoch - cycle * length) / length
         return min_lr + 0.5 * (peak - min_lr) * (1.0 + math.cos(math.pi * phase))

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: small image folders, a tiny model, and running the commands."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -120,13 +121,19 @@ def run_command(
     )
 
 
-def launcher(workers: int, port: int) -> list[str]:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def launcher(workers: int) -> list[str]:
     """Return the msrun words for so many processes on this machine."""
     msrun = Path(sys.executable).with_name("msrun")
     return [
         str(msrun),
         f"--worker_num={workers}",
         f"--local_worker_num={workers}",
-        f"--master_port={port}",
+        f"--master_port={free_port()}",
         "--join=True",
     ]

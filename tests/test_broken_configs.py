@@ -110,7 +110,7 @@ CONTRADICTIONS = {
         "epoch_size: 20\nwarmup_epochs: 5\ndecay_epochs: 16",
         "@4 | decay_epochs | 16 | use decay_epochs 15",
     ),
-    "more cycles than epochs": ("decay_epochs: 2\nnum_cycles: 3", "@3 | num_cycles | 3 cycles"),
+    "more cycles than epochs": ("epoch_size: 5\nnum_cycles: 3", "@3 | num_cycles | 3 cycles"),
     "growing rate": ("lr: 0.1\nmin_lr: 0.2", "@3 | min_lr | 0.2 | lr 0.1"),
     "step without length": ("scheduler: step_decay", "@2 | scheduler | decay_epochs"),
     "step beyond the end": (
@@ -129,9 +129,9 @@ CONTRADICTIONS = {
         "multi_step_decay_milestones: [30, 95]\nscheduler: multi_step_decay",
         "@2 | multi_step_decay_milestones | 95 | epoch_size 90",
     ),
-    "milestone in the warm-up": (
-        "scheduler: multi_step_decay\nmulti_step_decay_milestones: [2, 30]",
-        "@3 | multi_step_decay_milestones | 2 | warmup_epochs 3",
+    "cycles beyond the end": (
+        "decay_epochs: 50\nnum_cycles: 2",
+        "@2 | decay_epochs | 2 cycles of decay_epochs 50 | epoch_size 90",
     ),
     "empty crop range": ("scale: [1.0, 0.08]", "@2 | scale | 1.0 to 0.08"),
     "empty aspect range": ("ratio: [1.333, 0.75]", "@2 | ratio | 1.333 to 0.75"),

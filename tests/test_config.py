@@ -111,7 +111,14 @@ MINDCV_DEFAULTS = dict(
 
 # Where MindCV's default is poor: Ascend on a laptop, an eps of 1e-10 where others have 1e-8,
 # a decay longer than the run, ImageNet's statistics whatever the dataset.
-BETTER_DEFAULTS = dict(device_target=None, eps=1e-8, decay_epochs=None, mean=None, std=None)
+BETTER_DEFAULTS = dict(
+    device_target=None,
+    eps=1e-8,
+    decay_epochs=None,
+    mean=None,
+    std=None,
+    multi_step_decay_milestones=(30, 60),
+)
 
 # A valid value other than the default for every option that may change; together they contradict
 # each other nowhere.
@@ -177,7 +184,7 @@ CHANGED = dict(
     min_lr=1e-7,
     warmup_epochs=2,
     warmup_factor=0.01,
-    decay_epochs=18,
+    decay_epochs=9,
     decay_rate=0.5,
     multi_step_decay_milestones=(5, 10),
     lr_epoch_stair=True,

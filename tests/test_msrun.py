@@ -10,14 +10,14 @@ import pytest
 from conftest import ROOT, launcher, run_command, write_images
 
 
-def train_on_two(arguments, tmp_path, port, **env):
+def train_on_two(arguments, tmp_path, **env):
     done = run_command(
         "train.py",
         *arguments,
         *("--distribute", "True", "--device_target", "CPU"),
         cwd=tmp_path,
         env={key: str(value) for key, value in env.items()},
-        launcher=launcher(2, port),
+        launcher=launcher(2),
     )
     logs = "\n".join(path.read_text(errors="replace") for path in tmp_path.glob("worker_*.log"))
     assert done.returncode == 0, done.stderr + logs
@@ -44,7 +44,7 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_
     )
     dumped = tmp_path / "weights"
     dumped.mkdir()
-    logs = train_on_two(replace(short_run, batch_size=4), tmp_path, 8201, DUMP_WEIGHTS=dumped)
+    logs = train_on_two(replace(short_run, batch_size=4), tmp_path, DUMP_WEIGHTS=dumped)
     first, second = (np.load(dumped / f"{rank}.npz") for rank in range(2))
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
@@ -60,7 +60,7 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp
     arguments = replace(short_run, model="tiny_regnet", batch_size=4, shuffle="True", hflip=0.5)
     dumped = tmp_path / "weights"
     dumped.mkdir()
-    train_on_two(arguments, tmp_path, 8211, DUMP_WEIGHTS=dumped)
+    train_on_two(arguments, tmp_path, DUMP_WEIGHTS=dumped)
     first, second = (np.load(dumped / f"{rank}.npz") for rank in range(2))
     assert any(name.endswith("moving_variance") for name in first.files)
     for name in first.files:
@@ -78,12 +78,12 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp
     assert figures["loss"] == pytest.approx(float(last["val_loss"]), rel=1e-4)
 
 
-@pytest.mark.parametrize("count, port", [(1, 8221), (5, 8231)])
-def test_validation_on_two_ranks_counts_each_image_once(short_run, tmp_path, count, port):
+@pytest.mark.parametrize("count", [1, 5])
+def test_validation_on_two_ranks_counts_each_image_once(short_run, tmp_path, count):
     write_images(tmp_path / "odd/train", 16, 4)
     write_images(tmp_path / "odd/val", count, 4 if count >= 4 else 1, seed=2)
     arguments = replace(short_run, data_dir=tmp_path / "odd", model="tiny_regnet")
-    train_on_two(replace(arguments, batch_size=4), tmp_path, port)
+    train_on_two(replace(arguments, batch_size=4), tmp_path)
     assert f"on {count} images" in (tmp_path / "run/train.log").read_text()
 
 
@@ -93,7 +93,7 @@ def test_a_failing_run_fails_under_msrun_too(short_run, tmp_path):
         *replace(short_run, data_dir="/nowhere"),
         *("--distribute", "True"),
         cwd=tmp_path,
-        launcher=launcher(2, 8241),
+        launcher=launcher(2),
     )
     assert done.returncode != 0
 

@@ -45,17 +45,15 @@ def _schedule(config: Config) -> Iterator[tuple[str, str]]:
         )
     elif c.scheduler.endswith("cosine_decay"):
         rest = c.epoch_size - c.warmup_epochs
-        if c.decay_epochs is not None and c.decay_epochs > rest:
+        if c.num_cycles > rest:
+            yield "num_cycles", f"{c.num_cycles} cycles do not fit into {rest} epochs"
+        elif c.decay_epochs is not None and c.decay_epochs * c.num_cycles > rest:
+            cycles = "" if c.num_cycles == 1 else f"{c.num_cycles} cycles of "
             yield (
                 "decay_epochs",
-                f"warmup_epochs {c.warmup_epochs} + decay_epochs {c.decay_epochs} exceed "
-                f"epoch_size {c.epoch_size}, the decay would never end; use decay_epochs {rest} "
-                "or leave it out",
-            )
-        if (c.decay_epochs or rest) < c.num_cycles:
-            yield (
-                "num_cycles",
-                f"{c.num_cycles} cycles do not fit into {c.decay_epochs or rest} epochs",
+                f"warmup_epochs {c.warmup_epochs} + {cycles}decay_epochs {c.decay_epochs} exceed "
+                f"epoch_size {c.epoch_size}, the decay would never end; use decay_epochs "
+                f"{rest // c.num_cycles} or leave it out",
             )
     if c.scheduler.endswith("cosine_decay") and c.min_lr > c.lr:
         yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
@@ -71,15 +69,11 @@ def _schedule(config: Config) -> Iterator[tuple[str, str]]:
         milestones = c.multi_step_decay_milestones
         if sorted(set(milestones)) != list(milestones):
             yield "multi_step_decay_milestones", f"{list(milestones)} must increase"
-        elif milestones[-1] >= c.epoch_size:
+        elif milestones[-1] >= c.epoch_size - c.warmup_epochs:
             yield (
                 "multi_step_decay_milestones",
-                f"milestone {milestones[-1]} is never reached within epoch_size {c.epoch_size}",
-            )
-        elif milestones[0] <= c.warmup_epochs:
-            yield (
-                "multi_step_decay_milestones",
-                f"milestone {milestones[0]} must come after warmup_epochs {c.warmup_epochs}",
+                f"milestone {milestones[-1]}, counted from the end of the warm-up, is never "
+                f"reached within epoch_size {c.epoch_size}",
             )
 
 

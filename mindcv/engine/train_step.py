@@ -10,8 +10,8 @@ DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 class TrainStep(nn.Cell):
     """Map a batch (image, label) to (loss, applied), updating the weights on the way.
 
-    `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step that was
-    skipped because its gradients overflowed.
+    `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step
+    that was skipped because its gradients overflowed.
 
     Args:
         network: images to logits.

@@ -11,8 +11,8 @@ from unittest import mock
 
 import numpy as np
 import torch
-from PIL import Image
 from picture import picture
+from PIL import Image
 
 torchvision = torch.library.Library("torchvision", "DEF")
 torchvision.define("nms(Tensor a, Tensor b, float c) -> Tensor")

@@ -1,7 +1,7 @@
 """Make schedules.json: learning rates by torch, timm and MindCV 0.3.0 for tests/test_scheduler.py.
 
-Run with torch and timm: `python make_schedules.py MINDCV`, where MINDCV is the folder that holds the
-package mindcv of an unpacked mindcv-0.3.0 wheel. The rates are those before each optimizer step.
+Run with torch and timm: `python make_schedules.py MINDCV`, where MINDCV is the folder of an
+unpacked mindcv-0.3.0 wheel. The rates are those before each optimizer step.
 """
 
 import importlib.util
@@ -80,8 +80,7 @@ def torch_cases():
                 lambda o, unit=unit: schedulers.PolynomialLR(o, 10 * unit, 1.7),
             ),
             "multi_step_decay": (
-                # Ours counts milestones from the start of the run, SequentialLR from its part's.
-                dict(decay_rate=0.3, milestones=[5, 9]),
+                dict(decay_rate=0.3, milestones=[3, 7]),
                 lambda o, unit=unit: schedulers.MultiStepLR(o, [3 * unit, 7 * unit], 0.3),
             ),
         }
@@ -91,12 +90,11 @@ def torch_cases():
             warm = dict(num_epochs=epochs, warmup_epochs=warmup, warmup_factor=factor)
             count = epochs * unit
             repeat = STEPS if stair else 1
-            yield dict(arguments, **warm), rates_of_torch(
-                warmed(make, warmup * unit, factor), count, repeat
+            yield (
+                dict(arguments, **warm),
+                rates_of_torch(warmed(make, warmup * unit, factor), count, repeat),
             )
             cold = dict(num_epochs=epochs - warmup, warmup_epochs=0)
-            if name == "multi_step_decay":
-                cold["milestones"] = [3, 7]
             yield dict(arguments, **cold), rates_of_torch(make, 10 * unit, repeat)
 
 
@@ -121,7 +119,9 @@ def timm_cases():
                 )
                 total = epochs + warmup
                 rates = [scheduler._get_lr(t)[0] for t in range(total * unit)]
-                arguments = dict(scheduler="cosine_decay", lr=LR, min_lr=0.02, decay_epochs=length)
+                arguments = dict(
+                    scheduler="cosine_decay", lr=LR, min_lr=0.02, decay_epochs=length // cycles
+                )
                 arguments |= dict(num_cycles=cycles, cycle_decay=decay, lr_epoch_stair=stair)
                 arguments |= dict(warmup_epochs=warmup, warmup_factor=0.05, num_epochs=total)
                 arguments |= dict(steps_per_epoch=STEPS)
