@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+import mindcv
 from mindcv.config import Config, dump_config, is_launched, parse_arguments
 from mindcv.errors import ConfigError, DataError
 from mindcv.program import import_user_module, run
@@ -14,14 +15,9 @@ logger = logging.getLogger("mindcv.train")
 def main() -> None:
     config = parse_arguments("train.py", __doc__)
 
-    # mindspore takes seconds to import; a wrong config has been answered by now.
-    import mindspore as ms
-
-    from mindcv import create_loss, create_model, engine
-    from mindcv.data import Normalize, channel_statistics
-    from mindcv.models import load_weights
-
-    runtime = engine.start_runtime(
+    # The first use of a part of mindcv imports mindspore, which takes seconds. A wrong config has
+    # been answered by now.
+    runtime = mindcv.engine.start_runtime(
         config.mode,
         config.device_target,
         config.jit_level,
@@ -31,7 +27,7 @@ def main() -> None:
     folder = None
     if runtime.is_main and not config.dry_run:
         folder = open_run_folder(config)
-    engine.start_logging(runtime.is_main, folder and folder / "train.log")
+    mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     logger.info(runtime.describe())
     if config.import_module:
         import_user_module(config.import_module)
@@ -41,7 +37,7 @@ def main() -> None:
     train_loader = build_train_loader(config, runtime, train_set, num_classes)
     steps_per_epoch = train_loader.get_dataset_size()
 
-    network = create_model(
+    network = mindcv.create_model(
         config.model,
         num_classes=num_classes,
         in_channels=config.in_channels,
@@ -49,15 +45,15 @@ def main() -> None:
         drop_path_rate=config.drop_path_rate,
     )
     if config.ckpt_path:
-        load_weights(network, config.ckpt_path)
-    mean, std = channel_statistics(config.dataset)
-    normalize = Normalize(config.mean or mean, config.std or std)
-    mixed_network = ms.amp.auto_mixed_precision(network, config.amp_level)
+        mindcv.models.load_weights(network, config.ckpt_path)
+    mean, std = mindcv.data.channel_statistics(config.dataset)
+    normalize = mindcv.data.Normalize(config.mean or mean, config.std or std)
+    mixed_network = mindcv.engine.auto_mixed_precision(network, config.amp_level)
 
     rates = build_schedule(config, steps_per_epoch)
-    step = engine.TrainStep(
+    step = mindcv.engine.TrainStep(
         mixed_network,
-        create_loss(
+        mindcv.create_loss(
             config.loss,
             reduction=config.reduction,
             label_smoothing=config.label_smoothing,
@@ -76,33 +72,33 @@ def main() -> None:
             config, runtime, mixed_network, normalize, num_classes, class_indexing(train_set)
         )
 
-    for line in engine.describe_model(config.model, network, config.image_resize):
+    for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
         logger.info(line)
-    for line in engine.describe_schedule(rates, steps_per_epoch):
+    for line in mindcv.engine.describe_schedule(rates, steps_per_epoch):
         logger.info(line)
     if config.dry_run:
         logger.info("resolved config:\n%s", dump_config(config))
         logger.info("dry run: everything is built, no step was taken")
         return
 
-    progress = engine.Progress(
+    progress = mindcv.engine.Progress(
         rates, config.batch_size * runtime.world_size, config.log_interval, runtime.is_main
     )
-    epoch_end = engine.EpochEnd(
+    epoch_end = mindcv.engine.EpochEnd(
         network,
         progress,
         rates,
         evaluate,
         config.val_interval,
         folder
-        and engine.CheckpointKeeper(
+        and mindcv.engine.CheckpointKeeper(
             folder, config.model, config.ckpt_save_policy, config.keep_checkpoint_max
         ),
         config.ckpt_save_interval,
         folder and folder / "metrics.csv",
         runtime,
     )
-    engine.fit(
+    mindcv.engine.fit(
         step, train_loader, config.epoch_size, [progress, epoch_end], config.dataset_sink_mode
     )
 
@@ -119,9 +115,7 @@ def open_run_folder(config: Config) -> Path:
 
 
 def open_train_set(config: Config, runtime):
-    from mindcv import create_dataset
-
-    return create_dataset(
+    return mindcv.create_dataset(
         config.dataset,
         config.data_dir,
         config.train_split,
@@ -150,9 +144,7 @@ def count_classes(config: Config, train_set) -> int:
 
 
 def build_train_loader(config: Config, runtime, train_set, num_classes: int):
-    from mindcv import create_loader, create_transforms
-
-    transform = create_transforms(
+    transform = mindcv.create_transforms(
         config.dataset,
         config.image_resize,
         is_training=True,
@@ -172,7 +164,7 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         re_value=config.re_value,
         re_max_attempts=config.re_max_attempts,
     )
-    loader = create_loader(
+    loader = mindcv.create_loader(
         train_set,
         config.batch_size,
         config.drop_remainder,
@@ -194,10 +186,8 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
 
 
 def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
-    from mindcv import create_scheduler
-
     rest = config.epoch_size - config.warmup_epochs
-    return create_scheduler(
+    return mindcv.create_scheduler(
         steps_per_epoch,
         config.scheduler,
         lr=config.lr,
@@ -215,9 +205,7 @@ def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
 
 
 def build_optimizer(config: Config, network, rates: list[float]):
-    from mindcv import create_optimizer
-
-    return create_optimizer(
+    return mindcv.create_optimizer(
         network,
         config.opt,
         lr=rates,
@@ -238,10 +226,7 @@ def has_dynamic_scale(config: Config) -> bool:
 
 def build_evaluation(config: Config, runtime, network, normalize, num_classes: int, classes):
     """Return a function that evaluates the network as it is at the time of the call."""
-    from mindcv import engine
-    from mindcv.data import create_evaluation_loader
-
-    loader, _ = create_evaluation_loader(
+    loader, _ = mindcv.data.create_evaluation_loader(
         config.dataset,
         config.data_dir,
         config.val_split,
@@ -254,8 +239,8 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         runtime.rank,
         classes,
     )
-    step = engine.EvaluationStep(network, num_classes, normalize)
-    return lambda: engine.evaluate(step, loader, config.batch_size, runtime)
+    step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
+    return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import logging
 import os
 
+import mindcv
 from mindcv.config import evaluation_contradictions, is_launched, parse_arguments
 from mindcv.program import import_user_module, run
 
@@ -12,25 +13,19 @@ logger = logging.getLogger("mindcv.validate")
 def main() -> None:
     config = parse_arguments("validate.py", __doc__, evaluation_contradictions)
 
-    import mindspore as ms
-
-    from mindcv import create_model, engine
-    from mindcv.data import Normalize, channel_statistics, create_evaluation_loader
-    from mindcv.models import load_weights
-
-    runtime = engine.start_runtime(
+    runtime = mindcv.engine.start_runtime(
         config.mode,
         config.device_target,
         config.jit_level,
         config.distribute and is_launched(os.environ),
         config.seed,
     )
-    engine.start_logging(runtime.is_main)
+    mindcv.engine.start_logging(runtime.is_main)
     logger.info(runtime.describe())
     if config.import_module:
         import_user_module(config.import_module)
 
-    loader, found_classes = create_evaluation_loader(
+    loader, found_classes = mindcv.data.create_evaluation_loader(
         config.dataset,
         config.data_dir,
         config.val_split,
@@ -43,19 +38,21 @@ def main() -> None:
         runtime.rank,
     )
     num_classes = config.num_classes or found_classes
-    network = create_model(config.model, num_classes=num_classes, in_channels=config.in_channels)
-    load_weights(network, config.ckpt_path, new_head=False)
-    network = ms.amp.auto_mixed_precision(network, config.val_amp_level)
-    mean, std = channel_statistics(config.dataset)
-    normalize = Normalize(config.mean or mean, config.std or std)
+    network = mindcv.create_model(
+        config.model, num_classes=num_classes, in_channels=config.in_channels
+    )
+    mindcv.models.load_weights(network, config.ckpt_path, new_head=False)
+    network = mindcv.engine.auto_mixed_precision(network, config.val_amp_level)
+    mean, std = mindcv.data.channel_statistics(config.dataset)
+    normalize = mindcv.data.Normalize(config.mean or mean, config.std or std)
 
-    for line in engine.describe_model(config.model, network, config.image_resize):
+    for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
         logger.info(line)
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")
         return
-    step = engine.EvaluationStep(network, num_classes, normalize)
-    accuracy = engine.evaluate(step, loader, config.batch_size, runtime)
+    step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
+    accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
     logger.info("%d images", accuracy.images)
     if runtime.is_main:
         print(accuracy.as_dict(), flush=True)

@@ -25,10 +25,14 @@ _LAZY = {
     "create_scheduler": ".scheduler",
 }
 
+_LAZY_PACKAGES = ("data", "engine", "models")
+
 __all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str):
+    if name in _LAZY_PACKAGES:
+        return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY:
         raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name], __name__), name)

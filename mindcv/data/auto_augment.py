@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from ..config.augment_policy import parse_policy
+from .pixel_seed import pixel_generator
 
 _TOP = 10.0  # strengths are given on a scale of 0 to 10
 Operation = Callable[[Image.Image, float, np.random.Generator, tuple], Image.Image]
@@ -39,8 +40,6 @@ class RandAugment:
                 )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        from .transforms import pixel_generator
-
         rng = pixel_generator(image)
         # timm draws the operations with replacement, unless they carry weights.
         replace = self.weights is None

@@ -10,6 +10,7 @@ from mindspore.dataset import vision  # noqa: F401  (loads the image readers wit
 from ..errors import ConfigError, DataError
 from .demo import write_demo_set
 from .samplers import sampling_arguments
+from .workers import usable_workers
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
 DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
@@ -61,7 +62,7 @@ def create_dataset(
         raise ConfigError(f"dataset {name!r} is unknown; expected {', '.join(DATASETS)}")
     root = root or "./"
     sampling = (shuffle, num_samples, num_shards, shard_id, num_aug_repeats)
-    kwargs["num_parallel_workers"] = _at_most_cores(num_parallel_workers)
+    kwargs["num_parallel_workers"] = num_parallel_workers and usable_workers(num_parallel_workers)
     if name.startswith("cifar"):
         return _cifar(name, root, split, sampling, kwargs)
     folder = Path(write_demo_set(root) if name == "mnist_demo" else root, split)
@@ -138,10 +139,3 @@ def _cifar(name: str, root: str, split: str, sampling: tuple, kwargs: dict) -> d
         dataset = dataset.rename(["fine_label"], ["label"]).project(["image", "label"])
     dataset.num_classes = partial(int, num_classes)  # MindSpore counts classes of folders only
     return dataset
-
-
-def _at_most_cores(num_parallel_workers: int | None) -> int | None:
-    """MindSpore refuses more threads than the machine has cores."""
-    if num_parallel_workers is None:
-        return None
-    return min(num_parallel_workers, os.cpu_count() or 1)

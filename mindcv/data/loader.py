@@ -1,7 +1,5 @@
 """Batches from a dataset and its transforms."""
 
-import os
-
 import mindspore.dataset as ds
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
@@ -9,6 +7,7 @@ from mindspore.dataset import transforms
 from .datasets import create_dataset
 from .mixup import MixBatch
 from .transforms import create_transforms
+from .workers import usable_workers
 
 
 def create_loader(
@@ -53,7 +52,7 @@ def create_loader(
         raise ValueError("separate True is not available in this version")
     if transform is None:
         transform = create_transforms(is_training=is_training)
-    workers = min(num_parallel_workers or os.cpu_count(), os.cpu_count())
+    workers = usable_workers(num_parallel_workers)
     dataset = dataset.map(
         target_transform or [transforms.TypeCast(mstype.int32)], "label", num_parallel_workers=1
     )

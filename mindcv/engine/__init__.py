@@ -1,5 +1,7 @@
 """Training and evaluation of a network on one or several devices."""
 
+from mindspore.amp import auto_mixed_precision
+
 from .callbacks import EpochEnd, Progress
 from .checkpoint import CheckpointKeeper
 from .evaluation import Accuracy, EvaluationStep, evaluate
@@ -17,6 +19,7 @@ __all__ = [
     "Progress",
     "Runtime",
     "TrainStep",
+    "auto_mixed_precision",
     "describe_model",
     "describe_schedule",
     "evaluate",

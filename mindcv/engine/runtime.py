@@ -91,7 +91,7 @@ def start_runtime(
         )
     ms.set_seed(seed)
     ds.config.set_seed(seed)
-    # The pipeline's threads; a host with several devices shares its cores among them.
+    # For pipeline operations that name no number; MindSpore's own default exceeds small machines.
     ds.config.set_num_parallel_workers(max(1, min(8, os.cpu_count() or 1)))
     return Runtime(target, mode, level, rank, world_size)
 
