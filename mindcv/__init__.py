@@ -31,10 +31,13 @@ __all__ = ["__version__", *_LAZY]
 
 
 def __getattr__(name: str):
+    if name not in _LAZY and name not in _LAZY_PACKAGES:
+        raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
+    from .program import check_environment
+
+    check_environment()
     if name in _LAZY_PACKAGES:
         return importlib.import_module(f".{name}", __name__)
-    if name not in _LAZY:
-        raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name], __name__), name)
 
 

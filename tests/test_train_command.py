@@ -3,6 +3,7 @@
 import ast
 import csv
 import re
+import shutil
 from pathlib import Path
 
 import mindspore as ms
@@ -229,6 +230,20 @@ def test_a_users_mistake_ends_in_one_message(short_run, tmp_path, extra, code, w
     assert done.stderr.startswith("error: ")
     for word in words:
         assert word in done.stderr
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_an_unreadable_image_is_named(short_run, image_folder, tmp_path, split):
+    copy = tmp_path / "images"
+    shutil.copytree(image_folder, copy)
+    victim = sorted((copy / split / "class_0").iterdir())[0]
+    victim.write_text("this is no image")
+    arguments = list(short_run)
+    arguments[arguments.index("--data_dir") + 1] = str(copy)
+    done = run_command("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 4, done.stderr
+    assert str(victim) in done.stderr and "replace or remove the file" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_earlier_runs_metrics_are_kept(short_run, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
 from .runtime import Runtime
 
@@ -79,22 +80,14 @@ def evaluate(
             process has no image.
 
     Raises:
-        DataError: there is no image at all, or a label outside the classes.
+        DataError: no image at all, one that cannot be read, or a label outside the classes.
     """
     step.set_train(False)
     totals = np.zeros(4, np.float64)
     batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
-    for image, label in batches:
-        count = len(label)
-        if label.max() >= step.num_classes:
-            raise DataError(f"label {label.max()} lies outside the {step.num_classes} classes")
-        padding = batch_size - count
-        if padding:
-            image = np.concatenate([image, np.zeros((padding, *image.shape[1:]), image.dtype)])
-            label = np.concatenate([label, np.zeros(padding, label.dtype)])
-        counted = np.arange(batch_size) < count
-        sums = step(Tensor(image), Tensor(label), Tensor(counted))
-        totals += (*sums.asnumpy(), count)
+    with pipeline_failures_as_data_errors():
+        for image, label in batches:
+            totals += (*_sums_of_batch(step, image, label, batch_size), len(label))
     loss, top1, top5, images = runtime.sum_over_ranks(totals)
     if not images:
         raise DataError("no image to evaluate")
@@ -104,3 +97,14 @@ def evaluate(
         top1=float(100.0 * top1 / images),
         top5=float(100.0 * top5 / images) if step.has_top5 else None,
     )
+
+
+def _sums_of_batch(step: EvaluationStep, image, label, batch_size: int) -> np.ndarray:
+    if label.max() >= step.num_classes:
+        raise DataError(f"label {label.max()} lies outside the {step.num_classes} classes")
+    counted = np.arange(batch_size) < len(label)
+    padding = batch_size - len(label)
+    if padding:
+        image = np.concatenate([image, np.zeros((padding, *image.shape[1:]), image.dtype)])
+        label = np.concatenate([label, np.zeros(padding, label.dtype)])
+    return step(Tensor(image), Tensor(label), Tensor(counted)).asnumpy()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import mindspore as ms
 import mindspore.dataset as ds
 
+from ..data.failure import pipeline_failures_as_data_errors
 from .train_step import TrainStep
 
 
@@ -26,6 +27,11 @@ def fit(
         epochs: passes over the loader.
         callbacks: what watches the run.
         dataset_sink_mode: let the device pull the batches (Ascend).
+
+    Raises:
+        DataError: an image cannot be read; the message names it.
+        NonFiniteLossError: from `Progress`, when the loss is not finite.
     """
     model = ms.Model(step)
-    model.train(epochs, loader, callbacks=list(callbacks), dataset_sink_mode=dataset_sink_mode)
+    with pipeline_failures_as_data_errors():
+        model.train(epochs, loader, callbacks=list(callbacks), dataset_sink_mode=dataset_sink_mode)
