@@ -87,6 +87,26 @@ def test_validation_on_two_ranks_counts_each_image_once(short_run, tmp_path, cou
     assert f"on {count} images" in (tmp_path / "run/train.log").read_text()
 
 
+def test_validate_on_two_ranks_prints_once_what_one_process_prints(short_run, tmp_path):
+    assert run_command("train.py", *short_run, cwd=tmp_path).returncode == 0
+    asked = (
+        "--config",
+        tmp_path / "run/config.yaml",
+        "--ckpt_path",
+        tmp_path / "run/tiny_best.ckpt",
+    )
+    alone = run_command("validate.py", *asked, cwd=tmp_path)
+    both = run_command(
+        "validate.py", *asked, "--distribute", "True", cwd=tmp_path, launcher=launcher(2)
+    )
+    assert both.returncode == 0, both.stderr
+    first, second = ((tmp_path / f"worker_{rank}.log").read_text() for rank in range(2))
+    printed = [line for line in first.splitlines() if line.startswith("{'Top_1")]
+    expected = ast.literal_eval(alone.stdout.strip().splitlines()[-1])
+    assert ast.literal_eval(printed[0]) == pytest.approx(expected, rel=1e-6)
+    assert "Top_1" not in second
+
+
 def test_a_failing_run_fails_under_msrun_too(short_run, tmp_path):
     done = run_command(
         "train.py",

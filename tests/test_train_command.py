@@ -1,15 +1,23 @@
 """train.py and validate.py as a user runs them."""
 
 import ast
+import contextlib
 import csv
+import fcntl
+import os
+import pty
 import re
 import shutil
+import struct
+import subprocess
+import sys
+import termios
 from pathlib import Path
 
 import mindspore as ms
 import pytest
 import yaml
-from conftest import run_command
+from conftest import ROOT, run_command
 
 from mindcv.config import load_config
 from mindcv.errors import ConfigError
@@ -164,7 +172,7 @@ def test_a_mindcv_recipe_passes_the_dry_run(image_folder, tmp_path):
 
 def test_the_richest_recipe_trains_a_step(image_folder, tmp_path):
     """RandAugment, mixup, cutmix, erasing, repeats, float16 and a dynamic scale together."""
-    recipe = Path(__file__).parent.parent / "configs/regnet/regnet_y_16gf_ascend.yaml"
+    recipe = ROOT / "configs/regnet/regnet_y_16gf_ascend.yaml"
     done = run_command(
         "train.py",
         *("--config", recipe, "--data_dir", image_folder, "--distribute", "False"),
@@ -232,6 +240,24 @@ def test_a_users_mistake_ends_in_one_message(short_run, tmp_path, extra, code, w
         assert word in done.stderr
 
 
+def test_a_terminal_sees_a_bar_with_loss_rate_speed_and_remaining_time(short_run, tmp_path):
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    words = [sys.executable, str(ROOT / "train.py"), *short_run]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen = b""
+    with contextlib.suppress(OSError):  # the terminal's end, once the process is gone
+        while part := os.read(master, 4096):
+            seen += part
+    os.close(master)
+    assert process.wait() == 0
+    text = seen.decode()
+    assert re.search(r"144/144 \[\d+:\d+<\d+:\d+, .*images/s, loss [\d.]+ lr [\d.e-]+\]", text)
+    log = (tmp_path / "run/train.log").read_text(encoding="utf-8")
+    assert "144/144" not in log and "step 6/6" in log
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_an_unreadable_image_is_named(short_run, image_folder, tmp_path, split):
     copy = tmp_path / "images"
@@ -262,6 +288,6 @@ def test_numpy_2_is_refused_in_one_line_with_the_remedy(monkeypatch):
 
 
 def test_the_demo_recipe_is_an_unmodified_zoo_model():
-    config = load_config(str(Path(__file__).parent.parent / "configs/demo.yaml"))
+    config = load_config(str(ROOT / "configs/demo.yaml"))
     assert config.model in ("regnet_x_200mf", "regnet_y_200mf")
     assert config.dataset == "mnist_demo"

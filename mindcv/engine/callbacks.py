@@ -28,7 +28,7 @@ _logger = logging.getLogger("mindcv.train")
 class Progress(ms.Callback):
     """Shows loss, rate, speed and remaining time; stops the run when the loss is not finite.
 
-    Losses stay on the device until the next log line, so that watching does not slow the run.
+    Losses stay on the device until they are shown, so that watching does not slow the run.
 
     Args:
         rates: learning rate of every step of the run.
@@ -39,6 +39,7 @@ class Progress(ms.Callback):
     Attributes:
         epoch_loss: mean loss of the last epoch's steps, as far as MindSpore showed them: with the
             data sink of Ascend it shows the last step of an epoch only.
+        skipped: steps that were skipped because their gradients overflowed.
     """
 
     def __init__(self, rates: Sequence[float], batch_size: int, log_interval: int, bar: bool):
@@ -46,38 +47,40 @@ class Progress(ms.Callback):
         self.epoch_loss = float("nan")
         self.skipped = 0
         shown = bar and sys.stderr.isatty()
-        self._bar = tqdm(total=len(rates), unit="step", disable=not shown, file=sys.stderr)
+        images = len(rates) * batch_size
+        self._bar = tqdm(total=images, unit=" images", disable=not shown, file=sys.stderr)
         self._pending: list[tuple[int, Tensor, Tensor]] = []  # (step, loss, applied)
         self._losses: list[float] = []
-        self._first_interval: float | None = None
+        self._started = False
+        self._shown = 0.0  # time when the bar last told a loss
         self._mark = (0.0, 0)  # time and step of the last line
-        self._pause = 0.0
+        self._pause: float | None = None
 
     def on_train_begin(self, run_context):
         self._mark = (time.perf_counter(), 0)
 
     def on_train_epoch_begin(self, run_context):
         # Evaluation and saving between two epochs are no training time.
-        if self._pause:
+        if self._pause is not None:
             self._mark = (self._mark[0] + time.perf_counter() - self._pause, self._mark[1])
-            self._pause = 0.0
+            self._pause = None
 
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
         step = params.cur_step_num
-        loss, applied = params.net_outputs
-        self._pending.append((step, loss, applied))
-        if self._first_interval is None:
-            self._report_first_step(step)
-        last_of_epoch = step % params.batch_num == 0
-        if step % self.log_interval == 0 or last_of_epoch:
+        self._pending.append((step, *params.net_outputs))
+        if not self._started:
+            self._report_first_step(params)
+        elif step % self.log_interval == 0 or step % params.batch_num == 0:
             self._report(params)
-        self._bar.update(step - self._bar.n)
+        elif not self._bar.disable and time.perf_counter() - self._shown > 1.0:
+            self._take_losses(params)
+        if not self._pending:
+            self._bar.set_postfix_str(self._state(step), refresh=False)
+            self._shown = time.perf_counter()
+        self._bar.update(step * self.batch_size - self._bar.n)
 
     def on_train_epoch_end(self, run_context):
-        params = run_context.original_args()
-        if self._pending:
-            self._report(params)
         self.epoch_loss = float(np.mean(self._losses)) if self._losses else float("nan")
         self._losses.clear()
         self._pause = time.perf_counter()
@@ -85,50 +88,53 @@ class Progress(ms.Callback):
     def on_train_end(self, run_context):
         self._bar.close()
 
-    def _report_first_step(self, step: int) -> None:
-        """Print compilation apart: the first step (or sink) compiles the graph."""
-        loss = self._pending[0][1].asnumpy()  # waits until the step is really done
-        self._first_interval = time.perf_counter() - self._mark[0]
-        done = "step" if step == 1 else f"{step} steps"
-        _logger.info(
-            "first %s with graph compilation: %.1f s, loss %.4f",
-            done,
-            self._first_interval,
-            float(loss),
-        )
+    def _report_first_step(self, params) -> None:
+        """Print compilation apart: the first step, or first sink of steps, compiles the graph."""
+        self._started = True
+        self._take_losses(params)  # waits until the step is really done
+        step = params.cur_step_num
+        done = "first step" if step == 1 else f"first {step} steps"
+        seconds = time.perf_counter() - self._mark[0]
+        _logger.info("%s with graph compilation: %.1f s, %s", done, seconds, self._state(step))
         self._mark = (time.perf_counter(), step)
 
     def _report(self, params) -> None:
-        step = params.cur_step_num
-        for at, loss, applied in self._pending:
-            value = float(loss.asnumpy())
-            was_applied = bool(applied.asnumpy())
+        self._take_losses(params)
+        step, now = params.cur_step_num, time.perf_counter()
+        in_epoch = (step - 1) % params.batch_num + 1
+        line = (
+            f"epoch {params.cur_epoch_num}/{len(self.rates) // params.batch_num} "
+            f"step {in_epoch}/{params.batch_num} {self._state(step)}"
+        )
+        if step > self._mark[1]:
+            per_step = (now - self._mark[0]) / (step - self._mark[1])
+            left = timedelta(seconds=round((len(self.rates) - step) * per_step))
+            line += f" {self.batch_size / per_step:.0f} images/s, {left} left"
+            self._mark = (now, step)
+        if self.skipped:
+            line += f", {self.skipped} steps skipped (overflow)"
+        _logger.info(line)
+
+    def _state(self, step: int) -> str:
+        return f"loss {self._losses[-1]:.4f} lr {self.rates[step - 1]:.6g}"
+
+    def _take_losses(self, params) -> None:
+        """Fetch the losses of the steps since the last time.
+
+        Raises:
+            NonFiniteLossError: one is NaN or infinite, in a step that was not skipped.
+        """
+        for step, loss, applied in self._pending:
+            value, was_applied = float(loss.asnumpy()), bool(applied.asnumpy())
             self.skipped += not was_applied
             if was_applied and not np.isfinite(value):
                 self._bar.close()
                 raise NonFiniteLossError(
-                    f"loss is {value} at step {at} (epoch {params.cur_epoch_num}), learning rate "
-                    f"{self.rates[at - 1]:g}; lower lr, lengthen the warm-up or check the data"
+                    f"loss is {value} at step {step} (epoch {params.cur_epoch_num}), learning rate "
+                    f"{self.rates[step - 1]:g}; lower lr, lengthen the warm-up or check the data"
                 )
             self._losses.append(value)
-        now, done = time.perf_counter(), step - self._mark[1]
         self._pending.clear()
-        speed = done * self.batch_size / (now - self._mark[0]) if done else 0.0
-        left = (len(self.rates) - step) * self.batch_size / speed if speed else 0.0
-        in_epoch = (step - 1) % params.batch_num + 1
-        line = (
-            f"epoch {params.cur_epoch_num}/{len(self.rates) // params.batch_num} "
-            f"step {in_epoch}/{params.batch_num} loss {self._losses[-1]:.4f} "
-            f"lr {self.rates[step - 1]:.6g}"
-        )
-        if done:
-            line += f" {speed:.0f} images/s, {timedelta(seconds=round(left))} left"
-        if self.skipped:
-            line += f", {self.skipped} steps skipped (overflow)"
-        _logger.info(line)
-        self._bar.set_postfix_str(f"loss {self._losses[-1]:.4f} {speed:.0f} images/s")
-        if done:
-            self._mark = (now, step)
 
 
 class EpochEnd(ms.Callback):
