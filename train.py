@@ -35,7 +35,7 @@ def main() -> None:
     train_set = open_train_set(config, runtime)
     num_classes = count_classes(config, train_set)
     train_loader = build_train_loader(config, runtime, train_set, num_classes)
-    steps_per_epoch = train_loader.get_dataset_size()
+    steps_per_epoch = count_steps(config, train_set, train_loader)
 
     network = mindcv.create_model(
         config.model,
@@ -68,9 +68,7 @@ def main() -> None:
     )
     evaluate = None
     if config.val_while_train:
-        evaluate = build_evaluation(
-            config, runtime, mixed_network, normalize, num_classes, class_indexing(train_set)
-        )
+        evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes)
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
         logger.info(line)
@@ -128,11 +126,6 @@ def open_train_set(config: Config, runtime):
     )
 
 
-def class_indexing(dataset) -> dict[str, int] | None:
-    """Return class name to index where the dataset has names."""
-    return dataset.get_class_indexing() if hasattr(dataset, "get_class_indexing") else None
-
-
 def count_classes(config: Config, train_set) -> int:
     found = train_set.num_classes()
     if config.num_classes is not None and config.num_classes < found:
@@ -177,12 +170,21 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         num_parallel_workers=config.num_parallel_workers,
         shard_id=runtime.rank,
     )
-    if not loader.get_dataset_size():
-        raise DataError(
-            f"{train_set.get_dataset_size()} training images of a process do not fill one batch "
-            f"of {config.batch_size}; lower batch_size or set drop_remainder False"
-        )
     return loader
+
+
+def count_steps(config: Config, train_set, train_loader) -> int:
+    steps = train_loader.get_dataset_size()
+    if steps:
+        return steps
+    problem = (
+        f"{train_set.get_dataset_size()} training images of a process do not fill one batch of "
+        f"{config.batch_size}; lower batch_size or set drop_remainder False"
+    )
+    if not config.dry_run:
+        raise DataError(problem)
+    logger.warning("this run could take no step: %s; the dry run goes on with 1", problem)
+    return 1
 
 
 def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
@@ -224,7 +226,7 @@ def has_dynamic_scale(config: Config) -> bool:
     return config.loss_scale_type == "dynamic"
 
 
-def build_evaluation(config: Config, runtime, network, normalize, num_classes: int, classes):
+def build_evaluation(config: Config, runtime, network, normalize, num_classes: int):
     """Return a function that evaluates the network as it is at the time of the call."""
     loader, _ = mindcv.data.create_evaluation_loader(
         config.dataset,
@@ -237,7 +239,7 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         config.num_parallel_workers,
         runtime.world_size,
         runtime.rank,
-        classes,
+        mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
     return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)

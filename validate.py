@@ -36,6 +36,7 @@ def main() -> None:
         config.num_parallel_workers,
         runtime.world_size,
         runtime.rank,
+        mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
     )
     num_classes = config.num_classes or found_classes
     network = mindcv.create_model(

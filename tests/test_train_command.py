@@ -163,10 +163,12 @@ def test_a_mindcv_recipe_passes_the_dry_run(image_folder, tmp_path):
     recipe.write_text(MINDCV_X_800MF, encoding="utf-8")
     done = run_command(
         "train.py",
-        *("--config", recipe, "--data_dir", image_folder, "--batch_size", 4, "--dry_run"),
+        *("--config", recipe, "--data_dir", image_folder, "--dry_run"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
+    # The small folder cannot fill the recipe's batch; that is told, and refused outside a dry run.
+    assert "48 training images of a process do not fill one batch of 64" in done.stdout
     assert "7,259,656 parameters (7.26 M)" in done.stdout
 
 
@@ -209,6 +211,30 @@ def test_fine_tuning_takes_any_file_name_and_a_new_head(short_run, image_folder,
         cwd=tmp_path,
     )
     assert checked.returncode == 5 and "head.fc.weight" in checked.stderr
+
+
+def test_validation_keeps_the_training_numbers_of_the_classes(short_run, image_folder, tmp_path):
+    """Without class_0 the other classes must not move up by one."""
+    copy = tmp_path / "images"
+    shutil.copytree(image_folder, copy)
+    shutil.rmtree(copy / "val/class_0")
+    arguments = list(short_run)
+    arguments[arguments.index("--data_dir") + 1] = str(copy)
+    done = run_command("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked = (
+        "--config",
+        tmp_path / "run/config.yaml",
+        "--ckpt_path",
+        tmp_path / "run/tiny-3_6.ckpt",
+    )
+    checked = run_command("validate.py", *asked, cwd=tmp_path)
+    assert checked.returncode == 0, checked.stderr
+    figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
+    assert figures["loss"] == pytest.approx(float(rows(tmp_path / "run")[-1]["val_loss"]), abs=1e-5)
+    shutil.rmtree(copy / "train")  # then the names of val alone give 5 classes, and that is told
+    alone = run_command("validate.py", *asked, cwd=tmp_path)
+    assert alone.returncode == 5 and "check model and num_classes" in alone.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """From files to batches: datasets, transforms, loader."""
 
-from .datasets import create_dataset
+from .datasets import create_dataset, training_classes
 from .loader import create_evaluation_loader, create_loader
 from .transforms import Normalize, channel_statistics, create_transforms
 
@@ -11,4 +11,5 @@ __all__ = [
     "create_evaluation_loader",
     "create_loader",
     "create_transforms",
+    "training_classes",
 ]

@@ -8,7 +8,7 @@ import mindspore.dataset as ds
 from mindspore.dataset import vision  # noqa: F401  (loads the image readers with the dataset)
 
 from ..errors import ConfigError, DataError
-from .demo import write_demo_set
+from .demo import FOLDER, write_demo_set
 from .samplers import sampling_arguments
 from .workers import usable_workers
 
@@ -81,6 +81,17 @@ def _image_folder(folder: Path, sampling: tuple, kwargs: dict) -> ds.Dataset:
     arguments = dict(kwargs, class_indexing=classes, extensions=list(IMAGE_SUFFIXES))
     size = ds.ImageFolderDataset(str(folder), **arguments).get_dataset_size()
     return ds.ImageFolderDataset(str(folder), **arguments, **sampling_arguments(size, *sampling))
+
+
+def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
+    """Return class name to index of an image folder's training split, None where there is none.
+
+    An evaluation split that lacks a class must number the others as the training did.
+    """
+    folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
+    if name.startswith("cifar") or not folder.is_dir():
+        return None
+    return class_index(folder)
 
 
 def class_index(folder: Path) -> dict[str, int]:
