@@ -194,4 +194,5 @@ def _say(path: str, report: LoadReport, weights, wanted) -> None:
             f"; classifier re-initialised: {weights[name].shape[0]} classes in the file, "
             f"{wanted[name].shape[0]} here"
         )
-    _logger.info(line)
+    # A fresh classifier must not be overlooked, even where a program shows warnings only.
+    _logger.log(logging.WARNING if report.reinitialized else logging.INFO, line)
