@@ -46,8 +46,7 @@ def main() -> None:
     )
     if config.ckpt_path:
         mindcv.models.load_weights(network, config.ckpt_path)
-    mean, std = mindcv.data.channel_statistics(config.dataset)
-    normalize = mindcv.data.Normalize(config.mean or mean, config.std or std)
+    normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
     mixed_network = mindcv.engine.auto_mixed_precision(network, config.amp_level)
 
     rates = build_schedule(config, steps_per_epoch)

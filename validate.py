@@ -44,8 +44,7 @@ def main() -> None:
     )
     mindcv.models.load_weights(network, config.ckpt_path, new_head=False)
     network = mindcv.engine.auto_mixed_precision(network, config.val_amp_level)
-    mean, std = mindcv.data.channel_statistics(config.dataset)
-    normalize = mindcv.data.Normalize(config.mean or mean, config.std or std)
+    normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
         logger.info(line)

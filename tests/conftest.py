@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mindspore as ms
+import mindspore.dataset as ds
 import numpy as np
 import pytest
 from PIL import Image
@@ -48,6 +50,16 @@ def tiny_regnet(num_classes=1000, in_channels=3, **kwargs):
     net = RegNet(8, 8, 2.0, 3, 8, num_classes=num_classes, in_channels=in_channels, **kwargs)
     return remember(net)
 """
+
+
+@pytest.fixture
+def fixed_seed():
+    """Seed the input pipeline, and leave it and the mode as they were."""
+    before, mode = ds.config.get_seed(), ms.get_context("mode")
+    ds.config.set_seed(42)
+    yield
+    ds.config.set_seed(before)
+    ms.set_context(mode=mode)
 
 
 def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:

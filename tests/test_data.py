@@ -22,12 +22,7 @@ ROOT = Path(__file__).parents[1]
 REPEAT = json.loads((ROOT / "tests" / "golden" / "repeat_sampler.json").read_text())
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    before = ds.config.get_seed()
-    ds.config.set_seed(42)
-    yield
-    ds.config.set_seed(before)
+pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 def write_jpegs(folder: Path, classes: dict[str, int]) -> Path:

@@ -3,7 +3,6 @@
 import math
 from types import SimpleNamespace
 
-import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
@@ -17,13 +16,7 @@ from mindcv.data.mixup import MixBatch
 MEAN, STD = channel_statistics("imagenet")
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    before = ds.config.get_seed()
-    ds.config.set_seed(42)
-    yield
-    ds.config.set_seed(before)
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 # Random erasing

@@ -5,7 +5,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
@@ -25,13 +24,7 @@ FILL = (124, 116, 104)
 WHOLE = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), normalize_on_device=True)
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    before = ds.config.get_seed()
-    ds.config.set_seed(42)
-    yield
-    ds.config.set_seed(before)
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 # RandAugment

@@ -4,7 +4,6 @@ import math
 import os
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
@@ -18,13 +17,7 @@ from mindcv.optim import create_optimizer
 MEAN, STD = channel_statistics("imagenet")
 
 
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    before = ds.config.get_seed()
-    ds.config.set_seed(42)
-    yield
-    ds.config.set_seed(before)
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 # Shapes and types

@@ -2,7 +2,7 @@
 
 from .datasets import create_dataset, training_classes
 from .loader import create_evaluation_loader, create_loader
-from .transforms import Normalize, channel_statistics, create_transforms
+from .transforms import Normalize, channel_statistics, create_normalize, create_transforms
 
 __all__ = [
     "Normalize",
@@ -10,6 +10,7 @@ __all__ = [
     "create_dataset",
     "create_evaluation_loader",
     "create_loader",
+    "create_normalize",
     "create_transforms",
     "training_classes",
 ]

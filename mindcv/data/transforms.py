@@ -47,6 +47,21 @@ class Normalize(nn.Cell):
         return (ops.cast(x, ms.float32) - self.mean) / self.std
 
 
+def create_normalize(
+    dataset_name: str = "",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Normalize:
+    """Return the cell that belongs in front of a network fed by `normalize_on_device` transforms.
+
+    Args:
+        dataset_name: a name of `create_dataset`, whose statistics are the default.
+        mean, std: one value per channel, 0-255 scale.
+    """
+    own_mean, own_std = channel_statistics(dataset_name)
+    return Normalize(mean or own_mean, std or own_std)
+
+
 def create_transforms(
     dataset_name: str = "",
     image_resize: int = 224,
