@@ -43,11 +43,10 @@ def main() -> None:
         config.model, num_classes=num_classes, in_channels=config.in_channels
     )
     mindcv.models.load_weights(network, config.ckpt_path, new_head=False)
-    network = mindcv.engine.auto_mixed_precision(network, config.val_amp_level)
-    normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
-
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
         logger.info(line)
+    network = mindcv.engine.auto_mixed_precision(network, config.val_amp_level)
+    normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")
         return
