@@ -5,16 +5,14 @@ import os
 from pathlib import Path
 
 import mindcv
-from mindcv.config import Config, dump_config, is_launched, parse_arguments
+from mindcv.config import Config, dump_config, is_launched
 from mindcv.errors import ConfigError, DataError
 from mindcv.program import import_user_module, run
 
 logger = logging.getLogger("mindcv.train")
 
 
-def main() -> None:
-    config = parse_arguments("train.py", __doc__)
-
+def main(config: Config) -> None:
     # The first use of a part of mindcv imports mindspore, which takes seconds. A wrong config has
     # been answered by now.
     runtime = mindcv.engine.start_runtime(
@@ -245,4 +243,4 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "train.py", __doc__)

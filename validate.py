@@ -4,15 +4,13 @@ import logging
 import os
 
 import mindcv
-from mindcv.config import evaluation_contradictions, is_launched, parse_arguments
+from mindcv.config import Config, evaluation_contradictions, is_launched
 from mindcv.program import import_user_module, run
 
 logger = logging.getLogger("mindcv.validate")
 
 
-def main() -> None:
-    config = parse_arguments("validate.py", __doc__, evaluation_contradictions)
-
+def main(config: Config) -> None:
     runtime = mindcv.engine.start_runtime(
         config.mode,
         config.device_target,
@@ -58,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, "validate.py", __doc__, evaluation_contradictions)

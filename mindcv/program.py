@@ -9,22 +9,34 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from .config import Config, Rules, parse_arguments, training_contradictions
 from .errors import ConfigError, MindCVError
 
 
-def run(main: Callable[[], None]) -> None:
-    """Run a command's main function and end the process with the right exit code.
+def run(
+    main: Callable[[Config], None],
+    program: str,
+    description: str,
+    rules: Rules = training_contradictions,
+) -> None:
+    """Run a command on the config of its command line and end with the right exit code.
 
     0: done; 2: user or config error; 3: non-finite loss; 4: data; 5: checkpoint or weights; 130:
-    interrupted. With `--debug` an error shows its traceback.
+    interrupted. With the option `debug` an error shows its traceback.
+
+    Args:
+        main: the command; takes the checked config.
+        program, description, rules: see `parse_arguments`.
     """
     # MindSpore's warnings are for its developers; its errors stay visible.
     os.environ.setdefault("GLOG_v", "3")
+    config = None
     try:
         check_environment()
-        main()
+        config = parse_arguments(program, description, rules)
+        main(config)
     except MindCVError as error:
-        if "--debug" in sys.argv:
+        if config is not None and config.debug:
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

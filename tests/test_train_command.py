@@ -298,6 +298,17 @@ def test_an_unreadable_image_is_named(short_run, image_folder, tmp_path, split):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    "words, shown", [(("--debug",), True), (("--debug", "False"), False), ((), True)]
+)
+def test_debug_shows_the_traceback_wherever_it_is_set(tmp_path, words, shown):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: regnet_x_200mf\ndata_dir: /nowhere\ndebug: yes\n", encoding="utf-8")
+    done = run_command("train.py", "--config", recipe, *words, cwd=tmp_path)
+    assert done.returncode == 4 and "error: no image folder /nowhere/train" in done.stderr
+    assert ("Traceback" in done.stderr) == shown
+
+
 def test_an_earlier_runs_metrics_are_kept(short_run, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/metrics.csv").write_text("old", encoding="utf-8")

@@ -20,6 +20,7 @@ from .values import convert
 
 __all__ = [
     "Config",
+    "Rules",
     "dump_config",
     "evaluation_contradictions",
     "is_launched",
