@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -28,15 +29,26 @@ def run(
         main: the command; takes the checked config.
         program, description, rules: see `parse_arguments`.
     """
-    # MindSpore's warnings are for its developers; its errors stay visible.
-    os.environ.setdefault("GLOG_v", "3")
     config = None
-    try:
-        check_environment()
+    with guarded(show_traceback=lambda: config is not None and config.debug):
         config = parse_arguments(program, description, rules)
         main(config)
+
+
+@contextmanager
+def guarded(show_traceback: Callable[[], bool]):
+    """Check the environment, and turn an error of the body into its message and exit code.
+
+    Args:
+        show_traceback: tells, at the time of an error, whether its traceback is wanted too.
+    """
+    # MindSpore's warnings are for its developers; its errors stay visible.
+    os.environ.setdefault("GLOG_v", "3")
+    try:
+        check_environment()
+        yield
     except MindCVError as error:
-        if config is not None and config.debug:
+        if show_traceback():
             traceback.print_exc()
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

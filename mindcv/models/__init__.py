@@ -1,5 +1,6 @@
 """Models by name: the registry and the RegNet family."""
 
+from .from_file import create_model_from_file
 from .registry import (
     create_model,
     is_model,
@@ -17,6 +18,7 @@ __all__ = [
     "AnyNet",
     "RegNet",
     "create_model",
+    "create_model_from_file",
     "is_model",
     "is_model_in_modules",
     "is_model_pretrained",

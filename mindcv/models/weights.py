@@ -9,6 +9,7 @@ import mindspore as ms
 from mindspore import nn
 
 from ..errors import WeightsError
+from ..weights.metadata import ENTRY
 
 _logger = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ _TRAINING_STATE = {
     "scale_value",
     "step_num",
     "updates",
+    ENTRY,
 }
 
 

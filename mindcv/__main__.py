@@ -1,0 +1,43 @@
+"""`python -m mindcv COMMAND …`: the tools around training."""
+
+import argparse
+import importlib
+import sys
+
+from .commands import COMMANDS
+from .errors import ConfigError
+from .program import guarded
+
+
+def main(words: list[str] | None = None) -> None:
+    """Run the command that the words of a command line name; they default to the process's own."""
+    words = sys.argv[1:] if words is None else words
+    with guarded(show_traceback=lambda: "--debug" in words):
+        module, arguments = _parse(words)
+        module.run(arguments)
+
+
+def _parse(words: list[str]):
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        raise ConfigError(f"command line: no command {words[0]!r}; known: {', '.join(COMMANDS)}")
+    parser = _Parser(prog="python -m mindcv", description=__doc__, allow_abbrev=False)
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, parser_class=_Parser
+    )
+    module = None
+    for name, summary in COMMANDS.items():
+        command = subparsers.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if words and words[0] == name:
+            module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+            module.add_arguments(command)
+    return module, parser.parse_args(words)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise ConfigError(f"command line: {message}; {self.prog} --help lists what there is")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""The commands of `python -m mindcv`: one module each, imported only when it is asked for.
+
+A module has `add_arguments(parser)` and `run(arguments)`, which raises a `MindCVError` where it
+cannot do what was asked.
+"""
+
+# command -> what `python -m mindcv --help` says of it; the module has the same name, with _ for -.
+COMMANDS = {
+    "list": "table of the models: costs, input size, published weights",
+    "info": "one model: stages, costs, the line its widths follow",
+    "predict": "classify images with a checkpoint or published weights",
+    "convert": "turn a weight file of any library into another format or naming",
+    "export": "write a checkpoint as MINDIR, ONNX or AIR, batch normalisation folded in",
+    "average": "average the weights of several checkpoints",
+}
