@@ -8,6 +8,7 @@ import mindcv
 from mindcv.config import Config, dump_config, is_launched
 from mindcv.errors import ConfigError, DataError
 from mindcv.program import import_user_module, run
+from mindcv.weights import Metadata, Preprocessing
 
 logger = logging.getLogger("mindcv.train")
 
@@ -87,7 +88,10 @@ def main(config: Config) -> None:
         config.val_interval,
         folder
         and mindcv.engine.CheckpointKeeper(
-            folder, config.model, config.ckpt_save_policy, config.keep_checkpoint_max
+            folder,
+            describe_weights(config, train_set, num_classes),
+            config.ckpt_save_policy,
+            config.keep_checkpoint_max,
         ),
         config.ckpt_save_interval,
         folder and folder / "metrics.csv",
@@ -240,6 +244,25 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
     return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
+
+
+def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
+    """Return what travels with the checkpoints, so that validate.py and predict need only them."""
+    mean, std = mindcv.data.channel_statistics(config.dataset)
+    names = train_set.class_names()
+    return Metadata(
+        config.model,
+        num_classes,
+        config.in_channels,
+        names and (*names, *map(str, range(len(names), num_classes))),
+        Preprocessing(
+            config.image_resize,
+            config.crop_pct,
+            config.interpolation,
+            config.mean or mean,
+            config.std or std,
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 
 import mindcv
 from mindcv.config import Config, evaluation_contradictions, is_launched
+from mindcv.errors import DataError
 from mindcv.program import import_user_module, run
 
 logger = logging.getLogger("mindcv.validate")
@@ -34,26 +35,55 @@ def main(config: Config) -> None:
         config.num_parallel_workers,
         runtime.world_size,
         runtime.rank,
-        mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
+        number_classes(config),
     )
-    num_classes = config.num_classes or found_classes
-    network = mindcv.create_model(
-        config.model, num_classes=num_classes, in_channels=config.in_channels
+    network, metadata = mindcv.models.create_model_from_file(
+        config.ckpt_path, config.model, config.num_classes or found_classes
     )
-    mindcv.models.load_weights(network, config.ckpt_path, new_head=False)
-    for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
+    for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)
+    others = found_classes != metadata.num_classes and config.num_classes is None
+    if others or found_classes > metadata.num_classes:
+        raise DataError(
+            f"{config.data_dir} holds {found_classes} classes and {config.ckpt_path} knows "
+            f"{metadata.num_classes}, without their names: which is which cannot be told; if the "
+            f"folders are the first classes in order, add --num_classes {metadata.num_classes}"
+        )
     network = mindcv.engine.auto_mixed_precision(network, config.val_amp_level)
     normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")
         return
-    step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
+    step = mindcv.engine.EvaluationStep(network, metadata.num_classes, normalize)
     accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
     logger.info("%d images", accuracy.images)
     if runtime.is_main:
         print(accuracy.as_dict(), flush=True)
 
 
+def number_classes(config: Config) -> dict[str, int] | None:
+    """Return class name to number as in training: by the file, or else by the training folder."""
+    metadata = mindcv.models.read_metadata(config.ckpt_path)
+    if metadata and metadata.class_names:
+        return {name: number for number, name in enumerate(metadata.class_names)}
+    return mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split)
+
+
+def told_by_the_file(config: Config) -> tuple[dict, str]:
+    """Return the options that the weight file knows; they hold where the user leaves them out."""
+    metadata = mindcv.models.read_metadata(config.ckpt_path)
+    if metadata is None:
+        return {}, ""
+    known = {
+        "model": metadata.model,
+        "image_resize": metadata.preprocessing.image_size,
+        "crop_pct": metadata.preprocessing.crop_pct,
+        "interpolation": metadata.preprocessing.interpolation,
+        "mean": metadata.preprocessing.mean,
+        "std": metadata.preprocessing.std,
+    }
+    return known, f"weight file {config.ckpt_path}"
+
+
 if __name__ == "__main__":
-    run(main, "validate.py", __doc__, evaluation_contradictions)
+    run(main, "validate.py", __doc__, evaluation_contradictions, told_by_the_file)

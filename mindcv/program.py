@@ -5,10 +5,11 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from .config import Config, Rules, parse_arguments, training_contradictions
 from .errors import ConfigError, MindCVError
@@ -19,6 +20,7 @@ def run(
     program: str,
     description: str,
     rules: Rules = training_contradictions,
+    defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
 ) -> None:
     """Run a command on the config of its command line and end with the right exit code.
 
@@ -27,11 +29,11 @@ def run(
 
     Args:
         main: the command; takes the checked config.
-        program, description, rules: see `parse_arguments`.
+        program, description, rules, defaults: see `parse_arguments`.
     """
     config = None
     with guarded(show_traceback=lambda: config is not None and config.debug):
-        config = parse_arguments(program, description, rules)
+        config = parse_arguments(program, description, rules, defaults=defaults)
         main(config)
 
 

@@ -13,8 +13,10 @@ from mindcv import create_loss, create_optimizer, engine
 from mindcv.engine.callbacks import EpochEnd, Progress
 from mindcv.errors import DataError, NonFiniteLossError, WeightsError
 from mindcv.models import RegNet
+from mindcv.weights import Metadata
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
+NET = Metadata("net", num_classes=6)
 
 
 @pytest.fixture(autouse=True)
@@ -204,7 +206,7 @@ def test_no_image_and_wrong_labels_are_errors():
 
 def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
     network = nn.Dense(2, 2)
-    keeper = engine.CheckpointKeeper(tmp_path, "net", "latest_k", 2)
+    keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
     for epoch, score in enumerate([10.0, 40.0, 30.0], 1):
         network.weight.set_data(Tensor(np.full((2, 2), score), ms.float32))
         keeper.save(network, epoch, 7, score)
@@ -215,14 +217,14 @@ def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
 
 
 def test_top_k_keeps_the_best_scores(tmp_path):
-    keeper = engine.CheckpointKeeper(tmp_path, "net", "top_k", 2)
+    keeper = engine.CheckpointKeeper(tmp_path, NET, "top_k", 2)
     for epoch, score in enumerate([10.0, 40.0, 30.0, 20.0, 30.0], 1):
         keeper.save(nn.Dense(2, 2), epoch, 7, score)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net-2_7.ckpt", "net-5_7.ckpt"]
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error_and_harms_none(tmp_path):
-    keeper = engine.CheckpointKeeper(tmp_path / "gone", "net", "latest_k", 2)
+    keeper = engine.CheckpointKeeper(tmp_path / "gone", NET, "latest_k", 2)
     (tmp_path / "gone").write_text("a file where the folder should be")
     with pytest.raises(WeightsError, match="net-1_7.ckpt cannot be written"):
         keeper.save(nn.Dense(2, 2), 1, 7, None)
@@ -260,7 +262,7 @@ def test_a_device_that_pulls_its_batches_shows_one_step_an_epoch(tmp_path):
     """Ascend's data sink calls back once an epoch; rows, rates and saves must still be right."""
     rates = [0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02]
     progress = Progress(rates, 8, 100, bar=False)
-    keeper = engine.CheckpointKeeper(tmp_path, "net", "latest_k", 2)
+    keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
     table = tmp_path / "metrics.csv"
     accuracy = engine.Accuracy(5, 0.5, 60.0, None)
     epoch_end = EpochEnd(

@@ -22,6 +22,7 @@ from conftest import ROOT, run_command
 from mindcv.config import load_config
 from mindcv.errors import ConfigError
 from mindcv.program import check_environment
+from mindcv.weights.metadata import ENTRY
 
 
 def rows(folder: Path) -> list[dict]:
@@ -51,7 +52,7 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     log = (run / "train.log").read_text(encoding="utf-8")
     assert "epoch 2/3 step 4/6" in log and "\r" not in log
     entries = ms.load_checkpoint(str(run / "tiny-3_6.ckpt"))
-    assert set(entries) == {"fc.weight", "fc.bias"}
+    assert set(entries) == {"fc.weight", "fc.bias", ENTRY}
 
     # The resolved config reproduces the run.
     again = run_command(
@@ -204,13 +205,52 @@ def test_fine_tuning_takes_any_file_name_and_a_new_head(short_run, image_folder,
     assert "no.ckpt" in missing.stderr and "Traceback" not in missing.stderr
 
     # For an accuracy a new head would be nonsense.
+    plain = strip(weights, tmp_path / "plain.ckpt")
     checked = run_command(
         "validate.py",
         *("--import_module", arguments[1], "--model", "tiny_regnet", "--image_resize", 32),
-        *("--data_dir", image_folder, "--ckpt_path", weights),
+        *("--data_dir", image_folder, "--ckpt_path", plain),
         cwd=tmp_path,
     )
-    assert checked.returncode == 5 and "head.fc.weight" in checked.stderr
+    assert checked.returncode != 0 and "9" in checked.stderr and "6" in checked.stderr
+
+
+def strip(checkpoint: Path, path: Path) -> Path:
+    """Write the weights alone, as MindCV does, without what tells their model and classes."""
+    entries = ms.load_checkpoint(str(checkpoint))
+    ms.save_checkpoint(
+        [{"name": k, "data": v} for k, v in entries.items() if k != ENTRY], str(path)
+    )
+    return path
+
+
+def test_validation_needs_no_more_than_the_file_and_the_images(short_run, image_folder, tmp_path):
+    """Model, classes, sizes and normalisation come from the checkpoint; no train folder there."""
+    arguments = [*short_run, "--crop_pct", "0.7", "--mean", "9,20,30", "--interpolation", "bicubic"]
+    assert run_command("train.py", *arguments, cwd=tmp_path).returncode == 0
+    copy = tmp_path / "images"
+    shutil.copytree(image_folder / "val", copy / "val")
+    last = rows(tmp_path / "run")[-1]
+    best = tmp_path / "run/tiny-3_6.ckpt"
+    asked = ("--import_module", arguments[1], "--data_dir", copy, "--ckpt_path", best)
+    done = run_command("validate.py", *asked, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    figures = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    assert figures["loss"] == pytest.approx(float(last["val_loss"]), abs=1e-5)
+    # What the user says wins.
+    other = run_command("validate.py", *asked, "--crop_pct", "1.0", cwd=tmp_path)
+    figures = ast.literal_eval(other.stdout.strip().splitlines()[-1])
+    assert figures["loss"] != pytest.approx(float(last["val_loss"]), abs=1e-5)
+    # The folder lacks a class: the names keep the numbers, and an unknown name is an error.
+    shutil.rmtree(copy / "val/class_0")
+    assert run_command("validate.py", *asked, cwd=tmp_path).returncode == 0
+    (copy / "val/class_1").rename(copy / "val/wolf")
+    unknown = run_command("validate.py", *asked, cwd=tmp_path)
+    assert unknown.returncode == 4 and "wolf" in unknown.stderr
+    # Weights that tell nothing need the model's name.
+    plain = strip(best, tmp_path / "plain.ckpt")
+    unnamed = run_command("validate.py", *asked[:-1], plain, cwd=tmp_path)
+    assert unnamed.returncode == 5 and "name the model" in unnamed.stderr
 
 
 def test_validation_keeps_the_training_numbers_of_the_classes(short_run, image_folder, tmp_path):
@@ -232,8 +272,10 @@ def test_validation_keeps_the_training_numbers_of_the_classes(short_run, image_f
     assert checked.returncode == 0, checked.stderr
     figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
     assert figures["loss"] == pytest.approx(float(rows(tmp_path / "run")[-1]["val_loss"]), abs=1e-5)
-    shutil.rmtree(copy / "train")  # then the names of val alone give 5 classes, and that is told
-    alone = run_command("validate.py", *asked, cwd=tmp_path)
+    # Without the training folder and the names in the file, the 5 classes of val have no numbers.
+    shutil.rmtree(copy / "train")
+    plain = strip(tmp_path / "run/tiny-3_6.ckpt", tmp_path / "plain.ckpt")
+    alone = run_command("validate.py", *asked[:-1], plain, "--num_classes", "null", cwd=tmp_path)
     assert alone.returncode == 5 and "check model and num_classes" in alone.stderr
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -35,6 +35,7 @@ def parse_arguments(
     description: str,
     rules: Rules = training_contradictions,
     arguments: Sequence[str] | None = None,
+    defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
 ) -> Config:
     """Return the config that a command line asks for.
 
@@ -43,13 +44,21 @@ def parse_arguments(
         description: first lines of `--help`.
         rules: the contradictions that matter to this program.
         arguments: words of the command line; default: those of the process.
+        defaults: maps the config so far to (values of options that the user left out, the place
+            they come from); it is asked only when all that the user wrote is right.
 
     Raises:
         ConfigError: see `load_config`.
     """
     words = sys.argv[1:] if arguments is None else arguments
     path, overrides = read_command_line(words, program, description)
-    return _resolve({} if path is None else read_yaml(path), overrides, rules)
+    given = {**({} if path is None else read_yaml(path)), **overrides}
+    config = _resolve(given, rules)
+    if defaults is None:
+        return config
+    values, place = defaults(config)
+    found = {key: Given(_as_text(value), place) for key, value in values.items()}
+    return _resolve({**found, **given}, rules)
 
 
 def load_config(
@@ -68,7 +77,7 @@ def load_config(
             options; the message names key, value and place.
     """
     texts = [(key, _as_text(value), "overrides") for key, value in (overrides or {}).items()]
-    return _resolve({} if path is None else read_yaml(path), collect(texts), rules)
+    return _resolve({**({} if path is None else read_yaml(path)), **collect(texts)}, rules)
 
 
 def dump_config(config: Config) -> str:
@@ -95,8 +104,7 @@ def _as_text(value: Any) -> Any:
     return None if value is None else str(value)
 
 
-def _resolve(file: dict[str, Given], overrides: dict[str, Given], rules: Rules) -> Config:
-    given = {**file, **overrides}
+def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
     config = Config(**{key: _typed(key, entry) for key, entry in given.items()})
     problems = [
         f"{given[key].place if key in given else 'default'}: {key}: {message}"

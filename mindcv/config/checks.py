@@ -28,8 +28,11 @@ def training_contradictions(
 def evaluation_contradictions(
     config: Config, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for every contradiction in the config of validate.py."""
-    yield from _model_and_device(config, environ)
+    """Yield (key, message) for every contradiction in the config of validate.py.
+
+    The weight file may tell the model.
+    """
+    yield from _devices(config, environ)
     yield from _normalisation(config)
     if not config.ckpt_path:
         yield "ckpt_path", "no weights given; add --ckpt_path FILE"
@@ -119,9 +122,7 @@ def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
-def _model_and_device(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    if not config.model:
-        yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
+def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if config.distribute and not is_launched(environ) and not config.dry_run:
         yield (
             "distribute",
@@ -140,7 +141,9 @@ def _model_and_device(config: Config, environ: Mapping[str, str]) -> Iterator[tu
 
 
 def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    yield from _model_and_device(config, environ)
+    if not config.model:
+        yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
+    yield from _devices(config, environ)
     if config.ckpt_save_policy == "top_k" and not config.val_while_train:
         yield "ckpt_save_policy", "top_k ranks by accuracy and needs val_while_train True"
     if config.val_while_train and config.val_interval > config.epoch_size:

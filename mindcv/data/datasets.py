@@ -15,11 +15,15 @@ from .workers import usable_workers
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
 DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
 
-# Reader, folder, classes and bytes of a row.
+# Reader, folder, file of the class names, classes and bytes of a row.
 _CIFAR = {
-    "cifar10": (ds.Cifar10Dataset, "cifar-10-batches-bin", 10, 1 + 3 * 32 * 32),
-    "cifar100": (ds.Cifar100Dataset, "cifar-100-binary", 100, 2 + 3 * 32 * 32),
-}
+    "cifar10": (
+        ds.Cifar10Dataset, "cifar-10-batches-bin", "batches.meta.txt", 10, 1 + 3 * 32 * 32,
+    ),
+    "cifar100": (
+        ds.Cifar100Dataset, "cifar-100-binary", "fine_label_names.txt", 100, 2 + 3 * 32 * 32,
+    ),
+}  # fmt: skip
 
 
 def create_dataset(
@@ -36,6 +40,9 @@ def create_dataset(
     **kwargs,
 ) -> ds.Dataset:
     """Return a MindSpore dataset with the columns image and label.
+
+    It tells its classes: `num_classes()`, and `class_names()` in the order of the labels, None
+    where the files hold no names.
 
     Args:
         name: imagenet or empty, folders `<root>/<split>/<class>/*`; cifar10 and cifar100, the
@@ -80,7 +87,9 @@ def _image_folder(folder: Path, sampling: tuple, kwargs: dict) -> ds.Dataset:
     classes = {name: numbers[name] for name in classes}  # MindSpore refuses one without a folder
     arguments = dict(kwargs, class_indexing=classes, extensions=list(IMAGE_SUFFIXES))
     size = ds.ImageFolderDataset(str(folder), **arguments).get_dataset_size()
-    return ds.ImageFolderDataset(str(folder), **arguments, **sampling_arguments(size, *sampling))
+    dataset = ds.ImageFolderDataset(str(folder), **arguments, **sampling_arguments(size, *sampling))
+    dataset.class_names = partial(tuple, sorted(numbers, key=numbers.get))
+    return dataset
 
 
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
@@ -128,7 +137,7 @@ def _has_image(folder: Path) -> bool:
 
 
 def _cifar(name: str, root: str, split: str, sampling: tuple, kwargs: dict) -> ds.Dataset:
-    reader, inner, num_classes, row_bytes = _CIFAR[name]
+    reader, inner, names_file, num_classes, row_bytes = _CIFAR[name]
     usage = {"train": "train", "test": "test", "val": "test"}.get(split)
     if usage is None:
         raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
@@ -144,9 +153,33 @@ def _cifar(name: str, root: str, split: str, sampling: tuple, kwargs: dict) -> d
                 f"{path} is incomplete: {path.stat().st_size} bytes, expected a multiple of "
                 f"{10000 * row_bytes}"
             )
+    names = _names_in_file(folder / names_file, num_classes)
+    _check_numbering(name, names, kwargs.pop("class_indexing", None))
     size = reader(str(folder), usage).get_dataset_size()
     dataset = reader(str(folder), usage, **kwargs, **sampling_arguments(size, *sampling))
     if name == "cifar100":
         dataset = dataset.rename(["fine_label"], ["label"]).project(["image", "label"])
     dataset.num_classes = partial(int, num_classes)  # MindSpore counts classes of folders only
+    dataset.class_names = lambda: names
     return dataset
+
+
+def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
+    """Return the names that CIFAR's archive brings beside the images, None where they are not."""
+    if not path.is_file():
+        return None
+    names = tuple(path.read_text(encoding="utf-8").split())
+    return names if len(names) == count else None
+
+
+def _check_numbering(name: str, names: tuple[str, ...] | None, wanted: dict | None) -> None:
+    """Refuse another numbering of the classes than the files' own.
+
+    Raises:
+        DataError: the classes are others, or in another order.
+    """
+    if names and wanted and tuple(sorted(wanted, key=wanted.get)) != names:
+        raise DataError(
+            f"the classes of {name} are {', '.join(names[:3])}, …; expected here are "
+            f"{', '.join(sorted(wanted, key=wanted.get)[:3])}, …"
+        )

@@ -8,23 +8,26 @@ import mindspore as ms
 from mindspore import nn
 
 from ..errors import WeightsError
+from ..weights import Metadata
+from ..weights.metadata import ENTRY
 
 
 class CheckpointKeeper:
     """Keeps the latest or the best checkpoints, and the best one beside them.
 
     Files are `<model>-<epoch>_<steps per epoch>.ckpt` and `<model>_best.ckpt`, plain MindSpore
-    checkpoints of the network. A file appears under its name only when it is complete.
+    checkpoints of the network with one more entry, the metadata. A file appears under its name only
+    when it is complete.
 
     Args:
         folder: run folder.
-        model_name: first part of the names.
+        metadata: travels with the weights; its model is the first part of the names.
         policy: latest_k, or top_k by score.
         keep: how many to keep, the best one not counted.
     """
 
-    def __init__(self, folder: Path, model_name: str, policy: str, keep: int):
-        self.folder, self.model_name, self.policy, self.keep = folder, model_name, policy, keep
+    def __init__(self, folder: Path, metadata: Metadata, policy: str, keep: int):
+        self.folder, self.metadata, self.policy, self.keep = folder, metadata, policy, keep
         self.best_score: float | None = None
         self._kept: list[tuple[float, Path]] = []  # oldest first, with scores
 
@@ -34,8 +37,8 @@ class CheckpointKeeper:
         Raises:
             WeightsError: the file cannot be written; older ones are untouched.
         """
-        path = self.folder / f"{self.model_name}-{epoch}_{steps_per_epoch}.ckpt"
-        _write(network, path)
+        path = self.folder / f"{self.metadata.model}-{epoch}_{steps_per_epoch}.ckpt"
+        self._write(network, path)
         self._kept = [(value, kept) for value, kept in self._kept if kept != path]
         self._kept.append((score if score is not None else float("-inf"), path))
         while len(self._kept) > self.keep:
@@ -51,21 +54,21 @@ class CheckpointKeeper:
         """Write `<model>_best.ckpt` when the score beats all before; else return None."""
         if self.best_score is not None and score <= self.best_score:
             return None
-        path = self.folder / f"{self.model_name}_best.ckpt"
-        _write(network, path)
+        path = self.folder / f"{self.metadata.model}_best.ckpt"
+        self._write(network, path)
         self.best_score = score
         return path
 
-
-def _write(network: nn.Cell, path: Path) -> None:
-    # MindSpore removes the old file before it writes the new one, hence the detour.
-    unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
-    try:
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
-        ms.save_checkpoint(network, str(unfinished))
-        os.replace(unfinished, path)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"checkpoint {path} cannot be written: {reason}") from None
-    finally:
-        shutil.rmtree(unfinished.parent, ignore_errors=True)
+    def _write(self, network: nn.Cell, path: Path) -> None:
+        # MindSpore removes the old file before it writes the new one, hence the detour.
+        unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
+        entry = {ENTRY: ms.Tensor(self.metadata.to_array())}
+        try:
+            unfinished.parent.mkdir(parents=True, exist_ok=True)
+            ms.save_checkpoint(network, str(unfinished), append_dict=entry)
+            os.replace(unfinished, path)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise WeightsError(f"checkpoint {path} cannot be written: {reason}") from None
+        finally:
+            shutil.rmtree(unfinished.parent, ignore_errors=True)

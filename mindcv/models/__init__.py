@@ -1,6 +1,6 @@
 """Models by name: the registry and the RegNet family."""
 
-from .from_file import create_model_from_file
+from .from_file import create_model_from_file, read_metadata
 from .registry import (
     create_model,
     is_model,
@@ -26,5 +26,6 @@ __all__ = [
     "list_modules",
     "load_weights",
     "model_entrypoint",
+    "read_metadata",
     "register_model",
 ]
