@@ -1,6 +1,6 @@
-"""Is a file the published one? By its hash; where none is published, by its structure.
+"""Is a file the published one? By its hash; where none is known, by its structure.
 
-A file without a published hash is taken on trust once: its SHA-256 is written beside it, in the
+A file without a known hash is taken on trust once: its SHA-256 is written beside it, in the
 form of sha256sum, and must be the same at every later use.
 """
 
@@ -67,9 +67,9 @@ def check_content(path: Path, weights: PublishedWeights) -> str:
 
 
 def remember(path: Path, weights: PublishedWeights, digest: str) -> None:
-    """Record the SHA-256 of a file without a published hash."""
+    """Record the SHA-256 of a file without a known hash."""
     record = _record(path)
-    told = f"no hash of {weights.url} is published; took the file on trust, SHA-256 {digest}"
+    told = f"no published hash of {weights.url} is known; took it on trust, SHA-256 {digest}"
     try:
         unfinished = record.with_name(f"{record.name}.{os.getpid()}")
         file = open_here(unfinished, os.O_WRONLY | os.O_TRUNC)

@@ -42,6 +42,6 @@ def _cells(row: PublishedWeights) -> list[str]:
         f"{used.image_size} of {resized}, {used.interpolation}, {row.channel_order}",
         row.licence,
         row.owner,
-        "none published" if row.sha256 is None else f"`{row.sha256[:8]}`",
+        "none known" if row.sha256 is None else f"`{row.sha256[:8]}`",
         row.note,
     ]

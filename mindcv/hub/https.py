@@ -122,10 +122,12 @@ def _retry_after(headers) -> float | None:
     if asked.isdigit():
         return float(asked)
     try:
-        seconds = (parsedate_to_datetime(asked) - datetime.now(timezone.utc)).total_seconds()
+        date = parsedate_to_datetime(asked)
     except (ValueError, TypeError):
         return None
-    return max(0.0, seconds)
+    if date.tzinfo is None:  # the zone -0000
+        date = date.replace(tzinfo=timezone.utc)
+    return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -134,8 +136,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     max_redirections = 10
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
-        plain = urlsplit(newurl).scheme == "http" and not _is_loopback(req.full_url)
-        if plain or not is_safe(newurl):
+        left = urlsplit(req.full_url).scheme == "https" and urlsplit(newurl).scheme != "https"
+        if left or not is_safe(newurl):
             fp.close()
             raise Trouble(f"redirected to {newurl}, which is not https", passing=False)
         return super().redirect_request(req, fp, code, msg, headers, newurl)

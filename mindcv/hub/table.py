@@ -24,7 +24,7 @@ class PublishedWeights:
         source: who published which training: mindcv, torchvision_v2, timm_ra3, pycls, …
         url: address of the file.
         sha256: SHA-256 of the file, hexadecimal, or as many of its first digits as are published;
-            None: none is.
+            None: no published hash is known.
         top1, top5: accuracy on ImageNet-1k's validation images as published, per cent; None: none.
         params: parameters as published, millions; None: not told.
         preprocessing: of evaluation; mean and deviation in RGB order.
