@@ -1,5 +1,6 @@
 """Models by name: the registry and the RegNet family."""
 
+from ..weights.load import load_weights
 from .from_file import create_model_from_file
 from .registry import (
     create_model,
@@ -12,7 +13,6 @@ from .registry import (
     register_model,
 )
 from .regnet import AnyNet, RegNet  # also registers the family
-from .weights import load_weights
 
 __all__ = [
     "AnyNet",
