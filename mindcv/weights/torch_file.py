@@ -8,7 +8,7 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 _LARGEST_PICKLE = 256 * 2**20  # bytes; that of a RegNet with its optimizer has one million
 _MOST_ENTRIES = 1_000_000
 _DEEPEST = 20  # dictionaries within each other
+_LONGEST_NAME = 1000
 
 
 def read_zip(archive: zipfile.ZipFile, path: str, file_size: int) -> dict[str, tuple]:
@@ -160,23 +161,28 @@ def _walk(tree: Any, path: str):
         raise WeightsError(
             f"weight file {path!r} holds a {type(tree).__name__}; expected a dictionary of tensors"
         )
-    pending, seen = [("", tree, 0)], 0
-    while pending:
-        name, value, depth = pending.pop()
-        # Lists that hold one list twice, over and over, would walk for ever.
+    levels, seen = [_children("", tree)], 0
+    while levels:
+        name, value = next(levels[-1], (None, None))
+        if name is None:
+            levels.pop()
+            continue
+        # Lists that hold one list twice, over and over, would walk for ever, and a long key above
+        # many tensors would be copied into each name.
         seen += 1
-        if seen > _MOST_ENTRIES or depth > _DEEPEST:
+        if seen > _MOST_ENTRIES or len(levels) > _DEEPEST or len(name) > _LONGEST_NAME:
             raise WeightsError(
                 f"weight file {path!r} holds containers too many or too deep for a set of weights"
             )
         if type(value) is StoredTensor:
             yield name, value
-        elif type(value) is dict:
-            children = [(f"{name}.{k}" if name else k, v, depth + 1) for k, v in value.items()]
-            pending.extend(reversed(children))
-        elif type(value) in (list, tuple):
-            children = [(f"{name}.{k}", v, depth + 1) for k, v in enumerate(value)]
-            pending.extend(reversed(children))
+        elif type(value) in (dict, list, tuple):
+            levels.append(_children(name, value))
+
+
+def _children(name: str, container: Any) -> Iterator[tuple[str, Any]]:
+    items = container.items() if type(container) is dict else enumerate(container)
+    return ((f"{name}.{key}" if name else str(key), value) for key, value in items)
 
 
 def _numpy_type(dtype: str, order: str) -> np.dtype:
