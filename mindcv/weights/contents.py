@@ -102,9 +102,9 @@ def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = Fa
         chosen = statistics | groups[averaged[0]]
     else:
         container = _PLAIN.fullmatch(plain)["container"]
-        chosen |= {
-            name: name for name in unknown if not _is_beside(name, container, chosen, file.tensors)
-        }
+        for name in unknown:
+            if not _is_beside(name, container, chosen, file.tensors):
+                _add(chosen, name, name, file.path)
     weights = {ours: file.tensors[name] for ours, name in chosen.items()}
     notes = list(file.notes)
     stem = weights.get("stem.conv.weight")
@@ -129,13 +129,14 @@ def _group(file: WeightFile, scheme, wanted: set[str]):
             unknown.append(name)
             continue
         prefix, ours = found
-        group = groups.setdefault(prefix, {})
-        if ours in group:
-            raise WeightsError(
-                f"weight file {file.path!r} gives {ours} twice: as {group[ours]} and {name}"
-            )
-        group[ours] = name
+        _add(groups.setdefault(prefix, {}), ours, name, file.path)
     return groups, unknown
+
+
+def _add(group: dict[str, str], ours: str, name: str, path: str) -> None:
+    if ours in group:
+        raise WeightsError(f"weight file {path!r} gives {ours} twice: as {group[ours]} and {name}")
+    group[ours] = name
 
 
 def _split(name: str, wanted: set[str]) -> tuple[str, str] | None:

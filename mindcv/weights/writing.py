@@ -40,7 +40,7 @@ def write_weights(
     named = _named(weights, names)
     unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
     try:
-        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.parent.mkdir(exist_ok=True)
         writers[path.suffix](unfinished, named, metadata, names)
         os.replace(unfinished, path)
     except (OSError, RuntimeError, ValueError) as error:
@@ -76,6 +76,7 @@ def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarra
 
 def _write_safetensors(path: Path, named, metadata: Metadata | None, names: str) -> None:
     try:
+        from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError:
         raise WeightsError(
@@ -84,7 +85,10 @@ def _write_safetensors(path: Path, named, metadata: Metadata | None, names: str)
     header = {} if names == OWN else {"format": "pt"}  # transformers asks for it
     if metadata is not None:
         header[ENTRY] = metadata.to_json()
-    save_file(named, path, metadata=header or None)
+    try:
+        save_file(named, path, metadata=header or None)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
 
 
 def _write_npz(path: Path, named, metadata: Metadata | None, _: str) -> None:
