@@ -1,17 +1,18 @@
 """`python -m mindcv convert`: what it writes, what it refuses, what it says."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from golden.fill import fill
-from test_weight_loading import known_weights, tiny
+from weight_files import GOLDEN, known_weights, register_tiny, tiny
 
 from mindcv.__main__ import main
 from mindcv.weights import Metadata, read_weights, write_weights
 from mindcv.weights.contents import sort_contents
 
-GOLDEN = Path(__file__).parent / "golden" / "weights"
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    register_tiny(monkeypatch)
 
 
 def convert(capsys, *words) -> tuple[int, str, str]:
@@ -59,9 +60,9 @@ def test_names_go_to_another_library_and_back_bit_for_bit(tmp_path, capsys):
 
 def test_with_a_model_the_weights_are_checked_and_described(tmp_path, capsys):
     out = tmp_path / "a.safetensors"
-    code, output, _ = convert(capsys, GOLDEN / "zip.pth", out, "--model", "tiny_of_weight_files")
+    code, output, _ = convert(capsys, GOLDEN / "zip.pth", out, "--model", "tiny_regnet")
     assert code == 0 and "loaded 50 tensors from" in output
-    assert read_weights(out).metadata == Metadata("tiny_of_weight_files", num_classes=5)
+    assert read_weights(out).metadata == Metadata("tiny_regnet", num_classes=5)
     code, _, errors = convert(
         capsys, GOLDEN / "zip.pth", tmp_path / "b.npz", "--model", "regnet_x_200mf"
     )
@@ -74,14 +75,14 @@ def test_the_averages_and_the_metadata_are_kept(tmp_path, capsys):
     assert code == 0 and "set aside 85" in output
     stem = read_weights(tmp_path / "a.npz").tensors["stem.conv.weight"]
     np.testing.assert_array_equal(stem, fill("stem.conv.weight", stem.shape) + 1)
-    metadata = Metadata("tiny_of_weight_files", num_classes=5, class_names=tuple("abcde"))
+    metadata = Metadata("tiny_regnet", num_classes=5, class_names=tuple("abcde"))
     write_weights(tmp_path / "b.ckpt", known_weights(tiny()), metadata)
     assert convert(capsys, tmp_path / "b.ckpt", tmp_path / "b.safetensors")[0] == 0
     assert read_weights(tmp_path / "b.safetensors").metadata == metadata
     code, _, errors = convert(
         capsys, tmp_path / "b.ckpt", tmp_path / "c.npz", "--model", "regnet_x_200mf"
     )
-    assert code == 5 and "is of model tiny_of_weight_files, not regnet_x_200mf" in errors
+    assert code == 5 and "is of model tiny_regnet, not regnet_x_200mf" in errors
 
 
 def test_nothing_is_overwritten_unasked(tmp_path, capsys):

@@ -56,6 +56,23 @@ def test_files_that_torch_wrote_give_their_values_bit_for_bit(name):
         assert found.tobytes() == value.tobytes(), key
 
 
+def test_every_kind_of_tensor_is_read_and_what_stands_beside_is_not():
+    tensors = dict(read_weights(GOLDEN / "objects.pth").tensors)
+    assert tensors.pop("scalar").shape == () and tensors.pop("empty").shape == (0, 3)
+    assert tensors.pop("flags").tolist() == [False, True]
+    kinds = ("uint8", "int8", "int16", "int32", "float64")
+    assert set(tensors) == {
+        "parameter",
+        "parameter_without_gradient",
+        "with_attribute",
+        "list.0",
+        "list.1.0",
+        *(f"numbers.{kind}" for kind in kinds),
+    }
+    assert all(value.tolist() == [0, 1, 2, 3, 4, 5] for value in tensors.values())
+    assert all(tensors[f"numbers.{kind}"].dtype == kind for kind in kinds[:-1])
+
+
 def test_the_format_and_the_cast_are_told():
     assert read_weights(GOLDEN / "zip.pth").format == "torch zip"
     assert read_weights(GOLDEN / "legacy.pth").format == "torch legacy"

@@ -1,45 +1,28 @@
 """Files of other libraries in a network: all of it, with one line that says what was done."""
 
-from pathlib import Path
-
 import mindspore as ms
 import numpy as np
 import pytest
 from golden.fill import fill, images
-from test_weights import equal, known_weights, log_lines, refused, state  # noqa: F401
+from weight_files import (
+    GOLDEN,
+    equal,
+    features,
+    known_weights,
+    refused,
+    register_tiny,
+    state,
+    tiny,
+)
 
 from mindcv.errors import WeightsError
-from mindcv.models import AnyNet, create_model_from_file, load_weights, register_model
+from mindcv.models import create_model_from_file, load_weights
 from mindcv.weights import Metadata, read_weights, write_weights
 
-GOLDEN = Path(__file__).parent / "golden" / "weights"
 
-
-def tiny(num_classes: int = 5, in_channels: int = 3, **options) -> AnyNet:
-    """Build the network of make_weight_files.py."""
-    options = {"se_r": 0.25} | options
-    return AnyNet(
-        depths=[2],
-        widths=[8],
-        strides=[2],
-        group_ws=[8],
-        stem_w=8,
-        num_classes=num_classes,
-        in_channels=in_channels,
-        **options,
-    )
-
-
-@register_model
-def tiny_of_weight_files(num_classes: int = 1000, in_channels: int = 3, **options) -> AnyNet:
-    return tiny(num_classes, in_channels, **options) if num_classes else features()
-
-
-def features() -> AnyNet:
-    """Build the network without its classifier."""
-    network = tiny()
-    del network.head.fc
-    return network
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    register_tiny(monkeypatch)
 
 
 def pycls_file(path, weights=None, **more):
@@ -57,7 +40,7 @@ def network():
 
 
 @pytest.mark.parametrize("name", ["zip", "legacy", "shared", "half", "training"])
-def test_a_torch_file_fills_the_network(network, log_lines, name):  # noqa: F811
+def test_a_torch_file_fills_the_network(network, log_lines, name):
     report = load_weights(network, GOLDEN / f"{name}.pth")
     found = state(network)
     for key, value in known_weights(network).items():
@@ -76,7 +59,7 @@ def test_averages_of_a_torch_file_are_taken_on_demand(network):
     assert equal(state(network), {k: v + 1 for k, v in known_weights(network).items()})
 
 
-def test_a_pycls_file_gives_the_network_that_sees_rgb(tmp_path, network, log_lines):  # noqa: F811
+def test_a_pycls_file_gives_the_network_that_sees_rgb(tmp_path, network, log_lines):
     weights = known_weights(network)
     report = load_weights(network, pycls_file(tmp_path / "a.npz", **{"optimizer_state.x": 1}))
     assert equal(state(network), weights)
@@ -86,7 +69,7 @@ def test_a_pycls_file_gives_the_network_that_sees_rgb(tmp_path, network, log_lin
     np.testing.assert_array_equal(stem[:, [2, 1, 0]], weights["stem.conv.weight"])
 
 
-def test_one_channel_gives_what_three_equal_ones_give(network, log_lines):  # noqa: F811
+def test_one_channel_gives_what_three_equal_ones_give(network, log_lines):
     load_weights(network, GOLDEN / "zip.pth")
     grey = tiny(in_channels=1)
     report = load_weights(grey, GOLDEN / "zip.pth")
@@ -121,7 +104,7 @@ def test_a_stem_for_other_than_rgb_fits_its_own_channels_only(tmp_path):
     assert "stem.conv.weight (8, 4, 3, 3) for (8, 3, 3, 3)" in message
 
 
-def test_another_number_of_classes_is_said_with_the_scheme(log_lines):  # noqa: F811
+def test_another_number_of_classes_is_said_with_the_scheme(log_lines):
     network = tiny(num_classes=7)
     fresh = state(network)
     report = load_weights(network, GOLDEN / "zip.pth")
@@ -152,7 +135,7 @@ def test_a_file_without_classifier_renews_it_where_nothing_can_be_cut_off(tmp_pa
     # MindSpore reads a checkpoint that was cut between two tensors as if it were whole.
     write_weights(tmp_path / "a.ckpt", headless)
     assert "2 missing" in refused(tiny(), tmp_path / "a.ckpt")
-    write_weights(tmp_path / "b.ckpt", headless, Metadata("tiny_of_weight_files", num_classes=0))
+    write_weights(tmp_path / "b.ckpt", headless, Metadata("tiny_regnet", num_classes=0))
     assert load_weights(tiny(), tmp_path / "b.ckpt").loaded == 48
 
 
@@ -187,25 +170,25 @@ def test_a_weight_given_twice_is_an_error(tmp_path, network):
 
 
 def test_a_file_of_another_library_makes_a_model_of_its_own_head(tmp_path):
-    network, metadata = create_model_from_file(GOLDEN / "zip.pth", "tiny_of_weight_files")
-    assert metadata == Metadata("tiny_of_weight_files", num_classes=5)
+    network, metadata = create_model_from_file(GOLDEN / "zip.pth", "tiny_regnet")
+    assert metadata == Metadata("tiny_regnet", num_classes=5)
     assert equal(state(network), known_weights(network)) and not network.training
     with pytest.raises(WeightsError, match="does not tell which model"):
         create_model_from_file(GOLDEN / "zip.pth")
     with pytest.raises(WeightsError, match="of another shape"):
-        create_model_from_file(GOLDEN / "zip.pth", "tiny_of_weight_files", num_classes=6)
+        create_model_from_file(GOLDEN / "zip.pth", "tiny_regnet", num_classes=6)
     grey = known_weights(tiny(in_channels=1))
     write_weights(tmp_path / "grey.npz", grey, names="timm")
-    network, metadata = create_model_from_file(tmp_path / "grey.npz", "tiny_of_weight_files")
+    network, metadata = create_model_from_file(tmp_path / "grey.npz", "tiny_regnet")
     assert metadata.in_channels == 1 and equal(state(network), grey)
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors", ".npz"])
 def test_a_file_of_ours_makes_its_model_by_itself(tmp_path, suffix):
-    metadata = Metadata("tiny_of_weight_files", num_classes=2, class_names=("a", "b"))
+    metadata = Metadata("tiny_regnet", num_classes=2, class_names=("a", "b"))
     weights = known_weights(tiny(num_classes=2))
     write_weights(tmp_path / f"a{suffix}", weights, metadata)
     network, found = create_model_from_file(tmp_path / f"a{suffix}")
     assert found == metadata and equal(state(network), weights)
-    with pytest.raises(WeightsError, match="is of model tiny_of_weight_files"):
+    with pytest.raises(WeightsError, match="is of model tiny_regnet"):
         create_model_from_file(tmp_path / f"a{suffix}", "regnet_x_200mf")

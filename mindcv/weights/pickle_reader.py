@@ -37,10 +37,12 @@ _DICTIONARIES = {
     "builtins.dict",
     "__builtin__.dict",
 }
-# What training programs are known to keep beside the weights (timm, DeiT and torchvision: the
-# options; pycls and vissl: figures as numpy scalars; schedulers: data types). It is skipped.
+# What training programs keep beside the weights: options (timm, DeiT and torchvision), figures as
+# numpy scalars, sets, devices and data types. It is skipped, so a weight cannot be among it.
 _BESIDE = {
     "argparse.Namespace",
+    "builtins.set",
+    "__builtin__.set",
     "_codecs.encode",
     "numpy.dtype",
     "numpy.core.multiarray.scalar",

@@ -284,8 +284,9 @@ def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:
     found = {}
     for name, parameter in parameters.items():
         array = parameter.asnumpy()
-        is_half = parameter.dtype == ms.bfloat16
-        found[name] = ("bfloat16", array.view(np.uint16)) if is_half else (array.dtype.name, array)
+        is_bfloat16 = parameter.dtype == ms.bfloat16
+        dtype = "bfloat16" if is_bfloat16 else array.dtype.name
+        found[name] = (dtype, array.view(np.uint16) if is_bfloat16 else array)
     if metadata is None:
         return found, None
     return found, Metadata.from_array(metadata.asnumpy(), path)

@@ -7,9 +7,10 @@ reader needs no figures.
 
 import argparse
 import re
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from fill import fill
 
@@ -57,6 +58,7 @@ def main():
     save(shared(state), "shared.pth")
     save(shared(state), "shared_legacy.pth", _use_new_zipfile_serialization=False)
     save(of_training(model), "training.pth")
+    save(of_all_kinds(), "objects.pth")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}: {len(state)} tensors")
 
 
@@ -105,6 +107,36 @@ def of_training(model: torch.nn.Module) -> dict:
         "epoch": 3,
         "args": argparse.Namespace(lr=0.1, lr_steps=[30, 60], output_dir="."),
         "model_ema": {"n_averaged": torch.tensor(7), **averaged},
+    }
+
+
+def of_all_kinds() -> dict:
+    """Return each kind of tensor once: 0, 1, … as its elements; and what else may stand beside."""
+    with_attribute = torch.arange(6.0)
+    with_attribute.remark = "kept by torch as the attribute of a tensor"
+    return {
+        "parameter": torch.nn.Parameter(torch.arange(6.0)),
+        "parameter_without_gradient": torch.nn.Parameter(torch.arange(6), requires_grad=False),
+        "with_attribute": with_attribute,
+        "scalar": torch.tensor(0.0),
+        "empty": torch.zeros(0, 3),
+        "flags": torch.arange(2) > 0,
+        "numbers": {
+            str(kind).removeprefix("torch."): torch.arange(6).to(kind)
+            for kind in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.float64)
+        },
+        "list": [torch.arange(6.0), (torch.arange(6.0),)],
+        "beside": {
+            "size": torch.Size([2, 3]),
+            "dtype": torch.float32,
+            "device": torch.device("cpu"),
+            "figure": np.float64(1.5),
+            "set": {1, 2},
+            "bytes": b"abc",
+            "large": 2**70,
+            "default": defaultdict(dict, a={}),
+            "nothing": None,
+        },
     }
 
 
