@@ -70,6 +70,12 @@ def test_with_a_model_the_weights_are_checked_and_described(tmp_path, capsys):
     assert not (tmp_path / "b.npz").exists()
 
 
+def test_names_of_no_library_are_converted_for_a_model_that_has_them_only(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", **{"layer1.weight": np.ones(2)})
+    code, _, errors = convert(capsys, tmp_path / "a.npz", tmp_path / "b.npz")
+    assert code == 5 and "names of no known library, e.g. layer1.weight" in errors
+
+
 def test_the_averages_and_the_metadata_are_kept(tmp_path, capsys):
     code, output, _ = convert(capsys, GOLDEN / "training.pth", tmp_path / "a.npz", "--ema")
     assert code == 0 and "set aside 85" in output

@@ -159,6 +159,13 @@ def test_half_a_torch_file_and_one_entry_too_many_are_errors(tmp_path, network):
     assert "gives stages.0.blocks.0.f.a.weight twice" in refused(network, tmp_path / "double.npz")
 
 
+def test_whole_numbers_are_no_weights(tmp_path, network):
+    tensors = read_weights(GOLDEN / "zip.pth").tensors
+    np.savez(tmp_path / "a.npz", **{**tensors, "fc.bias": np.ones(5, np.int8)})
+    message = refused(network, tmp_path / "a.npz")
+    assert "1 that are not floating point: head.fc.bias int8" in message
+
+
 def test_a_weight_given_twice_is_an_error(tmp_path, network):
     place = "regnet.encoder.stages.0.layers.0.layer"
     np.savez(

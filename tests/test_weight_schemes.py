@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindcv.errors import WeightsError
 from mindcv.weights.contents import sort_contents
 from mindcv.weights.reading import WeightFile
 from mindcv.weights.schemes import SCHEMES, recognise
@@ -172,7 +173,16 @@ def test_our_names_and_strangers_are_left_as_they_are():
     ours = list(table("RegNetY-400MF", "pycls").values())
     for names in (ours, ["layer1.0.conv1.weight", "fc.bias"], ["stages.0.blocks.1.f.new.weight"]):
         assert recognise(names) is None
-        assert list(sort_contents(file_of(names)).weights) == names
+        contents = sort_contents(file_of(names))
+        assert list(contents.weights) == names
+        assert contents.scheme == ("" if "fc.bias" in names else "mindcv")
+
+
+def test_two_sets_of_weights_in_one_file_are_an_error():
+    names = table("RegNetX-400MF", "timm")
+    more = {f"model.{name}": np.zeros(1) for name in names}
+    with pytest.raises(WeightsError, match="under 'state_dict.' .357 tensors., 'model.' .357"):
+        sort_contents(file_of(names, "state_dict.", **more))
 
 
 def test_blocks_of_other_kinds_have_names_where_the_library_has_them():

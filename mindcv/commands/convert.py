@@ -33,9 +33,15 @@ def run(arguments: argparse.Namespace) -> None:
     contents = sort_contents(file, ema=arguments.ema)
     metadata = _metadata(contents, arguments.model)
     if arguments.model:
-        print(_check_model(contents, metadata, arguments.ema))
+        contents, line = _check_model(contents, metadata, arguments.ema)
+    elif not contents.scheme:
+        raise WeightsError(
+            f"weight file {file.path!r} has the names of no known library, e.g. "
+            f"{', '.join(list(contents.weights)[:3])}; --model tells which they should be"
+        )
     else:
-        print(_summary(contents))
+        line = _summary(contents)
+    print(line)
     count = write_weights(arguments.output, contents.weights, metadata, arguments.names)
     print(f"wrote {count} tensors to {arguments.output}, names of {arguments.names}")
 
@@ -70,8 +76,8 @@ def _default_metadata(contents: Contents, model: str) -> Metadata:
     )
 
 
-def _check_model(contents: Contents, metadata: Metadata, ema: bool) -> str:
-    """Load the weights into the model, which fails unless all of them fit."""
+def _check_model(contents: Contents, metadata: Metadata, ema: bool) -> tuple[Contents, str]:
+    """Load the weights into the model, which fails unless all of them fit; tell what was loaded."""
     from ..models import create_model, load_weights
 
     network = create_model(
@@ -80,7 +86,8 @@ def _check_model(contents: Contents, metadata: Metadata, ema: bool) -> str:
         in_channels=metadata.in_channels,
         **metadata.options,
     )
-    return load_weights(network, contents.file, ema=ema, new_head=False).line
+    report = load_weights(network, contents.file, ema=ema, new_head=False)
+    return sort_contents(contents.file, network.parameters_dict(), ema), report.line
 
 
 def _summary(contents: Contents) -> str:

@@ -46,7 +46,7 @@ class Contents:
 
     Attributes:
         file: where they come from.
-        scheme: the library whose names the file uses.
+        scheme: the library whose names the file uses; empty: none we know, they stand as they are.
         weights: arrays by our names; entries that are not understood keep the file's.
         set_aside: entries of the file that are not weights of the network.
         notes: what was changed.
@@ -81,15 +81,18 @@ def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = Fa
         ema: take the averaged weights; running statistics that are not averaged stay plain.
 
     Raises:
-        WeightsError: no averaged weights though they are asked for, or one weight given twice.
+        WeightsError: no averaged weights though they are asked for, several sets of weights, or one
+            weight given twice.
     """
     scheme = recognise(file.tensors)
     groups, unknown = _group(file, scheme, set(wanted))
-    plain = max(
-        (prefix for prefix in groups if _PLAIN.fullmatch(prefix)),
-        key=lambda prefix: len(groups[prefix]),
-        default="",
-    )
+    plains = [prefix for prefix in groups if _PLAIN.fullmatch(prefix)]
+    if len(plains) > 1:
+        places = ", ".join(f"{prefix!r} ({len(groups[prefix])} tensors)" for prefix in plains)
+        raise WeightsError(
+            f"weight file {file.path!r} holds several sets of weights, under {places}; keep one"
+        )
+    plain = plains[0] if plains else ""
     chosen = dict(groups.get(plain, {}))
     if ema:
         averaged = [prefix for prefix in groups if _AVERAGED.fullmatch(prefix)]
@@ -114,7 +117,8 @@ def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = Fa
     used = set(chosen.values())
     counters = {name for name in file.tensors if name.endswith("num_batches_tracked")}
     set_aside = tuple(n for n in file.tensors if n not in used and n not in counters)
-    return Contents(file, scheme.name if scheme else OWN, weights, set_aside, tuple(notes))
+    name = scheme.name if scheme else OWN if any(map(own_name, weights)) else ""
+    return Contents(file, name, weights, set_aside, tuple(notes))
 
 
 def _group(file: WeightFile, scheme, wanted: set[str]):

@@ -16,6 +16,7 @@ _logger = logging.getLogger(__name__)
 
 _CLASSIFIER = "head.fc."  # of a RegNet
 _STEM = "stem.conv.weight"
+_FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LoadReport:
         loaded: number of tensors taken over.
         set_aside: entries that are not weights of this network.
         reinitialized: tensors of the classifier that keep their fresh values.
-        scheme: the library whose names the file uses.
+        scheme: the library whose names the file uses; empty: the network's own.
         notes: what was changed: types, order and number of input channels.
         line: all of this in one line, as logged.
     """
@@ -82,8 +83,14 @@ def load_weights(
         for name in wanted
         if name in weights and name not in fresh and weights[name].shape != wanted[name].shape
     ]
-    if missing or surplus or wrong:
-        raise WeightsError(_mismatch(file.path, weights, wanted, missing, surplus, wrong))
+    # Numbers of a quantised network would be cast without complaint.
+    typed = [
+        name
+        for name in wanted
+        if name in weights and wanted[name].dtype in _FLOATS and weights[name].dtype.kind != "f"
+    ]
+    if missing or surplus or wrong or typed:
+        raise WeightsError(_mismatch(file.path, weights, wanted, missing, surplus, wrong, typed))
     for name, parameter in wanted.items():
         if name not in fresh:
             values = np.ascontiguousarray(weights[name]).reshape(parameter.shape)
@@ -146,7 +153,7 @@ def _tells_it_has_no_head(contents: Contents) -> bool:
     return told or file.format != "MindSpore checkpoint"
 
 
-def _mismatch(path, weights, wanted, missing, surplus, wrong) -> str:
+def _mismatch(path, weights, wanted, missing, surplus, wrong, typed) -> str:
     lines = [
         f"weight file {path!r} does not fit the model: {len(weights)} tensors in the file, "
         f"{len(wanted)} in the model; nothing was loaded"
@@ -158,6 +165,9 @@ def _mismatch(path, weights, wanted, missing, surplus, wrong) -> str:
     if wrong:
         shapes = [f"{name} {weights[name].shape} for {wanted[name].shape}" for name in wrong]
         lines.append(f"  {len(wrong)} of another shape: {_some(shapes)}")
+    if typed:
+        types = [f"{name} {weights[name].dtype}" for name in typed]
+        lines.append(f"  {len(typed)} that are not floating point: {_some(types)}")
     theirs, ours = _architecture(weights), _architecture(wanted)
     if theirs and ours and theirs != ours:
         lines.append(f"  the file is of a RegNet with {theirs}; the model has {ours}")
@@ -186,7 +196,8 @@ def _architecture(weights) -> str:
 
 
 def _line(contents: Contents, loaded: int, set_aside, notes, fresh, wanted) -> str:
-    line = f"loaded {loaded} tensors from {contents.file.path}, names of {contents.scheme}"
+    names = f"names of {contents.scheme}" if contents.scheme else "the network's own names"
+    line = f"loaded {loaded} tensors from {contents.file.path}, {names}"
     if set_aside:
         line += f", set aside {len(set_aside)} that are no weights of this network"
     for note in notes:
