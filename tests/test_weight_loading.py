@@ -39,7 +39,7 @@ def network():
     return tiny()
 
 
-@pytest.mark.parametrize("name", ["zip", "legacy", "shared", "half", "training"])
+@pytest.mark.parametrize("name", ["zip", "legacy", "one_storage", "half", "training"])
 def test_a_torch_file_fills_the_network(network, log_lines, name):
     report = load_weights(network, GOLDEN / f"{name}.pth")
     found = state(network)

@@ -55,8 +55,8 @@ def main():
     save(state, "protocol4.pth", pickle_protocol=4)
     save({name: half(tensor, torch.float16) for name, tensor in state.items()}, "half.pth")
     save({name: half(tensor, torch.bfloat16) for name, tensor in state.items()}, "bfloat16.pth")
-    save(shared(state), "shared.pth")
-    save(shared(state), "shared_legacy.pth", _use_new_zipfile_serialization=False)
+    save(in_one_storage(state), "one_storage.pth")
+    save(in_one_storage(state), "one_storage_legacy.pth", _use_new_zipfile_serialization=False)
     save(of_training(model), "training.pth")
     save(of_all_kinds(), "objects.pth")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}: {len(state)} tensors")
@@ -77,7 +77,7 @@ def half(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
-def shared(state: dict) -> OrderedDict:
+def in_one_storage(state: dict) -> OrderedDict:
     """Lay all tensors in one storage, the matrices transposed in memory."""
     floats = {name: tensor for name, tensor in state.items() if tensor.is_floating_point()}
     flat = torch.zeros(3 + sum(tensor.numel() for tensor in floats.values()))
