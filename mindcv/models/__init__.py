@@ -1,6 +1,7 @@
 """Models by name: the registry and the RegNet family."""
 
-from .from_file import create_model_from_file, read_metadata
+from ..weights.load import load_weights
+from .from_file import create_model_from_file
 from .registry import (
     create_model,
     is_model,
@@ -12,7 +13,6 @@ from .registry import (
     register_model,
 )
 from .regnet import AnyNet, RegNet  # also registers the family
-from .weights import load_weights
 
 __all__ = [
     "AnyNet",
@@ -26,6 +26,5 @@ __all__ = [
     "list_modules",
     "load_weights",
     "model_entrypoint",
-    "read_metadata",
     "register_model",
 ]

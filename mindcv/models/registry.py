@@ -8,7 +8,7 @@ from collections.abc import Callable
 from mindspore import nn
 
 from ..errors import ConfigError, WeightsError
-from .weights import load_weights
+from ..weights.load import load_weights
 
 _BUILDERS: dict[str, Callable[..., nn.Cell]] = {}
 
