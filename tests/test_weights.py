@@ -104,7 +104,9 @@ def test_a_saved_network_comes_back_bit_for_bit(tmp_path, log_lines):
     report = load_weights(target, str(tmp_path / "a.ckpt"))
     assert equal(state(source), state(target))
     assert (report.loaded, report.set_aside, report.reinitialized) == (len(state(source)), (), ())
-    assert log_lines == [f"loaded {report.loaded} tensors from {tmp_path / 'a.ckpt'}"]
+    assert log_lines == [
+        f"loaded {report.loaded} tensors from {tmp_path / 'a.ckpt'}, names of mindcv"
+    ]
 
 
 def test_create_model_takes_a_checkpoint(tmp_path):
@@ -293,19 +295,9 @@ def test_a_file_cut_anywhere_is_an_error(tmp_path, network, checkpoint):
             assert f"{missing} missing from the file" in message
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n",
-        b"\0" * 4096,
-        b"PK\x03\x04" * 9,
-    ],
-    ids=["html", "zeros", "zip"],
-)
-@pytest.mark.parametrize("name", ["page.ckpt", "page"])
-def test_a_file_of_something_else_is_an_error(tmp_path, network, content, name):
-    (tmp_path / name).write_bytes(content)
-    assert "no MindSpore checkpoint" in refused(network, tmp_path / name)
+def test_a_web_page_saved_as_a_checkpoint_is_an_error(tmp_path, network):
+    (tmp_path / "page.ckpt").write_bytes(b"<!DOCTYPE html>\n<html>404 Not Found</html>\n")
+    assert "is a web page" in refused(network, tmp_path / "page.ckpt")
 
 
 def test_no_file_a_directory_and_an_empty_file_are_errors(tmp_path, network):

@@ -1,5 +1,6 @@
 """Models by name: the registry and the RegNet family."""
 
+from ..weights.load import load_weights
 from .features import FeatureInfo, FeatureNet
 from .freezing import freeze
 from .from_file import create_model_from_file
@@ -15,7 +16,6 @@ from .registry import (
     register_model,
 )
 from .regnet import AnyNet, RegNet  # also registers the family
-from .weights import load_weights
 
 __all__ = [
     "AnyNet",

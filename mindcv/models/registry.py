@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from mindspore import nn
 
 from ..errors import ConfigError, WeightsError
+from ..weights.load import load_weights
 from .features import FeatureNet
 from .names import source_of_tag, split_tag
-from .weights import load_weights
 
 _BUILDERS: dict[str, Callable[..., nn.Cell]] = {}
 _ALIASES: dict[str, str] = {}
