@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from mindspore import nn
 
 from ..errors import ConfigError, WeightsError
+from ..hub import fetch, find_weights, published_weights
 from ..weights.load import load_weights
 from .features import FeatureNet
 from .names import source_of_tag, split_tag
@@ -167,8 +168,6 @@ def is_model_pretrained(model_name: str) -> bool:
     Raises:
         ConfigError: unknown name; the closest ones are told.
     """
-    from ..hub import published_weights
-
     return bool(published_weights(canonical_name(model_name)))
 
 
@@ -181,8 +180,6 @@ def _resolve(name: str) -> str:
 
 def _fetch_published(model_name: str, pretrained: bool | str) -> str:
     """Return the path of published weights of the model, fetched now or before."""
-    from ..hub import fetch, find_weights, published_weights
-
     name, (_, tag) = canonical_name(model_name), split_tag(model_name)
     source = source_of_tag(tag) if tag else None
     if isinstance(pretrained, str):
@@ -192,15 +189,10 @@ def _fetch_published(model_name: str, pretrained: bool | str) -> str:
             )
         source = pretrained
     twin = f"{name}_tv"
-    asks_torchvision = source is not None and source.startswith("torchvision")
-    if (
-        asks_torchvision
-        and twin in _BUILDERS
-        and not any(row.source == source for row in published_weights(name))
-    ):
+    if twin in _BUILDERS and (source or "").startswith("torchvision"):
         raise WeightsError(
-            f"torchvision's network of that name is another one, with other widths than {name}; "
-            f"its weights belong to {twin}"
+            f"torchvision's network of that name has other widths than {name}; its weights belong "
+            f"to {twin}"
         )
     return str(fetch(find_weights(name, source)))
 
