@@ -1,8 +1,11 @@
 """Models by name: the registry and the RegNet family."""
 
 from ..weights.load import load_weights
+from .features import FeatureInfo, FeatureNet
+from .freezing import freeze
 from .from_file import create_model_from_file
 from .registry import (
+    canonical_name,
     create_model,
     is_model,
     is_model_in_modules,
@@ -16,9 +19,13 @@ from .regnet import AnyNet, RegNet  # also registers the family
 
 __all__ = [
     "AnyNet",
+    "FeatureInfo",
+    "FeatureNet",
     "RegNet",
+    "canonical_name",
     "create_model",
     "create_model_from_file",
+    "freeze",
     "is_model",
     "is_model_in_modules",
     "is_model_pretrained",
