@@ -22,7 +22,7 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         metavar="SOURCE",
         nargs="?",
         const="",
-        help="published weights of --model; SOURCE: whose, else the default; write it after the files",
+        help="published weights of --model; SOURCE: whose",
     )
     group.add_argument("--import_module", help="module or .py file that registers your own models")
 
