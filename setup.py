@@ -30,6 +30,7 @@ setup(
     install_requires=requirements(),
     extras_require={
         "demo": ["mlxtend>=0.23"],
+        "export": ["onnxruntime>=1.17"],
         "test": ["pytest>=7", "pytest-timeout>=2", "ruff>=0.5"],
     },
 )
