@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import mindcv
-from mindcv.config import Config, dump_config, is_launched
+from mindcv.config import Config, build_schedule, dump_config, is_launched
 from mindcv.errors import ConfigError, DataError
 from mindcv.program import import_user_module, run
 from mindcv.weights import Metadata, Preprocessing
@@ -186,25 +186,6 @@ def count_steps(config: Config, train_set, train_loader) -> int:
         raise DataError(problem)
     logger.warning("this run could take no step: %s; the dry run goes on with 1", problem)
     return 1
-
-
-def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
-    rest = config.epoch_size - config.warmup_epochs
-    return mindcv.create_scheduler(
-        steps_per_epoch,
-        config.scheduler,
-        lr=config.lr,
-        min_lr=config.min_lr,
-        warmup_epochs=config.warmup_epochs,
-        warmup_factor=config.warmup_factor,
-        decay_epochs=config.decay_epochs or rest // config.num_cycles,
-        decay_rate=config.decay_rate,
-        milestones=config.multi_step_decay_milestones,
-        num_epochs=config.epoch_size,
-        num_cycles=config.num_cycles,
-        cycle_decay=config.cycle_decay,
-        lr_epoch_stair=config.lr_epoch_stair,
-    )
 
 
 def build_optimizer(config: Config, network, rates: list[float]):
