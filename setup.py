@@ -29,6 +29,14 @@ setup(
     install_requires=requirements(),
     extras_require={
         "demo": ["mlxtend>=0.23"],
-        "test": ["pytest>=7", "pytest-timeout>=2", "ruff>=0.5"],
+        "plots": ["matplotlib>=3.7"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "test": [
+            "pytest>=7",
+            "pytest-timeout>=2",
+            "ruff>=0.5",
+            "matplotlib>=3.7",
+            "tensorboardX>=2.6",
+        ],
     },
 )

@@ -23,8 +23,9 @@ def main(config: Config) -> None:
         config.distribute and is_launched(os.environ),
         config.seed,
     )
-    folder = None
+    folder, event_writer = None, None
     if runtime.is_main and not config.dry_run:
+        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
         folder = open_run_folder(config)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     logger.info(runtime.describe())
@@ -97,9 +98,10 @@ def main(config: Config) -> None:
         folder and folder / "metrics.csv",
         runtime,
     )
-    mindcv.engine.fit(
-        step, train_loader, config.epoch_size, [progress, epoch_end], config.dataset_sink_mode
-    )
+    callbacks = [progress, epoch_end]
+    if event_writer:
+        callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
+    mindcv.engine.fit(step, train_loader, config.epoch_size, callbacks, config.dataset_sink_mode)
 
 
 def open_run_folder(config: Config) -> Path:

@@ -150,6 +150,7 @@ CHANGED = dict(
     epoch_size=20,
     dataset_sink_mode=False,
     ckpt_save_dir="/runs/first run",
+    summary_dir="/runs/events",
     ckpt_save_interval=4,
     ckpt_save_policy="top_k",
     keep_checkpoint_max=3,

@@ -110,6 +110,7 @@ class Config:
     epoch_size: int = option(90, "epochs", low=1, section="training")
     dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
     ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv")
+    summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)")
     ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)
     ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"))
     keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1)

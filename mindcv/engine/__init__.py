@@ -5,6 +5,7 @@ from mindspore.amp import auto_mixed_precision
 from .callbacks import EpochEnd, Progress
 from .checkpoint import CheckpointKeeper
 from .evaluation import Accuracy, EvaluationStep, evaluate
+from .events import EventFiles, open_event_writer
 from .fit import fit
 from .logs import start_logging
 from .runtime import Runtime, start_runtime
@@ -16,6 +17,7 @@ __all__ = [
     "CheckpointKeeper",
     "EpochEnd",
     "EvaluationStep",
+    "EventFiles",
     "Progress",
     "Runtime",
     "TrainStep",
@@ -24,6 +26,7 @@ __all__ = [
     "describe_schedule",
     "evaluate",
     "fit",
+    "open_event_writer",
     "start_logging",
     "start_runtime",
 ]
