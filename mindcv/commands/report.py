@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from ..errors import ConfigError, DataError, MindCVError
+from ..errors import ConfigError, DataError, MindCVError, WeightsError
 from ..program import import_user_module
 from ..report import RunFolder, plot_run, read_run_folder
 from ..report.page import render_page
@@ -73,6 +73,8 @@ def evaluate(folder: RunFolder, arguments: argparse.Namespace):
             f"{folder.path} holds no <model>_best.ckpt: a run writes it when it evaluates "
             "(val_while_train); name another checkpoint by --ckpt_path"
         )
+    if not checkpoint.is_file():
+        raise WeightsError(f"no checkpoint {checkpoint}; name a file by --ckpt_path")
     config = folder.config
     if arguments.data_dir:
         config = dataclasses.replace(config, data_dir=arguments.data_dir)
