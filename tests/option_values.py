@@ -147,6 +147,15 @@ CHANGED = dict(
     drop_rate=0.1,
     drop_path_rate=0.05,
     ckpt_path="weights.ckpt",
+    ema=True,
+    ema_decay=0.99,
+    clip_grad=True,
+    clip_value=1.5,
+    clip_mode="norm",
+    gradient_accumulation_steps=2,
+    sync_bn=True,
+    precise_bn_samples=8192,
+    freeze_stages=2,
     epoch_size=20,
     dataset_sink_mode=False,
     ckpt_save_dir="/runs/first run",
@@ -162,6 +171,7 @@ CHANGED = dict(
     eps=1e-6,
     scheduler="warmup_cosine_decay",
     lr=0.1,
+    lr_base_size=256,
     min_lr=1e-7,
     warmup_epochs=2,
     warmup_factor=0.01,
@@ -175,15 +185,19 @@ CHANGED = dict(
     label_smoothing=0.1,
     aux_factor=0.4,
     reduction="sum",
-    amp_level="O3",
-    val_amp_level="O2",
+    amp_level="O2",
+    val_amp_level="O3",
+    amp_cast_list=("BatchNorm2d",),
+    keep_bn_fp32=True,
     loss_scale=128.0,
     drop_overflow_update=True,
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
-# augmentation shuffles and takes all images, a warm-up by steps contradicts a stair of epochs. They
-# get a config of their own.
-CHANGED_APART = dict(loss_scale_type="auto", aug_repeats=3, warmup_steps=500)
+# augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
+# contradicts a stair of epochs. They get a config of their own.
+CHANGED_APART = dict(
+    loss_scale_type="auto", aug_repeats=3, pretrained="torchvision_v2", warmup_steps=500
+)
 
 # Options with one allowed value and no reason to be `fixed`.
 SINGLE_VALUED = {"loss"}

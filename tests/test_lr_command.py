@@ -97,6 +97,7 @@ def test_the_png_is_an_image_and_wants_the_extra(capsys, tmp_path, monkeypatch):
         dict(num_samples=21, shuffle=False),
         dict(num_samples=100, drop_remainder=False),
         dict(aug_repeats=3),
+        dict(gradient_accumulation_steps=2),
     ],
 )
 @pytest.mark.parametrize("devices", [1, 3])
@@ -113,7 +114,19 @@ def test_steps_are_counted_as_the_loader_makes_them(image_folder, options, devic
         num_aug_repeats=config.aug_repeats,
     )
     loader = mindcv.create_loader(dataset, 5, config.drop_remainder, is_training=True)
-    assert lr.count_steps(config, devices) == loader.get_dataset_size()
+    updates = importlib.import_module("train").count_updates(config, dataset, loader)
+    assert lr.count_steps(config, devices) == updates
+
+
+def test_a_rate_meant_for_another_batch_is_scaled_as_in_training(capsys):
+    words = ("--lr", 0.1, "--lr_base_size", 256, "--batch_size", 64, "--scheduler", "constant")
+    words += ("--steps_per_epoch", 3, "--epoch_size", 2, "--warmup_epochs", 0)
+    words += ("--gradient_accumulation_steps", 2)
+    out = printed(capsys, *words, "--devices", 8)
+    assert "lr 0.1 scaled to 0.4 by lr_base_size 256" in out
+    assert re.findall(r"^ +[12] +(\S+) +(\S+)$", out, re.M) == [("0.4", "0.4")] * 2
+    words = ("--lr", 0.1, "--lr_base_size", 2048, "--min_lr", 0.04, "--steps_per_epoch", 3)
+    assert "min_lr 0.04 is above the scaled lr 0.00625" in refused(capsys, *words)
 
 
 def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_path):
@@ -121,7 +134,7 @@ def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_p
     assert "90 epochs of 6 steps, 540 steps" in counted and "--devices 2" in counted
     assert "--steps_per_epoch N" in refused(capsys, "--data_dir", tmp_path)
     assert "--steps_per_epoch N" in refused(capsys, "--dataset", "cifar10")
-    assert "do not fill one batch of 50" in refused(
+    assert "do not fill 1 x batch_size 50" in refused(
         capsys, "--data_dir", image_folder, "--batch_size", 50
     )
 

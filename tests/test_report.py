@@ -342,7 +342,7 @@ def test_images_without_files_of_their_own_have_thumbnails_too(tmp_path):
     rows[41, 1:1025] = 200  # one red picture
     rows.tofile(tmp_path / "test_batch.bin")
     none = np.zeros(0)
-    found = Predictions(Path("x"), (), none, none, none, none, None)
+    found = Predictions(Path("x"), False, (), none, none, none, none, None)
     config = Config(dataset="cifar10", data_dir=str(tmp_path))
     pictures = make_thumbnails(config, found, [41, 7])
     for index, colour in ((41, (200, 0, 0)), (7, (0, 0, 0))):

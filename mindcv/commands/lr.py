@@ -5,7 +5,7 @@ import csv
 import os
 from pathlib import Path
 
-from ..config import Config, build_schedule, parse_arguments, schedule_contradictions
+from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
 from ..errors import ConfigError, DataError
 from ..report import plot_rates
 
@@ -43,12 +43,15 @@ def run(arguments: argparse.Namespace) -> None:
         "python -m mindcv lr", __doc__, schedule_contradictions, arguments.options
     )
     steps = arguments.steps_per_epoch or count_steps(config, arguments.devices)
-    rates = build_schedule(config, steps)
+    rates = build_schedule(config, steps, arguments.devices)
     if arguments.csv:
         write_rates(arguments.csv, rates, steps)
     print(f"{config.scheduler}: {config.epoch_size} epochs of {steps} steps, {len(rates)} steps")
     if not arguments.steps_per_epoch:
         print(f"steps counted from the images in {config.data_dir}, --devices {arguments.devices}")
+    if config.lr_base_size:
+        scaled = scale_rate(config, arguments.devices)
+        print(f"lr {config.lr:g} scaled to {scaled:g} by lr_base_size {config.lr_base_size}")
     print("epoch   first step    last step")
     for epoch in range(config.epoch_size):
         own = rates[epoch * steps : (epoch + 1) * steps]
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the steps of an epoch, as train.py's loader would make them of the image folder.
+    """Return the updates of an epoch, as train.py would make them of the image folder.
 
     Raises:
         ConfigError: there is no image folder.
@@ -79,11 +82,13 @@ def count_steps(config: Config, devices: int) -> int:
         for file in os.scandir(entry)
     )
     mine = _share(images, config, devices)
-    steps = mine // config.batch_size if config.drop_remainder else -(-mine // config.batch_size)
+    batches = mine // config.batch_size if config.drop_remainder else -(-mine // config.batch_size)
+    steps = batches // config.gradient_accumulation_steps
     if steps == 0:
         raise DataError(
             f"{mine} of {images} images in {folder} for each of {devices} processes do not fill "
-            f"one batch of {config.batch_size}; lower batch_size or give --steps_per_epoch N"
+            f"{config.gradient_accumulation_steps} x batch_size {config.batch_size}; lower "
+            "batch_size or give --steps_per_epoch N"
         )
     return steps
 

@@ -86,7 +86,8 @@ def evaluate(folder: RunFolder, arguments: argparse.Namespace):
     if module:
         import_user_module(module)
     print(f"evaluating {checkpoint} on {config.val_split} of {config.data_dir}", flush=True)
-    found = predict_split(config, checkpoint)
+    averaged = config.ema and checkpoint.resolve().parent == folder.path.resolve()
+    found = predict_split(config, checkpoint, averaged)
     print(f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
     return found, make_thumbnails(config, found, found.worst(arguments.worst))
 

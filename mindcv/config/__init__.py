@@ -15,7 +15,7 @@ import yaml
 from ..errors import ConfigError
 from .checks import Rules, evaluation_contradictions, is_launched, training_contradictions
 from .options import OPTIONS, Config
-from .schedule import build_schedule, schedule_contradictions
+from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, read_command_line, read_yaml
 from .values import convert
 
@@ -28,6 +28,7 @@ __all__ = [
     "is_launched",
     "load_config",
     "parse_arguments",
+    "scale_rate",
     "schedule_contradictions",
     "training_contradictions",
 ]

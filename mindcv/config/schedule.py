@@ -1,24 +1,33 @@
 """The learning rates that a config asks for: its contradictions, and the rates themselves."""
 
+import logging
 from collections.abc import Iterator, Mapping
 
 from ..errors import ConfigError
 from ..scheduler import create_scheduler
 from .options import Config
 
+_logger = logging.getLogger("mindcv.train")
 
-def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
-    """Return the rate of every step of the run; train.py and `python -m mindcv lr` both ask here.
+
+def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) -> list[float]:
+    """Return the rate of every update of the run; train.py and `python -m mindcv lr` ask here.
+
+    Args:
+        world_size: processes that train together, for `lr_base_size`.
 
     Raises:
-        ConfigError: the schedule does not fit into so many steps; what can be known without them
+        ConfigError: the schedule does not fit into so many updates; what can be known without them
             `schedule_contradictions` has found before.
     """
+    lr = scale_rate(config, world_size)
+    if _falls_to_min(config) and config.min_lr > lr:
+        raise ConfigError(f"min_lr {config.min_lr} is above the scaled lr {lr:g}")
     try:
         return create_scheduler(
-            steps_per_epoch,
+            updates_per_epoch,
             config.scheduler,
-            lr=config.lr,
+            lr=lr,
             min_lr=config.min_lr,
             warmup_epochs=config.warmup_epochs,
             warmup_factor=config.warmup_factor,
@@ -36,6 +45,22 @@ def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
         raise ConfigError(f"scheduler {config.scheduler}: {error}") from None
 
 
+def scale_rate(config: Config, world_size: int) -> float:
+    """Return the peak rate, scaled to the images of an update where the config asks for it."""
+    if config.lr_base_size is None:
+        return config.lr
+    images = config.batch_size * world_size * config.gradient_accumulation_steps
+    rate = config.lr * images / config.lr_base_size
+    _logger.info(
+        "lr %g scaled to %g: %d images an update, lr_base_size %d",
+        config.lr,
+        rate,
+        images,
+        config.lr_base_size,
+    )
+    return rate
+
+
 def schedule_contradictions(
     config: Config, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
@@ -44,8 +69,8 @@ def schedule_contradictions(
     yield from _decay(config)
     yield from _drops(config)
     c = config
-    falls_to_min = c.scheduler in ("one_cycle", "cyclic", "wsd") or _is_cosine(c)
-    if falls_to_min and c.min_lr > c.lr:
+    # A scaled rate is known when the processes are; build_schedule looks at it.
+    if _falls_to_min(c) and c.min_lr > c.lr and c.lr_base_size is None:
         yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
     elif _is_cosine(c) and c.lr * c.cycle_decay ** (c.num_cycles - 1) < c.min_lr:
         yield (
@@ -135,6 +160,10 @@ def _drops(config: Config) -> Iterator[tuple[str, str]]:
                 f"milestone {milestones[-1]}, counted from the end of the warm-up, is never "
                 f"reached within epoch_size {c.epoch_size}",
             )
+
+
+def _falls_to_min(config: Config) -> bool:
+    return config.scheduler in ("one_cycle", "cyclic", "wsd") or _is_cosine(config)
 
 
 def _is_cosine(config: Config) -> bool:

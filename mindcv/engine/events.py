@@ -31,7 +31,8 @@ class EventFiles(ms.Callback):
     """Writes what `Progress` and `EpochEnd` tell; stands behind them in the list of callbacks.
 
     With every log line train/loss, train/lr and train/images_per_second; after every epoch
-    train/epoch_loss and, where it was evaluated, val/loss, val/top1 and val/top5. All over steps.
+    train/epoch_loss and, where it was evaluated, val/loss, val/top1 and val/top5, with a weight
+    average also ema_val/…. All over steps.
 
     Args:
         writer: from `open_event_writer`.
@@ -52,10 +53,9 @@ class EventFiles(ms.Callback):
     def on_train_epoch_end(self, run_context):
         step = run_context.original_args().cur_step_num
         self._write("train", {"epoch_loss": self.progress.epoch_loss}, step)
-        accuracy = self.epoch_end.accuracy
-        if accuracy is not None:
+        for group, accuracy in zip(("val", "ema_val"), self.epoch_end.accuracies):
             values = {"loss": accuracy.loss, "top1": accuracy.top1, "top5": accuracy.top5}
-            self._write("val", values, step)
+            self._write(group, values, step)
 
     def on_train_end(self, run_context):
         self.writer.close()

@@ -95,12 +95,16 @@ def _cards(run: RunFolder) -> str:
     planned = f" of {run.config.epoch_size}" if run.config else ""
     cards = [("epochs", f"{run.rows[-1].epoch if run.rows else 0}{planned}")]
     if run.best:
-        values = run.best.values
-        cards += [("best top-1", f"{values['val_top1']:.2f} %"), ("in epoch", f"{run.best.epoch}")]
-        if "val_top5" in values:
-            cards.append(("its top-5", f"{values['val_top5']:.2f} %"))
-        if "val_loss" in values:
-            cards.append(("its validation loss", f"{values['val_loss']:.4f}"))
+        values, prefix = run.best.values, run.decides.removesuffix("top1")
+        whose = ", averaged weights" if prefix == "ema_val_" else ""
+        cards += [
+            (f"best top-1{whose}", f"{values[run.decides]:.2f} %"),
+            ("in epoch", f"{run.best.epoch}"),
+        ]
+        if f"{prefix}top5" in values:
+            cards.append(("its top-5", f"{values[f'{prefix}top5']:.2f} %"))
+        if f"{prefix}loss" in values:
+            cards.append(("its validation loss", f"{values[f'{prefix}loss']:.4f}"))
     shown = "".join(f'<div class="card">{escape(k)}<b>{escape(v)}</b></div>' for k, v in cards)
     return f'<div class="grid-of">{shown}</div>'
 
@@ -122,11 +126,12 @@ def _charts(run: RunFolder) -> str:
 
 def _evaluation(run: RunFolder, found: "Predictions") -> str:
     wrong = int((found.labels != found.predicted).sum())
+    whose = "Averaged weights of " if found.averaged else ""
     return "\n".join(
         [
             "<h2>Confusions</h2>",
-            f"<p>{escape(found.checkpoint.name)} on {len(found.labels)} images, each counted once: "
-            f"top-1 {found.top1:.3f} %, {wrong} wrong, loss {found.loss:.4f}.</p>",
+            f"<p>{whose}{escape(found.checkpoint.name)} on {len(found.labels)} images, each "
+            f"counted once: top-1 {found.top1:.3f} %, {wrong} wrong, loss {found.loss:.4f}.</p>",
             _compare(run, found),
             draw_confusion(found.confusion(), found.class_names),
         ]
@@ -136,9 +141,10 @@ def _evaluation(run: RunFolder, found: "Predictions") -> str:
 def _compare(run: RunFolder, found: "Predictions") -> str:
     """Say whether the figures are those that the run wrote down."""
     row = run.row_of(found.checkpoint)
-    if row is None or "val_top1" not in row.values:
+    prefix = "ema_val_" if found.averaged else "val_"
+    if row is None or f"{prefix}top1" not in row.values:
         return '<p class="faint">metrics.csv holds no accuracy of this checkpoint to compare.</p>'
-    top1, loss = row.values["val_top1"], row.values.get("val_loss", found.loss)
+    top1, loss = row.values[f"{prefix}top1"], row.values.get(f"{prefix}loss", found.loss)
     if abs(top1 - found.top1) < 1e-3 and abs(loss - found.loss) <= 1e-3 * max(1.0, abs(loss)):
         return f'<p class="note same">Equal to metrics.csv, epoch {row.epoch}.</p>'
     return (

@@ -15,7 +15,7 @@ from ..data.datasets import IMAGE_SUFFIXES, class_index
 from ..data.demo import FOLDER
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
-from ..models import create_model_from_file, read_metadata
+from ..models import create_model_from_file, load_weights, read_metadata
 from ..weights import Metadata, Preprocessing
 
 
@@ -25,6 +25,7 @@ class Predictions:
 
     Attributes:
         checkpoint: the file evaluated.
+        averaged: its averaged weights were.
         class_names: one a class, in the order of the logits; numbers where no names are known.
         labels, predicted: classes, (N,).
         losses: cross entropy without label smoothing, (N,).
@@ -33,6 +34,7 @@ class Predictions:
     """
 
     checkpoint: Path
+    averaged: bool
     class_names: tuple[str, ...]
     labels: np.ndarray
     predicted: np.ndarray
@@ -61,11 +63,14 @@ class Predictions:
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:count].tolist()
 
 
-def predict_split(config: Config, checkpoint: Path) -> Predictions:
+def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> Predictions:
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
     Preprocessing and class names are the checkpoint's own where it tells them, else the config's;
     mixed precision is the training's.
+
+    Args:
+        averaged: take the averaged weights, which the checkpoint holds beside the others.
 
     Raises:
         ConfigError, DataError, WeightsError: unknown model; no images, or of other classes; the
@@ -88,15 +93,19 @@ def predict_split(config: Config, checkpoint: Path) -> Predictions:
     network, metadata = create_model_from_file(
         checkpoint, "" if metadata else config.model, config.num_classes or found
     )
+    if averaged:
+        load_weights(network, checkpoint, ema=True, new_head=False)
     names = _class_names(config, metadata, found)
     step = _Logits(
-        engine.auto_mixed_precision(network, config.amp_level),
+        engine.mixed_precision(
+            network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
+        ),
         data.create_normalize(config.dataset, how.mean, how.std),
     )
     parts = _evaluate(step, loader, config.batch_size, len(names))
     labels, predicted, losses, shares = map(np.concatenate, zip(*parts))
     files = _files(config, names, labels)
-    return Predictions(checkpoint, names, labels, predicted, losses, shares, files)
+    return Predictions(checkpoint, averaged, names, labels, predicted, losses, shares, files)
 
 
 class _Logits(nn.Cell):

@@ -54,10 +54,16 @@ class RunFolder:
     notes: tuple[str, ...]
 
     @cached_property
+    def decides(self) -> str:
+        """The column that ranks the epochs: of the averaged weights where there are such."""
+        averaged = any("ema_val_top1" in row.values for row in self.rows)
+        return "ema_val_top1" if averaged else "val_top1"
+
+    @cached_property
     def best(self) -> Row | None:
         """The first epoch of the highest top-1, as `CheckpointKeeper` chooses; None: none."""
-        evaluated = [row for row in self.rows if "val_top1" in row.values]
-        return max(evaluated, key=lambda row: row.values["val_top1"], default=None)
+        evaluated = [row for row in self.rows if self.decides in row.values]
+        return max(evaluated, key=lambda row: row.values[self.decides], default=None)
 
     def charts(self) -> list[Chart]:
         """Return what there is to draw; a curve of very many epochs is thinned out."""
