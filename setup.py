@@ -31,6 +31,15 @@ setup(
     extras_require={
         "demo": ["mlxtend>=0.23"],
         "export": ["onnxruntime>=1.17"],
-        "test": ["pytest>=7", "pytest-timeout>=2", "ruff>=0.5"],
+        "plots": ["matplotlib>=3.7"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "test": [
+            "pytest>=7",
+            "pytest-timeout>=2",
+            "ruff>=0.5",
+            "matplotlib>=3.7",
+            "onnxruntime>=1.17",
+            "tensorboardX>=2.6",
+        ],
     },
 )

@@ -159,6 +159,7 @@ CHANGED = dict(
     epoch_size=20,
     dataset_sink_mode=False,
     ckpt_save_dir="/runs/first run",
+    summary_dir="/runs/events",
     ckpt_save_interval=4,
     ckpt_save_policy="top_k",
     keep_checkpoint_max=3,
@@ -175,6 +176,7 @@ CHANGED = dict(
     warmup_epochs=2,
     warmup_factor=0.01,
     decay_epochs=9,
+    decay_shape="1-sqrt",
     decay_rate=0.5,
     multi_step_decay_milestones=(5, 10),
     lr_epoch_stair=True,
@@ -191,9 +193,11 @@ CHANGED = dict(
     drop_overflow_update=True,
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
-# augmentation shuffles and takes all images, published weights exclude a file. They get a config of
-# their own.
-CHANGED_APART = dict(loss_scale_type="auto", aug_repeats=3, pretrained="torchvision_v2")
+# augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
+# contradicts a stair of epochs. They get a config of their own.
+CHANGED_APART = dict(
+    loss_scale_type="auto", aug_repeats=3, pretrained="torchvision_v2", warmup_steps=500
+)
 
 # Options with one allowed value and no reason to be `fixed`.
 SINGLE_VALUED = {"loss"}
