@@ -211,12 +211,12 @@ def test_colour_jitter_has_torchvisions_statistics(key, own):
 def test_lighting_has_pycls_statistics():
     gray = np.full((4, 4, 3), 128, np.uint8)
     lighting, shifts = Lighting(0.1), []
-    for epoch in range(4000):
+    for epoch in range(2500):
         lighting.epoch = epoch
         shifts.append(lighting(gray)[0, 0].astype(float) - 128)
     theirs = GOLDEN["lighting covariance"]
-    np.testing.assert_allclose(np.cov(np.transpose(shifts)), theirs, rtol=0.12, atol=0.15)
-    assert np.abs(np.mean(shifts, 0)).max() < 4 * math.sqrt(theirs.max() / 4000)
+    np.testing.assert_allclose(np.cov(np.transpose(shifts)), theirs, rtol=0.15, atol=0.15)
+    assert np.abs(np.mean(shifts, 0)).max() < 4 * math.sqrt(theirs.max() / 2500)
 
 
 def test_lighting_rounds_and_clips():
