@@ -36,6 +36,7 @@ def main(config: Config) -> None:
         runtime.world_size,
         runtime.rank,
         number_classes(config),
+        config.crop_mode,
     )
     network, metadata = mindcv.models.create_model_from_file(
         config.ckpt_path, config.model, config.num_classes or found_classes
@@ -78,6 +79,7 @@ def told_by_the_file(config: Config) -> tuple[dict, str]:
         "model": metadata.model,
         "image_resize": metadata.preprocessing.image_size,
         "crop_pct": metadata.preprocessing.crop_pct,
+        "crop_mode": metadata.preprocessing.crop_mode,
         "interpolation": metadata.preprocessing.interpolation,
         "mean": metadata.preprocessing.mean,
         "std": metadata.preprocessing.std,
