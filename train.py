@@ -249,13 +249,13 @@ def build_network(config: Config, runtime, num_classes: int):
     )
     if config.ckpt_path:
         mindcv.models.load_weights(network, config.ckpt_path)
+    if config.sync_bn and runtime.world_size > 1:
+        mindcv.engine.synchronize_batch_norm(network)
     if config.freeze_stages is not None:
         frozen = mindcv.models.freeze(network, config.freeze_stages)
         logger.info(
             "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
         )
-    if config.sync_bn and runtime.world_size > 1:
-        mindcv.engine.synchronize_batch_norm(network)
     return network
 
 
@@ -304,7 +304,7 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
     mean, std = mindcv.data.channel_statistics(config.dataset)
     names = train_set.class_names()
     return Metadata(
-        config.model,
+        mindcv.models.canonical_name(config.model),
         num_classes,
         config.in_channels,
         names and (*names, *map(str, range(len(names), num_classes))),

@@ -3,7 +3,6 @@
 from argparse import ArgumentParser, Namespace
 
 from ..errors import ConfigError
-from ..hub import find_weights
 from ..program import import_user_module
 from ..weights import Metadata
 from .values import at_least
@@ -14,9 +13,7 @@ def add_network_arguments(parser: ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--ckpt_path", metavar="FILE", help="weights; may tell model and classes")
     group.add_argument("--model", metavar="NAME", help="needed where the file does not tell it")
-    group.add_argument(
-        "--num_classes", type=at_least(1), help="of a file that does not tell it (default: 1000)"
-    )
+    group.add_argument("--num_classes", type=at_least(1), help="of a file that does not tell them")
     group.add_argument(
         "--pretrained",
         metavar="SOURCE",
@@ -24,6 +21,7 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         const="",
         help="published weights of --model; SOURCE: whose",
     )
+    group.add_argument("--ema", action="store_true", help="the averaged weights of --ckpt_path")
     group.add_argument("--import_module", help="module or .py file that registers your own models")
 
 
@@ -53,23 +51,21 @@ def build_network(arguments: Namespace):
         ConfigError: unknown model.
         WeightsError: the weights are missing, damaged or of another model.
     """
-    from ..models import canonical_name, create_model_from_file
+    from ..models import create_model_from_file
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
     if arguments.pretrained is None:
-        name = canonical_name(arguments.model) if arguments.model else ""
-        return create_model_from_file(arguments.ckpt_path, name, arguments.num_classes)
+        return create_model_from_file(
+            arguments.ckpt_path, arguments.model or "", arguments.num_classes, arguments.ema
+        )
     return _published_network(arguments.model, arguments.pretrained)
 
 
 def _published_network(name: str, source: str):
-    from ..models import canonical_name, create_model
-    from ..models.names import source_of_tag, split_tag
+    from ..models import create_model, find_published
 
-    _, tag = split_tag(name)
-    source = source or (source_of_tag(tag) if tag else None)
-    weights = find_weights(canonical_name(name), source)
+    weights = find_published(name, source or True)
     network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
     metadata = Metadata(
         weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing

@@ -35,8 +35,10 @@ def evaluation_contradictions(
     """
     yield from _devices(config, environ)
     yield from _normalisation(config)
-    if not config.ckpt_path:
-        yield "ckpt_path", "no weights given; add --ckpt_path FILE"
+    if config.pretrained and not config.model:
+        yield "pretrained", "published weights of which model? add --model NAME"
+    if not (config.ckpt_path or config.pretrained):
+        yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
 
 
 def _augmentation(config: Config) -> Iterator[tuple[str, str]]:

@@ -121,4 +121,5 @@ class _Forward(nn.Cell):
 
 
 def _measures(cell: nn.Cell) -> bool:
-    return isinstance(cell, (nn.BatchNorm2d, nn.SyncBatchNorm)) and cell.training
+    layers = (nn.BatchNorm2d, nn.SyncBatchNorm)
+    return isinstance(cell, layers) and cell.use_batch_statistics is not False
