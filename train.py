@@ -250,7 +250,7 @@ def build_network(config: Config, runtime, num_classes: int):
     if config.ckpt_path:
         mindcv.models.load_weights(network, config.ckpt_path)
     if config.sync_bn and runtime.world_size > 1:
-        mindcv.engine.synchronize_batch_norm(network)
+        mindcv.engine.synchronize_batch_norm(network, runtime.world_size)
     if config.freeze_stages is not None:
         frozen = mindcv.models.freeze(network, config.freeze_stages)
         logger.info(
