@@ -34,23 +34,19 @@ def main(config: Config) -> None:
     train_set = open_train_set(config, runtime)
     num_classes = count_classes(config, train_set)
     train_loader = build_train_loader(config, runtime, train_set, num_classes)
-    steps_per_epoch = count_steps(config, train_set, train_loader)
+    updates_per_epoch = count_updates(config, train_set, train_loader)
+    train_loader = whole_updates(config, train_loader, updates_per_epoch)
     if config.show_batch and runtime.is_main:
         show_batch(config, runtime, num_classes)
 
-    network = mindcv.create_model(
-        config.model,
-        num_classes=num_classes,
-        in_channels=config.in_channels,
-        drop_rate=config.drop_rate,
-        drop_path_rate=config.drop_path_rate,
-    )
-    if config.ckpt_path:
-        mindcv.models.load_weights(network, config.ckpt_path)
+    network = build_network(config, runtime, num_classes)
     normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
-    mixed_network = mindcv.engine.auto_mixed_precision(network, config.amp_level)
+    mixed_network = mindcv.engine.mixed_precision(
+        network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
+    )
 
-    rates = build_schedule(config, steps_per_epoch)
+    rates = build_schedule(config, updates_per_epoch, runtime.world_size)
+    average = mindcv.engine.WeightAverage(network, config.ema_decay) if config.ema else None
     step = mindcv.engine.TrainStep(
         mixed_network,
         mindcv.create_loss(
@@ -65,20 +61,30 @@ def main(config: Config) -> None:
         dynamic=has_dynamic_scale(config),
         skip_overflow=config.drop_overflow_update,
         world_size=runtime.world_size,
+        accumulation=config.gradient_accumulation_steps,
+        clip_mode=config.clip_mode if config.clip_grad else None,
+        clip_value=config.clip_value,
+        average=average,
     )
-    evaluate = None
+    evaluate = precise_batch_norm = None
     if config.val_while_train:
         evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes)
+    if config.precise_bn_samples:
+        global_batch = config.batch_size * runtime.world_size
+        precise_batch_norm = mindcv.engine.PreciseBatchNorm(
+            mixed_network, normalize, train_loader, -(-config.precise_bn_samples // global_batch)
+        )
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
         logger.info(line)
-    for line in mindcv.engine.describe_schedule(rates, steps_per_epoch):
+    for line in mindcv.engine.describe_schedule(rates, updates_per_epoch):
         logger.info(line)
     if config.dry_run:
         logger.info("resolved config:\n%s", dump_config(config))
         logger.info("dry run: everything is built, no step was taken")
         return
 
+    rates = [rate for rate in rates for _ in range(config.gradient_accumulation_steps)]
     progress = mindcv.engine.Progress(
         rates, config.batch_size * runtime.world_size, config.log_interval, runtime.is_main
     )
@@ -94,10 +100,13 @@ def main(config: Config) -> None:
             describe_weights(config, train_set, num_classes),
             config.ckpt_save_policy,
             config.keep_checkpoint_max,
+            average,
         ),
         config.ckpt_save_interval,
         folder and folder / "metrics.csv",
         runtime,
+        average,
+        precise_batch_norm,
     )
     mindcv.engine.fit(
         step, train_loader, config.epoch_size, [progress, epoch_end], config.dataset_sink_mode
@@ -200,12 +209,15 @@ def show_batch(config: Config, runtime, num_classes: int) -> None:
     logger.info("the first %d training images are in %s", count, config.show_batch)
 
 
-def count_steps(config: Config, train_set, train_loader) -> int:
-    steps = train_loader.get_dataset_size()
-    if steps:
-        return steps
+def count_updates(config: Config, train_set, train_loader) -> int:
+    """Return the updates of an epoch: its batches, or groups of batches that add up."""
+    together = config.gradient_accumulation_steps
+    updates = train_loader.get_dataset_size() // together
+    if updates:
+        return updates
+    several = "one batch" if together == 1 else f"{together} batches"
     problem = (
-        f"{train_set.get_dataset_size()} training images of a process do not fill one batch of "
+        f"{train_set.get_dataset_size()} training images of a process do not fill {several} of "
         f"{config.batch_size}; lower batch_size or set drop_remainder False"
     )
     if not config.dry_run:
@@ -214,12 +226,43 @@ def count_steps(config: Config, train_set, train_loader) -> int:
     return 1
 
 
-def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
+def whole_updates(config: Config, train_loader, updates_per_epoch: int):
+    """Leave out the batches of an epoch's end that do not make an update of their own."""
+    wanted = updates_per_epoch * config.gradient_accumulation_steps
+    surplus = train_loader.get_dataset_size() - wanted
+    if surplus <= 0:
+        return train_loader
+    logger.info("the last %d batches of an epoch are left out: they make no whole update", surplus)
+    return train_loader.take(wanted)
+
+
+def build_network(config: Config, runtime, num_classes: int):
+    network = mindcv.create_model(
+        config.model,
+        num_classes=num_classes,
+        in_channels=config.in_channels,
+        pretrained=config.pretrained,
+        drop_rate=config.drop_rate,
+        drop_path_rate=config.drop_path_rate,
+    )
+    if config.ckpt_path:
+        mindcv.models.load_weights(network, config.ckpt_path)
+    if config.freeze_stages is not None:
+        frozen = mindcv.models.freeze(network, config.freeze_stages)
+        logger.info(
+            "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
+        )
+    if config.sync_bn and runtime.world_size > 1:
+        mindcv.engine.synchronize_batch_norm(network)
+    return network
+
+
+def build_schedule(config: Config, updates_per_epoch: int, world_size: int) -> list[float]:
     rest = config.epoch_size - config.warmup_epochs
     return mindcv.create_scheduler(
-        steps_per_epoch,
+        updates_per_epoch,
         config.scheduler,
-        lr=config.lr,
+        lr=scale_rate(config, world_size),
         min_lr=config.min_lr,
         warmup_epochs=config.warmup_epochs,
         warmup_factor=config.warmup_factor,
@@ -231,6 +274,22 @@ def build_schedule(config: Config, steps_per_epoch: int) -> list[float]:
         cycle_decay=config.cycle_decay,
         lr_epoch_stair=config.lr_epoch_stair,
     )
+
+
+def scale_rate(config: Config, world_size: int) -> float:
+    """Return the peak rate, scaled to the images of an update where the config asks for it."""
+    if config.lr_base_size is None:
+        return config.lr
+    images = config.batch_size * world_size * config.gradient_accumulation_steps
+    rate = config.lr * images / config.lr_base_size
+    logger.info(
+        "lr %g scaled to %g: %d images an update, lr_base_size %d",
+        config.lr,
+        rate,
+        images,
+        config.lr_base_size,
+    )
+    return rate
 
 
 def build_optimizer(config: Config, network, rates: list[float]):

@@ -50,7 +50,7 @@ def main(config: Config) -> None:
             f"{metadata.num_classes}, without their names: which is which cannot be told; if the "
             f"folders are the first classes in order, add --num_classes {metadata.num_classes}"
         )
-    network = mindcv.engine.auto_mixed_precision(network, config.val_amp_level)
+    network = mindcv.engine.mixed_precision(network, config.val_amp_level)
     normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")

@@ -152,6 +152,15 @@ CHANGED = dict(
     drop_rate=0.1,
     drop_path_rate=0.05,
     ckpt_path="weights.ckpt",
+    ema=True,
+    ema_decay=0.99,
+    clip_grad=True,
+    clip_value=1.5,
+    clip_mode="norm",
+    gradient_accumulation_steps=2,
+    sync_bn=True,
+    precise_bn_samples=8192,
+    freeze_stages=2,
     epoch_size=20,
     dataset_sink_mode=False,
     ckpt_save_dir="/runs/first run",
@@ -166,6 +175,7 @@ CHANGED = dict(
     eps=1e-6,
     scheduler="warmup_cosine_decay",
     lr=0.1,
+    lr_base_size=256,
     min_lr=1e-7,
     warmup_epochs=2,
     warmup_factor=0.01,
@@ -178,15 +188,23 @@ CHANGED = dict(
     label_smoothing=0.1,
     aux_factor=0.4,
     reduction="sum",
-    amp_level="O3",
-    val_amp_level="O2",
+    amp_level="O2",
+    val_amp_level="O3",
+    amp_cast_list=("BatchNorm2d",),
+    keep_bn_fp32=True,
     loss_scale=128.0,
     drop_overflow_update=True,
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
-# augmentation shuffles and takes all images; splits need a policy and no mixing. They get a config
-# of their own.
-CHANGED_APART = dict(loss_scale_type="auto", aug_repeats=3, aug_splits=3, auto_augment="augmix")
+# augmentation shuffles and takes all images; splits need a policy and no mixing; published weights
+# exclude a file. They get a config of their own.
+CHANGED_APART = dict(
+    loss_scale_type="auto",
+    aug_repeats=3,
+    aug_splits=3,
+    auto_augment="augmix",
+    pretrained="torchvision_v2",
+)
 
 # Options with one allowed value and no reason to be `fixed`.
 SINGLE_VALUED = {"loss"}

@@ -21,7 +21,7 @@ BROKEN_KEYS = {
     "dash for underscore": ("batch-size: 3", "@2 | 'batch-size' | did you mean batch_size"),
     "wrong case": ("Momentum: 0.9", "@2 | 'Momentum' | momentum"),
     "refused key": ("enable_modelarts: True", "@2 | enable_modelarts | ModelArts"),
-    "refused key with its reason": ("keep_bn_fp32: True", "@2 | keep_bn_fp32 | amp_level"),
+    "refused key with its reason": ("max_rowsize: 16", "@2 | max_rowsize | shared memory"),
     "key twice": ("lr: 0.1\nseed: 1\nlr: 0.1", "@4 | lr is set twice | @2"),
     "key twice by its older name": (
         "weight_decay_filter: auto\nfilter_bias_and_bn: True",
@@ -77,13 +77,17 @@ BROKEN_RANGES = {
     "unknown mode": ("mode: 2", "@2 | mode | 2 | 0, 1"),
     "unknown optimizer": ("opt: sgdd", "@2 | opt | 'sgdd' | sgd, momentum"),
     "unknown scheduler": ("scheduler: cosine", "@2 | scheduler | 'cosine' | cosine_decay"),
-    "unknown amp level": ("amp_level: O4", "@2 | amp_level | 'O4' | O0, O2, O3"),
+    "unknown amp level": ("amp_level: O4", "@2 | amp_level | 'O4' | O0, O1, O2, O3, auto"),
     "unknown device": ("device_target: TPU", "@2 | device_target | 'TPU' | Ascend, CPU"),
     "unknown fill": ("re_value: blue", "@2 | re_value | 'blue' | random"),
-    "weight average": ("ema: True", "@2 | ema | True is not available | no weight average"),
-    "clipping": ("clip_grad: on", "@2 | clip_grad | True is not available | does not clip"),
-    "accumulation": ("gradient_accumulation_steps: 4", "@2 | gradient_accumulation_steps | 4"),
-    "download": ("pretrained: True", "@2 | pretrained | True is not available | ckpt_path"),
+    "weight average": ("ema_decay: 1.0", "@2 | ema_decay | 1.0 is out of range | at most"),
+    "clipping": ("clip_value: 0", "@2 | clip_value | 0.0 is out of range | above 0"),
+    "clip mode": ("clip_mode: agc", "@2 | clip_mode | 'agc' | global_norm, norm, value"),
+    "accumulation": ("gradient_accumulation_steps: 0", "@2 | gradient_accumulation_steps | 0"),
+    "frozen stages": ("freeze_stages: -1", "@2 | freeze_stages | -1 | at least 0"),
+    "precise statistics": ("precise_bn_samples: -1", "@2 | precise_bn_samples | -1"),
+    "rate's batch": ("lr_base_size: 0", "@2 | lr_base_size | 0 | at least 1"),
+    "resuming": ("resume_opt: True", "@2 | resume_opt | True is not available"),
     "grey images": ("in_channels: 1", "@2 | in_channels | 1 is not available | RGB"),
 }
 
@@ -134,6 +138,18 @@ CONTRADICTIONS = {
     "cycles beyond the end": (
         "decay_epochs: 50\nnum_cycles: 2",
         "@2 | decay_epochs | 2 cycles of decay_epochs 50 | epoch_size 90",
+    ),
+    "cast list of no level": (
+        "amp_cast_list: [nn.Dense]",
+        "@2 | amp_cast_list | O1 or O2, not O0",
+    ),
+    "half precision of no level": (
+        "keep_bn_fp32: False\namp_level: O1",
+        "@2 | keep_bn_fp32 | O2 or O3, not O1",
+    ),
+    "two sources of weights": (
+        "ckpt_path: a.ckpt\npretrained: torchvision_v2",
+        "@3 | pretrained | ckpt_path",
     ),
     "empty crop range": ("scale: [1.0, 0.08]", "@2 | scale | 1.0 to 0.08"),
     "empty aspect range": ("ratio: [1.333, 0.75]", "@2 | ratio | 1.333 to 0.75"),
@@ -272,7 +288,10 @@ COMMAND_LINES = {
     "wrong list": ("--model m --scale 0.1 0.2 0.3", "command line | scale | '0.1 0.2 0.3'"),
     "out of range": ("--model m --lr -1", "command line | lr | -1.0 | above 0"),
     "not a choice": ("--model m --opt lars", "command line | opt | 'lars' | adamw"),
-    "not available": ("--model m --ema", "command line | ema | True is not available"),
+    "not available": (
+        "--model m --resume_opt",
+        "command line | resume_opt | True is not available",
+    ),
     "refused": ("--model m --data_url x", "command line | data_url | ModelArts"),
     "older name, wrong value": (
         "--model m --filter_bias_and_bn maybe",
@@ -404,7 +423,6 @@ def test_broken_overrides_are_answered_alike(overrides, fragments):
     ("overrides", "fragments"),
     [
         ({"model": "m"}, "ckpt_path | no weights given"),
-        ({"ckpt_path": "x"}, "model | no model given"),
         ({"model": "m", "ckpt_path": "x", "mean": [1.0]}, "mean | in_channels 3"),
         ({"model": "m", "ckpt_path": "x", "std": [0.2, 0.2, 0.2]}, "std | 255"),
         ({"model": "m", "ckpt_path": "x", "distribute": True}, "distribute | msrun"),

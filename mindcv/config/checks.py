@@ -182,6 +182,12 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
         yield "use_nesterov", f"Nesterov's momentum does not exist for opt {config.opt}"
     elif (config.use_nesterov or config.opt == "nesterov") and config.momentum == 0:
         yield "momentum", "0 leaves Nesterov's momentum nothing to work with"
+    if config.amp_cast_list and config.amp_level not in ("O1", "O2"):
+        yield "amp_cast_list", f"a list goes with amp_level O1 or O2, not {config.amp_level}"
+    if config.keep_bn_fp32 is False and config.amp_level not in ("O2", "O3"):
+        yield "keep_bn_fp32", f"False goes with amp_level O2 or O3, not {config.amp_level}"
+    if config.pretrained and config.ckpt_path:
+        yield "pretrained", "published weights and those of ckpt_path contradict; give one of them"
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
 

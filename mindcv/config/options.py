@@ -106,7 +106,7 @@ class Config:
     in_channels: int = option(3, "image channels", fixed="the image readers deliver RGB")
     drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)
     drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
-    pretrained: bool = option(False, "start from published weights", fixed="this version fetches no weights: give the file as ckpt_path")
+    pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md")
     ckpt_path: str = option("", "start from the weights of this file, whatever its name")
 
     epoch_size: int = option(90, "epochs", low=1, section="training")
@@ -116,11 +116,15 @@ class Config:
     ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"))
     keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1)
     resume_opt: bool = option(False, "restore the optimizer", fixed="this version does not resume runs")
-    ema: bool = option(False, "average the weights", fixed="this version keeps no weight average")
-    ema_decay: float = option(0.9999, "decay of the weight average", fixed="this version keeps no weight average")
-    clip_grad: bool = option(False, "clip gradients", fixed="this version does not clip gradients")
-    clip_value: float = option(15.0, "gradient clipping limit", fixed="this version does not clip gradients")
-    gradient_accumulation_steps: int = option(1, "batches per update", fixed="this version does not accumulate gradients")
+    ema: bool = option(False, "average the weights while training; validate.py: take the averaged ones of the checkpoint")
+    ema_decay: float = option(0.9999, "decay of the weight average; it rises to this over some 2,000 updates", low=0, high=0.9999999)
+    clip_grad: bool = option(False, "clip gradients, after their reduction over the devices")
+    clip_value: float = option(15.0, "limit of clip_grad", above=0)
+    clip_mode: str = option("global_norm", "what clip_grad limits: the norm of all gradients, of each one, or each value", choices=("global_norm", "norm", "value"))
+    gradient_accumulation_steps: int = option(1, "batches per update; their gradients are averaged", low=1)
+    sync_bn: bool = option(False, "batch normalisation over the images of all devices")
+    precise_bn_samples: int = option(0, "before an evaluation, measure the statistics of batch normalisation over so many training images; 0: keep the running ones", low=0)
+    freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0)
 
     opt: str = option("adam", "optimizer", choices=OPTIMIZERS, section="optimizer")
     momentum: float = option(0.9, "momentum of sgd, momentum, nesterov", low=0, high=1)
@@ -132,6 +136,7 @@ class Config:
 
     scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler")
     lr: float = option(0.001, "peak learning rate", above=0)
+    lr_base_size: Optional[int] = option(None, "lr is meant for a global batch of this size and is scaled to the run's own; null: lr as it is", low=1)
     min_lr: float = option(1e-6, "final learning rate of cosine_decay", low=0)
     warmup_epochs: int = option(3, "epochs of linear warm-up", low=0)
     warmup_factor: float = option(0.0, "the warm-up starts at lr x this", low=0, high=1)
@@ -147,9 +152,10 @@ class Config:
     aux_factor: float = option(0.0, "weight of the auxiliary outputs of a model that has them", low=0)
     reduction: str = option("mean", "reduction over the batch", choices=("mean", "sum"))
 
-    amp_level: str = option("O0", "mixed precision of training", choices=("O0", "O2", "O3"), section="precision")
-    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O2", "O3"))
-    amp_cast_list: Optional[str] = option(None, "operators to cast", fixed="this version has no cast lists: use amp_level")
+    amp_level: str = option("O0", "mixed precision of training", choices=("O0", "O1", "O2", "O3", "auto"), section="precision")
+    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O1", "O2", "O3", "auto"))
+    amp_cast_list: Optional[tuple[str, ...]] = option(None, "layers of mindspore.nn instead of the level's list: those in float16 for O1, in float32 for O2")
+    keep_bn_fp32: Optional[bool] = option(None, "normalisation in float32 with O2 and O3; null: O2 yes, O3 no")
     loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
     drop_overflow_update: bool = option(False, "fixed scale: skip a step whose gradients overflow")
@@ -176,5 +182,4 @@ REFUSED_KEYS = {
     "ckpt_url": "the ModelArts platform's data copying is not part of this library",
     "train_url": "the ModelArts platform's data copying is not part of this library",
     "max_rowsize": "MindSpore sizes the shared memory of its pipeline by itself",
-    "keep_bn_fp32": "amp_level decides it: O2 keeps BatchNorm in float32, O3 does not",
 }

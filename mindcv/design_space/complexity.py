@@ -1,6 +1,8 @@
 """Parameters, multiply-accumulates and activations of a network, counted from its plan alone."""
 
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 STEM_TYPES = ("simple_stem_in", "res_stem_in", "res_stem_cifar")
 BLOCK_TYPES = (
@@ -9,6 +11,7 @@ BLOCK_TYPES = (
     "res_bottleneck_block",
     "res_bottleneck_linear_block",
 )
+ACTIVATIONS = ("relu", "silu")
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,12 @@ class NetworkPlan:
         group_widths: channels of one group of the 3x3 convolution; bottleneck blocks only.
         se_ratio: squeeze-and-excitation width / input width of the block; 0: none.
         head_width: channels of a 1x1 convolution before pooling; 0: none.
+        num_classes: classes; 0: no classifier.
+        activation: relu or silu, everywhere in the network; costs nothing by the counts here.
 
     Raises:
-        ValueError: unknown stem or block type, tuples of unequal length, a value out of range, or a
-            group width that does not divide its bottleneck width.
+        ValueError: unknown stem type, block type or activation, tuples of unequal length, a value
+            out of range, or a group width that does not divide its bottleneck width.
     """
 
     widths: tuple[int, ...]
@@ -42,14 +47,16 @@ class NetworkPlan:
     head_width: int = 0
     num_classes: int = 1000
     in_channels: int = 3
+    activation: str = "relu"
 
     def __post_init__(self):
         for kind, value, known in (
-            ("stem", self.stem_type, STEM_TYPES),
-            ("block", self.block_type, BLOCK_TYPES),
+            ("stem_type", self.stem_type, STEM_TYPES),
+            ("block_type", self.block_type, BLOCK_TYPES),
+            ("activation", self.activation, ACTIVATIONS),
         ):
             if value not in known:
-                raise ValueError(f"{kind}_type {value!r} is unknown; expected {', '.join(known)}")
+                raise ValueError(f"{kind} {value!r} is unknown; expected {', '.join(known)}")
         for name, least in (
             ("stem_width", 1),
             ("in_channels", 1),
@@ -82,6 +89,12 @@ class NetworkPlan:
         """Number of groups of the 3x3 convolutions, stage by stage."""
         rows = zip(self.widths, self.bottleneck_ratios, self.group_widths)
         return tuple(round(width * ratio) // group for width, ratio, group in rows)
+
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """Image side / side of the feature map, of the stem and of each stage."""
+        stem = {"simple_stem_in": 2, "res_stem_in": 4, "res_stem_cifar": 1}[self.stem_type]
+        return tuple(accumulate(self.strides, mul, initial=stem))
 
 
 @dataclass(frozen=True)

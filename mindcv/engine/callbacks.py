@@ -1,7 +1,8 @@
 """What watches a training run: progress lines, evaluation, metrics file, checkpoints.
 
-Callbacks observe. The one exception is documented where it stands: under several processes the
-running statistics of normalisation layers are averaged before they are evaluated and saved.
+Callbacks observe. The one exception is documented where it stands: the running statistics of
+normalisation layers are averaged over the processes, or measured anew, before they are evaluated
+and saved. Training itself does not read them.
 """
 
 import csv
@@ -18,9 +19,11 @@ from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from ..errors import NonFiniteLossError
+from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .checkpoint import CheckpointKeeper
 from .evaluation import Accuracy
 from .runtime import Runtime
+from .weight_average import WeightAverage
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -150,9 +153,13 @@ class EpochEnd(ms.Callback):
         save_interval: epochs between checkpoints.
         metrics: csv file; None on all ranks but the first.
         runtime: the processes that train together.
+        average: running average of the weights, evaluated beside them; None: none. It then decides
+            which checkpoint is the best.
+        precise_batch_norm: measures the running statistics anew before they are used; None: not.
     """
 
     COLUMNS = ("epoch", "step", "train_loss", "lr", "val_loss", "val_top1", "val_top5")
+    AVERAGE_COLUMNS = ("ema_val_loss", "ema_val_top1", "ema_val_top5")
 
     def __init__(
         self,
@@ -165,80 +172,75 @@ class EpochEnd(ms.Callback):
         save_interval: int,
         metrics: Path | None,
         runtime: Runtime,
+        average: WeightAverage | None = None,
+        precise_batch_norm: PreciseBatchNorm | None = None,
     ):
         self.network, self.progress, self.rates, self.runtime = network, progress, rates, runtime
         self.evaluate, self.val_interval = evaluate, val_interval
         self.keeper, self.save_interval = keeper, save_interval
         self.metrics = metrics
+        self.average, self.precise_batch_norm = average, precise_batch_norm
         if metrics is not None:
-            _start_table(metrics, self.COLUMNS)
+            _start_table(metrics, self.COLUMNS + (self.AVERAGE_COLUMNS if average else ()))
 
     def on_train_epoch_end(self, run_context):
         params = run_context.original_args()
         epoch, step = params.cur_epoch_num, params.cur_step_num
         is_last = step >= len(self.rates)
-        average_batch_statistics(self.network, self.runtime)
-        accuracy = None
-        if self.evaluate is not None and (epoch % self.val_interval == 0 or is_last):
-            accuracy = self.evaluate()
-            params.train_network.set_train()
-            top5 = "" if accuracy.top5 is None else f", top-5 {accuracy.top5:.3f} %"
-            _logger.info(
-                "epoch %d: top-1 %.3f %%%s, loss %.4f on %d images",
-                epoch,
-                accuracy.top1,
-                top5,
-                accuracy.loss,
-                accuracy.images,
-            )
-        self._append_row(epoch, step, accuracy)
-        self._save(epoch, params.batch_num, accuracy, is_last)
+        evaluates = self.evaluate is not None and (epoch % self.val_interval == 0 or is_last)
+        saves = epoch % self.save_interval == 0 or is_last
+        accuracies = []
+        if evaluates or saves:
+            accuracies.append(self._measure(epoch, "", evaluates))
+        if self.average is not None and accuracies:
+            with self.average.in_place_of_the_weights():
+                accuracies.append(self._measure(epoch, "averaged weights: ", evaluates))
+        params.train_network.set_train()
+        self._append_row(epoch, step, accuracies)
+        # The averaged weights stand last, and are those to be used.
+        score = accuracies[-1].top1 if evaluates else None
+        self._save(epoch, params.batch_num, score, saves)
 
-    def _append_row(self, epoch: int, step: int, accuracy: Accuracy | None) -> None:
+    def _measure(self, epoch: int, whose: str, evaluates: bool) -> Accuracy | None:
+        if self.precise_batch_norm is not None:
+            self.precise_batch_norm()
+        average_batch_statistics(self.network, self.runtime)
+        if not evaluates:
+            return None
+        accuracy = self.evaluate()
+        top5 = "" if accuracy.top5 is None else f", top-5 {accuracy.top5:.3f} %"
+        _logger.info(
+            "epoch %d: %stop-1 %.3f %%%s, loss %.4f on %d images",
+            epoch,
+            whose,
+            accuracy.top1,
+            top5,
+            accuracy.loss,
+            accuracy.images,
+        )
+        return accuracy
+
+    def _append_row(self, epoch: int, step: int, accuracies: Sequence[Accuracy | None]) -> None:
         if self.metrics is None:
             return
         row = [epoch, step, f"{self.progress.epoch_loss:.6f}", f"{self.rates[step - 1]:.8g}"]
-        if accuracy is None:
-            row += ["", "", ""]
-        else:
-            top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
-            row += [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
+        for accuracy in accuracies:
+            if accuracy is None:
+                row += ["", "", ""]
+            else:
+                top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
+                row += [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
         with self.metrics.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
 
-    def _save(self, epoch: int, steps: int, accuracy: Accuracy | None, is_last: bool) -> None:
+    def _save(self, epoch: int, steps: int, score: float | None, saves: bool) -> None:
         if self.keeper is None:
             return
-        score = None if accuracy is None else accuracy.top1
-        if epoch % self.save_interval == 0 or is_last:
+        if saves:
             path = self.keeper.save(self.network, epoch, steps, score)
             _logger.info("saved %s", path)
         if score is not None and self.keeper.save_if_best(self.network, score):
             _logger.info("best so far: top-1 %.3f %% in epoch %d", score, epoch)
-
-
-def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
-    """Average the running means and variances of the normalisation layers over the processes.
-
-    Each process sees its own batches; without this the saved file would hold the statistics of rank
-    0 alone, and the ranks would evaluate different networks.
-    """
-    if runtime.world_size == 1:
-        return
-    statistics = [
-        parameter
-        for name, parameter in network.parameters_and_names()
-        if name.endswith(("moving_mean", "moving_variance"))
-    ]
-    if not statistics:
-        return
-    flat = np.concatenate([parameter.asnumpy().ravel() for parameter in statistics])
-    mean = runtime.sum_over_ranks(flat) / runtime.world_size
-    start = 0
-    for parameter in statistics:
-        part = mean[start : start + parameter.size].reshape(parameter.shape)
-        parameter.set_data(Tensor(part, parameter.dtype))
-        start += parameter.size
 
 
 def _start_table(path: Path, columns: Sequence[str]) -> None:

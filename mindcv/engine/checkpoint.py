@@ -10,24 +10,34 @@ from mindspore import nn
 from ..errors import WeightsError
 from ..weights import Metadata
 from ..weights.metadata import ENTRY
+from .weight_average import WeightAverage
 
 
 class CheckpointKeeper:
     """Keeps the latest or the best checkpoints, and the best one beside them.
 
     Files are `<model>-<epoch>_<steps per epoch>.ckpt` and `<model>_best.ckpt`, plain MindSpore
-    checkpoints of the network with one more entry, the metadata. A file appears under its name only
-    when it is complete.
+    checkpoints of the network with further entries: the metadata, and averaged weights under the
+    names `ema.<weight>`. A file appears under its name only when it is complete.
 
     Args:
         folder: run folder.
         metadata: travels with the weights; its model is the first part of the names.
         policy: latest_k, or top_k by score.
         keep: how many to keep, the best one not counted.
+        average: running average of the weights, saved beside them; None: none.
     """
 
-    def __init__(self, folder: Path, metadata: Metadata, policy: str, keep: int):
+    def __init__(
+        self,
+        folder: Path,
+        metadata: Metadata,
+        policy: str,
+        keep: int,
+        average: WeightAverage | None = None,
+    ):
         self.folder, self.metadata, self.policy, self.keep = folder, metadata, policy, keep
+        self.averages = average.averages if average else ()
         self.best_score: float | None = None
         self._kept: list[tuple[float, Path]] = []  # oldest first, with scores
 
@@ -62,10 +72,11 @@ class CheckpointKeeper:
     def _write(self, network: nn.Cell, path: Path) -> None:
         # MindSpore removes the old file before it writes the new one, hence the detour.
         unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
-        entry = {ENTRY: ms.Tensor(self.metadata.to_array())}
+        entries = {parameter.name: parameter for parameter in self.averages}
+        entries[ENTRY] = ms.Tensor(self.metadata.to_array())
         try:
             unfinished.parent.mkdir(parents=True, exist_ok=True)
-            ms.save_checkpoint(network, str(unfinished), append_dict=entry)
+            ms.save_checkpoint(network, str(unfinished), append_dict=entries)
             os.replace(unfinished, path)
         except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]

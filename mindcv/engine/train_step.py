@@ -1,7 +1,10 @@
 """One training step as one compiled graph: forward, backward, reduction, update."""
 
 import mindspore as ms
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
+
+from .clipping import create_clip
+from .weight_average import WeightAverage
 
 DYNAMIC_START = 2.0**16  # first dynamic loss scale where none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
@@ -13,6 +16,9 @@ class TrainStep(nn.Cell):
     `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step
     that was skipped because its gradients overflowed.
 
+    Gradients are averaged over the processes, then summed up over the batches of an update, then
+    unscaled, then clipped; then the optimizer runs, and the weight average after it.
+
     Args:
         network: images to logits.
         loss: (logits, labels) to a scalar.
@@ -22,6 +28,9 @@ class TrainStep(nn.Cell):
         dynamic: halve the scale on overflow and double it after `DYNAMIC_WINDOW` finite steps.
         skip_overflow: skip the update when a gradient is not finite; implied by dynamic.
         world_size: processes whose gradients are averaged.
+        accumulation: batches of an update; its gradient is the mean of theirs.
+        clip_mode, clip_value: see `create_clip`; None: no clipping.
+        average: running average of the weights, updated after each update; None: none.
     """
 
     def __init__(
@@ -34,6 +43,10 @@ class TrainStep(nn.Cell):
         dynamic: bool = False,
         skip_overflow: bool = False,
         world_size: int = 1,
+        accumulation: int = 1,
+        clip_mode: str | None = None,
+        clip_value: float = 15.0,
+        average: WeightAverage | None = None,
     ):
         super().__init__(auto_prefix=False)
         self.network, self.loss, self.optimizer = network, loss, optimizer
@@ -51,6 +64,9 @@ class TrainStep(nn.Cell):
             self.reducer = nn.DistributedGradReducer(self.weights, mean=True, degree=world_size)
             self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
             self.share = 1.0 / world_size
+        self.accumulator = Accumulator(self.weights, accumulation) if accumulation > 1 else None
+        self.clip = create_clip(clip_mode, clip_value) if clip_mode else None
+        self.average = average
         self.always = Tensor(True)
         self.set_train()
 
@@ -65,12 +81,65 @@ class TrainStep(nn.Cell):
             gradients = self.reducer(gradients)
             loss = self.all_reduce(loss) * self.share
         loss = self.scaler.unscale(loss)
+        if self.accumulator is None:
+            applied = self.update(gradients)
+            return ops.depend(loss, applied), applied
+        gradients, complete = self.accumulator(gradients)
+        applied = self.always
+        if complete:
+            applied = self.update(gradients)
+        return ops.depend(loss, applied), applied
+
+    def update(self, gradients):
+        """Apply scaled gradients; return False where they overflowed and were skipped."""
         if not self.skips:
-            loss = ops.depend(loss, self.optimizer(self.scaler.unscale(gradients)))
-            return loss, self.always
+            return ops.depend(self.always, self.apply(self.scaler.unscale(gradients)))
         applied = ms.amp.all_finite(gradients)
         gradients = self.scaler.unscale(gradients)
         if applied:
-            loss = ops.depend(loss, self.optimizer(gradients))
+            applied = ops.depend(applied, self.apply(gradients))
         self.scaler.adjust(applied)
-        return loss, applied
+        return applied
+
+    def apply(self, gradients):
+        if self.clip is not None:
+            gradients = self.clip(gradients)
+        done = self.optimizer(gradients)
+        if self.average is not None:
+            done = ops.depend(self.average(), done)
+        return done
+
+
+class Accumulator(nn.Cell):
+    """Add up the gradients of several batches: gradients to (mean so far, complete).
+
+    The call that makes the sum complete hands it out and starts the next one.
+
+    Args:
+        weights: parameters in the order of their gradients.
+        batches: batches of a sum.
+    """
+
+    def __init__(self, weights: ms.ParameterTuple, batches: int):
+        super().__init__(auto_prefix=False)
+        self.sums = weights.clone(prefix="accumulated", init="zeros")
+        self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_batches")
+        self.batches, self.share = batches, 1.0 / batches
+        self.map = ops.HyperMap()
+
+    def construct(self, gradients):
+        is_first = ops.equal(self.seen, 0)
+        seen = ops.assign(self.seen, (self.seen + 1) % self.batches)
+        share = ops.fill(ms.float32, (), self.share)
+        sums = self.map(ops.partial(_add, is_first, share), self.sums, gradients)
+        return sums, ops.equal(seen, 0)
+
+
+_add = ops.MultitypeFuncGraph("add_gradient")
+
+
+@_add.register("Tensor", "Tensor", "Tensor", "Tensor")
+def _add_gradient(is_first, share, total, gradient):
+    # A sum begins anew without looking at the old one, which an overflow may have left infinite.
+    begin = ops.select(is_first, ops.zeros_like(total), total)
+    return ops.assign(total, begin + gradient * share)

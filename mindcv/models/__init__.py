@@ -1,7 +1,11 @@
 """Models by name: the registry and the RegNet family."""
 
-from .from_file import create_model_from_file, read_metadata
+from ..weights.load import load_weights
+from .features import FeatureInfo, FeatureNet
+from .freezing import freeze
+from .from_file import create_model_from_file
 from .registry import (
+    canonical_name,
     create_model,
     is_model,
     is_model_in_modules,
@@ -12,13 +16,16 @@ from .registry import (
     register_model,
 )
 from .regnet import AnyNet, RegNet  # also registers the family
-from .weights import load_weights
 
 __all__ = [
     "AnyNet",
+    "FeatureInfo",
+    "FeatureNet",
     "RegNet",
+    "canonical_name",
     "create_model",
     "create_model_from_file",
+    "freeze",
     "is_model",
     "is_model_in_modules",
     "is_model_pretrained",
@@ -26,6 +33,5 @@ __all__ = [
     "list_modules",
     "load_weights",
     "model_entrypoint",
-    "read_metadata",
     "register_model",
 ]

@@ -1,0 +1,124 @@
+"""Running statistics of batch normalisation: over processes, and measured anew."""
+
+from collections.abc import Iterable
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from .runtime import Runtime
+
+_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
+
+
+def synchronize_batch_norm(network: nn.Cell) -> int:
+    """Replace each BatchNorm2d by MindSpore's SyncBatchNorm, over the images of all processes.
+
+    Parameters keep their names and values. Call it before mixed precision wraps the layers.
+
+    Returns:
+        the number of layers replaced.
+    """
+    replaced = 0
+    for name, cell in list(network.name_cells().items()):
+        if type(cell) is not nn.BatchNorm2d:
+            replaced += synchronize_batch_norm(cell)
+            continue
+        layer = nn.SyncBatchNorm(cell.num_features, eps=cell.eps, momentum=1.0 - cell.momentum)
+        parameters = {part: getattr(cell, part) for part in _PARTS}
+        names = [parameter.name for parameter in parameters.values()]
+        for part, parameter in parameters.items():
+            setattr(layer, part, parameter)
+        setattr(network, name, layer)
+        for parameter, own in zip(parameters.values(), names):
+            parameter.name = own  # a cell puts its own name in front of what it is given
+        replaced += 1
+    return replaced
+
+
+def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
+    """Average the running means and variances of the normalisation layers over the processes.
+
+    Each process sees its own batches; without this the saved file would hold the statistics of rank
+    0 alone, and the ranks would evaluate different networks.
+    """
+    statistics = [
+        parameter
+        for name, parameter in network.parameters_and_names()
+        if name.endswith(("moving_mean", "moving_variance"))
+    ]
+    if runtime.world_size == 1 or not statistics:
+        return
+    flat = np.concatenate([parameter.asnumpy().ravel() for parameter in statistics])
+    mean = runtime.sum_over_ranks(flat) / runtime.world_size
+    start = 0
+    for parameter in statistics:
+        part = mean[start : start + parameter.size].reshape(parameter.shape)
+        parameter.set_data(Tensor(part, parameter.dtype))
+        start += parameter.size
+
+
+class PreciseBatchNorm:
+    """Measure the statistics over many images instead of trusting the running average.
+
+    The statistics become the means, over the batches, of the batches' own. Source: pycls
+    `core/net.py`, `compute_precise_bn_stats`. Layers that are frozen keep theirs.
+
+    Args:
+        network: images to logits; mixed precision included.
+        normalize: cell applied to the images first; None: they come normalised.
+        batches: training batches (image, label, …); passed over anew at each call.
+        num_batches: how many of them to take.
+    """
+
+    def __init__(
+        self,
+        network: nn.Cell,
+        normalize: nn.Cell | None,
+        batches: ms.dataset.Dataset,
+        num_batches: int,
+    ):
+        self.forward = _Forward(network, normalize)
+        self.batches, self.num_batches = batches, num_batches
+
+    def __call__(self) -> int:
+        """Replace the running statistics; return the number of images they were measured over."""
+        self.forward.set_train()
+        layers = [cell for _, cell in self.forward.cells_and_names() if _measures(cell)]
+        totals = [np.zeros((2, layer.num_features)) for layer in layers]
+        images = count = 0
+        for image in self._images():
+            for layer in layers:
+                layer.moving_mean.set_data(Tensor(np.zeros(layer.num_features, np.float32)))
+                layer.moving_variance.set_data(Tensor(np.zeros(layer.num_features, np.float32)))
+            self.forward(Tensor(image)).asnumpy()
+            for total, layer in zip(totals, layers):
+                # One step from zero: the layer has written momentum x the batch's statistics.
+                found = (layer.moving_mean.asnumpy(), layer.moving_variance.asnumpy())
+                total += np.float64(found) / layer.momentum
+            images, count = images + len(image), count + 1
+        for total, layer in zip(totals, layers):
+            mean, variance = (total / count).astype(np.float32)
+            layer.moving_mean.set_data(Tensor(mean))
+            layer.moving_variance.set_data(Tensor(variance))
+        return images
+
+    def _images(self) -> Iterable[np.ndarray]:
+        rows = self.batches.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        for _, row in zip(range(self.num_batches), rows):
+            yield row[0]
+
+
+class _Forward(nn.Cell):
+    def __init__(self, network: nn.Cell, normalize: nn.Cell | None):
+        super().__init__(auto_prefix=False)
+        self.network, self.normalize = network, normalize
+
+    def construct(self, image):
+        if self.normalize is not None:
+            image = self.normalize(image)
+        return self.network(image)
+
+
+def _measures(cell: nn.Cell) -> bool:
+    return isinstance(cell, (nn.BatchNorm2d, nn.SyncBatchNorm)) and cell.training

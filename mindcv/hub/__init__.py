@@ -1,0 +1,6 @@
+"""Published weights: the table of them, and downloads that can be trusted."""
+
+from .cache import cache_folder, fetch
+from .table import PublishedWeights, find_weights, published_weights
+
+__all__ = ["PublishedWeights", "cache_folder", "fetch", "find_weights", "published_weights"]

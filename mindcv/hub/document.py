@@ -1,0 +1,47 @@
+"""The part of docs/pretrained.md that is generated: one table of all published weights."""
+
+from pathlib import Path
+
+from .table import PublishedWeights, published_weights
+
+_BEGIN, _END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+_COLUMNS = ("model", "source", "top-1", "top-5", "input", "licence", "whose", "SHA-256", "note")
+
+
+def write_table(path: str) -> None:
+    """Put the table of today between the two marks of the document."""
+    document = Path(path).read_text(encoding="utf-8")
+    before, rest = document.split(_BEGIN)
+    after = rest.split(_END)[1]
+    Path(path).write_text(before + _BEGIN + markdown_table() + _END + after, encoding="utf-8")
+
+
+def markdown_table() -> str:
+    """Return the published weights as a Markdown table, each model's default first."""
+    models = sorted({row.model for row in published_weights()}, key=_size)
+    lines = [_COLUMNS, ["---"] * len(_COLUMNS)]
+    for model in models:
+        lines += [_cells(row) for row in published_weights(model)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _size(model: str) -> tuple[str, float]:
+    """Sort by family, then by parameters."""
+    params = [row.params for row in published_weights(model) if row.params is not None]
+    return model[: len("regnet_x")], min(params)
+
+
+def _cells(row: PublishedWeights) -> list[str]:
+    used = row.preprocessing
+    resized = int(used.image_size / used.crop_pct)
+    return [
+        row.model,
+        f"[{row.source}]({row.url})",
+        "" if row.top1 is None else f"{row.top1:.2f}",
+        "" if row.top5 is None else f"{row.top5:.2f}",
+        f"{used.image_size} of {resized}, {used.interpolation}, {row.channel_order}",
+        row.licence,
+        row.owner,
+        "none known" if row.sha256 is None else f"`{row.sha256[:8]}`",
+        row.note,
+    ]

@@ -1,0 +1,86 @@
+"""The unfinished file of a download: `<file>.part`, and beside it, as JSON, its origin."""
+
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from .https import Origin, Trouble
+
+
+def open_here(path: Path, flags: int) -> int:
+    """Open or create a file of the cache; a symbolic link could lead out of it and is refused."""
+    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+@dataclass
+class Part:
+    """The bytes got so far. What the disk refuses ends the attempt as trouble that stays."""
+
+    path: Path
+    url: str
+
+    def kept(self) -> tuple[int, Origin | None]:
+        """Return size and origin of what an attempt can continue; none: 0 and None."""
+        try:
+            origin = Origin(**json.loads(self._note.read_text(encoding="utf-8")))
+            size = self.path.stat().st_size
+            usable = origin.url == self.url and origin.validator and 0 < size <= origin.length
+        except (OSError, ValueError, TypeError):
+            usable = False
+        return (size, origin) if usable else (0, None)
+
+    def begin(self, origin: Origin) -> int:
+        """Empty the file and return a descriptor to write to."""
+        with self._disk():
+            self.discard()
+            file = open_here(self.path, os.O_WRONLY | os.O_EXCL)
+            note = open_here(self._note, os.O_WRONLY | os.O_EXCL)
+            with os.fdopen(note, "w", encoding="utf-8") as writer:
+                json.dump(vars(origin), writer)
+            return file
+
+    def resume(self) -> int:
+        """Return a descriptor that appends."""
+        with self._disk():
+            return open_here(self.path, os.O_WRONLY | os.O_APPEND)
+
+    def write(self, file: int, data: bytes) -> None:
+        """Write all of the data."""
+        rest = memoryview(data)
+        with self._disk():
+            while rest:
+                rest = rest[os.write(file, rest) :]
+
+    def publish(self, target: Path) -> None:
+        """Bring the file to the disk, and then under its name."""
+        with self._disk():
+            _sync(self.path)
+            os.replace(self.path, target)
+            self._note.unlink(missing_ok=True)
+            _sync(target.parent)
+
+    def discard(self) -> None:
+        """Remove file and origin, if they are there."""
+        self._note.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    @property
+    def _note(self) -> Path:
+        return self.path.with_name(self.path.name + ".json")
+
+    @contextmanager
+    def _disk(self):
+        try:
+            yield
+        except OSError as error:  # of a full disk too: leave it no fuller than it was
+            raise Trouble(f"{self.path}: {error.strerror}", passing=False, stale=True) from None
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,108 @@
+"""The table of published weights: whose they are, and how their images are prepared."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import WeightsError
+from ..weights.metadata import Preprocessing
+
+_TABLE = Path(__file__).with_name("published.yaml")
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})[-.]")
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One published weight file.
+
+    Attributes:
+        model: a registered name.
+        source: who published which training: mindcv, torchvision_v2, timm_ra3, pycls, …
+        url: address of the file.
+        sha256: SHA-256 of the file, hexadecimal, or as many of its first digits as are published;
+            None: no published hash is known.
+        top1, top5: accuracy on ImageNet-1k's validation images as published, per cent; None: none.
+        params: parameters as published, millions; None: not told.
+        preprocessing: of evaluation; mean and deviation in RGB order.
+        num_classes: rows of the classifier.
+        licence: SPDX identifier.
+        owner: whose weights they are.
+        channel_order: RGB or BGR, what the first convolution expects.
+        note: what else one must know; empty: nothing.
+    """
+
+    model: str
+    source: str
+    url: str
+    sha256: str | None = None
+    top1: float | None = None
+    top5: float | None = None
+    params: float | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    num_classes: int = 1000
+    licence: str = ""
+    owner: str = ""
+    channel_order: str = "RGB"
+    note: str = ""
+
+
+def published_weights(model: str = "") -> tuple[PublishedWeights, ...]:
+    """Return the published weights of a model, its default first; none: an empty tuple.
+
+    Args:
+        model: a registered name; empty: the weights of all models, source by source.
+    """
+    return tuple(row for row in _table() if model in ("", row.model))
+
+
+def find_weights(model: str, source: str | None = None) -> PublishedWeights:
+    """Return the published weights of a model.
+
+    Args:
+        model: a registered name.
+        source: whose; None: the model's default.
+
+    Raises:
+        WeightsError: there are none, or none of that source; those there are get told.
+    """
+    found = published_weights(model)
+    if not found:
+        raise WeightsError(
+            f"no weights of {model} are published that this version knows; "
+            "give a checkpoint's path as checkpoint_path"
+        )
+    for row in found:
+        if source in (None, row.source):
+            return row
+    known = ", ".join(row.source for row in found)
+    raise WeightsError(f"no weights of {model} from {source!r}; there are: {known}")
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[PublishedWeights, ...]:
+    sources = yaml.safe_load(_TABLE.read_text(encoding="utf-8"))
+    return tuple(
+        _row(model, source, {**block, **row})
+        for source, block in sources.items()
+        for model, row in block["weights"].items()
+    )
+
+
+def _row(model: str, source: str, keys: dict[str, Any]) -> PublishedWeights:
+    """Build a row from its own keys and those of its block."""
+    sha256 = keys.get("sha256")
+    if keys.get("hash_in_name"):
+        sha256 = _HASH_IN_NAME.search(keys["name"]).group(1)
+    shared = ("top1", "top5", "params", "num_classes", "licence", "owner", "channel_order", "note")
+    return PublishedWeights(
+        model,
+        source,
+        keys["address"].format(name=keys["name"]),
+        sha256,
+        preprocessing=Preprocessing(**keys["preprocessing"]),
+        **{key: keys[key] for key in shared if key in keys},
+    )

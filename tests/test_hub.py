@@ -1,0 +1,142 @@
+"""The table of published weights: every row is what it should be."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import ROOT
+
+from mindcv.errors import WeightsError
+from mindcv.hub import find_weights, published_weights
+from mindcv.hub.document import markdown_table
+from mindcv.weights import Preprocessing
+
+COSTS = json.loads((ROOT / "tests/golden/complexity.json").read_text())
+# Models of other publishers: wider networks under the same name, and larger ones.
+FURTHER = {"regnet_x_400mf_tv", "regnet_y_800mf_tv", "regnet_y_8_0gf_tv", "regnet_y_128gf"}
+LICENCES = {"Apache-2.0", "BSD-3-Clause", "MIT", "CC-BY-NC-4.0", "LicenseRef-SEER"}
+HOSTS = {
+    "download.mindspore.cn",
+    "download-mindspore.osinfra.cn",
+    "download.pytorch.org",
+    "dl.fbaipublicfiles.com",
+    "github.com",
+    "huggingface.co",
+}
+ROWS = published_weights()
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.model}-{row.source}")
+def test_every_row_is_sound(row):
+    address = urlsplit(row.url)
+    assert address.scheme == "https" and address.hostname in HOSTS
+    assert not address.query and ".." not in row.url and "{" not in row.url
+    assert row.model in COSTS or row.model in FURTHER
+    assert row.licence in LICENCES and row.owner
+    assert row.channel_order == ("BGR" if row.source == "pycls" else "RGB")
+    in_name = re.search(r"-([0-9a-f]{8})[.-]", address.path.rsplit("/", 1)[1])
+    if in_name:
+        assert row.sha256 == in_name.group(1)
+    else:
+        assert row.sha256 is None or re.fullmatch("[0-9a-f]{64}", row.sha256)
+    if row.num_classes == 1000:
+        assert 65 < row.top1 < 90 and 88 < row.top5 < 99
+    else:
+        assert (row.num_classes, row.top1, row.top5) == (11821, None, None)
+    if row.params is not None and row.model in COSTS:
+        assert row.params * 1e6 == pytest.approx(COSTS[row.model]["params"], rel=2e-3)
+    used = row.preprocessing
+    assert used.image_size in (224, 288, 384) and 0.8 < used.crop_pct <= 1
+    assert used.interpolation in ("bilinear", "bicubic")
+    assert (used.mean, used.std) == (Preprocessing().mean, Preprocessing().std)
+
+
+def test_no_row_is_there_twice_and_none_is_lost():
+    keys = [(row.model, row.source) for row in ROWS]
+    assert len(set(keys)) == len(keys)
+    assert len({row.url for row in ROWS}) == len(ROWS)
+    text = (ROOT / "mindcv/hub/published.yaml").read_text(encoding="utf-8")
+    assert len(re.findall(r"^ {4}regnet_", text, re.M)) == len(ROWS)
+
+
+def test_every_paper_model_has_weights_and_free_ones_come_first():
+    for model in COSTS.keys() - {"_source"}:
+        assert find_weights(model).licence in ("Apache-2.0", "BSD-3-Clause", "MIT"), model
+
+
+def test_mindcvs_wrong_address_is_given_to_the_model_it_is_of():
+    assert find_weights("regnet_y_16gf").url.endswith("/mindcv/regnet/regnet_y_16gf-c30a856f.ckpt")
+    assert "mindcv" not in [row.source for row in published_weights("regnet_x_16gf")]
+    assert sum(row.source == "mindcv" for row in ROWS) == 9
+
+
+def test_networks_of_torchvision_that_differ_are_not_offered_under_the_papers_name():
+    for model in ("regnet_x_400mf", "regnet_y_800mf", "regnet_y_8_0gf"):
+        assert not [row for row in published_weights(model) if "torchvision" in row.source]
+        assert find_weights(f"{model}_tv").source == "torchvision_v2"
+
+
+def test_a_source_is_found_and_an_unknown_one_told_with_those_there_are():
+    row = find_weights("regnet_y_16gf", "torchvision_swag")
+    assert row.preprocessing == Preprocessing(384, 1.0, "bicubic") and row.top1 == 86.012
+    with pytest.raises(WeightsError, match="mindcv, torchvision_v2, .*timm_sw_in12k$"):
+        find_weights("regnet_y_16gf", "torchvision_v3")
+    with pytest.raises(WeightsError, match="no weights of regnet_q are published"):
+        find_weights("regnet_q")
+    assert published_weights("regnet_q") == ()
+
+
+def test_the_document_shows_the_table_of_today():
+    text = (ROOT / "docs/pretrained.md").read_text(encoding="utf-8")
+    assert f"<!-- table: begin -->\n{markdown_table()}<!-- table: end -->\n" in text
+
+
+def test_the_table_is_read_without_mindspore():
+    words = "import sys, mindcv.hub as hub; hub.find_weights('regnet_x_200mf'); "
+    words += "sys.exit('mindspore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", words], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.peers
+def test_torchvision_publishes_the_same():
+    regnet = peer("torchvision.models.regnet")
+    theirs = {}
+    for kind in vars(regnet).values():
+        if isinstance(kind, type) and issubclass(kind, regnet.WeightsEnum):
+            theirs |= {entry.url: entry for entry in kind}
+    ours = {row.url: row for row in ROWS if row.source.startswith("torchvision")}
+    assert theirs.keys() == ours.keys()
+    for url, entry in theirs.items():
+        row, used, transforms = ours[url], ours[url].preprocessing, entry.transforms()
+        accuracy = entry.meta["_metrics"]["ImageNet-1K"]
+        assert (row.top1, row.top5) == (accuracy["acc@1"], accuracy["acc@5"])
+        assert [used.image_size] == transforms.crop_size
+        assert [int(used.image_size / used.crop_pct)] == transforms.resize_size
+        assert used.interpolation == transforms.interpolation.value
+
+
+@pytest.mark.peers
+def test_timm_knows_the_same_addresses_and_preprocessing():
+    models = peer("timm.models")
+    entries = {name: models.get_pretrained_cfg(name) for name in models.list_pretrained("regnet*")}
+    by_address = {entry.url: entry for entry in entries.values()}
+    for row in ROWS:
+        if row.source.startswith("timm") or row.source == "deit":
+            name = row.url.removeprefix("https://huggingface.co/timm/").split("/")[0]
+            entry = entries.get(name) or by_address[row.url]
+            used = row.preprocessing
+            assert used.image_size == (entry.test_input_size or entry.input_size)[1]
+            assert used.crop_pct == (entry.test_crop_pct or entry.crop_pct)
+            assert used.interpolation == entry.interpolation
+            assert row.num_classes == entry.num_classes
+
+
+def peer(module: str):
+    try:
+        return importlib.import_module(module)
+    except (ImportError, RuntimeError) as error:  # torchvision's operators may not load
+        pytest.skip(f"{module}: {error}")

@@ -1,0 +1,152 @@
+"""train.py with the options of the training step: each changes what it should, and only that."""
+
+import ast
+import csv
+import re
+import shutil
+
+import mindspore as ms
+import numpy as np
+import pytest
+from conftest import ROOT, launcher, run_command
+
+OFF = {"scale": "0.5,1.0", "hflip": "0.5", "shuffle": "True"}
+
+
+def run(arguments, tmp_path, name, script="train.py", **options):
+    """Run train.py into the folder `name`; return (rows of metrics.csv, what it printed)."""
+    arguments = list(arguments)
+    options = {"ckpt_save_dir": tmp_path / name, **options}
+    for key, value in options.items():
+        if f"--{key}" in arguments:
+            arguments[arguments.index(f"--{key}") + 1] = str(value)
+        else:
+            arguments += [f"--{key}", str(value)]
+    done = run_command("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / name / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file)), done.stdout
+
+
+def column(rows, name):
+    return [row[name] for row in rows]
+
+
+def test_averages_and_precise_statistics_are_seen_and_leave_the_training_alone(short_run, tmp_path):
+    plain, _ = run(short_run, tmp_path, "plain", model="tiny_regnet", **OFF)
+    options = {"ema": True, "ema_decay": 0.9, "precise_bn_samples": 16, "epoch_size": 3}
+    rows, printed = run(short_run, tmp_path, "both", model="tiny_regnet", **OFF, **options)
+    assert column(rows, "train_loss") == column(plain, "train_loss")
+    assert column(rows, "val_loss") != column(plain, "val_loss")  # precise statistics
+    assert column(rows, "ema_val_loss") != column(rows, "val_loss")
+    assert printed.count("averaged weights: top-1") == 3
+
+    # validate.py finds either figure in the one file.
+    for key, words in (("val_loss", ()), ("ema_val_loss", ("--ema",))):
+        arguments = (*short_run[:2], "--data_dir", short_run[5], *words)
+        checked = run_command(
+            "validate.py",
+            *(*arguments, "--ckpt_path", tmp_path / "both/tiny_regnet-3_6.ckpt"),
+            cwd=tmp_path,
+        )
+        assert checked.returncode == 0, checked.stderr
+        figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
+        assert figures["loss"] == pytest.approx(float(rows[-1][key]), abs=1e-5)
+    averages = [row["ema_val_top1"] for row in rows]
+    best = re.findall(r"best so far: top-1 ([\d.]+) %", printed)[-1]
+    assert float(best) == max(map(float, averages))
+
+
+def test_accumulation_is_the_larger_batch_and_leaves_no_half_update(short_run, tmp_path):
+    large, _ = run(short_run, tmp_path, "large", batch_size=16)
+    small, printed = run(short_run, tmp_path, "small", batch_size=8, gradient_accumulation_steps=2)
+    assert column(small, "lr") == column(large, "lr")
+    for one, other in zip(large, small):
+        assert float(one["val_loss"]) == pytest.approx(float(other["val_loss"]), rel=1e-5)
+    assert "3 steps per epoch" in printed and "left out" not in printed
+    _, printed = run(
+        short_run, tmp_path, "four", batch_size=8, gradient_accumulation_steps=4, epoch_size=2
+    )
+    assert "the last 2 batches of an epoch are left out" in printed
+    assert "1 steps per epoch, 2 epochs, 2 steps" in printed
+
+
+def test_clipping_scaled_rates_and_precision_change_the_run_as_they_say(short_run, tmp_path):
+    plain, _ = run(short_run, tmp_path, "plain", warmup_epochs=0)
+    for name, options in {
+        "norm": {"clip_grad": True, "clip_value": 0.01},
+        "value": {"clip_grad": True, "clip_value": 0.01, "clip_mode": "value"},
+        "half": {"amp_level": "O1", "amp_cast_list": "nn.Dense"},
+    }.items():
+        rows, _ = run(short_run, tmp_path, name, warmup_epochs=0, **options)
+        assert column(rows, "train_loss") != column(plain, "train_loss"), name
+    scaled, printed = run(short_run, tmp_path, "scaled", warmup_epochs=0, lr_base_size=4)
+    assert float(scaled[0]["lr"]) == pytest.approx(2 * float(plain[0]["lr"]), rel=1e-3)
+    assert "lr 0.01 scaled to 0.02: 8 images an update, lr_base_size 4" in printed
+
+
+def test_frozen_stages_keep_every_bit_through_a_run(short_run, tmp_path):
+    _, printed = run(short_run, tmp_path, "one", model="tiny_regnet", epoch_size=2)
+    start = tmp_path / "one/tiny_regnet-2_6.ckpt"
+    options = {"model": "tiny_regnet", "ckpt_path": start, "freeze_stages": 1, "epoch_size": 2}
+    _, printed = run(short_run, tmp_path, "frozen", **options)
+    assert "parameters are frozen: stem and 1 stages" in printed
+    before = ms.load_checkpoint(str(start))
+    after = ms.load_checkpoint(str(tmp_path / "frozen/tiny_regnet-2_6.ckpt"))
+    for name, value in before.items():
+        same = np.array_equal(value.asnumpy(), after[name].asnumpy())
+        assert same == name.startswith(("stem.", "stages.0.", "mindcv.")), name
+
+
+def test_batch_norm_over_two_ranks_is_that_of_the_doubled_batch(short_run, tmp_path):
+    alone, _ = run(short_run, tmp_path, "alone", model="tiny_regnet", batch_size=8)
+    arguments = list(short_run)
+    for key, value in {"model": "tiny_regnet", "batch_size": 4}.items():
+        arguments[arguments.index(f"--{key}") + 1] = str(value)
+    done = run_command(
+        "train.py",
+        *(*arguments, "--distribute", "True", "--device_target", "CPU", "--sync_bn", "True"),
+        cwd=tmp_path,
+        launcher=launcher(2),
+    )
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run/metrics.csv").open(encoding="utf-8") as file:
+        both = list(csv.DictReader(file))
+    for one, other in zip(alone, both):
+        for key in ("train_loss", "val_loss"):
+            assert float(one[key]) == pytest.approx(float(other[key]), rel=1e-4)
+    first = ms.load_checkpoint(str(tmp_path / "alone/tiny_regnet-3_6.ckpt"))
+    second = ms.load_checkpoint(str(tmp_path / "run/tiny_regnet-3_6.ckpt"))
+    for name in first:
+        np.testing.assert_allclose(
+            first[name].asnumpy(), second[name].asnumpy(), 1e-3, 1e-5, err_msg=name
+        )
+
+
+def test_the_finetuning_recipe_goes_from_a_converted_file_to_a_classifier(
+    short_run, image_folder, tmp_path
+):
+    """Weights of another library's naming in, a classifier of the folder's classes out."""
+    from mindcv import create_model
+
+    network = create_model("regnet_y_200mf", num_classes=9)
+    ms.save_checkpoint(network, str(tmp_path / "start.ckpt"))
+    convert = ("-m", "mindcv", "convert", "start.ckpt", "start.safetensors", "--names", "timm")
+    done = run_command(convert[0], *convert[1:], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shutil.copytree(image_folder, tmp_path / "images")
+    done = run_command(
+        "train.py",
+        *("--config", ROOT / "configs/finetune_folder.yaml", "--model", "regnet_y_200mf"),
+        *("--ckpt_path", tmp_path / "start.safetensors", "--image_resize", 32),
+        *("--batch_size", 8, "--epoch_size", 3, "--warmup_epochs", 1),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "classifier re-initialised: 9 classes in the file, 6 here" in done.stdout
+    best = tmp_path / "finetuned/regnet_y_200mf_best.ckpt"
+    checked = run_command(
+        "validate.py", "--data_dir", "images", "--ckpt_path", best, "--ema", cwd=tmp_path
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "{'Top_1_Accuracy': " in checked.stdout
