@@ -22,6 +22,7 @@ from conftest import ROOT, run_command
 from mindcv.config import load_config
 from mindcv.errors import ConfigError
 from mindcv.program import check_environment
+from mindcv.weights import read_weights, write_weights
 from mindcv.weights.metadata import ENTRY
 
 
@@ -217,10 +218,7 @@ def test_fine_tuning_takes_any_file_name_and_a_new_head(short_run, image_folder,
 
 def strip(checkpoint: Path, path: Path) -> Path:
     """Write the weights alone, as MindCV does, without what tells their model and classes."""
-    entries = ms.load_checkpoint(str(checkpoint))
-    ms.save_checkpoint(
-        [{"name": k, "data": v} for k, v in entries.items() if k != ENTRY], str(path)
-    )
+    write_weights(path, read_weights(checkpoint).tensors)
     return path
 
 
