@@ -1,0 +1,128 @@
+"""Parameter groups: who decays, and who learns how fast."""
+
+import re
+from collections.abc import Sequence
+
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
+from mindspore.nn.learning_rate_schedule import LearningRateSchedule
+
+from ..errors import ConfigError
+
+
+def parameter_groups(
+    model_or_params: nn.Cell | Sequence,
+    lr: float | Sequence[float],
+    weight_decay: float,
+    weight_decay_filter: str,
+    layer_decay: float | None,
+) -> tuple[list[dict], float | list[float]]:
+    """Return the groups that MindSpore's optimizers take, and the rate of those without their own.
+
+    The parameters keep their order: gradients come in it, also in a training loop of one's own.
+    """
+    is_network = isinstance(model_or_params, nn.Cell)
+    params = model_or_params.trainable_params() if is_network else list(model_or_params)
+    rates = list(lr) if isinstance(lr, (list, tuple)) else lr
+    exempt = _exempt_from_decay(params, weight_decay_filter)
+    if any(isinstance(p, dict) for p in params):
+        if layer_decay is not None:
+            raise ValueError("layer_decay and parameter groups do not go together; scale their lr")
+        return _same_kind_of_rates(params, rates)
+    # Always in groups: left alone, MindSpore exempts every name with beta or gamma in it.
+    if layer_decay is None:
+        scales = {p.name: None for p in params}
+    else:
+        everything = model_or_params.get_parameters() if is_network else params
+        scales = layer_scales([p.name for p in everything], layer_decay)
+    members: dict[tuple, list[Parameter]] = {}
+    for p in params:
+        decay = 0.0 if p.name in exempt else weight_decay
+        members.setdefault((scales[p.name], decay), []).append(p)
+    groups = [{"params": m, "weight_decay": decay} for (_, decay), m in members.items()]
+    if layer_decay is not None:
+        scaled = _scaled_rates(rates)
+        for group, (scale, _) in zip(groups, members):
+            group["lr"] = scaled(scale)
+    return [*groups, {"order_params": params}], rates
+
+
+def layer_scales(names: Sequence[str], layer_decay: float) -> dict[str, float]:
+    """Return the factor on the rate of each parameter: layer_decay ** layers above its own.
+
+    Raises:
+        ConfigError: the names tell of no blocks, `stages.{s}.blocks.{b}.`.
+    """
+    places = {name: _place(name) for name in names}
+    layers = {place: layer for layer, place in enumerate(sorted(set(places.values())))}
+    if not any(place[0] == _BLOCKS for place in layers):
+        raise ConfigError(
+            f"layer_decay {layer_decay} needs a network of stem, stages.N.blocks.N and head, such "
+            f"as RegNet; this one's parameters are called {list(names)[:3]}"
+        )
+    return {name: layer_decay ** (len(layers) - 1 - layers[p]) for name, p in places.items()}
+
+
+_STEM, _BLOCKS, _HEAD = range(3)
+
+
+def _place(name: str) -> tuple[int, int, int]:
+    """Return where in the network a parameter is; a lower place is closer to the image."""
+    block = re.search(r"\bstages\.(\d+)\.blocks\.(\d+)\.", name)
+    if block:
+        return _BLOCKS, int(block[1]), int(block[2])
+    return (_STEM if re.search(r"\bstem\.", name) else _HEAD), 0, 0
+
+
+def _exempt_from_decay(params: list, weight_decay_filter: str) -> set[str]:
+    """Return the names of the parameters without decay; groups are not looked into."""
+    named = {p.name: p for p in params if not isinstance(p, dict)}
+    if weight_decay_filter == "auto":
+        return {n for n in named if n.rsplit(".", 1)[-1] in ("gamma", "beta", "bias")}
+    if weight_decay_filter == "norm_and_bias":
+        return {n for n, p in named.items() if p.ndim == 1 or n.rsplit(".", 1)[-1] == "bias"}
+    if weight_decay_filter == "disable":
+        return set()
+    raise ValueError(
+        f"weight_decay_filter {weight_decay_filter!r} is unknown; expected disable, auto or "
+        "norm_and_bias"
+    )
+
+
+def _same_kind_of_rates(groups: list[dict], rates) -> tuple[list[dict], float | list[float]]:
+    """Turn single rates into lists where there is a list among them.
+
+    MindSpore would compute `rate + 1.0 - 1.0` for them, which rounds a rate to a multiple of 1e-7.
+    """
+    lengths = {len(r) for r in [rates, *(g.get("lr") for g in groups)] if isinstance(r, list)}
+    if len(lengths) > 1:
+        raise ValueError(f"lists of rates differ in length: {sorted(lengths)} steps")
+    if not lengths:
+        return groups, rates
+    (steps,) = lengths
+
+    def as_list(rate):
+        return [float(rate)] * steps if isinstance(rate, (int, float)) else rate
+
+    groups = [{**g, "lr": as_list(g["lr"])} if "lr" in g else g for g in groups]
+    return groups, as_list(rates)
+
+
+def _scaled_rates(rates: float | list[float]):
+    """Return a function from a factor to rates times this factor."""
+    if not isinstance(rates, list):
+        return lambda scale: rates * scale
+    shared = Parameter(Tensor(rates, mstype.float32), name="learning_rate", requires_grad=False)
+    return lambda scale: ScaledRates(shared, scale)
+
+
+class ScaledRates(LearningRateSchedule):
+    """A rate per step times a factor; the list is shared by all groups and saved once."""
+
+    def __init__(self, rates: Parameter, scale: float):
+        super().__init__()
+        self.rates, self.scale = rates, scale
+        self.gather = ops.Gather()
+
+    def construct(self, global_step):
+        return self.gather(self.rates, global_step, 0) * self.scale
