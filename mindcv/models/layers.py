@@ -25,7 +25,12 @@ def conv2d(
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Build batch normalisation with the paper's eps 1e-5 and running average over ten steps.
 
-    MindSpore's momentum is the share that is kept: 0.9 is torch's and pycls' 0.1.
+    MindSpore's momentum is the share that is kept: 0.9 is torch's and pycls' 0.1. All else is
+    torch's: the batch is normalised with its biased variance, and moving_variance takes in the
+    unbiased one, n / (n - 1) times as much for n = N H W values a channel (measured on CPU with
+    2.10, which its documentation does not say; CANN's operator bn_training_update does the same on
+    Ascend). So nothing is corrected. A single value a channel (n = 1), where torch raises, has
+    no unbiased variance: it leaves nan in moving_variance on CPU.
     """
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 

@@ -1,8 +1,7 @@
-"""Write logits.json: what timm's RegNets answer to the weights and images of fill.py.
+"""Write logits.json: what timm's and torchvision's RegNets answer to the weights of fill.py.
 
-Run once, with torch and timm installed: `python tests/golden/make_logits.py`. The networks are
-timm's, evaluated in float64 from float32 weights, so that the figures carry no rounding of their
-own. Where torchvision's compiled operators do not load, two empty ones are defined first.
+Run once, with torch, timm and torchvision installed: `python tests/golden/make_logits.py` (ten
+minutes and 8 GB of memory). See peers.py for the networks.
 """
 
 import json
@@ -10,111 +9,92 @@ import re
 from pathlib import Path
 
 import numpy as np
+import peers
 import torch
 from fill import direction, fill, images, labels
 
-torch.set_num_threads(1)
-_LIBRARY = torch.library.Library("torchvision", "DEF")
-_LIBRARY.define("nms(Tensor a, Tensor b, float c) -> Tensor")
-_LIBRARY.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
-
-import timm  # noqa: E402
-
-SIZES = "200mf 400mf 600mf 800mf 1_6gf 3_2gf 4_0gf 6_4gf 8_0gf 12gf 16gf 32gf".split()
-MODELS = [f"regnet_{family}_{size}" for family in "xy" for size in SIZES]
-FULL_SIZE = ("regnet_x_200mf", "regnet_y_200mf", "regnet_x_800mf", "regnet_y_800mf")
-SMALL = (2, 3, 64, 96)
-FULL = (1, 3, 224, 224)
+SMALL, SMALL_BATCH = "64x96", 2
+SIZES = ("224x224", "192x192", "288x288", "224x160")
+FEWER_SIZES = {"regnet_y_128gf": ("224x224",)}
 GRADIENTS = ("regnet_x_200mf", "regnet_y_200mf")
 TRAINING = (4, 3, 64, 64)
-
-_PARTS = (
-    (r"\bs(\d)\.b(\d+)\.", lambda m: f"stages.{int(m[1]) - 1}.blocks.{int(m[2]) - 1}."),
-    (r"downsample\.conv\.", "proj."),
-    (r"downsample\.bn\.", "bn."),
-    (r"conv1\.conv\.", "f.a."),
-    (r"conv1\.bn\.", "f.a_bn."),
-    (r"conv2\.conv\.", "f.b."),
-    (r"conv2\.bn\.", "f.b_bn."),
-    (r"conv3\.conv\.", "f.c."),
-    (r"conv3\.bn\.", "f.c_bn."),
-    (r"\bse\.fc1\.", "f.se.conv_reduce."),
-    (r"\bse\.fc2\.", "f.se.conv_expand."),
-    (r"bn\.weight$", "bn.gamma"),
-    (r"bn\.bias$", "bn.beta"),
-    (r"running_mean$", "moving_mean"),
-    (r"running_var$", "moving_variance"),
-)
+TOLERANCE = 1e-12  # between two peers, relative to the largest logit
 
 
 def main():
     torch.manual_seed(0)
     result = {
-        "_source": f"timm {timm.__version__}, torch {torch.__version__}, numpy {np.__version__}; "
-        "float64 evaluation of float32 weights; made by tests/golden/make_logits.py",
+        "_source": f"timm {peers.timm.__version__}, torchvision {peers.torchvision.__version__}, "
+        f"torch {torch.__version__}, numpy {np.__version__}; float64 evaluation of float32 "
+        "weights; made by tests/golden/make_logits.py",
         "fill_probe": [float(v) for v in fill("stem.conv.weight", (32, 3, 3, 3)).ravel()[:4]],
+        "peers": {},
         "logits": {},
         "gradients": {},
     }
-    for name in MODELS:
-        model = build(name)
-        shapes = [SMALL, FULL] if name in FULL_SIZE else [SMALL]
-        result["logits"][name] = {f"{s[2]}x{s[3]}": logits(model, s) for s in shapes}
+    for name in peers.TIMM:
+        network = peers.build(name)
+        answers = answer(network, name)
         if name in GRADIENTS:
-            result["gradients"][name] = gradients(model)
-        print(name, result["logits"][name], flush=True)
+            result["gradients"][name] = gradients(network)
+        del network
+        result["peers"][name] = agreement(name, answers)
+        result["logits"][name] = {size: summary(logits) for size, logits in answers.items()}
+        print(name, result["peers"][name], flush=True)
     path = Path(__file__).with_name("logits.json")
     path.write_text(compact(result))
 
 
-def build(name: str) -> torch.nn.Module:
-    family, size = re.fullmatch(r"regnet_([xy])_(\w+)", name).groups()
-    scale = 1 if size.endswith("mf") else 1000
-    millions = round(float(size[:-2].replace("_", ".")) * scale)
-    model = timm.create_model(f"regnet{family}_{millions // 100:03d}")
-    with torch.no_grad():
-        for key, tensor in model.state_dict().items():
-            if not key.endswith("num_batches_tracked"):
-                tensor.copy_(torch.from_numpy(fill(canonical(key), tuple(tensor.shape))))
-    return model.double().eval()
+def answer(network: torch.nn.Module, name: str) -> dict[str, np.ndarray]:
+    answers = {SMALL: peers.logits(network, SMALL, SMALL_BATCH)}
+    for size in FEWER_SIZES.get(name, SIZES):
+        answers[size] = peers.logits(network, size)
+    return answers
 
 
-def canonical(name: str) -> str:
-    """Translate timm's parameter name into this library's."""
-    for pattern, replacement in _PARTS:
-        name = re.sub(pattern, replacement, name)
-    return name
+def agreement(name: str, answers: dict[str, np.ndarray]) -> dict:
+    """Return who made the answers, and how far torchvision is from timm, where it has the model."""
+    made_by = {"timm": peers.TIMM[name]}
+    if name in peers.TORCHVISION:
+        others = answer(peers.build(name, "torchvision"), name)
+        worst = max(
+            np.abs(others[size] - logits).max() / np.abs(logits).max()
+            for size, logits in answers.items()
+        )
+        if worst > TOLERANCE:
+            raise SystemExit(f"{name}: torchvision and timm differ by {worst:.1e}")
+        made_by |= {"torchvision": peers.TORCHVISION[name], "difference": float(f"{worst:.1e}")}
+    return made_by
 
 
-def logits(model: torch.nn.Module, shape: tuple[int, ...]) -> dict:
-    with torch.no_grad():
-        last = model.eval()(torch.from_numpy(images(shape)).double()).numpy()[-1]
+def summary(logits: np.ndarray) -> dict:
+    """Return a few figures that every logit takes part in."""
     return {
-        "first": rounded(last[:8]),
-        "max_abs": rounded(np.abs(last).max()),
-        "sum": rounded(last.sum()),
+        "first": rounded(logits[:8]),
+        "max_abs": rounded(np.abs(logits).max()),
+        "sum": rounded(logits.sum()),
+        "projection": rounded(logits @ direction("logits", logits.shape)),
     }
 
 
-def gradients(model: torch.nn.Module) -> dict:
+def gradients(network: torch.nn.Module) -> dict:
     """Return loss, and for every parameter [norm, projection, first, middle, last] of its gradient.
 
     The projection is the dot product with `fill.direction`, which every element takes part in.
     """
-    model.train()
-    model.zero_grad()
+    network.train()
+    network.zero_grad()
     batch = torch.from_numpy(images(TRAINING)).double()
     target = torch.from_numpy(labels(TRAINING[0])).long()
-    loss = torch.nn.functional.cross_entropy(model(batch), target)
+    loss = torch.nn.functional.cross_entropy(network(batch), target)
     loss.backward()
     rows = {}
-    for key, parameter in model.named_parameters():
-        name, gradient = canonical(key), parameter.grad.numpy()
+    for key, parameter in network.named_parameters():
+        name, gradient = peers.canonical(key), parameter.grad.numpy()
         flat = gradient.ravel()
         projection = (gradient * direction(name, gradient.shape)).sum()
         entries = [flat[0], flat[flat.size // 2], flat[-1]]
         rows[name] = [rounded(v) for v in (np.linalg.norm(flat), projection, *entries)]
-    model.eval()
     return {"loss": rounded(loss.item()), "parameters": rows}
 
 
@@ -126,7 +106,7 @@ def rounded(values):
 
 
 def compact(result: dict) -> str:
-    """Format as JSON, one line a model or parameter."""
+    """Format as JSON, one line a list."""
     lines = json.dumps(result, indent=1)
     return re.sub(r"\[[^\[\]]*\]", lambda m: re.sub(r"\s+", " ", m[0]), lines) + "\n"
 
