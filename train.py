@@ -71,8 +71,10 @@ def main(config: Config) -> None:
         evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes)
     if config.precise_bn_samples:
         global_batch = config.batch_size * runtime.world_size
+        # From a pipeline of its own: passing over the training's would disturb its draws.
+        again = build_train_loader(config, runtime, open_train_set(config, runtime), num_classes)
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(
-            mixed_network, normalize, train_loader, -(-config.precise_bn_samples // global_batch)
+            mixed_network, normalize, again, -(-config.precise_bn_samples // global_batch)
         )
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
