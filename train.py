@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import mindcv
-from mindcv.config import Config, dump_config, is_launched
+from mindcv.config import Config, build_schedule, dump_config, is_launched
 from mindcv.errors import ConfigError, DataError
 from mindcv.program import import_user_module, run
 from mindcv.weights import Metadata, Preprocessing
@@ -23,8 +23,9 @@ def main(config: Config) -> None:
         config.distribute and is_launched(os.environ),
         config.seed,
     )
-    folder = None
+    folder, event_writer = None, None
     if runtime.is_main and not config.dry_run:
+        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
         folder = open_run_folder(config)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     logger.info(runtime.describe())
@@ -110,9 +111,10 @@ def main(config: Config) -> None:
         average,
         precise_batch_norm,
     )
-    mindcv.engine.fit(
-        step, train_loader, config.epoch_size, [progress, epoch_end], config.dataset_sink_mode
-    )
+    callbacks = [progress, epoch_end]
+    if event_writer:
+        callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
+    mindcv.engine.fit(step, train_loader, config.epoch_size, callbacks, config.dataset_sink_mode)
 
 
 def open_run_folder(config: Config) -> Path:
@@ -249,49 +251,14 @@ def build_network(config: Config, runtime, num_classes: int):
     )
     if config.ckpt_path:
         mindcv.models.load_weights(network, config.ckpt_path)
+    if config.sync_bn and runtime.world_size > 1:
+        mindcv.engine.synchronize_batch_norm(network, runtime.world_size)
     if config.freeze_stages is not None:
         frozen = mindcv.models.freeze(network, config.freeze_stages)
         logger.info(
             "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
         )
-    if config.sync_bn and runtime.world_size > 1:
-        mindcv.engine.synchronize_batch_norm(network)
     return network
-
-
-def build_schedule(config: Config, updates_per_epoch: int, world_size: int) -> list[float]:
-    rest = config.epoch_size - config.warmup_epochs
-    return mindcv.create_scheduler(
-        updates_per_epoch,
-        config.scheduler,
-        lr=scale_rate(config, world_size),
-        min_lr=config.min_lr,
-        warmup_epochs=config.warmup_epochs,
-        warmup_factor=config.warmup_factor,
-        decay_epochs=config.decay_epochs or rest // config.num_cycles,
-        decay_rate=config.decay_rate,
-        milestones=config.multi_step_decay_milestones,
-        num_epochs=config.epoch_size,
-        num_cycles=config.num_cycles,
-        cycle_decay=config.cycle_decay,
-        lr_epoch_stair=config.lr_epoch_stair,
-    )
-
-
-def scale_rate(config: Config, world_size: int) -> float:
-    """Return the peak rate, scaled to the images of an update where the config asks for it."""
-    if config.lr_base_size is None:
-        return config.lr
-    images = config.batch_size * world_size * config.gradient_accumulation_steps
-    rate = config.lr * images / config.lr_base_size
-    logger.info(
-        "lr %g scaled to %g: %d images an update, lr_base_size %d",
-        config.lr,
-        rate,
-        images,
-        config.lr_base_size,
-    )
-    return rate
 
 
 def build_optimizer(config: Config, network, rates: list[float]):
@@ -339,7 +306,7 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
     mean, std = mindcv.data.channel_statistics(config.dataset)
     names = train_set.class_names()
     return Metadata(
-        config.model,
+        mindcv.models.canonical_name(config.model),
         num_classes,
         config.in_channels,
         names and (*names, *map(str, range(len(names), num_classes))),

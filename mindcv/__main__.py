@@ -31,7 +31,11 @@ def _parse(words: list[str]):
         if words and words[0] == name:
             module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
             module.add_arguments(command)
-    return module, parser.parse_args(words)
+    arguments, rest = parser.parse_known_args(words)
+    if rest and not hasattr(module, "TAKES_OPTIONS"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.options = rest  # options of train.py, for a command that takes them
+    return module, arguments
 
 
 class _Parser(argparse.ArgumentParser):

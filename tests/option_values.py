@@ -164,6 +164,7 @@ CHANGED = dict(
     epoch_size=20,
     dataset_sink_mode=False,
     ckpt_save_dir="/runs/first run",
+    summary_dir="/runs/events",
     ckpt_save_interval=4,
     ckpt_save_policy="top_k",
     keep_checkpoint_max=3,
@@ -180,6 +181,7 @@ CHANGED = dict(
     warmup_epochs=2,
     warmup_factor=0.01,
     decay_epochs=9,
+    decay_shape="1-sqrt",
     decay_rate=0.5,
     multi_step_decay_milestones=(5, 10),
     lr_epoch_stair=True,
@@ -196,14 +198,15 @@ CHANGED = dict(
     drop_overflow_update=True,
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
-# augmentation shuffles and takes all images; splits need a policy and no mixing; published weights
-# exclude a file. They get a config of their own.
+# augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
+# contradicts a stair of epochs, splits need a policy and no mixing. They get a config of their own.
 CHANGED_APART = dict(
     loss_scale_type="auto",
     aug_repeats=3,
+    pretrained="torchvision_v2",
+    warmup_steps=500,
     aug_splits=3,
     auto_augment="augmix",
-    pretrained="torchvision_v2",
 )
 
 # Options with one allowed value and no reason to be `fixed`.

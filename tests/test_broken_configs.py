@@ -139,6 +139,51 @@ CONTRADICTIONS = {
         "decay_epochs: 50\nnum_cycles: 2",
         "@2 | decay_epochs | 2 cycles of decay_epochs 50 | epoch_size 90",
     ),
+    "one cycle after a warm-up": (
+        "scheduler: one_cycle",
+        "default: warmup_epochs | one_cycle climbs by itself | set warmup_epochs 0",
+    ),
+    "one cycle after steps of warm-up": (
+        "warmup_steps: 5\nscheduler: one_cycle",
+        "@2: warmup_steps | one_cycle | set warmup_steps 0",
+    ),
+    "cyclic stair": (
+        "scheduler: cyclic\nwarmup_epochs: 0\nlr_epoch_stair: on",
+        "@4: lr_epoch_stair | cyclic | step to step",
+    ),
+    "cyclic upwards": ("scheduler: cyclic\nwarmup_epochs: 0\nmin_lr: 1", "@4: min_lr | 1.0"),
+    "steps of warm-up in a stair": (
+        "warmup_steps: 5\nlr_epoch_stair: on",
+        "@2: warmup_steps | lr_epoch_stair | use warmup_epochs",
+    ),
+    "stair from nothing": (
+        "lr_epoch_stair: on",
+        "@2: lr_epoch_stair | first epoch | warmup_factor",
+    ),
+    "decay after steps of warm-up": (
+        "warmup_steps: 5\ndecay_epochs: 90",
+        "@3: decay_epochs | warmup_steps 5 | use decay_epochs 89",
+    ),
+    "one epoch after steps of warm-up": (
+        "warmup_steps: 5\nepoch_size: 1\ndecay_epochs: 1",
+        "@4: decay_epochs | warmup_steps 5 | leave it out",
+    ),
+    "final decay beyond the end": (
+        "scheduler: wsd\ndecay_epochs: 88",
+        "@3: decay_epochs | warmup_epochs 3 | 88 | use decay_epochs 87",
+    ),
+    "no room for the final decay": (
+        "scheduler: wsd\nwarmup_epochs: 85",
+        "@2: scheduler | a tenth of epoch_size 90 | set decay_epochs",
+    ),
+    "cycles below the floor": (
+        "num_cycles: 3\ncycle_decay: 0.01\nmin_lr: 1e-6",
+        "@3: cycle_decay | 1e-07 | min_lr",
+    ),
+    "growing drops": (
+        "scheduler: step_decay\ndecay_epochs: 30\ndecay_rate: 1.5",
+        "@4: decay_rate | 1.5 | above 1",
+    ),
     "cast list of no level": (
         "amp_cast_list: [nn.Dense]",
         "@2 | amp_cast_list | O1 or O2, not O0",

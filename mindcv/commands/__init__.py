@@ -12,4 +12,6 @@ COMMANDS = {
     "convert": "turn a weight file of any library into another format or naming",
     "export": "write a checkpoint as MINDIR, ONNX or AIR, batch normalisation folded in",
     "average": "average the weights of several checkpoints",
+    "lr": "print and plot the learning rates of a recipe",
+    "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
 }

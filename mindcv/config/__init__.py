@@ -15,17 +15,21 @@ import yaml
 from ..errors import ConfigError
 from .checks import Rules, evaluation_contradictions, is_launched, training_contradictions
 from .options import OPTIONS, Config
+from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, read_command_line, read_yaml
 from .values import convert
 
 __all__ = [
     "Config",
     "Rules",
+    "build_schedule",
     "dump_config",
     "evaluation_contradictions",
     "is_launched",
     "load_config",
     "parse_arguments",
+    "scale_rate",
+    "schedule_contradictions",
     "training_contradictions",
 ]
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from .augment_policy import parse_policy
 from .options import Config
+from .schedule import schedule_contradictions
 
 LAUNCH_LINE = "msrun --bind_core=True --worker_num 8 python train.py --config … --distribute True"
 
@@ -20,7 +21,7 @@ def training_contradictions(
     config: Config, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for every contradiction in a training config."""
-    yield from _schedule(config)
+    yield from schedule_contradictions(config, environ)
     yield from _augmentation(config)
     yield from _training(config, environ)
 
@@ -34,50 +35,10 @@ def evaluation_contradictions(
     """
     yield from _devices(config, environ)
     yield from _normalisation(config)
-    if not config.ckpt_path:
-        yield "ckpt_path", "no weights given; add --ckpt_path FILE"
-
-
-def _schedule(config: Config) -> Iterator[tuple[str, str]]:
-    c = config
-    if c.warmup_epochs >= c.epoch_size and c.warmup_epochs > 0:
-        yield (
-            "warmup_epochs",
-            f"{c.warmup_epochs} epochs of warm-up leave nothing of epoch_size {c.epoch_size}; "
-            "shorten the warm-up or train longer",
-        )
-    elif c.scheduler.endswith("cosine_decay"):
-        rest = c.epoch_size - c.warmup_epochs
-        if c.num_cycles > rest:
-            yield "num_cycles", f"{c.num_cycles} cycles do not fit into {rest} epochs"
-        elif c.decay_epochs is not None and c.decay_epochs * c.num_cycles > rest:
-            cycles = "" if c.num_cycles == 1 else f"{c.num_cycles} cycles of "
-            yield (
-                "decay_epochs",
-                f"warmup_epochs {c.warmup_epochs} + {cycles}decay_epochs {c.decay_epochs} exceed "
-                f"epoch_size {c.epoch_size}, the decay would never end; use decay_epochs "
-                f"{rest // c.num_cycles} or leave it out",
-            )
-    if c.scheduler.endswith("cosine_decay") and c.min_lr > c.lr:
-        yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
-    if c.scheduler == "step_decay" and c.decay_epochs is None:
-        yield "scheduler", "step_decay needs decay_epochs, the epochs between two drops"
-    elif c.scheduler == "step_decay" and c.warmup_epochs + c.decay_epochs >= c.epoch_size:
-        yield (
-            "decay_epochs",
-            f"the first drop, {c.decay_epochs} epochs after the warm-up, is never reached within "
-            f"epoch_size {c.epoch_size}",
-        )
-    if c.scheduler == "multi_step_decay":
-        milestones = c.multi_step_decay_milestones
-        if sorted(set(milestones)) != list(milestones):
-            yield "multi_step_decay_milestones", f"{list(milestones)} must increase"
-        elif milestones[-1] >= c.epoch_size - c.warmup_epochs:
-            yield (
-                "multi_step_decay_milestones",
-                f"milestone {milestones[-1]}, counted from the end of the warm-up, is never "
-                f"reached within epoch_size {c.epoch_size}",
-            )
+    if config.pretrained and not config.model:
+        yield "pretrained", "published weights of which model? add --model NAME"
+    if not (config.ckpt_path or config.pretrained):
+        yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
 
 
 def _augmentation(config: Config) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,9 @@ SCHEDULERS = (
     "polynomial_decay",
     "step_decay",
     "multi_step_decay",
+    "one_cycle",
+    "cyclic",
+    "wsd",
 )
 OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
 
@@ -112,6 +115,7 @@ class Config:
     epoch_size: int = option(90, "epochs", low=1, section="training")
     dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
     ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv")
+    summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)")
     ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)
     ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"))
     keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1)
@@ -137,15 +141,17 @@ class Config:
     scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler")
     lr: float = option(0.001, "peak learning rate", above=0)
     lr_base_size: Optional[int] = option(None, "lr is meant for a global batch of this size and is scaled to the run's own; null: lr as it is", low=1)
-    min_lr: float = option(1e-6, "final learning rate of cosine_decay", low=0)
+    min_lr: float = option(1e-6, "final learning rate of cosine_decay, one_cycle and wsd, lowest of cyclic", low=0)
     warmup_epochs: int = option(3, "epochs of linear warm-up", low=0)
+    warmup_steps: Optional[int] = option(None, "steps of linear warm-up, in place of warmup_epochs; null: warmup_epochs holds", low=0)
     warmup_factor: float = option(0.0, "the warm-up starts at lr x this", low=0, high=1)
-    decay_epochs: Optional[int] = option(None, "cosine: length of a cycle, null: fill the rest of the run; step_decay: epochs between drops", low=1)
+    decay_epochs: Optional[int] = option(None, "cosine: length of a cycle, null: fill the rest of the run; step_decay: epochs between drops; wsd: length of the final decay, null: a tenth of the run", low=1)
+    decay_shape: str = option("linear", "final decay of wsd", choices=("linear", "cosine", "1-sqrt"))
     decay_rate: float = option(0.9, "factor of step, multi-step and exponential decay, power of polynomial decay", above=0)
     multi_step_decay_milestones: tuple[int, ...] = option((30, 60), "epochs of the drops of multi_step_decay, counted from the end of the warm-up", low=1)
     lr_epoch_stair: bool = option(False, "one learning rate per epoch instead of one per step")
-    num_cycles: int = option(1, "cosine cycles", low=1)
-    cycle_decay: float = option(1.0, "factor on the peak from cycle to cycle", above=0, high=1)
+    num_cycles: int = option(1, "cycles of cosine_decay and cyclic", low=1)
+    cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1)
 
     loss: str = option("CE", "training loss", choices=("CE",), section="loss")
     label_smoothing: float = option(0.0, "label smoothing", low=0, high=0.999)

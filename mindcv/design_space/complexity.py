@@ -112,10 +112,36 @@ class Complexity:
     activations: int
 
 
+@dataclass(frozen=True)
+class PartComplexity:
+    """Costs of one part of a network.
+
+    Attributes:
+        name: stem, stage 1, stage 2, …, head.
+        image_size: side of the feature map that the part gives, pixels; 1 after the head's mean.
+        complexity: the part's share of the network's costs.
+    """
+
+    name: str
+    image_size: int
+    complexity: Complexity
+
+
 def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
     """Count the costs of the network for a square image of `image_size` pixels."""
+    costs = [part.complexity for part in complexity_by_part(plan, image_size)]
+    return Complexity(
+        sum(cost.params for cost in costs),
+        sum(cost.macs for cost in costs),
+        sum(cost.activations for cost in costs),
+    )
+
+
+def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartComplexity]:
+    """Count the costs of stem, stages and head; they add up to those of the network."""
     count = _Counter(image_size)
     width = _stem(count, plan)
+    parts = [count.part("stem")]
     block = {
         "vanilla_block": _vanilla_block,
         "res_basic_block": _basic_block,
@@ -123,23 +149,30 @@ def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
         "res_bottleneck_linear_block": _linear_bottleneck_block,
     }[plan.block_type]
     for stage, depth in enumerate(plan.depths):
+        count = _Counter(count.size)
         for index in range(depth):
             stride = plan.strides[stage] if index == 0 else 1
             block(count, plan, stage, width, stride)
             width = plan.widths[stage]
+        parts.append(count.part(f"stage {stage + 1}"))
+    count = _Counter(count.size)
     if plan.head_width:
         count.conv_bn(width, plan.head_width, 1)
         width = plan.head_width
     if plan.num_classes:
         count.params += (width + 1) * plan.num_classes
         count.macs += width * plan.num_classes
-    return Complexity(count.params, count.macs, count.activations)
+    count.size = 1
+    return [*parts, count.part("head")]
 
 
 class _Counter:
     def __init__(self, size: int):
         self.size = size  # side of the current feature map, pixels
         self.params = self.macs = self.activations = 0
+
+    def part(self, name: str) -> PartComplexity:
+        return PartComplexity(name, self.size, Complexity(self.params, self.macs, self.activations))
 
     def conv_bn(self, in_width, out_width, kernel, stride=1, groups=1, keep_size=False):
         """Count convolution and batch normalisation, padded to keep the size at stride 1."""

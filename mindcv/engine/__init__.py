@@ -4,6 +4,7 @@ from .batch_norm import PreciseBatchNorm, synchronize_batch_norm
 from .callbacks import EpochEnd, Progress
 from .checkpoint import CheckpointKeeper
 from .evaluation import Accuracy, EvaluationStep, evaluate
+from .events import EventFiles, open_event_writer
 from .fit import fit
 from .logs import start_logging
 from .precision import mixed_precision
@@ -17,6 +18,7 @@ __all__ = [
     "CheckpointKeeper",
     "EpochEnd",
     "EvaluationStep",
+    "EventFiles",
     "PreciseBatchNorm",
     "Progress",
     "Runtime",
@@ -27,6 +29,7 @@ __all__ = [
     "evaluate",
     "fit",
     "mixed_precision",
+    "open_event_writer",
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",

@@ -43,12 +43,14 @@ class Progress(ms.Callback):
         epoch_loss: mean loss of the last epoch's steps, as far as MindSpore showed them: with the
             data sink of Ascend it shows the last step of an epoch only.
         skipped: steps that were skipped because their gradients overflowed.
+        last_line: step, its loss, and images per second (None: not known) of the last log line.
     """
 
     def __init__(self, rates: Sequence[float], batch_size: int, log_interval: int, bar: bool):
         self.rates, self.batch_size, self.log_interval = rates, batch_size, log_interval
         self.epoch_loss = float("nan")
         self.skipped = 0
+        self.last_line: tuple[int, float, float | None] = (0, float("nan"), None)
         shown = bar and sys.stderr.isatty()
         images = len(rates) * batch_size
         self._bar = tqdm(total=images, unit=" images", disable=not shown, file=sys.stderr)
@@ -100,6 +102,7 @@ class Progress(ms.Callback):
         seconds = time.perf_counter() - self._mark[0]
         _logger.info("%s with graph compilation: %.1f s, %s", done, seconds, self._state(step))
         self._mark = (time.perf_counter(), step)
+        self.last_line = (step, self._losses[-1], None)
 
     def _report(self, params) -> None:
         self._take_losses(params)
@@ -109,10 +112,12 @@ class Progress(ms.Callback):
             f"epoch {params.cur_epoch_num}/{len(self.rates) // params.batch_num} "
             f"step {in_epoch}/{params.batch_num} {self._state(step)}"
         )
+        self.last_line = (step, self._losses[-1], None)
         if step > self._mark[1]:
             per_step = (now - self._mark[0]) / (step - self._mark[1])
             left = timedelta(seconds=round((len(self.rates) - step) * per_step))
             line += f" {self.batch_size / per_step:.0f} images/s, {left} left"
+            self.last_line = (step, self._losses[-1], self.batch_size / per_step)
             self._mark = (now, step)
         if self.skipped:
             line += f", {self.skipped} steps skipped (overflow)"
@@ -156,6 +161,10 @@ class EpochEnd(ms.Callback):
         average: running average of the weights, evaluated beside them; None: none. It then decides
             which checkpoint is the best.
         precise_batch_norm: measures the running statistics anew before they are used; None: not.
+
+    Attributes:
+        accuracies: of the last epoch: the weights', then their average's where there is one; empty:
+            it was not evaluated.
     """
 
     COLUMNS = ("epoch", "step", "train_loss", "lr", "val_loss", "val_top1", "val_top5")
@@ -180,6 +189,7 @@ class EpochEnd(ms.Callback):
         self.keeper, self.save_interval = keeper, save_interval
         self.metrics = metrics
         self.average, self.precise_batch_norm = average, precise_batch_norm
+        self.accuracies: Sequence[Accuracy] = ()
         if metrics is not None:
             _start_table(metrics, self.COLUMNS + (self.AVERAGE_COLUMNS if average else ()))
 
@@ -196,6 +206,7 @@ class EpochEnd(ms.Callback):
             with self.average.in_place_of_the_weights():
                 accuracies.append(self._measure(epoch, "averaged weights: ", evaluates))
         params.train_network.set_train()
+        self.accuracies = accuracies if evaluates else ()
         self._append_row(epoch, step, accuracies)
         # The averaged weights stand last, and are those to be used.
         score = accuracies[-1].top1 if evaluates else None

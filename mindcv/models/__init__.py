@@ -7,6 +7,7 @@ from .from_file import create_model_from_file
 from .registry import (
     canonical_name,
     create_model,
+    find_published,
     is_model,
     is_model_in_modules,
     is_model_pretrained,
@@ -25,6 +26,7 @@ __all__ = [
     "canonical_name",
     "create_model",
     "create_model_from_file",
+    "find_published",
     "freeze",
     "is_model",
     "is_model_in_modules",

@@ -10,7 +10,7 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
 
     Their parameters leave `trainable_params()`, and their batch normalisation uses the running
     statistics also in training, whatever `set_train` says later. Freeze before the optimizer and
-    the train step are built, and after a conversion to SyncBatchNorm.
+    the train step are built, and after a conversion to synchronised batch normalisation.
 
     Args:
         network: a network with `stem` and `stages`: AnyNet, RegNet or what features_only gives.
@@ -34,7 +34,7 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
             parameter.requires_grad = False
             frozen.append(parameter.name)
         for _, cell in part.cells_and_names():
-            if isinstance(cell, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+            if isinstance(cell, nn.BatchNorm2d):
                 cell.use_batch_statistics = False
     network.compile_cache.clear()  # graphs that train these stages
     return frozen

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from mindspore import nn
 
 from ..errors import ConfigError, WeightsError
-from ..hub import fetch, find_weights, published_weights
+from ..hub import PublishedWeights, fetch, find_weights, published_weights
 from ..weights.load import load_weights
 from .features import FeatureNet
 from .names import source_of_tag, split_tag
@@ -81,7 +81,7 @@ def create_model(
         raise ConfigError("pretrained and checkpoint_path both name weights; give one of them")
     if out_indices is not None and not features_only:
         raise ConfigError("out_indices chooses feature maps; give features_only=True with it")
-    path = _fetch_published(model_name, pretrained) if pretrained else checkpoint_path
+    path = fetch(find_published(model_name, pretrained)) if pretrained else checkpoint_path
     options = {key: value for key, value in kwargs.items() if value is not None}
     if features_only:
         num_classes = 0
@@ -171,15 +171,17 @@ def is_model_pretrained(model_name: str) -> bool:
     return bool(published_weights(canonical_name(model_name)))
 
 
-def _resolve(name: str) -> str:
-    if name in _BUILDERS:
-        return name
-    model, _ = split_tag(name)
-    return _ALIASES.get(model.lower(), name)
+def find_published(model_name: str, pretrained: bool | str = True) -> PublishedWeights:
+    """Return the published weights that `create_model(…, pretrained=…)` would take.
 
+    Args:
+        model_name: a registered name, an alias or timm's name with a tag.
+        pretrained: True: those of the tag, or else the model's default; a text: of that source.
 
-def _fetch_published(model_name: str, pretrained: bool | str) -> str:
-    """Return the path of published weights of the model, fetched now or before."""
+    Raises:
+        ConfigError: unknown model, or a tag and a source that contradict each other.
+        WeightsError: there are no such weights.
+    """
     name, (_, tag) = canonical_name(model_name), split_tag(model_name)
     source = source_of_tag(tag) if tag else None
     if isinstance(pretrained, str):
@@ -194,7 +196,14 @@ def _fetch_published(model_name: str, pretrained: bool | str) -> str:
             f"torchvision's network of that name has other widths than {name}; its weights belong "
             f"to {twin}"
         )
-    return str(fetch(find_weights(name, source)))
+    return find_weights(name, source)
+
+
+def _resolve(name: str) -> str:
+    if name in _BUILDERS:
+        return name
+    model, _ = split_tag(name)
+    return _ALIASES.get(model.lower(), name)
 
 
 def _module_of(name: str) -> str:

@@ -70,6 +70,11 @@ class Contents:
         return stem.shape[1] if stem is not None and stem.ndim == 4 else 0
 
 
+def told_classes(file: WeightFile) -> int:
+    """Return the classes that the file's metadata or a RegNet's classifier tells; 0: neither."""
+    return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
+
+
 def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = False) -> Contents:
     """Find the weights in a file and translate their names.
 

@@ -1,7 +1,7 @@
-"""Make schedules.json: learning rates by torch, timm and MindCV 0.3.0 for tests/test_scheduler.py.
+"""Make schedules.json: rates by torch, timm, transformers and MindCV 0.3.0, for test_scheduler.py.
 
-Run with torch and timm: `python make_schedules.py MINDCV`, where MINDCV is the folder of an
-unpacked mindcv-0.3.0 wheel. The rates are those before each optimizer step.
+Run with torch, timm and transformers: `python make_schedules.py MINDCV`, where MINDCV is the folder
+of an unpacked mindcv-0.3.0 wheel. The rates are those before each optimizer step.
 """
 
 import importlib.util
@@ -18,6 +18,7 @@ torchvision.define("nms(Tensor a, Tensor b, float c) -> Tensor")
 torchvision.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
 
 from timm.scheduler import CosineLRScheduler  # noqa: E402
+from transformers import get_wsd_schedule  # noqa: E402
 
 STEPS = 3  # per epoch
 LR = 0.4
@@ -98,6 +99,96 @@ def torch_cases():
             yield dict(arguments, **cold), rates_of_torch(make, 10 * unit, repeat)
 
 
+def torch_cycle_cases():
+    """Yield (our arguments, rates) of the schedules with cycles, which torch has in parts.
+
+    Among them are runs of few steps, and lengths that neither cycles nor three tenths divide.
+    """
+    none = dict(warmup_epochs=0, lr=LR)
+    for epochs, steps in ((10, STEPS), (7, 5), (1, 4), (2, 1), (1, 1)):
+        run = dict(none, num_epochs=epochs, steps_per_epoch=steps)
+        total = epochs * steps
+        for min_lr in (1e-6, 0.01):
+            final = LR / 25 / min_lr
+            yield (
+                dict(run, scheduler="one_cycle", min_lr=min_lr),
+                rates_of_torch(
+                    lambda o, total=total, final=final: schedulers.OneCycleLR(
+                        o, LR, total, final_div_factor=final
+                    ),
+                    total,
+                ),
+            )
+        for cycles in (1, 2, 4):
+            half = int(total / cycles / 2)
+            if half:
+                yield (
+                    dict(run, scheduler="cyclic", min_lr=0.02, num_cycles=cycles),
+                    rates_of_torch(
+                        lambda o, half=half: schedulers.CyclicLR(
+                            o, 0.02, LR, half, cycle_momentum=False
+                        ),
+                        total,
+                    ),
+                )
+    for stair in (True, False):
+        unit, repeat = (1, STEPS) if stair else (STEPS, 1)
+        yield (
+            dict(none, scheduler="cosine_decay", min_lr=0.01, num_cycles=3, decay_epochs=4)
+            | dict(num_epochs=12, steps_per_epoch=STEPS, lr_epoch_stair=stair),
+            rates_of_torch(
+                lambda o, unit=unit: schedulers.CosineAnnealingWarmRestarts(o, 4 * unit, 1, 0.01),
+                12 * unit,
+                repeat,
+            ),
+        )
+    # Warm-up by steps: the rest of the run, 26 of 30 steps, is not a whole number of epochs.
+    run = dict(lr=LR, min_lr=0.01, num_epochs=10, steps_per_epoch=STEPS)
+    run |= dict(warmup_steps=4, warmup_factor=0.1)
+    for arguments, make in (
+        (
+            dict(scheduler="cosine_decay", decay_epochs=None),
+            lambda o: schedulers.CosineAnnealingLR(o, 26, 0.01),
+        ),
+        (
+            dict(scheduler="cosine_decay", decay_epochs=None, num_cycles=2),
+            lambda o: schedulers.CosineAnnealingWarmRestarts(o, 13, 1, 0.01),
+        ),
+        (
+            dict(scheduler="polynomial_decay", decay_rate=0.9),
+            lambda o: schedulers.PolynomialLR(o, 26, 0.9),
+        ),
+        (
+            dict(scheduler="step_decay", decay_rate=0.1, decay_epochs=3),
+            lambda o: schedulers.StepLR(o, 9, 0.1),
+        ),
+        (
+            dict(scheduler="multi_step_decay", decay_rate=0.1, milestones=[2, 5]),
+            lambda o: schedulers.MultiStepLR(o, [6, 15], 0.1),
+        ),
+    ):
+        yield dict(run, **arguments), rates_of_torch(warmed(make, 4, 0.1), 30)
+
+
+def transformers_cases():
+    """Yield (our arguments, rates) of wsd; transformers starts the warm-up at min_lr."""
+    for shape in ("linear", "cosine", "1-sqrt"):
+        for stair in (True, False):
+            for warmup, decay, epochs in ((2, 3, 10), (0, 1, 4), (0, 4, 4), (1, 9, 10), (0, 1, 1)):
+                unit = 1 if stair else STEPS
+                rates = rates_of_torch(
+                    lambda o, n=(warmup * unit, decay * unit, epochs * unit), shape=shape: (
+                        get_wsd_schedule(o, n[0], n[1], n[2], decay_type=shape, min_lr_ratio=0.05)
+                    ),
+                    epochs * unit,
+                    STEPS if stair else 1,
+                )
+                arguments = dict(scheduler="wsd", lr=LR, min_lr=0.05 * LR, decay_shape=shape)
+                arguments |= dict(decay_epochs=decay, num_epochs=epochs, steps_per_epoch=STEPS)
+                arguments |= dict(warmup_epochs=warmup, warmup_factor=0.05, lr_epoch_stair=stair)
+                yield arguments, rates
+
+
 def timm_cases():
     """Yield (our arguments, rates) for cosine cycles, warm-up before them and min_lr after them."""
     for cycles, decay, epochs in ((1, 1.0, 8), (2, 0.5, 10), (3, 0.7, 13), (4, 1.0, 12)):
@@ -155,6 +246,15 @@ def mindcv_cases(folder):
             ):
                 arguments = dict(common, **warm, **case)
                 yield arguments, module.create_scheduler(**arguments)
+    for steps, epochs in ((STEPS, 14), (7, 9)):
+        run = dict(steps_per_epoch=steps, lr=LR, num_epochs=epochs, warmup_epochs=0)
+        for case in (
+            dict(scheduler="one_cycle", min_lr=1e-4),
+            dict(scheduler="cyclic", min_lr=1e-4),
+            dict(scheduler="cyclic", min_lr=1e-4, num_cycles=4),
+        ):
+            arguments = dict(run, **case)
+            yield arguments, module.create_scheduler(**arguments)
     recipe = dict(steps_per_epoch=2, scheduler="cosine_decay", lr=0.1, min_lr=0.0, num_epochs=200)
     recipe |= dict(warmup_epochs=5, warmup_factor=0.01, decay_epochs=195, lr_epoch_stair=True)
     yield recipe, module.create_scheduler(**recipe)
@@ -163,7 +263,8 @@ def mindcv_cases(folder):
 def main(mindcv):
     golden = {
         "torch": torch.__version__.split("+")[0],
-        "torch_cases": list(torch_cases()),
+        "torch_cases": [*torch_cases(), *torch_cycle_cases()],
+        "transformers_cases": list(transformers_cases()),
         "timm_cases": list(timm_cases()),
         "mindcv_cases": list(mindcv_cases(mindcv)),
     }

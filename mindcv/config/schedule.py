@@ -1,0 +1,175 @@
+"""The learning rates that a config asks for: its contradictions, and the rates themselves."""
+
+import logging
+from collections.abc import Iterator, Mapping
+
+from ..errors import ConfigError
+from ..scheduler import create_scheduler
+from .options import Config
+
+_logger = logging.getLogger("mindcv.train")
+
+
+def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) -> list[float]:
+    """Return the rate of every update of the run; train.py and `python -m mindcv lr` ask here.
+
+    Args:
+        world_size: processes that train together, for `lr_base_size`.
+
+    Raises:
+        ConfigError: the schedule does not fit into so many updates; what can be known without them
+            `schedule_contradictions` has found before.
+    """
+    lr = scale_rate(config, world_size)
+    if _falls_to_min(config) and config.min_lr > lr:
+        raise ConfigError(f"min_lr {config.min_lr} is above the scaled lr {lr:g}")
+    try:
+        return create_scheduler(
+            updates_per_epoch,
+            config.scheduler,
+            lr=lr,
+            min_lr=config.min_lr,
+            warmup_epochs=config.warmup_epochs,
+            warmup_factor=config.warmup_factor,
+            decay_epochs=config.decay_epochs,
+            decay_rate=config.decay_rate,
+            milestones=config.multi_step_decay_milestones,
+            num_epochs=config.epoch_size,
+            num_cycles=config.num_cycles,
+            cycle_decay=config.cycle_decay,
+            lr_epoch_stair=config.lr_epoch_stair,
+            warmup_steps=config.warmup_steps,
+            decay_shape=config.decay_shape,
+        )
+    except ValueError as error:
+        raise ConfigError(f"scheduler {config.scheduler}: {error}") from None
+
+
+def scale_rate(config: Config, world_size: int) -> float:
+    """Return the peak rate, scaled to the images of an update where the config asks for it."""
+    if config.lr_base_size is None:
+        return config.lr
+    images = config.batch_size * world_size * config.gradient_accumulation_steps
+    rate = config.lr * images / config.lr_base_size
+    _logger.info(
+        "lr %g scaled to %g: %d images an update, lr_base_size %d",
+        config.lr,
+        rate,
+        images,
+        config.lr_base_size,
+    )
+    return rate
+
+
+def schedule_contradictions(
+    config: Config, environ: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for every contradiction in the schedule."""
+    yield from _warmup(config)
+    yield from _decay(config)
+    yield from _drops(config)
+    c = config
+    # A scaled rate is known when the processes are; build_schedule looks at it.
+    if _falls_to_min(c) and c.min_lr > c.lr and c.lr_base_size is None:
+        yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
+    elif _is_cosine(c) and c.lr * c.cycle_decay ** (c.num_cycles - 1) < c.min_lr:
+        yield (
+            "cycle_decay",
+            f"the peak of the last of {c.num_cycles} cycles, "
+            f"{c.lr * c.cycle_decay ** (c.num_cycles - 1):g}, falls below min_lr {c.min_lr}",
+        )
+
+
+def _warmup(config: Config) -> Iterator[tuple[str, str]]:
+    c = config
+    key = "warmup_epochs" if c.warmup_steps is None else "warmup_steps"
+    if c.scheduler in ("one_cycle", "cyclic"):
+        if getattr(c, key) > 0:
+            yield key, f"{c.scheduler} climbs by itself; set {key} 0"
+        if c.lr_epoch_stair:
+            yield "lr_epoch_stair", f"{c.scheduler} changes from step to step; set it False"
+        return
+    if _warmup_epochs(c) >= c.epoch_size:
+        yield (
+            "warmup_epochs",
+            f"{c.warmup_epochs} epochs of warm-up leave nothing of epoch_size {c.epoch_size}; "
+            "shorten the warm-up or train longer",
+        )
+    if c.warmup_steps is not None and c.lr_epoch_stair:
+        yield (
+            "warmup_steps",
+            "with lr_epoch_stair the rate changes only between epochs: use warmup_epochs",
+        )
+    elif c.lr_epoch_stair and c.warmup_epochs > 0 and c.warmup_factor == 0:
+        yield (
+            "lr_epoch_stair",
+            "with warmup_factor 0 the whole first epoch would train at rate 0; set warmup_factor, "
+            "e.g. 0.01",
+        )
+
+
+def _decay(config: Config) -> Iterator[tuple[str, str]]:
+    """Find a decay that does not fit behind the warm-up."""
+    c = config
+    rest = c.epoch_size - _warmup_epochs(c)
+    if rest < 1 or not (_is_cosine(c) or c.scheduler == "wsd"):
+        return
+    # Some steps of warm-up need room beside whole epochs of decay.
+    room = rest - 1 if c.warmup_steps else rest
+    cycles = c.num_cycles if _is_cosine(c) else 1
+    if cycles > rest:
+        yield "num_cycles", f"{cycles} cycles do not fit into {rest} epochs"
+    elif c.decay_epochs is not None and c.decay_epochs * cycles > room:
+        warmup = f"warmup_epochs {c.warmup_epochs}"
+        if c.warmup_steps is not None:
+            warmup = f"warmup_steps {c.warmup_steps}"
+        several = "" if cycles == 1 else f"{cycles} cycles of "
+        advice = f"use decay_epochs {room // cycles} or leave it out"
+        yield (
+            "decay_epochs",
+            f"{warmup} + {several}decay_epochs {c.decay_epochs} exceed epoch_size {c.epoch_size}, "
+            f"the decay would never end; {advice if room >= cycles else 'leave it out'}",
+        )
+    elif c.scheduler == "wsd" and c.decay_epochs is None and -(-c.epoch_size // 10) > room:
+        yield (
+            "scheduler",
+            f"wsd decays over a tenth of epoch_size {c.epoch_size} when decay_epochs is left out, "
+            "and the warm-up leaves no room for that; set decay_epochs or shorten the warm-up",
+        )
+
+
+def _drops(config: Config) -> Iterator[tuple[str, str]]:
+    c = config
+    if c.scheduler in ("step_decay", "multi_step_decay", "exponential_decay") and c.decay_rate > 1:
+        yield "decay_rate", f"factor {c.decay_rate} is above 1; the rate would grow"
+    if c.scheduler == "step_decay" and c.decay_epochs is None:
+        yield "scheduler", "step_decay needs decay_epochs, the epochs between two drops"
+    elif c.scheduler == "step_decay" and _warmup_epochs(c) + c.decay_epochs >= c.epoch_size:
+        yield (
+            "decay_epochs",
+            f"the first drop, {c.decay_epochs} epochs after the warm-up, is never reached within "
+            f"epoch_size {c.epoch_size}",
+        )
+    if c.scheduler == "multi_step_decay":
+        milestones = c.multi_step_decay_milestones
+        if sorted(set(milestones)) != list(milestones):
+            yield "multi_step_decay_milestones", f"{list(milestones)} must increase"
+        elif milestones[-1] >= c.epoch_size - _warmup_epochs(c):
+            yield (
+                "multi_step_decay_milestones",
+                f"milestone {milestones[-1]}, counted from the end of the warm-up, is never "
+                f"reached within epoch_size {c.epoch_size}",
+            )
+
+
+def _falls_to_min(config: Config) -> bool:
+    return config.scheduler in ("one_cycle", "cyclic", "wsd") or _is_cosine(config)
+
+
+def _is_cosine(config: Config) -> bool:
+    return config.scheduler in ("cosine_decay", "warmup_cosine_decay")
+
+
+def _warmup_epochs(config: Config) -> int:
+    """Return the whole epochs of warm-up; steps count only when the data are known."""
+    return config.warmup_epochs if config.warmup_steps is None else 0

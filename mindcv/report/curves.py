@@ -1,0 +1,90 @@
+"""Line charts as SVG text, for a page without scripts."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from .run_folder import Chart
+
+_WIDTH, _HEIGHT = 400, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins
+_CURVES = 4  # the page has so many colours
+
+
+def draw_chart(chart: Chart, best: int | None) -> str:
+    """Return an SVG of the chart's curves over epochs.
+
+    Args:
+        best: epoch to mark; None: none.
+    """
+    points = [point for curve in chart.curves.values() for point in curve]
+    epochs = [epoch for epoch, _ in points]
+    values = [value for _, value in points]
+    x_ticks = _ticks(min(epochs), max(epochs), whole=True)
+    y_ticks = _ticks(min(values), max(values))
+    # One epoch, or one value throughout, still needs an axis with a length.
+    left, right = min(epochs), max(max(epochs), min(epochs) + 1)
+    low, high = min(min(values), y_ticks[0]), max(max(values), y_ticks[-1])
+
+    def x(epoch: float) -> float:
+        return _LEFT + (epoch - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
+
+    parts = [
+        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(chart.title)}">'
+    ]
+    for value in y_ticks:
+        place = f"{y(value):.1f}"
+        parts.append(f'<path class="grid" d="M{_LEFT} {place}H{_WIDTH - _RIGHT}"/>')
+        parts.append(
+            f'<text x="{_LEFT - 6}" y="{place}" dy=".35em" text-anchor="end">{value:g}</text>'
+        )
+    for epoch in x_ticks:
+        parts.append(
+            f'<text x="{x(epoch):.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">'
+            f"{epoch:g}</text>"
+        )
+    if best is not None:
+        parts.append(f'<path class="best" d="M{x(best):.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
+    for number, (name, curve) in enumerate(chart.curves.items()):
+        parts.append(_line(number % _CURVES, name, [(x(e), y(v)) for e, v in curve]))
+    parts.append(
+        f'<text x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>'
+        "</svg>"
+    )
+    return "".join(parts)
+
+
+def draw_legend(chart: Chart) -> str:
+    """Return the names of the curves with their last values, as HTML."""
+    return "".join(
+        f'<span class="key c{number % _CURVES}">{escape(name)} <b>{curve[-1][1]:.5g}</b></span>'
+        for number, (name, curve) in enumerate(chart.curves.items())
+    )
+
+
+def _line(colour: int, name: str, places: Sequence[tuple[float, float]]) -> str:
+    title = f"<title>{escape(name)}</title>"
+    if len(places) == 1:
+        (x, y), *_ = places
+        return f'<circle class="dot c{colour}" cx="{x:.1f}" cy="{y:.1f}" r="4">{title}</circle>'
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    return f'<path class="line c{colour}" d="M{path}">{title}</path>'
+
+
+def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """Return about five round numbers, the outer ones at or beyond the ends unless whole."""
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
+        pad = 1.0 if whole else abs(low) / 2.0 or 1.0
+        low, high = (low, high + pad) if whole else (low - pad, high + pad)
+    rough = (high - low) / 4.0
+    scale = 10.0 ** math.floor(math.log10(rough))
+    step = min(f * scale for f in (1.0, 2.0, 5.0, 10.0) if f * scale >= rough * 0.999)
+    if whole:
+        step = max(1.0, step)
+        first, last = math.ceil(low / step), math.floor(high / step)
+    else:
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, last + 1)]

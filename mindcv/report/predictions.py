@@ -1,0 +1,212 @@
+"""What a checkpoint says of every validation image, each counted once."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from .. import data, engine
+from ..config import Config
+from ..data.datasets import IMAGE_SUFFIXES, class_index
+from ..data.demo import FOLDER
+from ..data.failure import pipeline_failures_as_data_errors
+from ..errors import DataError
+from ..models import create_model_from_file, load_weights, read_metadata
+from ..weights import Metadata, Preprocessing
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The outcome for each image of the validation split, in the order of the files.
+
+    Attributes:
+        checkpoint: the file evaluated.
+        averaged: its averaged weights were.
+        class_names: one a class, in the order of the logits; numbers where no names are known.
+        labels, predicted: classes, (N,).
+        losses: cross entropy without label smoothing, (N,).
+        shares: probabilities of the predicted and of the true class, (N, 2).
+        files: the images, None where they are not files of their own (CIFAR).
+    """
+
+    checkpoint: Path
+    averaged: bool
+    class_names: tuple[str, ...]
+    labels: np.ndarray
+    predicted: np.ndarray
+    losses: np.ndarray
+    shares: np.ndarray
+    files: tuple[Path, ...] | None
+
+    @property
+    def top1(self) -> float:
+        """Accuracy in percent."""
+        return float(100.0 * np.mean(self.labels == self.predicted))
+
+    @property
+    def loss(self) -> float:
+        return float(np.mean(self.losses))
+
+    def confusion(self) -> np.ndarray:
+        """Return counts, (classes, classes): a row is a true class, a column a predicted one."""
+        size = len(self.class_names)
+        flat = np.bincount(self.labels * size + self.predicted, minlength=size * size)
+        return flat.reshape(size, size)
+
+    def worst(self, count: int) -> list[int]:
+        """Return the indices of the wrong predictions of highest loss, worst first."""
+        wrong = np.flatnonzero(self.labels != self.predicted)
+        return wrong[np.argsort(-self.losses[wrong], kind="stable")][:count].tolist()
+
+
+def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> Predictions:
+    """Evaluate a checkpoint on the validation split of a run, as the run itself did.
+
+    Preprocessing and class names are the checkpoint's own where it tells them, else the config's;
+    mixed precision is the training's.
+
+    Args:
+        averaged: take the averaged weights, which the checkpoint holds beside the others.
+
+    Raises:
+        ConfigError, DataError, WeightsError: unknown model; no images, or of other classes; the
+            file cannot be used.
+    """
+    engine.start_runtime(config.mode, seed=config.seed)
+    metadata = read_metadata(str(checkpoint))
+    how = metadata.preprocessing if metadata else _preprocessing(config)
+    loader, found = data.create_evaluation_loader(
+        config.dataset,
+        config.data_dir,
+        config.val_split,
+        config.batch_size,
+        how.image_size,
+        how.interpolation,
+        how.crop_pct,
+        config.num_parallel_workers,
+        class_indexing=_numbers(config, metadata),
+    )
+    network, metadata = create_model_from_file(
+        checkpoint, "" if metadata else config.model, config.num_classes or found
+    )
+    if averaged:
+        load_weights(network, checkpoint, ema=True, new_head=False)
+    names = _class_names(config, metadata, found)
+    step = _Logits(
+        engine.mixed_precision(
+            network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
+        ),
+        data.create_normalize(config.dataset, how.mean, how.std),
+    )
+    parts = _evaluate(step, loader, config.batch_size, len(names))
+    labels, predicted, losses, shares = map(np.concatenate, zip(*parts))
+    files = _files(config, names, labels)
+    return Predictions(checkpoint, averaged, names, labels, predicted, losses, shares, files)
+
+
+class _Logits(nn.Cell):
+    def __init__(self, network: nn.Cell, normalize: nn.Cell):
+        super().__init__(auto_prefix=False)
+        self.network, self.normalize = network, normalize
+
+    def construct(self, image):
+        logits = self.network(self.normalize(image))
+        if isinstance(logits, tuple):
+            logits = logits[0]
+        return ops.cast(logits, mstype.float32)
+
+
+def _evaluate(
+    step: nn.Cell, loader: ds.Dataset, batch_size: int, num_classes: int
+) -> list[tuple[np.ndarray, ...]]:
+    """Return (labels, predicted, losses, shares) of each batch; the last one is padded and cut."""
+    step.set_train(False)
+    parts = []
+    with pipeline_failures_as_data_errors():
+        for image, label in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            if label.max() >= num_classes:
+                raise DataError(f"label {label.max()} lies outside the {num_classes} classes")
+            padding = np.zeros((batch_size - len(label), *image.shape[1:]), image.dtype)
+            logits = step(Tensor(np.concatenate([image, padding]))).asnumpy()
+            parts.append(_outcome(label.astype(np.int64), logits[: len(label)].astype(np.float64)))
+    return parts
+
+
+def _outcome(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, ...]:
+    rows, predicted = np.arange(len(labels)), logits.argmax(1)
+    logits = logits - logits.max(1, keepdims=True)
+    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    shares = np.exp(np.stack([log_shares[rows, predicted], log_shares[rows, labels]], 1))
+    return labels, predicted, -log_shares[rows, labels], shares
+
+
+def _preprocessing(config: Config) -> Preprocessing:
+    mean, std = data.channel_statistics(config.dataset)
+    return Preprocessing(
+        config.image_resize,
+        config.crop_pct,
+        config.interpolation,
+        config.mean or mean,
+        config.std or std,
+    )
+
+
+def _numbers(config: Config, metadata: Metadata | None) -> dict[str, int] | None:
+    """Return class name to number as in training: by the file, or else by the training folder."""
+    if metadata and metadata.class_names:
+        return {name: number for number, name in enumerate(metadata.class_names)}
+    return data.training_classes(config.dataset, config.data_dir, config.train_split)
+
+
+def _class_names(config: Config, metadata: Metadata, found: int) -> tuple[str, ...]:
+    """Return one name a class.
+
+    Raises:
+        DataError: the checkpoint has no names and its classes are not the data's.
+    """
+    if metadata.class_names:
+        return metadata.class_names
+    if found > metadata.num_classes or (
+        found < metadata.num_classes and config.num_classes is None
+    ):
+        raise DataError(
+            f"{config.data_dir} holds {found} classes and the checkpoint knows "
+            f"{metadata.num_classes}, without their names: which is which cannot be told"
+        )
+    numbers = _numbers(config, None)
+    if numbers is None and not config.dataset.startswith("cifar"):
+        numbers = class_index(_folder(config))
+    known = sorted(numbers, key=numbers.get) if numbers else ()
+    return (*known, *map(str, range(len(known), metadata.num_classes)))
+
+
+def _folder(config: Config) -> Path:
+    inner = FOLDER if config.dataset == "mnist_demo" else ""
+    return Path(config.data_dir, inner, config.val_split)
+
+
+def _files(config: Config, names: tuple[str, ...], labels: np.ndarray) -> tuple[Path, ...] | None:
+    """Return the file of each image.
+
+    MindSpore reads an image folder in the order of the sorted bytes of class and file name; the
+    labels prove that it did.
+
+    Raises:
+        DataError: it did not.
+    """
+    if config.dataset.startswith("cifar"):
+        return None
+    folder = _folder(config)
+    files = [
+        folder / name / file
+        for name in sorted(class_index(folder), key=os.fsencode)
+        for file in sorted(os.listdir(folder / name), key=os.fsencode)
+        if file.endswith(IMAGE_SUFFIXES)
+    ]
+    if [names[label] for label in labels] != [file.parent.name for file in files]:
+        raise DataError(f"the images in {folder} changed while they were read; run it again")
+    return tuple(files)
