@@ -102,13 +102,11 @@ def _caption(label: np.ndarray, names: Sequence[str] | None, width: int) -> str:
 
     if label.ndim == 0:
         return wrapped(name(int(label)))
-    shares = label - label.min()  # what label smoothing gives to every class is no news
-    shares = shares / shares.sum() if shares.sum() > 0 else shares
-    present = [int(index) for index in np.argsort(-shares, kind="stable") if shares[index] >= 0.005]
+    present = [int(index) for index in np.argsort(-label, kind="stable") if label[index] >= 0.005]
     if len(present) == 1:
         return wrapped(name(present[0]))
     lines = [
-        f"{textwrap.shorten(name(index), width - 7, placeholder='…')} {shares[index]:.2f}"
+        f"{textwrap.shorten(name(index), width - 7, placeholder='…')} {label[index]:.2f}"
         for index in present[:2]
     ]
     text = " + ".join(lines)
