@@ -53,7 +53,7 @@ def main(config: Config) -> None:
         mindcv.create_loss(
             config.loss,
             reduction=config.reduction,
-            label_smoothing=0.0 if mixes(config) else config.label_smoothing,
+            label_smoothing=config.label_smoothing,
             aux_factor=config.aux_factor,
         ),
         build_optimizer(config, network, rates),
@@ -72,8 +72,10 @@ def main(config: Config) -> None:
         evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes)
     if config.precise_bn_samples:
         global_batch = config.batch_size * runtime.world_size
+        # From a pipeline of its own: passing over the training's would disturb its draws.
+        again = build_train_loader(config, runtime, open_train_set(config, runtime), num_classes)
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(
-            mixed_network, normalize, train_loader, -(-config.precise_bn_samples // global_batch)
+            mixed_network, normalize, again, -(-config.precise_bn_samples // global_batch)
         )
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
@@ -183,7 +185,6 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         cutmix_prob=config.cutmix_prob,
         switch_prob=config.switch_prob,
         mixup_off_epoch=config.mixup_off_epoch,
-        label_smoothing=config.label_smoothing,
         num_classes=num_classes,
         transform=transform,
         num_parallel_workers=config.num_parallel_workers,
@@ -192,11 +193,6 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         shard_id=runtime.rank,
     )
     return loader
-
-
-def mixes(config: Config) -> bool:
-    """Tell whether the batches come with soft labels, which are smoothed already."""
-    return config.mixup > 0 or config.cutmix > 0
 
 
 def show_batch(config: Config, runtime, num_classes: int) -> None:

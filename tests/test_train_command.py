@@ -225,6 +225,7 @@ def strip(checkpoint: Path, path: Path) -> Path:
 def test_validation_needs_no_more_than_the_file_and_the_images(short_run, image_folder, tmp_path):
     """Model, classes, sizes and normalisation come from the checkpoint; no train folder there."""
     arguments = [*short_run, "--crop_pct", "0.7", "--mean", "9,20,30", "--interpolation", "bicubic"]
+    arguments += ["--crop_mode", "squash"]
     assert run_command("train.py", *arguments, cwd=tmp_path).returncode == 0
     copy = tmp_path / "images"
     shutil.copytree(image_folder / "val", copy / "val")
@@ -236,9 +237,10 @@ def test_validation_needs_no_more_than_the_file_and_the_images(short_run, image_
     figures = ast.literal_eval(done.stdout.strip().splitlines()[-1])
     assert figures["loss"] == pytest.approx(float(last["val_loss"]), abs=1e-5)
     # What the user says wins.
-    other = run_command("validate.py", *asked, "--crop_pct", "1.0", cwd=tmp_path)
-    figures = ast.literal_eval(other.stdout.strip().splitlines()[-1])
-    assert figures["loss"] != pytest.approx(float(last["val_loss"]), abs=1e-5)
+    for option in (("--crop_pct", "1.0"), ("--crop_mode", "center")):
+        other = run_command("validate.py", *asked, *option, cwd=tmp_path)
+        figures = ast.literal_eval(other.stdout.strip().splitlines()[-1])
+        assert figures["loss"] != pytest.approx(float(last["val_loss"]), abs=1e-5)
     # The folder lacks a class: the names keep the numbers, and an unknown name is an error.
     shutil.rmtree(copy / "val/class_0")
     assert run_command("validate.py", *asked, cwd=tmp_path).returncode == 0

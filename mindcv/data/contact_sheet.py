@@ -16,8 +16,7 @@ _COLUMNS = 8
 _MOST = 64  # images of a sheet
 _THUMB = 144  # side of a thumbnail, pixels
 _GAP = 10
-_LINE = 15  # height of a line of text
-_LINES = 2
+_TEXT = 30  # height of two lines of text
 _PAPER, _INK = (250, 250, 248), (32, 32, 32)
 
 
@@ -54,7 +53,7 @@ def write_contact_sheet(
     """
     order, columns = _order(len(images), splits)
     rows = -(-len(order) // columns)
-    cell_width, cell_height = _THUMB + _GAP, _THUMB + _GAP + _LINES * _LINE
+    cell_width, cell_height = _THUMB + _GAP, _THUMB + _GAP + _TEXT
     sheet = Image.new("RGB", (columns * cell_width + _GAP, rows * cell_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(size=12)
@@ -62,10 +61,8 @@ def write_contact_sheet(
         left = _GAP + place % columns * cell_width
         top = _GAP + place // columns * cell_height
         sheet.paste(_thumbnail(images[index]), (left, top))
-        text = _caption(labels[index], class_names)
-        wide = int(_THUMB / font.getlength("n"))
-        lines = textwrap.wrap(text, wide, max_lines=_LINES, placeholder="…")
-        draw.multiline_text((left, top + _THUMB + 1), "\n".join(lines), _INK, font, spacing=1)
+        text = _caption(labels[index], class_names, int(_THUMB / font.getlength("n")))
+        draw.multiline_text((left, top + _THUMB + 1), text, _INK, font, spacing=1)
     _save(sheet, path)
     return len(order)
 
@@ -94,18 +91,26 @@ def _thumbnail(image: np.ndarray) -> Image.Image:
     return picture.resize((_THUMB, _THUMB), resample)
 
 
-def _caption(label: np.ndarray, names: Sequence[str] | None) -> str:
+def _caption(label: np.ndarray, names: Sequence[str] | None, width: int) -> str:
+    """Return two lines at most, of so many letters, which keep the shares of a mixed label."""
+
     def name(index: int) -> str:
         return names[index] if names and index < len(names) else str(index)
 
+    def wrapped(text: str) -> str:
+        return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder="…"))
+
     if label.ndim == 0:
-        return name(int(label))
-    shares = label - label.min()  # what label smoothing gives to every class is no news
-    shares = shares / shares.sum() if shares.sum() > 0 else shares
-    present = [int(index) for index in np.argsort(-shares, kind="stable") if shares[index] >= 0.005]
+        return wrapped(name(int(label)))
+    present = [int(index) for index in np.argsort(-label, kind="stable") if label[index] >= 0.005]
     if len(present) == 1:
-        return name(present[0])
-    return " + ".join(f"{name(index)} {shares[index]:.2f}" for index in present)
+        return wrapped(name(present[0]))
+    lines = [
+        f"{textwrap.shorten(name(index), width - 7, placeholder='…')} {label[index]:.2f}"
+        for index in present[:2]
+    ]
+    text = " + ".join(lines)
+    return text if len(text) <= width else " +\n".join(lines)
 
 
 def _save(sheet: Image.Image, path: str) -> None:
@@ -113,9 +118,11 @@ def _save(sheet: Image.Image, path: str) -> None:
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(unfinished, "PNG")
-        os.replace(unfinished, target)
+        try:
+            sheet.save(unfinished, "PNG")
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         reason = error.strerror or error
         raise ConfigError(f"show_batch {path} cannot be written: {reason}") from None

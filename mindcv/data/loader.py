@@ -29,7 +29,6 @@ def create_loader(
     shard_id: int = 0,
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
-    label_smoothing: float = 0.0,
     aug_splits: int = 3,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
@@ -43,7 +42,7 @@ def create_loader(
         drop_remainder: drop the last partial batch.
         is_training: mix batches if mixup or cutmix is given; split them if separate.
         mixup, cutmix, cutmix_prob, switch_prob: see `MixBatch`.
-        num_classes: length of soft labels.
+        num_classes: length of soft labels, which come unsmoothed: smoothing is the loss's.
         transform: operations on the image; None: those of ImageNet at 224 pixels.
         target_transform: operations on the label; None: to int32.
         num_parallel_workers: threads of the transforms, at most the number of cores.
@@ -54,7 +53,6 @@ def create_loader(
             likewise. `transform` is what `create_transforms` gives with separate.
         shard_id: this process among those that train together; seeds the mixing.
         mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
-        label_smoothing: of soft labels, before mixing; the loss must not smooth them again.
         aug_splits: copies of an image with separate.
 
     Raises:
@@ -94,7 +92,6 @@ def create_loader(
         num_classes,
         shard_id,
         switch_prob,
-        label_smoothing,
         mixup_off_epoch,
     )
     return dataset.batch(

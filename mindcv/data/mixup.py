@@ -11,6 +11,8 @@ class MixBatch:
 
     Source of the rules: timm, `data/mixup.py`, batch mode. With both on, each batch takes one of
     them at random; the pasted box of CutMix is clipped at the border and its label share corrected.
+    Labels are not smoothed: the losses do it, and to mix smoothed labels, as timm does, is the same
+    as to smooth mixed ones.
 
     Args:
         mixup, cutmix: parameters of the Beta distribution; 0: off.
@@ -18,8 +20,6 @@ class MixBatch:
         num_classes: length of the soft labels.
         shard_id: makes the draws of the processes differ.
         switch_prob: probability of CutMix where both are on.
-        label_smoothing: share of each label spread evenly over the classes before mixing; the loss
-            then must not smooth again.
         off_epoch: epochs after which nothing is mixed any more; the labels stay soft, so that the
             graph stays the same. 0: never.
     """
@@ -32,13 +32,11 @@ class MixBatch:
         num_classes: int,
         shard_id: int = 0,
         switch_prob: float = 0.5,
-        label_smoothing: float = 0.0,
         off_epoch: int = 0,
     ):
         self.mixup, self.cutmix, self.prob = mixup, cutmix, prob
         self.num_classes, self.shard_id = num_classes, shard_id
-        self.switch_prob, self.label_smoothing = switch_prob, label_smoothing
-        self.off_epoch = off_epoch
+        self.switch_prob, self.off_epoch = switch_prob, off_epoch
 
     def __call__(self, images: list, labels: list, batch_info) -> tuple:
         """Mix one batch; a `per_batch_map` of `Dataset.batch`.
@@ -56,7 +54,7 @@ class MixBatch:
         rng = np.random.default_rng((ds.config.get_seed(), *place))
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         images, share = self.mix(np.stack(images), prob, rng)
-        targets = self._smooth_one_hot(np.asarray(labels, np.int64))
+        targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]
         targets = share * targets + (1.0 - share) * targets[::-1]
         return list(images), list(targets.astype(np.float32))
 
@@ -82,12 +80,6 @@ class MixBatch:
         pasted = images.copy()
         pasted[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
         return pasted, 1.0 - float((bottom - top) * (right - left)) / (height * width)
-
-    def _smooth_one_hot(self, labels: np.ndarray) -> np.ndarray:
-        off = self.label_smoothing / self.num_classes
-        targets = np.full((len(labels), self.num_classes), off, np.float32)
-        targets[np.arange(len(labels)), labels] = 1.0 - self.label_smoothing + off
-        return targets
 
 
 def _blend(images: np.ndarray, share: float) -> np.ndarray:

@@ -51,6 +51,7 @@ def _batches(paths, preprocessing: Preprocessing, batch_size: int, on_bad):
         image_resize=preprocessing.image_size,
         interpolation=preprocessing.interpolation,
         crop_pct=preprocessing.crop_pct,
+        crop_mode=preprocessing.crop_mode,
         normalize_on_device=True,
     )
     names, views = [], []

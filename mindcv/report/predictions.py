@@ -89,6 +89,7 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
         how.crop_pct,
         config.num_parallel_workers,
         class_indexing=_numbers(config, metadata),
+        crop_mode=how.crop_mode,
     )
     network, metadata = create_model_from_file(
         checkpoint, "" if metadata else config.model, config.num_classes or found
@@ -149,9 +150,10 @@ def _preprocessing(config: Config) -> Preprocessing:
     return Preprocessing(
         config.image_resize,
         config.crop_pct,
-        config.interpolation,
+        data.evaluation_interpolation(config.interpolation),
         config.mean or mean,
         config.std or std,
+        config.crop_mode,
     )
 
 

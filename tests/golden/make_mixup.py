@@ -1,7 +1,8 @@
 """Make mixup.npz: timm's mixup and CutMix of one batch, with the draws it made.
 
 Run with torch and timm: `python make_mixup.py`. Float batches are mixed by `Mixup`, uint8 batches
-by `FastCollateMixup`, both in batch mode with label smoothing.
+by `FastCollateMixup`, both in batch mode; labels without and with smoothing, and the losses that
+timm trains with for the smoothed ones.
 """
 
 from pathlib import Path
@@ -15,6 +16,7 @@ torchvision.define("nms(Tensor a, Tensor b, float c) -> Tensor")
 torchvision.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
 
 from timm.data.mixup import FastCollateMixup, Mixup  # noqa: E402
+from timm.loss import BinaryCrossEntropy, SoftTargetCrossEntropy  # noqa: E402
 
 CLASSES, SMOOTHING = 7, 0.1
 LABELS = (0, 6, 3, 3, 1, 5)
@@ -34,10 +36,14 @@ def batch() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (6, 3, 11, 13), np.uint8)
 
 
-def mixed(kind: type, case: tuple, images) -> tuple[np.ndarray, np.ndarray]:
+def logits() -> np.ndarray:
+    return np.random.default_rng(4).normal(0, 3, (len(LABELS), CLASSES)).astype(np.float32)
+
+
+def mixed(kind: type, case: tuple, images, smoothing=0.0) -> tuple[np.ndarray, np.ndarray]:
     name, share, center = case
     alphas = dict(mixup_alpha=float(name != "cutmix"), cutmix_alpha=float(name == "cutmix"))
-    mix = kind(**alphas, label_smoothing=SMOOTHING, num_classes=CLASSES)
+    mix = kind(**alphas, label_smoothing=smoothing, num_classes=CLASSES)
     mix.mixup_enabled = name != "none"
     draws = iter(center or ())
     with (
@@ -53,13 +59,16 @@ def mixed(kind: type, case: tuple, images) -> tuple[np.ndarray, np.ndarray]:
 
 
 def main():
-    golden = {"images": batch(), "labels": np.array(LABELS)}
+    golden = {"images": batch(), "labels": np.array(LABELS), "logits": logits()}
     for index, case in enumerate(CASES):
         golden[f"{index}/kind"] = np.array(case[0])
         golden[f"{index}/draws"] = np.array((case[1], *(case[2] or (0, 0))))
         golden[f"{index}/float32"], golden[f"{index}/targets"] = mixed(Mixup, case, batch())
         golden[f"{index}/uint8"], targets = mixed(FastCollateMixup, case, batch())
         assert np.array_equal(targets, golden[f"{index}/targets"])
+        smooth = torch.from_numpy(mixed(Mixup, case, batch(), SMOOTHING)[1])
+        for name, loss in (("CE", SoftTargetCrossEntropy()), ("BCE", BinaryCrossEntropy(0.1))):
+            golden[f"{index}/{name}"] = loss(torch.from_numpy(logits()), smooth).numpy()
     np.savez_compressed(Path(__file__).with_name("mixup.npz"), **golden)
 
 

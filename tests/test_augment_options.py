@@ -1,0 +1,150 @@
+"""Each option of data and augmentation reaches the batches that train.py makes of it."""
+
+import importlib.util
+
+import mindspore.dataset as ds
+import numpy as np
+import pytest
+from conftest import ROOT
+from mindspore import nn
+from pictures import batches_of
+
+from mindcv import engine
+from mindcv.config import Config, training_contradictions
+
+RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
+
+# A pipeline in which nothing is random.
+STILL = dict(
+    image_resize=32,
+    batch_size=8,
+    scale=(1.0, 1.0),
+    ratio=(1.0, 1.0),
+    hflip=0.0,
+    color_jitter=None,
+    shuffle=False,
+    num_parallel_workers=1,
+)
+ERASING = dict(re_prob=1.0, re_scale=(0.1, 0.3))
+MIXING = dict(mixup=0.8, cutmix=1.0, shuffle=True)  # in order a batch is of one class
+
+# What stands around the option, the option and its changed value.
+CHANGES = [
+    ({}, "train_split", "val"),
+    ({}, "batch_size", 6),
+    ({"batch_size": 7}, "drop_remainder", False),
+    ({}, "num_samples", 16),
+    ({}, "shuffle", True),
+    ({"shuffle": True}, "aug_repeats", 3),
+    ({}, "image_resize", 24),
+    ({}, "scale", (0.2, 0.3)),
+    ({"scale": (0.2, 0.2)}, "ratio", (2.0, 2.0)),
+    ({}, "hflip", 0.5),
+    ({}, "vflip", 0.5),
+    ({}, "color_jitter", 0.4),
+    ({}, "lighting", 0.5),
+    ({}, "interpolation", "nearest"),
+    ({}, "interpolation", "bicubic"),
+    ({}, "interpolation", "area"),
+    ({}, "interpolation", "random"),
+    ({}, "auto_augment", "trivialaugwide"),
+    ({"auto_augment": "augmix"}, "aug_splits", 2),
+    ({}, "re_prob", 1.0),
+    (ERASING, "re_scale", (0.02, 0.03)),
+    (ERASING, "re_ratio", (0.9, 1.1)),
+    (ERASING, "re_value", "random"),
+    (ERASING | {"re_scale": (0.7, 0.9)}, "re_max_attempts", 1),
+    (ERASING, "mean", (10.0, 20.0, 30.0)),
+    (ERASING | {"re_value": "random"}, "std", (10.0, 20.0, 30.0)),
+    ({}, "mixup", 0.8),
+    ({}, "cutmix", 1.0),
+    (MIXING, "cutmix_prob", 0.3),
+    (MIXING, "switch_prob", 1.0),
+    (MIXING | {"switch_prob": 1.0}, "switch_prob", 0.0),
+    (MIXING, "mixup_off_epoch", 1),
+]
+
+
+@pytest.fixture(scope="module")
+def train():
+    """The training command as a module."""
+    spec = importlib.util.spec_from_file_location("train_command", ROOT / "train.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def training_batches(train, fixed_seed, image_folder):
+    def batches(**options):
+        config = Config(model="m", data_dir=str(image_folder), **{**STILL, **options})
+        assert list(training_contradictions(config, {})) == []
+        loader = train.build_train_loader(config, RUNTIME, train.open_train_set(config, RUNTIME), 6)
+        return batches_of(loader, epochs=2)
+
+    return batches
+
+
+def equal(first: list[dict], second: list[dict]) -> bool:
+    return len(first) == len(second) and all(
+        one[key].shape == other[key].shape and (one[key] == other[key]).all()
+        for one, other in zip(first, second)
+        for key in ("image", "label")
+    )
+
+
+@pytest.mark.parametrize("around, option, value", CHANGES, ids=lambda part: str(part)[:40])
+def test_option_changes_the_training_batches(training_batches, around, option, value):
+    plain = training_batches(**around)
+    assert equal(plain, training_batches(**around))
+    assert not equal(plain, training_batches(**{**around, option: value}))
+
+
+def test_seed_changes_the_draws(training_batches):
+    options = dict(auto_augment="randaug-m9-mstd0.5-inc1", **MIXING)
+    plain = training_batches(**options)
+    ds.config.set_seed(43)
+    assert not equal(plain, training_batches(**options))
+
+
+def test_mixing_ends_where_it_should(training_batches):
+    first, second = np.split(
+        np.stack([batch["label"] for batch in training_batches(mixup_off_epoch=1, **MIXING)]), 2
+    )
+    assert (first.max(-1) < 1).any() and (second.max(-1) == 1).all()
+
+
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("val_split", "train"),
+        ("batch_size", 5),
+        ("image_resize", 24),
+        ("interpolation", "nearest"),
+        ("interpolation", "area"),
+        ("crop_pct", 1.0),
+        ("crop_mode", "squash"),
+    ],
+)
+def test_option_changes_the_evaluation_batches(train, image_folder, monkeypatch, option, value):
+    monkeypatch.setattr(engine, "evaluate", lambda step, loader, *rest: batches_of(loader))
+
+    def batches(**options):
+        config = Config(data_dir=str(image_folder), **{**STILL, **options})
+        return train.build_evaluation(config, RUNTIME, nn.ReLU(), None, 6)()
+
+    plain = batches()
+    assert equal(plain, batches(interpolation="random"))  # random is for training
+    assert not equal(plain, batches(**{option: value}))
+
+
+def test_checkpoint_tells_how_evaluation_prepares_images(train, image_folder):
+    config = Config(
+        model="regnet_x_200mf",
+        data_dir=str(image_folder),
+        interpolation="random",
+        crop_mode="squash",
+    )
+    train_set = train.open_train_set(config, RUNTIME)
+    told = train.describe_weights(config, train_set, 6).preprocessing
+    assert (told.interpolation, told.crop_mode) == ("bilinear", "squash")
