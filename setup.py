@@ -30,6 +30,7 @@ setup(
     install_requires=requirements(),
     extras_require={
         "demo": ["mlxtend>=0.23"],
+        "export": ["onnxruntime>=1.17"],
         "plots": ["matplotlib>=3.7"],
         "tensorboard": ["tensorboardX>=2.6"],
         "test": [
@@ -37,6 +38,7 @@ setup(
             "pytest-timeout>=2",
             "ruff>=0.5",
             "matplotlib>=3.7",
+            "onnxruntime>=1.17",
             "tensorboardX>=2.6",
         ],
     },

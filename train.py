@@ -37,6 +37,8 @@ def main(config: Config) -> None:
     train_loader = build_train_loader(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, train_loader)
     train_loader = whole_updates(config, train_loader, updates_per_epoch)
+    if config.show_batch and runtime.is_main:
+        show_batch(config, runtime, num_classes)
 
     network = build_network(config, runtime, num_classes)
     normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
@@ -51,7 +53,7 @@ def main(config: Config) -> None:
         mindcv.create_loss(
             config.loss,
             reduction=config.reduction,
-            label_smoothing=config.label_smoothing,
+            label_smoothing=0.0 if mixes(config) else config.label_smoothing,
             aux_factor=config.aux_factor,
         ),
         build_optimizer(config, network, rates),
@@ -154,12 +156,14 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         config.image_resize,
         is_training=True,
         auto_augment=config.auto_augment,
+        separate=config.aug_splits > 1,
         normalize_on_device=True,
         scale=config.scale,
         ratio=config.ratio,
         hflip=config.hflip,
         vflip=config.vflip,
         color_jitter=config.color_jitter,
+        lighting=config.lighting,
         interpolation=config.interpolation,
         mean=config.mean,
         std=config.std,
@@ -177,12 +181,34 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         mixup=config.mixup,
         cutmix=config.cutmix,
         cutmix_prob=config.cutmix_prob,
+        switch_prob=config.switch_prob,
+        mixup_off_epoch=config.mixup_off_epoch,
+        label_smoothing=config.label_smoothing,
         num_classes=num_classes,
         transform=transform,
         num_parallel_workers=config.num_parallel_workers,
+        separate=config.aug_splits > 1,
+        aug_splits=config.aug_splits,
         shard_id=runtime.rank,
     )
     return loader
+
+
+def mixes(config: Config) -> bool:
+    """Tell whether the batches come with soft labels, which are smoothed already."""
+    return config.mixup > 0 or config.cutmix > 0
+
+
+def show_batch(config: Config, runtime, num_classes: int) -> None:
+    """Write a contact sheet of the first training batch, read by a pipeline of its own."""
+    train_set = open_train_set(config, runtime)
+    loader = build_train_loader(config, runtime, train_set, num_classes)
+    images, labels = mindcv.data.first_batch(loader)
+    names = train_set.class_names()
+    count = mindcv.data.write_contact_sheet(
+        config.show_batch, images, labels, names, config.aug_splits
+    )
+    logger.info("the first %d training images are in %s", count, config.show_batch)
 
 
 def count_updates(config: Config, train_set, train_loader) -> int:
@@ -223,13 +249,13 @@ def build_network(config: Config, runtime, num_classes: int):
     )
     if config.ckpt_path:
         mindcv.models.load_weights(network, config.ckpt_path)
+    if config.sync_bn and runtime.world_size > 1:
+        mindcv.engine.synchronize_batch_norm(network, runtime.world_size)
     if config.freeze_stages is not None:
         frozen = mindcv.models.freeze(network, config.freeze_stages)
         logger.info(
             "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
         )
-    if config.sync_bn and runtime.world_size > 1:
-        mindcv.engine.synchronize_batch_norm(network)
     return network
 
 
@@ -267,6 +293,7 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         runtime.world_size,
         runtime.rank,
         mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
+        config.crop_mode,
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
     return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
@@ -277,16 +304,17 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
     mean, std = mindcv.data.channel_statistics(config.dataset)
     names = train_set.class_names()
     return Metadata(
-        config.model,
+        mindcv.models.canonical_name(config.model),
         num_classes,
         config.in_channels,
         names and (*names, *map(str, range(len(names), num_classes))),
         Preprocessing(
             config.image_resize,
             config.crop_pct,
-            config.interpolation,
+            mindcv.data.evaluation_interpolation(config.interpolation),
             config.mean or mean,
             config.std or std,
+            config.crop_mode,
         ),
     )
 

@@ -5,8 +5,11 @@ import os
 
 import mindcv
 from mindcv.config import Config, evaluation_contradictions, is_launched
-from mindcv.errors import DataError
+from mindcv.errors import ConfigError, DataError
+from mindcv.hub import fetch
 from mindcv.program import import_user_module, run
+from mindcv.weights import Metadata, Preprocessing, read_weights
+from mindcv.weights.contents import told_classes
 
 logger = logging.getLogger("mindcv.validate")
 
@@ -24,6 +27,7 @@ def main(config: Config) -> None:
     if config.import_module:
         import_user_module(config.import_module)
 
+    file = read_weights(config.ckpt_path)
     loader, found_classes = mindcv.data.create_evaluation_loader(
         config.dataset,
         config.data_dir,
@@ -35,10 +39,11 @@ def main(config: Config) -> None:
         config.num_parallel_workers,
         runtime.world_size,
         runtime.rank,
-        number_classes(config),
+        number_classes(config, file.metadata),
+        config.crop_mode,
     )
     network, metadata = mindcv.models.create_model_from_file(
-        config.ckpt_path, config.model, config.num_classes or found_classes
+        file, config.model, config.num_classes or told_classes(file) or found_classes, config.ema
     )
     for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)
@@ -61,29 +66,39 @@ def main(config: Config) -> None:
         print(accuracy.as_dict(), flush=True)
 
 
-def number_classes(config: Config) -> dict[str, int] | None:
+def number_classes(config: Config, metadata: Metadata | None) -> dict[str, int] | None:
     """Return class name to number as in training: by the file, or else by the training folder."""
-    metadata = mindcv.models.read_metadata(config.ckpt_path)
     if metadata and metadata.class_names:
         return {name: number for number, name in enumerate(metadata.class_names)}
     return mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
-def told_by_the_file(config: Config) -> tuple[dict, str]:
-    """Return the options that the weight file knows; they hold where the user leaves them out."""
-    metadata = mindcv.models.read_metadata(config.ckpt_path)
+def told_by_the_weights(config: Config) -> tuple[dict, str]:
+    """Return the options that the weights know; they hold where the user leaves them out."""
+    if config.pretrained and config.ckpt_path:
+        raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
+    if config.pretrained:
+        weights = mindcv.models.find_published(config.model, config.pretrained)
+        path = str(fetch(weights))
+        known = {"ckpt_path": path, "num_classes": weights.num_classes}
+        return known | options_of(weights.preprocessing), f"published weights {weights.source}"
+    metadata = read_weights(config.ckpt_path).metadata
     if metadata is None:
         return {}, ""
-    known = {
-        "model": metadata.model,
-        "image_resize": metadata.preprocessing.image_size,
-        "crop_pct": metadata.preprocessing.crop_pct,
-        "interpolation": metadata.preprocessing.interpolation,
-        "mean": metadata.preprocessing.mean,
-        "std": metadata.preprocessing.std,
-    }
+    known = {"model": metadata.model} | options_of(metadata.preprocessing)
     return known, f"weight file {config.ckpt_path}"
 
 
+def options_of(preprocessing: Preprocessing) -> dict:
+    return {
+        "image_resize": preprocessing.image_size,
+        "crop_pct": preprocessing.crop_pct,
+        "crop_mode": preprocessing.crop_mode,
+        "interpolation": preprocessing.interpolation,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+    }
+
+
 if __name__ == "__main__":
-    run(main, "validate.py", __doc__, evaluation_contradictions, told_by_the_file)
+    run(main, "validate.py", __doc__, evaluation_contradictions, told_by_the_weights)

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests: small image folders, a tiny model, and running the commands."""
 
+import logging
 import os
 import socket
 import subprocess
@@ -60,6 +61,18 @@ def fixed_seed():
     yield
     ds.config.set_seed(before)
     ms.set_context(mode=mode)
+
+
+@pytest.fixture
+def log_lines():
+    """Collect what the library logs."""
+    lines, logger = [], logging.getLogger("mindcv")
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    level = logger.level
+    logger.addHandler(handler), logger.setLevel(logging.INFO)
+    yield lines
+    logger.removeHandler(handler), logger.setLevel(level)
 
 
 def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:

@@ -113,6 +113,7 @@ CHANGED = dict(
     log_interval=5,
     import_module="my models/net.py",
     dry_run=True,
+    show_batch="batch.png",
     debug=True,
     dataset="cifar10",
     data_dir="/data/Bilder: größer #1, 'klein' \"x\" \\ 图 \U0001f600 \x7f \x85 \udce9",
@@ -130,6 +131,7 @@ CHANGED = dict(
     vflip=0.125,
     color_jitter=(0.1, 0.2, 0.3, 0.05),
     interpolation="bicubic",
+    lighting=0.1,
     auto_augment="randaug-m9-mstd0.5-inc1",
     re_prob=0.25,
     re_scale=(0.1, 0.2),
@@ -139,9 +141,12 @@ CHANGED = dict(
     mean=(127.5, 127.5, 127.5),
     std=(1 / 3 * 255, 64.0, 65.0),
     crop_pct=0.9,
+    crop_mode="squash",
     mixup=0.8,
     cutmix=1.0,
     cutmix_prob=0.5,
+    switch_prob=0.25,
+    mixup_off_epoch=15,
     model="regnet_x_800mf",
     num_classes=10,
     drop_rate=0.1,
@@ -194,9 +199,14 @@ CHANGED = dict(
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
 # augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
-# contradicts a stair of epochs. They get a config of their own.
+# contradicts a stair of epochs, splits need a policy and no mixing. They get a config of their own.
 CHANGED_APART = dict(
-    loss_scale_type="auto", aug_repeats=3, pretrained="torchvision_v2", warmup_steps=500
+    loss_scale_type="auto",
+    aug_repeats=3,
+    pretrained="torchvision_v2",
+    warmup_steps=500,
+    aug_splits=3,
+    auto_augment="augmix",
 )
 
 # Options with one allowed value and no reason to be `fixed`.

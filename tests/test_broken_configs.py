@@ -92,8 +92,10 @@ BROKEN_RANGES = {
 }
 
 BROKEN_POLICIES = {
-    "other family": ("augmix", "'augmix' is not supported | randaug"),
-    "timm's short name": ("rand-m9", "'rand-m9' is not supported"),
+    "other family": ("autoaugment", "'autoaugment' is unknown | randaug | autoaug | augmix[-mN]"),
+    "term of another family": ("autoaug-m9", "'m9' | autoaug|autoaugr|original"),
+    "depth of a fraction": ("augmix-d1.5", "d=1.5 | a whole number from 1 to 10"),
+    "setting of a policy without": ("trivialaugwide-m20", "'m20' | expected trivialaugwide"),
     "no value": ("randaug-m", "'m'"),
     "empty term": ("randaug--m9", "''"),
     "unknown term": ("randaug-x3", "'x3'"),
@@ -104,7 +106,7 @@ BROKEN_POLICIES = {
     "no operation": ("randaug-n0", "n=0 | from 1 to 15"),
     "infinite strength": ("randaug-minf", "m=inf"),
     "probability above 1": ("randaug-p2", "p=2"),
-    "comma for dash": ("randaug,m9", "'randaug,m9' is not supported"),
+    "comma for dash": ("randaug,m9", "'randaug,m9' is unknown"),
 }
 
 CONTRADICTIONS = {
@@ -200,6 +202,14 @@ CONTRADICTIONS = {
     "two means": ("mean: [1, 2]", "@2 | mean | 2 values | in_channels 3"),
     "std of the scale 0-1": ("std: [0.229, 0.224, 0.225]", "@2 | std | 0.229 | 255"),
     "hue beyond the circle": ("color_jitter: [0.1, 0.1, 0.1, 0.6]", "@2 | color_jitter | 0.6"),
+    "one split": ("aug_splits: 1\nauto_augment: augmix", "@2 | aug_splits | 1 copy"),
+    "splits without a policy": ("aug_splits: 3", "@2 | aug_splits | auto_augment"),
+    "mixed splits": ("aug_splits: 3\nauto_augment: 3a\nmixup: 0.2", "@2 | aug_splits | mixup"),
+    "end of no mixing": ("mixup_off_epoch: 5", "@2 | mixup_off_epoch | nothing is mixed"),
+    "end of mixing at the end": (
+        "cutmix: 1\nmixup_off_epoch: 90",
+        "@3 | mixup_off_epoch | never reached in epoch_size 90",
+    ),
     "one repeat": ("aug_repeats: 1", "@2 | aug_repeats | 1 repeat"),
     "repeats in order": ("aug_repeats: 3\nshuffle: no", "@2 | aug_repeats | shuffle"),
     "repeats of a part": ("aug_repeats: 3\nnum_samples: 500", "@2 | aug_repeats | num_samples"),

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mindcv.design_space import SETTINGS as PUBLISHED
 from mindcv.design_space import (
     NetworkPlan,
     adjust_block_compatibility,
@@ -50,6 +52,17 @@ SETTINGS = {
 }
 
 
+# Networks that are not in pycls' zoo; their rows are made by golden/make_more_models.py.
+MORE_MODELS = (
+    "regnet_x_400mf_tv",
+    "regnet_y_800mf_tv",
+    "regnet_y_8_0gf_tv",
+    "regnet_y_128gf",
+    "regnet_z_500mf",
+    "regnet_z_4_0gf",
+)
+
+
 def random_settings():
     golden = json.loads((GOLDEN / "regnet_vectors.json").read_text())
     return [dict(zip(golden["columns"], row)) for row in golden["vectors"]]
@@ -85,6 +98,16 @@ def bias_additions(plan: NetworkPlan) -> int:
 def test_every_model_has_the_published_widths_depths_groups_and_costs(name):
     golden = TABLE[name]
     plan = plan_of(SETTINGS[name], se_ratio=0.25 if "_y_" in name else 0.0)
+    assert plan == PUBLISHED[name].plan()
+    check(plan, golden)
+
+
+@pytest.mark.parametrize("name", MORE_MODELS)
+def test_torchvisions_and_classyvisions_networks_have_the_sizes_of_their_modules(name):
+    check(PUBLISHED[name].plan(), TABLE[name])
+
+
+def check(plan: NetworkPlan, golden: dict):
     assert list(plan.widths) == golden["stage_widths"]
     assert list(plan.depths) == golden["stage_depths"]
     assert list(plan.group_widths) == golden["stage_group_widths"]
@@ -97,8 +120,46 @@ def test_every_model_has_the_published_widths_depths_groups_and_costs(name):
     )
 
 
-def test_the_golden_table_lists_24_models():
-    assert sorted(name for name in TABLE if not name.startswith("_")) == sorted(MODELS)
+def test_the_golden_table_lists_every_published_setting():
+    assert set(PUBLISHED) == set(MODELS) | set(MORE_MODELS)
+    assert {name for name in TABLE if not name.startswith("_")} == set(PUBLISHED)
+
+
+def test_torchvision_rounds_only_three_of_its_networks_otherwise():
+    """Names and widths as its hub lists them; regnet_y_128gf is the same by both rules."""
+    sizes = {"x": "400mf 800mf 1_6gf 3_2gf 8_0gf 16gf 32gf", "y": "400mf 800mf 1_6gf 3_2gf 8_0gf"}
+    sizes["y"] += " 16gf 32gf 128gf"
+    shared = [f"regnet_{family}_{size}" for family in "xy" for size in sizes[family].split()]
+    others = {}
+    for name in shared:
+        setting = PUBLISHED[name]
+        widths = replace(setting, rounding="torchvision").plan().widths
+        if widths != setting.plan().widths:
+            others[name] = widths
+    assert others == {
+        "regnet_x_400mf": (32, 64, 160, 400),
+        "regnet_y_800mf": (64, 144, 320, 784),
+        "regnet_y_8_0gf": (224, 448, 896, 2016),
+    }
+
+
+def test_torchvisions_rounding_goes_up_at_halves_and_below_nine_tenths():
+    def adjusted(width, rounding):
+        return adjust_block_compatibility([width], [1.0], [16], rounding)[0][0]
+
+    # 104 is 6.5 groups; 56 is 3.5; 38 is 2.4, and 32 would be 0.84 of it; 36 is 2.25, 0.89
+    wanted = (104, 56, 38, 36, 35)
+    assert [adjusted(width, "pycls") for width in wanted] == [96, 64, 32, 32, 32]
+    assert [adjusted(width, "torchvision") for width in wanted] == [112, 64, 48, 48, 32]
+
+
+def test_the_activation_costs_nothing_and_no_classes_save_the_classifier():
+    plan = PUBLISHED["regnet_y_400mf"].plan()
+    assert complexity(replace(plan, activation="silu")) == complexity(plan)
+    bare, whole = complexity(replace(plan, num_classes=0)), complexity(plan)
+    assert whole.params - bare.params == 441 * 1000
+    assert whole.macs - bare.macs == 440 * 1000
+    assert whole.activations == bare.activations
 
 
 def test_200_random_settings_get_the_widths_and_depths_of_pycls():
@@ -120,6 +181,11 @@ def test_200_random_settings_cost_what_pycls_counts():
         assert cost.params == s["params"], s
         assert cost.activations + plan.num_classes == s["acts"], s  # pycls counts fc's output
         assert cost.macs + bias_additions(plan) == s["flops"], s
+
+
+def test_an_unknown_rounding_is_refused():
+    with pytest.raises(ValueError, match="timm.*pycls, torchvision"):
+        adjust_block_compatibility([64], [1.0], [16], "timm")
 
 
 def test_widths_are_plain_integers_that_json_takes():
@@ -206,7 +272,13 @@ def test_widths_and_groups_that_cannot_be_adjusted_are_refused(arguments):
 
 
 @pytest.mark.parametrize(
-    "change", [{"block_type": "resnet_block"}, {"stem_type": "patchify"}, {"widths": (24, 56)}]
+    "change",
+    [
+        {"block_type": "resnet_block"},
+        {"stem_type": "patchify"},
+        {"activation": "gelu"},
+        {"widths": (24, 56)},
+    ],
 )
 def test_counting_an_unknown_plan_is_refused(change):
     plan = plan_of(SETTINGS["regnet_x_200mf"])

@@ -1,6 +1,7 @@
-"""Random erasing, mixup and CutMix against their definitions."""
+"""Random erasing, mixup and CutMix against their definitions and timm (golden/make_mixup.py)."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import mindspore.dataset as ds
@@ -12,8 +13,10 @@ from pictures import batches_of, png, random_images, rows_of, transformed
 from mindcv.data import Normalize, channel_statistics, create_loader, create_transforms
 from mindcv.data.erasing import RandomErasing
 from mindcv.data.mixup import MixBatch
+from mindcv.loss import create_loss
 
 MEAN, STD = channel_statistics("imagenet")
+GOLDEN = np.load(Path(__file__).parent / "golden" / "mixup.npz")
 
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")
@@ -163,6 +166,77 @@ def test_mixup_blends_images_as_labels(dtype, tolerance):
             assert np.abs(image.astype(float) - expected).max() <= tolerance + 1e-4
 
 
+class Drawn:
+    """A generator that mixes always, with this share and this centre of the box."""
+
+    def __init__(self, share: float, *center: float):
+        self.share, self.center = share, iter(center)
+
+    def random(self):
+        return 0.0
+
+    def beta(self, a, b):
+        return self.share
+
+    def integers(self, high):
+        return int(next(self.center))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("case", range(6))
+def test_mixing_with_given_draws_equals_timms(monkeypatch, case, dtype):
+    kind, draws = str(GOLDEN[f"{case}/kind"]), GOLDEN[f"{case}/draws"]
+    images = GOLDEN["images"]
+    if dtype == "float32":
+        images = images.astype(np.float32) / 7
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Drawn(*draws))
+    mix = MixBatch(
+        *(float(kind == "mixup"), float(kind == "cutmix")),
+        prob=float(kind != "none"),
+        num_classes=7,
+        label_smoothing=0.1,
+    )
+    mixed, targets = mix(list(images), list(GOLDEN["labels"]), at(0, 0))
+    np.testing.assert_array_equal(np.stack(mixed), GOLDEN[f"{case}/{dtype}"])
+    np.testing.assert_allclose(np.stack(targets), GOLDEN[f"{case}/targets"], rtol=0, atol=6e-8)
+
+
+def test_smoothed_labels_give_the_loss_that_timm_has():
+    """Smoothing first and mixing then, with a plain soft loss; smoothing twice would differ."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (6, 7)).astype(np.float32)
+    log_probabilities = logits - np.log(np.exp(logits.astype(np.float64)).sum(1, keepdims=True))
+    targets = GOLDEN["0/targets"]
+    expected = -(targets * log_probabilities).sum(1).mean()
+    loss = create_loss(label_smoothing=0.0)(Tensor(logits), Tensor(targets))
+    assert float(loss) == pytest.approx(expected, rel=1e-6)
+    twice = create_loss(label_smoothing=0.1)(Tensor(logits), Tensor(targets))
+    assert abs(float(twice) - expected) > 0.01
+
+
+def test_mixing_ends_after_its_epoch_and_labels_stay_soft():
+    images = [png(image) for image in random_images(8, 24)]
+    loader = create_loader(
+        rows_of(images),
+        *(4, True, True, 0.8, 1.0, 1.0, 10),
+        transform=create_transforms("", 16, normalize_on_device=True),
+        mixup_off_epoch=2,
+        label_smoothing=0.1,
+    )
+    plain = create_loader(
+        rows_of(images), 4, transform=create_transforms("", 16, normalize_on_device=True)
+    )
+    unmixed = [batch["image"] for batch in batches_of(plain)]
+    batches = batches_of(loader, epochs=4)
+    for index, batch in enumerate(batches):
+        assert batch["label"].shape == (4, 10) and batch["label"].dtype == np.float32
+        np.testing.assert_allclose(batch["label"].sum(1), 1, atol=1e-6)
+        assert batch["label"].min() == pytest.approx(0.01)
+        is_own = (np.sort(batch["label"], 1)[:, -1] > 0.909).all()
+        same = np.array_equal(batch["image"], unmixed[index % 2])
+        assert same == is_own == (index >= 4)
+
+
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 2.0])
 def test_mixup_share_has_the_beta_distribution(alpha):
     mix = MixBatch(alpha, 0.0, 1.0, 2, 0)
@@ -173,13 +247,19 @@ def test_mixup_share_has_the_beta_distribution(alpha):
     assert abs(shares.var() - variance) < 0.12 * variance
 
 
-def test_both_mixings_take_half_of_the_batches_each():
-    mix = MixBatch(0.8, 1.0, 1.0, 6, 0)
+@pytest.mark.parametrize("switch_prob", [0.0, 0.2, 0.5, 1.0])
+def test_cutmix_takes_its_share_of_the_batches(switch_prob):
+    mix = MixBatch(2.0, 1.0, 1.0, 6, 0, switch_prob)
     cut = 0
     for batch in range(300):
         images, _ = mix(*plain_batch(), at(1, batch))
         cut += set(np.unique(images[0])) <= {0, 100}
-    assert abs(cut - 150) < 4 * math.sqrt(75) + 10  # a blend may round to a pure image
+    # A blend may round to a pure image.
+    assert abs(cut - 300 * switch_prob) <= 4 * math.sqrt(300 * switch_prob * (1 - switch_prob)) + 3
+
+
+def test_switch_prob_is_half_where_it_is_left_out():
+    assert MixBatch(0.8, 1.0, 1.0, 6).switch_prob == 0.5
 
 
 @pytest.mark.parametrize("prob", [0.0, 0.3])

@@ -11,7 +11,13 @@ import pytest
 from pictures import batches_of, png, random_images, rows_of
 from PIL import Image
 
-from mindcv.config.augment_policy import RandAugmentPolicy, parse_policy
+from mindcv.config.augment_policy import (
+    AugMixPolicy,
+    AutoAugmentPolicy,
+    RandAugmentPolicy,
+    TrivialAugmentPolicy,
+    parse_policy,
+)
 from mindcv.data import create_loader, create_transforms
 from mindcv.data.auto_augment import RandAugment
 
@@ -192,6 +198,18 @@ def test_python_operations_repeat_with_any_number_of_workers():
         ("randaug-p0.3-n3", RandAugmentPolicy(prob=0.3, num_ops=3)),
         ("randaug-mstd101", RandAugmentPolicy(magnitude_std=math.inf)),
         ("randaug-m15-mmax20", RandAugmentPolicy(magnitude=15, magnitude_max=20)),
+        ("rand-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
+        ("autoaug-mstd0.5", AutoAugmentPolicy("original", 0.5)),
+        ("original-mstd0.5", AutoAugmentPolicy("original", 0.5)),
+        ("autoaugr", AutoAugmentPolicy("originalr")),
+        ("originalr", AutoAugmentPolicy("originalr")),
+        ("v0", AutoAugmentPolicy("v0")),
+        ("v0r-mstd1", AutoAugmentPolicy("v0r", 1.0)),
+        ("3a", AutoAugmentPolicy("3a")),
+        ("trivialaugwide", TrivialAugmentPolicy()),
+        ("augmix", AugMixPolicy(3.0, 3, 0, 1.0, math.inf)),
+        ("augmix-m5-w4-d2", AugMixPolicy(5.0, 4, 2, 1.0, math.inf)),
+        ("augmix-a0.5-mstd0", AugMixPolicy(alpha=0.5, magnitude_std=0.0)),
     ],
 )
 def test_policy_syntax(text, expected):
@@ -201,8 +219,19 @@ def test_policy_syntax(text, expected):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "rand-m9", "randaugm9", "autoaug-mstd0.5", "autoaugr", "3a", "augmix-m5"),
-        *("trivialaugwide", "randaug-", "randaug-m", "randaug-9", "randaug-x3", "randaug-m9-m8"),
+        *(
+            "",
+            "randaugm9",
+            "autoaugment",
+            "autoaug-m5",
+            "3a-",
+            "3a-j",
+            "v1",
+            "augmix-n2",
+            "augmix-w0",
+        ),
+        *("trivialaugwide-m20", "augmix-d2.5", "augmix-b1", "augmix-a0", "original-mstd"),
+        *("randaug-", "randaug-m", "randaug-9", "randaug-x3", "randaug-m9-m8"),
         *("randaug-m31", "randaug-m-1", "randaug-n0", "randaug-n16", "randaug-n1.5"),
         *("randaug-p2", "randaug-w1", "randaug-inc2", "randaug-inc0.5", "randaug-m1.2.3"),
         *("randaug-mmax31", "randaug m9", "randaug-M9", "randaug-m9 "),

@@ -4,9 +4,11 @@ import pytest
 from mindspore import nn
 
 import mindcv
-from mindcv.errors import ConfigError, WeightsError
+from mindcv.design_space import SETTINGS
+from mindcv.errors import ConfigError
 from mindcv.models import (
     RegNet,
+    canonical_name,
     create_model,
     is_model,
     is_model_in_modules,
@@ -18,14 +20,20 @@ from mindcv.models import (
     registry,
 )
 
-SIZES = "200mf 400mf 600mf 800mf 1_6gf 3_2gf 4_0gf 6_4gf 8_0gf 12gf 16gf 32gf".split()
-MODELS = [f"regnet_{family}_{size}" for family in "xy" for size in SIZES]
+X = "200mf 400mf 400mf_tv 600mf 800mf 1_6gf 3_2gf 4_0gf 6_4gf 8_0gf 12gf 16gf 32gf".split()
+Y = (
+    "200mf 400mf 600mf 800mf 800mf_tv 1_6gf 3_2gf 4_0gf 6_4gf 8_0gf 8_0gf_tv 12gf 16gf 32gf 128gf"
+).split()
+Z = ["500mf", "4_0gf"]
+MODELS = [f"regnet_{family}_{size}" for family, all in zip("xyz", (X, Y, Z)) for size in all]
+X_MODELS, Y_MODELS = MODELS[:13], MODELS[13:28]
 
 
 @pytest.fixture
 def own_models(monkeypatch):
     """Let a test register models that are gone after it."""
     monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
+    monkeypatch.setattr(registry, "_ALIASES", dict(registry._ALIASES))
 
 
 def test_models_are_listed_in_the_order_of_their_size():
@@ -33,12 +41,12 @@ def test_models_are_listed_in_the_order_of_their_size():
 
 
 def test_patterns_choose_and_exclude():
-    assert list_models("regnet_x_*") == MODELS[:12]
+    assert list_models("regnet_x_*") == X_MODELS
     assert list_models("*00mf") == [name for name in MODELS if name.endswith("00mf")]
-    assert list_models("regnet_y_1[26]*") == ["regnet_y_12gf", "regnet_y_16gf"]
+    assert list_models("regnet_y_1[26]*") == ["regnet_y_12gf", "regnet_y_16gf", "regnet_y_128gf"]
     assert list_models("resnet*") == []
-    assert list_models(exclude_filters="regnet_x_*") == MODELS[12:]
-    assert list_models("*_y_*", exclude_filters=["*mf", "*_?gf"]) == MODELS[-3:]
+    assert list_models(exclude_filters="regnet_x_*") == MODELS[13:]
+    assert list_models("*_y_*", exclude_filters=["*mf*", "*_?gf*"]) == Y_MODELS[-4:]
     assert list_models(exclude_filters="") == list_models(exclude_filters=[]) == MODELS
 
 
@@ -46,12 +54,7 @@ def test_the_module_chooses_too():
     assert list_modules() == ["regnet"]
     assert list_models(module="regnet") == MODELS
     assert list_models(module="resnet") == []
-    assert list_models("regnet_y*", module="regnet") == MODELS[12:]
-
-
-def test_no_model_claims_published_weights():
-    assert list_models(pretrained=True) == []
-    assert not is_model_pretrained("regnet_x_200mf")
+    assert list_models("regnet_y*", module="regnet") == Y_MODELS
 
 
 def test_a_name_is_known_or_not():
@@ -60,6 +63,91 @@ def test_a_name_is_known_or_not():
     assert is_model_in_modules("regnet_x_800mf", ["resnet", "regnet"])
     assert not is_model_in_modules("regnet_x_800mf", ["resnet"])
     assert not is_model_in_modules("regnet_x_900mf", ["regnet"])
+
+
+# As timm 1.0 (timm/models/regnet.py), torchvision 0.28 (torchvision/models/regnet.py), pycls
+# (MODEL_ZOO.md) and ClassyVision (classy_vision/models/regnet.py) call them.
+FOREIGN = {
+    "regnetx_002": "regnet_x_200mf",
+    "regnetx_004": "regnet_x_400mf",
+    "regnetx_004_tv": "regnet_x_400mf_tv",
+    "regnetx_006": "regnet_x_600mf",
+    "regnetx_008": "regnet_x_800mf",
+    "regnetx_016": "regnet_x_1_6gf",
+    "regnetx_032": "regnet_x_3_2gf",
+    "regnetx_040": "regnet_x_4_0gf",
+    "regnetx_064": "regnet_x_6_4gf",
+    "regnetx_080": "regnet_x_8_0gf",
+    "regnetx_120": "regnet_x_12gf",
+    "regnetx_160": "regnet_x_16gf",
+    "regnetx_320": "regnet_x_32gf",
+    "regnety_002": "regnet_y_200mf",
+    "regnety_008": "regnet_y_800mf",
+    "regnety_008_tv": "regnet_y_800mf_tv",
+    "regnety_080": "regnet_y_8_0gf",
+    "regnety_080_tv": "regnet_y_8_0gf_tv",
+    "regnety_320": "regnet_y_32gf",
+    "regnety_1280": "regnet_y_128gf",
+    "regnetz_005": "regnet_z_500mf",
+    "regnetz_040_h": "regnet_z_4_0gf",
+    "regnety_032.ra_in1k": "regnet_y_3_2gf",
+    "regnetx_004_tv.tv2_in1k": "regnet_x_400mf_tv",
+    "regnet_x_8gf": "regnet_x_8_0gf",
+    "regnet_y_8gf": "regnet_y_8_0gf_tv",
+    "RegNetX-200MF": "regnet_x_200mf",
+    "RegNetX-1.6GF": "regnet_x_1_6gf",
+    "regnety-8.0gf": "regnet_y_8_0gf",
+    "REGNETY-12GF": "regnet_y_12gf",
+    "RegNetZ-500MF": "regnet_z_500mf",
+    "regnet_z_4gf": "regnet_z_4_0gf",
+}
+
+
+@pytest.mark.parametrize("alias, name", FOREIGN.items())
+def test_other_libraries_names_resolve(alias, name):
+    assert canonical_name(alias) == name
+    assert model_entrypoint(alias) is model_entrypoint(name)
+    assert is_model(alias) and is_model_in_modules(alias, ["regnet"])
+    assert alias not in list_models()
+
+
+def test_registered_names_stay_what_they_are():
+    assert [canonical_name(name) for name in MODELS] == MODELS
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "regnetx_003",
+        "regnetx_1280",
+        "regnetz_040",  # timm's has another head
+        "regnetz_005_h",
+        "RegNetX-1.7GF",
+        "regnety_032.",
+        "regnety_032.a.b",
+        "resnet_032.ra_in1k",
+        "regnet_y_3_2gf.ra_in1k",
+        "regnet_X_400mf",
+    ],
+)
+def test_a_name_that_only_looks_like_an_alias_is_refused(name):
+    assert not is_model(name)
+    with pytest.raises(ConfigError, match="not registered"):
+        canonical_name(name)
+
+
+def test_an_alias_builds_the_model():
+    network = create_model("RegNetX-200MF", num_classes=3)
+    assert network.plan == SETTINGS["regnet_x_200mf"].plan(num_classes=3)
+
+
+def test_a_registered_name_goes_before_an_alias(own_models):
+    @register_model
+    def regnetx_002(num_classes: int, in_channels: int):
+        return nn.Dense(in_channels, num_classes)
+
+    assert canonical_name("regnetx_002") == "regnetx_002"
+    assert isinstance(create_model("regnetx_002"), nn.Dense)
 
 
 def test_the_package_itself_offers_the_registry():
@@ -101,17 +189,6 @@ def test_an_unknown_option_is_refused_by_name():
     with pytest.raises(ConfigError, match="regnet_x_200mf.*drop_pth_rate") as caught:
         create_model("regnet_x_200mf", drop_rate=0.1, drop_pth_rate=0.1)
     assert caught.value.exit_code == 2
-
-
-def test_published_weights_are_refused_not_ignored():
-    with pytest.raises(WeightsError, match="checkpoint_path") as caught:
-        create_model("regnet_x_200mf", pretrained=True)
-    assert caught.value.exit_code == 5
-
-
-def test_an_unknown_model_is_told_before_its_weights():
-    with pytest.raises(ConfigError):
-        create_model("regnet_x_80mf", pretrained=True)
 
 
 def test_a_name_is_registered_once(own_models):

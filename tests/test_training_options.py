@@ -310,7 +310,7 @@ def test_a_cast_list_of_unknown_layers_is_refused(name, words):
 
 def test_synchronised_layers_keep_names_values_and_output():
     network, plain = small_regnet(), small_regnet()
-    assert engine.synchronize_batch_norm(network) == sum(
+    assert engine.synchronize_batch_norm(network, 2) == sum(
         isinstance(cell, nn.BatchNorm2d) for _, cell in plain.cells_and_names()
     )
     assert [p.name for p in network.get_parameters()] == [p.name for p in plain.get_parameters()]

@@ -122,6 +122,47 @@ def test_evaluation_without_resizing_is_the_exact_centre():
     np.testing.assert_array_equal(ours, image[8:56, 8:56].transpose(2, 0, 1))
 
 
+@pytest.mark.parametrize("shape", [(300, 400), (400, 300), (256, 256)])
+def test_squash_keeps_the_whole_image_and_not_its_aspect(shape):
+    """timm: resize to a square of side / crop_pct, then the centre."""
+    image = smooth_image(*shape)
+    (ours,) = transformed([png(image)], "", 112, crop_mode="squash", normalize_on_device=True)
+    resized = np.asarray(Image.fromarray(image).resize((128, 128), Image.Resampling.BILINEAR))
+    difference = np.abs(ours.astype(int) - resized[8:120, 8:120].transpose(2, 0, 1))
+    assert difference.max() <= 2 and difference.mean() < 0.6
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_area_interpolation_averages_what_a_pixel_covers(is_training):
+    image = random_images(1, 192)[0]
+    means = image.reshape(64, 3, 64, 3, 3).mean((1, 3)).transpose(2, 0, 1)
+    arguments = dict(WHOLE, hflip=0.0) if is_training else dict(normalize_on_device=True)
+    results = {
+        name: transformed(
+            [png(image)], "", 64, is_training, crop_pct=1.0, interpolation=name, **arguments
+        )[0]
+        for name in ("area", "bilinear")
+    }
+    assert np.abs(results["area"] - means).max() <= 1
+    assert np.abs(results["bilinear"] - means).max() > 20
+
+
+def test_random_interpolation_is_bilinear_or_bicubic_in_training_and_bilinear_in_evaluation():
+    image = random_images(1, 100)[0]
+
+    def results(count, is_training, interpolation):
+        arguments = dict(WHOLE, hflip=0.0) if is_training else dict(normalize_on_device=True)
+        images = [png(image)] * count
+        ours = transformed(images, "", 40, is_training, interpolation=interpolation, **arguments)
+        return [one.tobytes() for one in ours]
+
+    drawn = results(300, True, "random")
+    (bilinear,), (bicubic,) = results(1, True, "bilinear"), results(1, True, "bicubic")
+    assert set(drawn) == {bilinear, bicubic}
+    assert abs(drawn.count(bilinear) - 150) < 4 * math.sqrt(75)
+    assert results(1, False, "random") == results(1, False, "bilinear")
+
+
 def test_nearest_interpolation_invents_no_values():
     image = np.where(random_images(1, 60) > 127, 200, 10)[0].astype(np.uint8)
     (ours,) = transformed([png(image)], "", 32, interpolation="nearest", normalize_on_device=True)
@@ -167,6 +208,18 @@ def test_flip_has_its_probability():
     ours = transformed([png(image)] * 400, "", 16, True, hflip=0.25, **WHOLE)
     flipped = (ours[:, 0, 0, 0] == 0).sum()
     assert abs(flipped - 100) < 4 * math.sqrt(400 * 0.25 * 0.75)
+
+
+def test_both_flips_are_drawn_independently():
+    """Two of MindSpore's own would flip together: they start from the same seed."""
+    image = np.zeros((16, 16, 3), np.uint8)
+    image[:8, :8] = 255
+    ours = transformed([png(image)] * 600, "", 16, True, hflip=0.5, vflip=0.25, **WHOLE)[:, 0]
+    top, left = ours[:, :8].any((1, 2)), ours[:, :, :8].any((1, 2))
+    for is_top, is_left in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        share = 0.5 * (0.75 if is_top else 0.25)
+        found = ((top == is_top) & (left == is_left)).sum()
+        assert abs(found - 600 * share) < 4 * math.sqrt(600 * share * (1 - share))
 
 
 def test_crop_takes_area_from_scale_and_aspect_from_ratio():
@@ -237,8 +290,9 @@ def test_cifar_evaluation_keeps_the_whole_image():
     "arguments, words",
     [
         (dict(interpolation="lanczos"), ["'lanczos'", "nearest, bilinear, bicubic"]),
-        (dict(separate=True), ["separate"]),
-        (dict(is_training=True, auto_augment="autoaug"), ["'autoaug'", "randaug"]),
+        (dict(is_training=True, separate=True), ["separate", "auto_augment"]),
+        (dict(is_training=True, auto_augment="autoaugment"), ["'autoaugment'", "autoaug"]),
+        (dict(crop_mode="border"), ["'border'", "center, squash"]),
         (dict(is_training=True, re_prob=0.5, re_value="noise"), ["'noise'", "random"]),
     ],
 )

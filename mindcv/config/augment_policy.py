@@ -1,10 +1,12 @@
 """The string syntax of augmentation policies, as timm defines it: `randaug-m9-mstd0.5-inc1`.
 
-Source of the syntax: timm, `data/auto_augment.py`, `rand_augment_transform`.
+Source of the syntax: timm, `data/auto_augment.py`. MindCV's names for the same policies are
+understood too: randaug is timm's rand, autoaug its original, autoaugr its originalr.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Union
 
 
 @dataclass(frozen=True)
@@ -31,40 +33,91 @@ class RandAugmentPolicy:
     weighted: bool = False
 
 
-_SYNTAX = "randaug[-mN][-nN][-mstdX][-mmaxX][-incB][-pX][-w0]"
-_TERM = re.compile(r"(mstd|mmax|inc|m|n|p|w)([0-9.]+|inf)")
+@dataclass(frozen=True)
+class AutoAugmentPolicy:
+    """AutoAugment's settings (Cubuk et al., 2018): a table of pairs of operations.
+
+    Attributes:
+        table: original, the paper's; v0, that of EfficientNet's TPU code; either with an r at the
+            end: posterize takes more bits away the stronger it is; 3a, 3-Augment (Touvron et al.,
+            2022): solarize, grey or blur.
+        magnitude_std: mstd, standard deviation of the strengths in the table.
+    """
+
+    table: str
+    magnitude_std: float = 0.0
 
 
-def parse_policy(text: str) -> RandAugmentPolicy:
+@dataclass(frozen=True)
+class TrivialAugmentPolicy:
+    """TrivialAugmentWide (Müller and Hutter, 2021), which has no settings."""
+
+
+@dataclass(frozen=True)
+class AugMixPolicy:
+    """AugMix's settings (Hendrycks et al., 2020).
+
+    Attributes:
+        magnitude: m, the largest strength, on a scale of 0 to 10.
+        width: w, chains of operations that are averaged.
+        depth: d, operations of a chain; 0: 1 to 3 at random.
+        alpha: a, parameter of the Dirichlet and Beta distributions of the shares.
+        magnitude_std: mstd, as in RandAugment; without it the strength is uniform between 0 and
+            `magnitude`.
+    """
+
+    magnitude: float = 3.0
+    width: int = 3
+    depth: int = 0
+    alpha: float = 1.0
+    magnitude_std: float = float("inf")
+
+
+Policy = Union[RandAugmentPolicy, AutoAugmentPolicy, TrivialAugmentPolicy, AugMixPolicy]
+
+
+def parse_policy(text: str) -> Policy:
     """Parse a policy string.
 
     Raises:
-        ValueError: another policy than RandAugment, a malformed term or a value out of range.
+        ValueError: an unknown policy, a malformed term or a value out of range.
     """
     head, *terms = text.split("-")
-    if head != "randaug":
-        raise ValueError(f"policy {text!r} is not supported; expected {_SYNTAX}")
+    for syntax, heads, ranges, build in _FAMILIES:
+        if head in heads:
+            return build(head, _read_terms(text, terms, syntax, ranges))
+    known = "; ".join(family[0] for family in _FAMILIES)
+    raise ValueError(f"policy {text!r} is unknown; expected {known}")
+
+
+_TERM = re.compile(r"([a-z]+)([0-9.]+|inf)")
+_WHOLE = ("n", "inc", "w", "d")  # terms that count something
+
+
+def _read_terms(text: str, terms: list[str], syntax: str, ranges: dict) -> dict[str, float]:
     found: dict[str, float] = {}
     for term in terms:
         match = _TERM.fullmatch(term)
-        if not match or match[1] in found:
+        if not match or match[1] not in ranges or match[1] in found:
             raise ValueError(
-                f"term {term!r} of policy {text!r} is not understood; expected {_SYNTAX}"
+                f"term {term!r} of policy {text!r} is not understood; expected {syntax}"
             )
+        key = match[1]
         try:
-            found[match[1]] = float(match[2])
+            value = found[key] = float(match[2])
         except ValueError:
             raise ValueError(f"{match[2]!r} in policy {text!r} is not a number") from None
-    ranges = {"m": (0, 30), "n": (1, 15), "mstd": (0, float("inf")), "mmax": (0, 30), "inc": (0, 1)}
-    ranges |= {"p": (0, 1), "w": (0, 0)}
-    for key, value in found.items():
         low, high = ranges[key]
-        whole = key in ("n", "inc", "w")
+        whole = key in _WHOLE
         if not low <= value <= high or (whole and value != int(value)):
             number = "a whole number" if whole else "a number"
             raise ValueError(
                 f"{key}={value:g} in policy {text!r} must be {number} from {low} to {high:g}"
             )
+    return found
+
+
+def _rand_augment(head: str, found: dict[str, float]) -> RandAugmentPolicy:
     std = found.get("mstd", 0.0)
     return RandAugmentPolicy(
         magnitude=found.get("m", 10.0),
@@ -75,3 +128,48 @@ def parse_policy(text: str) -> RandAugmentPolicy:
         prob=found.get("p", 0.5),
         weighted="w" in found,
     )
+
+
+def _auto_augment(head: str, found: dict[str, float]) -> AutoAugmentPolicy:
+    table = {"autoaug": "original", "autoaugr": "originalr"}.get(head, head)
+    return AutoAugmentPolicy(table, found.get("mstd", 0.0))
+
+
+def _trivial_augment(head: str, found: dict[str, float]) -> TrivialAugmentPolicy:
+    return TrivialAugmentPolicy()
+
+
+def _augmix(head: str, found: dict[str, float]) -> AugMixPolicy:
+    return AugMixPolicy(
+        magnitude=found.get("m", 3.0),
+        width=int(found.get("w", 3)),
+        depth=int(found.get("d", 0)),
+        alpha=found.get("a", 1.0),
+        magnitude_std=found.get("mstd", float("inf")),
+    )
+
+
+_STRENGTH, _SPREAD, _SWITCH = (0, 30), (0, float("inf")), (0, 1)
+
+# Syntax as the messages show it, first words, ranges of the terms, what builds the policy.
+_FAMILIES = (
+    (
+        "randaug[-mN][-nN][-mstdX][-mmaxX][-incB][-pX][-w0]",
+        ("randaug", "rand"),
+        dict(m=_STRENGTH, n=(1, 15), mstd=_SPREAD, mmax=_STRENGTH, inc=_SWITCH, p=(0, 1), w=(0, 0)),
+        _rand_augment,
+    ),
+    (
+        "autoaug|autoaugr|original|originalr|v0|v0r|3a[-mstdX]",
+        ("autoaug", "autoaugr", "original", "originalr", "v0", "v0r", "3a"),
+        dict(mstd=_SPREAD),
+        _auto_augment,
+    ),
+    ("trivialaugwide", ("trivialaugwide",), {}, _trivial_augment),
+    (
+        "augmix[-mN][-wN][-dN][-aX][-mstdX]",
+        ("augmix",),
+        dict(m=_STRENGTH, w=(1, 10), d=(1, 10), a=(0.01, 100), mstd=_SPREAD),
+        _augmix,
+    ),
+)

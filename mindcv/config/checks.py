@@ -35,8 +35,10 @@ def evaluation_contradictions(
     """
     yield from _devices(config, environ)
     yield from _normalisation(config)
-    if not config.ckpt_path:
-        yield "ckpt_path", "no weights given; add --ckpt_path FILE"
+    if config.pretrained and not config.model:
+        yield "pretrained", "published weights of which model? add --model NAME"
+    if not (config.ckpt_path or config.pretrained):
+        yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
 
 
 def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
@@ -53,6 +55,7 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
             parse_policy(config.auto_augment)
         except ValueError as error:
             yield "auto_augment", str(error)
+    yield from _mixing(config)
     if config.aug_repeats == 1:
         yield "aug_repeats", "1 repeat is no repetition; use 0, or 2 and more"
     if config.aug_repeats and not config.shuffle:
@@ -66,6 +69,25 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
             f"{samples} images do not fill one batch of batch_size {config.batch_size}, and "
             "drop_remainder drops the rest: nothing is left to train on",
         )
+
+
+def _mixing(config: Config) -> Iterator[tuple[str, str]]:
+    mixes = config.mixup > 0 or config.cutmix > 0
+    if config.mixup_off_epoch and not mixes:
+        yield "mixup_off_epoch", "nothing is mixed: neither mixup nor cutmix is on"
+    elif config.mixup_off_epoch >= config.epoch_size:
+        yield (
+            "mixup_off_epoch",
+            f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}; use 0",
+        )
+    if config.aug_splits == 1:
+        yield "aug_splits", "1 copy is no split; use 0, or 2 and more"
+    if config.aug_splits and not config.auto_augment:
+        yield "aug_splits", "the splits differ by auto_augment, e.g. augmix-m5-w4-d2; none is given"
+    if config.aug_splits and mixes:
+        yield "aug_splits", "mixup and cutmix would mix the splits; use one or the other"
+    if config.loss == "jsd" and not config.aug_splits:
+        yield "loss", "jsd compares augmentation splits; add aug_splits 3 and auto_augment augmix"
 
 
 def _normalisation(config: Config) -> Iterator[tuple[str, str]]:

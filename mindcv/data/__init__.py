@@ -1,8 +1,15 @@
 """From files to batches: datasets, transforms, loader."""
 
+from .contact_sheet import first_batch, write_contact_sheet
 from .datasets import create_dataset, training_classes
 from .loader import create_evaluation_loader, create_loader
-from .transforms import Normalize, channel_statistics, create_normalize, create_transforms
+from .transforms import (
+    Normalize,
+    channel_statistics,
+    create_normalize,
+    create_transforms,
+    evaluation_interpolation,
+)
 
 __all__ = [
     "Normalize",
@@ -12,5 +19,8 @@ __all__ = [
     "create_loader",
     "create_normalize",
     "create_transforms",
+    "evaluation_interpolation",
+    "first_batch",
     "training_classes",
+    "write_contact_sheet",
 ]

@@ -1,34 +1,75 @@
-"""RandAugment on PIL images, with timm's strengths (timm, `data/auto_augment.py`)."""
+"""Augmentation policies on PIL images: RandAugment, AutoAugment, 3-Augment, TrivialAugment, AugMix.
 
-from collections.abc import Callable, Sequence
+MindSpore's own operations of these names are not used. Its RandAugment and AutoAugment know neither
+timm's strengths nor their deviation; its TrivialAugmentWide gives images that torchvision's cannot
+give (no vertical shear or translation, other rotations: seen with 2.10). And each of its random
+operations starts from the same seed, so that the augmentation splits of an image would be equal.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from ..config.augment_policy import parse_policy
-from .pixel_seed import pixel_generator
+from ..config.augment_policy import (
+    AugMixPolicy,
+    AutoAugmentPolicy,
+    RandAugmentPolicy,
+    TrivialAugmentPolicy,
+    parse_policy,
+)
+from .image_operations import (
+    TOP,
+    affine,
+    blur_randomly,
+    create_operations,
+    desaturate,
+    posterize_increasing,
+    posterize_original,
+)
+from .pixel_seed import PixelSeeded
 
-_TOP = 10.0  # strengths are given on a scale of 0 to 10
-Operation = Callable[[Image.Image, float, np.random.Generator, tuple], Image.Image]
 
-
-class RandAugment:
-    """Apply n random operations of strength m to an image (Cubuk et al., 2019).
+def create_auto_augment(policy: str, fill: Sequence[float]) -> PixelSeeded:
+    """Return the operation that a policy string names; see `parse_policy` for the syntax.
 
     Args:
-        policy: timm's syntax, e.g. `randaug-m9-mstd0.5-inc1`.
         fill: colour of the pixels that a geometric operation uncovers, 0-255 scale.
 
-    The image is (H, W, 3) uint8, and so is the result.
+    The operation maps an image (H, W, 3) uint8 to another.
 
     Raises:
         ValueError: a malformed policy, or more operations than it can draw.
     """
+    kinds = {
+        RandAugmentPolicy: RandAugment,
+        AutoAugmentPolicy: AutoAugment,
+        TrivialAugmentPolicy: TrivialAugmentWide,
+        AugMixPolicy: AugMix,
+    }
+    return kinds[type(parse_policy(policy))](policy, fill)
+
+
+class _Policy(PixelSeeded):
+    """What the policies share: the parsed string, the fill colour and the way to PIL and back."""
 
     def __init__(self, policy: str, fill: Sequence[float]):
         self.policy = parse_policy(policy)
         self.fill = tuple(min(255, round(value)) for value in fill)
-        self.operations = _INCREASING if self.policy.increasing else _ORIGINAL
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return np.asarray(self.augment(Image.fromarray(image), self.generator(image)))
+
+    def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        raise NotImplementedError
+
+
+class RandAugment(_Policy):
+    """Apply n random operations of strength m (Cubuk et al., 2019), as timm does."""
+
+    def __init__(self, policy: str, fill: Sequence[float]):
+        super().__init__(policy, fill)
+        self.operations = create_operations(self.policy.increasing)
         self.weights = None
         if self.policy.weighted:
             weights = np.array([_WEIGHTS[name] for name in self.operations])
@@ -39,120 +80,97 @@ class RandAugment:
                     f"{np.count_nonzero(weights)} operations that w0 can draw"
                 )
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        rng = pixel_generator(image)
+    def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        policy = self.policy
         # timm draws the operations with replacement, unless they carry weights.
         replace = self.weights is None
-        names = rng.choice(list(self.operations), self.policy.num_ops, replace, self.weights)
-        picture = Image.fromarray(image)
+        names = rng.choice(list(self.operations), policy.num_ops, replace, self.weights)
         for name in names:
-            if rng.random() < self.policy.prob:
-                strength = self._draw_strength(rng)
+            if rng.random() < policy.prob:
+                strength = _draw_strength(
+                    rng, policy.magnitude, policy.magnitude_std, policy.magnitude_max
+                )
                 picture = self.operations[str(name)](picture, strength, rng, self.fill)
-        return np.asarray(picture)
+        return picture
 
-    def _draw_strength(self, rng: np.random.Generator) -> float:
+
+class AutoAugment(_Policy):
+    """Apply one of a table's pairs of operations (Cubuk et al., 2018), as timm does."""
+
+    def __init__(self, policy: str, fill: Sequence[float]):
+        super().__init__(policy, fill)
+        table = self.policy.table
+        self.operations = create_operations(increasing=False)
+        if table.endswith("r"):
+            self.operations["posterize"] = posterize_increasing
+        elif table == "original":
+            self.operations["posterize"] = posterize_original
+        self.operations |= {"desaturate": desaturate, "blur_randomly": blur_randomly}
+        self.pairs = _TABLES[table.rstrip("r")]
+
+    def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        for name, prob, magnitude in self.pairs[rng.integers(len(self.pairs))]:
+            if rng.random() < prob:
+                strength = _draw_strength(rng, magnitude, self.policy.magnitude_std)
+                picture = self.operations[name](picture, strength, rng, self.fill)
+        return picture
+
+
+class TrivialAugmentWide(_Policy):
+    """Apply one operation of one of 31 strengths (Müller and Hutter, 2021), as torchvision does.
+
+    But for the resampling, bilinear, and the fill colour, which are torchvision's options.
+    """
+
+    def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
+        operation, values, signed = _TRIVIAL[rng.choice(list(_TRIVIAL))]
+        value = float(values[rng.integers(len(values))])
+        if signed and rng.random() < 0.5:
+            value = -value
+        return operation(picture, value, self.fill)
+
+
+class AugMix(_Policy):
+    """Blend an image with an average of chains of operations (Hendrycks et al., 2020), as timm."""
+
+    def __init__(self, policy: str, fill: Sequence[float]):
+        super().__init__(policy, fill)
+        operations = create_operations(increasing=True, translate=0.3)
+        self.operations = {
+            name: operation
+            for name, operation in operations.items()
+            if name not in ("invert", "solarize_add")
+        }
+
+    def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         policy = self.policy
-        if np.isinf(policy.magnitude_std):
-            strength = rng.uniform(0, policy.magnitude)
-        elif policy.magnitude_std > 0:
-            strength = rng.normal(policy.magnitude, policy.magnitude_std)
-        else:
-            strength = policy.magnitude
-        return float(np.clip(strength, 0.0, policy.magnitude_max))
+        shares = np.float32(rng.dirichlet([policy.alpha] * policy.width))
+        own_share = np.float32(rng.beta(policy.alpha, policy.alpha))
+        mixed = np.zeros((picture.height, picture.width, 3), np.float32)
+        for share in shares:
+            depth = policy.depth or rng.integers(1, 4)
+            chain = picture
+            for name in rng.choice(list(self.operations), depth):
+                strength = _draw_strength(rng, policy.magnitude, policy.magnitude_std)
+                chain = self.operations[str(name)](chain, strength, rng, self.fill)
+            mixed += share * np.asarray(chain, np.float32)
+        mixed = Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
+        return Image.blend(picture, mixed, own_share)
 
 
-def _sign(rng: np.random.Generator) -> float:
-    return 1.0 if rng.random() < 0.5 else -1.0
+def _draw_strength(
+    rng: np.random.Generator, magnitude: float, deviation: float, largest: float = TOP
+) -> float:
+    if np.isinf(deviation):
+        strength = rng.uniform(0, magnitude)
+    elif deviation > 0:
+        strength = rng.normal(magnitude, deviation)
+    else:
+        strength = magnitude
+    return float(np.clip(strength, 0.0, largest))
 
 
-def _affine(picture: Image.Image, matrix: tuple, fill: tuple) -> Image.Image:
-    return picture.transform(
-        picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=fill
-    )
-
-
-def _rotate(picture, strength, rng, fill):
-    degrees = _sign(rng) * 30.0 * strength / _TOP
-    return picture.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=fill)
-
-
-def _shear_x(picture, strength, rng, fill):
-    return _affine(picture, (1, _sign(rng) * 0.3 * strength / _TOP, 0, 0, 1, 0), fill)
-
-
-def _shear_y(picture, strength, rng, fill):
-    return _affine(picture, (1, 0, 0, _sign(rng) * 0.3 * strength / _TOP, 1, 0), fill)
-
-
-def _translate_x(picture, strength, rng, fill):
-    pixels = _sign(rng) * 0.45 * strength / _TOP * picture.width
-    return _affine(picture, (1, 0, pixels, 0, 1, 0), fill)
-
-
-def _translate_y(picture, strength, rng, fill):
-    pixels = _sign(rng) * 0.45 * strength / _TOP * picture.height
-    return _affine(picture, (1, 0, 0, 0, 1, pixels), fill)
-
-
-def _posterize(increasing: bool) -> Operation:
-    def posterize(picture, strength, rng, fill):
-        bits = int(strength / _TOP * 4)
-        bits = 4 - bits if increasing else bits
-        return ImageOps.posterize(picture, max(1, bits))  # 0 bits, a black image, Pillow refuses
-
-    return posterize
-
-
-def _solarize(increasing: bool) -> Operation:
-    def solarize(picture, strength, rng, fill):
-        threshold = min(256, int(strength / _TOP * 256))
-        return ImageOps.solarize(picture, 256 - threshold if increasing else threshold)
-
-    return solarize
-
-
-def _solarize_add(picture, strength, rng, fill):
-    addend = min(128, int(strength / _TOP * 110))
-    table = [min(255, value + addend) if value < 128 else value for value in range(256)]
-    return picture.point(table * 3)
-
-
-def _enhance(enhancer, increasing: bool) -> Operation:
-    def enhance(picture, strength, rng, fill):
-        if increasing:
-            factor = max(0.1, 1.0 + _sign(rng) * 0.9 * strength / _TOP)
-        else:
-            factor = 1.8 * strength / _TOP + 0.1
-        return enhancer(picture).enhance(factor)
-
-    return enhance
-
-
-def _operations(increasing: bool) -> dict[str, Operation]:
-    return {
-        "auto_contrast": lambda picture, strength, rng, fill: ImageOps.autocontrast(picture),
-        "equalize": lambda picture, strength, rng, fill: ImageOps.equalize(picture),
-        "invert": lambda picture, strength, rng, fill: ImageOps.invert(picture),
-        "rotate": _rotate,
-        "posterize": _posterize(increasing),
-        "solarize": _solarize(increasing),
-        "solarize_add": _solarize_add,
-        "color": _enhance(ImageEnhance.Color, increasing),
-        "contrast": _enhance(ImageEnhance.Contrast, increasing),
-        "brightness": _enhance(ImageEnhance.Brightness, increasing),
-        "sharpness": _enhance(ImageEnhance.Sharpness, increasing),
-        "shear_x": _shear_x,
-        "shear_y": _shear_y,
-        "translate_x": _translate_x,
-        "translate_y": _translate_y,
-    }
-
-
-_ORIGINAL = _operations(increasing=False)
-_INCREASING = _operations(increasing=True)
-
-# timm's weight set 0.
+# timm's weight set 0 of RandAugment.
 _WEIGHTS = {
     "rotate": 0.3,
     "shear_x": 0.2,
@@ -169,4 +187,126 @@ _WEIGHTS = {
     "equalize": 0.005,
     "posterize": 0.0,
     "invert": 0.0,
+}
+
+# AutoAugment's tables: (operation, probability, strength), one or two in a row.
+_TABLES = {
+    # Table 9 of the paper.
+    "original": (
+        (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
+        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+        (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
+        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+        (("equalize", 0.4, 4), ("rotate", 0.8, 8)),
+        (("solarize", 0.6, 3), ("equalize", 0.6, 7)),
+        (("posterize", 0.8, 5), ("equalize", 1.0, 2)),
+        (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
+        (("equalize", 0.6, 8), ("posterize", 0.4, 6)),
+        (("rotate", 0.8, 8), ("color", 0.4, 0)),
+        (("rotate", 0.4, 9), ("equalize", 0.6, 2)),
+        (("equalize", 0.0, 7), ("equalize", 0.8, 8)),
+        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("rotate", 0.8, 8), ("color", 1.0, 2)),
+        (("color", 0.8, 8), ("solarize", 0.8, 7)),
+        (("sharpness", 0.4, 7), ("invert", 0.6, 8)),
+        (("shear_x", 0.6, 5), ("equalize", 1.0, 9)),
+        (("color", 0.4, 0), ("equalize", 0.6, 3)),
+        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+    ),
+    # EfficientNet's TPU code, `autoaugment.py`, policy v0.
+    "v0": (
+        (("equalize", 0.8, 1), ("shear_y", 0.8, 4)),
+        (("color", 0.4, 9), ("equalize", 0.6, 3)),
+        (("color", 0.4, 1), ("rotate", 0.6, 8)),
+        (("solarize", 0.8, 3), ("equalize", 0.4, 7)),
+        (("solarize", 0.4, 2), ("solarize", 0.6, 2)),
+        (("color", 0.2, 0), ("equalize", 0.8, 8)),
+        (("equalize", 0.4, 8), ("solarize_add", 0.8, 3)),
+        (("shear_x", 0.2, 9), ("rotate", 0.6, 8)),
+        (("color", 0.6, 1), ("equalize", 1.0, 2)),
+        (("invert", 0.4, 9), ("rotate", 0.6, 0)),
+        (("equalize", 1.0, 9), ("shear_y", 0.6, 3)),
+        (("color", 0.4, 7), ("equalize", 0.6, 0)),
+        (("posterize", 0.4, 6), ("auto_contrast", 0.4, 7)),
+        (("solarize", 0.6, 8), ("color", 0.6, 9)),
+        (("solarize", 0.2, 4), ("rotate", 0.8, 9)),
+        (("rotate", 1.0, 7), ("translate_y", 0.8, 9)),
+        (("shear_x", 0.0, 0), ("solarize", 0.8, 4)),
+        (("shear_y", 0.8, 0), ("color", 0.6, 4)),
+        (("color", 1.0, 0), ("rotate", 0.6, 2)),
+        (("equalize", 0.8, 4), ("equalize", 0.0, 8)),
+        (("equalize", 1.0, 4), ("auto_contrast", 0.6, 2)),
+        (("shear_y", 0.4, 7), ("solarize_add", 0.6, 7)),
+        (("posterize", 0.8, 2), ("solarize", 0.6, 10)),
+        (("solarize", 0.6, 8), ("equalize", 0.6, 1)),
+        (("color", 0.8, 6), ("rotate", 0.4, 5)),
+    ),
+    # 3-Augment: solarize at half the scale, grey, blur of 0.1 to 2 pixels.
+    "3a": (
+        (("solarize", 1.0, 5),),
+        (("desaturate", 1.0, 10),),
+        (("blur_randomly", 1.0, 10),),
+    ),
+}
+
+
+def _enhance(enhancer):
+    return lambda picture, value, fill: enhancer(picture).enhance(1.0 + value)
+
+
+_STEPS = np.linspace(0.0, 1.0, 31)
+_ONE = np.zeros(1)
+
+# TrivialAugmentWide: (picture, value, fill) to picture; the values; whether half are negated.
+_TRIVIAL = {
+    "identity": (lambda picture, value, fill: picture, _ONE, False),
+    "shear_x": (
+        lambda picture, value, fill: affine(picture, (1, value, 0, 0, 1, 0), fill),
+        0.99 * _STEPS,
+        True,
+    ),
+    "shear_y": (
+        lambda picture, value, fill: affine(picture, (1, 0, 0, value, 1, 0), fill),
+        0.99 * _STEPS,
+        True,
+    ),
+    "translate_x": (
+        lambda picture, value, fill: affine(picture, (1, 0, int(value), 0, 1, 0), fill),
+        32.0 * _STEPS,
+        True,
+    ),
+    "translate_y": (
+        lambda picture, value, fill: affine(picture, (1, 0, 0, 0, 1, int(value)), fill),
+        32.0 * _STEPS,
+        True,
+    ),
+    "rotate": (
+        lambda picture, value, fill: picture.rotate(
+            value, Image.Resampling.BILINEAR, fillcolor=fill
+        ),
+        135.0 * _STEPS,
+        True,
+    ),
+    "brightness": (_enhance(ImageEnhance.Brightness), 0.99 * _STEPS, True),
+    "color": (_enhance(ImageEnhance.Color), 0.99 * _STEPS, True),
+    "contrast": (_enhance(ImageEnhance.Contrast), 0.99 * _STEPS, True),
+    "sharpness": (_enhance(ImageEnhance.Sharpness), 0.99 * _STEPS, True),
+    "posterize": (
+        lambda picture, value, fill: ImageOps.posterize(picture, int(value)),
+        8 - np.rint(6 * _STEPS),
+        False,
+    ),
+    "solarize": (
+        lambda picture, value, fill: ImageOps.solarize(picture, value),
+        255.0 - 255.0 * _STEPS,
+        False,
+    ),
+    "auto_contrast": (lambda picture, value, fill: ImageOps.autocontrast(picture), _ONE, False),
+    "equalize": (lambda picture, value, fill: ImageOps.equalize(picture), _ONE, False),
 }

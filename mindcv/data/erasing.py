@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from .pixel_seed import pixel_generator
+from .pixel_seed import PixelSeeded
 
 
-class RandomErasing:
+class RandomErasing(PixelSeeded):
     """Erase a random rectangle of an image (Zhong et al., 2017), as timm's `RandomErasing` does.
 
     Args:
@@ -29,7 +29,7 @@ class RandomErasing:
         self.std = np.reshape(std, (-1, 1, 1))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        rng = pixel_generator(image)
+        rng = self.generator(image)
         if rng.random() >= self.prob:
             return image
         channels, height, width = image.shape

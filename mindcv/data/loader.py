@@ -1,11 +1,13 @@
 """Batches from a dataset and its transforms."""
 
 import mindspore.dataset as ds
+import numpy as np
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
 from .datasets import create_dataset
 from .mixup import MixBatch
+from .pixel_seed import EpochSeeds, PixelSeeded
 from .transforms import create_transforms
 from .workers import usable_workers
 
@@ -19,12 +21,16 @@ def create_loader(
     cutmix: float = 0.0,
     cutmix_prob: float = 0.0,
     num_classes: int = 1000,
-    transform: list | None = None,
+    transform: list | tuple[list, list, list] | None = None,
     target_transform: list | None = None,
     num_parallel_workers: int | None = None,
     python_multiprocessing: bool = False,
     separate: bool = False,
     shard_id: int = 0,
+    switch_prob: float = 0.5,
+    mixup_off_epoch: int = 0,
+    label_smoothing: float = 0.0,
+    aug_splits: int = 3,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
 
@@ -35,44 +41,107 @@ def create_loader(
         dataset: rows with the columns image and label.
         batch_size: images of a batch.
         drop_remainder: drop the last partial batch.
-        is_training: mix batches if mixup or cutmix is given.
-        mixup, cutmix, cutmix_prob: see `MixBatch`.
+        is_training: mix batches if mixup or cutmix is given; split them if separate.
+        mixup, cutmix, cutmix_prob, switch_prob: see `MixBatch`.
         num_classes: length of soft labels.
         transform: operations on the image; None: those of ImageNet at 224 pixels.
         target_transform: operations on the label; None: to int32.
         num_parallel_workers: threads of the transforms, at most the number of cores.
-        python_multiprocessing: run Python operations in processes instead of threads.
-        separate: must be False: clean and augmented copies come with AugMix.
+        python_multiprocessing: run Python operations in processes instead of threads. The draws
+            that an image gets are then the same each epoch, unless its random crop differs.
+        separate: augmentation splits for the JSD loss. A training batch holds each image aug_splits
+            times: first N clean ones, then N augmented ones, aug_splits - 1 times; the labels
+            likewise. `transform` is what `create_transforms` gives with separate.
         shard_id: this process among those that train together; seeds the mixing.
+        mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
+        label_smoothing: of soft labels, before mixing; the loss must not smooth them again.
+        aug_splits: copies of an image with separate.
 
     Raises:
-        ValueError: separate.
+        ValueError: separate without three lists of operations, with fewer than 2 splits, or with
+            mixing.
     """
-    if separate:
-        raise ValueError("separate True is not available in this version")
     if transform is None:
         transform = create_transforms(is_training=is_training)
     workers = usable_workers(num_parallel_workers)
     dataset = dataset.map(
         target_transform or [transforms.TypeCast(mstype.int32)], "label", num_parallel_workers=1
     )
-    dataset = dataset.map(
-        transform,
-        "image",
-        num_parallel_workers=workers,
-        python_multiprocessing=python_multiprocessing,
-    )
-    if is_training and (mixup > 0.0 or cutmix > 0.0):
-        mix = MixBatch(mixup, cutmix, cutmix_prob, num_classes, shard_id)
-        return dataset.batch(
+    mixes = is_training and (mixup > 0.0 or cutmix > 0.0)
+    if separate and is_training:
+        if mixes or aug_splits < 2 or not (isinstance(transform, tuple) and len(transform) == 3):
+            raise ValueError(
+                "separate needs the three lists of create_transforms(…, separate=True), aug_splits "
+                f"of at least 2 and neither mixup nor cutmix; got {type(transform).__name__}, "
+                f"{aug_splits}, {mixup}, {cutmix}"
+            )
+        return _split_batches(
+            dataset,
+            transform,
+            aug_splits,
             batch_size,
             drop_remainder,
-            num_parallel_workers=workers,
-            per_batch_map=mix,
-            input_columns=["image", "label"],
-            output_columns=["image", "label"],
+            workers,
+            python_multiprocessing,
         )
-    return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
+    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing)
+    if not mixes:
+        return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
+    mix = MixBatch(
+        mixup,
+        cutmix,
+        cutmix_prob,
+        num_classes,
+        shard_id,
+        switch_prob,
+        label_smoothing,
+        mixup_off_epoch,
+    )
+    return dataset.batch(
+        batch_size,
+        drop_remainder,
+        num_parallel_workers=workers,
+        per_batch_map=mix,
+        input_columns=["image", "label"],
+        output_columns=["image", "label"],
+    )
+
+
+def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:
+    operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
+    seeded = any(isinstance(operation, PixelSeeded) for operation in operations)
+    return dataset.map(
+        operations,
+        column,
+        num_parallel_workers=workers,
+        python_multiprocessing=in_processes,
+        callbacks=[EpochSeeds(operations)] if seeded and not in_processes else None,
+    )
+
+
+def _split_batches(
+    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes
+) -> ds.Dataset:
+    primary, secondary, final = transform
+    columns = [f"image_{split}" for split in range(splits)]
+    dataset = _map_image(dataset, primary, "image", workers, in_processes)
+    dataset = dataset.map(
+        lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
+    )
+    for split, column in enumerate(columns):
+        operations = [*secondary, *final] if split else final
+        own = [
+            operation.for_split(split) if isinstance(operation, PixelSeeded) else operation
+            for operation in operations
+        ]
+        dataset = _map_image(dataset, own, column, workers, in_processes)
+    dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
+    return dataset.map(
+        lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
+        [*columns, "label"],
+        ["image", "label"],
+        num_parallel_workers=workers,
+    )
 
 
 def create_evaluation_loader(
@@ -87,6 +156,7 @@ def create_evaluation_loader(
     num_shards: int = 1,
     shard_id: int = 0,
     class_indexing: dict[str, int] | None = None,
+    crop_mode: str = "center",
 ) -> tuple[ds.Dataset | None, int]:
     """Return this process's part of the evaluation images, in uint8 batches, and the class count.
 
@@ -94,7 +164,7 @@ def create_evaluation_loader(
 
     Args:
         dataset_name, root, split: see `create_dataset`.
-        image_resize, interpolation, crop_pct: see `create_transforms`.
+        image_resize, interpolation, crop_pct, crop_mode: see `create_transforms`.
         num_shards, shard_id: the processes, and this one.
         class_indexing: class name to index of the training set; a class that is missing here then
             keeps its number.
@@ -127,6 +197,7 @@ def create_evaluation_loader(
         is_training=False,
         interpolation=interpolation,
         crop_pct=crop_pct,
+        crop_mode=crop_mode,
         normalize_on_device=True,
     )
     loader = create_loader(

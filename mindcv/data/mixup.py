@@ -17,11 +17,28 @@ class MixBatch:
         prob: probability of mixing a batch at all.
         num_classes: length of the soft labels.
         shard_id: makes the draws of the processes differ.
+        switch_prob: probability of CutMix where both are on.
+        label_smoothing: share of each label spread evenly over the classes before mixing; the loss
+            then must not smooth again.
+        off_epoch: epochs after which nothing is mixed any more; the labels stay soft, so that the
+            graph stays the same. 0: never.
     """
 
-    def __init__(self, mixup: float, cutmix: float, prob: float, num_classes: int, shard_id: int):
+    def __init__(
+        self,
+        mixup: float,
+        cutmix: float,
+        prob: float,
+        num_classes: int,
+        shard_id: int = 0,
+        switch_prob: float = 0.5,
+        label_smoothing: float = 0.0,
+        off_epoch: int = 0,
+    ):
         self.mixup, self.cutmix, self.prob = mixup, cutmix, prob
         self.num_classes, self.shard_id = num_classes, shard_id
+        self.switch_prob, self.label_smoothing = switch_prob, label_smoothing
+        self.off_epoch = off_epoch
 
     def __call__(self, images: list, labels: list, batch_info) -> tuple:
         """Mix one batch; a `per_batch_map` of `Dataset.batch`.
@@ -29,34 +46,48 @@ class MixBatch:
         Args:
             images: arrays (C, H, W), uint8 or float32.
             labels: class indices.
-            batch_info: tells epoch and batch, which seed the draws.
+            batch_info: tells epoch, from 0, and batch, which seed the draws.
 
         Returns:
             images of the same type, and labels (N, num_classes) float32.
         """
-        place = (batch_info.get_epoch_num(), batch_info.get_batch_num(), self.shard_id)
+        epoch = batch_info.get_epoch_num()
+        place = (epoch, batch_info.get_batch_num(), self.shard_id)
         rng = np.random.default_rng((ds.config.get_seed(), *place))
-        images = np.stack(images)
-        targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]
-        if rng.random() < self.prob:
-            if self.cutmix > 0 and (self.mixup == 0 or rng.random() < 0.5):
-                images, share = self._paste(images, rng)
-            else:
-                share = rng.beta(self.mixup, self.mixup)
-                images = _blend(images, share)
-            targets = share * targets + (1.0 - share) * targets[::-1]
+        prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
+        images, share = self.mix(np.stack(images), prob, rng)
+        targets = self._smooth_one_hot(np.asarray(labels, np.int64))
+        targets = share * targets + (1.0 - share) * targets[::-1]
         return list(images), list(targets.astype(np.float32))
+
+    def mix(
+        self, images: np.ndarray, prob: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, float]:
+        """Return the images, (N, C, H, W), mixed with probability prob, and their own share."""
+        if rng.random() >= prob:
+            return images, 1.0
+        if self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch_prob):
+            return self._paste(images, rng)
+        share = rng.beta(self.mixup, self.mixup)
+        return _blend(images, share), share
 
     def _paste(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         height, width = images.shape[2:]
         side = math.sqrt(1.0 - rng.beta(self.cutmix, self.cutmix))
         cut_h, cut_w = int(height * side), int(width * side)
         center_y, center_x = rng.integers(height), rng.integers(width)
-        top, bottom = np.clip((center_y - cut_h // 2, center_y + cut_h // 2), 0, height)
-        left, right = np.clip((center_x - cut_w // 2, center_x + cut_w // 2), 0, width)
+        # Half of an odd side is rounded up at the end: the box keeps its size.
+        top, bottom = np.clip((center_y - cut_h // 2, center_y + (cut_h + 1) // 2), 0, height)
+        left, right = np.clip((center_x - cut_w // 2, center_x + (cut_w + 1) // 2), 0, width)
         pasted = images.copy()
         pasted[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
         return pasted, 1.0 - float((bottom - top) * (right - left)) / (height * width)
+
+    def _smooth_one_hot(self, labels: np.ndarray) -> np.ndarray:
+        off = self.label_smoothing / self.num_classes
+        targets = np.full((len(labels), self.num_classes), off, np.float32)
+        targets[np.arange(len(labels)), labels] = 1.0 - self.label_smoothing + off
+        return targets
 
 
 def _blend(images: np.ndarray, share: float) -> np.ndarray:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore.dataset import vision
+from mindspore.dataset import transforms, vision
 
-from .auto_augment import RandAugment
+from .auto_augment import create_auto_augment
+from .color import ColorJitter, Lighting
 from .erasing import RandomErasing
 
 # Channel statistics on the 0-255 scale.
@@ -22,7 +23,9 @@ _INTERPOLATION = {
     "nearest": vision.Inter.NEAREST,
     "bilinear": vision.Inter.BILINEAR,
     "bicubic": vision.Inter.BICUBIC,
+    "area": vision.Inter.AREA,
 }
+_CROP_MODES = ("center", "squash")
 
 
 def channel_statistics(dataset_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -62,6 +65,11 @@ def create_normalize(
     return Normalize(mean or own_mean, std or own_std)
 
 
+def evaluation_interpolation(interpolation: str) -> str:
+    """Return the resampling of evaluation; random is for training, and stands for bilinear."""
+    return "bilinear" if interpolation == "random" else interpolation
+
+
 def create_transforms(
     dataset_name: str = "",
     image_resize: int = 224,
@@ -83,78 +91,110 @@ def create_transforms(
     re_value: float | str = 0,
     re_max_attempts: int = 10,
     crop_pct: float = 0.875,
-) -> list:
+    crop_mode: str = "center",
+    lighting: float = 0.0,
+) -> list | tuple[list, list, list]:
     """Return the operations that turn a dataset's image into the network's input.
 
-    Training: random crop, decode and resize in one; flips; RandAugment or colour jitter; erasing.
-    Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded; training
-    pads them by 4 pixels and crops.
+    Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
+    erasing. Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
+    training pads them by 4 pixels and crops.
 
     Args:
         dataset_name: a name of `create_dataset`.
         image_resize: side of the result, pixels.
         is_training: augment.
-        auto_augment: RandAugment policy in timm's syntax; replaces the colour jitter.
-        separate: must be False: clean and augmented copies come with AugMix.
+        auto_augment: a policy, see `parse_policy`; it replaces the colour jitter, but 3a does not.
+        separate: in training, return three lists for `create_loader`: crop and flips, that make the
+            clean image; policy, jitter and lighting; conversion and erasing.
         normalize_on_device: give uint8 (C, H, W) for a network that starts with `Normalize`,
             instead of normalised float32.
         scale, ratio: area and aspect ranges of the random crop.
         hflip, vflip: probabilities.
         color_jitter: strength for brightness, contrast and saturation, or one each (and hue).
-        interpolation: nearest, bilinear or bicubic.
+        interpolation: nearest, bilinear, bicubic, area; random: bilinear or bicubic at random in
+            training, bilinear in evaluation.
         mean, std: channel statistics, 0-255 scale; None: the dataset's.
         re_prob, re_scale, re_ratio, re_value, re_max_attempts: random erasing; see `RandomErasing`.
         crop_pct: share of the resized shorter side that the centre crop keeps.
+        crop_mode: center keeps the aspect of the image; squash resizes it to a square first.
+        lighting: standard deviation of the colour shift; see `Lighting`.
 
     Raises:
-        ValueError: an unknown interpolation, policy or re_value, or separate.
+        ValueError: an unknown interpolation, policy, crop_mode or re_value; separate without
+            anything that makes the splits differ.
     """
-    if separate:
-        raise ValueError("separate True is not available in this version")
-    if interpolation not in _INTERPOLATION:
-        known = ", ".join(_INTERPOLATION)
+    if interpolation not in (*_INTERPOLATION, "random"):
+        known = ", ".join((*_INTERPOLATION, "random"))
         raise ValueError(f"interpolation {interpolation!r} is unknown; expected {known}")
     if re_value not in (0, "random"):
         raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
-    resample = _INTERPOLATION[interpolation]
+    if crop_mode not in _CROP_MODES:
+        raise ValueError(f"crop_mode {crop_mode!r} is unknown; expected {', '.join(_CROP_MODES)}")
     own_mean, own_std = channel_statistics(dataset_name)
     mean, std = mean or own_mean, std or own_std
     is_cifar = dataset_name.startswith("cifar")
-    if is_training:
-        operations = _train_geometry(image_resize, scale, ratio, hflip, vflip, resample, is_cifar)
-        if auto_augment:
-            operations.append(RandAugment(auto_augment, mean))
-        elif color_jitter:
-            operations.append(vision.RandomColorAdjust(*_jitter_ranges(color_jitter)))
-    elif is_cifar:
-        operations = [vision.Resize((image_resize, image_resize), resample)]
-    else:
-        operations = [
-            vision.Decode(),
-            vision.Resize(math.floor(image_resize / crop_pct), resample),
-            vision.CenterCrop(image_resize),
-        ]
-    if not normalize_on_device:
-        operations.append(vision.Normalize(list(mean), list(std)))
-    operations.append(vision.HWC2CHW())
-    if is_training and re_prob > 0.0:
+    final = [] if normalize_on_device else [vision.Normalize(list(mean), list(std))]
+    final.append(vision.HWC2CHW())
+    if not is_training:
+        return _evaluation(image_resize, crop_pct, crop_mode, interpolation, is_cifar) + final
+    if re_prob > 0.0:
         # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
         units = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
-        operations.append(
-            RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units)
-        )
-    return operations
+        final.append(RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units))
+    primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar)
+    primary += _flips(hflip, vflip)
+    secondary = _colors(auto_augment, color_jitter, lighting, mean, separate)
+    if not separate:
+        return primary + secondary + final
+    if not secondary:
+        raise ValueError("separate needs auto_augment, color_jitter or lighting: nothing differs")
+    return primary, secondary, final
 
 
-def _train_geometry(size, scale, ratio, hflip, vflip, resample, is_cifar) -> list:
+def _evaluation(size, crop_pct, crop_mode, interpolation, is_cifar) -> list:
+    resample = _INTERPOLATION[evaluation_interpolation(interpolation)]
     if is_cifar:
-        operations = [vision.RandomCrop(32, 4), vision.Resize((size, size), resample)]
+        return [vision.Resize((size, size), resample)]
+    side = math.floor(size / crop_pct)
+    target = (side, side) if crop_mode == "squash" else side
+    return [vision.Decode(), vision.Resize(target, resample), vision.CenterCrop(size)]
+
+
+def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
+    def resize(resample):
+        if is_cifar:
+            return vision.Resize((size, size), resample)
+        return vision.RandomCropDecodeResize(size, tuple(scale), tuple(ratio), resample)
+
+    if interpolation == "random":
+        choices = [resize(_INTERPOLATION[name]) for name in ("bilinear", "bicubic")]
+        operation = transforms.RandomChoice(choices)
     else:
-        operations = [vision.RandomCropDecodeResize(size, tuple(scale), tuple(ratio), resample)]
+        operation = resize(_INTERPOLATION[interpolation])
+    return [vision.RandomCrop(32, 4), operation] if is_cifar else [operation]
+
+
+def _flips(hflip: float, vflip: float) -> list:
+    if hflip > 0.0 and vflip > 0.0:
+        # As two operations they would flip together or not at all: each of MindSpore's random
+        # operations starts from the same seed. Here one generator draws for both.
+        both = [(vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip)]
+        return [vision.RandomSelectSubpolicy([both])]
     if hflip > 0.0:
-        operations.append(vision.RandomHorizontalFlip(hflip))
-    if vflip > 0.0:
-        operations.append(vision.RandomVerticalFlip(vflip))
+        return [vision.RandomHorizontalFlip(hflip)]
+    return [vision.RandomVerticalFlip(vflip)] if vflip > 0.0 else []
+
+
+def _colors(auto_augment, color_jitter, lighting, fill, separate) -> list:
+    operations = []
+    if auto_augment:
+        operations.append(create_auto_augment(auto_augment, fill))
+    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
+        jitter = ColorJitter if separate else vision.RandomColorAdjust
+        operations.append(jitter(*_jitter_ranges(color_jitter)))
+    if lighting > 0.0:
+        operations.append(Lighting(lighting))
     return operations
 
 

@@ -1,6 +1,8 @@
 """Parameters, multiply-accumulates and activations of a network, counted from its plan alone."""
 
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 STEM_TYPES = ("simple_stem_in", "res_stem_in", "res_stem_cifar")
 BLOCK_TYPES = (
@@ -9,6 +11,7 @@ BLOCK_TYPES = (
     "res_bottleneck_block",
     "res_bottleneck_linear_block",
 )
+ACTIVATIONS = ("relu", "silu")
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,12 @@ class NetworkPlan:
         group_widths: channels of one group of the 3x3 convolution; bottleneck blocks only.
         se_ratio: squeeze-and-excitation width / input width of the block; 0: none.
         head_width: channels of a 1x1 convolution before pooling; 0: none.
+        num_classes: classes; 0: no classifier.
+        activation: relu or silu, everywhere in the network; costs nothing by the counts here.
 
     Raises:
-        ValueError: unknown stem or block type, tuples of unequal length, a value out of range, or a
-            group width that does not divide its bottleneck width.
+        ValueError: unknown stem type, block type or activation, tuples of unequal length, a value
+            out of range, or a group width that does not divide its bottleneck width.
     """
 
     widths: tuple[int, ...]
@@ -42,14 +47,16 @@ class NetworkPlan:
     head_width: int = 0
     num_classes: int = 1000
     in_channels: int = 3
+    activation: str = "relu"
 
     def __post_init__(self):
         for kind, value, known in (
-            ("stem", self.stem_type, STEM_TYPES),
-            ("block", self.block_type, BLOCK_TYPES),
+            ("stem_type", self.stem_type, STEM_TYPES),
+            ("block_type", self.block_type, BLOCK_TYPES),
+            ("activation", self.activation, ACTIVATIONS),
         ):
             if value not in known:
-                raise ValueError(f"{kind}_type {value!r} is unknown; expected {', '.join(known)}")
+                raise ValueError(f"{kind} {value!r} is unknown; expected {', '.join(known)}")
         for name, least in (
             ("stem_width", 1),
             ("in_channels", 1),
@@ -83,6 +90,12 @@ class NetworkPlan:
         rows = zip(self.widths, self.bottleneck_ratios, self.group_widths)
         return tuple(round(width * ratio) // group for width, ratio, group in rows)
 
+    @property
+    def reductions(self) -> tuple[int, ...]:
+        """Image side / side of the feature map, of the stem and of each stage."""
+        stem = {"simple_stem_in": 2, "res_stem_in": 4, "res_stem_cifar": 1}[self.stem_type]
+        return tuple(accumulate(self.strides, mul, initial=stem))
+
 
 @dataclass(frozen=True)
 class Complexity:
@@ -99,10 +112,36 @@ class Complexity:
     activations: int
 
 
+@dataclass(frozen=True)
+class PartComplexity:
+    """Costs of one part of a network.
+
+    Attributes:
+        name: stem, stage 1, stage 2, …, head.
+        image_size: side of the feature map that the part gives, pixels; 1 after the head's mean.
+        complexity: the part's share of the network's costs.
+    """
+
+    name: str
+    image_size: int
+    complexity: Complexity
+
+
 def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
     """Count the costs of the network for a square image of `image_size` pixels."""
+    costs = [part.complexity for part in complexity_by_part(plan, image_size)]
+    return Complexity(
+        sum(cost.params for cost in costs),
+        sum(cost.macs for cost in costs),
+        sum(cost.activations for cost in costs),
+    )
+
+
+def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartComplexity]:
+    """Count the costs of stem, stages and head; they add up to those of the network."""
     count = _Counter(image_size)
     width = _stem(count, plan)
+    parts = [count.part("stem")]
     block = {
         "vanilla_block": _vanilla_block,
         "res_basic_block": _basic_block,
@@ -110,23 +149,30 @@ def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
         "res_bottleneck_linear_block": _linear_bottleneck_block,
     }[plan.block_type]
     for stage, depth in enumerate(plan.depths):
+        count = _Counter(count.size)
         for index in range(depth):
             stride = plan.strides[stage] if index == 0 else 1
             block(count, plan, stage, width, stride)
             width = plan.widths[stage]
+        parts.append(count.part(f"stage {stage + 1}"))
+    count = _Counter(count.size)
     if plan.head_width:
         count.conv_bn(width, plan.head_width, 1)
         width = plan.head_width
     if plan.num_classes:
         count.params += (width + 1) * plan.num_classes
         count.macs += width * plan.num_classes
-    return Complexity(count.params, count.macs, count.activations)
+    count.size = 1
+    return [*parts, count.part("head")]
 
 
 class _Counter:
     def __init__(self, size: int):
         self.size = size  # side of the current feature map, pixels
         self.params = self.macs = self.activations = 0
+
+    def part(self, name: str) -> PartComplexity:
+        return PartComplexity(name, self.size, Complexity(self.params, self.macs, self.activations))
 
     def conv_bn(self, in_width, out_width, kernel, stride=1, groups=1, keep_size=False):
         """Count convolution and batch normalisation, padded to keep the size at stride 1."""

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+ROUNDINGS = ("pycls", "torchvision")
+
 
 def generate_regnet(
     w_a: float, w_0: int, w_m: float, depth: int, quantum: int = 8
@@ -45,7 +47,10 @@ def generate_regnet(
 
 
 def adjust_block_compatibility(
-    widths: Sequence[int], bottleneck_ratios: Sequence[float], group_widths: Sequence[int]
+    widths: Sequence[int],
+    bottleneck_ratios: Sequence[float],
+    group_widths: Sequence[int],
+    rounding: str = "pycls",
 ) -> tuple[list[int], list[int]]:
     """Return stage widths and group widths changed so that groups divide the bottleneck widths.
 
@@ -57,10 +62,16 @@ def adjust_block_compatibility(
         widths: output channels of each stage.
         bottleneck_ratios: bottleneck width / output width of each stage; above 1: whole numbers.
         group_widths: channels of one group of each stage.
+        rounding: pycls: halves go to the even multiple. torchvision: halves go up, and a width that
+            fell below 0.9 of the wanted one moves up to the next multiple (torchvision
+            `models/_utils.py`, `_make_divisible`); at a ratio of 1 exactly torchvision's widths.
 
     Raises:
-        ValueError: lengths differ, a value is not positive or a ratio above 1 is not whole.
+        ValueError: lengths differ, a value is not positive, a ratio above 1 is not whole or the
+            rounding is unknown.
     """
+    if rounding not in ROUNDINGS:
+        raise ValueError(f"rounding {rounding!r} is unknown; expected {', '.join(ROUNDINGS)}")
     if not len(widths) == len(bottleneck_ratios) == len(group_widths):
         raise ValueError("widths, bottleneck_ratios and group_widths must have equal lengths")
     new_widths, new_groups = [], []
@@ -73,7 +84,14 @@ def adjust_block_compatibility(
         bottleneck = int(max(1, width * ratio))
         group = int(min(group, bottleneck))
         multiple = math.lcm(group, int(ratio)) if ratio > 1 else group
-        bottleneck = max(multiple, round(bottleneck / multiple) * multiple)
+        bottleneck = max(multiple, _round(bottleneck, multiple, rounding))
         new_widths.append(int(bottleneck / ratio))
         new_groups.append(group)
     return new_widths, new_groups
+
+
+def _round(width: int, multiple: int, rounding: str) -> int:
+    if rounding == "pycls":
+        return round(width / multiple) * multiple
+    rounded = int(width + multiple / 2) // multiple * multiple
+    return rounded + multiple if rounded < 0.9 * width else rounded

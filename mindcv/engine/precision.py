@@ -40,11 +40,10 @@ def mixed_precision(
         return network
     if level in ("O2", "O3"):
         keeps = level == "O2" if keep_bn_fp32 is None else keep_bn_fp32
-        # O2's own list does not know SyncBatchNorm.
-        layers = (*amp.get_black_list(), nn.SyncBatchNorm) if keeps else ()
+        layers = amp.get_black_list() if keeps else []
         if not (listed or layers):
             return amp.auto_mixed_precision(network, "O3")
-        return amp.custom_mixed_precision(network, black_list=list(listed or layers))
+        return amp.custom_mixed_precision(network, black_list=list(listed) or layers)
     return amp.auto_mixed_precision(network, level)
 
 

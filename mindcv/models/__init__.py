@@ -1,8 +1,13 @@
 """Models by name: the registry and the RegNet family."""
 
-from .from_file import create_model_from_file, read_metadata
+from ..weights.load import load_weights
+from .features import FeatureInfo, FeatureNet
+from .freezing import freeze
+from .from_file import create_model_from_file
 from .registry import (
+    canonical_name,
     create_model,
+    find_published,
     is_model,
     is_model_in_modules,
     is_model_pretrained,
@@ -12,13 +17,17 @@ from .registry import (
     register_model,
 )
 from .regnet import AnyNet, RegNet  # also registers the family
-from .weights import load_weights
 
 __all__ = [
     "AnyNet",
+    "FeatureInfo",
+    "FeatureNet",
     "RegNet",
+    "canonical_name",
     "create_model",
     "create_model_from_file",
+    "find_published",
+    "freeze",
     "is_model",
     "is_model_in_modules",
     "is_model_pretrained",
@@ -26,6 +35,5 @@ __all__ = [
     "list_modules",
     "load_weights",
     "model_entrypoint",
-    "read_metadata",
     "register_model",
 ]

@@ -2,25 +2,29 @@
 
 import os
 
-import mindspore as ms
 from mindspore import nn
 
 from ..errors import WeightsError
-from ..weights import Metadata
-from ..weights.metadata import ENTRY
-from .registry import create_model
-from .weights import load_weights
+from ..weights import Metadata, WeightFile, read_weights
+from ..weights.contents import sort_contents
+from ..weights.load import load_weights
+from .registry import canonical_name, create_model
 
 
 def create_model_from_file(
-    path: str | os.PathLike, model_name: str = "", num_classes: int | None = None
+    path: str | os.PathLike | WeightFile,
+    model_name: str = "",
+    num_classes: int | None = None,
+    ema: bool = False,
 ) -> tuple[nn.Cell, Metadata]:
     """Build a network, load the weights of a file and tell what is known of them.
 
     Args:
-        path: a weight file; one that this library wrote names its model, classes and preprocessing.
+        path: a weight file of any library; one that this library wrote names its model, classes
+            and preprocessing. Or what `read_weights` returned.
         model_name: the model; needed where the file does not tell it, and must agree where it does.
-        num_classes: classes of a file that does not tell them; None: 1000.
+        num_classes: likewise; None: as the file's classifier has.
+        ema: take the averaged weights.
 
     Returns:
         network: in evaluation mode.
@@ -30,17 +34,28 @@ def create_model_from_file(
         WeightsError: the file cannot be used, or does not tell its model and none was given.
         ConfigError: unknown model.
     """
-    path = os.fspath(path)
-    metadata = read_metadata(path)
+    file = path if isinstance(path, WeightFile) else read_weights(path)
+    name = canonical_name(model_name) if model_name else ""
+    metadata = file.metadata
     if metadata is None:
         if not model_name:
             raise WeightsError(
-                f"weight file {path!r} does not tell which model it is of; name the model"
+                f"weight file {file.path!r} does not tell which model it is of; name the model"
             )
-        metadata = Metadata(model_name, num_classes=num_classes or 1000)
-    elif model_name and model_name != metadata.model:
+        contents = sort_contents(file)
+        metadata = Metadata(
+            name,
+            num_classes=contents.num_classes if num_classes is None else num_classes,
+            in_channels=contents.in_channels or 3,
+        )
+    elif name not in ("", metadata.model):
         raise WeightsError(
-            f"weight file {path!r} is of model {metadata.model}, and {model_name} was asked for"
+            f"weight file {file.path!r} is of model {metadata.model}, and {name} was asked for"
+        )
+    elif num_classes not in (None, metadata.num_classes):
+        raise WeightsError(
+            f"weight file {file.path!r} is of {metadata.num_classes} classes, and {num_classes} "
+            "were asked for"
         )
     network = create_model(
         metadata.model,
@@ -48,11 +63,5 @@ def create_model_from_file(
         in_channels=metadata.in_channels,
         **metadata.options,
     )
-    load_weights(network, path, new_head=False)
+    load_weights(network, file, ema=ema, new_head=False)
     return network.set_train(False), metadata
-
-
-def read_metadata(path: str) -> Metadata | None:
-    """Return what the file tells of its weights; None where it tells nothing."""
-    found = ms.load_checkpoint(path)
-    return Metadata.from_array(found[ENTRY].asnumpy(), path) if ENTRY in found else None

@@ -30,29 +30,37 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 
 
+def activation_of(name: str) -> nn.Cell:
+    """Build the activation `relu` or `silu` (x * sigmoid(x))."""
+    return {"relu": nn.ReLU, "silu": nn.SiLU}[name]()
+
+
 class SqueezeExcite(nn.Cell):
-    """`x * sigmoid(expand(relu(reduce(mean(x)))))`, a gate per channel (Hu et al., 2018).
+    """`x * sigmoid(expand(act(reduce(mean(x)))))`, a gate per channel (Hu et al., 2018).
 
     Args:
         channels: channels of the input, (N, C, H, W).
         squeezed: channels between the two 1x1 convolutions.
+        activation: relu or silu.
     """
 
-    def __init__(self, channels: int, squeezed: int):
+    def __init__(self, channels: int, squeezed: int, activation: str = "relu"):
         super().__init__()
         self.conv_reduce = conv2d(channels, squeezed, 1, bias=True)
         self.conv_expand = conv2d(squeezed, channels, 1, bias=True)
-        self.relu = nn.ReLU()
+        self.act = activation_of(activation)
         self.sigmoid = nn.Sigmoid()
 
     def construct(self, x):
         gate = ops.mean(x, (2, 3), True)
-        gate = self.conv_expand(self.relu(self.conv_reduce(gate)))
+        gate = self.conv_expand(self.act(self.conv_reduce(gate)))
         return x * self.sigmoid(gate)
 
 
 class DropPath(nn.Cell):
     """Drop the residual branch of whole samples in training (Huang et al., 2016).
+
+    The same as timm's `DropPath` and torchvision's `StochasticDepth(mode="row")`.
 
     Args:
         rate: probability of dropping a sample's branch; kept ones are scaled by 1 / (1 - rate).

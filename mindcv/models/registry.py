@@ -3,21 +3,31 @@
 import difflib
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mindspore import nn
 
 from ..errors import ConfigError, WeightsError
-from .weights import load_weights
+from ..hub import PublishedWeights, fetch, find_weights, published_weights
+from ..weights.load import load_weights
+from .features import FeatureNet
+from .names import source_of_tag, split_tag
 
 _BUILDERS: dict[str, Callable[..., nn.Cell]] = {}
+_ALIASES: dict[str, str] = {}
 
 
-def register_model(builder: Callable[..., nn.Cell]) -> Callable[..., nn.Cell]:
+def register_model(
+    builder: Callable[..., nn.Cell], aliases: Sequence[str] = ()
+) -> Callable[..., nn.Cell]:
     """Register a builder under its function name; use it as a decorator.
 
     The builder takes `num_classes`, `in_channels` and options of its own, and returns a Cell that
     maps images (N, C, H, W) to logits (N, num_classes).
+
+    Args:
+        aliases: further names of the model, in small letters; they are found in any case and never
+            hide a registered name.
 
     Raises:
         ValueError: the name is taken.
@@ -27,52 +37,63 @@ def register_model(builder: Callable[..., nn.Cell]) -> Callable[..., nn.Cell]:
         taken = _BUILDERS[name].__module__
         raise ValueError(f"model {name!r} is registered already, by {taken}; choose another name")
     _BUILDERS[name] = builder
+    _ALIASES.update(dict.fromkeys(aliases, name))
     return builder
 
 
 def create_model(
     model_name: str,
     num_classes: int = 1000,
-    pretrained: bool = False,
+    pretrained: bool | str = False,
     in_channels: int = 3,
     checkpoint_path: str = "",
     ema: bool = False,
     auto_mapping: bool = False,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
     **kwargs,
 ) -> nn.Cell:
-    """Build a registered model, with fresh weights or with those of a file.
+    """Build a registered model, with fresh weights, published ones or those of a file.
 
     Args:
-        model_name: a name of `list_models()`.
-        num_classes: classes of the head. Where a weight file has other classes, the head keeps its
-            fresh weights, and a log line says so.
-        pretrained: published weights; not available in this version.
+        model_name: a name of `list_models()`, or timm's, torchvision's or pycls' name of the model.
+        num_classes: classes of the head; 0: no classifier. Where the weights have other classes,
+            the head keeps its fresh weights, and a log line says so.
+        pretrained: take published weights, fetched once and verified: True those of the default
+            source (of the tag, where the name has one: regnety_032.ra_in1k), or a source's name,
+            e.g. torchvision_v2.
         in_channels: channels of the images.
-        checkpoint_path: MindSpore checkpoint of the same model, written by this library or MindCV.
+        checkpoint_path: weight file of the same model.
         ema: take the averaged weights (`ema.*`) of the checkpoint.
         auto_mapping: accepted for MindCV's sake; names are always recognised by themselves.
+        features_only: return a `FeatureNet`, a tuple of feature maps instead of logits.
+        out_indices: with features_only, which maps: 0 the stem, 1 the first stage, …, -1 the last;
+            None: all.
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
 
     Raises:
-        ConfigError: unknown model (the closest names are told) or unknown option.
+        ConfigError: unknown model (the closest names are told), unknown option, or options that
+            contradict each other.
         WeightsError: the weights are missing, damaged or belong to another model.
     """
     builder = model_entrypoint(model_name)
-    if pretrained:
-        raise WeightsError(
-            f"no published weights of {model_name} can be fetched by this version; "
-            "download a checkpoint and give its path as checkpoint_path"
-        )
+    if pretrained and checkpoint_path:
+        raise ConfigError("pretrained and checkpoint_path both name weights; give one of them")
+    if out_indices is not None and not features_only:
+        raise ConfigError("out_indices chooses feature maps; give features_only=True with it")
+    path = fetch(find_published(model_name, pretrained)) if pretrained else checkpoint_path
     options = {key: value for key, value in kwargs.items() if value is not None}
+    if features_only:
+        num_classes = 0
     try:
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
         if "unexpected keyword" not in str(error):
             raise
         raise ConfigError(f"model {model_name} does not take {sorted(options)}: {error}") from None
-    if checkpoint_path:
-        load_weights(model, checkpoint_path, ema=ema)
-    return model
+    if path:
+        load_weights(model, path, ema=ema)
+    return FeatureNet(model, out_indices) if features_only else model
 
 
 def list_models(
@@ -99,8 +120,26 @@ def list_models(
 
 
 def is_model(model_name: str) -> bool:
-    """Tell whether the name is registered."""
-    return model_name in _BUILDERS
+    """Tell whether the name, or what it is an alias of, is registered."""
+    return _resolve(model_name) in _BUILDERS
+
+
+def canonical_name(model_name: str) -> str:
+    """Return the registered name for a name of timm, torchvision or pycls.
+
+    RegNetX-1.6GF, regnetx_016 and regnetx_016.tv2_in1k are regnet_x_1_6gf. torchvision's
+    regnet_x_400mf and regnet_y_800mf are registered names of other networks; for torchvision's own
+    say regnet_x_400mf_tv and regnet_y_800mf_tv.
+
+    Raises:
+        ConfigError: unknown name; the closest ones are told.
+    """
+    name = _resolve(model_name)
+    if name in _BUILDERS:
+        return name
+    close = difflib.get_close_matches(model_name, [*_BUILDERS, *_ALIASES], n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(close)}?" if close else "list_models() tells the names"
+    raise ConfigError(f"model {model_name!r} is not registered; {hint}")
 
 
 def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:
@@ -109,11 +148,7 @@ def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:
     Raises:
         ConfigError: unknown name; the closest ones are told.
     """
-    if model_name in _BUILDERS:
-        return _BUILDERS[model_name]
-    close = difflib.get_close_matches(model_name, _BUILDERS, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}?" if close else "list_models() tells the names"
-    raise ConfigError(f"model {model_name!r} is not registered; {hint}")
+    return _BUILDERS[canonical_name(model_name)]
 
 
 def list_modules() -> list[str]:
@@ -123,13 +158,52 @@ def list_modules() -> list[str]:
 
 def is_model_in_modules(model_name: str, module_names) -> bool:
     """Tell whether one of the modules defines the model."""
-    return model_name in _BUILDERS and _module_of(model_name) in set(module_names)
+    name = _resolve(model_name)
+    return name in _BUILDERS and _module_of(name) in set(module_names)
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    """Tell whether `create_model(…, pretrained=True)` has weights for the model."""
-    model_entrypoint(model_name)
-    return False
+    """Tell whether `create_model(…, pretrained=True)` has weights for the model.
+
+    Raises:
+        ConfigError: unknown name; the closest ones are told.
+    """
+    return bool(published_weights(canonical_name(model_name)))
+
+
+def find_published(model_name: str, pretrained: bool | str = True) -> PublishedWeights:
+    """Return the published weights that `create_model(…, pretrained=…)` would take.
+
+    Args:
+        model_name: a registered name, an alias or timm's name with a tag.
+        pretrained: True: those of the tag, or else the model's default; a text: of that source.
+
+    Raises:
+        ConfigError: unknown model, or a tag and a source that contradict each other.
+        WeightsError: there are no such weights.
+    """
+    name, (_, tag) = canonical_name(model_name), split_tag(model_name)
+    source = source_of_tag(tag) if tag else None
+    if isinstance(pretrained, str):
+        if source not in (None, pretrained):
+            raise ConfigError(
+                f"model {model_name!r} names weights of {source}, pretrained those of {pretrained}"
+            )
+        source = pretrained
+    twin = f"{name}_tv"
+    if twin in _BUILDERS and (source or "").startswith("torchvision"):
+        raise WeightsError(
+            f"torchvision's network of that name has other widths than {name}; its weights belong "
+            f"to {twin}"
+        )
+    return find_weights(name, source)
+
+
+def _resolve(name: str) -> str:
+    if name in _BUILDERS:
+        return name
+    model, _ = split_tag(name)
+    return _ALIASES.get(model.lower(), name)
 
 
 def _module_of(name: str) -> str:

@@ -5,59 +5,17 @@ depths follow the quantized-linear rule.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from mindspore import nn
+from mindspore.common.initializer import initializer
 
-from ..design_space import (
-    Complexity,
-    NetworkPlan,
-    adjust_block_compatibility,
-    complexity,
-    generate_regnet,
-)
+from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
 from .blocks import STEMS, Head, build_stages
+from .features import FeatureInfo
 from .layers import initialize_weights
+from .names import aliases_of
 from .registry import register_model
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One published RegNet (paper, figures 15 and 16); see `generate_regnet` for the names."""
-
-    w_a: float
-    w_0: int
-    w_m: float
-    depth: int
-    group_width: int
-
-
-_SETTINGS = {
-    "regnet_x_200mf": Setting(36.44, 24, 2.49, 13, 8),
-    "regnet_x_400mf": Setting(24.48, 24, 2.54, 22, 16),
-    "regnet_x_600mf": Setting(36.97, 48, 2.24, 16, 24),
-    "regnet_x_800mf": Setting(35.73, 56, 2.28, 16, 16),
-    "regnet_x_1_6gf": Setting(34.01, 80, 2.25, 18, 24),
-    "regnet_x_3_2gf": Setting(26.31, 88, 2.25, 25, 48),
-    "regnet_x_4_0gf": Setting(38.65, 96, 2.43, 23, 40),
-    "regnet_x_6_4gf": Setting(60.83, 184, 2.07, 17, 56),
-    "regnet_x_8_0gf": Setting(49.56, 80, 2.88, 23, 120),
-    "regnet_x_12gf": Setting(73.36, 168, 2.37, 19, 112),
-    "regnet_x_16gf": Setting(55.59, 216, 2.1, 22, 128),
-    "regnet_x_32gf": Setting(69.86, 320, 2.0, 23, 168),
-    "regnet_y_200mf": Setting(36.44, 24, 2.49, 13, 8),
-    "regnet_y_400mf": Setting(27.89, 48, 2.09, 16, 8),
-    "regnet_y_600mf": Setting(32.54, 48, 2.32, 15, 16),
-    "regnet_y_800mf": Setting(38.84, 56, 2.4, 14, 16),
-    "regnet_y_1_6gf": Setting(20.71, 48, 2.65, 27, 24),
-    "regnet_y_3_2gf": Setting(42.63, 80, 2.66, 21, 24),
-    "regnet_y_4_0gf": Setting(31.41, 96, 2.24, 22, 64),
-    "regnet_y_6_4gf": Setting(33.22, 112, 2.27, 25, 72),
-    "regnet_y_8_0gf": Setting(76.82, 192, 2.19, 17, 56),
-    "regnet_y_12gf": Setting(73.36, 168, 2.37, 19, 112),
-    "regnet_y_16gf": Setting(106.23, 200, 2.48, 18, 112),
-    "regnet_y_32gf": Setting(115.89, 232, 2.53, 20, 232),
-}
 
 
 class AnyNet(nn.Cell):
@@ -73,15 +31,26 @@ class AnyNet(nn.Cell):
         block_type: vanilla_block, res_basic_block, res_bottleneck_block or
             res_bottleneck_linear_block.
         head_w: channels of a 1x1 convolution before pooling; 0: none.
-        num_classes: classes.
+        num_classes: classes; 0: no classifier, the output is the pooled vector.
         se_r: squeeze-and-excitation width / input width of a block; 0: none.
         in_channels: channels of the image.
         drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first.
+        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first
+            over all blocks, as in timm (pycls and torchvision have none for RegNet).
+        activation: relu or silu, everywhere in the network.
+        global_pool: avg, max, or none (also ""): the feature map itself, with num_classes=0 only.
+        zero_init_last: start the last gamma of each branch that is added to a shortcut at zero
+            (pycls' `BN.ZERO_INIT_FINAL_GAMMA`), so that the block starts as its shortcut.
+
+    Attributes:
+        plan: everything that shapes the network.
+        num_features: channels that the classifier sees.
+        feature_info: the feature maps that `features_only` offers, stem first.
 
     Raises:
-        ValueError: unknown stem or block type, sequences of unequal length, or a group width that
-            does not divide its bottleneck width.
+        ValueError: unknown stem, block, activation or pooling, sequences of unequal length, a group
+            width that does not divide its bottleneck width, or drop_path_rate or zero_init_last
+            with vanilla blocks, which have no branch beside a shortcut.
     """
 
     def __init__(
@@ -100,6 +69,9 @@ class AnyNet(nn.Cell):
         in_channels: int = 3,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        activation: str = "relu",
+        global_pool: str = "avg",
+        zero_init_last: bool = False,
     ):
         super().__init__()
         ratios = tuple(bot_muls or [1.0] * len(depths))
@@ -116,13 +88,18 @@ class AnyNet(nn.Cell):
             head_width=head_w,
             num_classes=num_classes,
             in_channels=in_channels,
+            activation=activation,
         )
+        if block_type == "vanilla_block" and (drop_path_rate or zero_init_last):
+            raise ValueError("drop_path_rate and zero_init_last need blocks with a shortcut")
         self.num_classes = num_classes
-        self.stem = STEMS[stem_type](in_channels, stem_w)
+        self.stem = STEMS[stem_type](in_channels, stem_w, activation)
         self.stages = nn.CellList(build_stages(self.plan, drop_path_rate))
-        self.num_features = head_w or widths[-1]
-        self.head = Head(widths[-1], head_w, num_classes, drop_rate)
+        self.head = Head(widths[-1], head_w, num_classes, drop_rate, global_pool, activation)
+        self.num_features = self.head.num_features
         initialize_weights(self)
+        if zero_init_last:
+            self._zero_last_gammas()
 
     def forward_features(self, x):
         """Return the last stage's feature map, (N, C, H / 32, W / 32) for strides of 2."""
@@ -131,16 +108,61 @@ class AnyNet(nn.Cell):
             x = stage(x)
         return x
 
-    def forward_head(self, x):
-        """Return the logits, (N, num_classes), of a feature map."""
-        return self.head(x)
+    def forward_head(self, x, pre_logits: bool = False):
+        """Return the logits, (N, num_classes), of a feature map.
+
+        Args:
+            pre_logits: return what the classifier works on, (N, num_features), instead.
+        """
+        return self.head.features(x) if pre_logits else self.head(x)
 
     def construct(self, x):
         return self.forward_head(self.forward_features(x))
 
+    def get_classifier(self) -> nn.Cell:
+        """Return the last layer: a Dense, or an Identity where num_classes is 0."""
+        return self.head.fc
+
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replace the classifier by a fresh one, initialised as in a new network.
+
+        An optimizer or train step made before holds the old one: reset first.
+
+        Args:
+            num_classes: classes; 0: no classifier, the output is the pooled vector.
+            global_pool: avg, max or none; None: as it is.
+
+        Raises:
+            ValueError: num_classes is negative, or the pooling unknown or unfit.
+        """
+        plan = replace(self.plan, num_classes=num_classes)
+        self.head.reset(num_classes, self.head.pool if global_pool is None else global_pool)
+        self.plan, self.num_classes = plan, num_classes
+        initialize_weights(self.head.fc)
+        # The network may itself be part of another: the stem's name tells the prefix.
+        prefix = self.stem.conv.weight.name.removesuffix("stem.conv.weight")
+        self.head.fc.update_parameters_name(f"{prefix}head.fc.")
+        self.compile_cache.clear()  # graphs that hold the old classifier
+
+    @property
+    def feature_info(self) -> tuple[FeatureInfo, ...]:
+        """The feature maps of stem and stages: channels, reduction and name of the cell."""
+        names = ["stem", *(f"stages.{stage}" for stage in range(len(self.stages)))]
+        channels = (self.plan.stem_width, *self.plan.widths)
+        rows = zip(channels, self.plan.reductions, names)
+        return tuple(FeatureInfo(index, *row) for index, row in enumerate(rows))
+
     def complexity(self, image_size: int = 224) -> Complexity:
         """Count parameters, multiply-accumulates and activations for a square image."""
         return complexity(self.plan, image_size)
+
+    def _zero_last_gammas(self) -> None:
+        # Without a shortcut a zero would block all that follows.
+        for stage in self.stages:
+            for block in stage.blocks:
+                if block.adds:
+                    gamma = block.f.last_gamma()
+                    gamma.set_data(initializer("zeros", gamma.shape, gamma.dtype))
 
 
 class RegNet(AnyNet):
@@ -151,6 +173,8 @@ class RegNet(AnyNet):
         group_w: channels of one group of the 3x3 convolutions.
         stride: stride of each stage's first block.
         bot_mul: bottleneck width / output width.
+        rounding: how widths are made to fit the groups, pycls or torchvision; see
+            `adjust_block_compatibility`.
 
     The other arguments are `AnyNet`'s.
     """
@@ -173,49 +197,55 @@ class RegNet(AnyNet):
         in_channels: int = 3,
         drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        activation: str = "relu",
+        global_pool: str = "avg",
+        zero_init_last: bool = False,
+        rounding: str = "pycls",
     ):
-        widths, depths = generate_regnet(w_a, w_0, w_m, d)
-        ratios = [bot_mul] * len(widths)
-        widths, group_ws = adjust_block_compatibility(widths, ratios, [group_w] * len(widths))
+        plan = plan_regnet(w_a, w_0, w_m, d, group_w, bot_mul, stride, rounding)
         super().__init__(
-            depths=depths,
+            depths=plan.depths,
             stem_type=stem_type,
             stem_w=stem_w,
             block_type=block_type,
-            widths=widths,
-            strides=[stride] * len(widths),
-            bot_muls=ratios,
-            group_ws=group_ws,
+            widths=plan.widths,
+            strides=plan.strides,
+            bot_muls=plan.bottleneck_ratios,
+            group_ws=plan.group_widths,
             head_w=head_w,
             num_classes=num_classes,
             se_r=se_r,
             in_channels=in_channels,
             drop_rate=drop_rate,
             drop_path_rate=drop_path_rate,
+            activation=activation,
+            global_pool=global_pool,
+            zero_init_last=zero_init_last,
         )
 
 
 def _register(name: str, setting: Setting) -> None:
-    se_ratio = 0.25 if name.startswith("regnet_y") else 0.0
+    shape = {
+        "w_a": setting.w_a,
+        "w_0": setting.w_0,
+        "w_m": setting.w_m,
+        "d": setting.depth,
+        "group_w": setting.group_width,
+        "bot_mul": setting.bottleneck_ratio,
+        "block_type": setting.block_type,
+        "head_w": setting.head_width,
+        "se_r": setting.se_ratio,
+        "activation": setting.activation,
+        "rounding": setting.rounding,
+    }
 
     def build(num_classes: int = 1000, in_channels: int = 3, **kwargs) -> RegNet:
-        options = {"se_r": se_ratio, **kwargs}
-        s = setting
-        return RegNet(
-            s.w_a,
-            s.w_0,
-            s.w_m,
-            s.depth,
-            s.group_width,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            **options,
-        )
+        return RegNet(**(shape | {"num_classes": num_classes, "in_channels": in_channels} | kwargs))
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"Build {name}; keyword arguments are `RegNet`'s."
-    globals()[name] = register_model(build)
+    globals()[name] = register_model(build, aliases=aliases_of(name))
 
 
-for _name, _setting in _SETTINGS.items():
+for _name, _setting in SETTINGS.items():
     _register(_name, _setting)

@@ -1,5 +1,7 @@
 """Weight files: reading those of any library, naming schemes, what travels with the weights."""
 
 from .metadata import Metadata, Preprocessing
+from .reading import WeightFile, read_weights
+from .writing import write_weights
 
-__all__ = ["Metadata", "Preprocessing"]
+__all__ = ["Metadata", "Preprocessing", "WeightFile", "read_weights", "write_weights"]

@@ -23,8 +23,9 @@ class Preprocessing:
     Attributes:
         image_size: side of the input, pixels.
         crop_pct: share of the resized shorter side that the centre crop keeps.
-        interpolation: nearest, bilinear or bicubic.
+        interpolation: nearest, bilinear, bicubic or area.
         mean, std: channel statistics, 0-255 scale.
+        crop_mode: center, or squash: resize to a square whatever the aspect.
     """
 
     image_size: int = 224
@@ -32,6 +33,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
+    crop_mode: str = "center"
 
 
 @dataclass(frozen=True)

@@ -1,60 +1,113 @@
-"""Make losses.npz: cross entropies and their gradients by torch for tests/test_loss.py.
+"""Make losses.npz: losses and gradients of torch and timm for tests/test_loss.py.
 
-Run with torch: `python make_losses.py`. Everything is computed in float64 from float32 inputs.
+Run with torch and timm: `python make_losses.py`. All is computed in float64 from the float32
+inputs of loss_cases.py. Where torchvision's compiled operators do not load, two empty ones are
+defined first.
 """
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
+from loss_cases import CLASSES, SPLITS, Case, cases, inputs
 from torch.nn import functional
 
-BATCH, CLASSES = 6, 5
+_LIBRARY = torch.library.Library("torchvision", "DEF")
+_LIBRARY.define("nms(Tensor a, Tensor b, float c) -> Tensor")
+_LIBRARY.define("qnms(Tensor a, Tensor b, float c) -> Tensor")
 
+from timm import loss as timm_loss  # noqa: E402
+from timm.loss import asymmetric_loss  # noqa: E402
 
-def inputs() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 3, (BATCH, CLASSES)).astype(np.float32)
-    large = rng.normal(0, 3, (BATCH, CLASSES)).astype(np.float32)
-    large[np.arange(BATCH), rng.integers(0, CLASSES, BATCH)] = 100.0
-    large[::2, 1] = -100.0
-    return {
-        "logits": logits,
-        "large": large,
-        "half": rng.normal(0, 3, (BATCH, CLASSES)).astype(np.float16),
-        "auxiliary": rng.normal(0, 3, (BATCH, CLASSES)).astype(np.float32),
-        "labels": rng.integers(0, CLASSES, BATCH).astype(np.int32),
-        "soft": rng.dirichlet(np.ones(CLASSES), BATCH).astype(np.float32),
-        "weight": rng.uniform(0.2, 2.0, CLASSES).astype(np.float32),
-        "upstream": rng.uniform(0.5, 1.5, BATCH).astype(np.float32),
-    }
-
-
-def cross_entropy(given, logits, target, weighted, reduction, smoothing):
-    """Return loss and the gradient of its sum, weighted by `upstream` where it is a vector."""
-    leaf = torch.tensor(given[logits].astype(np.float64), requires_grad=True)
-    labels = torch.tensor(given[target])
-    labels = labels.long() if target == "labels" else labels.double()
-    weight = torch.tensor(given["weight"]).double() if weighted else None
-    loss = functional.cross_entropy(leaf, labels, weight, None, -100, None, reduction, smoothing)
-    loss.backward(torch.tensor(given["upstream"]).double() if reduction == "none" else None)
-    return loss.detach().numpy(), leaf.grad.numpy()
+ALPHA = 12.0
 
 
 def main():
     given = inputs()
-    golden = dict(given)
-    for case in itertools.product(
-        ("logits", "large", "half"),
-        ("labels", "soft"),
-        (False, True),
-        ("mean", "sum", "none"),
-        (0.0, 0.1),
-    ):
-        name = "/".join(map(str, case))
-        golden[f"{name}/loss"], golden[f"{name}/gradient"] = cross_entropy(given, *case)
-    np.savez_compressed(Path(__file__).with_name("losses.npz"), **golden)
+    found = [np.append(*loss_and_gradient(given, case)) for case in cases()]
+    golden = np.concatenate(found).astype(np.float32)  # one array: a small file
+    lengths = [len(values) for values in found]
+    path = Path(__file__).with_name("losses.npz")
+    np.savez_compressed(path, values=golden, lengths=lengths, **given)
+
+
+def loss_and_gradient(given, case: Case):
+    """Return loss and the gradient of its sum, weighted by `upstream` where it is no scalar."""
+    logits = torch.tensor(given[case.logits].astype(np.float64), requires_grad=True)
+    labels = torch.tensor(given[case.labels])[: len(logits)]
+    labels = labels.long() if labels.ndim == 1 else labels.double()
+    weight = torch.tensor(given[case.weight]).double() if case.weight else None
+    function = {
+        "CE": cross_entropy,
+        "BCE": binary_cross_entropy,
+        "asl_single_label": single_label,
+        "asl_multi_label": multi_label,
+        "jsd": jensen_shannon,
+    }[case.loss]
+    loss = function(logits, labels, weight, case)
+    if loss.ndim:
+        upstream = torch.tensor(given["upstream"]).double()
+        upstream = upstream if loss.ndim == 2 else upstream[:, 0]
+        loss.backward(upstream[: len(loss)])
+    else:
+        loss.backward()
+    assert torch.isfinite(loss).all() and torch.isfinite(logits.grad).all(), case
+    return loss.detach().numpy(), logits.grad.numpy()
+
+
+def cross_entropy(logits, labels, weight, case):
+    return functional.cross_entropy(
+        logits, labels, weight, None, -100, None, case.reduction, case.smoothing
+    )
+
+
+def binary_cross_entropy(logits, labels, weight, case):
+    """timm smooths indices; of mixed labels it lets its mixup smooth both parts."""
+    if labels.ndim == 2:
+        labels = labels * (1 - case.smoothing) + case.smoothing / CLASSES
+    return timm_loss.BinaryCrossEntropy(
+        case.smoothing, case.threshold, weight, reduction=case.reduction
+    )(logits, labels)
+
+
+def single_label(logits, labels, weight, case):
+    labels = labels if labels.ndim == 1 else labels.argmax(1)
+    rows = asymmetric_loss.AsymmetricLossSingleLabel(eps=case.smoothing, reduction="none")
+    return reduce(rows(logits, labels), case)
+
+
+def multi_label(logits, labels, weight, case):
+    """The float32 casts of timm's forward are taken out, to compute in float64."""
+    labels = labels.double() if labels.ndim == 2 else functional.one_hot(labels, CLASSES).double()
+    loss = asymmetric_loss.AsymmetricLossMultiLabel(
+        smoothing=case.smoothing, reduction=case.reduction, weight=weight
+    )
+    float32, torch.Tensor.float = torch.Tensor.float, torch.Tensor.double
+    try:
+        return loss(logits, labels)
+    finally:
+        torch.Tensor.float = float32
+
+
+def jensen_shannon(logits, labels, weight, case):
+    """timm's, image by image; written out where timm's gives no number: at a softmax of 0."""
+    images = len(logits) // SPLITS
+    entropy = cross_entropy(logits[:images], labels[:images], weight, case)
+    log_copies = functional.log_softmax(logits, 1).reshape(SPLITS, images, -1)
+    mixture = log_copies.exp().mean(0).clamp(1e-7, 1).log()
+    rows = (log_copies.exp() * (log_copies - mixture)).sum(-1).mean(0)
+    if case.logits != "large":
+        for image in range(images):
+            group = logits[image::images]
+            plain = timm_loss.JsdCrossEntropy(SPLITS, ALPHA, 0.0)
+            target = torch.zeros(1, dtype=torch.long)
+            divergence = plain(group, target) - functional.cross_entropy(group[:1], target)
+            torch.testing.assert_close(ALPHA * rows[image], divergence, rtol=1e-12, atol=1e-12)
+    return entropy + ALPHA * reduce(rows, case)
+
+
+def reduce(rows, case):
+    return {"mean": rows.mean(), "sum": rows.sum(), "none": rows}[case.reduction]
 
 
 if __name__ == "__main__":

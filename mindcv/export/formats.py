@@ -1,0 +1,96 @@
+"""Write a network as MINDIR, ONNX or AIR."""
+
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from ..errors import ConfigError
+
+INPUT, OUTPUT = "image", "output"  # names in an ONNX file
+
+
+class Deployment(nn.Cell):
+    """`softmax(network(normalize(x)))`, the first and the last where wanted.
+
+    Args:
+        network: images (N, C, H, W) to logits (N, num_classes).
+        normalize: cell applied to the images first, which are uint8 then; None: they come as
+            normalised float32.
+        softmax: give probabilities in place of logits.
+    """
+
+    def __init__(self, network: nn.Cell, normalize: nn.Cell | None = None, softmax: bool = False):
+        super().__init__(auto_prefix=False)
+        self.network, self.normalize, self.softmax = network, normalize, softmax
+
+    @property
+    def input_type(self) -> type:
+        """Return numpy's type of the images."""
+        return np.float32 if self.normalize is None else np.uint8
+
+    def construct(self, x):
+        if self.normalize is not None:
+            x = self.normalize(x)
+        x = self.network(x)
+        return ops.softmax(x, -1) if self.softmax else x
+
+
+def export_network(
+    network: Deployment,
+    path: Path,
+    file_format: str,
+    image_shape: tuple[int, int, int],
+    batch_size: int | None,
+) -> None:
+    """Write the network into one file.
+
+    Args:
+        path: ends in the format's suffix, in an empty folder of its own: MindSpore changes the
+            rights of the folder, and puts further files beside for a very large network.
+        file_format: mindir, onnx or air; air where Ascend is only.
+        image_shape: (C, H, W).
+        batch_size: images of a batch; None: any number, for mindir and onnx.
+
+    Raises:
+        ConfigError: MindSpore cannot export this network, or not into one file.
+    """
+    try:
+        if file_format == "onnx" and can_write_dynamic_onnx():
+            dynamic = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch_size is None else {}
+            ms.onnx.export(
+                network,
+                # Two images: a graph made of one could spread it over the batch unnoticed.
+                _example(network, (batch_size or 2, *image_shape)),
+                file_name=str(path),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=dynamic,
+            )
+        else:
+            example = _example(network, (batch_size, *image_shape))
+            ms.export(network, example, file_name=str(path), file_format=file_format.upper())
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"MindSpore cannot write the network as {file_format}: {reason}"
+        ) from None
+    found = sorted(entry.name for entry in path.parent.iterdir())
+    if found != [path.name]:
+        raise ConfigError(
+            f"the network does not fit into one {file_format} file: MindSpore wrote "
+            f"{', '.join(found) or 'nothing'}"
+        )
+
+
+def can_write_dynamic_onnx() -> bool:
+    """Tell whether this MindSpore writes ONNX files for any batch; the older `ms.export` cannot."""
+    return hasattr(ms, "onnx")
+
+
+def _example(network: Deployment, shape: tuple[int | None, ...]) -> Tensor:
+    if shape[0] is None:
+        return Tensor(shape=shape, dtype=mstype.pytype_to_dtype(network.input_type))
+    return Tensor(np.zeros(shape, network.input_type))

@@ -1,0 +1,81 @@
+"""Feature maps of a network, for detection, segmentation and whatever else builds on a backbone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mindspore import nn
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """One feature map, (N, channels, H / reduction, W / reduction).
+
+    Attributes:
+        index: 0 for the stem, then the stages from 1.
+        channels: channels of the map.
+        reduction: image side / side of the map.
+        module: name of the cell that gives it.
+    """
+
+    index: int
+    channels: int
+    reduction: int
+    module: str
+
+
+class FeatureNet(nn.Cell):
+    """Stem and stages of a network, returning a tuple of feature maps, finest first.
+
+    It takes the cells of the network over, under the same parameter names, and leaves out what no
+    chosen map needs: stages after the last one, and the head.
+
+    Args:
+        network: a network with `stem`, `stages` and `feature_info`, as AnyNet has.
+        out_indices: maps to return: 0 the stem, 1 the first stage, -1 the last; None: all.
+
+    Attributes:
+        feature_info: the returned maps, in their order.
+        channels, strides: their channels and reductions.
+
+    Raises:
+        ConfigError: no such network, or an index that is out of range or given twice.
+    """
+
+    def __init__(self, network: nn.Cell, out_indices: Sequence[int] | None = None):
+        super().__init__()
+        if not hasattr(network, "feature_info"):
+            raise ConfigError(
+                f"{type(network).__name__} offers no feature maps; features_only is for RegNets"
+            )
+        offered = network.feature_info
+        chosen = _choose(len(offered), out_indices)
+        self.feature_info = tuple(offered[index] for index in chosen)
+        self.out_indices = tuple(chosen)
+        self.channels = tuple(info.channels for info in self.feature_info)
+        self.strides = tuple(info.reduction for info in self.feature_info)
+        self.stem = network.stem
+        self.stages = nn.CellList(list(network.stages)[: chosen[-1]])
+
+    def construct(self, x):
+        x = self.stem(x)
+        maps = (x,) if 0 in self.out_indices else ()
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index + 1 in self.out_indices:
+                maps += (x,)
+        return maps
+
+
+def _choose(count: int, out_indices: Sequence[int] | None) -> list[int]:
+    if out_indices is None:
+        return list(range(count))
+    chosen = sorted(index + count if index < 0 else index for index in out_indices)
+    fits = chosen and chosen[0] >= 0 and chosen[-1] < count
+    if not fits or len(set(chosen)) != len(chosen):
+        raise ConfigError(
+            f"out_indices={tuple(out_indices)}: expected different indices of the {count} feature "
+            f"maps, 0 (the stem) to {count - 1} or -{count} to -1"
+        )
+    return chosen

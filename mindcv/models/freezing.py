@@ -1,0 +1,40 @@
+"""Freeze the first stages of a network for fine-tuning."""
+
+from mindspore import nn
+
+from ..errors import ConfigError
+
+
+def freeze(network: nn.Cell, stages: int) -> list[str]:
+    """Freeze the stem and the first stages: no step changes their weights or running statistics.
+
+    Their parameters leave `trainable_params()`, and their batch normalisation uses the running
+    statistics also in training, whatever `set_train` says later. Freeze before the optimizer and
+    the train step are built, and after a conversion to synchronised batch normalisation.
+
+    Args:
+        network: a network with `stem` and `stages`: AnyNet, RegNet or what features_only gives.
+        stages: number of stages; 0: the stem only.
+
+    Returns:
+        The names of the parameters that were trainable and no longer are.
+
+    Raises:
+        ConfigError: the network has no stages, or fewer.
+    """
+    if not (isinstance(network, nn.Cell) and hasattr(network, "stem")):
+        raise ConfigError(f"{type(network).__name__} has no stem and stages to freeze")
+    if not 0 <= stages <= len(network.stages):
+        raise ConfigError(
+            f"{stages} stages to freeze: expected 0 (the stem) to {len(network.stages)}"
+        )
+    frozen = []
+    for part in (network.stem, *list(network.stages)[:stages]):
+        for parameter in part.trainable_params():
+            parameter.requires_grad = False
+            frozen.append(parameter.name)
+        for _, cell in part.cells_and_names():
+            if isinstance(cell, nn.BatchNorm2d):
+                cell.use_batch_statistics = False
+    network.compile_cache.clear()  # graphs that train these stages
+    return frozen

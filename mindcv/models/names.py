@@ -1,0 +1,51 @@
+"""What other libraries call the models, and their names for trainings.
+
+torchvision's regnet_x_400mf and regnet_y_800mf are named like pycls' networks and are others: such
+a name means pycls' here, and torchvision's network is the one with `_tv`.
+"""
+
+import re
+
+# Names that follow no rule. torchvision rounds its regnet_y_8gf in a way of its own; timm's
+# regnetz_040 has an activation instead of a convolution in its head and is none of ours.
+_OTHERS = {
+    "regnet_x_8_0gf": ("regnet_x_8gf",),
+    "regnet_y_8_0gf_tv": ("regnet_y_8gf",),
+    "regnet_z_4_0gf": ("regnet_z_4gf", "regnetz_040_h"),
+}
+_TIMM_TAGS = {
+    "tv_in1k": "torchvision_v1",
+    "tv2_in1k": "torchvision_v2",
+    "swag_ft_in1k": "torchvision_swag",
+    "swag_lc_in1k": "torchvision_swag_linear",
+    "deit_in1k": "deit",
+}
+
+
+def aliases_of(name: str) -> tuple[str, ...]:
+    """Return other libraries' names of one of the family's models, in small letters.
+
+    regnet_x_1_6gf is timm's regnetx_016 and pycls' RegNetX-1.6GF.
+    """
+    family, size, unit, variant = re.fullmatch(
+        r"regnet_([xyz])_(\d+(?:_\d)?)([mg]f)(_tv)?", name
+    ).groups()
+    number = size.replace("_", ".")
+    hundreds = round(float(number) * (10 if unit == "gf" else 0.01))
+    timm = f"regnet{family}_{hundreds:03d}{variant or ''}"
+    others = _OTHERS.get(name, ())
+    if any(other.startswith(timm) for other in others):
+        timm = ""
+    pycls = "" if variant else f"regnet{family}-{number}{unit}"
+    return tuple(alias for alias in (timm, pycls, *others) if alias)
+
+
+def split_tag(name: str) -> tuple[str, str]:
+    """Split timm's `regnety_032.ra_in1k` into model and tag; pycls' 1.6GF is no tag."""
+    match = re.fullmatch(r"(regnet[xyz]_\w+)\.(\w+)", name)
+    return match.groups() if match else (name, "")
+
+
+def source_of_tag(tag: str) -> str:
+    """Return the source of published weights that timm's tag names: ra_in1k is timm_ra."""
+    return _TIMM_TAGS.get(tag, f"timm_{tag.removesuffix('_in1k')}")

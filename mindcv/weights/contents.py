@@ -1,0 +1,169 @@
+"""Tell a file's weights from what else it holds, and give them our names."""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import WeightsError
+from .reading import WeightFile
+from .schemes import OWN, own_name, recognise
+
+# What optimizers, loss scalers and EMA leave in a checkpoint, apart from `<prefix>.<weight>`.
+_TRAINING_STATE = {
+    "beta1_power",
+    "beta2_power",
+    "counter",
+    "current_iterator_step",
+    "epoch_num",
+    "global_step",
+    "last_overflow_iterator_step",
+    "learning_rate",
+    "loss_scale",
+    "momentum",
+    "scale_sense",
+    "scale_value",
+    "step_num",
+    "updates",
+}
+# Under what training programs put a network: containers, and wrappers that only add their name.
+_CONTAINER = (
+    r"(?:model_state|model_state_dict|state_dict|model|network|net"
+    r"|classy_state_dict\.base_model\.model)\."
+)
+_WRAPPER = r"(?:(?:module|_orig_mod)\.)"
+_PLAIN = re.compile(rf"(?P<container>(?:{_CONTAINER})*){_WRAPPER}*")
+_AVERAGED = re.compile(
+    rf"(?:{_CONTAINER})*(?:ema|ema_state|ema_model|model_ema|state_dict_ema)\.{_WRAPPER}*"
+)
+_STATISTICS = ("moving_mean", "moving_variance")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A file's weights under our names.
+
+    Attributes:
+        file: where they come from.
+        scheme: the library whose names the file uses; empty: none we know, they stand as they are.
+        weights: arrays by our names; entries that are not understood keep the file's.
+        set_aside: entries of the file that are not weights of the network.
+        notes: what was changed.
+    """
+
+    file: WeightFile
+    scheme: str
+    weights: dict[str, np.ndarray]
+    set_aside: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the file's classifier; 0: it has none."""
+        return len(self.weights.get("head.fc.weight", ()))
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that the file's stem takes; 0: it has none."""
+        stem = self.weights.get("stem.conv.weight")
+        return stem.shape[1] if stem is not None and stem.ndim == 4 else 0
+
+
+def told_classes(file: WeightFile) -> int:
+    """Return the classes that the file's metadata or a RegNet's classifier tells; 0: neither."""
+    return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
+
+
+def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = False) -> Contents:
+    """Find the weights in a file and translate their names.
+
+    pycls reads images in the order BGR, so the stem of its files is turned round to take RGB.
+
+    Args:
+        file: what was read.
+        wanted: parameter names of the network, where it is known; tells networks of other families.
+        ema: take the averaged weights; running statistics that are not averaged stay plain.
+
+    Raises:
+        WeightsError: no averaged weights though they are asked for, several sets of weights, or one
+            weight given twice.
+    """
+    scheme = recognise(file.tensors)
+    groups, unknown = _group(file, scheme, set(wanted))
+    plains = [prefix for prefix in groups if _PLAIN.fullmatch(prefix)]
+    if len(plains) > 1:
+        places = ", ".join(f"{prefix!r} ({len(groups[prefix])} tensors)" for prefix in plains)
+        raise WeightsError(
+            f"weight file {file.path!r} holds several sets of weights, under {places}; keep one"
+        )
+    plain = plains[0] if plains else ""
+    chosen = dict(groups.get(plain, {}))
+    if ema:
+        averaged = [prefix for prefix in groups if _AVERAGED.fullmatch(prefix)]
+        if not averaged:
+            raise WeightsError(
+                f"weight file {file.path!r} holds no averaged weights (entries ema.*, ema_state, "
+                "model_ema or state_dict_ema)"
+            )
+        statistics = {ours: name for ours, name in chosen.items() if ours.endswith(_STATISTICS)}
+        chosen = statistics | groups[averaged[0]]
+    else:
+        container = _PLAIN.fullmatch(plain)["container"]
+        for name in unknown:
+            if not _is_beside(name, container, chosen, file.tensors):
+                _add(chosen, name, name, file.path)
+    weights = {ours: file.tensors[name] for ours, name in chosen.items()}
+    notes = list(file.notes)
+    stem = weights.get("stem.conv.weight")
+    if scheme and scheme.is_bgr and stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
+        weights["stem.conv.weight"] = stem[:, ::-1]
+        notes.append("the stem's input channels turned from BGR to RGB")
+    used = set(chosen.values())
+    counters = {name for name in file.tensors if name.endswith("num_batches_tracked")}
+    set_aside = tuple(n for n in file.tensors if n not in used and n not in counters)
+    name = scheme.name if scheme else OWN if any(map(own_name, weights)) else ""
+    return Contents(file, name, weights, set_aside, tuple(notes))
+
+
+def _group(file: WeightFile, scheme, wanted: set[str]):
+    """Return, for every prefix, our names and the file's; and the file's names not understood."""
+    groups: dict[str, dict[str, str]] = {}
+    unknown = []
+    for name in file.tensors:
+        if name.endswith("num_batches_tracked"):  # torch counts batches; nothing uses the count
+            continue
+        found = scheme.to_ours(name) if scheme else _split(name, wanted)
+        if found is None:
+            unknown.append(name)
+            continue
+        prefix, ours = found
+        _add(groups.setdefault(prefix, {}), ours, name, file.path)
+    return groups, unknown
+
+
+def _add(group: dict[str, str], ours: str, name: str, path: str) -> None:
+    if ours in group:
+        raise WeightsError(f"weight file {path!r} gives {ours} twice: as {group[ours]} and {name}")
+    group[ours] = name
+
+
+def _split(name: str, wanted: set[str]) -> tuple[str, str] | None:
+    """Split a name of our own into prefix and parameter."""
+    parts = name.split(".")
+    for start in range(len(parts)):
+        rest = ".".join(parts[start:])
+        if rest in wanted:
+            return name[: len(name) - len(rest)], rest
+    return own_name(name)
+
+
+def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
+    """Tell whether an entry that is no weight's name is training state rather than a surprise."""
+    if container and not name.startswith(container):
+        return True
+    # The projection heads of self-supervised training are no classifier.
+    if ".heads." in f".{name}" and "head.fc.weight" not in chosen:
+        return True
+    rest = name.split(".", 1)[-1]
+    return name in _TRAINING_STATE or (rest != name and rest in tensors)

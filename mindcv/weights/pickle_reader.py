@@ -1,0 +1,355 @@
+"""Read the pickled part of a torch file without running anything in it.
+
+A pickle is a small program: it names classes and functions and calls them. Python's own reader
+imports and runs what it names. This one is an interpreter of its own for the few instructions that
+`torch.save` writes; a name is a word in the tables below or the end of the reading, and nothing is
+ever imported or called for it. Of the standard library it uses the disassembler only, which splits
+bytes into instructions (`pickletools`; the formats of instructions are told there too).
+"""
+
+import io
+import pickletools
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import WeightsError
+
+# A tensor takes about forty instructions, so this is room for 50 000 of them.
+_MOST_INSTRUCTIONS = 2_000_000
+
+# torch's storage classes -> the type of their elements.
+_STORAGE_TYPES = {
+    "torch.DoubleStorage": "float64",
+    "torch.FloatStorage": "float32",
+    "torch.HalfStorage": "float16",
+    "torch.BFloat16Storage": "bfloat16",
+    "torch.LongStorage": "int64",
+    "torch.IntStorage": "int32",
+    "torch.ShortStorage": "int16",
+    "torch.CharStorage": "int8",
+    "torch.ByteStorage": "uint8",
+    "torch.BoolStorage": "bool",
+}
+_DICTIONARIES = {
+    "collections.OrderedDict",
+    "collections.defaultdict",
+    "collections.Counter",
+    "builtins.dict",
+    "__builtin__.dict",
+}
+# What training programs keep beside the weights: options (timm, DeiT and torchvision), figures as
+# numpy scalars, sets, devices and data types. It is skipped, so a weight cannot be among it.
+_BESIDE = {
+    "argparse.Namespace",
+    "builtins.set",
+    "__builtin__.set",
+    "_codecs.encode",
+    "numpy.dtype",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "torch.device",
+    *(f"torch.{kind}" for kind in ("float32", "float16", "bfloat16", "float64", "int64")),
+}
+_PARAMETER = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
+_TENSOR = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+_WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
+_TENSOR_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")
+_KNOWN = {
+    *_STORAGE_TYPES,
+    *_DICTIONARIES,
+    *_BESIDE,
+    *_PARAMETER,
+    *_TENSOR,
+    *_TENSOR_CLASSES,
+    _WITH_ATTRIBUTES,
+    "torch.Size",
+}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A run of numbers kept outside the pickle, under a key."""
+
+    dtype: str
+    key: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A view of a storage; offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An object that stands beside the weights; nothing of it is kept but its class's name."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A class or function that the pickle names: the words, nothing behind them."""
+
+    text: str
+
+
+def read_pickle(stream: io.BytesIO, place: str) -> Any:
+    """Return what one pickle of a torch file holds, and leave the stream behind it.
+
+    Args:
+        stream: at the first byte of the pickle.
+        place: the file, for the message.
+
+    Returns:
+        A tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,
+        `StoredTensor` and `Skipped`.
+
+    Raises:
+        WeightsError: the pickle is damaged, or names or does anything that tensors and plain
+            containers do not need.
+    """
+    machine = _Machine(place)
+    try:
+        for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
+            if count >= _MOST_INSTRUCTIONS:
+                raise WeightsError(
+                    f"weight file {place!r}: its pickle has over {_MOST_INSTRUCTIONS} "
+                    "instructions; that is no set of weights"
+                )
+            machine.step(code.name, argument)
+        return machine.stack[-1]
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(
+            f"weight file {place!r}: its pickle is damaged or cut off: {error}"
+        ) from None
+
+
+class _Machine:
+    """The stack and memo of one pickle."""
+
+    def __init__(self, place: str):
+        self.place = place
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []  # the stacks below each open mark
+        self.memo: dict[int, Any] = {}
+
+    def step(self, code: str, argument: Any) -> None:
+        if code in _VALUES:
+            self.stack.append(argument)
+        elif code in _CONSTANTS:
+            self.stack.append(_CONSTANTS[code])
+        elif code in _EMPTY:
+            self.stack.append(_EMPTY[code]())
+        elif code in ("BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = self.stack[-1]
+        elif code == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif code in ("BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[argument])
+        elif code not in ("PROTO", "FRAME", "STOP"):
+            action = getattr(self, f"_{code.lower()}", None) if code in _ACTIONS else None
+            if action is None:
+                self.refuse(f"uses the instruction {code}")
+            action(argument)
+
+    def refuse(self, what: str) -> None:
+        raise WeightsError(
+            f"weight file {self.place!r}: its pickle {what}; only tensors and plain containers are "
+            "read, so the file is refused and nothing in it was run"
+        )
+
+    def _mark(self, _):
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def _since_mark(self) -> list:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def _tuple(self, _):
+        items = self._since_mark()
+        self.stack.append(tuple(items))
+
+    def _tuple_of(self, count: int):
+        if len(self.stack) < count:
+            raise ValueError("a tuple of more items than there are")
+        self.stack[-count:] = [tuple(self.stack[-count:])]
+
+    def _tuple1(self, _):
+        self._tuple_of(1)
+
+    def _tuple2(self, _):
+        self._tuple_of(2)
+
+    def _tuple3(self, _):
+        self._tuple_of(3)
+
+    def _append(self, _):
+        self._extend([self.stack.pop()])
+
+    def _appends(self, _):
+        self._extend(self._since_mark())
+
+    # A set is read as a list: what stands in one is never a weight.
+    _additems = _appends
+
+    def _extend(self, items: list):
+        if type(self.stack[-1]) is not list:
+            self.refuse(f"appends to {_kind(self.stack[-1])}")
+        self.stack[-1].extend(items)
+
+    def _setitem(self, _):
+        value = self.stack.pop()
+        self._update([self.stack.pop(), value])
+
+    def _setitems(self, _):
+        self._update(self._since_mark())
+
+    def _update(self, items: list):
+        if type(self.stack[-1]) is not dict:
+            self.refuse(f"sets items of {_kind(self.stack[-1])}")
+        if len(items) % 2:
+            raise ValueError("a key without a value")
+        for key, value in zip(items[::2], items[1::2]):
+            self.stack[-1][self._key(key)] = value
+
+    def _key(self, key: Any) -> str:
+        """Return a dictionary's key as text: the numbers of an optimizer's state are keys too."""
+        if type(key) not in (str, int, float, bool, type(None)):
+            self.refuse(f"has {_kind(key)} as a key")
+        return str(key)
+
+    def _global(self, argument: str):
+        # The disassembler parts module and name by a space.
+        self._push_name(argument.replace(" ", ".", 1))
+
+    def _stack_global(self, _):
+        name, module = self.stack.pop(), self.stack.pop()
+        if type(name) is not str or type(module) is not str:
+            self.refuse("computes a name")
+        self._push_name(f"{module}.{name}")
+
+    def _push_name(self, text: str):
+        if text not in _KNOWN:
+            self.refuse(f"names {text[:120]!r}")
+        self.stack.append(_Name(text))
+
+    def _binpersid(self, _):
+        identity = self.stack.pop()
+        if type(identity) is not tuple or len(identity) not in (5, 6) or identity[0] != "storage":
+            self.refuse("refers to something outside it that is no storage")
+        _, kind, key, _, size, *view = identity
+        if type(kind) is not _Name or kind.text not in _STORAGE_TYPES:
+            self.refuse(f"has a storage of {_kind(kind)}")
+        if view not in ([], [None]):
+            self.refuse("has views of storages, as torch before 0.4 wrote them")
+        if type(key) is not str or not _is_count(size):
+            raise ValueError("a storage without key or size")
+        self.stack.append(Storage(_STORAGE_TYPES[kind.text], key, size))
+
+    def _reduce(self, _):
+        arguments, function = self.stack.pop(), self.stack.pop()
+        self.stack.append(self._call(function, arguments))
+
+    def _newobj(self, _):
+        arguments, kind = self.stack.pop(), self.stack.pop()
+        if type(kind) is not _Name or kind.text not in _DICTIONARIES | _BESIDE:
+            self.refuse(f"builds an object of {_kind(kind)}")
+        self.stack.append(self._call(kind, arguments))
+
+    def _build(self, _):
+        # The attributes of a state dict (`_metadata`) or of something skipped: not needed.
+        self.stack.pop()
+        if type(self.stack[-1]) not in (dict, StoredTensor, Skipped):
+            self.refuse(f"sets the state of {_kind(self.stack[-1])}")
+
+    def _call(self, function: Any, arguments: Any) -> Any:
+        """Return what a call would give, for the functions we know the meaning of."""
+        if type(function) is not _Name:
+            self.refuse(f"calls {_kind(function)}")
+        if type(arguments) is not tuple:
+            raise ValueError(f"arguments of {function.text} are no tuple")
+        name = function.text
+        if name in _BESIDE:
+            return Skipped(name)
+        if name in _DICTIONARIES:
+            return self._dictionary(name, arguments)
+        if name in _TENSOR:
+            return _tensor(*arguments[:4])
+        if name in _PARAMETER and type(arguments[0]) is StoredTensor:
+            return arguments[0]
+        if name == _WITH_ATTRIBUTES:
+            return self._tensor_with_attributes(*arguments[:3])
+        if name == "torch.Size" and len(arguments) == 1:
+            return _counts(arguments[0])
+        self.refuse(f"calls {name!r}")
+
+    def _tensor_with_attributes(self, function: Any, kind: Any, arguments: Any) -> Any:
+        """Unwrap a tensor that carries Python attributes; the attributes are left."""
+        if type(kind) is not _Name or kind.text not in _TENSOR_CLASSES:
+            self.refuse(f"builds a tensor of {_kind(kind)}")
+        if type(function) is not _Name or function.text not in _TENSOR + _PARAMETER:
+            self.refuse(f"builds a tensor by {_kind(function)}")
+        return self._call(function, arguments)
+
+    def _dictionary(self, name: str, arguments: tuple) -> dict:
+        items = arguments[0] if arguments and name != "collections.defaultdict" else []
+        if type(items) is dict:
+            return dict(items)
+        if type(items) is not list or any(type(p) not in (list, tuple) for p in items):
+            self.refuse(f"makes a dictionary from {_kind(items)}")
+        return {self._key(key): value for key, value in items}
+
+
+_VALUES = {
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINUNICODE8",
+    "BINSTRING",
+    "SHORT_BINSTRING",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
+_ACTIONS = set(
+    "MARK TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS ADDITEMS SETITEM SETITEMS GLOBAL STACK_GLOBAL "
+    "BINPERSID REDUCE NEWOBJ BUILD".split()
+)
+
+
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any) -> StoredTensor:
+    if type(storage) is not Storage or not _is_count(offset):
+        raise ValueError("a tensor without a storage")
+    shape, strides = _counts(shape), _counts(strides)
+    if len(shape) != len(strides):
+        raise ValueError(f"a tensor of {len(shape)} axes and {len(strides)} strides")
+    return StoredTensor(storage, offset, shape, strides)
+
+
+def _counts(values: Any) -> tuple[int, ...]:
+    if type(values) not in (tuple, list) or len(values) > 8 or not all(map(_is_count, values)):
+        raise ValueError("a shape or strides that are no numbers")
+    return tuple(values)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _kind(value: Any) -> str:
+    """Name a value for a message, however deep it is."""
+    return repr(value.text) if type(value) is _Name else f"a {type(value).__name__}"

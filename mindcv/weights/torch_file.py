@@ -1,0 +1,193 @@
+"""Read the files of `torch.save` without torch: zip archives (since 1.6) and the format before.
+
+Both are one pickle that describes the tensors, read by `pickle_reader`, and the raw numbers of the
+storages behind it. Every size is checked against the file before anything is made of it.
+"""
+
+import io
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import WeightsError
+from .pickle_reader import Storage, StoredTensor, read_pickle
+
+# The first pickle of the older format: the number 0x1950A86A20F9469CFC6C.
+LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+
+_LARGEST_PICKLE = 256 * 2**20  # bytes; that of a RegNet with its optimizer has one million
+_MOST_ENTRIES = 1_000_000
+_DEEPEST = 20  # dictionaries within each other
+_LONGEST_NAME = 1000
+
+
+def read_zip(archive: zipfile.ZipFile, path: str, file_size: int) -> dict[str, tuple]:
+    """Read a zip archive of `torch.save`.
+
+    Returns:
+        For every tensor its name, dictionaries within each other joined by dots, with the name of
+        its type and the array; bfloat16 as uint16, bit by bit.
+
+    Raises:
+        WeightsError: not such an archive, damaged, or holding more than tensors.
+    """
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise WeightsError(f"weight file {path!r} is a zip archive with {len(roots)} data.pkl")
+    root = roots[0]
+    if f"{root}constants.pkl" in entries or any(n.startswith(f"{root}code/") for n in entries):
+        raise WeightsError(
+            f"weight file {path!r} is a TorchScript program, not weights; save its state_dict()"
+        )
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
+        raise WeightsError(f"weight file {path!r} is compressed, which torch.save never does")
+    if sum(entry.file_size for entry in entries.values()) > file_size:
+        raise WeightsError(f"weight file {path!r}: its entries are larger than the file")
+
+    def content(name: str, size: int | None = None) -> bytes:
+        entry = entries.get(root + name)
+        if entry is None:
+            raise WeightsError(f"weight file {path!r} is cut off or damaged: no entry {name}")
+        if size is not None and entry.file_size != size:
+            raise WeightsError(
+                f"weight file {path!r}: entry {name} has {entry.file_size} bytes, {size} expected"
+            )
+        return archive.read(entry)
+
+    if entries[f"{root}data.pkl"].file_size > _LARGEST_PICKLE:
+        raise WeightsError(f"weight file {path!r}: its pickle is too large for a set of weights")
+    order = content("byteorder") if f"{root}byteorder" in entries else b"little"
+    tree = read_pickle(io.BytesIO(content("data.pkl")), path)
+    return _tensors(
+        tree,
+        lambda storage: content(f"data/{storage.key}", storage.size * _item_size(storage.dtype)),
+        ">" if order == b"big" else "<",
+        path,
+        file_size,
+    )
+
+
+def read_legacy(content: bytes, path: str) -> dict[str, tuple]:
+    """Read the format that torch wrote before 1.6; see `read_zip`.
+
+    Five pickles (a number, the version, the machine, the object, the storages' keys), then each
+    storage's element count in 8 bytes and its numbers.
+    """
+    stream = io.BytesIO(content)
+    read_pickle(stream, path)
+    version, machine = read_pickle(stream, path), read_pickle(stream, path)
+    if version != 1001 or type(machine) is not dict:
+        raise WeightsError(f"weight file {path!r} has the unknown version {version!r} of torch")
+    order = "<" if machine.get("little_endian", True) else ">"
+    tree, keys = read_pickle(stream, path), read_pickle(stream, path)
+    if type(keys) is not list or any(type(key) is not str for key in keys):
+        raise WeightsError(f"weight file {path!r} is damaged: no list of its storages")
+    types: dict[str, Storage] = {t.storage.key: t.storage for _, t in _walk(tree, path)}
+    buffers, at = {}, stream.tell()
+    for key in keys:
+        if key not in types:
+            # Its element size is not known, so what follows it cannot be found.
+            raise WeightsError(f"weight file {path!r}: nothing refers to its storage {key[:40]!r}")
+        storage = types[key]
+        if at + 8 > len(content):
+            raise WeightsError(f"weight file {path!r} is cut off before storage {key!r}")
+        (count,) = struct.unpack_from("<q", content, at)
+        end = at + 8 + storage.size * _item_size(storage.dtype)
+        if count != storage.size or end > len(content):
+            raise WeightsError(
+                f"weight file {path!r} is cut off or damaged in storage {key!r}: {storage.size} "
+                f"elements expected, {count} announced, {len(content) - at - 8} bytes there"
+            )
+        buffers[key], at = memoryview(content)[at + 8 : end], end
+    if at != len(content):
+        raise WeightsError(
+            f"weight file {path!r}: {len(content) - at} bytes after the last storage"
+        )
+
+    def buffer(storage: Storage) -> memoryview:
+        if storage.key not in buffers or storage != types[storage.key]:
+            raise WeightsError(f"weight file {path!r}: storage {storage.key!r} is not there")
+        return buffers[storage.key]
+
+    return _tensors(tree, buffer, order, path, len(content))
+
+
+def _tensors(
+    tree: Any, content: Callable[[Storage], bytes], order: str, path: str, file_size: int
+) -> dict[str, tuple]:
+    """Return the tensors of the tree, as views of their storages."""
+    buffers: dict[Storage, np.ndarray] = {}
+    found, total = {}, 0
+    for name, tensor in _walk(tree, path):
+        storage = tensor.storage
+        if name in found:
+            raise WeightsError(f"weight file {path!r} holds {name!r} twice")
+        if storage not in buffers:
+            buffers[storage] = np.frombuffer(content(storage), _numpy_type(storage.dtype, order))
+        found[name] = (storage.dtype, _view(tensor, buffers[storage], name, path))
+        # Tensors may share a storage, but a small file must not become a large heap.
+        total += found[name][1].nbytes
+        if total > 16 * file_size:
+            raise WeightsError(f"weight file {path!r}: its tensors are far larger than the file")
+    return found
+
+
+def _view(tensor: StoredTensor, flat: np.ndarray, name: str, path: str) -> np.ndarray:
+    count = math.prod(tensor.shape)
+    last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
+    if count == 0 and max(tensor.shape) < 2**20 and len(tensor.shape) <= 2:
+        return np.empty(tensor.shape, flat.dtype)
+    # A stride of 0 repeats elements; weights are never saved so, and it would grow a small file.
+    if count == 0 or count > flat.size or last >= flat.size:
+        raise WeightsError(
+            f"weight file {path!r}: tensor {name!r} of shape {tensor.shape} reaches beyond its "
+            f"storage of {flat.size} elements"
+        )
+    strides = [stride * flat.itemsize for stride in tensor.strides]
+    view = np.lib.stride_tricks.as_strided(
+        flat[tensor.offset :], tensor.shape, strides, writeable=False
+    )
+    return view if view.dtype.isnative else view.astype(view.dtype.newbyteorder("="))
+
+
+def _walk(tree: Any, path: str):
+    """Yield name and tensor of the dictionaries and lists within each other, in file order."""
+    if type(tree) is not dict:
+        raise WeightsError(
+            f"weight file {path!r} holds a {type(tree).__name__}; expected a dictionary of tensors"
+        )
+    levels, seen = [_children("", tree)], 0
+    while levels:
+        name, value = next(levels[-1], (None, None))
+        if name is None:
+            levels.pop()
+            continue
+        # Lists that hold one list twice, over and over, would walk for ever, and a long key above
+        # many tensors would be copied into each name.
+        seen += 1
+        if seen > _MOST_ENTRIES or len(levels) > _DEEPEST or len(name) > _LONGEST_NAME:
+            raise WeightsError(
+                f"weight file {path!r} holds containers too many or too deep for a set of weights"
+            )
+        if type(value) is StoredTensor:
+            yield name, value
+        elif type(value) in (dict, list, tuple):
+            levels.append(_children(name, value))
+
+
+def _children(name: str, container: Any) -> Iterator[tuple[str, Any]]:
+    items = container.items() if type(container) is dict else enumerate(container)
+    return ((f"{name}.{key}" if name else str(key), value) for key, value in items)
+
+
+def _numpy_type(dtype: str, order: str) -> np.dtype:
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder(order)
+
+
+def _item_size(dtype: str) -> int:
+    return _numpy_type(dtype, "=").itemsize
