@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mindspore as ms
 import pytest
 from conftest import ROOT, free_port
+
+from mindcv import create_model
+from mindcv.weights import write_weights
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # On two CPU cores the published recipes run on small images, for two epochs.
@@ -37,10 +41,6 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    import mindspore as ms
-
-    from mindcv import create_model
-
     path = tmp_path_factory.mktemp("weights") / "regnet_x_800mf.ckpt"
     ms.save_checkpoint(create_model("regnet_x_800mf", num_classes=6), str(path))
     return path
@@ -56,7 +56,13 @@ def checkout(tmp_path) -> Path:
     return tmp_path
 
 
-TRAINING = [line for line in command_lines() if "/path/to/" in line or "--help" in line]
+# The lines of one block follow each other: each takes what the one before left.
+WALK = next(text for text in blocks("bash") if "mindcv convert" in text).strip().splitlines()
+TRAINING = [
+    line
+    for line in command_lines()
+    if line not in WALK and ("/path/to/" in line or "--help" in line or "-m mindcv" in line)
+]
 
 
 @pytest.mark.parametrize("line", TRAINING)
@@ -76,8 +82,26 @@ def test_a_command_runs_as_printed(line, checkout, image_folder, weights):
         assert "{'Top_1_Accuracy': " in done.stdout
 
 
+def test_the_way_from_foreign_weights_to_a_delivered_classifier(checkout, image_folder):
+    network = create_model("regnet_y_400mf")
+    theirs = checkout / "regnet_y_400mf.safetensors"
+    write_weights(theirs, {p.name: p.asnumpy() for p in network.get_parameters()}, names="timm")
+    theirs.rename(checkout / "regnet_y_400mf.pth")  # a name tells nothing
+    for line in WALK:
+        line = line.replace("/path/to/images", str(image_folder)).replace("/path/to/", "")
+        line = line.replace("-19_*", "-1_12").replace("-20_*", "-2_12")
+        if "train.py" in line:
+            line += " --image_resize 32 --batch_size 4 --epoch_size 2 --warmup_epochs 1"
+        done = shell(line, checkout)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    written = {path.name for path in checkout.iterdir() if path.stat().st_size > 1000}
+    assert written >= {"first_batch.png", "predictions.png", "average.ckpt", "regnet_y_400mf.onnx"}
+    assert (checkout / "finetuned/report.html").stat().st_size > 1000
+    assert len((checkout / "predictions.csv").read_text().splitlines()) > 11
+
+
 def test_no_command_is_left_untested():
-    others = [line for line in command_lines() if line not in TRAINING]
+    others = [line for line in command_lines() if line not in (*TRAINING, *WALK)]
     assert [line.split()[0] for line in others] == ["python3", "pip", "python"]
     assert others[2] == "python -m pytest"  # this very run; .ci/run executes the install line
 

@@ -116,6 +116,8 @@ PYCLS_COMMON = dict(
     weight_decay_filter="disable",
     label_smoothing=0.0,
     color_jitter=None,
+    lighting=0.1,
+    precise_bn_samples=8192,
     auto_augment=None,
     interpolation="bilinear",
     re_prob=0.0,
@@ -238,6 +240,7 @@ def test_header_is_a_lab_record(model):
 
 def test_readme_lists_every_recipe_once_with_its_size_and_accuracy():
     text = (ROOT / "configs" / "README.md").read_text(encoding="utf-8")
+    text = text.split("## Further recipes")[0]
     rows = re.findall(r"^\| \[(\w+)\]\(([^)]+)\) \|(.*)\|$", text, flags=re.MULTILINE)
     assert [name for name, _, _ in rows] == MODELS
     for name, link, rest in rows:
@@ -257,3 +260,15 @@ def test_golden_complexity_covers_the_24_models():
         golden = COMPLEXITY[name]
         widths, groups = golden["stage_widths"], golden["stage_groups"]
         assert [w // g for w, g in zip(widths, groups)] == golden["stage_group_widths"]
+
+
+PUBLISHED = sorted((ROOT / "configs" / "published").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+def test_a_recipe_of_another_library_loads_and_is_listed(path):
+    config = load_config(str(path), {"distribute": False})
+    assert path.stem.startswith(config.model.removesuffix("_tv"))
+    assert f"(published/{path.name})" in (ROOT / "configs/README.md").read_text(encoding="utf-8")
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert f"--config configs/published/{path.name}" in header and "ours: not run" in header
