@@ -4,6 +4,7 @@ import ast
 import csv
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -44,7 +45,12 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_
     )
     dumped = tmp_path / "weights"
     dumped.mkdir()
-    logs = train_on_two(replace(short_run, batch_size=4), tmp_path, DUMP_WEIGHTS=dumped)
+    arguments = replace(short_run, batch_size=4)
+    if find_spec("tensorboardX"):
+        arguments += ["--summary_dir", str(tmp_path / "events")]
+    logs = train_on_two(arguments, tmp_path, DUMP_WEIGHTS=dumped)
+    if find_spec("tensorboardX"):
+        assert len(list((tmp_path / "events").iterdir())) == 1  # rank 0's
     first, second = (np.load(dumped / f"{rank}.npz") for rank in range(2))
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)

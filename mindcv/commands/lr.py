@@ -8,6 +8,7 @@ from pathlib import Path
 from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
 from ..errors import ConfigError, DataError
 from ..report import plot_rates
+from .values import at_least
 
 TAKES_OPTIONS = True  # every word that is not an argument here is an option of train.py
 
@@ -22,10 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [--config FILE] [--key value ...] [--steps_per_epoch N]"
     parser.epilog = "Every option of train.py is taken: python train.py --help lists them."
     parser.add_argument(
-        "--steps_per_epoch", type=_count, metavar="N", help="default: counted from the images"
+        "--steps_per_epoch", type=at_least(1), metavar="N", help="default: counted from the images"
     )
     parser.add_argument(
-        "--devices", type=_count, default=1, metavar="N", help="processes that share the images"
+        "--devices",
+        type=at_least(1),
+        default=1,
+        metavar="N",
+        help="processes that share the images",
     )
     parser.add_argument("--plot", metavar="FILE", help="draw the curve as PNG (extra plots)")
     parser.add_argument("--csv", metavar="FILE", help="write the rate of every step")
@@ -129,9 +134,3 @@ def draw(rates: list[float], epochs: int) -> list[str]:
     lines = [f"{labels.get(y, ''):>10} |{''.join(row).rstrip()}" for y, row in enumerate(grid)]
     axis = f"0{f'{epochs} epochs':>{_WIDTH - 1}}"
     return [*lines, " " * 11 + "+" + "-" * _WIDTH, " " * 12 + axis]
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)

@@ -10,6 +10,7 @@ from ..errors import ConfigError, DataError, MindCVError, WeightsError
 from ..program import import_user_module
 from ..report import RunFolder, plot_run, read_run_folder
 from ..report.page import render_page
+from .values import at_least
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", metavar="FOLDER", help="default: as in the run")
     parser.add_argument("--import_module", metavar="NAME", help="default: as in the run")
     parser.add_argument(
-        "--worst", type=_count, default=24, metavar="N", help="mistakes to show (default: 24)"
+        "--worst", type=at_least(0), default=24, metavar="N", help="mistakes to show (default: 24)"
     )
 
 
@@ -105,9 +106,3 @@ def write_page(path: Path, text: str) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 on")
-    return int(text)

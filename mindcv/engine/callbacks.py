@@ -190,8 +190,9 @@ class EpochEnd(ms.Callback):
         self.metrics = metrics
         self.average, self.precise_batch_norm = average, precise_batch_norm
         self.accuracies: Sequence[Accuracy] = ()
+        self.columns = self.COLUMNS + (self.AVERAGE_COLUMNS if average else ())
         if metrics is not None:
-            _start_table(metrics, self.COLUMNS + (self.AVERAGE_COLUMNS if average else ()))
+            _start_table(metrics, self.columns)
 
     def on_train_epoch_end(self, run_context):
         params = run_context.original_args()
@@ -235,12 +236,10 @@ class EpochEnd(ms.Callback):
         if self.metrics is None:
             return
         row = [epoch, step, f"{self.progress.epoch_loss:.6f}", f"{self.rates[step - 1]:.8g}"]
-        for accuracy in accuracies:
-            if accuracy is None:
-                row += ["", "", ""]
-            else:
-                top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
-                row += [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
+        for accuracy in filter(None, accuracies):
+            top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
+            row += [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
+        row += [""] * (len(self.columns) - len(row))  # not evaluated in this epoch
         with self.metrics.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
 

@@ -29,11 +29,11 @@ def _table(counts: np.ndarray, names: tuple[str, ...]) -> str:
     ]
     for i, name in enumerate(names):
         total = int(counts[i].sum())
+        shown = escape(name) if name == str(i) else f"{i} {escape(name)}"
         cells = "".join(_cell(int(n), total, i == j) for j, n in enumerate(counts[i]))
         right = f"{100.0 * counts[i, i] / total:.1f} %" if total else "no image"
         lines.append(
-            f'<tr><th class="name" title="{escape(name)}">{i} {escape(name)}</th>{cells}'
-            f"<td>{right}</td></tr>"
+            f'<tr><th class="name" title="{escape(name)}">{shown}</th>{cells}<td>{right}</td></tr>'
         )
     return "\n".join([*lines, "</table></div>"])
 

@@ -35,7 +35,8 @@ p { margin: .4rem 0; } .faint, figcaption, footer { color: var(--faint); font-si
   margin: .5rem 0; } .same { border-color: var(--c2); }
 svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--faint); }
 .grid { stroke: var(--rule); } .best { stroke: var(--faint); stroke-dasharray: 3 4; }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round; } .key { margin-right: 1rem; }
+.line { fill: none; stroke-width: 2; stroke-linejoin: round; } .key { margin-right: 1rem;
+  white-space: nowrap; }
 .key::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .35em;
   border-radius: 50%; background: var(--own); } .line { stroke: var(--own); }
 .dot { fill: var(--own); } .c0 { --own: var(--c0); } .c1 { --own: var(--c1); }
@@ -172,7 +173,7 @@ def _tile(run: RunFolder, found: "Predictions", index: int, uri: str) -> str:
     tiny = ' class="tiny"' if uri.startswith("data:image/png") else ""
     return (
         f'<figure class="mistake"><img{tiny} src="{uri}" alt="{escape(place)}">'
-        f"{escape(names[found.predicted[index]])} <b>{100 * wrong:.1f} %</b><br>"
+        f"predicted: {escape(names[found.predicted[index]])} <b>{100 * wrong:.1f} %</b><br>"
         f"true: {escape(names[found.labels[index]])} {100 * true:.1f} %"
         f"<figcaption>{escape(place)}</figcaption></figure>"
     )

@@ -15,8 +15,8 @@ from ..data.datasets import IMAGE_SUFFIXES, class_index
 from ..data.demo import FOLDER
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
-from ..models import create_model_from_file, load_weights, read_metadata
-from ..weights import Metadata, Preprocessing
+from ..models import create_model_from_file
+from ..weights import Metadata, Preprocessing, read_weights
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
             file cannot be used.
     """
     engine.start_runtime(config.mode, seed=config.seed)
-    metadata = read_metadata(str(checkpoint))
-    how = metadata.preprocessing if metadata else _preprocessing(config)
+    file = read_weights(checkpoint)
+    how = file.metadata.preprocessing if file.metadata else _preprocessing(config)
     loader, found = data.create_evaluation_loader(
         config.dataset,
         config.data_dir,
@@ -88,14 +88,12 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
         how.interpolation,
         how.crop_pct,
         config.num_parallel_workers,
-        class_indexing=_numbers(config, metadata),
+        class_indexing=_numbers(config, file.metadata),
         crop_mode=how.crop_mode,
     )
     network, metadata = create_model_from_file(
-        checkpoint, "" if metadata else config.model, config.num_classes or found
+        file, "" if file.metadata else config.model, ema=averaged
     )
-    if averaged:
-        load_weights(network, checkpoint, ema=True, new_head=False)
     names = _class_names(config, metadata, found)
     step = _Logits(
         engine.mixed_precision(
