@@ -158,6 +158,7 @@ CHANGED = dict(
     use_nesterov=True,
     weight_decay=5e-5,
     weight_decay_filter="auto",
+    layer_decay=0.75,
     eps=1e-6,
     scheduler="warmup_cosine_decay",
     lr=0.1,
@@ -170,6 +171,8 @@ CHANGED = dict(
     lr_epoch_stair=True,
     num_cycles=2,
     cycle_decay=0.5,
+    loss="BCE",
+    bce_target_thresh=0.2,
     label_smoothing=0.1,
     aux_factor=0.4,
     reduction="sum",
@@ -181,6 +184,3 @@ CHANGED = dict(
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
 # augmentation shuffles and takes all images. They get a config of their own.
 CHANGED_APART = dict(loss_scale_type="auto", aug_repeats=3)
-
-# Options with one allowed value and no reason to be `fixed`.
-SINGLE_VALUED = {"loss"}
