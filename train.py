@@ -50,12 +50,7 @@ def main(config: Config) -> None:
     average = mindcv.engine.WeightAverage(network, config.ema_decay) if config.ema else None
     step = mindcv.engine.TrainStep(
         mixed_network,
-        mindcv.create_loss(
-            config.loss,
-            reduction=config.reduction,
-            label_smoothing=config.label_smoothing,
-            aux_factor=config.aux_factor,
-        ),
+        build_loss(config),
         build_optimizer(config, network, rates),
         normalize,
         loss_scale=config.loss_scale,
@@ -255,6 +250,17 @@ def build_network(config: Config, runtime, num_classes: int):
     return network
 
 
+def build_loss(config: Config):
+    return mindcv.create_loss(
+        config.loss,
+        reduction=config.reduction,
+        label_smoothing=config.label_smoothing,
+        aux_factor=config.aux_factor,
+        bce_target_thresh=config.bce_target_thresh,
+        num_splits=config.aug_splits,
+    )
+
+
 def build_optimizer(config: Config, network, rates: list[float]):
     return mindcv.create_optimizer(
         network,
@@ -264,6 +270,7 @@ def build_optimizer(config: Config, network, rates: list[float]):
         momentum=config.momentum,
         nesterov=config.use_nesterov,
         weight_decay_filter=config.weight_decay_filter,
+        layer_decay=config.layer_decay,
         eps=config.eps,
     )
 

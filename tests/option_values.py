@@ -173,6 +173,7 @@ CHANGED = dict(
     use_nesterov=True,
     weight_decay=5e-5,
     weight_decay_filter="auto",
+    layer_decay=0.75,
     eps=1e-6,
     scheduler="warmup_cosine_decay",
     lr=0.1,
@@ -187,6 +188,8 @@ CHANGED = dict(
     lr_epoch_stair=True,
     num_cycles=2,
     cycle_decay=0.5,
+    loss="BCE",
+    bce_target_thresh=0.2,
     label_smoothing=0.1,
     aux_factor=0.4,
     reduction="sum",
@@ -208,6 +211,3 @@ CHANGED_APART = dict(
     aug_splits=3,
     auto_augment="augmix",
 )
-
-# Options with one allowed value and no reason to be `fixed`.
-SINGLE_VALUED = {"loss"}

@@ -233,6 +233,16 @@ CONTRADICTIONS = {
     ),
     "Nesterov's Adam": ("opt: adam\nuse_nesterov: True", "@3 | use_nesterov | opt adam"),
     "Nesterov without momentum": ("opt: nesterov\nmomentum: 0", "@3 | momentum | Nesterov"),
+    "threshold without BCE": (
+        "loss: CE\nbce_target_thresh: 0.2",
+        "@3 | bce_target_thresh | BCE | loss CE",
+    ),
+    "JSD without copies": ("loss: jsd", "@2 | loss | jsd | aug_splits 0"),
+    "JSD of mixed images": ("loss: jsd\ncutmix: 1.0", "@2 | loss | jsd | cutmix"),
+    "focal loss of mixed labels": (
+        "loss: asl_single_label\nmixup: 0.8",
+        "@2 | loss | asl_single_label | mixup",
+    ),
     "dropping twice": (
         "loss_scale_type: dynamic\ndrop_overflow_update: True",
         "@3 | drop_overflow_update | dynamic",

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
+import train
+from mindcv.config import OPTIONS, Config
 from mindcv.loss import LOSSES, create_loss
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
@@ -194,3 +196,37 @@ def test_unknown_name_or_useless_argument_is_a_value_error(arguments, words):
 def test_name_is_case_insensitive():
     assert type(create_loss("ce")) is type(create_loss("CE"))
     assert type(create_loss("JSD")) is type(create_loss("jsd"))
+
+
+@pytest.mark.parametrize(
+    "options, case",
+    [
+        (dict(loss="BCE"), Case("BCE", labels="soft")),
+        (
+            dict(loss="BCE", label_smoothing=0.6, reduction="sum", bce_target_thresh=0.2),
+            Case("BCE", labels="soft", reduction="sum", smoothing=0.6, threshold=0.2),
+        ),
+        (
+            dict(loss="asl_single_label", label_smoothing=0.1),
+            Case("asl_single_label", smoothing=0.1),
+        ),
+        (dict(loss="asl_multi_label"), Case("asl_multi_label")),
+        (dict(loss="jsd", aug_splits=SPLITS), Case("jsd")),
+    ],
+    ids=lambda value: value.get("loss") if isinstance(value, dict) else "",
+)
+def test_train_takes_the_loss_of_the_config(options, case):
+    loss = train.build_loss(Config(**options))
+    value = loss(given(case.logits), given(case.labels)).asnumpy()
+    assert value == pytest.approx(EXPECTED[case][0], rel=1e-6)
+
+
+def test_train_adds_the_auxiliary_outputs_of_the_config():
+    logits, labels = given("logits"), given("index")
+    single = create_loss("CE")(logits, labels).asnumpy()
+    value = train.build_loss(Config(aux_factor=0.5))((logits, logits), labels).asnumpy()
+    assert value == pytest.approx(1.5 * single, rel=1e-6)
+
+
+def test_the_config_offers_every_loss():
+    assert OPTIONS["loss"].metadata["choices"] == LOSSES

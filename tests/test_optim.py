@@ -10,6 +10,8 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 import mindcv
+import train
+from mindcv.config import OPTIONS, Config
 from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.optim import OPTIMIZERS as NAMES
@@ -60,7 +62,7 @@ class SmallNet(nn.Cell):
         return ops.square(ops.matmul(h, head.T) + bias - target).mean() * 0.5
 
 
-def train(label: str, steps: int = STEPS, loss_scale: float = 1.0, **options) -> list:
+def walk(label: str, steps: int = STEPS, loss_scale: float = 1.0, **options) -> list:
     """Return the weights, flattened into a row, after each step of KEPT."""
     case = {**OPTIMIZERS, **VARIANTS}[label]
     arguments = {name: value for name, value in case.items() if name != "peak"}
@@ -86,7 +88,7 @@ def assert_equals_reference(kept: list[np.ndarray], key: str) -> None:
 @pytest.mark.parametrize("label", [*OPTIMIZERS, *VARIANTS])
 def test_trajectory_with_weight_decay_equals_torch_and_timm(label):
     ms.set_context(mode=ms.GRAPH_MODE)
-    kept = train(label, weight_decay=WEIGHT_DECAY, weight_decay_filter="auto")
+    kept = walk(label, weight_decay=WEIGHT_DECAY, weight_decay_filter="auto")
     assert len(kept) == 3
     assert_equals_reference(kept, f"{label}/auto")
 
@@ -94,14 +96,14 @@ def test_trajectory_with_weight_decay_equals_torch_and_timm(label):
 @pytest.mark.parametrize("label", OPTIMIZERS)
 def test_trajectory_with_layer_decay_and_loss_scale_equals_torch_and_timm(label):
     ms.set_context(mode=ms.GRAPH_MODE)
-    kept = train(label, loss_scale=128.0, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY)
+    kept = walk(label, loss_scale=128.0, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY)
     assert len(kept) == 3
     assert_equals_reference(kept, f"{label}/layers")
 
 
 @pytest.mark.parametrize("label", ["momentum", "adam", "adamw", "adan", "lamb"])
 def test_ten_steps_in_pynative_mode_with_a_loss_scale_equal_torch_and_timm(label):
-    kept = train(label, 10, 128.0, weight_decay=WEIGHT_DECAY, weight_decay_filter="norm_and_bias")
+    kept = walk(label, 10, 128.0, weight_decay=WEIGHT_DECAY, weight_decay_filter="norm_and_bias")
     assert len(kept) == 2
     assert_equals_reference(kept, f"{label}/norm_and_bias")
 
@@ -351,3 +353,32 @@ def test_unknown_or_contradicting_names_are_value_errors(arguments, words):
         create_optimizer(make_parameters(), **arguments)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize("opt", NAMES)
+def test_train_takes_the_optimizer_of_the_config(opt):
+    expected = create_optimizer(SmallNet(), opt, lr=rates(0.1))
+    optimizer = train.build_optimizer(Config(opt=opt), SmallNet(), rates(0.1))
+    assert type(optimizer) is type(expected)
+    names = [p.name for p in expected.get_parameters()]
+    assert [p.name for p in optimizer.get_parameters()] == names
+
+
+def test_train_gives_the_optimizer_the_numbers_of_the_config():
+    config = Config(
+        opt="rmsprop",
+        momentum=0.25,
+        weight_decay=0.5,
+        weight_decay_filter="norm_and_bias",
+        layer_decay=0.5,
+        eps=0.125,
+    )
+    optimizer = train.build_optimizer(config, SmallNet(), [2.0, 1.0])
+    assert (optimizer.momentum.asnumpy(), optimizer.eps.asnumpy()) == (0.25, 0.125)
+    assert decay_values(optimizer) == [0.0 if n in EXEMPT["norm_and_bias"] else 0.5 for n in SHAPES]
+    assert rate_values(optimizer) == [0.5] * 3 + [1.0] * 2 + [2.0] * 2
+    assert train.build_optimizer(Config(opt="sgd", use_nesterov=True), SmallNet(), [1.0]).nesterov
+
+
+def test_the_config_offers_every_optimizer():
+    assert OPTIONS["opt"].metadata["choices"] == NAMES

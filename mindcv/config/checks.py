@@ -149,8 +149,24 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
         yield "keep_bn_fp32", f"False goes with amp_level O2 or O3, not {config.amp_level}"
     if config.pretrained and config.ckpt_path:
         yield "pretrained", "published weights and those of ckpt_path contradict; give one of them"
+    yield from _loss(config)
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
+
+
+def _loss(config: Config) -> Iterator[tuple[str, str]]:
+    if config.bce_target_thresh is not None and config.loss != "BCE":
+        yield (
+            "bce_target_thresh",
+            f"thresholds the targets of loss BCE; loss {config.loss} has none",
+        )
+    mixed = [key for key in ("mixup", "cutmix") if getattr(config, key)]
+    if mixed and config.loss == "jsd":
+        yield "loss", f"jsd compares copies of an image, which {mixed[0]} would mix with others"
+    elif mixed and config.loss == "asl_single_label":
+        yield "loss", f"asl_single_label is not defined for the mixed labels of {mixed[0]}; use CE"
+    if config.loss == "jsd" and config.aug_splits < 2:
+        yield "loss", f"jsd compares copies of an image; aug_splits {config.aug_splits} makes none"
 
 
 Rules = Callable[[Config, Mapping[str, str]], Iterator[tuple[str, str]]]

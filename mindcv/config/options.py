@@ -19,7 +19,20 @@ SCHEDULERS = (
     "cyclic",
     "wsd",
 )
-OPTIMIZERS = ("sgd", "momentum", "nesterov", "adam", "adamw")
+OPTIMIZERS = (
+    "sgd",
+    "momentum",
+    "nesterov",
+    "adam",
+    "adamw",
+    "nadam",
+    "adan",
+    "lion",
+    "lamb",
+    "rmsprop",
+    "adagrad",
+)
+LOSSES = ("CE", "BCE", "asl_single_label", "asl_multi_label", "jsd")
 
 
 def option(
@@ -131,12 +144,12 @@ class Config:
     freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0)
 
     opt: str = option("adam", "optimizer", choices=OPTIMIZERS, section="optimizer")
-    momentum: float = option(0.9, "momentum of sgd, momentum, nesterov", low=0, high=1)
+    momentum: float = option(0.9, "momentum of sgd, momentum, nesterov, rmsprop", low=0, high=1)
     use_nesterov: bool = option(False, "Nesterov's momentum for sgd and momentum")
     weight_decay: float = option(1e-6, "weight decay", low=0)
     weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma, bias | 1-D and bias", choices=("disable", "auto", "norm_and_bias"))
-    layer_decay: Optional[float] = option(None, "layer-wise lr decay", fixed="this version has no layer-wise lr decay")
-    eps: float = option(1e-8, "epsilon of adam and adamw", above=0)
+    layer_decay: Optional[float] = option(None, "factor on the learning rate from each layer (stem, blocks, head) to the one below; null: 1", above=0, high=1)
+    eps: float = option(1e-8, "epsilon of adam, adamw, nadam, adan, lamb, rmsprop", above=0)
 
     scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler")
     lr: float = option(0.001, "peak learning rate", above=0)
@@ -153,7 +166,8 @@ class Config:
     num_cycles: int = option(1, "cycles of cosine_decay and cyclic", low=1)
     cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1)
 
-    loss: str = option("CE", "training loss", choices=("CE",), section="loss")
+    loss: str = option("CE", "training loss", choices=LOSSES, section="loss")
+    bce_target_thresh: Optional[float] = option(None, "BCE: targets above it count as 1, the others as 0; null: as they are", low=0, high=0.999)
     label_smoothing: float = option(0.0, "label smoothing", low=0, high=0.999)
     aux_factor: float = option(0.0, "weight of the auxiliary outputs of a model that has them", low=0)
     reduction: str = option("mean", "reduction over the batch", choices=("mean", "sum"))
