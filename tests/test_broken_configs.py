@@ -237,7 +237,7 @@ CONTRADICTIONS = {
         "loss: CE\nbce_target_thresh: 0.2",
         "@3 | bce_target_thresh | BCE | loss CE",
     ),
-    "JSD without copies": ("loss: jsd", "@2 | loss | jsd | aug_splits 0"),
+    "JSD without copies": ("loss: jsd", "@2 | loss | jsd | aug_splits 3"),
     "JSD of mixed images": ("loss: jsd\ncutmix: 1.0", "@2 | loss | jsd | cutmix"),
     "focal loss of mixed labels": (
         "loss: asl_single_label\nmixup: 0.8",

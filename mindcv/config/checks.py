@@ -86,8 +86,6 @@ def _mixing(config: Config) -> Iterator[tuple[str, str]]:
         yield "aug_splits", "the splits differ by auto_augment, e.g. augmix-m5-w4-d2; none is given"
     if config.aug_splits and mixes:
         yield "aug_splits", "mixup and cutmix would mix the splits; use one or the other"
-    if config.loss == "jsd" and not config.aug_splits:
-        yield "loss", "jsd compares augmentation splits; add aug_splits 3 and auto_augment augmix"
 
 
 def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
@@ -166,7 +164,7 @@ def _loss(config: Config) -> Iterator[tuple[str, str]]:
     elif mixed and config.loss == "asl_single_label":
         yield "loss", f"asl_single_label is not defined for the mixed labels of {mixed[0]}; use CE"
     if config.loss == "jsd" and config.aug_splits < 2:
-        yield "loss", f"jsd compares copies of an image; aug_splits {config.aug_splits} makes none"
+        yield "loss", "jsd compares augmentation splits; add aug_splits 3 and auto_augment augmix"
 
 
 Rules = Callable[[Config, Mapping[str, str]], Iterator[tuple[str, str]]]
