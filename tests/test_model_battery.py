@@ -4,6 +4,7 @@ The networks are built once each and share their tests, so that only one is in m
 """
 
 import gc
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -20,7 +21,7 @@ from mindcv.models import FeatureNet, load_weights
 GOLDEN = Path(__file__).parent / "golden"
 TABLE = json.loads((GOLDEN / "complexity.json").read_text())
 MORE_LOGITS = json.loads((GOLDEN / "more_logits.json").read_text())
-BIG = 2e9  # multiply-accumulates
+BIG = 1e9  # multiply-accumulates
 
 
 def models_big_ones_slow():
@@ -91,12 +92,16 @@ def test_saved_weights_come_back_to_the_last_bit(network, tmp_path):
     """The last test of a network: it overwrites the weights."""
     path = str(tmp_path / "weights.ckpt")
     ms.save_checkpoint(network, path)
-    saved = {name: p.asnumpy().copy() for name, p in network.parameters_dict().items()}
+    saved = digests(network)  # a copy of the largest network would take another 2.6 GB
     for parameter in network.get_parameters():
         parameter.set_data(ms.Tensor(np.full(parameter.shape, 7, np.float32)))
     load_weights(network, path, new_head=False)
-    for name, parameter in network.parameters_dict().items():
-        assert np.array_equal(parameter.asnumpy(), saved[name]), name
+    assert digests(network) == saved
+
+
+def digests(network) -> dict[str, str]:
+    parameters = network.parameters_dict().items()
+    return {name: hashlib.sha1(p.asnumpy().tobytes()).hexdigest() for name, p in parameters}
 
 
 @pytest.mark.parametrize(
