@@ -143,7 +143,9 @@ def test_a_file_that_changed_meanwhile_is_begun_anew(server):
 
 
 @pytest.mark.parametrize(
-    "answer", [answers.no_ranges, answers.wrong_range, answers.status(416)], ids=str
+    "answer",
+    [answers.no_ranges, answers.wrong_range, answers.status(416)],
+    ids=["no ranges", "wrong range", "416"],
 )
 def test_a_server_that_cannot_continue_makes_it_begin_anew(server, answer):
     server.plan = [answers.short(0.5), answer, whole]

@@ -121,4 +121,3 @@ def test_what_is_read_elsewhere_has_its_test():
     tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py"))
     for option, name in OUTSIDE.items():
         assert option in OPTIONS and f"def {name}(" in tests
-
