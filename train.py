@@ -98,7 +98,7 @@ def main(config: Config) -> None:
             describe_weights(config, train_set, num_classes),
             config.ckpt_save_policy,
             config.keep_checkpoint_max,
-            average,
+            step.state,
         ),
         config.ckpt_save_interval,
         folder and folder / "metrics.csv",

@@ -10,9 +10,9 @@ from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.engine.clipping import create_clip
-from mindcv.errors import ConfigError
+from mindcv.errors import ConfigError, WeightsError
 from mindcv.models import RegNet, freeze, load_weights
-from mindcv.weights import Metadata
+from mindcv.weights import Metadata, read_weights
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
 
@@ -47,8 +47,8 @@ def batches(count, size, seed=0):
     ]
 
 
-def build(network, opt="momentum", lr=0.5, **options):
-    optimizer = create_optimizer(network, opt, lr=lr, weight_decay=1e-2)
+def build(network, opt="momentum", lr=0.5, momentum=0.9, **options):
+    optimizer = create_optimizer(network, opt, lr=lr, weight_decay=1e-2, momentum=momentum)
     return engine.TrainStep(network, create_loss(), optimizer, **options)
 
 
@@ -220,8 +220,9 @@ def test_weights_and_averages_change_places_and_come_back_bit_for_bit():
 def test_a_checkpoint_holds_both_and_each_can_be_loaded(tmp_path):
     network = small_regnet()
     average = engine.WeightAverage(network, 0.5)
-    build(network, lr=0.1, average=average)(*image_batches(1)[0])
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1, average)
+    step = build(network, lr=0.1, average=average)
+    step(*image_batches(1)[0])
+    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1, step.state)
     path = keeper.save(network, 1, 1, None)
     raw, averaged = small_regnet(), small_regnet()
     load_weights(raw, path)
@@ -229,6 +230,29 @@ def test_a_checkpoint_holds_both_and_each_can_be_loaded(tmp_path):
     assert_close(weights(raw), weights(network), 0)
     assert_close(weights(averaged), {p.name[4:]: p.asnumpy() for p in average.averages}, 0)
     assert not np.array_equal(weights(raw)["head.fc.weight"], weights(averaged)["head.fc.weight"])
+
+
+def test_scale_and_average_go_on_from_a_checkpoint_as_if_uninterrupted(tmp_path):
+    network, again = Dense(), Dense()
+    options = {"dynamic": True, "loss_scale": 8.0, "momentum": 0.0}
+    step = build(network, "sgd", average=engine.WeightAverage(network, 0.9), **options)
+    bad = (Tensor(np.full((4, 12), np.inf), ms.float32), batches(1, 4)[0][1])
+    for batch in (*batches(2, 4), bad):
+        step(*batch)
+    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1, step.state)
+    path = keeper.save(network, 1, 3, None)
+    resumed = build(again, "sgd", average=engine.WeightAverage(again, 0.9), **options)
+    load_weights(again, path)
+    resumed.restore(read_weights(path).tensors, str(path))
+    assert float(resumed.scaler.scale_value.asnumpy()) == 4.0
+    for batch in batches(3, 4, seed=1):
+        step(*batch), resumed(*batch)
+    for one, other in zip(step.state, resumed.state):
+        np.testing.assert_array_equal(one.asnumpy(), other.asnumpy(), err_msg=one.name)
+    assert_close(weights(network), weights(again), 0)
+    with pytest.raises(WeightsError, match="lacks 2 entries .* scale_value, counter"):
+        plain = {k: v for k, v in read_weights(path).tensors.items() if k != "scale_value"}
+        resumed.restore({k: v for k, v in plain.items() if k != "counter"}, "a.ckpt")
 
 
 def loader_of(images, size=4):
@@ -331,7 +355,7 @@ def test_the_epochs_end_evaluates_both_and_ranks_by_the_average(tmp_path):
         return engine.Accuracy(images=1, loss=float(loss), top1=top1, top5=None)
 
     progress = engine.Progress([0.1] * 2, 4, 1, False)
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 2, average)
+    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 2, average.averages)
     end = engine.EpochEnd(
         *(network, progress, [0.1] * 2, evaluate, 1, keeper, 1, tmp_path / "m.csv", RUNTIME),
         average=average,

@@ -2,30 +2,31 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import Parameter, nn
 
 from ..errors import WeightsError
 from ..weights import Metadata
 from ..weights.metadata import ENTRY
-from .weight_average import WeightAverage
 
 
 class CheckpointKeeper:
     """Keeps the latest or the best checkpoints, and the best one beside them.
 
     Files are `<model>-<epoch>_<steps per epoch>.ckpt` and `<model>_best.ckpt`, plain MindSpore
-    checkpoints of the network with further entries: the metadata, and averaged weights under the
-    names `ema.<weight>`. A file appears under its name only when it is complete.
+    checkpoints of the network with further entries: the metadata, averaged weights under the names
+    `ema.<weight>`, and the state of a dynamic loss scale. A file appears under its name only when
+    it is complete.
 
     Args:
         folder: run folder.
         metadata: travels with the weights; its model is the first part of the names.
         policy: latest_k, or top_k by score.
         keep: how many to keep, the best one not counted.
-        average: running average of the weights, saved beside them; None: none.
+        state: parameters saved beside the network's; see `TrainStep.state`.
     """
 
     def __init__(
@@ -34,10 +35,10 @@ class CheckpointKeeper:
         metadata: Metadata,
         policy: str,
         keep: int,
-        average: WeightAverage | None = None,
+        state: Sequence[Parameter] = (),
     ):
         self.folder, self.metadata, self.policy, self.keep = folder, metadata, policy, keep
-        self.averages = average.averages if average else ()
+        self.state = state
         self.best_score: float | None = None
         self._kept: list[tuple[float, Path]] = []  # oldest first, with scores
 
@@ -72,7 +73,7 @@ class CheckpointKeeper:
     def _write(self, network: nn.Cell, path: Path) -> None:
         # MindSpore removes the old file before it writes the new one, hence the detour.
         unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
-        entries = {parameter.name: parameter for parameter in self.averages}
+        entries = {parameter.name: parameter for parameter in self.state}
         entries[ENTRY] = ms.Tensor(self.metadata.to_array())
         try:
             unfinished.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,12 @@
 """One training step as one compiled graph: forward, backward, reduction, update."""
 
+from collections.abc import Mapping
+
 import mindspore as ms
+import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..errors import WeightsError
 from .clipping import create_clip
 from .weight_average import WeightAverage
 
@@ -69,6 +73,38 @@ class TrainStep(nn.Cell):
         self.average = average
         self.always = Tensor(True)
         self.set_train()
+
+    @property
+    def state(self) -> list[Parameter]:
+        """The parameters beside network and optimizer that the next steps depend on.
+
+        They are the averaged weights with their count, and a dynamic loss scale with its own.
+        """
+        state = []
+        if self.average is not None:
+            state += [*self.average.averages, self.average.updates]
+        if isinstance(self.scaler, ms.amp.DynamicLossScaler):
+            state += [self.scaler.scale_value, self.scaler.counter]
+        return state
+
+    def restore(self, tensors: Mapping[str, np.ndarray], place: str) -> None:
+        """Set `state` to what a checkpoint holds.
+
+        Args:
+            tensors: the entries of the checkpoint.
+            place: the file, for the message.
+
+        Raises:
+            WeightsError: an entry is missing; nothing was changed.
+        """
+        missing = [parameter.name for parameter in self.state if parameter.name not in tensors]
+        if missing:
+            raise WeightsError(
+                f"checkpoint {place} lacks {len(missing)} entries of the training state, "
+                f"{', '.join(missing[:3])}; it was written by a run with other options"
+            )
+        for parameter in self.state:
+            parameter.set_data(Tensor(tensors[parameter.name], parameter.dtype))
 
     def scaled_loss(self, image, label):
         if self.normalize is not None:

@@ -27,7 +27,7 @@ class WeightAverage(nn.Cell):
         self.averages = self.weights.clone(prefix="ema", init="same")
         for average in self.averages:
             average.requires_grad = False
-        self.updates = Parameter(Tensor(0.0, mstype.float32), name="ema_updates")
+        self.updates = Parameter(Tensor(0.0, mstype.float32), name="updates")
         self.decay = decay
         self.map = ops.HyperMap()
 
