@@ -36,6 +36,7 @@ setup(
         "test": [
             "pytest>=7",
             "pytest-timeout>=2",
+            "pytest-xdist>=3",
             "ruff>=0.5",
             "matplotlib>=3.7",
             "onnxruntime>=1.17",
