@@ -288,7 +288,7 @@ BROKEN_FILES = {
     "picture": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "@1 | not UTF-8 text"),
     "archive": (b"PK\x03\x04\x14\x00\x00\x00", "@1 | not valid yaml"),
     "impossible escape": (b'model: "\\UFFFFFFFF"\n', "not valid yaml | no character"),
-    "deep nesting": (b"model: " + b"[" * 3000, "nested too deeply"),
+    "deep nesting": (b"model: " + b"[" * 8000, "nested too deeply"),
 }
 
 YAML_CASES = {
