@@ -1,11 +1,12 @@
 """Each option of data and augmentation reaches the batches that train.py makes of it."""
 
+import csv
 import importlib.util
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_command
 from mindspore import nn
 from pictures import batches_of
 
@@ -136,6 +137,25 @@ def test_option_changes_the_evaluation_batches(train, image_folder, monkeypatch,
     plain = batches()
     assert equal(plain, batches(interpolation="random"))  # random is for training
     assert not equal(plain, batches(**{option: value}))
+
+
+def test_jsd_needs_splits():
+    missing = dict(training_contradictions(Config(model="m", loss="jsd"), {}))
+    assert "aug_splits 3" in missing["loss"]
+    splits = Config(model="m", loss="jsd", aug_splits=3, auto_augment="augmix")
+    assert not list(training_contradictions(splits, {}))
+
+
+def test_splits_train_with_plain_cross_entropy(short_run, tmp_path):
+    """Three images of each label in a batch; the steps of an epoch are those without splits."""
+    words = [*short_run, "--auto_augment", "augmix-m5-w4-d2", "--aug_splits", "3"]
+    words[words.index("--epoch_size") + 1] = "2"
+    done = run_command("train.py", *words, "--show_batch", "batch.png", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the first 24 training images are in batch.png" in done.stdout
+    assert "6 steps per epoch" in done.stdout
+    table = list(csv.DictReader((tmp_path / "run/metrics.csv").open(encoding="utf-8")))
+    assert float(table[1]["train_loss"]) < float(table[0]["train_loss"])
 
 
 def test_checkpoint_tells_how_evaluation_prepares_images(train, image_folder):

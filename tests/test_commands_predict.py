@@ -25,6 +25,7 @@ from conftest import ROOT
 from mindspore import Parameter, Tensor, load_param_into_net
 from PIL import Image
 
+from mindcv import lettering
 from mindcv.commands import network_source
 from mindcv.data import create_evaluation_loader, create_transforms
 from mindcv.models import registry
@@ -243,12 +244,12 @@ def test_the_contact_sheet_shows_what_the_network_saw(
 
 
 def test_any_name_can_be_written_on_a_contact_sheet():
-    font = contact_sheet.load_font(None)
+    font = lettering.load_font(None)
     for text in ("猫の写真", "bée", "\udcff\udcfe", "a\nb\tc", "עברית", "🐈", "", "x" * 500):
-        fitted = contact_sheet._fit(text, 200, font)
+        fitted = lettering.fit_text(text, 200, font)
         assert font.getlength(fitted) <= 200
         assert fitted.isprintable()
-    assert contact_sheet._fit("IMG_" + "0" * 90 + "7.jpg", 200, font).endswith("7.jpg")
+    assert lettering.fit_text("IMG_" + "0" * 90 + "7.jpg", 200, font).endswith("7.jpg")
 
 
 def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, run_command
 from pictures import batches_of, png, random_images, rows_of
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageFont, PngImagePlugin
 
 from mindcv.config import Config
 from mindcv.data import create_loader, create_transforms, first_batch, write_contact_sheet
@@ -73,12 +73,15 @@ def test_splits_of_an_image_stand_in_one_column(tmp_path, originals, shown):
         (np.float32([0, 1, 0]), NAMES, "dog"),
         (np.float32([0.7, 0.3, 0]), NAMES, "cat 0.70 + dog 0.30"),
         (np.float32([0.3, 0.7, 0]), None, "1 0.70 + 0 0.30"),
-        (np.int32(2), NAMES, "a class with a rather\nlong name of many…"),
-        (np.float32([0.3, 0, 0.7]), NAMES, "a class with a… 0.70 +\ncat 0.30"),
+        (np.int32(2), NAMES, "a class wit... many words"),
+        (np.float32([0.3, 0, 0.7]), NAMES, "a class ...ny words 0.70 +\ncat 0.30"),
+        (np.int32(0), ("b\u00e9e \udcff",), "bee ?"),  # a folder whose name is no text
     ],
 )
 def test_captions_name_the_classes_and_their_shares(label, names, text):
-    assert _caption(label, names, 22) == text
+    font = ImageFont.load_default(12)
+    assert _caption(label, names, font) == text
+    assert all(font.getlength(line) <= 144 for line in text.splitlines())
 
 
 def test_label_is_written_under_its_image(tmp_path):

@@ -52,7 +52,8 @@ def run(arguments: Namespace) -> None:
         check_output("output", arguments.output, (".json", ".csv"), force=True)
     if arguments.contact_sheet:
         check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
-    from ..prediction.contact_sheet import MOST_IMAGES, load_font
+    from ..lettering import load_font
+    from ..prediction.contact_sheet import MOST_IMAGES
     from ..prediction.images import find_images
     from ..prediction.results import prediction_lines, read_class_names
 

@@ -1,15 +1,15 @@
 """A PNG of training images as the network sees them, each with its label."""
 
 import os
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..errors import ConfigError, DataError
+from ..lettering import fit_text, load_font
 from .failure import pipeline_failures_as_data_errors
 
 _COLUMNS = 8
@@ -56,12 +56,12 @@ def write_contact_sheet(
     cell_width, cell_height = _THUMB + _GAP, _THUMB + _GAP + _TEXT
     sheet = Image.new("RGB", (columns * cell_width + _GAP, rows * cell_height + _GAP), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=12)
+    font = load_font(size=12)
     for place, index in enumerate(order):
         left = _GAP + place % columns * cell_width
         top = _GAP + place // columns * cell_height
         sheet.paste(_thumbnail(images[index]), (left, top))
-        text = _caption(labels[index], class_names, int(_THUMB / font.getlength("n")))
+        text = _caption(labels[index], class_names, font)
         draw.multiline_text((left, top + _THUMB + 1), text, _INK, font, spacing=1)
     _save(sheet, path)
     return len(order)
@@ -91,26 +91,21 @@ def _thumbnail(image: np.ndarray) -> Image.Image:
     return picture.resize((_THUMB, _THUMB), resample)
 
 
-def _caption(label: np.ndarray, names: Sequence[str] | None, width: int) -> str:
-    """Return two lines at most, of so many letters, which keep the shares of a mixed label."""
+def _caption(label: np.ndarray, names: Sequence[str] | None, font) -> str:
+    """Return one line, or two where the two names of a mixed label need them."""
 
-    def name(index: int) -> str:
-        return names[index] if names and index < len(names) else str(index)
-
-    def wrapped(text: str) -> str:
-        return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder="…"))
+    def name(index: int, room: float) -> str:
+        return fit_text(names[index] if names and index < len(names) else str(index), room, font)
 
     if label.ndim == 0:
-        return wrapped(name(int(label)))
+        return name(int(label), _THUMB)
     present = [int(index) for index in np.argsort(-label, kind="stable") if label[index] >= 0.005]
     if len(present) == 1:
-        return wrapped(name(present[0]))
-    lines = [
-        f"{textwrap.shorten(name(index), width - 7, placeholder='…')} {label[index]:.2f}"
-        for index in present[:2]
-    ]
+        return name(present[0], _THUMB)
+    room = _THUMB - font.getlength(" 0.00 +")
+    lines = [f"{name(index, room)} {label[index]:.2f}" for index in present[:2]]
     text = " + ".join(lines)
-    return text if len(text) <= width else " +\n".join(lines)
+    return text if font.getlength(text) <= _THUMB else " +\n".join(lines)
 
 
 def _save(sheet: Image.Image, path: str) -> None:

@@ -12,7 +12,8 @@ class PixelSeeded:
     """Base of the Python operations: their draws depend on seed, epoch and pixels alone.
 
     Not on the thread that happens to process the image, so that runs repeat with any number of
-    workers. Each image of an epoch has draws of its own, also where nothing random came before.
+    workers. Only equal images of one epoch get equal draws: repeated ones that no random crop told
+    apart.
 
     Attributes:
         epoch: number of the epoch; `EpochSeeds` keeps it, without it it stays 0.

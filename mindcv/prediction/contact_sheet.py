@@ -2,40 +2,22 @@
 
 import math
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..errors import ConfigError
+from ..lettering import fit_text
 from .results import Prediction, class_name
 
 MOST_IMAGES = 60
 
 # Pixels. The picture of an image, the space around a tile, and the text below it.
-_PICTURE, _GAP, _LINE, _SIZE = 224, 20, 24, 15
+_PICTURE, _GAP, _LINE = 224, 20, 24
 _MOST_COLUMNS = 8
 _MOST_CLASSES = 3
-# The first that PIL finds among the system's is taken; the one with most scripts stands first.
-_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial.ttf", "arial.ttf")
 _BACKGROUND, _INK, _FAINT, _BAR, _FIRST_BAR = "#ffffff", "#1c1c1c", "#6b6b6b", "#dfe6ee", "#a9cdf0"
-
-
-def load_font(path: str | None) -> ImageFont.FreeTypeFont:
-    """Return the font of a file; else one that the system has, or PIL's own, which has ASCII only.
-
-    Raises:
-        ConfigError: the file is no font.
-    """
-    for name in (path,) if path else _FONTS:
-        try:
-            return ImageFont.truetype(name, _SIZE)
-        except OSError as error:
-            if path:
-                raise ConfigError(f"font: {path!r} cannot be read: {error}") from None
-    return ImageFont.load_default(_SIZE)
 
 
 def write_contact_sheet(
@@ -67,7 +49,11 @@ def write_contact_sheet(
     rest = f"   ({left_out} more images left out)" if left_out else ""
     room = width - 2 * _GAP
     draw.text(
-        (_GAP, head // 2), _fit(title, room - font.getlength(rest), font) + rest, _INK, font, "lm"
+        (_GAP, head // 2),
+        fit_text(title, room - font.getlength(rest), font) + rest,
+        _INK,
+        font,
+        "lm",
     )
     for index, (prediction, view) in enumerate(tiles):
         left = _GAP + index % columns * (_PICTURE + _GAP)
@@ -84,7 +70,7 @@ def _picture(view: np.ndarray) -> Image.Image:
 
 
 def _write_below(draw, left: int, top: int, prediction: Prediction, names, classes: int, font):
-    file_name = _fit(os.path.basename(prediction.path), _PICTURE, font)
+    file_name = fit_text(os.path.basename(prediction.path), _PICTURE, font)
     draw.text((left, top + _LINE // 2), file_name, _FAINT, font, "lm")
     rows = list(zip(prediction.classes, prediction.probabilities))[:classes]
     for rank, (index, probability) in enumerate(rows):
@@ -95,36 +81,6 @@ def _write_below(draw, left: int, top: int, prediction: Prediction, names, class
             draw.rectangle((left, y + 1, right, y + _LINE - 2), bar)
         share = f"{probability:.1%}"
         room = _PICTURE - font.getlength(share) - 16
-        text = _fit(class_name(names, index) or f"class {index}", room, font)
+        text = fit_text(class_name(names, index) or f"class {index}", room, font)
         draw.text((left + 4, y + _LINE // 2), text, _INK, font, "lm")
         draw.text((left + _PICTURE - 4, y + _LINE // 2), share, _INK, font, "rm")
-
-
-def _fit(text: str, room: float, font) -> str:
-    """Shorten text in its middle to so many pixels: ends of file names differ most."""
-    text = _writable(text, font)
-    if font.getlength(text) <= room:
-        return text
-    for kept in range(len(text) - 1, 0, -1):
-        short = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-        if font.getlength(short) <= room:
-            return short
-    return ""
-
-
-def _writable(text: str, font) -> str:
-    """Replace what the font has no glyph for: by the letter without its accent, or by ?."""
-    # Bytes of a file name that are no characters come as lone surrogates.
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    signs = []
-    for sign in clean:
-        candidates = (sign, unicodedata.normalize("NFKD", sign)[0], "?")
-        signs.append(next(c for c in candidates if c == "?" or _has_glyph(font, c)))
-    return "".join(signs)
-
-
-def _has_glyph(font, sign: str) -> bool:
-    if sign == " " or not sign.isprintable():
-        return sign == " "
-    drawn, missing = font.getmask(sign), font.getmask("\uffff")
-    return drawn.size != missing.size or bytes(drawn) != bytes(missing)
