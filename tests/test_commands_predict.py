@@ -26,7 +26,6 @@ from mindspore import Parameter, Tensor, load_param_into_net
 from PIL import Image
 
 from mindcv import lettering
-from mindcv.commands import network_source
 from mindcv.data import create_evaluation_loader, create_transforms
 from mindcv.models import registry
 from mindcv.prediction import contact_sheet
@@ -329,7 +328,6 @@ def test_published_weights_bring_their_own_preprocessing(
             model=model, source="first", num_classes=5, preprocessing=METADATA.preprocessing
         )
 
-    monkeypatch.setattr(network_source, "find_weights", find_weights)
     monkeypatch.setattr(registry, "find_weights", find_weights)
     monkeypatch.setattr(registry, "fetch", lambda found: checkpoint)
     _, of_file, _ = call(capsys, "predict", pictures, "--ckpt_path", checkpoint)

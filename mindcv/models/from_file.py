@@ -34,8 +34,8 @@ def create_model_from_file(
         WeightsError: the file cannot be used, or does not tell its model and none was given.
         ConfigError: unknown model.
     """
-    file = path if isinstance(path, WeightFile) else read_weights(path)
     name = canonical_name(model_name) if model_name else ""
+    file = path if isinstance(path, WeightFile) else read_weights(path)
     metadata = file.metadata
     if metadata is None:
         if not model_name:
