@@ -9,7 +9,8 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.engine.clipping import create_clip
+from mindcv.config.options import OPTIONS
+from mindcv.engine.clipping import CLIP_MODES, create_clip
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.models import RegNet, freeze, load_weights
 from mindcv.weights import Metadata, read_weights
@@ -131,6 +132,10 @@ def test_clipping_is_the_formula(mode, limit):
     clipped = create_clip(mode, limit)(tuple(Tensor(g) for g in GRADIENTS))
     for found, expected in zip(clipped, clipped_by_numpy(mode, limit)):
         np.testing.assert_allclose(found.asnumpy(), expected, 1e-6, 1e-9)
+
+
+def test_the_config_offers_every_way_of_clipping():
+    assert OPTIONS["clip_mode"].metadata["choices"] == CLIP_MODES
 
 
 def test_a_clip_that_cannot_be_is_refused():

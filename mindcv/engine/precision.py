@@ -7,8 +7,6 @@ from mindspore import dtype as mstype
 
 from ..errors import ConfigError
 
-AMP_LEVELS = ("O0", "O1", "O2", "O3", "auto")
-
 
 def mixed_precision(
     network: nn.Cell,
