@@ -29,3 +29,16 @@ class WeightsError(MindCVError, ValueError):
     """A checkpoint or a weight file is missing, damaged or belongs to another model."""
 
     exit_code = 5
+
+
+class Interrupted(MindCVError):
+    """A signal ended the command, after it had left everything in order.
+
+    Args:
+        number: the signal; the exit code is 128 more.
+        message: where it stopped and how to go on.
+    """
+
+    def __init__(self, number: int, message: str):
+        super().__init__(message)
+        self.exit_code = 128 + number

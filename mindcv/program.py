@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, Rules, parse_arguments, training_contradictions
-from .errors import ConfigError, MindCVError
+from .errors import ConfigError, Interrupted, MindCVError
 
 
 def run(
@@ -24,8 +24,8 @@ def run(
 ) -> None:
     """Run a command on the config of its command line and end with the right exit code.
 
-    0: done; 2: user or config error; 3: non-finite loss; 4: data; 5: checkpoint or weights; 130:
-    interrupted. With the option `debug` an error shows its traceback.
+    0: done; 2: user or config error; 3: non-finite loss; 4: data; 5: checkpoint or weights; 130
+    and 143: interrupted. With the option `debug` an error shows its traceback.
 
     Args:
         main: the command; takes the checked config.
@@ -49,6 +49,9 @@ def guarded(show_traceback: Callable[[], bool]):
     try:
         check_environment()
         yield
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(stop.exit_code)
     except MindCVError as error:
         if show_traceback():
             traceback.print_exc()

@@ -1,0 +1,23 @@
+"""Checkpoints that are complete and verified, or not there. Nothing here imports mindspore."""
+
+from .background import BackgroundWriter
+from .keeping import Kept, superfluous
+from .lock import FolderLock
+from .manifest import Manifest, read_manifest
+from .store import STATE, CheckpointStore, Place, place_of
+from .tensor_files import write_checkpoint, write_npz
+
+__all__ = [
+    "STATE",
+    "BackgroundWriter",
+    "CheckpointStore",
+    "FolderLock",
+    "Kept",
+    "Manifest",
+    "Place",
+    "place_of",
+    "read_manifest",
+    "superfluous",
+    "write_checkpoint",
+    "write_npz",
+]

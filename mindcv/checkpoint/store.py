@@ -1,0 +1,253 @@
+"""The checkpoints of a run folder: complete and verified, or not there.
+
+Saving, each step surviving a kill at any moment:
+
+1. all files are written into `.saving-<pid>/`, hashed on their way, and flushed to the disk;
+2. the manifest with sizes and hashes joins them there: from now on the save can be completed;
+3. the files move into the folder, the manifest last. Its name there is the seal.
+
+Removing begins with the manifest: it is renamed to `<name>.pruned`, then the files go, then it.
+`recover` completes or clears away what a killed process left between these steps.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import WeightsError
+from .manifest import Manifest, read_manifest, seal
+
+_SAVING, _PRUNED = ".saving-", ".pruned"
+_NAME = re.compile(r"(?P<model>.+)-(?P<epoch>\d+)_(?P<steps>\d+)(?P<mark>|_unevaluated)")
+STATE = ".state.npz"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """Where in a run a checkpoint was taken; later ones are larger.
+
+    Attributes:
+        epoch: epochs begun, from 1.
+        steps: steps done in it.
+        is_evaluated: what follows the epoch's last step was done as well; True before that step.
+    """
+
+    epoch: int
+    steps: int
+    is_evaluated: bool = True
+
+    def name(self, model: str) -> str:
+        """Return the name of the checkpoint's files, without suffix."""
+        return f"{model}-{self.epoch}_{self.steps}{'' if self.is_evaluated else '_unevaluated'}"
+
+
+def place_of(name: str) -> Place | None:
+    """Return the place that a name without suffix tells; None: it is no checkpoint's."""
+    found = _NAME.fullmatch(name)
+    return found and Place(int(found["epoch"]), int(found["steps"]), not found["mark"])
+
+
+class CheckpointStore:
+    """The checkpoints in one folder.
+
+    Args:
+        folder: exists; one process at a time writes there (see `FolderLock`).
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def names(self) -> list[str]:
+        """Return the names of all checkpoints, newest first, whether they are intact or not."""
+        found = {}
+        for path in self.folder.iterdir():
+            for suffix in (".json", STATE):
+                name = path.name.removesuffix(suffix)
+                place = place_of(name) if name != path.name else None
+                if place is not None:
+                    found[name] = place
+        return sorted(found, key=found.get, reverse=True)
+
+    def unsealed(self) -> list[Path]:
+        """Return files that look like a checkpoint and have no state beside them.
+
+        Older versions wrote such; they hold weights, but no run can go on from them.
+        """
+        known = set(self.names())
+        paths = sorted(self.folder.glob("*.ckpt"))
+        return [path for path in paths if place_of(path.stem) and path.stem not in known]
+
+    def verify(self, name: str) -> Manifest:
+        """Return the manifest of a checkpoint whose files are as they were written.
+
+        Raises:
+            WeightsError: they are not, or the manifest is not; the message names the file.
+        """
+        manifest = read_manifest(self.folder / f"{name}.json")
+        manifest.check_files()
+        return manifest
+
+    def newest(self) -> tuple[Manifest | None, list[str]]:
+        """Return the newest checkpoint that verifies, and what is wrong with newer ones.
+
+        None without problems: the folder has no checkpoint.
+        """
+        problems = []
+        for name in self.names():
+            try:
+                return self.verify(name), problems
+            except WeightsError as error:
+                problems.append(str(error))
+        return None, problems
+
+    def save(
+        self,
+        name: str,
+        writers: Mapping[str, Callable[[BinaryIO], None]],
+        record: Mapping[str, Any],
+    ) -> Manifest:
+        """Write a checkpoint.
+
+        Args:
+            name: of the manifest, without suffix; one that is there already is replaced as a whole.
+            writers: file name -> function that writes its content to a stream.
+            record: JSON values to keep in the manifest.
+
+        Raises:
+            WeightsError: it cannot be written; nothing in the folder was changed.
+        """
+        saving = self.folder / f"{_SAVING}{os.getpid()}"
+        try:
+            shutil.rmtree(saving, ignore_errors=True)
+            saving.mkdir()
+            files = {file: _write(saving / file, writer) for file, writer in writers.items()}
+            content = seal(files, record)
+            _write(saving / f"{name}.json", lambda stream: stream.write(content))
+            _flush_folder(saving)
+            self._move(saving, name, files)
+            shutil.rmtree(saving, ignore_errors=True)
+            return read_manifest(self.folder / f"{name}.json")
+        except (OSError, ValueError) as error:
+            shutil.rmtree(saving, ignore_errors=True)
+            if isinstance(error, WeightsError):
+                raise
+            reason = getattr(error, "strerror", None) or str(error)
+            raise WeightsError(
+                f"checkpoint {self.folder / name}.ckpt cannot be written: {reason}; older ones "
+                "are untouched. Make room, or name another ckpt_save_dir"
+            ) from None
+
+    def remove(self, name: str) -> None:
+        """Remove a checkpoint, its seal first.
+
+        Raises:
+            WeightsError: a file cannot be removed.
+        """
+        path = self.folder / f"{name}.json"
+        try:
+            self._remove_files(path.rename(path.with_suffix(_PRUNED)))
+        except OSError as error:
+            raise WeightsError(f"checkpoint {path} cannot be removed: {error.strerror}") from None
+
+    def set_aside(self, name: str) -> Path:
+        """Rename a damaged checkpoint's files, so that its name is free and nothing is lost."""
+        number = 1
+        while (target := self.folder / f"damaged-{number}").exists():
+            number += 1
+        target.mkdir()
+        for suffix in (".json", ".ckpt", STATE):
+            path = self.folder / f"{name}{suffix}"
+            if path.exists():
+                path.rename(target / path.name)
+        return target
+
+    def recover(self) -> list[str]:
+        """Complete or clear away what killed processes left; return lines that tell of it.
+
+        Call it with the folder locked: what a living process is writing would look the same.
+        """
+        lines = []
+        for saving in sorted(self.folder.glob(f"{_SAVING}*")):
+            for path in sorted(saving.glob("*.json")):
+                lines.append(self._complete(saving, path))
+            shutil.rmtree(saving)
+        for path in sorted(self.folder.glob(f"*{_PRUNED}")):
+            self._remove_files(path)
+        return lines
+
+    def _complete(self, saving: Path, path: Path) -> str:
+        """Finish a save that had got as far as its manifest, if its files are whole."""
+        try:
+            manifest = read_manifest(path)
+            for name in manifest.files:
+                if not (saving / name).exists():
+                    os.link(self.folder / name, saving / name)
+            manifest.check_files()
+        except (OSError, WeightsError) as error:
+            return f"{path.stem} was being saved when a run was killed, and is dropped: {error}"
+        self._move(saving, path.stem, manifest.files)
+        return f"{path.stem} was being saved when a run was killed; it is whole and now in place"
+
+    def _move(self, saving: Path, name: str, files: Mapping[str, tuple]) -> None:
+        for file in files:
+            os.replace(saving / file, self.folder / file)
+        _flush_folder(self.folder)
+        os.replace(saving / f"{name}.json", self.folder / f"{name}.json")
+        _flush_folder(self.folder)
+
+    def _remove_files(self, pruned: Path) -> None:
+        for name in _files_of(pruned):
+            (self.folder / name).unlink(missing_ok=True)
+        pruned.unlink()
+
+
+def _files_of(pruned: Path) -> Iterator[str]:
+    """Yield the files to remove with a manifest, unless it is damaged: then they stay."""
+    try:
+        yield from read_manifest(pruned).files
+    except WeightsError as error:
+        _logger.warning("%s; the files of this name are left where they are", error)
+
+
+class _HashedFile:
+    """A file that counts and hashes what is written; it does not seek."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.size, self.digest = file, 0, hashlib.sha256()
+
+    def write(self, content) -> int:
+        self._file.write(content)
+        self.digest.update(content)
+        size = memoryview(content).nbytes
+        self.size += size
+        return size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def _write(path: Path, writer: Callable[[BinaryIO], None]) -> tuple[int, str]:
+    """Write a file through to the disk; return its size and SHA-256 as they were meant."""
+    with path.open("wb") as file:
+        hashed = _HashedFile(file)
+        writer(hashed)
+        file.flush()
+        os.fsync(file.fileno())
+    return hashed.size, hashed.digest.hexdigest()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring new names of a folder through to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

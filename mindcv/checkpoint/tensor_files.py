@@ -1,0 +1,72 @@
+"""Write arrays as a MindSpore checkpoint or as .npz, to any stream and without MindSpore.
+
+A checkpoint is written here, and not by `save_checkpoint`, so that a thread can write it beside the
+training from arrays that are copies, that its bytes are hashed on their way, and that a file which
+is being written needs no MindSpore to be tested.
+"""
+
+from collections.abc import Mapping
+from typing import BinaryIO
+
+import numpy as np
+
+# MindSpore's names of element types, by numpy's (mindspore/train/serialization.py).
+_TYPES = {
+    "int8": "Int8",
+    "uint8": "UInt8",
+    "int16": "Int16",
+    "uint16": "UInt16",
+    "int32": "Int32",
+    "uint32": "UInt32",
+    "int64": "Int64",
+    "uint64": "UInt64",
+    "float16": "Float16",
+    "float32": "Float32",
+    "float64": "Float64",
+    "bool": "Bool",
+}
+_PIECE = 2**29  # bytes of a tensor that one record holds; a larger one is cut, as MindSpore does
+
+
+def write_checkpoint(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a MindSpore checkpoint.
+
+    The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records of field 1,
+    each with a name (1) and a tensor (2) of dimensions (1), element type (2) and little-endian
+    content (3). Consecutive records of one name are the pieces of one tensor.
+    """
+    for name, array in tensors.items():
+        array = np.asarray(array)
+        flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
+        content = flat.view(np.uint8)
+        # A scalar has the dimension 0, by which MindSpore knows it.
+        dims = b"".join(b"\x08" + _varint(size) for size in array.shape or (0,))
+        head = dims + _field(2, _TYPES[array.dtype.name].encode())
+        for start in range(0, len(content) or 1, _PIECE):
+            piece = content[start : start + _PIECE]
+            tensor = len(head) + 1 + len(_varint(len(piece))) + len(piece)
+            tag = _field(1, name.encode())
+            record = len(tag) + 1 + len(_varint(tensor)) + tensor
+            stream.write(
+                b"\x0a" + _varint(record) + tag + b"\x12" + _varint(tensor) + head
+                + b"\x1a" + _varint(len(piece))
+            )  # fmt: skip
+            stream.write(piece)
+
+
+def write_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an uncompressed .npz file; the stream need not seek."""
+    np.savez(stream, **arrays)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    """Encode seven bits a byte, lowest first; all but the last byte have the top bit set."""
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])

@@ -1,0 +1,93 @@
+"""Dropout whose draws can be repeated, in place of MindSpore's."""
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+_ROUNDS = (0x6255, 0x72A9, 0x5E2D, 0x7C4B, 0x4D35, 0x69C7)  # odd factors below 2**15
+_HALF = 0xFFFF
+
+
+def count_dropout(network: nn.Cell, seed: int, rank: int = 0) -> Parameter | None:
+    """Replace each `nn.Dropout` by one that draws as a function of seed, rank, layer and count.
+
+    MindSpore's kernels keep their generators to themselves, so a run that was stopped could not go
+    on with the draws it would have had. The parameters of the network stay as they are. Call it
+    before mixed precision wraps the layers.
+
+    Args:
+        network: changed in place; stochastic depth (`DropPath`) holds such a layer too.
+        seed: of the run.
+        rank: this process among those that train together; each draws its own.
+
+    Returns:
+        the count, int32 without dimensions, to be raised by 1 after each step; None: the network
+        has no dropout.
+    """
+    count = Parameter(Tensor(0, ms.int32), name="dropout_count", requires_grad=False)
+    return count if _replace(network, (seed, rank), count, 0) else None
+
+
+def _replace(network: nn.Cell, key: tuple[int, ...], count: Parameter, layers: int) -> int:
+    for name, cell in list(network.name_cells().items()):
+        if type(cell) is not nn.Dropout:
+            layers = _replace(cell, key, count, layers)
+            continue
+        layer = CountedDropout(cell.p, (*key, layers), count)
+        if isinstance(network, (nn.SequentialCell, nn.CellList)):
+            network[int(name)] = layer
+        else:
+            setattr(network, name, layer)
+        layers += 1
+    return layers
+
+
+class CountedDropout(nn.Cell):
+    """Drop each element with probability p in training, and scale the others by 1 / (1 - p).
+
+    Each element has a random number of 32 bits of its own, which never changes. The count turns it
+    into the draw: a Feistel network of six rounds over its halves, keyed by the count, which itself
+    went through six rounds. Products stay below 2**31, because what a device makes of an overflow
+    is nowhere promised.
+
+    Args:
+        p: in [0, 1).
+        key: seed, rank and layer.
+        count: see `count_dropout`; other layers share it.
+    """
+
+    def __init__(self, p: float, key: tuple[int, ...], count: Parameter):
+        super().__init__()
+        self.p, self.key = p, key
+        self.limit, self.scale = round(p * 2**24), 1.0 / (1.0 - p)
+        # Past `Cell.__setattr__`: the count is no parameter of the network, and no weight file
+        # holds it.
+        object.__setattr__(self, "count", count)
+
+    def construct(self, x):
+        if not self.training or self.p == 0:
+            return x
+        high, low = _own_numbers(x.shape, self.key)
+        count = ops.add(self.count, 0)
+        first, second = _mix(_half(ops.bitwise_right_shift(count, 16)), _half(count))
+        high, low = _mix(ops.bitwise_xor(high, first), ops.bitwise_xor(low, second))
+        draw = high * 256 + ops.bitwise_right_shift(low, 8)
+        return x * (ops.cast(draw >= self.limit, x.dtype) * self.scale)
+
+
+@ops.constexpr
+def _own_numbers(shape: tuple[int, ...], key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    # Raw numbers: NumPy promises these for ever, but not what it makes of them.
+    raw = np.random.PCG64(key).random_raw(int(np.prod(shape))).reshape(shape)
+    return Tensor((raw >> 16 & _HALF).astype(np.int32)), Tensor((raw & _HALF).astype(np.int32))
+
+
+def _mix(high, low):
+    for factor in _ROUNDS:
+        turned = _half(ops.bitwise_right_shift(low * factor, 7))
+        high, low = low, ops.bitwise_xor(high, turned)
+    return high, low
+
+
+def _half(value):
+    return ops.bitwise_and(value, _HALF)
