@@ -6,7 +6,15 @@ import os
 from pathlib import Path
 
 import mindcv
-from mindcv.config import Config, build_schedule, dump_config, is_launched
+from mindcv.checkpoint import CheckpointStore, FolderLock
+from mindcv.config import (
+    Config,
+    build_schedule,
+    check_unchanged,
+    describe_config,
+    dump_config,
+    is_launched,
+)
 from mindcv.errors import ConfigError, DataError
 from mindcv.program import import_user_module, run
 from mindcv.weights import Metadata, Preprocessing
@@ -24,16 +32,26 @@ def main(config: Config) -> None:
         config.distribute and is_launched(os.environ),
         config.seed,
     )
-    folder, event_writer = None, None
-    if runtime.is_main and not config.dry_run:
-        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
-        folder = open_run_folder(config)
+    folder = open_run_folder(config) if runtime.is_main and not config.dry_run else None
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     logger.info(runtime.describe())
+
+    # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
+    # images are compared with those it was made with; all is built as for a new run, then its
+    # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
+    # Nothing is drawn from a generator that another step has used before.
+    checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
+    event_writer = None
+    if folder is not None:
+        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
     if config.import_module:
         import_user_module(config.import_module)
 
     train_set = open_train_set(config, runtime)
+    described = mindcv.engine.describe_run(runtime, train_set, config.num_parallel_workers)
+    if checkpoint:
+        mindcv.engine.check_same_run(checkpoint, described)
     num_classes = count_classes(config, train_set)
     batches = build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
@@ -41,7 +59,8 @@ def main(config: Config) -> None:
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
-    network = build_network(config, runtime, num_classes)
+    network = build_network(config, runtime, num_classes, is_fresh=not checkpoint)
+    dropout_count = mindcv.engine.count_dropout(network, config.seed, runtime.rank)
     normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
     mixed_network = mindcv.engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
@@ -62,10 +81,12 @@ def main(config: Config) -> None:
         clip_mode=config.clip_mode if config.clip_grad else None,
         clip_value=config.clip_value,
         average=average,
+        dropout_count=dropout_count,
     )
+    stop = mindcv.engine.StopSignal()
     evaluate = precise_batch_norm = None
     if config.val_while_train:
-        evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes)
+        evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes, stop)
     if config.precise_bn_samples:
         global_batch = config.batch_size * runtime.world_size
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(
@@ -88,44 +109,92 @@ def main(config: Config) -> None:
     progress = mindcv.engine.Progress(
         rates, config.batch_size * runtime.world_size, config.log_interval, runtime.is_main
     )
+    table = mindcv.engine.MetricsTable(
+        folder and folder / "metrics.csv",
+        mindcv.engine.columns_of(has_average=config.ema),
+        checkpoint and checkpoint.record["rows"],
+    )
+    state = mindcv.engine.RunState(network, step, progress, table, runtime)
+    keeper = folder and mindcv.engine.CheckpointKeeper(
+        folder,
+        describe_weights(config, train_set, num_classes),
+        config.ckpt_save_policy,
+        config.keep_checkpoint_max,
+        {"config": describe_config(config), **described},
+    )
+    epochs_done = steps_done = 0
+    if checkpoint:
+        epochs_done, steps_done = resume(checkpoint, state, keeper, batches)
+    saves = mindcv.engine.SavePoints(
+        state,
+        keeper,
+        runtime,
+        config.ckpt_save_interval,
+        config.ckpt_save_steps,
+        config.ckpt_save_minutes,
+        stop,
+    )
     epoch_end = mindcv.engine.EpochEnd(
         network,
         progress,
         rates,
         evaluate,
         config.val_interval,
-        folder
-        and mindcv.engine.CheckpointKeeper(
-            folder,
-            describe_weights(config, train_set, num_classes),
-            config.ckpt_save_policy,
-            config.keep_checkpoint_max,
-            step.state,
-        ),
-        config.ckpt_save_interval,
-        folder and folder / "metrics.csv",
+        saves,
+        table,
         runtime,
         average,
         precise_batch_norm,
     )
-    callbacks = [progress, epoch_end]
+    callbacks = [progress, saves, epoch_end]
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
-    with contextlib.closing(batches):
+    with contextlib.closing(batches), stop.listening():
         mindcv.engine.fit(
-            step, batches.as_dataset(), config.epoch_size, callbacks, config.dataset_sink_mode
+            step,
+            batches.as_dataset(),
+            config.epoch_size,
+            callbacks,
+            config.dataset_sink_mode,
+            epochs_done,
+            steps_done,
+            batches.rest(epochs_done, steps_done) if 0 < steps_done < batches.steps else None,
         )
 
 
 def open_run_folder(config: Config) -> Path:
-    """Create the run folder and leave the resolved config in it."""
+    """Create the run folder, lock it, and complete or clear away what a killed run left."""
     folder = Path(config.ckpt_save_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        FolderLock(folder)
+        lines = CheckpointStore(folder).recover()
     except OSError as error:
         raise ConfigError(f"ckpt_save_dir {folder} cannot be written: {error.strerror}") from None
+    for line in lines:
+        logger.warning(line)
     return folder
+
+
+def find_checkpoint(config: Config, runtime):
+    """Return the checkpoint to go on from, of a run with the same options; None: a new run."""
+    asked = config.ckpt_path if config.resume_opt else config.resume
+    checkpoint = mindcv.engine.find_checkpoint(Path(config.ckpt_save_dir), asked, runtime)
+    if checkpoint:
+        check_unchanged(checkpoint.record["config"], config)
+    return checkpoint
+
+
+def resume(checkpoint, state, keeper, batches) -> tuple[int, int]:
+    """Put a checkpoint in place; return the whole epochs done and the steps done of the next."""
+    state.restore(checkpoint)
+    if keeper:
+        keeper.resume(checkpoint)
+    epoch, steps = checkpoint.record["epoch"], checkpoint.record["steps"]
+    logger.info("resumed from %s: epoch %d, step %d", checkpoint.path, epoch, steps)
+    batches.start(epoch)  # an epoch that was begun is not the loader's, see `fit`
+    is_done = steps == batches.steps and checkpoint.record["is_evaluated"]
+    return (epoch, 0) if is_done else (epoch - 1, steps)
 
 
 def open_train_set(config: Config, runtime):
@@ -239,16 +308,16 @@ def leave_out_surplus(config: Config, batches, updates_per_epoch: int) -> None:
         batches.limit(wanted)
 
 
-def build_network(config: Config, runtime, num_classes: int):
+def build_network(config: Config, runtime, num_classes: int, is_fresh: bool):
     network = mindcv.create_model(
         config.model,
         num_classes=num_classes,
         in_channels=config.in_channels,
-        pretrained=config.pretrained,
+        pretrained=config.pretrained and is_fresh,
         drop_rate=config.drop_rate,
         drop_path_rate=config.drop_path_rate,
     )
-    if config.ckpt_path:
+    if config.ckpt_path and is_fresh:
         mindcv.models.load_weights(network, config.ckpt_path)
     if config.sync_bn and runtime.world_size > 1:
         mindcv.engine.synchronize_batch_norm(network, runtime.world_size)
@@ -292,7 +361,7 @@ def has_dynamic_scale(config: Config) -> bool:
     return config.loss_scale_type == "dynamic"
 
 
-def build_evaluation(config: Config, runtime, network, normalize, num_classes: int):
+def build_evaluation(config: Config, runtime, network, normalize, num_classes: int, stop):
     """Return a function that evaluates the network as it is at the time of the call."""
     loader, _ = mindcv.data.create_evaluation_loader(
         config.dataset,
@@ -309,7 +378,7 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         config.crop_mode,
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
-    return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
+    return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime, stop)
 
 
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:

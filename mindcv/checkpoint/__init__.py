@@ -1,6 +1,7 @@
 """Checkpoints that are complete and verified, or not there. Nothing here imports mindspore."""
 
 from .background import BackgroundWriter
+from .choosing import choose_checkpoint
 from .keeping import Kept, superfluous
 from .lock import FolderLock
 from .manifest import Manifest, read_manifest
@@ -15,6 +16,7 @@ __all__ = [
     "Kept",
     "Manifest",
     "Place",
+    "choose_checkpoint",
     "place_of",
     "read_manifest",
     "superfluous",

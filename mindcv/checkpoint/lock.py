@@ -28,22 +28,21 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path):
-        path = folder / NAME
         try:
-            self._file = path.open("a+", encoding="utf-8")
+            # No Python file, whose end would unlock it.
+            self._handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ConfigError(
                 f"ckpt_save_dir {folder} cannot be written: {error.strerror}"
             ) from None
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            self._file.seek(0)
-            holder = self._file.read().strip() or "another process"
-            self._file.close()
+            holder = os.read(self._handle, 1000).decode(errors="replace").strip()
+            os.close(self._handle)
             raise ConfigError(
-                f"ckpt_save_dir {folder} is in use by {holder}; wait for it, stop it, or name "
-                "another folder"
+                f"ckpt_save_dir {folder} is in use by {holder or 'another process'}; wait for it, "
+                "stop it, or name another folder"
             ) from None
         except OSError as error:
             # Some file systems of clusters have no locks.
@@ -52,11 +51,11 @@ class FolderLock:
                 folder,
                 error.strerror,
             )
-        self._file.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        self._file.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
-        self._file.flush()
+        holder = f"process {os.getpid()} on {socket.gethostname()}, since {started}\n"
+        os.ftruncate(self._handle, 0)
+        os.write(self._handle, holder.encode())
 
     def release(self) -> None:
         """Let others have the folder."""
-        self._file.close()
+        os.close(self._handle)

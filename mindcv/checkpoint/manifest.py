@@ -31,17 +31,19 @@ class Manifest:
         """Return the path of the file that ends so."""
         return self.path.with_name(next(name for name in self.files if name.endswith(suffix)))
 
-    def check_files(self, folder: Path | None = None) -> None:
+    def check_files(self, elsewhere: Path | None = None) -> None:
         """Compare every file with its size and hash.
 
         Args:
-            folder: where they lie, if not beside the manifest.
+            elsewhere: folder of the files that are not beside the manifest; None: all are.
 
         Raises:
             WeightsError: one is missing, cut off or changed.
         """
         for name, (size, digest) in self.files.items():
-            path = (folder or self.path.parent) / name
+            path = self.path.with_name(name)
+            if elsewhere is not None and not path.exists():
+                path = elsewhere / name
             try:
                 found, content = measure(path)
             except OSError as error:

@@ -185,20 +185,25 @@ class CheckpointStore:
 
     def _complete(self, saving: Path, path: Path) -> str:
         """Finish a save that had got as far as its manifest, if its files are whole."""
+        begin = f"{path.stem} was being saved when a run was killed"
         try:
             manifest = read_manifest(path)
-            for name in manifest.files:
-                if not (saving / name).exists():
-                    os.link(self.folder / name, saving / name)
-            manifest.check_files()
-        except (OSError, WeightsError) as error:
-            return f"{path.stem} was being saved when a run was killed, and is dropped: {error}"
+        except WeightsError:
+            return f"{begin}; what there was of it is removed"
+        try:
+            manifest.check_files(elsewhere=self.folder)
+        except WeightsError as error:
+            if not (self.folder / path.name).exists():
+                for name in manifest.files:
+                    (self.folder / name).unlink(missing_ok=True)
+            return f"{begin}; it is removed: {error}"
         self._move(saving, path.stem, manifest.files)
-        return f"{path.stem} was being saved when a run was killed; it is whole and now in place"
+        return f"{begin}; it is whole and now in place"
 
     def _move(self, saving: Path, name: str, files: Mapping[str, tuple]) -> None:
         for file in files:
-            os.replace(saving / file, self.folder / file)
+            if (saving / file).exists():
+                os.replace(saving / file, self.folder / file)
         _flush_folder(self.folder)
         os.replace(saving / f"{name}.json", self.folder / f"{name}.json")
         _flush_folder(self.folder)

@@ -5,6 +5,7 @@ training from arrays that are copies, that its bytes are hashed on their way, an
 is being written needs no MindSpore to be tested.
 """
 
+import zipfile
 from collections.abc import Mapping
 from typing import BinaryIO
 
@@ -31,8 +32,8 @@ _PIECE = 2**29  # bytes of a tensor that one record holds; a larger one is cut, 
 def write_checkpoint(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a MindSpore checkpoint.
 
-    The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records of field 1,
-    each with a name (1) and a tensor (2) of dimensions (1), element type (2) and little-endian
+    The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records of field
+    1, each with a name (1) and a tensor (2) of dimensions (1), element type (2) and little-endian
     content (3). Consecutive records of one name are the pieces of one tensor.
     """
     for name, array in tensors.items():
@@ -55,8 +56,12 @@ def write_checkpoint(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> Non
 
 
 def write_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an uncompressed .npz file; the stream need not seek."""
-    np.savez(stream, **arrays)
+    """Write an uncompressed .npz file; the stream need not seek, as that of `np.savez` must."""
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, array in arrays.items():
+            # The info has no date, so that equal arrays make equal files.
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -15,6 +15,7 @@ import yaml
 from ..errors import ConfigError
 from .checks import Rules, evaluation_contradictions, is_launched, training_contradictions
 from .options import OPTIONS, Config
+from .resuming import check_unchanged, describe_config
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, read_command_line, read_yaml
 from .values import convert
@@ -23,6 +24,8 @@ __all__ = [
     "Config",
     "Rules",
     "build_schedule",
+    "check_unchanged",
+    "describe_config",
     "dump_config",
     "evaluation_contradictions",
     "is_launched",

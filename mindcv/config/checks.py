@@ -147,6 +147,13 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
         yield "keep_bn_fp32", f"False goes with amp_level O2 or O3, not {config.amp_level}"
     if config.pretrained and config.ckpt_path:
         yield "pretrained", "published weights and those of ckpt_path contradict; give one of them"
+    if config.resume_opt and not config.ckpt_path:
+        yield "resume_opt", "restores the optimizer of ckpt_path, and none is given; or use resume"
+    elif config.resume_opt and config.resume:
+        yield (
+            "resume_opt",
+            "goes on from ckpt_path, and resume from another place; give one of them",
+        )
     yield from _loss(config)
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"

@@ -101,6 +101,10 @@ class EpochBatches:
         """Return the passes as a MindSpore dataset, for `Model.train`."""
         return BatchDataset(self)
 
+    def rest(self, epoch: int, step: int) -> "BatchDataset":
+        """Return what is left of an epoch behind a step as a MindSpore dataset."""
+        return BatchDataset(_RestOfEpoch(self, epoch, step))
+
     def describe(self) -> tuple[list, list]:
         """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
         with _drawing(self._seed, 0, self._shard_id):
@@ -112,10 +116,26 @@ class EpochBatches:
         return rows, self._make_loader(rows, epoch)
 
 
+class _RestOfEpoch:
+    """A source whose every pass is the same: MindSpore may begin a second one to be early."""
+
+    def __init__(self, batches: EpochBatches, epoch: int, step: int):
+        self._batches, self._epoch, self._step = batches, epoch, step
+        self.steps = batches.steps - step
+        self.describe = batches.describe
+
+    @property
+    def failure(self) -> Exception | None:
+        return self._batches.failure
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        yield from self._batches.epoch(self._epoch, self._step)
+
+
 class BatchDataset(ds.GeneratorDataset):
     """A MindSpore dataset of `EpochBatches`; each of its epochs is a pass."""
 
-    def __init__(self, batches: EpochBatches):
+    def __init__(self, batches: EpochBatches | _RestOfEpoch):
         super().__init__(batches, ["image", "label"], shuffle=False, num_parallel_workers=1)
         self._described = None
 

@@ -1,14 +1,20 @@
 """Training and evaluation of a network on one or several devices."""
 
 from .batch_norm import PreciseBatchNorm, synchronize_batch_norm
-from .callbacks import EpochEnd, Progress
+from .callbacks import EpochEnd, Progress, columns_of
 from .checkpoint import CheckpointKeeper
+from .dropout import count_dropout
 from .evaluation import Accuracy, EvaluationStep, evaluate
 from .events import EventFiles, open_event_writer
 from .fit import fit
 from .logs import start_logging
+from .metrics_table import MetricsTable
 from .precision import mixed_precision
+from .resuming import check_same_run, describe_run, find_checkpoint
+from .run_state import RunState, Snapshot
 from .runtime import Runtime, start_runtime
+from .saving import SavePoints
+from .stopping import StopSignal
 from .summary import describe_model, describe_schedule
 from .train_step import TrainStep
 from .weight_average import WeightAverage
@@ -19,14 +25,24 @@ __all__ = [
     "EpochEnd",
     "EvaluationStep",
     "EventFiles",
+    "MetricsTable",
     "PreciseBatchNorm",
     "Progress",
+    "RunState",
     "Runtime",
+    "SavePoints",
+    "Snapshot",
+    "StopSignal",
     "TrainStep",
     "WeightAverage",
+    "check_same_run",
+    "columns_of",
+    "count_dropout",
     "describe_model",
+    "describe_run",
     "describe_schedule",
     "evaluate",
+    "find_checkpoint",
     "fit",
     "mixed_precision",
     "open_event_writer",

@@ -7,6 +7,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from .runtime import Runtime
+from .values import set_value
 
 _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -78,7 +79,8 @@ def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
     """Average the running means and variances of the normalisation layers over the processes.
 
     Each process sees its own batches; without this the saved file would hold the statistics of rank
-    0 alone, and the ranks would evaluate different networks.
+    0 alone, and the ranks would evaluate different networks. Statistics that are equal already stay
+    as they are, to the last bit.
     """
     statistics = [
         parameter
@@ -88,11 +90,14 @@ def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
     if runtime.world_size == 1 or not statistics:
         return
     flat = np.concatenate([parameter.asnumpy().ravel() for parameter in statistics])
-    mean = runtime.sum_over_ranks(flat) / runtime.world_size
+    ranks = runtime.gather(flat)
+    if (ranks == ranks[0]).all():
+        return
+    mean = ranks.mean(0, dtype=np.float64).astype(np.float32)
     start = 0
     for parameter in statistics:
         part = mean[start : start + parameter.size].reshape(parameter.shape)
-        parameter.set_data(Tensor(part, parameter.dtype))
+        set_value(parameter, part)
         start += parameter.size
 
 
@@ -127,8 +132,8 @@ class PreciseBatchNorm:
         images = count = 0
         for image, *_ in itertools.islice(self.batches(), self.num_batches):
             for layer in layers:
-                layer.moving_mean.set_data(Tensor(np.zeros(layer.num_features, np.float32)))
-                layer.moving_variance.set_data(Tensor(np.zeros(layer.num_features, np.float32)))
+                set_value(layer.moving_mean, np.zeros(layer.num_features))
+                set_value(layer.moving_variance, np.zeros(layer.num_features))
             self.forward(Tensor(image)).asnumpy()
             for total, layer in zip(totals, layers):
                 # One step from zero: the layer has written momentum x the batch's statistics.
@@ -137,8 +142,8 @@ class PreciseBatchNorm:
             images, count = images + len(image), count + 1
         for total, layer in zip(totals, layers):
             mean, variance = (total / count).astype(np.float32)
-            layer.moving_mean.set_data(Tensor(mean))
-            layer.moving_variance.set_data(Tensor(variance))
+            set_value(layer.moving_mean, mean)
+            set_value(layer.moving_variance, variance)
         return images
 
 

@@ -1,17 +1,15 @@
-"""What watches a training run: progress lines, evaluation, metrics file, checkpoints.
+"""What watches a training run: progress lines, evaluation, metrics file.
 
 Callbacks observe. The one exception is documented where it stands: the running statistics of
 normalisation layers are averaged over the processes, or measured anew, before they are evaluated
 and saved. Training itself does not read them.
 """
 
-import csv
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 import mindspore as ms
 import numpy as np
@@ -20,9 +18,11 @@ from tqdm import tqdm
 
 from ..errors import NonFiniteLossError
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
-from .checkpoint import CheckpointKeeper
 from .evaluation import Accuracy
+from .metrics_table import MetricsTable
 from .runtime import Runtime
+from .saving import SavePoints
+from .stopping import EvaluationStopped
 from .weight_average import WeightAverage
 
 _logger = logging.getLogger("mindcv.train")
@@ -54,17 +54,21 @@ class Progress(ms.Callback):
         shown = bar and sys.stderr.isatty()
         images = len(rates) * batch_size
         self._bar = tqdm(total=images, unit=" images", disable=not shown, file=sys.stderr)
-        self._pending: list[tuple[int, Tensor, Tensor]] = []  # (step, loss, applied)
+        self._pending: list[tuple[int, int, Tensor, Tensor]] = []  # epoch, step, loss, applied
         self._losses: list[float] = []
+        self._losses_before: list[float] = []  # of the epoch that was begun before
         self._started = False
         self._shown = 0.0  # time when the bar last told a loss
         self._mark = (0.0, 0)  # time and step of the last line
         self._pause: float | None = None
 
     def on_train_begin(self, run_context):
-        self._mark = (time.perf_counter(), 0)
+        step = run_context.original_args().cur_step_num
+        self._mark = (time.perf_counter(), step)
+        self._bar.initial = self._bar.n = step * self.batch_size
 
     def on_train_epoch_begin(self, run_context):
+        self._losses, self._losses_before = self._losses_before, []
         # Evaluation and saving between two epochs are no training time.
         if self._pause is not None:
             self._mark = (self._mark[0] + time.perf_counter() - self._pause, self._mark[1])
@@ -73,13 +77,13 @@ class Progress(ms.Callback):
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
         step = params.cur_step_num
-        self._pending.append((step, *params.net_outputs))
+        self._pending.append((params.cur_epoch_num, step, *params.net_outputs))
         if not self._started:
             self._report_first_step(params)
         elif step % self.log_interval == 0 or step % params.batch_num == 0:
             self._report(params)
         elif not self._bar.disable and time.perf_counter() - self._shown > 1.0:
-            self._take_losses(params)
+            self.take_losses()
         if not self._pending:
             self._bar.set_postfix_str(self._state(step), refresh=False)
             self._shown = time.perf_counter()
@@ -87,25 +91,48 @@ class Progress(ms.Callback):
 
     def on_train_epoch_end(self, run_context):
         self.epoch_loss = float(np.mean(self._losses)) if self._losses else float("nan")
-        self._losses.clear()
         self._pause = time.perf_counter()
 
     def on_train_end(self, run_context):
         self._bar.close()
 
+    def take_losses(self) -> list[float]:
+        """Fetch the losses of the steps since the last time; return those of the epoch so far.
+
+        Raises:
+            NonFiniteLossError: one is NaN or infinite, in a step that was not skipped.
+        """
+        for epoch, step, loss, applied in self._pending:
+            value, was_applied = float(loss.asnumpy()), bool(applied.asnumpy())
+            self.skipped += not was_applied
+            if was_applied and not np.isfinite(value):
+                self._bar.close()
+                raise NonFiniteLossError(
+                    f"loss is {value} at step {step} (epoch {epoch}), learning rate "
+                    f"{self.rates[step - 1]:g}; lower lr, lengthen the warm-up or check the data"
+                )
+            self._losses.append(value)
+        self._pending.clear()
+        return self._losses
+
+    def restore(self, losses: Sequence[float], skipped: int) -> None:
+        """Let the next epoch go on behind these losses."""
+        self._losses_before, self.skipped = list(losses), skipped
+
     def _report_first_step(self, params) -> None:
         """Print compilation apart: the first step, or first sink of steps, compiles the graph."""
         self._started = True
-        self._take_losses(params)  # waits until the step is really done
+        self.take_losses()  # waits until the step is really done
         step = params.cur_step_num
-        done = "first step" if step == 1 else f"first {step} steps"
+        count = step - self._mark[1]
+        done = "first step" if count == 1 else f"first {count} steps"
         seconds = time.perf_counter() - self._mark[0]
         _logger.info("%s with graph compilation: %.1f s, %s", done, seconds, self._state(step))
         self._mark = (time.perf_counter(), step)
         self.last_line = (step, self._losses[-1], None)
 
     def _report(self, params) -> None:
-        self._take_losses(params)
+        self.take_losses()
         step, now = params.cur_step_num, time.perf_counter()
         in_epoch = (step - 1) % params.batch_num + 1
         line = (
@@ -126,37 +153,18 @@ class Progress(ms.Callback):
     def _state(self, step: int) -> str:
         return f"loss {self._losses[-1]:.4f} lr {self.rates[step - 1]:.6g}"
 
-    def _take_losses(self, params) -> None:
-        """Fetch the losses of the steps since the last time.
-
-        Raises:
-            NonFiniteLossError: one is NaN or infinite, in a step that was not skipped.
-        """
-        for step, loss, applied in self._pending:
-            value, was_applied = float(loss.asnumpy()), bool(applied.asnumpy())
-            self.skipped += not was_applied
-            if was_applied and not np.isfinite(value):
-                self._bar.close()
-                raise NonFiniteLossError(
-                    f"loss is {value} at step {step} (epoch {params.cur_epoch_num}), learning rate "
-                    f"{self.rates[step - 1]:g}; lower lr, lengthen the warm-up or check the data"
-                )
-            self._losses.append(value)
-        self._pending.clear()
-
 
 class EpochEnd(ms.Callback):
     """After each epoch: evaluate, append a row to metrics.csv, save checkpoints.
 
     Args:
-        network: the network to save.
+        network: the network to evaluate and save.
         progress: tells the epoch's training loss.
         rates: learning rate of every step of the run.
         evaluate: returns the accuracy; None: no evaluation.
         val_interval: epochs between evaluations.
-        keeper: writes checkpoints; None on all ranks but the first.
-        save_interval: epochs between checkpoints.
-        metrics: csv file; None on all ranks but the first.
+        saves: saves checkpoints.
+        table: takes the rows; see `columns_of`.
         runtime: the processes that train together.
         average: running average of the weights, evaluated beside them; None: none. It then decides
             which checkpoint is the best.
@@ -167,9 +175,6 @@ class EpochEnd(ms.Callback):
             it was not evaluated.
     """
 
-    COLUMNS = ("epoch", "step", "train_loss", "lr", "val_loss", "val_top1", "val_top5")
-    AVERAGE_COLUMNS = ("ema_val_loss", "ema_val_top1", "ema_val_top5")
-
     def __init__(
         self,
         network: nn.Cell,
@@ -177,44 +182,45 @@ class EpochEnd(ms.Callback):
         rates: Sequence[float],
         evaluate: Callable[[], Accuracy] | None,
         val_interval: int,
-        keeper: CheckpointKeeper | None,
-        save_interval: int,
-        metrics: Path | None,
+        saves: SavePoints,
+        table: MetricsTable,
         runtime: Runtime,
         average: WeightAverage | None = None,
         precise_batch_norm: PreciseBatchNorm | None = None,
     ):
         self.network, self.progress, self.rates, self.runtime = network, progress, rates, runtime
         self.evaluate, self.val_interval = evaluate, val_interval
-        self.keeper, self.save_interval = keeper, save_interval
-        self.metrics = metrics
+        self.saves, self.table = saves, table
         self.average, self.precise_batch_norm = average, precise_batch_norm
         self.accuracies: Sequence[Accuracy] = ()
-        self.columns = self.COLUMNS + (self.AVERAGE_COLUMNS if average else ())
-        if metrics is not None:
-            _start_table(metrics, self.columns)
 
     def on_train_epoch_end(self, run_context):
         params = run_context.original_args()
         epoch, step = params.cur_epoch_num, params.cur_step_num
         is_last = step >= len(self.rates)
         evaluates = self.evaluate is not None and (epoch % self.val_interval == 0 or is_last)
-        saves = epoch % self.save_interval == 0 or is_last
-        accuracies = []
-        if evaluates or saves:
-            accuracies.append(self._measure(epoch, "", evaluates))
-        if self.average is not None and accuracies:
-            with self.average.in_place_of_the_weights():
-                accuracies.append(self._measure(epoch, "averaged weights: ", evaluates))
+        try:
+            accuracies = self._measure_all(epoch, evaluates, is_last)
+        except EvaluationStopped:
+            params.train_network.set_train()
+            self.saves.stop_in_evaluation(epoch, params.batch_num)
         params.train_network.set_train()
         self.accuracies = accuracies if evaluates else ()
         self._append_row(epoch, step, accuracies)
         # The averaged weights stand last, and are those to be used.
         score = accuracies[-1].top1 if evaluates else None
-        self._save(epoch, params.batch_num, score, saves)
+        self.saves.end_epoch(epoch, params.batch_num, score, is_last)
 
-    def _measure(self, epoch: int, whose: str, evaluates: bool) -> Accuracy | None:
-        if self.precise_batch_norm is not None:
+    def _measure_all(self, epoch: int, evaluates: bool, is_last: bool) -> list[Accuracy | None]:
+        uses = evaluates or self.saves.is_regular(epoch, is_last)
+        accuracies = [self._measure(epoch, "", evaluates, uses)]
+        if self.average is not None:
+            with self.average.in_place_of_the_weights():
+                accuracies.append(self._measure(epoch, "averaged weights: ", evaluates, uses))
+        return accuracies
+
+    def _measure(self, epoch: int, whose: str, evaluates: bool, uses: bool) -> Accuracy | None:
+        if self.precise_batch_norm is not None and uses:
             self.precise_batch_norm()
         average_batch_statistics(self.network, self.runtime)
         if not evaluates:
@@ -233,32 +239,14 @@ class EpochEnd(ms.Callback):
         return accuracy
 
     def _append_row(self, epoch: int, step: int, accuracies: Sequence[Accuracy | None]) -> None:
-        if self.metrics is None:
-            return
         row = [epoch, step, f"{self.progress.epoch_loss:.6f}", f"{self.rates[step - 1]:.8g}"]
         for accuracy in filter(None, accuracies):
             top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
             row += [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
-        row += [""] * (len(self.columns) - len(row))  # not evaluated in this epoch
-        with self.metrics.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(row)
-
-    def _save(self, epoch: int, steps: int, score: float | None, saves: bool) -> None:
-        if self.keeper is None:
-            return
-        if saves:
-            path = self.keeper.save(self.network, epoch, steps, score)
-            _logger.info("saved %s", path)
-        if score is not None and self.keeper.save_if_best(self.network, score):
-            _logger.info("best so far: top-1 %.3f %% in epoch %d", score, epoch)
+        self.table.append(row)
 
 
-def _start_table(path: Path, columns: Sequence[str]) -> None:
-    """Begin a csv file; the table of an earlier run in the folder is kept under a number."""
-    if path.exists():
-        number = 1
-        while path.with_name(f"{path.stem}-{number}{path.suffix}").exists():
-            number += 1
-        path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerow(columns)
+def columns_of(has_average: bool) -> tuple[str, ...]:
+    """Return the columns of metrics.csv."""
+    own = ("epoch", "step", "train_loss", "lr", "val_loss", "val_top1", "val_top5")
+    return own + (("ema_val_loss", "ema_val_top1", "ema_val_top5") if has_average else ())

@@ -1,32 +1,51 @@
-"""Write, rank and prune the checkpoints of a run."""
+"""Save, rank and prune the checkpoints of a run."""
 
-import os
-import shutil
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import mindspore as ms
-from mindspore import Parameter, nn
+import numpy as np
 
+from ..checkpoint import (
+    STATE,
+    BackgroundWriter,
+    CheckpointStore,
+    Kept,
+    Manifest,
+    Place,
+    place_of,
+    read_manifest,
+    superfluous,
+    write_checkpoint,
+    write_npz,
+)
 from ..errors import WeightsError
 from ..weights import Metadata
 from ..weights.metadata import ENTRY
+from .run_state import Snapshot
+
+_logger = logging.getLogger("mindcv.train")
 
 
 class CheckpointKeeper:
     """Keeps the latest or the best checkpoints, and the best one beside them.
 
-    Files are `<model>-<epoch>_<steps per epoch>.ckpt` and `<model>_best.ckpt`, plain MindSpore
-    checkpoints of the network with further entries: the metadata, averaged weights under the names
-    `ema.<weight>`, and the state of a dynamic loss scale. A file appears under its name only when
-    it is complete.
+    A checkpoint is `<model>-<epoch>_<steps done in it>.ckpt`, a plain MindSpore checkpoint of the
+    network with further entries: the metadata, averaged weights under the names `ema.<weight>`, and
+    the state of a dynamic loss scale. Beside it lie `….state.npz` with the optimizer and all else,
+    and the manifest `….json` that seals it. The best weights are `<model>_best.ckpt`.
+
+    A thread writes while the training goes on; one save is under way at a time. What goes wrong in
+    it is raised by the next call.
 
     Args:
         folder: run folder.
         metadata: travels with the weights; its model is the first part of the names.
         policy: latest_k, or top_k by score.
-        keep: how many to keep, the best one not counted.
-        state: parameters saved beside the network's; see `TrainStep.state`.
+        keep: how many to keep; the best one, the newest one and those within an epoch not counted.
+        record: JSON values about the run, for each manifest.
     """
 
     def __init__(
@@ -35,52 +54,87 @@ class CheckpointKeeper:
         metadata: Metadata,
         policy: str,
         keep: int,
-        state: Sequence[Parameter] = (),
+        record: Mapping[str, Any] | None = None,
     ):
-        self.folder, self.metadata, self.policy, self.keep = folder, metadata, policy, keep
-        self.state = state
+        self.store, self.metadata = CheckpointStore(folder), metadata
+        self.policy, self.keep, self.record = policy, keep, dict(record or {})
         self.best_score: float | None = None
-        self._kept: list[tuple[float, Path]] = []  # oldest first, with scores
+        self._writer = BackgroundWriter()
+        self._kept: list[Kept] = []
 
-    def save(self, network: nn.Cell, epoch: int, steps_per_epoch: int, score: float | None) -> Path:
-        """Write the checkpoint of a finished epoch and prune the superfluous ones.
+    def resume(self, manifest: Manifest) -> None:
+        """Go on from a checkpoint: with its best score, and with what else the folder keeps."""
+        self.best_score = manifest.record["best_score"]
+        for name in self.store.names():
+            try:
+                record = read_manifest(self.store.folder / f"{name}.json").record
+            except WeightsError as error:
+                _logger.warning("%s; it is left where it is", error)
+                continue
+            self._kept.append(Kept(place_of(name), record["is_midway"], record["score"]))
+
+    def save(
+        self,
+        snapshot: Snapshot,
+        place: Place,
+        score: float | None = None,
+        is_midway: bool = False,
+    ) -> Path:
+        """Save a checkpoint, and prune the superfluous ones when it is sealed.
+
+        Args:
+            score: of the weights; None: they were not evaluated.
+            is_midway: it is there to resume from, and does not count as one of an epoch.
+
+        Returns:
+            where the weights will be; `wait` tells when they are.
 
         Raises:
-            WeightsError: the file cannot be written; older ones are untouched.
+            WeightsError: the save before this one could not be written; older ones are untouched.
         """
-        path = self.folder / f"{self.metadata.model}-{epoch}_{steps_per_epoch}.ckpt"
-        self._write(network, path)
-        self._kept = [(value, kept) for value, kept in self._kept if kept != path]
-        self._kept.append((score if score is not None else float("-inf"), path))
-        while len(self._kept) > self.keep:
-            # min() takes the oldest of equals, so that a later equal stays.
-            victim = (
-                min(self._kept, key=lambda e: e[0]) if self.policy == "top_k" else self._kept[0]
-            )
-            self._kept.remove(victim)
-            victim[1].unlink(missing_ok=True)
-        return path
+        name = place.name(self.metadata.model)
+        record = {**self.record, **snapshot.figures}
+        record |= {"epoch": place.epoch, "steps": place.steps, "is_evaluated": place.is_evaluated}
+        record |= {"is_midway": is_midway, "score": score, "best_score": self.best_score}
+        writers = {
+            f"{name}.ckpt": partial(write_checkpoint, tensors=self._entries(snapshot)),
+            f"{name}{STATE}": partial(write_npz, arrays=snapshot.state),
+        }
+        self._writer.start(partial(self._save, name, writers, record))
+        return self.store.folder / f"{name}.ckpt"
 
-    def save_if_best(self, network: nn.Cell, score: float) -> Path | None:
-        """Write `<model>_best.ckpt` when the score beats all before; else return None."""
+    def save_if_best(self, snapshot: Snapshot, score: float) -> Path | None:
+        """Save `<model>_best.ckpt` when the score beats all before; else return None.
+
+        Raises:
+            WeightsError: see `save`.
+        """
         if self.best_score is not None and score <= self.best_score:
             return None
-        path = self.folder / f"{self.metadata.model}_best.ckpt"
-        self._write(network, path)
+        name = f"{self.metadata.model}_best"
+        writers = {f"{name}.ckpt": partial(write_checkpoint, tensors=self._entries(snapshot))}
+        self._writer.start(partial(self.store.save, name, writers, {"score": score}))
         self.best_score = score
-        return path
+        return self.store.folder / f"{name}.ckpt"
 
-    def _write(self, network: nn.Cell, path: Path) -> None:
-        # MindSpore removes the old file before it writes the new one, hence the detour.
-        unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
-        entries = {parameter.name: parameter for parameter in self.state}
-        entries[ENTRY] = ms.Tensor(self.metadata.to_array())
-        try:
-            unfinished.parent.mkdir(parents=True, exist_ok=True)
-            ms.save_checkpoint(network, str(unfinished), append_dict=entries)
-            os.replace(unfinished, path)
-        except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise WeightsError(f"checkpoint {path} cannot be written: {reason}") from None
-        finally:
-            shutil.rmtree(unfinished.parent, ignore_errors=True)
+    def wait(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            WeightsError: it could not be.
+        """
+        self._writer.wait()
+
+    def _entries(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        return {**snapshot.weights, ENTRY: self.metadata.to_array()}
+
+    def _save(self, name: str, writers: Mapping, record: Mapping[str, Any]) -> None:
+        manifest = self.store.save(name, writers, record)
+        self._kept = [one for one in self._kept if one.place != place_of(name)]
+        self._kept.append(Kept(place_of(name), record["is_midway"], record["score"]))
+        stale = superfluous(self._kept, self.policy, self.keep)
+        if stale:
+            manifest.check_files()  # what is removed may be the last good one but for this
+        for one in stale:
+            self.store.remove(one.place.name(self.metadata.model))
+            self._kept.remove(one)

@@ -10,6 +10,7 @@ from mindspore import dtype as mstype
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
 from .runtime import Runtime
+from .stopping import EvaluationStopped, StopSignal
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,11 @@ class EvaluationStep(nn.Cell):
 
 
 def evaluate(
-    step: EvaluationStep, loader: ds.Dataset | None, batch_size: int, runtime: Runtime
+    step: EvaluationStep,
+    loader: ds.Dataset | None,
+    batch_size: int,
+    runtime: Runtime,
+    stop: StopSignal | None = None,
 ) -> Accuracy:
     """Evaluate over this process's part of the images and add up the parts of all processes.
 
@@ -78,8 +83,10 @@ def evaluate(
     Args:
         loader: batches of exact shards (see `create_dataset`), the last one not dropped; None: this
             process has no image.
+        stop: leaves the evaluation. Several processes finish it: they add up their parts together.
 
     Raises:
+        EvaluationStopped: by the signal.
         DataError: no image at all, one that cannot be read, or a label outside the classes.
     """
     step.set_train(False)
@@ -87,6 +94,8 @@ def evaluate(
     batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
     with pipeline_failures_as_data_errors(loader):
         for image, label in batches:
+            if stop is not None and stop.received and runtime.world_size == 1:
+                raise EvaluationStopped
             totals += (*_sums_of_batch(step, image, label, batch_size), len(label))
     loss, top1, top5, images = runtime.sum_over_ranks(totals)
     if not images:

@@ -46,6 +46,25 @@ class Runtime:
             return values
         return _AllReduce()(Tensor(values.astype(np.float32))).asnumpy()
 
+    def gather(self, values: np.ndarray) -> np.ndarray:
+        """Return a float32 vector of all processes, (world_size, n), to the last bit.
+
+        Every process must call it.
+        """
+        if self.world_size == 1:
+            return values[None]
+        found = _AllGather()(Tensor(values.astype(np.float32))).asnumpy()
+        return found.reshape((self.world_size, -1))
+
+
+class _AllGather(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.all_gather = ops.AllGather()
+
+    def construct(self, x):
+        return self.all_gather(x)
+
 
 class _AllReduce(nn.Cell):
     def __init__(self):

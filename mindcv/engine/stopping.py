@@ -12,6 +12,10 @@ from .runtime import Runtime
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
+class EvaluationStopped(Exception):
+    """An evaluation was left because of a signal."""
+
+
 class StopSignal:
     """Remembers that the process was asked to stop; the second signal ends it at once.
 

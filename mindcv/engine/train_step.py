@@ -1,12 +1,8 @@
 """One training step as one compiled graph: forward, backward, reduction, update."""
 
-from collections.abc import Mapping
-
 import mindspore as ms
-import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 
-from ..errors import WeightsError
 from .clipping import create_clip
 from .weight_average import WeightAverage
 
@@ -35,6 +31,7 @@ class TrainStep(nn.Cell):
         accumulation: batches of an update; its gradient is the mean of theirs.
         clip_mode, clip_value: see `create_clip`; None: no clipping.
         average: running average of the weights, updated after each update; None: none.
+        dropout_count: what the network's dropout draws by, see `count_dropout`; None: it has none.
     """
 
     def __init__(
@@ -51,6 +48,7 @@ class TrainStep(nn.Cell):
         clip_mode: str | None = None,
         clip_value: float = 15.0,
         average: WeightAverage | None = None,
+        dropout_count: Parameter | None = None,
     ):
         super().__init__(auto_prefix=False)
         self.network, self.loss, self.optimizer = network, loss, optimizer
@@ -71,12 +69,13 @@ class TrainStep(nn.Cell):
         self.accumulator = Accumulator(self.weights, accumulation) if accumulation > 1 else None
         self.clip = create_clip(clip_mode, clip_value) if clip_mode else None
         self.average = average
+        self.dropout_count = dropout_count
         self.always = Tensor(True)
         self.set_train()
 
     @property
     def state(self) -> list[Parameter]:
-        """The parameters beside network and optimizer that the next steps depend on.
+        """The parameters beside the weights that a checkpoint of the network holds as well.
 
         They are the averaged weights with their count, and a dynamic loss scale with its own.
         """
@@ -87,24 +86,16 @@ class TrainStep(nn.Cell):
             state += [self.scaler.scale_value, self.scaler.counter]
         return state
 
-    def restore(self, tensors: Mapping[str, np.ndarray], place: str) -> None:
-        """Set `state` to what a checkpoint holds.
-
-        Args:
-            tensors: the entries of the checkpoint.
-            place: the file, for the message.
-
-        Raises:
-            WeightsError: an entry is missing; nothing was changed.
-        """
-        missing = [parameter.name for parameter in self.state if parameter.name not in tensors]
-        if missing:
-            raise WeightsError(
-                f"checkpoint {place} lacks {len(missing)} entries of the training state, "
-                f"{', '.join(missing[:3])}; it was written by a run with other options"
-            )
-        for parameter in self.state:
-            parameter.set_data(Tensor(tensors[parameter.name], parameter.dtype))
+    @property
+    def own_state(self) -> list[Parameter]:
+        """What else they depend on: the optimizer's state, sums of gradients, and the draws."""
+        weights = {id(weight) for weight in self.network.get_parameters()}
+        state = [own for own in self.optimizer.get_parameters() if id(own) not in weights]
+        if self.accumulator is not None:
+            state += [*self.accumulator.sums, self.accumulator.seen]
+        if self.dropout_count is not None:
+            state.append(self.dropout_count)
+        return state
 
     def scaled_loss(self, image, label):
         if self.normalize is not None:
@@ -113,6 +104,8 @@ class TrainStep(nn.Cell):
 
     def construct(self, image, label):
         loss, gradients = self.value_and_grad(image, label)
+        if self.dropout_count is not None:
+            ops.assign(self.dropout_count, self.dropout_count + 1)
         if self.averages:
             gradients = self.reducer(gradients)
             loss = self.all_reduce(loss) * self.share

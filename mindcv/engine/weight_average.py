@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from .values import copy_value, set_value
+
 WARM_UP = 2000.0  # updates over which the decay rises
 
 
@@ -51,9 +53,9 @@ class WeightAverage(nn.Cell):
 
     def _exchange(self) -> None:
         for weight, average in zip(self.weights, self.averages):
-            own = Tensor(weight.asnumpy())
-            weight.set_data(Tensor(average.asnumpy()))
-            average.set_data(own)
+            own = copy_value(weight)
+            set_value(weight, copy_value(average))
+            set_value(average, own)
 
 
 _move = ops.MultitypeFuncGraph("move_average")

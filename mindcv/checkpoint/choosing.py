@@ -1,0 +1,116 @@
+"""Which checkpoint a run goes on from."""
+
+import logging
+from pathlib import Path
+
+from ..errors import ConfigError, WeightsError
+from .manifest import Manifest
+from .store import STATE, CheckpointStore, place_of
+
+_logger = logging.getLogger("mindcv.train")
+
+
+def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
+    """Return the checkpoint to go on from; None: the run starts from scratch.
+
+    Call it with the folder locked and recovered. Damaged checkpoints that are newer than the chosen
+    one are moved to `damaged-<n>/`, since the run will need their names again.
+
+    Args:
+        folder: run folder.
+        asked: auto, the newest one in the folder that verifies; or a path: of a checkpoint's .ckpt
+            or .json, or of a folder, whose newest one is taken; None: scratch.
+
+    Raises:
+        WeightsError: there are checkpoints, but none verifies; or the one at the path does not.
+        ConfigError: the folder holds checkpoints that the run would write over.
+    """
+    store = CheckpointStore(folder)
+    if asked is None:
+        _refuse_others(
+            store, "the run would begin anew; add --resume auto to go on from the newest"
+        )
+        return None
+    if asked == "auto":
+        manifest = newest_of(store)
+        if manifest is None:
+            _refuse_unsealed(store)
+            _logger.info("resume: %s holds no checkpoint, the run starts from scratch", folder)
+        return manifest
+    path = Path(asked)
+    if path.is_dir():
+        manifest = newest_of(CheckpointStore(path))
+        if manifest is None:
+            raise WeightsError(f"resume: the folder {path} holds no checkpoint to go on from")
+    else:
+        manifest = _named(path)
+    if manifest.path.parent.resolve() != folder.resolve():
+        _refuse_others(store, f"the run would go on from {manifest.path}")
+        return manifest
+    chosen = place_of(manifest.path.stem)
+    later = [name for name in store.names() if place_of(name) > chosen]
+    if later:
+        raise ConfigError(
+            f"resume: {manifest.path} is not the newest checkpoint of its folder, {later[0]} is; "
+            "--resume auto goes on from that one. To take the run another way from here, add "
+            "--ckpt_save_dir with a new folder"
+        )
+    return manifest
+
+
+def newest_of(store: CheckpointStore) -> Manifest | None:
+    """Return the newest checkpoint that verifies, with a warning for each newer one; None: no one.
+
+    Raises:
+        WeightsError: there are some, and none verifies.
+    """
+    manifest, problems = store.newest()
+    if manifest is None and problems:
+        raise WeightsError(
+            f"resume: none of the {len(problems)} checkpoints in {store.folder} can be used, and a "
+            "run is never begun anew in silence; to begin anew name another ckpt_save_dir\n  "
+            + "\n  ".join(problems)
+        )
+    for name, problem in zip(store.names(), problems):
+        aside = store.set_aside(name)
+        _logger.warning("resume: %s; the one before is used, its files are in %s", problem, aside)
+    return manifest
+
+
+def _named(path: Path) -> Manifest:
+    """Return the checkpoint that a user named by one of its files."""
+    name = path.name
+    for suffix in (".json", ".ckpt", STATE):
+        name = name.removesuffix(suffix)
+    if not path.exists():
+        raise WeightsError(f"resume: no checkpoint {path}; expected a .ckpt, a .json or a folder")
+    if not path.with_name(f"{name}.json").exists():
+        raise WeightsError(
+            f"resume: {path} has no {name}.json beside it, which tells the state of its run; from "
+            "its weights alone a new run can start: --ckpt_path without resume"
+        )
+    manifest = CheckpointStore(path.parent).verify(name)
+    if place_of(name) is None:
+        raise WeightsError(
+            f"resume: {path} holds the best weights only; name a checkpoint <model>-<epoch>_<steps>"
+        )
+    return manifest
+
+
+def _refuse_others(store: CheckpointStore, what: str) -> None:
+    names = store.names()
+    if names:
+        raise ConfigError(
+            f"ckpt_save_dir {store.folder} holds {len(names)} checkpoints, the newest {names[0]}, "
+            f"and {what}, or name another folder"
+        )
+    _refuse_unsealed(store)
+
+
+def _refuse_unsealed(store: CheckpointStore) -> None:
+    unsealed = store.unsealed()
+    if unsealed:
+        raise ConfigError(
+            f"ckpt_save_dir {store.folder} holds {len(unsealed)} weight files of another run, e.g. "
+            f"{unsealed[0].name}, which this one would write over; name another folder"
+        )

@@ -1,0 +1,141 @@
+"""Everything in this process that the rest of a run depends on, taken out and put back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, nn, ops
+
+from ..checkpoint import STATE, Manifest
+from ..errors import WeightsError
+from ..weights import read_weights
+from .metrics_table import MetricsTable
+from .runtime import Runtime
+from .train_step import TrainStep
+from .values import copy_value, set_value
+
+_LOSSES = "losses of the epoch"
+_OF_RANKS = "of ranks: "  # before the name of a statistic that differs between the ranks
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A state at one moment; its arrays are copies, so that the training can go on.
+
+    Attributes:
+        weights: the entries of the checkpoint of the network.
+        state: further arrays.
+        figures: further numbers, JSON values.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    state: Mapping[str, np.ndarray]
+    figures: Mapping[str, Any]
+
+
+class RunState:
+    """The state of a run: weights, optimizer, what the step keeps, and what was told so far.
+
+    Args:
+        network: its parameters are saved under their names.
+        step: see `TrainStep.state` and `TrainStep.own_state`.
+        progress: a `Progress`; knows the losses of the epoch so far.
+        table: the rows so far.
+        runtime: running statistics of normalisation differ between ranks until an epoch's end, so
+            those of all ranks are saved; everything else is equal on all.
+
+    Raises:
+        ValueError: two parameters have the same name.
+    """
+
+    def __init__(
+        self,
+        network: nn.Cell,
+        step: TrainStep,
+        progress,
+        table: MetricsTable,
+        runtime: Runtime,
+    ):
+        self.progress, self.table, self.runtime = progress, table, runtime
+        self._weights = [*network.get_parameters(), *step.state]
+        self._state = step.own_state
+        names = [parameter.name for parameter in (*self._weights, *self._state)]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"several parameters are called {', '.join(sorted(twice))}")
+
+    def capture(self, is_midway: bool) -> Snapshot:
+        """Copy the state; every rank must call it.
+
+        Args:
+            is_midway: the epoch's row is not written yet.
+
+        Raises:
+            NonFiniteLossError: from `Progress`: such a state is not worth saving.
+        """
+        losses = np.array(self.progress.take_losses(), np.float32)[: None if is_midway else 0]
+        return Snapshot(
+            _copies(self._weights),
+            {**_copies(self._state), **self._statistics_of_ranks(), _LOSSES: losses},
+            {"skipped": self.progress.skipped, "rows": [list(row) for row in self.table.rows]},
+        )
+
+    def restore(self, manifest: Manifest) -> None:
+        """Put the tensors, losses and figures of a checkpoint back; the rows are the table's.
+
+        Raises:
+            WeightsError: it holds another set of tensors; nothing was changed.
+        """
+        weights = read_weights(manifest.file(".ckpt")).tensors
+        state = dict(read_weights(manifest.file(STATE)).tensors)
+        losses = state.pop(_LOSSES)
+        of_ranks = {n: state.pop(n) for n in list(state) if n.startswith(_OF_RANKS)}
+        _check(self._weights, weights, manifest)
+        _check(self._state, state, manifest)
+        for parameter in (*self._weights, *self._state):
+            own = of_ranks.get(_OF_RANKS + parameter.name)
+            values = {**weights, **state}[parameter.name] if own is None else own[self.runtime.rank]
+            set_value(parameter, values)
+        self.progress.restore(losses.tolist(), manifest.record["skipped"])
+
+    def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
+        """Return each running statistic of every rank, stacked; empty for one process."""
+        statistics = [one for one in self._weights if one.name.endswith(_STATISTICS)]
+        if self.runtime.world_size == 1 or not statistics:
+            return {}
+        flat = np.concatenate([one.asnumpy().ravel() for one in statistics])
+        ranks = self.runtime.gather(flat)
+        found, start = {}, 0
+        for one in statistics:
+            part = ranks[:, start : start + one.size]
+            found[_OF_RANKS + one.name] = part.reshape((len(ranks), *one.shape))
+            start += one.size
+        return found
+
+
+_STATISTICS = ("moving_mean", "moving_variance")
+
+
+def _copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
+    copies = {}
+    for parameter in parameters:
+        is_bfloat16 = parameter.dtype == ms.bfloat16
+        copies[parameter.name] = copy_value(
+            ops.cast(parameter, ms.float32) if is_bfloat16 else parameter
+        )
+    return copies
+
+
+def _check(parameters: Iterable[Parameter], found: Mapping, manifest: Manifest) -> None:
+    shapes = {parameter.name: tuple(parameter.shape) for parameter in parameters}
+    missing = [name for name in shapes if name not in found]
+    surplus = [name for name in found if name not in shapes]
+    wrong = [name for name in shapes if name in found and found[name].shape != shapes[name]]
+    for problem, names in (("lacks", missing), ("has more", surplus), ("misshapes", wrong)):
+        if names:
+            raise WeightsError(
+                f"checkpoint {manifest.path} does not fit this run: it {problem} "
+                f"{len(names)} tensors, {', '.join(names[:3])}; was the model's code changed?"
+            )

@@ -1,0 +1,129 @@
+"""When a run is saved: at ends of epochs, every so many steps or minutes, and before it stops."""
+
+import logging
+import time
+
+import mindspore as ms
+import numpy as np
+
+from ..checkpoint import Place
+from ..errors import Interrupted
+from .checkpoint import CheckpointKeeper
+from .run_state import RunState
+from .runtime import Runtime
+from .stopping import StopSignal
+
+_logger = logging.getLogger("mindcv.train")
+
+
+class SavePoints(ms.Callback):
+    """Saves the state of a run, and ends the run after a signal.
+
+    The data sink of Ascend calls back once an epoch; within it nothing can be saved.
+
+    Args:
+        state: what is saved.
+        keeper: saves it; None on all ranks but the first.
+        runtime: the processes that train together, which save and stop at the same step.
+        interval: epochs between checkpoints.
+        steps: steps between further ones, which are there to resume from; 0: none.
+        minutes: time between such; 0: none.
+        stop: tells of signals; None: nobody listens.
+    """
+
+    def __init__(
+        self,
+        state: RunState,
+        keeper: CheckpointKeeper | None,
+        runtime: Runtime,
+        interval: int = 1,
+        steps: int = 0,
+        minutes: float = 0,
+        stop: StopSignal | None = None,
+    ):
+        self.state, self.keeper, self.runtime = state, keeper, runtime
+        self.interval, self.steps, self.minutes = interval, steps, minutes
+        self.stop = stop or StopSignal()
+        self._saved = time.monotonic()
+        self._is_due = False  # at the end of this epoch
+
+    def is_regular(self, epoch: int, is_last: bool) -> bool:
+        """Tell whether the end of this epoch has a checkpoint of its own."""
+        return epoch % self.interval == 0 or is_last
+
+    def on_train_step_end(self, run_context):
+        params = run_context.original_args()
+        step, batches = params.cur_step_num, params.batch_num
+        self._is_due = self._agree(self.steps > 0 and step % self.steps == 0)
+        if step % batches == 0:
+            return  # what follows the epoch's last step decides
+        signal = self.stop.agreed(self.runtime)
+        if signal or self._is_due:
+            place = Place(params.cur_epoch_num, step % batches)
+            self._save(place, None, is_midway=True)
+        if signal:
+            self._stop(signal, place)
+
+    def end_epoch(self, epoch: int, batches: int, score: float | None, is_last: bool) -> None:
+        """Save what an epoch has come to, if it is time to, and the best weights.
+
+        Args:
+            epoch: from 1.
+            batches: steps of an epoch.
+            score: accuracy of the epoch; None: it was not evaluated.
+
+        Raises:
+            WeightsError: nothing can be written.
+            Interrupted: a signal came.
+        """
+        place, signal = Place(epoch, batches), self.stop.agreed(self.runtime)
+        is_regular = self.is_regular(epoch, is_last)
+        if is_regular or self._is_due or signal or score is not None:
+            snapshot = self.state.capture(is_midway=False)
+            # The best weights first: a run that goes on from here counts on them.
+            if self.keeper and score is not None and self.keeper.save_if_best(snapshot, score):
+                _logger.info("best so far: top-1 %.3f %% in epoch %d", score, epoch)
+            if is_regular or self._is_due or signal:
+                self._keep(snapshot, place, score, not is_regular)
+        if signal and not is_last:
+            self._stop(signal, place)
+
+    def stop_in_evaluation(self, epoch: int, batches: int) -> None:
+        """Save a run whose evaluation was left, and end it.
+
+        Raises:
+            Interrupted: always.
+        """
+        place = Place(epoch, batches, is_evaluated=False)
+        self._save(place, None, is_midway=True)
+        self._stop(self.stop.received, place)
+
+    def on_train_end(self, run_context):
+        if self.keeper:
+            self.keeper.wait()
+
+    def _save(self, place: Place, score: float | None, is_midway: bool) -> None:
+        self._keep(self.state.capture(is_midway), place, score, is_midway)
+
+    def _keep(self, snapshot, place: Place, score: float | None, is_midway: bool) -> None:
+        self._saved, self._is_due = time.monotonic(), False
+        if self.keeper:
+            path = self.keeper.save(snapshot, place, score, is_midway)
+            _logger.info("saving %s", path)
+
+    def _agree(self, is_step: bool) -> bool:
+        """Tell whether a save is due; the first rank's clock counts for all."""
+        if is_step or not self.minutes:
+            return is_step
+        is_time = time.monotonic() - self._saved > 60 * self.minutes and self.runtime.is_main
+        return bool(self.runtime.sum_over_ranks(np.array([is_time], np.float32))[0])
+
+    def _stop(self, signal, place: Place) -> None:
+        if self.keeper:
+            self.keeper.wait()
+        done = "" if place.is_evaluated else ", before its evaluation"
+        raise Interrupted(
+            signal,
+            f"stopped by {signal.name} after step {place.steps} of epoch {place.epoch}{done}; go "
+            "on with --resume auto",
+        )
