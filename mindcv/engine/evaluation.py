@@ -9,6 +9,7 @@ from mindspore import dtype as mstype
 
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
+from ..loss import create_loss
 from .runtime import Runtime
 from .stopping import EvaluationStopped, StopSignal
 
@@ -47,7 +48,7 @@ class EvaluationStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network, self.normalize, self.num_classes = network, normalize, num_classes
         self.has_top5 = num_classes >= 5
-        self.cross_entropy = nn.CrossEntropyLoss(reduction="none")
+        self.cross_entropy = create_loss("CE", reduction="none")
 
     def construct(self, image, label, counted):
         """Images (N, C, H, W), labels (N,) int32, counted (N,) bool; False for padding."""

@@ -55,7 +55,7 @@ class AsymmetricMultiLabel(TrainingLoss):
         target = target * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
         positive = ops.minimum(binary_cross_entropy(logits, self.on), -math.log(SMALLEST))
         wrong = ops.maximum(ops.sigmoid(logits) - MARGIN, 0.0)
-        negative = -ops.log(1.0 - wrong)
+        negative = -ops.log1p(-wrong)
         base = target * ops.sigmoid(-logits) + (1.0 - target) * wrong
         power = GAMMA_POSITIVE * target + GAMMA_NEGATIVE * (1.0 - target)
         losses = (target * positive + (1.0 - target) * negative) * base**power
