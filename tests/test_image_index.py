@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from mindcv.data import create_dataset, image_index, index_cache, open_samples
 from mindcv.data.folder_samples import FolderSamples, class_index

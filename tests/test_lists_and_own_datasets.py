@@ -13,8 +13,14 @@ import pytest
 from PIL import Image
 
 import mindcv
-from mindcv.data import create_dataset, create_loader, create_transforms, open_samples
-from mindcv.data import training_classes, user_samples
+from mindcv.data import (
+    create_dataset,
+    create_loader,
+    create_transforms,
+    open_samples,
+    training_classes,
+    user_samples,
+)
 from mindcv.data.samples import ImageError
 from mindcv.errors import ConfigError, DataError
 
