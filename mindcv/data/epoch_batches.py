@@ -1,18 +1,22 @@
 """The batches of a run: each epoch a function of seed, number and shard, whatever came before."""
 
+import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 
-from .rows import ImageDataset
+from ..errors import DataError
+from .rows import ImageDataset, Rows
 
 # MindSpore's random operations take their seed from one global when an iterator is built.
 _seeding = threading.RLock()
 _UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
+_COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
 
 
 class EpochBatches:
@@ -71,25 +75,56 @@ class EpochBatches:
             DataError: an image cannot be read.
             RuntimeError: the pipeline failed otherwise.
         """
+        while step is not None:
+            step = yield from self._batches(epoch, step)
+
+    def _batches(
+        self, epoch: int, step: int
+    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
+        """Yield the batches from a step on; return the step to go on with, None at the end.
+
+        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
+        another pipeline, which replaces it, goes on at the step that was not reached.
+        """
+        had_copy = os.path.exists(_COPY)
         with _drawing(self._seed, epoch, self._shard_id):
             rows, loader = self._loader(epoch)
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
             self._running.add(batches)
         try:
-            for _ in range(step, self.steps):
+            while step < self.steps:
                 batch = next(batches, None)
                 if batch is None:
                     break
                 yield tuple(batch)
+                step += 1
         except RuntimeError as error:
             if self._is_closed:
-                return
-            self.failure = rows.source.failure or error
-            raise self.failure from None
+                return None
+            batches.stop()
+            self.failure = rows.source.failure or self._failure(rows.source, step, error)
+            if not had_copy:
+                Path(_COPY).unlink(missing_ok=True)
+            if self.failure:
+                raise self.failure from None
+            return step
         finally:
             self._running.discard(batches)
             batches.stop()
+        return None
+
+    def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
+        """Return what to raise for a failed pipeline; None where a bad image was the reason.
+
+        It is most likely among the rows read since the last batch, else among those replayed.
+        """
+        reached = step * self._batch_size
+        try:
+            found = rows.note_undecodable(reached, len(rows)) or rows.note_undecodable(0, reached)
+        except DataError as too_many:
+            return too_many
+        return None if found else error
 
     def close(self) -> None:
         """Stop all pipelines; passes end."""
