@@ -5,9 +5,12 @@ import numpy as np
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
-from .datasets import create_dataset
+from .bad_images import BadImages
+from .datasets import open_samples
+from .epoch_batches import EpochBatches
 from .mixup import MixBatch
 from .pixel_seed import EpochSeeds, PixelSeeded
+from .rows import ImageDataset, Rows
 from .transforms import create_transforms
 from .workers import usable_workers
 
@@ -30,6 +33,7 @@ def create_loader(
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
     aug_splits: int = 3,
+    first_epoch: int = 0,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
 
@@ -54,6 +58,8 @@ def create_loader(
         shard_id: this process among those that train together; seeds the mixing.
         mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
         aug_splits: copies of an image with separate.
+        first_epoch: number of the first epoch that an iterator reads, from 0; Python operations and
+            mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
@@ -81,8 +87,9 @@ def create_loader(
             drop_remainder,
             workers,
             python_multiprocessing,
+            first_epoch,
         )
-    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing)
+    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing, first_epoch)
     if not mixes:
         return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
     mix = MixBatch(
@@ -93,6 +100,7 @@ def create_loader(
         shard_id,
         switch_prob,
         mixup_off_epoch,
+        first_epoch,
     )
     return dataset.batch(
         batch_size,
@@ -104,34 +112,37 @@ def create_loader(
     )
 
 
-def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:
+def _map_image(
+    dataset, operations, column, workers, in_processes, first_epoch, split=0
+) -> ds.Dataset:
     operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
-    seeded = any(isinstance(operation, PixelSeeded) for operation in operations)
+    seed = ds.config.get_seed()
+    own = [
+        entry.seeded(seed, first_epoch, split) if isinstance(entry, PixelSeeded) else entry
+        for entry in operations
+    ]
+    seeded = any(isinstance(operation, PixelSeeded) for operation in own)
     return dataset.map(
-        operations,
+        own,
         column,
         num_parallel_workers=workers,
         python_multiprocessing=in_processes,
-        callbacks=[EpochSeeds(operations)] if seeded and not in_processes else None,
+        callbacks=[EpochSeeds(own, first_epoch)] if seeded and not in_processes else None,
     )
 
 
 def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes
+    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes, first_epoch
 ) -> ds.Dataset:
     primary, secondary, final = transform
     columns = [f"image_{split}" for split in range(splits)]
-    dataset = _map_image(dataset, primary, "image", workers, in_processes)
+    dataset = _map_image(dataset, primary, "image", workers, in_processes, first_epoch)
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
     )
     for split, column in enumerate(columns):
         operations = [*secondary, *final] if split else final
-        own = [
-            operation.for_split(split) if isinstance(operation, PixelSeeded) else operation
-            for operation in operations
-        ]
-        dataset = _map_image(dataset, own, column, workers, in_processes)
+        dataset = _map_image(dataset, operations, column, workers, in_processes, first_epoch, split)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
     return dataset.map(
         lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
@@ -154,10 +165,12 @@ def create_evaluation_loader(
     shard_id: int = 0,
     class_indexing: dict[str, int] | None = None,
     crop_mode: str = "center",
+    allow_bad_images: bool = False,
 ) -> tuple[ds.Dataset | None, int]:
     """Return this process's part of the evaluation images, in uint8 batches, and the class count.
 
-    The parts of all processes hold every image exactly once; the last batch may be partial.
+    The parts of all processes hold every image exactly once; the last batch may be partial. Each
+    epoch of an iterator holds the same.
 
     Args:
         dataset_name, root, split: see `create_dataset`.
@@ -165,6 +178,8 @@ def create_evaluation_loader(
         num_shards, shard_id: the processes, and this one.
         class_indexing: class name to index of the training set; a class that is missing here then
             keeps its number.
+        allow_bad_images: an image that cannot be used is told in the log, and has the label -1;
+            otherwise reading it is an error.
 
     Returns:
         loader: None where there are fewer images than processes and this one has none.
@@ -173,20 +188,21 @@ def create_evaluation_loader(
     Raises:
         ConfigError, DataError: see `create_dataset`.
     """
-    named = {"class_indexing": class_indexing} if class_indexing else {}
-    whole = create_dataset(dataset_name, root, split, shuffle=False, **named)
-    num_classes = len(class_indexing) if class_indexing else whole.num_classes()
-    if whole.get_dataset_size() <= shard_id:
+    samples = open_samples(dataset_name, root, split, class_indexing)
+    num_classes = len(class_indexing) if class_indexing else samples.num_classes
+    if len(samples) <= shard_id:
         return None, num_classes
-    dataset = create_dataset(
-        dataset_name,
-        root,
-        split,
+    rows = Rows(
+        samples,
+        ds.config.get_seed(),
+        num_parallel_workers=usable_workers(num_parallel_workers),
+        bad=BadImages(
+            len(samples), float(allow_bad_images), remedy="leave them out with allow_bad_images"
+        ),
+        leave_out=True,
         shuffle=False,
         num_shards=num_shards,
         shard_id=shard_id,
-        num_parallel_workers=num_parallel_workers,
-        **named,
     )
     transform = create_transforms(
         dataset_name,
@@ -197,7 +213,11 @@ def create_evaluation_loader(
         crop_mode=crop_mode,
         normalize_on_device=True,
     )
-    loader = create_loader(
-        dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
-    )
-    return loader, num_classes
+
+    def loader_of_epoch(dataset: ImageDataset, epoch: int) -> ds.Dataset:
+        return create_loader(
+            dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
+        )
+
+    batches = EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id)
+    return batches.as_dataset(), num_classes
