@@ -42,7 +42,7 @@ def examine(path: str, with_pixels: bool = False) -> Image:
     try:
         size = _regular_size(path)
         with open(path, "rb") as file:
-            data = np.frombuffer(file.read(MOST_BYTES), np.uint8)
+            data = np.frombuffer(file.read(), np.uint8)
     except OSError as error:
         return Image(size, verdict=BAD, reason=_why_unreadable(path, error))
     except ImageError as error:
