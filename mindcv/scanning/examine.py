@@ -72,7 +72,7 @@ def _regular_size(path: str) -> int:
 
 
 def _why_unreadable(path: str, error: OSError) -> str:
-    if os.path.islink(path) and not os.path.exists(path):
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
         target = os.readlink(path).encode("utf-8", "backslashreplace").decode("utf-8")
         return f"a link that leads nowhere, to {target!r}"
     return f"cannot be read: {error.strerror or error}"

@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 
 from PIL import Image as PillowImage
 
@@ -57,13 +59,17 @@ def _examined(paths: Iterator[str], workers: int, with_pixels: bool) -> Iterator
 
 def _in_pool(chunks: Iterator[list[str]], workers: int, most_pending: int, with_pixels: bool):
     """Yield the images of each chunk; return the chunks that are lost if a process dies."""
+    context = get_context("spawn")
+    # The processes end when its other end is closed: by this one, or because this one was killed.
+    lifeline, end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _start_process, (lifeline,))
     pending = deque()
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start_process)
     try:
         while True:
             for chunk in islice(chunks, most_pending - len(pending)):
                 pending.append((chunk, None))
-                pending[-1] = (chunk, pool.submit(_examine_chunk, chunk, with_pixels))
+                with _interrupts_held():
+                    pending[-1] = (chunk, pool.submit(_examine_chunk, chunk, with_pixels))
             if not pending:
                 return []
             images = pending[0][1].result()
@@ -72,23 +78,35 @@ def _in_pool(chunks: Iterator[list[str]], workers: int, most_pending: int, with_
     except BrokenProcessPool:
         return [chunk for chunk, _ in pending]
     finally:
+        end.close()
         pool.shutdown(cancel_futures=True)
+        lifeline.close()
 
 
-def _examine_chunk(paths: list[str], with_pixels: bool) -> list[Image]:
-    return [examine(path, with_pixels) for path in paths]
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep ctrl-C from this thread for a moment, and for ever from processes that it starts.
+
+    A terminal sends it to all of them: this one is to end the others.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_process() -> None:
-    # The process that started this one is told of ctrl-C, and ends it; if it is killed, this one
-    # must not wait for work for ever.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+def _start_process(lifeline: Connection) -> None:
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     warnings.simplefilter("ignore")  # Pillow's of odd metadata
     PillowImage.MAX_IMAGE_PIXELS = None  # image_check has the limit; here the size is wanted
     PillowImage.core.set_blocks_max(8)  # memory of one image serves the next: 128 MB at most
 
 
-def _end_with(parent) -> None:
-    parent.join()
+def _end_with(lifeline: Connection) -> None:
+    wait([lifeline])
     os._exit(1)
+
+
+def _examine_chunk(paths: list[str], with_pixels: bool) -> list[Image]:
+    return [examine(path, with_pixels) for path in paths]
