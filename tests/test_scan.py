@@ -167,7 +167,7 @@ def test_what_is_odd_is_noted(scanned, name, notes):
     assert scanned["rows"][name]["notes"] == notes
     for note in filter(None, notes.split("; ")):
         assert scanned["rows"][name]["path"] in scanned["json"]["odd"][note]
-        assert f" {note}: " in scanned["done"].stdout
+        assert f"  {note} (" in scanned["done"].stdout
 
 
 def test_both_reports_tell_the_same_of_each_file(scanned):
@@ -204,7 +204,7 @@ def test_bad_files_end_with_4_and_the_first_20_of_them(scanned):
 
 def test_a_folder_named_like_an_image_is_left_out_and_told(scanned):
     assert "folder" not in scanned["rows"]
-    assert "1 folders named like an image: set/train/a/folder.jpg" in scanned["done"].stdout
+    assert "folders named like an image (1): set/train/a/folder.jpg" in scanned["done"].stdout
 
 
 def test_a_sound_dataset_ends_with_0_and_its_figures(capsys, clean):
@@ -346,7 +346,7 @@ def test_the_first_split_named_is_the_training_set(capsys, clean):
     code, out, _ = call(capsys, "scan", clean, *FAST, "--splits", "val,learn")
     assert code == 4 and "  1 of learn not in val: c" in out.splitlines()
     code, out, _ = call(capsys, "scan", clean, *FAST)
-    assert code == 0 and f"1 folders that are no split: {clean}/learn" in out
+    assert code == 0 and f"folders that are no split (1): {clean}/learn" in out
 
 
 def test_a_folder_that_cannot_be_read_is_a_problem(clean, monkeypatch):

@@ -22,8 +22,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--splits",
         metavar="NAMES",
-        help="names of the split folders, the training set first: train,val (default: train, val "
-        "and test, as far as they are there)",
+        help="names of the split folders, the training set first: train,val (default: train, val, "
+        "valid, validation and test, as far as they are there)",
     )
     parser.add_argument(
         "--pixels",
@@ -70,13 +70,14 @@ def run(arguments: Namespace) -> None:
     with tqdm(total=len(listing), unit=" images", disable=not shown, file=sys.stderr) as bar:
         table = scan(listing, arguments.workers, arguments.pixels, bar.update)
     findings = find(listing, table)
+    problems = findings.problems()
+    serious = {kind: count for kind, count in problems.items() if kind not in arguments.allow}
+    lines = list(report_lines(findings))
+    if not serious:
+        lines += ["", f"allowed: {summary(problems)}" if problems else "nothing is wrong"]
+    print("\n".join(lines), flush=True)
     for path in arguments.report:
         with appearing_when_complete(path) as (stand_in,):
             (write_json if path.endswith(".json") else write_csv)(stand_in, findings)
-    for line in report_lines(findings):
-        print(line)
-    problems = findings.problems()
-    serious = {kind: count for kind, count in problems.items() if kind not in arguments.allow}
     if serious:
         raise DataError(f"{arguments.folder}: {summary(serious)}")
-    print(f"\nallowed: {summary(problems)}" if problems else "\nnothing is wrong")

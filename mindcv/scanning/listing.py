@@ -12,7 +12,7 @@ IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
 )  # fmt: skip
 _MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image
-SPLITS = ("train", "val", "test")
+SPLITS = ("train", "val", "valid", "validation", "test")
 
 
 @dataclass(frozen=True)

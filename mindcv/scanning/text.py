@@ -109,7 +109,7 @@ def _class_lines(findings: Findings) -> Iterator[str]:
 
 def _left_out(listing: Listing) -> Iterator[str]:
     for kind, count in sorted(listing.left_out.items()):
-        yield f"{count} {kind}: {_some(listing.named[kind], count)}"
+        yield f"{kind} ({count}): {_some(listing.named[kind], count)}"
 
 
 def _unreadable(findings: Findings) -> list[str]:
@@ -139,7 +139,7 @@ def _converted(findings: Findings) -> list[str]:
 
 def _odd(findings: Findings, places: Places) -> list[str]:
     return [
-        f"{len(at)} {note}: {_some([places.path(index) for index in at[:_MOST_NAMED]], len(at))}"
+        f"{note} ({len(at)}): {_some([places.path(index) for index in at[:_MOST_NAMED]], len(at))}"
         for note, at in findings.odd.items()
     ]
 
