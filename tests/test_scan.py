@@ -21,6 +21,7 @@ from mindspore.dataset import vision
 from PIL import Image
 
 from mindcv.data.image_check import decodable
+from mindcv.data.image_index import index_images
 from mindcv.data.samples import ImageError
 from mindcv.errors import ConfigError, DataError
 from mindcv.scanning import find, list_images, listing, run, scan
@@ -313,6 +314,11 @@ def test_each_file_is_listed_whatever_its_depth_suffix_and_link(clean):
     (clean / "val/b/linked").symlink_to(deep, target_is_directory=True)
     found = list_images(str(clean))
     assert found.splits == ("train", "val")
+    trained = os.fspath(clean / "train"), index_images(clean / "train")
+    assert [f.name for f in found.classes_of("train")] == list(trained[1].classes)
+    assert [p for p in found.paths() if p.startswith(trained[0])] == [
+        os.path.join(trained[0], os.fsdecode(name)) for name in trained[1].names
+    ]
     images = [os.path.relpath(path, clean) for path in found.paths()]
     # The link to train is followed once: what lies above it is not read again.
     assert "train/a/in/ner/UPPER.JPeG" in images and "val/b/linked/UPPER.JPeG" in images

@@ -23,7 +23,7 @@ from .samples import ImageError
 # Pillow refuses more than this as a decompression bomb: twice its MAX_IMAGE_PIXELS.
 MOST_PIXELS = 178_956_970
 _LONGEST_SIDE = 65_500  # of libjpeg
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = frozenset(string.printable.encode())
 
 _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
@@ -51,7 +51,7 @@ def decodable(data: np.ndarray) -> np.ndarray:
         plain = _is_plain_png(data)
     else:
         plain = start.startswith(b"BM") and _is_plain_bmp(data)
-    return data if plain else _as_bmp(decode(data))
+    return data if plain else as_bmp(decode(data))
 
 
 def decode(data: np.ndarray) -> Image.Image:
@@ -89,7 +89,9 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    sixteen_bits = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PNG", "PPM")
+    )
     if sixteen_bits:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
@@ -108,7 +110,8 @@ def _what_else(data: np.ndarray) -> str:
     return f"no image of the formats {', '.join(FORMATS)}"
 
 
-def _as_bmp(image: Image.Image) -> np.ndarray:
+def as_bmp(image: Image.Image) -> np.ndarray:
+    """Return an RGB image as a file without compression, (bytes,) uint8."""
     file = io.BytesIO()
     image.save(file, "BMP")
     return np.frombuffer(file.getbuffer(), np.uint8)

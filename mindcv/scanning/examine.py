@@ -25,6 +25,7 @@ _SUFFIXES = {
     "GIF": (".gif",),
     "WEBP": (".webp",),
     "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm"),
 }
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 

@@ -5,12 +5,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from ..data.image_index import IMAGE_SUFFIXES
 from ..errors import ConfigError, DataError
 
-# In lower case; a file's own suffix may be written in any case.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-)  # fmt: skip
 _MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image
 SPLITS = ("train", "val", "valid", "validation", "test")
 
