@@ -20,11 +20,12 @@ from image_files import encoded, picture
 from mindspore.dataset import vision
 from PIL import Image
 
-from mindcv.data.image_check import decodable
-from mindcv.data.image_index import index_images
+from mindcv.data.image_check import FORMATS, decodable
+from mindcv.data.image_index import IMAGE_SUFFIXES, index_images
 from mindcv.data.samples import ImageError
 from mindcv.errors import ConfigError, DataError
 from mindcv.scanning import find, list_images, listing, run, scan
+from mindcv.scanning.examine import SUFFIXES
 from mindcv.scanning.text import report_lines
 
 PLAIN, ODD = image_files.plain_files(), image_files.odd_files()
@@ -201,6 +202,14 @@ def test_bad_files_end_with_4_and_the_first_20_of_them(scanned):
     assert done.stderr == f"error: set: {len(bad)} bad files\n"
     assert f"  … and {len(bad) - 20} more" in done.stdout.splitlines()
     assert sum(line.lstrip().split(": ")[0] in bad for line in done.stdout.splitlines()) == 20
+
+
+def test_each_format_that_training_reads_has_its_suffixes():
+    assert set(FORMATS) <= set(SUFFIXES)
+    known = Image.registered_extensions()
+    for kind, suffixes in SUFFIXES.items():
+        assert {known[suffix] for suffix in suffixes} <= {kind, "JPEG"}, kind
+    assert {suffix for own in SUFFIXES.values() for suffix in own} == set(IMAGE_SUFFIXES)
 
 
 def test_a_folder_named_like_an_image_is_left_out_and_told(scanned):

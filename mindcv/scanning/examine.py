@@ -17,7 +17,7 @@ MOST_BYTES = 1 << 30
 TINY = 32  # pixels of the shorter side, below which it is told
 EXTREME_ASPECT = 5
 _ORIENTATION = 0x112
-_SUFFIXES = {
+SUFFIXES = {
     "JPEG": (".jpg", ".jpeg"),
     "MPO": (".jpg", ".jpeg"),  # a JPEG that holds further ones, as some cameras write
     "PNG": (".png",),
@@ -143,7 +143,7 @@ def _is_animated(image: PillowImage.Image) -> bool:
 
 def _notes(path: str, image: PillowImage.Image) -> Iterator[str]:
     suffix = os.path.splitext(path)[1].lower()
-    if suffix not in _SUFFIXES[image.format]:
+    if suffix not in SUFFIXES[image.format]:
         yield f"{image.format} named {suffix}"
     orientation = _orientation(image)
     if orientation in range(2, 9):
