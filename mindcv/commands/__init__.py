@@ -14,4 +14,5 @@ COMMANDS = {
     "average": "average the weights of several checkpoints",
     "lr": "print and plot the learning rates of a recipe",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
+    "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }
