@@ -80,7 +80,7 @@ class Config:
     show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training")
     debug: bool = option(False, "show the traceback of an error")
 
-    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), cifar10, cifar100, mnist_demo", section="dataset")
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), cifar10, cifar100, mnist_demo, mindrecord (of python -m mindcv pack)", section="dataset")
     data_dir: str = option("./", "root folder of the dataset")
     train_split: str = option("train", "split to train on")
     val_split: str = option("val", "split to evaluate on")

@@ -60,14 +60,19 @@ class MindRecordSamples:
     def name(self, index: int) -> str:
         """Return the path of the image in what was packed; else MindRecord file and row."""
         file, row = self._place(index)
-        return os.fsdecode(file.name(row)) if file.has_names else f"{file.path} row {row}"
+        if file.has_names:
+            return file.name(row).decode("utf-8", "backslashreplace")
+        return f"{file.path} row {row}"
 
     def fingerprint(self) -> str:
-        """Return a hash of names and labels; without names, of the sizes of the images."""
+        """Return the hash of names and labels; without names, of the sizes of the images.
+
+        That of a packed image folder is the folder's own, unless images were left out.
+        """
         if self._fingerprint is None:
-            digest = hashlib.sha256(self.labels.tobytes())
+            digest = hashlib.sha256(self.labels.astype("<i4"))
             for file in self._files:
-                digest.update(os.fsencode(file.path.name) + file.lengths.tobytes())
+                digest.update(os.fsencode(file.path.name) + file.lengths.astype("<i8").tobytes())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -93,8 +98,10 @@ class MindRecordSamples:
                 f"{place} holds classes that are not in the training set: {', '.join(unknown[:5])}"
             )
         numbers = np.array([class_indexing.get(name, -1) for name in self.class_names], np.int32)
-        self.labels = numbers[self.labels]
-        self.class_names = tuple(sorted(class_indexing, key=class_indexing.get))
+        names = tuple(sorted(class_indexing, key=class_indexing.get))
+        if names != self.class_names:
+            self.labels, self.class_names = numbers[self.labels], names
+            self._fingerprint = None
 
 
 def _packed_files(root: str, split: str, packed: PackedSet) -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import DataError
 
 FILE = "dataset.json"
+WORK = ".pack"  # folder of what is not finished, and of the records of what is
 FORMAT = "mindcv packed dataset"
 VERSION = 1
 _PIECE = 1 << 20
@@ -59,7 +60,7 @@ class PackedSplit:
     Attributes:
         images: of all shards together.
         skipped: bad images that were left out, named in bad_images.csv.
-        fingerprint: hash of the names and labels.
+        fingerprint: that of the image folder, see `Samples`, if no image was left out.
         shards: in the order of the rows.
     """
 
@@ -112,12 +113,17 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
     """Return what dataset.json tells, None where there is none.
 
     Raises:
-        DataError: it is damaged, of a later version, or another program's.
+        DataError: it is damaged, of a later version, or another program's; or packing was begun
+            and is not finished.
     """
     path = Path(root, FILE)
     try:
         contents = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
+        if Path(root, WORK).is_dir():
+            raise DataError(
+                f"packing {root} was not finished; the same pack command goes on with it"
+            ) from None
         return None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None

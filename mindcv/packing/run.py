@@ -1,7 +1,6 @@
 """Packing from beginning to end, or from where an earlier run stopped."""
 
 import csv
-import hashlib
 import json
 import os
 import shutil
@@ -14,8 +13,11 @@ import numpy as np
 import PIL
 
 from .. import __version__
+from ..data.folder_samples import fingerprint_of
+from ..data.name_table import NameTable
 from ..data.packed_set import (
     FILE,
+    WORK,
     PackedSet,
     PackedSplit,
     read_packed_set,
@@ -24,12 +26,13 @@ from ..data.packed_set import (
 )
 from ..errors import ConfigError, DataError
 from .pool import write_shards
-from .shard import WORK, ShardResult, ShardTask, finished_shard
+from .shard import ShardResult, ShardTask, finished_shard, with_common_layout
 from .source import SourceSplit, list_source
 
 BAD_IMAGES = "bad_images.csv"
 _SHARD_BYTES = 256 << 20
-_MOST_SHARDS = 256  # of a split: so many files a process may have open
+_MOST_SHARDS = 256  # of a split by default, as all of them are open while it is read
+_MOST_SHARDS_ASKED = 1000
 
 
 def pack(
@@ -64,11 +67,13 @@ def pack(
     """
     _check_arguments(source, out, cap, quality, shards)
     found, fingerprint = list_source(source, splits)
-    tasks = [
-        task
-        for split in found
-        for task in _tasks(split, str(Path(out).absolute()), cap, quality, shards, skip_bad)
-    ]
+    tasks = with_common_layout(
+        [
+            task
+            for split in found
+            for task in _tasks(split, str(Path(out).absolute()), cap, quality, shards, skip_bad)
+        ]
+    )
     options = {
         "cap": cap,
         "quality": cap and quality,
@@ -96,10 +101,11 @@ def pack(
 
 
 def _check_arguments(source, out, cap, quality, shards) -> None:
-    if cap is not None and cap < 1 or not 1 <= quality <= 100 or shards is not None and shards < 1:
+    in_range = (cap is None or cap >= 1) and 1 <= quality <= 100
+    if not in_range or not (shards is None or 1 <= shards <= _MOST_SHARDS_ASKED):
         raise ConfigError(
-            f"cap {cap}, quality {quality}, shards {shards}: expected at least 1, 1 … 100, and at "
-            "least 1"
+            f"cap {cap}, quality {quality}, shards {shards}: expected at least 1, 1 … 100, and "
+            f"1 … {_MOST_SHARDS_ASKED}"
         )
     inner, outer = os.path.realpath(out), os.path.realpath(source)
     if os.path.commonpath([inner, outer]) in (inner, outer):
@@ -135,6 +141,8 @@ def _tasks(split: SourceSplit, out, cap, quality, shards, skip_bad) -> list[Shar
 
 
 def _sealed_before(root: Path, plan: dict) -> PackedSet | None:
+    if not (root / FILE).exists():
+        return None
     sealed = read_packed_set(root)
     if sealed:
         _check_plan(root, plan, {"source": sealed.source, "options": sealed.options})
@@ -239,18 +247,20 @@ def _seal(
 
 def _packed_split(split: SourceSplit, results: list[ShardResult]) -> PackedSplit:
     bad = {name for result in results for name, _ in result.bad}
-    good = [not bad or f"{split.name}/{path}" not in bad for path in split.paths]
+    good = [f"{split.name}/{path}" not in bad for path in split.paths]
     labels = split.labels[good]
     empty = np.setdiff1d(split.labels, labels)
     if len(empty):
         names = ", ".join(split.class_names[number] for number in empty[:5])
         raise DataError(f"{split.folder}: no image of these classes can be decoded: {names}")
-    digest = hashlib.sha256(labels.tobytes())
-    for path, is_good in zip(split.paths, good):
-        if is_good:
-            digest.update(os.fsencode(path) + b"\0")
+    names = NameTable.of(os.fsencode(path) for path, is_good in zip(split.paths, good) if is_good)
     shards = tuple(result.shard for result in results if result.shard)
-    return PackedSplit(sum(shard.images for shard in shards), len(bad), digest.hexdigest(), shards)
+    return PackedSplit(
+        sum(shard.images for shard in shards),
+        len(bad),
+        fingerprint_of(names, labels, split.class_names),  # the image folder's own
+        shards,
+    )
 
 
 def _write_bad_images(path: Path, bad: list[tuple[str, str]]) -> None:

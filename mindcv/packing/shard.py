@@ -7,7 +7,7 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,11 @@ from mindspore.mindrecord import FileWriter
 
 from ..data.image_check import decodable
 from ..data.mindrecord_file import MindRecordFile
-from ..data.packed_set import ShardFile, sha256_of, write_json
+from ..data.packed_set import WORK, ShardFile, sha256_of, write_json
 from ..data.samples import ImageError
 from ..errors import DataError
 from .cap import capped
 
-WORK = ".pack"  # folder of what is not finished, and of the records of what is
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
 _PAGE_BYTES, _MOST_PAGE_BYTES = 8 << 20, 256 << 20
 _WRITE_BYTES = 4 << 20  # rows of so many bytes are handed to MindSpore at a time
@@ -38,6 +37,7 @@ class ShardTask:
         labels, sizes: of each image; sizes in bytes.
         cap, quality: see `capped`; cap None: the bytes as they are.
         skip_bad: leave images out that nobody can decode, instead of refusing the shard.
+        header_bytes, page_bytes: of the MindRecord file, see `with_common_layout`.
     """
 
     out: str
@@ -50,6 +50,8 @@ class ShardTask:
     cap: int | None
     quality: int
     skip_bad: bool
+    header_bytes: int = 0
+    page_bytes: int = 0
 
     @property
     def record(self) -> Path:
@@ -75,6 +77,18 @@ class ShardResult:
     number: int
     shard: ShardFile | None
     bad: list[tuple[str, str]]
+
+
+def with_common_layout(tasks: list[ShardTask]) -> list[ShardTask]:
+    """Give all files the same sizes of header and pages: MindSpore refuses to mix them."""
+    # A page has room for the largest image, and not much more than there is at all.
+    whole = max(int(task.sizes.sum()) + 256 * len(task.paths) for task in tasks)
+    needed = max(min(whole, _PAGE_BYTES), max(int(task.sizes.max()) for task in tasks))
+    page = min(-(-needed // 4096) * 4096 + (64 << 10), _MOST_PAGE_BYTES)
+    # The header describes each page in some 200 bytes. Pages are half full at least: what does not
+    # fit begins a new one.
+    header = (64 << 10) + 1024 * (2 * whole // page)
+    return [replace(task, header_bytes=header, page_bytes=page) for task in tasks]
 
 
 def finished_shard(task: ShardTask) -> ShardResult | None:
@@ -164,13 +178,10 @@ def _read(path: str, size: int) -> np.ndarray:
 
 def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int, int]]:
     """Write the rows; return the label and the checksum of each."""
-    page = _page_bytes(task)
+    page = task.page_bytes
     writer = FileWriter(str(path))
     try:
-        # Room for the description of each page, which takes some 200 bytes. Pages are half full at
-        # least: what does not fit begins a new one.
-        pages = 2 * int(task.sizes.sum()) // page + len(task.paths) // 100_000 + 4
-        writer.set_header_size((64 << 10) + 1024 * pages)
+        writer.set_header_size(task.header_bytes)
         writer.set_page_size(page)
         writer.add_schema(_SCHEMA, "mindcv pack")
         writer.add_index(["label"])
@@ -194,13 +205,6 @@ def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int,
         return sums
     except RuntimeError as error:
         raise DataError(_cannot_write(task.out, _reason(error))) from error
-
-
-def _page_bytes(task: ShardTask) -> int:
-    """Return the size of a page: room for the largest image, and no more than is there at all."""
-    whole = min(int(task.sizes.sum()) + 256 * len(task.paths), _PAGE_BYTES)
-    needed = max(int(task.sizes.max()), whole) + (64 << 10)
-    return min(-(-needed // 4096) * 4096, _MOST_PAGE_BYTES)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.datasets import IMAGE_SUFFIXES, class_index
+from ..data.folder_samples import FolderSamples, class_index
+from ..data.image_index import IMAGE_SUFFIXES
 from ..errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test", "validation", "valid")
@@ -37,6 +38,8 @@ class SourceSplit:
 def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit], str]:
     """Return the splits, all with the same numbers for the classes, and the hash of the files.
 
+    Classes are numbered as the split `train` does; where there is none, as all splits together do.
+
     Args:
         source: folder of split folders, or of class folders; those are one split with the name of
             the folder.
@@ -55,9 +58,12 @@ def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit
         raise ConfigError(f"command line: splits {' '.join(wanted)}: one is named twice")
     names = wanted or [name for name in SPLITS if _holds_folders(root / name)]
     folders = {name: root / name for name in names} or {root.name: root}
+    classes = {name: class_index(folder) for name, folder in folders.items()}
+    known = classes["train"] if "train" in classes else set().union(*classes.values())
+    numbers = {name: number for number, name in enumerate(sorted(known, key=os.fsencode))}
     digest = hashlib.sha256()
-    splits = [_list_split(name, folder, digest) for name, folder in folders.items()]
-    return _with_common_classes(splits), digest.hexdigest()
+    splits = [_list(name, folder, numbers, digest) for name, folder in folders.items()]
+    return splits, digest.hexdigest()
 
 
 def _holds_folders(folder: Path) -> bool:
@@ -65,48 +71,24 @@ def _holds_folders(folder: Path) -> bool:
     if not folder.is_dir():
         return False
     with os.scandir(folder) as entries:
-        return all(entry.is_dir() or not entry.name.endswith(IMAGE_SUFFIXES) for entry in entries)
-
-
-def _list_split(name: str, folder: Path, digest) -> SourceSplit:
-    numbers = class_index(folder)
-    paths, labels = [], []
-    for class_name, number in numbers.items():
-        files = sorted(
-            (entry for entry in os.listdir(folder / class_name) if entry.endswith(IMAGE_SUFFIXES)),
-            key=os.fsencode,
+        return all(
+            entry.is_dir() or not entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries
         )
-        paths += [f"{class_name}/{file}" for file in files]
-        labels += [number] * len(files)
+
+
+def _list(name: str, folder: Path, numbers: dict[str, int], digest) -> SourceSplit:
+    samples = FolderSamples(folder, numbers)
+    start = len(os.path.join(os.fsencode(folder), b""))
+    paths = [samples.path(index)[start:] for index in range(len(samples))]
     sizes = np.zeros(len(paths), np.int64)
     for index, path in enumerate(paths):
         try:
-            found = os.stat(folder / path)
+            found = os.stat(samples.path(index))
+            state = b"%d %d" % (found.st_size, found.st_mtime_ns)
+            sizes[index] = found.st_size
         except OSError:  # a dangling link: reading it will tell
-            digest.update(os.fsencode(f"{name}/{path}\0"))
-            continue
-        sizes[index] = found.st_size
-        digest.update(os.fsencode(f"{name}/{path}\0{found.st_size} {found.st_mtime_ns}\0"))
-    return SourceSplit(name, folder, paths, np.array(labels, np.int32), sizes, tuple(numbers))
-
-
-def _with_common_classes(splits: list[SourceSplit]) -> list[SourceSplit]:
-    """Number the classes as the training split does, or as all splits together do."""
-    training = [split for split in splits if split.name == "train"]
-    known = sorted({name for split in training or splits for name in split.class_names})
-    numbers = {name: number for number, name in enumerate(known)}
-    common = []
-    for split in splits:
-        unknown = [name for name in split.class_names if name not in numbers]
-        if unknown:
-            raise DataError(
-                f"{split.folder} holds classes that are not in {training[0].folder}: "
-                f"{', '.join(unknown[:5])}; name the splits that belong together with --splits"
-            )
-        own = np.array([numbers[name] for name in split.class_names], np.int32)
-        common.append(
-            SourceSplit(
-                split.name, split.folder, split.paths, own[split.labels], split.sizes, tuple(known)
-            )
-        )
-    return common
+            state = b"-"
+        digest.update(b"%s/%s\0%s\0" % (os.fsencode(name), path, state))
+    return SourceSplit(
+        name, folder, [*map(os.fsdecode, paths)], samples.labels, sizes, samples.class_names
+    )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from ..data.packed_set import PackedSet, read_packed_set
 from ..errors import DataError
-from .shard import WORK
 
 
 def verify(out: str, workers: int | None = None) -> PackedSet:
@@ -22,8 +21,6 @@ def verify(out: str, workers: int | None = None) -> PackedSet:
     """
     root = Path(out)
     packed = read_packed_set(root)
-    if packed is None and (root / WORK).is_dir():
-        raise DataError(f"packing {out} was not finished; the same pack command goes on with it")
     if packed is None:
         raise DataError(f"{out} is no folder that `python -m mindcv pack` wrote")
     shards = [shard for split in packed.splits.values() for shard in split.shards]
