@@ -94,6 +94,7 @@ def segment(content: bytes, marker: int) -> int:
     [
         (0xC0, 7, 0x03, "jpeg"),  # sampling that libjpeg does not know
         (0xC0, 8, 0x03, "jpeg"),  # a quantisation table that is not there
+        (0xC0, 8, 0x40, "jpeg"),
         (0xC0, 6, 0x09, "jpeg"),  # a component that no scan has
         (0xC0, 0, 12, "jpeg"),  # bits
         (0xC4, 0, 0x05, "jpeg"),  # number of a Huffman table

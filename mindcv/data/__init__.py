@@ -1,7 +1,8 @@
 """From files to batches: datasets, transforms, loader."""
 
 from .contact_sheet import first_batch, write_contact_sheet
-from .datasets import create_dataset, training_classes
+from .datasets import create_dataset, open_samples, training_classes
+from .epoch_batches import EpochBatches
 from .loader import create_evaluation_loader, create_loader
 from .transforms import (
     Normalize,
@@ -12,6 +13,7 @@ from .transforms import (
 )
 
 __all__ = [
+    "EpochBatches",
     "Normalize",
     "channel_statistics",
     "create_dataset",
@@ -21,6 +23,7 @@ __all__ = [
     "create_transforms",
     "evaluation_interpolation",
     "first_batch",
+    "open_samples",
     "training_classes",
     "write_contact_sheet",
 ]

@@ -23,7 +23,7 @@ from .samples import ImageError
 # Pillow refuses more than this as a decompression bomb: twice its MAX_IMAGE_PIXELS.
 MOST_PIXELS = 178_956_970
 _LONGEST_SIDE = 65_500  # of libjpeg
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = frozenset(string.printable.encode())
 
 _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
@@ -89,7 +89,9 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    sixteen_bits = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    sixteen_bits = image.mode.startswith("I;16") or (
+        image.mode == "I" and image.format in ("PNG", "PPM")
+    )
     if sixteen_bits:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):

@@ -101,7 +101,7 @@ class _Segments:
         self.check_size(frame[3] << 8 | frame[4], frame[1] << 8 | frame[2])
         for at in range(6, len(frame), 3):
             identity, sampling, table = frame[at : at + 3]
-            if sampling not in _SAMPLING:
+            if sampling not in _SAMPLING or table > 3:
                 return False
             self.components[identity] = (_QUANTISATION | table, (sampling >> 4) * (sampling & 15))
         return len(self.components) == count

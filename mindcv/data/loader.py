@@ -30,6 +30,7 @@ def create_loader(
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
     aug_splits: int = 3,
+    first_epoch: int = 0,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
 
@@ -54,6 +55,8 @@ def create_loader(
         shard_id: this process among those that train together; seeds the mixing.
         mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
         aug_splits: copies of an image with separate.
+        first_epoch: number of the first epoch that an iterator reads, from 0; Python operations and
+            mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
@@ -81,8 +84,9 @@ def create_loader(
             drop_remainder,
             workers,
             python_multiprocessing,
+            first_epoch,
         )
-    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing)
+    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing, first_epoch)
     if not mixes:
         return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
     mix = MixBatch(
@@ -93,6 +97,7 @@ def create_loader(
         shard_id,
         switch_prob,
         mixup_off_epoch,
+        first_epoch,
     )
     return dataset.batch(
         batch_size,
@@ -104,34 +109,37 @@ def create_loader(
     )
 
 
-def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:
+def _map_image(
+    dataset, operations, column, workers, in_processes, first_epoch, split=0
+) -> ds.Dataset:
     operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
-    seeded = any(isinstance(operation, PixelSeeded) for operation in operations)
+    seed = ds.config.get_seed()
+    own = [
+        entry.seeded(seed, first_epoch, split) if isinstance(entry, PixelSeeded) else entry
+        for entry in operations
+    ]
+    seeded = any(isinstance(operation, PixelSeeded) for operation in own)
     return dataset.map(
-        operations,
+        own,
         column,
         num_parallel_workers=workers,
         python_multiprocessing=in_processes,
-        callbacks=[EpochSeeds(operations)] if seeded and not in_processes else None,
+        callbacks=[EpochSeeds(own, first_epoch)] if seeded and not in_processes else None,
     )
 
 
 def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes
+    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes, first_epoch
 ) -> ds.Dataset:
     primary, secondary, final = transform
     columns = [f"image_{split}" for split in range(splits)]
-    dataset = _map_image(dataset, primary, "image", workers, in_processes)
+    dataset = _map_image(dataset, primary, "image", workers, in_processes, first_epoch)
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
     )
     for split, column in enumerate(columns):
         operations = [*secondary, *final] if split else final
-        own = [
-            operation.for_split(split) if isinstance(operation, PixelSeeded) else operation
-            for operation in operations
-        ]
-        dataset = _map_image(dataset, own, column, workers, in_processes)
+        dataset = _map_image(dataset, operations, column, workers, in_processes, first_epoch, split)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
     return dataset.map(
         lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
