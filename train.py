@@ -35,6 +35,8 @@ def main(config: Config) -> None:
 
     train_set = open_train_set(config, runtime)
     num_classes = count_classes(config, train_set)
+    if folder:
+        mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
     batches = build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
     leave_out_surplus(config, batches, updates_per_epoch)
@@ -109,6 +111,10 @@ def main(config: Config) -> None:
         precise_batch_norm,
     )
     callbacks = [progress, epoch_end]
+    if config.log_samples:
+        callbacks.append(
+            mindcv.engine.SampleLog(config.log_samples, batches, train_set.samples, runtime.rank)
+        )
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
     with contextlib.closing(batches):

@@ -2,6 +2,7 @@
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -31,6 +32,8 @@ class EpochBatches:
 
     Attributes:
         steps: batches of a whole epoch.
+        read: takes (epoch, indices of the images) of each batch that a pass hands out, where it is
+            set to a deque; replacements stand in the place of what they replace.
         failure: what ended a pass early; MindSpore tells it as a text only.
     """
 
@@ -42,6 +45,7 @@ class EpochBatches:
         shard_id: int = 0,
     ):
         self.failure: Exception | None = None
+        self.read: deque[tuple[int, np.ndarray]] | None = None
         self._dataset, self._make_loader = dataset, make_loader
         self._batch_size, self._shard_id = batch_size, shard_id
         self._seed = ds.config.get_seed()
@@ -54,7 +58,7 @@ class EpochBatches:
         # A generator: MindSpore asks for iterators that it never reads from.
         epoch, step = self._next
         self._next = (epoch + 1, 0)
-        yield from self.epoch(epoch, step)
+        yield from self.epoch(epoch, step, self.read)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Let the next pass begin at a step of an epoch, both counted from 0."""
@@ -64,8 +68,13 @@ class EpochBatches:
         """Leave out the batches of an epoch after so many."""
         self.steps = min(self.steps, steps)
 
-    def epoch(self, epoch: int, step: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
+    def epoch(
+        self, epoch: int, step: int = 0, read: deque | None = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches of an epoch from a step on; other passes are not disturbed.
+
+        Args:
+            read: see the attribute.
 
         Raises:
             DataError: an image cannot be read.
@@ -77,10 +86,13 @@ class EpochBatches:
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
             self._running.add(batches)
         try:
-            for _ in range(step, self.steps):
+            for number in range(step, self.steps):
                 batch = next(batches, None)
                 if batch is None:
                     break
+                if read is not None:
+                    own = slice(number * self._batch_size, (number + 1) * self._batch_size)
+                    read.append((epoch, rows.source.indices[own]))
                 yield tuple(batch)
         except RuntimeError as error:
             if self._is_closed:

@@ -51,7 +51,7 @@ def decodable(data: np.ndarray) -> np.ndarray:
         plain = _is_plain_png(data)
     else:
         plain = start.startswith(b"BM") and _is_plain_bmp(data)
-    return data if plain else _as_bmp(decode(data))
+    return data if plain else as_bmp(decode(data))
 
 
 def decode(data: np.ndarray) -> Image.Image:
@@ -110,7 +110,8 @@ def _what_else(data: np.ndarray) -> str:
     return f"no image of the formats {', '.join(_FORMATS)}"
 
 
-def _as_bmp(image: Image.Image) -> np.ndarray:
+def as_bmp(image: Image.Image) -> np.ndarray:
+    """Return an RGB image as a file without compression, (bytes,) uint8."""
     file = io.BytesIO()
     image.save(file, "BMP")
     return np.frombuffer(file.getbuffer(), np.uint8)
