@@ -15,4 +15,5 @@ COMMANDS = {
     "lr": "print and plot the learning rates of a recipe",
     "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
+    "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }
