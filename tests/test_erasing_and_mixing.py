@@ -84,6 +84,7 @@ def test_constant_fill_is_the_mean_colour_in_both_units():
     (raw,) = transformed([image], "", 32, True, normalize_on_device=True, **erase, **geometry)
     (host,) = transformed([image], "", 32, True, **erase, **geometry)
     device = Normalize(MEAN, STD)(Tensor(raw[None])).asnumpy()[0]
+    assert raw.shape == (32, 32, 3)
     for result, tolerance in ((host, 0.0), (device, 0.5 / min(STD))):
         filled = np.abs(result[0] - result[0, :, :].max()) > 0.5
         assert filled.sum() == round(math.sqrt(0.5 * 32 * 32)) ** 2
@@ -303,7 +304,7 @@ def test_mixing_loader_gives_soft_labels_alike_for_any_number_of_workers(mixup, 
 
     first, second = run(1), run(2)
     for batch, same in zip(first, second):
-        assert batch["image"].shape == (4, 3, 16, 16) and batch["image"].dtype == np.uint8
+        assert batch["image"].shape == (4, 16, 16, 3) and batch["image"].dtype == np.uint8
         assert batch["label"].shape == (4, 10) and batch["label"].dtype == np.float32
         np.testing.assert_allclose(batch["label"].sum(1), 1, atol=1e-6)
         np.testing.assert_array_equal(batch["image"], same["image"])

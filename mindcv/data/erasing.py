@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from .layout import as_planes
 from .pixel_seed import PixelSeeded
 
 
@@ -18,7 +19,7 @@ class RandomErasing(PixelSeeded):
         max_attempts: draws until a rectangle fits.
         mean, std: fill per channel in the image's own units.
 
-    The image is (C, H, W); its type is kept, uint8 is rounded and clipped to 0-255.
+    The image is (H, W, C) or (C, H, W); its type is kept, uint8 is rounded and clipped to 0-255.
     """
 
     def __init__(self, prob, scale, ratio, value, max_attempts, mean, std):
@@ -32,7 +33,7 @@ class RandomErasing(PixelSeeded):
         rng = self.generator(image)
         if rng.random() >= self.prob:
             return image
-        channels, height, width = image.shape
+        channels, height, width = as_planes(image).shape
         for _ in range(self.max_attempts):
             area = rng.uniform(*self.scale) * height * width
             aspect = math.exp(rng.uniform(*self.log_ratio))
@@ -40,7 +41,8 @@ class RandomErasing(PixelSeeded):
             if 0 < h < height and 0 < w < width:
                 top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
                 image = image.copy()
-                image[:, top : top + h, left : left + w] = self._fill(rng, channels, h, w, image)
+                fill = self._fill(rng, channels, h, w, image)
+                as_planes(image)[:, top : top + h, left : left + w] = fill
                 return image
         return image
 

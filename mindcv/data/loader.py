@@ -33,8 +33,8 @@ def create_loader(
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
 
-    Images are (N, C, H, W), float32 or, with `normalize_on_device` transforms, uint8. Labels are
-    int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
+    Images are float32 (N, C, H, W) or, with `normalize_on_device` transforms, uint8 (N, H, W, C).
+    Labels are int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
 
     Args:
         dataset: rows with the columns image and label.
@@ -106,6 +106,8 @@ def create_loader(
 
 def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:
     operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
+    if not operations:  # MindSpore refuses an empty map
+        return dataset
     seeded = any(isinstance(operation, PixelSeeded) for operation in operations)
     return dataset.map(
         operations,
