@@ -2,10 +2,13 @@
 
 import math
 
+import mindspore.dataset as ds
 import numpy as np
 
 from .layout import as_planes
 from .pixel_seed import PixelSeeded
+
+_DRAWS_OF_ERASING = 1  # tells its random numbers from those of mixing
 
 
 class RandomErasing(PixelSeeded):
@@ -30,7 +33,10 @@ class RandomErasing(PixelSeeded):
         self.std = np.reshape(std, (-1, 1, 1))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        rng = self.generator(image)
+        return self.erase(image, self.generator(image))
+
+    def erase(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the image itself where nothing is erased, else a changed copy."""
         if rng.random() >= self.prob:
             return image
         channels, height, width = as_planes(image).shape
@@ -53,3 +59,26 @@ class RandomErasing(PixelSeeded):
         if image.dtype == np.uint8:
             fill = np.clip(np.rint(fill), 0, 255)
         return fill.astype(image.dtype)
+
+
+class EraseInBatch:
+    """Erase in the images of a batch: one call of Python for all, where `Dataset.map` needs many.
+
+    The draws belong to MindSpore's seed as it is now, epoch, batch and shard.
+
+    Args:
+        erasing: what is done to each image.
+        shard_id: makes the draws of the processes differ.
+        first_epoch: number of the first epoch that MindSpore counts.
+    """
+
+    def __init__(self, erasing: RandomErasing, shard_id: int = 0, first_epoch: int = 0):
+        self.erasing, self.shard_id, self.first_epoch = erasing, shard_id, first_epoch
+        self.seed = ds.config.get_seed()
+
+    def __call__(self, images: list, batch_info) -> tuple[list]:
+        """Erase; a `per_batch_map` of `Dataset.batch` on the column of the images."""
+        epoch = self.first_epoch + batch_info.get_epoch_num()
+        place = (epoch, batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_ERASING)
+        rng = np.random.default_rng((self.seed, *place))
+        return ([self.erasing.erase(image, rng) for image in images],)

@@ -6,6 +6,7 @@ from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
 from .datasets import create_dataset
+from .erasing import EraseInBatch, RandomErasing
 from .mixup import MixBatch
 from .pixel_seed import EpochSeeds, PixelSeeded
 from .transforms import create_transforms
@@ -82,26 +83,33 @@ def create_loader(
             workers,
             python_multiprocessing,
         )
-    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing)
-    if not mixes:
-        return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
-    mix = MixBatch(
-        mixup,
-        cutmix,
-        cutmix_prob,
-        num_classes,
-        shard_id,
-        switch_prob,
-        mixup_off_epoch,
-    )
-    return dataset.batch(
-        batch_size,
-        drop_remainder,
-        num_parallel_workers=workers,
-        per_batch_map=mix,
-        input_columns=["image", "label"],
-        output_columns=["image", "label"],
-    )
+    operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
+    in_batch = {}
+    if operations and isinstance(operations[-1], RandomErasing):
+        erase = EraseInBatch(operations.pop(), shard_id)
+        in_batch = _in_batch(erase, ["image"])
+    if mixes:
+        mix = MixBatch(
+            mixup,
+            cutmix,
+            cutmix_prob,
+            num_classes,
+            shard_id,
+            switch_prob,
+            mixup_off_epoch,
+        )
+        both = _after(erase, mix) if in_batch else mix
+        in_batch = _in_batch(both, ["image", "label"])
+    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing)
+    return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
+
+
+def _in_batch(operation, columns: list[str]) -> dict:
+    return dict(per_batch_map=operation, input_columns=columns, output_columns=columns)
+
+
+def _after(erase: EraseInBatch, mix: MixBatch):
+    return lambda images, labels, batch_info: mix(*erase(images, batch_info), labels, batch_info)
 
 
 def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:

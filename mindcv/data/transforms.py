@@ -10,6 +10,8 @@ from mindspore.dataset import transforms, vision
 
 from .auto_augment import create_auto_augment
 from .color import ColorJitter, Lighting
+from .compiled_policy import compile_policy
+from .decoding import PillowDecode
 from .erasing import RandomErasing
 
 # Channel statistics on the 0-255 scale.
@@ -101,7 +103,8 @@ def create_transforms(
     """Return the operations that turn a dataset's image into the network's input.
 
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
-    erasing. Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
+    erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
+    Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
     training pads them by 4 pixels and crops.
 
     Args:
@@ -147,8 +150,20 @@ def create_transforms(
         units = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
         final.append(RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units))
     primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar)
-    primary += _flips(hflip, vflip)
-    secondary = _colors(auto_augment, color_jitter, lighting, mean, separate)
+    flips = _flips(hflip, vflip)
+    compiled = None
+    # The splits of an image need draws of their own, as Python operations have.
+    if auto_augment and not separate:
+        compiled = compile_policy(auto_augment, mean, image_resize, flips)
+    primary += [compiled] if compiled else _flip(flips)
+    secondary = []
+    if auto_augment and not compiled:
+        secondary.append(create_auto_augment(auto_augment, mean))
+    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
+        jitter = ColorJitter if separate else vision.RandomColorAdjust
+        secondary.append(jitter(*_jitter_ranges(color_jitter)))
+    if lighting > 0.0:
+        secondary.append(Lighting(lighting))
     if not separate:
         return primary + secondary + final
     if not secondary:
@@ -162,7 +177,7 @@ def _evaluation(size, crop_pct, crop_mode, interpolation, is_cifar) -> list:
         return [vision.Resize((size, size), resample)]
     side = math.floor(size / crop_pct)
     target = (side, side) if crop_mode == "squash" else side
-    return [vision.Decode(), vision.Resize(target, resample), vision.CenterCrop(size)]
+    return [PillowDecode(), vision.Resize(target, resample), vision.CenterCrop(size)]
 
 
 def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
@@ -179,27 +194,15 @@ def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
     return [vision.RandomCrop(32, 4), operation] if is_cifar else [operation]
 
 
-def _flips(hflip: float, vflip: float) -> list:
-    if hflip > 0.0 and vflip > 0.0:
-        # As two operations they would flip together or not at all: each of MindSpore's random
-        # operations starts from the same seed. Here one generator draws for both.
-        both = [(vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip)]
-        return [vision.RandomSelectSubpolicy([both])]
-    if hflip > 0.0:
-        return [vision.RandomHorizontalFlip(hflip)]
-    return [vision.RandomVerticalFlip(vflip)] if vflip > 0.0 else []
+def _flips(hflip: float, vflip: float) -> list[tuple]:
+    both = [(vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip)]
+    return [(flip, prob) for flip, prob in both if prob > 0.0]
 
 
-def _colors(auto_augment, color_jitter, lighting, fill, separate) -> list:
-    operations = []
-    if auto_augment:
-        operations.append(create_auto_augment(auto_augment, fill))
-    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
-        jitter = ColorJitter if separate else vision.RandomColorAdjust
-        operations.append(jitter(*_jitter_ranges(color_jitter)))
-    if lighting > 0.0:
-        operations.append(Lighting(lighting))
-    return operations
+def _flip(flips: list[tuple]) -> list:
+    # As two operations they would flip together or not at all: each of MindSpore's random
+    # operations starts from the same seed. Here one generator draws for both.
+    return [vision.RandomSelectSubpolicy([flips])] if flips else []
 
 
 def _jitter_ranges(strength) -> tuple:
