@@ -113,6 +113,7 @@ CHANGED = dict(
     log_interval=5,
     import_module="my models/net.py",
     dry_run=True,
+    log_samples="samples.csv",
     show_batch="batch.png",
     debug=True,
     dataset="cifar10",

@@ -259,7 +259,7 @@ def test_workers_learn_the_epoch_before_its_first_image():
         [remember], "image", num_parallel_workers=2, callbacks=[EpochSeeds([remember])]
     )
     batches_of(rows.batch(4), epochs=3)
-    assert sorted(remember.seen) == [(image, epoch) for image in range(30) for epoch in (1, 2, 3)]
+    assert sorted(remember.seen) == [(image, epoch) for image in range(30) for epoch in (0, 1, 2)]
 
 
 @pytest.mark.parametrize("policy", [
@@ -278,7 +278,7 @@ def test_policy_repeats_for_the_same_seed_epoch_split_and_image_only(policy):
     ds.config.set_seed(43)
     others = [results(augment)]
     ds.config.set_seed(42)
-    others += [results(augment, epoch=2), results(augment.for_split(1))]
+    others += [results(augment, epoch=2), results(augment.seeded(42, 0, split=1))]
     for other in others:
         assert sum(a != b for a, b in zip(once, other)) >= 6
     assert results(augment) == once

@@ -1,7 +1,9 @@
 """From files to batches: datasets, transforms, loader."""
 
+from .class_map import compare_class_map, write_class_map
 from .contact_sheet import first_batch, write_contact_sheet
-from .datasets import create_dataset, training_classes
+from .datasets import create_dataset, open_samples, training_classes
+from .epoch_batches import EpochBatches
 from .loader import create_evaluation_loader, create_loader
 from .transforms import (
     Normalize,
@@ -10,10 +12,13 @@ from .transforms import (
     create_transforms,
     evaluation_interpolation,
 )
+from .user_samples import register_dataset
 
 __all__ = [
+    "EpochBatches",
     "Normalize",
     "channel_statistics",
+    "compare_class_map",
     "create_dataset",
     "create_evaluation_loader",
     "create_loader",
@@ -21,6 +26,9 @@ __all__ = [
     "create_transforms",
     "evaluation_interpolation",
     "first_batch",
+    "open_samples",
+    "register_dataset",
     "training_classes",
+    "write_class_map",
     "write_contact_sheet",
 ]

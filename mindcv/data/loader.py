@@ -9,6 +9,7 @@ from .datasets import create_dataset
 from .erasing import EraseInBatch, RandomErasing
 from .mixup import MixBatch
 from .pixel_seed import EpochSeeds, PixelSeeded
+from .rows import ImageDataset
 from .transforms import create_transforms
 from .workers import usable_workers
 
@@ -31,6 +32,7 @@ def create_loader(
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
     aug_splits: int = 3,
+    first_epoch: int = 0,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
 
@@ -55,6 +57,8 @@ def create_loader(
         shard_id: this process among those that train together; seeds the mixing.
         mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
         aug_splits: copies of an image with separate.
+        first_epoch: number of the first epoch that an iterator reads, from 0; Python operations and
+            mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
@@ -63,9 +67,9 @@ def create_loader(
     if transform is None:
         transform = create_transforms(is_training=is_training)
     workers = usable_workers(num_parallel_workers)
-    dataset = dataset.map(
-        target_transform or [transforms.TypeCast(mstype.int32)], "label", num_parallel_workers=1
-    )
+    if target_transform or not isinstance(dataset, ImageDataset):
+        operations = target_transform or [transforms.TypeCast(mstype.int32)]
+        dataset = dataset.map(operations, "label", num_parallel_workers=1)
     mixes = is_training and (mixup > 0.0 or cutmix > 0.0)
     if separate and is_training:
         if mixes or aug_splits < 2 or not (isinstance(transform, tuple) and len(transform) == 3):
@@ -82,11 +86,12 @@ def create_loader(
             drop_remainder,
             workers,
             python_multiprocessing,
+            first_epoch,
         )
     operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
     in_batch = {}
     if operations and isinstance(operations[-1], RandomErasing):
-        erase = EraseInBatch(operations.pop(), shard_id)
+        erase = EraseInBatch(operations.pop(), shard_id, first_epoch)
         in_batch = _in_batch(erase, ["image"])
     if mixes:
         mix = MixBatch(
@@ -97,10 +102,11 @@ def create_loader(
             shard_id,
             switch_prob,
             mixup_off_epoch,
+            first_epoch,
         )
         both = _after(erase, mix) if in_batch else mix
         in_batch = _in_batch(both, ["image", "label"])
-    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing)
+    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing, first_epoch)
     return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
 
 
@@ -112,36 +118,39 @@ def _after(erase: EraseInBatch, mix: MixBatch):
     return lambda images, labels, batch_info: mix(*erase(images, batch_info), labels, batch_info)
 
 
-def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:
+def _map_image(
+    dataset, operations, column, workers, in_processes, first_epoch, split=0
+) -> ds.Dataset:
     operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
     if not operations:  # MindSpore refuses an empty map
         return dataset
-    seeded = any(isinstance(operation, PixelSeeded) for operation in operations)
+    seed = ds.config.get_seed()
+    own = [
+        entry.seeded(seed, first_epoch, split) if isinstance(entry, PixelSeeded) else entry
+        for entry in operations
+    ]
+    seeded = any(isinstance(operation, PixelSeeded) for operation in own)
     return dataset.map(
-        operations,
+        own,
         column,
         num_parallel_workers=workers,
         python_multiprocessing=in_processes,
-        callbacks=[EpochSeeds(operations)] if seeded and not in_processes else None,
+        callbacks=[EpochSeeds(own, first_epoch)] if seeded and not in_processes else None,
     )
 
 
 def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes
+    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes, first_epoch
 ) -> ds.Dataset:
     primary, secondary, final = transform
     columns = [f"image_{split}" for split in range(splits)]
-    dataset = _map_image(dataset, primary, "image", workers, in_processes)
+    dataset = _map_image(dataset, primary, "image", workers, in_processes, first_epoch)
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
     )
     for split, column in enumerate(columns):
         operations = [*secondary, *final] if split else final
-        own = [
-            operation.for_split(split) if isinstance(operation, PixelSeeded) else operation
-            for operation in operations
-        ]
-        dataset = _map_image(dataset, own, column, workers, in_processes)
+        dataset = _map_image(dataset, operations, column, workers, in_processes, first_epoch, split)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
     return dataset.map(
         lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),

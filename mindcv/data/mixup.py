@@ -24,6 +24,9 @@ class MixBatch:
         switch_prob: probability of CutMix where both are on.
         off_epoch: epochs after which nothing is mixed any more; the labels stay soft, so that the
             graph stays the same. 0: never.
+        first_epoch: number of the first epoch that MindSpore counts.
+
+    The draws belong to MindSpore's seed as it is now, epoch, batch and shard.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class MixBatch:
         shard_id: int = 0,
         switch_prob: float = 0.5,
         off_epoch: int = 0,
+        first_epoch: int = 0,
     ):
         self.mixup, self.cutmix, self.prob = mixup, cutmix, prob
         self.num_classes, self.shard_id = num_classes, shard_id
         self.switch_prob, self.off_epoch = switch_prob, off_epoch
+        self.first_epoch, self.seed = first_epoch, ds.config.get_seed()
 
     def __call__(self, images: list, labels: list, batch_info) -> tuple:
         """Mix one batch; a `per_batch_map` of `Dataset.batch`.
@@ -46,14 +51,14 @@ class MixBatch:
         Args:
             images: arrays (H, W, C) or (C, H, W), uint8 or float32.
             labels: class indices.
-            batch_info: tells epoch, from 0, and batch, which seed the draws.
+            batch_info: tells MindSpore's count of epoch and batch, both from 0.
 
         Returns:
             images of the same type, and labels (N, num_classes) float32.
         """
-        epoch = batch_info.get_epoch_num()
+        epoch = self.first_epoch + batch_info.get_epoch_num()
         place = (epoch, batch_info.get_batch_num(), self.shard_id)
-        rng = np.random.default_rng((ds.config.get_seed(), *place))
+        rng = np.random.default_rng((self.seed, *place))
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         images, share = self.mix(np.stack(images), prob, rng)
         targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]

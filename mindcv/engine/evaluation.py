@@ -85,7 +85,7 @@ def evaluate(
     step.set_train(False)
     totals = np.zeros(4, np.float64)
     batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
-    with pipeline_failures_as_data_errors():
+    with pipeline_failures_as_data_errors(loader):
         for image, label in batches:
             totals += (*_sums_of_batch(step, image, label, batch_size), len(label))
     loss, top1, top5, images = runtime.sum_over_ranks(totals)
