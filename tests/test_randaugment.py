@@ -163,7 +163,7 @@ def test_augmentation_depends_on_the_image_and_the_seed_alone():
 def test_python_operations_repeat_with_any_number_of_workers():
     images = [png(image) for image in random_images(12, 24)]
     transform = create_transforms(
-        *("", 24, True, "randaug-m9-mstd0.5-inc1"),
+        *("", 24, True, "autoaug-mstd0.5"),
         hflip=0.0,
         re_prob=0.5,
         re_value="random",

@@ -267,7 +267,7 @@ def test_colour_jitter_changes_brightness_within_its_strength():
 def test_policy_replaces_the_colour_jitter():
     operations = create_transforms("", 16, True, "randaug-m9", color_jitter=0.4)
     kinds = [type(operation).__name__ for operation in operations]
-    assert "RandAugment" in kinds and "RandomColorAdjust" not in kinds
+    assert "RandomSelectSubpolicy" in kinds and "RandomColorAdjust" not in kinds
     kinds = [type(operation).__name__ for operation in create_transforms("", 16, color_jitter=0.4)]
     assert "RandomColorAdjust" not in kinds
 
