@@ -7,9 +7,9 @@ policy's distribution, and `RandomSelectSubpolicy` takes a row for each image.
 How near the single operations come to timm's, which are Pillow's: invert, posterize and solarize
 are equal; the enhancements and auto_contrast round where Pillow cuts off, 1 level (color: 2). The
 geometric ones sample at the same places, to 1/32 of a pixel, and blend the border into the fill
-colour where Pillow has an edge. Equalize is OpenCV's, which counts the pixels of a level itself where
-Pillow counts those below: a few levels lighter on most photographs, more where one level prevails.
-There is no solarize_add; MindCV's RandAugment has none either.
+colour where Pillow has an edge. Equalize is OpenCV's, which counts the pixels of a level itself
+where Pillow counts those below: a few levels lighter on most photographs, more where one level
+prevails. There is no solarize_add; MindCV's RandAugment has none either.
 """
 
 import functools
