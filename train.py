@@ -145,6 +145,8 @@ def open_train_set(config: Config, runtime):
         shard_id=runtime.rank if runtime.world_size > 1 else None,
         num_parallel_workers=config.num_parallel_workers,
         num_aug_repeats=config.aug_repeats,
+        max_bad_fraction=config.max_bad_fraction,
+        bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
     )
 
 
@@ -313,6 +315,7 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         runtime.rank,
         mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
         config.crop_mode,
+        config.allow_bad_images,
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
     return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)

@@ -90,6 +90,8 @@ class Config:
     shuffle: bool = option(True, "shuffle the training images every epoch")
     num_samples: Optional[int] = option(None, "train on so many images only", low=1)
     batch_size: int = option(128, "images per device and step", low=1)
+    max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1)
+    allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error")
     drop_remainder: bool = option(True, "drop the last partial training batch")
 
     image_resize: int = option(224, "side of the network's input, pixels", low=8, high=4096, section="augmentation")

@@ -15,7 +15,7 @@ _logger = logging.getLogger(__name__)
 
 
 class BadImages:
-    """The bad images of a training set, found while it is read; for use from any thread.
+    """The bad images of a dataset, found while it is read; for use from any thread.
 
     The file is made at the first bad image, with a row for each: its index in the dataset, path,
     error, and how many are known with it. Several processes may append to one file, and count each
@@ -25,13 +25,21 @@ class BadImages:
         size: images of the dataset.
         max_bad_fraction: share of them that may be bad.
         file: bad_images.csv of the run; None: none is written.
+        remedy: what a user who cannot repair them may do, for the message.
 
     Attributes:
         reasons: index to error of those that this process met.
     """
 
-    def __init__(self, size: int, max_bad_fraction: float, file: Path | None = None):
+    def __init__(
+        self,
+        size: int,
+        max_bad_fraction: float,
+        file: Path | None = None,
+        remedy: str = "allow more with max_bad_fraction",
+    ):
         self.size, self.max_bad_fraction, self.file = size, max_bad_fraction, file
+        self.remedy = remedy
         self.reasons: dict[int, str] = {}
         self._names: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -88,22 +96,19 @@ class BadImages:
 
     def _log(self, name: str, reason: str, count: int) -> None:
         if len(self.reasons) <= _TOLD_ONE_BY_ONE:
-            _logger.warning("bad image, replaced by the next good one: %s: %s", name, reason)
+            _logger.warning("bad image %s: %s", name, reason)
         elif len(self.reasons) == _TOLD_ONE_BY_ONE + 1:
             place = f"are listed in {self.file}" if self.file else "are not told one by one"
             _logger.warning("%d images are bad; those from here on %s", count, place)
 
     def _complaint(self, count: int) -> str:
+        most = 5
+        first = [f"{self._names[key]} ({self.reasons[key]})" for key in list(self.reasons)[:most]]
+        more = f", … {len(self.reasons) - most} more" if len(self.reasons) > most else ""
         listed = f"; {self.file} lists those met so far" if self.file else ""
         return (
-            f"{count} of {self.size} training images are bad ({count / self.size:.2%}), more than "
-            f"max_bad_fraction {self.max_bad_fraction:g}: {name_some(self._names, self.reasons)}"
-            f"{listed}; `python -m mindcv scan` finds all of them: repair or remove them, or allow "
-            "more with --max_bad_fraction"
+            f"{count} of {self.size} images {'is' if count == 1 else 'are'} bad "
+            f"({count / self.size:.2%}, {self.max_bad_fraction:.2%} are allowed): "
+            f"{', '.join(first)}{more}{listed}; `python -m mindcv scan` finds all of them; repair "
+            f"or remove them, or {self.remedy}"
         )
-
-
-def name_some(names: dict[int, str], reasons: dict[int, str], most: int = 5) -> str:
-    """Return the first bad images with the reasons, and how many there are more."""
-    first = [f"{names[index]} ({reasons[index]})" for index in list(reasons)[:most]]
-    return ", ".join(first) + (f", … {len(reasons) - most} more" if len(reasons) > most else "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import mindspore.dataset as ds
 
 from ..errors import ConfigError
+from .bad_images import BadImages
 from .binary_samples import CifarSamples
 from .demo import FOLDER, write_demo_set
 from .folder_samples import FolderSamples, class_index
@@ -30,6 +31,8 @@ def create_dataset(
     num_parallel_workers: int | None = None,
     download: bool = False,
     num_aug_repeats: int = 0,
+    max_bad_fraction: float = 0.0,
+    bad_images_file: str | Path | None = None,
     **kwargs,
 ) -> ImageDataset:
     """Return a MindSpore dataset with the columns image and label.
@@ -48,14 +51,20 @@ def create_dataset(
         download: must be False: nothing is downloaded.
         num_aug_repeats: copies of an image in an epoch; below 2: off.
 
+        max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
+            replaced by the next good one. More end the reading.
+        bad_images_file: CSV file that lists them.
+
     Raises:
         ConfigError, DataError: see `open_samples` and `sample_order`.
     """
     if download:
         raise ConfigError("download True: nothing is downloaded; put the files into root")
+    samples = open_samples(name, root, split, **kwargs)
     rows = Rows(
-        open_samples(name, root, split, **kwargs),
+        samples,
         ds.config.get_seed(),
+        bad=BadImages(len(samples), max_bad_fraction, bad_images_file and Path(bad_images_file)),
         num_parallel_workers=usable_workers(num_parallel_workers),
         shuffle=shuffle,
         num_samples=num_samples,

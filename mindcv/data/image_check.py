@@ -15,6 +15,7 @@ import struct
 import zlib
 
 import numpy as np
+from mindspore.dataset import vision
 from PIL import Image
 
 from .jpeg_check import is_plain_jpeg
@@ -78,6 +79,28 @@ def decode(data: np.ndarray) -> Image.Image:
         raise ImageError(f"damaged image: {error or type(error).__name__}") from None
 
 
+def as_bmp(image: Image.Image) -> np.ndarray:
+    """Return an RGB image as a file without compression, (bytes,) uint8."""
+    file = io.BytesIO()
+    image.save(file, "BMP")
+    return np.frombuffer(file.getbuffer(), np.uint8)
+
+
+def check_by_decoding(data: np.ndarray) -> None:
+    """Let each decoder try what `decodable` returned.
+
+    It passes a PNG whose checksums are right while its compressed pixels are not.
+
+    Raises:
+        ImageError: one of them refuses it.
+    """
+    decode(data)
+    try:
+        vision.Decode()(data)
+    except RuntimeError:
+        raise ImageError("damaged image: MindSpore cannot decode it") from None
+
+
 def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"no pixels: its header tells {width} x {height}")
@@ -108,13 +131,6 @@ def _what_else(data: np.ndarray) -> str:
     if all(byte in _TEXT for byte in start):
         return f"text, no image: {start[:30].decode('ascii').strip()!r}"
     return f"no image of the formats {', '.join(_FORMATS)}"
-
-
-def as_bmp(image: Image.Image) -> np.ndarray:
-    """Return an RGB image as a file without compression, (bytes,) uint8."""
-    file = io.BytesIO()
-    image.save(file, "BMP")
-    return np.frombuffer(file.getbuffer(), np.uint8)
 
 
 def _is_plain_png(data: np.ndarray) -> bool:

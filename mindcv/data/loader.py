@@ -5,11 +5,13 @@ import numpy as np
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
-from .datasets import create_dataset
+from .bad_images import BadImages
+from .datasets import open_samples
+from .epoch_batches import EpochBatches
 from .erasing import EraseInBatch, RandomErasing
 from .mixup import MixBatch
 from .pixel_seed import EpochSeeds, PixelSeeded
-from .rows import ImageDataset
+from .rows import ImageDataset, Rows
 from .transforms import create_transforms
 from .workers import usable_workers
 
@@ -173,10 +175,12 @@ def create_evaluation_loader(
     shard_id: int = 0,
     class_indexing: dict[str, int] | None = None,
     crop_mode: str = "center",
+    allow_bad_images: bool = False,
 ) -> tuple[ds.Dataset | None, int]:
     """Return this process's part of the evaluation images, in uint8 batches, and the class count.
 
-    The parts of all processes hold every image exactly once; the last batch may be partial.
+    The parts of all processes hold every image exactly once; the last batch may be partial. Each
+    epoch of an iterator holds the same.
 
     Args:
         dataset_name, root, split: see `create_dataset`.
@@ -184,6 +188,8 @@ def create_evaluation_loader(
         num_shards, shard_id: the processes, and this one.
         class_indexing: class name to index of the training set; a class that is missing here then
             keeps its number.
+        allow_bad_images: an image that cannot be used is told in the log, and has the label -1;
+            otherwise reading it is an error.
 
     Returns:
         loader: None where there are fewer images than processes and this one has none.
@@ -192,20 +198,21 @@ def create_evaluation_loader(
     Raises:
         ConfigError, DataError: see `create_dataset`.
     """
-    named = {"class_indexing": class_indexing} if class_indexing else {}
-    whole = create_dataset(dataset_name, root, split, shuffle=False, **named)
-    num_classes = len(class_indexing) if class_indexing else whole.num_classes()
-    if whole.get_dataset_size() <= shard_id:
+    samples = open_samples(dataset_name, root, split, class_indexing)
+    num_classes = len(class_indexing) if class_indexing else samples.num_classes
+    if len(samples) <= shard_id:
         return None, num_classes
-    dataset = create_dataset(
-        dataset_name,
-        root,
-        split,
+    rows = Rows(
+        samples,
+        ds.config.get_seed(),
+        num_parallel_workers=usable_workers(num_parallel_workers),
+        bad=BadImages(
+            len(samples), float(allow_bad_images), remedy="leave them out with allow_bad_images"
+        ),
+        leave_out=True,
         shuffle=False,
         num_shards=num_shards,
         shard_id=shard_id,
-        num_parallel_workers=num_parallel_workers,
-        **named,
     )
     transform = create_transforms(
         dataset_name,
@@ -216,7 +223,11 @@ def create_evaluation_loader(
         crop_mode=crop_mode,
         normalize_on_device=True,
     )
-    loader = create_loader(
-        dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
-    )
-    return loader, num_classes
+
+    def loader_of_epoch(dataset: ImageDataset, epoch: int) -> ds.Dataset:
+        return create_loader(
+            dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
+        )
+
+    batches = EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id)
+    return batches.as_dataset(), num_classes
