@@ -233,7 +233,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(
     operations = create_transforms(
         image_resize=32, interpolation="bicubic", crop_pct=0.8, normalize_on_device=True
     )
-    view = read_image(str(pictures / "a.JPG"), operations).transpose(1, 2, 0)
+    view = read_image(str(pictures / "a.JPG"), operations)
     side, gap, head = contact_sheet._PICTURE, contact_sheet._GAP, 44
     tile = drawn[head : head + side, gap : gap + side]
     centres = np.arange(32) * side // 32 + side // 64

@@ -45,7 +45,7 @@ def read_image(path: str, operations: Sequence) -> np.ndarray:
 
     Args:
         operations: `create_transforms(is_training=False, normalize_on_device=True)`; they give
-            uint8 (3, H, W).
+            uint8 (H, W, 3).
 
     Raises:
         DataError: the file is missing, or `decodable` or the operations refuse it.
