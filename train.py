@@ -53,6 +53,8 @@ def main(config: Config) -> None:
     if checkpoint:
         mindcv.engine.check_same_run(checkpoint, described)
     num_classes = count_classes(config, train_set)
+    if folder:
+        mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
     batches = build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
     leave_out_surplus(config, batches, updates_per_epoch)
@@ -147,6 +149,10 @@ def main(config: Config) -> None:
         precise_batch_norm,
     )
     callbacks = [progress, saves, epoch_end]
+    if config.log_samples:
+        callbacks.append(
+            mindcv.engine.SampleLog(config.log_samples, batches, train_set.samples, runtime.rank)
+        )
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
     with contextlib.closing(batches), stop.listening():
@@ -208,6 +214,8 @@ def open_train_set(config: Config, runtime):
         shard_id=runtime.rank if runtime.world_size > 1 else None,
         num_parallel_workers=config.num_parallel_workers,
         num_aug_repeats=config.aug_repeats,
+        max_bad_fraction=config.max_bad_fraction,
+        bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
     )
 
 
@@ -376,6 +384,7 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         runtime.rank,
         mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
         config.crop_mode,
+        config.allow_bad_images,
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
     return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime, stop)

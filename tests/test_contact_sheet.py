@@ -29,9 +29,9 @@ def train():
 
 
 def flat_images(count: int, side: int = 24) -> np.ndarray:
-    """Return (count, 3, side, side) uint8; image i is of grey i."""
+    """Return (count, side, side, 3) uint8; image i is of grey i."""
     grey = np.arange(count, dtype=np.uint8)
-    return np.broadcast_to(grey[:, None, None, None], (count, 3, side, side))
+    return np.broadcast_to(grey[:, None, None, None], (count, side, side, 3))
 
 
 def thumbnails(path, columns: int) -> np.ndarray:

@@ -200,7 +200,7 @@ def test_evaluation_loaders_of_all_processes_hold_every_image_exactly_once(folde
         )
         for batch in loader.create_dict_iterator(1, output_numpy=True):
             assert batch["image"].dtype == np.uint8
-            colours += [tuple(image.mean((1, 2)).round(-1)) for image in batch["image"]]
+            colours += [tuple(image.mean((0, 1)).round(-1)) for image in batch["image"]]
     assert len(colours) == 9 and len(set(colours)) == 9
 
 

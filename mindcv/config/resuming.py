@@ -29,6 +29,8 @@ HARMLESS = frozenset(
         "jit_level",
         "keep_checkpoint_max",
         "log_interval",
+        "log_samples",
+        "max_bad_fraction",
         "mode",
         "resume",
         "resume_opt",

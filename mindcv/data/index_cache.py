@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def write_index(
     if not states.is_settled:
         return
     target = _place_of(folder)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
     folders, class_names = NameTable.of(states.paths), NameTable.of(map(os.fsencode, classes))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,8 @@ import math
 import mindspore.dataset as ds
 import numpy as np
 
+from .layout import as_planes
+
 
 class MixBatch:
     """Mix each image of a batch with its mirror image in the batch, and the labels likewise.
@@ -47,7 +49,7 @@ class MixBatch:
         """Mix one batch; a `per_batch_map` of `Dataset.batch`.
 
         Args:
-            images: arrays (C, H, W), uint8 or float32.
+            images: arrays (H, W, C) or (C, H, W), uint8 or float32.
             labels: class indices.
             batch_info: tells MindSpore's count of epoch and batch, both from 0.
 
@@ -66,7 +68,7 @@ class MixBatch:
     def mix(
         self, images: np.ndarray, prob: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, float]:
-        """Return the images, (N, C, H, W), mixed with probability prob, and their own share."""
+        """Return the images, an array of all, mixed with probability prob, and their own share."""
         if rng.random() >= prob:
             return images, 1.0
         if self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch_prob):
@@ -75,7 +77,7 @@ class MixBatch:
         return _blend(images, share), share
 
     def _paste(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        height, width = images.shape[2:]
+        height, width = as_planes(images).shape[2:]
         side = math.sqrt(1.0 - rng.beta(self.cutmix, self.cutmix))
         cut_h, cut_w = int(height * side), int(width * side)
         center_y, center_x = rng.integers(height), rng.integers(width)
@@ -83,7 +85,8 @@ class MixBatch:
         top, bottom = np.clip((center_y - cut_h // 2, center_y + (cut_h + 1) // 2), 0, height)
         left, right = np.clip((center_x - cut_w // 2, center_x + (cut_w + 1) // 2), 0, width)
         pasted = images.copy()
-        pasted[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
+        box = (slice(None), slice(None), slice(top, bottom), slice(left, right))
+        as_planes(pasted)[box] = as_planes(images)[::-1][box]
         return pasted, 1.0 - float((bottom - top) * (right - left)) / (height * width)
 
 

@@ -5,36 +5,41 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np
+from PIL import Image
 
 from ..errors import DataError
+from .bad_images import BadImages
+from .image_check import as_bmp, check_by_decoding, decodable
 from .sample_order import sample_order
 from .samples import ImageError, Samples
 
+_BLACK = Image.new("RGB", (32, 32))
 _READ_AHEAD_FROM = 8  # workers: fewer do not keep a network disk busy anyway
 
 
 class Rows:
     """Source of a `GeneratorDataset`: one pass is one epoch, and the next pass the next one.
 
-    An image that cannot be read is replaced by the next one of the dataset that can, with its
-    label, so that every run replaces it by the same.
+    An image that cannot be used is replaced by the next one of the dataset that can, with its
+    label, so that every run replaces it by the same. Image files are checked: see `decodable`.
 
     Args:
         samples: the dataset.
         seed: of the order.
         epoch: number of the first pass.
         num_parallel_workers: from 8 on some images are read ahead by threads; the order stays.
-        bad: is told of each image that cannot be read, and may end the run; None: the first one
+        bad: is told of each image that cannot be used, and may end the run; None: the first one
             ends it.
+        leave_out: with `bad`; do not replace a bad image, but give a black one with the label -1.
         **sampling: what is read, see `sample_order`.
 
     Attributes:
         indices: of the images of the newest pass, as far as they were read: replacements stand in
             the place of what they replace.
+        read_count: rows of the newest pass that were read.
         failure: what ended the newest pass early; MindSpore tells it as a text only.
 
     Raises:
@@ -47,10 +52,12 @@ class Rows:
         seed: int,
         epoch: int = 0,
         num_parallel_workers: int = 1,
-        bad: Any = None,
+        bad: BadImages | None = None,
+        leave_out: bool = False,
         **sampling,
     ):
-        self.samples, self.bad = samples, bad
+        self.samples, self.bad, self.leave_out = samples, bad, leave_out
+        self.read_count = 0
         self.indices = np.zeros(0, np.int64)
         self.failure: Exception | None = None
         self._seed, self._epoch, self._sampling = seed, epoch, sampling
@@ -65,12 +72,38 @@ class Rows:
         order = self._order(self._epoch)
         self._epoch += 1
         self.failure = None
-        self.indices = order.copy()
+        self.indices, self.read_count = order.copy(), 0
         yield from self._pass(order, self.indices)
 
     def of_epoch(self, epoch: int) -> "Rows":
         """Return rows of their own whose first pass is this epoch."""
-        return Rows(self.samples, self._seed, epoch, self._workers, self.bad, **self._sampling)
+        fixed = (self._workers, self.bad, self.leave_out)
+        return Rows(self.samples, self._seed, epoch, *fixed, **self._sampling)
+
+    def note_undecodable(self, first: int, end: int) -> bool:
+        """Find images among some rows of the newest pass that no check but decoding refuses.
+
+        Args:
+            first, end: rows; those that were not read yet do not count.
+
+        Returns:
+            Some were found, and are bad images from now on.
+
+        Raises:
+            DataError: see `BadImages`.
+        """
+        found = False
+        if self.bad is None or not self.samples.encoded:
+            return found
+        for index in dict.fromkeys(self.indices[first : min(end, self.read_count)].tolist()):
+            if index in self.bad.reasons:
+                continue
+            try:
+                check_by_decoding(self._read(index))
+            except ImageError as error:
+                self._note(index, error)
+                found = True
+        return found
 
     def _order(self, epoch: int) -> np.ndarray:
         return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
@@ -81,8 +114,9 @@ class Rows:
         try:
             for place, attempt in enumerate(attempts):
                 index, image = self._image(int(order[place]), attempt)
-                read[place] = index
-                yield image, labels[index]
+                read[place], self.read_count = index, place + 1
+                is_bad = self.leave_out and index in self.bad.reasons
+                yield image, np.int32(-1) if is_bad else labels[index]
         except Exception as error:
             self.failure = error
             raise
@@ -101,8 +135,16 @@ class Rows:
                 return candidate, attempt()
             except ImageError as error:
                 self._note(candidate, error)
-            attempt = partial(self.samples.read, (candidate + 1) % size)
+            if self.leave_out:
+                return candidate, as_bmp(_BLACK) if self.samples.encoded else np.asarray(_BLACK)
+            attempt = partial(self._read, (candidate + 1) % size)
         raise DataError(f"none of the {size} images can be read")
+
+    def _read(self, index: int) -> np.ndarray:
+        if self.bad is not None and index in self.bad.reasons:
+            raise ImageError(self.bad.reasons[index])
+        image = self.samples.read(index)
+        return decodable(image) if self.samples.encoded else image
 
     def _note(self, index: int, error: ImageError) -> None:
         name = self.samples.name(index)
@@ -112,7 +154,7 @@ class Rows:
 
     def _attempts(self, order: np.ndarray) -> Iterator[Callable[[], np.ndarray]]:
         """Yield a call for each index that returns its image or raises ImageError."""
-        read = self.samples.read
+        read = self._read
         if self._workers < _READ_AHEAD_FROM:
             for index in order:
                 yield partial(read, int(index))

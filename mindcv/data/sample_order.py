@@ -46,11 +46,11 @@ def sample_order(
         length = size // 256 * 256 // shards if size >= 256 else -(-size // shards)
         needed = -(-shards * length // num_aug_repeats)
         order = np.resize(_shuffled(size, seed, epoch).astype(kind), needed)
-        return np.repeat(order, num_aug_repeats)[: shards * length][shard::shards]
+        return np.repeat(order, num_aug_repeats)[: shards * length][shard::shards].copy()
     if shuffle:
         length = -(-size // shards)
         order = np.resize(_shuffled(size, seed, epoch).astype(kind), shards * length)
-        return order[shard::shards][: num_samples and max(1, num_samples // shards)]
+        return order[shard::shards][: num_samples and max(1, num_samples // shards)].copy()
     mine = np.arange(shard, min(size, num_samples or size), shards, dtype=kind)
     if not len(mine):
         raise DataError(f"{size} images over {shards} processes leave none for {shard}")

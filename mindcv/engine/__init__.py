@@ -13,6 +13,7 @@ from .precision import mixed_precision
 from .resuming import check_same_run, describe_run, find_checkpoint
 from .run_state import RunState, Snapshot
 from .runtime import Runtime, start_runtime
+from .sample_log import SampleLog
 from .saving import SavePoints
 from .stopping import StopSignal
 from .summary import describe_model, describe_schedule
@@ -33,6 +34,7 @@ __all__ = [
     "SavePoints",
     "Snapshot",
     "StopSignal",
+    "SampleLog",
     "TrainStep",
     "WeightAverage",
     "check_same_run",

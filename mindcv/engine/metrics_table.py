@@ -24,8 +24,9 @@ class MetricsTable:
         self.rows = [list(row) for row in rows or ()]
         if path is None:
             return
-        if rows is None and path.exists():
-            _set_aside(path)
+        if rows is None:
+            start_table(path, columns)
+            return
         unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         with unfinished.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([columns, *self.rows])
@@ -40,8 +41,12 @@ class MetricsTable:
                 csv.writer(file).writerow(row)
 
 
-def _set_aside(path: Path) -> None:
-    number = 1
-    while path.with_name(f"{path.stem}-{number}{path.suffix}").exists():
-        number += 1
-    path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+def start_table(path: Path, columns: Sequence[str]) -> None:
+    """Begin a csv file; the table of an earlier run in the folder is kept under a number."""
+    if path.exists():
+        number = 1
+        while path.with_name(f"{path.stem}-{number}{path.suffix}").exists():
+            number += 1
+        path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerow(columns)

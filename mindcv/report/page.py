@@ -166,7 +166,7 @@ def _mistakes(run: RunFolder, found: "Predictions", thumbnails: dict[int, str]) 
 
 def _tile(run: RunFolder, found: "Predictions", index: int, uri: str) -> str:
     names, (wrong, true) = found.class_names, found.shares[index]
-    place = str(Path(*Path(found.samples.name(index)).parts[-2:]))
+    place = str(Path(*Path(found.samples.name(int(found.places[index]))).parts[-2:]))
     tiny = ' class="tiny"' if uri.startswith("data:image/png") else ""
     return (
         f'<figure class="mistake"><img{tiny} src="{uri}" alt="{escape(place)}">'

@@ -28,7 +28,8 @@ class Predictions:
         labels, predicted: classes, (N,).
         losses: cross entropy without label smoothing, (N,).
         shares: probabilities of the predicted and of the true class, (N, 2).
-        samples: the images that they are about, in the same order.
+        samples: the images of the split.
+        places: which of them these are about, (N,): all but bad ones.
     """
 
     checkpoint: Path
@@ -39,6 +40,7 @@ class Predictions:
     losses: np.ndarray
     shares: np.ndarray
     samples: Samples
+    places: np.ndarray
 
     @property
     def top1(self) -> float:
@@ -90,6 +92,7 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
         config.num_parallel_workers,
         class_indexing=numbers,
         crop_mode=how.crop_mode,
+        allow_bad_images=config.allow_bad_images,
     )
     network, metadata = create_model_from_file(
         file, "" if file.metadata else config.model, ema=averaged
@@ -103,11 +106,15 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
     )
     parts = _evaluate(step, loader, config.batch_size, len(names))
     labels, predicted, losses, shares = map(np.concatenate, zip(*parts))
-    if not np.array_equal(labels, samples.labels):
+    places = np.flatnonzero(labels >= 0)
+    if not len(places):
+        raise DataError("no image to evaluate")
+    if len(labels) != len(samples) or (labels != samples.labels)[places].any():
         raise DataError(
             f"the images of {config.data_dir} changed while they were read; run it again"
         )
-    return Predictions(checkpoint, averaged, names, labels, predicted, losses, shares, samples)
+    outcomes = (part[places] for part in (labels, predicted, losses, shares))
+    return Predictions(checkpoint, averaged, names, *outcomes, samples, places)
 
 
 class _Logits(nn.Cell):

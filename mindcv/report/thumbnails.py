@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from ..data.image_check import decodable
 from ..data.samples import ImageError
 from ..errors import DataError
 from .predictions import Predictions
@@ -23,12 +24,13 @@ def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str
     """
     pictures = {}
     for index in indices:
+        place = int(found.places[index])
         try:
-            content = found.samples.read(index)
+            content = found.samples.read(place)
             with _opened(content) as image:
                 pictures[index] = _data_uri(image)
         except (ImageError, OSError, ValueError) as error:
-            name = found.samples.name(index)
+            name = found.samples.name(place)
             raise DataError(f"{name} cannot be read again: {error}") from None
     return pictures
 
@@ -36,7 +38,7 @@ def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str
 def _opened(content: np.ndarray) -> Image.Image:
     if content.ndim == 3:
         return Image.fromarray(content)
-    image = Image.open(io.BytesIO(content))
+    image = Image.open(io.BytesIO(decodable(content)))
     image.draft("RGB", (_SIDE, _SIDE))  # JPEG: decode no more than needed
     return image
 
