@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import mindcv
-from mindcv.checkpoint import CheckpointStore, FolderLock
+from mindcv.checkpoint import open_run_folder
 from mindcv.config import (
     Config,
     build_schedule,
@@ -15,7 +15,7 @@ from mindcv.config import (
     dump_config,
     is_launched,
 )
-from mindcv.errors import ConfigError, DataError
+from mindcv.errors import DataError
 from mindcv.program import import_user_module, run
 from mindcv.weights import Metadata, Preprocessing
 
@@ -32,14 +32,14 @@ def main(config: Config) -> None:
         config.distribute and is_launched(os.environ),
         config.seed,
     )
-    folder = open_run_folder(config) if runtime.is_main and not config.dry_run else None
+    writes = runtime.is_main and not config.dry_run
+    folder = open_run_folder(config.ckpt_save_dir) if writes else None
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     logger.info(runtime.describe())
 
     # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
     # images are compared with those it was made with; all is built as for a new run, then its
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
-    # Nothing is drawn from a generator that another step has used before.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
     event_writer = None
     if folder is not None:
@@ -124,9 +124,7 @@ def main(config: Config) -> None:
         config.keep_checkpoint_max,
         {"config": describe_config(config), **described},
     )
-    epochs_done = steps_done = 0
-    if checkpoint:
-        epochs_done, steps_done = resume(checkpoint, state, keeper, batches)
+    epochs_done, steps_done = resume(checkpoint, state, keeper, batches) if checkpoint else (0, 0)
     saves = mindcv.engine.SavePoints(
         state,
         keeper,
@@ -166,20 +164,6 @@ def main(config: Config) -> None:
             steps_done,
             batches.rest(epochs_done, steps_done) if 0 < steps_done < batches.steps else None,
         )
-
-
-def open_run_folder(config: Config) -> Path:
-    """Create the run folder, lock it, and complete or clear away what a killed run left."""
-    folder = Path(config.ckpt_save_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        FolderLock(folder)
-        lines = CheckpointStore(folder).recover()
-    except OSError as error:
-        raise ConfigError(f"ckpt_save_dir {folder} cannot be written: {error.strerror}") from None
-    for line in lines:
-        logger.warning(line)
-    return folder
 
 
 def find_checkpoint(config: Config, runtime):

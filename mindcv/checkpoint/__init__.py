@@ -3,7 +3,7 @@
 from .background import BackgroundWriter
 from .choosing import choose_checkpoint
 from .keeping import Kept, superfluous
-from .lock import FolderLock
+from .lock import FolderLock, open_run_folder
 from .manifest import Manifest, read_manifest
 from .store import STATE, CheckpointStore, Place, place_of
 from .tensor_files import write_checkpoint, write_npz
@@ -17,6 +17,7 @@ __all__ = [
     "Manifest",
     "Place",
     "choose_checkpoint",
+    "open_run_folder",
     "place_of",
     "read_manifest",
     "superfluous",

@@ -13,8 +13,9 @@ _logger = logging.getLogger("mindcv.train")
 def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
     """Return the checkpoint to go on from; None: the run starts from scratch.
 
-    Call it with the folder locked and recovered. Damaged checkpoints that are newer than the chosen
-    one are moved to `damaged-<n>/`, since the run will need their names again.
+    Call it with the folder locked. What a killed process left in it is completed or cleared away;
+    damaged checkpoints that are newer than the chosen one are moved to `damaged-<n>/`, since the
+    run will need their names again.
 
     Args:
         folder: run folder.
@@ -26,6 +27,8 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
         ConfigError: the folder holds checkpoints that the run would write over.
     """
     store = CheckpointStore(folder)
+    for line in store.recover():
+        _logger.warning(line)
     if asked is None:
         _refuse_others(
             store, "the run would begin anew; add --resume auto to go on from the newest"

@@ -14,6 +14,21 @@ NAME = ".lock"
 _logger = logging.getLogger(__name__)
 
 
+def open_run_folder(path: str) -> Path:
+    """Create the run folder, and hold it until the process ends.
+
+    Raises:
+        ConfigError: it cannot be written, or another run holds it.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"ckpt_save_dir {folder} cannot be written: {error.strerror}") from None
+    FolderLock(folder)
+    return folder
+
+
 class FolderLock:
     """Hold a run folder until the process ends, however it ends.
 

@@ -194,6 +194,9 @@ class EpochEnd(ms.Callback):
         self.average, self.precise_batch_norm = average, precise_batch_norm
         self.accuracies: Sequence[Accuracy] = ()
 
+    def on_train_begin(self, run_context):
+        self.table.begin()
+
     def on_train_epoch_end(self, run_context):
         params = run_context.original_args()
         epoch, step = params.cur_epoch_num, params.cur_step_num

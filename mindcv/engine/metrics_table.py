@@ -13,8 +13,7 @@ class MetricsTable:
         path: None on all ranks but the first. The table of an earlier run in the folder is kept
             under a number.
         columns: their names.
-        rows: of the run so far, where it is resumed: the file is written anew with them, so that
-            rows behind the checkpoint are gone.
+        rows: of the run so far, where it is resumed; None: it is not.
     """
 
     def __init__(
@@ -22,15 +21,19 @@ class MetricsTable:
     ):
         self.path, self.columns = path, columns
         self.rows = [list(row) for row in rows or ()]
-        if path is None:
+        self._is_resumed = rows is not None
+
+    def begin(self) -> None:
+        """Begin the file; that of a resumed run loses the rows behind the checkpoint."""
+        if self.path is None:
             return
-        if rows is None:
-            start_table(path, columns)
+        if not self._is_resumed:
+            start_table(self.path, self.columns)
             return
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with unfinished.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([columns, *self.rows])
-        os.replace(unfinished, path)
+            csv.writer(file).writerows([self.columns, *self.rows])
+        os.replace(unfinished, self.path)
 
     def append(self, row: Sequence) -> None:
         """Add a row, filled up with empty cells."""
