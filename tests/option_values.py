@@ -171,6 +171,9 @@ CHANGED = dict(
     ckpt_save_interval=4,
     ckpt_save_policy="top_k",
     keep_checkpoint_max=3,
+    ckpt_save_steps=500,
+    ckpt_save_minutes=7.5,
+    resume_opt=True,
     opt="momentum",
     momentum=0.8,
     use_nesterov=True,
@@ -205,7 +208,8 @@ CHANGED = dict(
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
 # augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
-# contradicts a stair of epochs, splits need a policy and no mixing. They get a config of their own.
+# contradicts a stair of epochs, splits need a policy and no mixing, a run goes on from one place.
+# They get a config of their own.
 CHANGED_APART = dict(
     loss_scale_type="auto",
     aug_repeats=3,
@@ -213,4 +217,5 @@ CHANGED_APART = dict(
     warmup_steps=500,
     aug_splits=3,
     auto_augment="augmix",
+    resume="auto",
 )

@@ -87,7 +87,7 @@ BROKEN_RANGES = {
     "frozen stages": ("freeze_stages: -1", "@2 | freeze_stages | -1 | at least 0"),
     "precise statistics": ("precise_bn_samples: -1", "@2 | precise_bn_samples | -1"),
     "rate's batch": ("lr_base_size: 0", "@2 | lr_base_size | 0 | at least 1"),
-    "resuming": ("resume_opt: True", "@2 | resume_opt | True is not available"),
+    "resuming": ("ckpt_save_minutes: -1", "@2 | ckpt_save_minutes | -1.0 | at least 0"),
     "grey images": ("in_channels: 1", "@2 | in_channels | 1 is not available | RGB"),
 }
 
@@ -344,8 +344,16 @@ COMMAND_LINES = {
     "out of range": ("--model m --lr -1", "command line | lr | -1.0 | above 0"),
     "not a choice": ("--model m --opt lars", "command line | opt | 'lars' | adamw"),
     "not available": (
+        "--model m --dataset_download",
+        "command line | dataset_download | True is not available",
+    ),
+    "optimizer of no checkpoint": (
         "--model m --resume_opt",
-        "command line | resume_opt | True is not available",
+        "command line | resume_opt | ckpt_path",
+    ),
+    "two places to go on from": (
+        "--model m --ckpt_path a.ckpt --resume_opt --resume auto",
+        "command line | resume_opt | give one of them",
     ),
     "refused": ("--model m --data_url x", "command line | data_url | ModelArts"),
     "older name, wrong value": (

@@ -10,6 +10,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindcv import create_loss, create_optimizer, engine
+from mindcv.checkpoint import Place
 from mindcv.engine.callbacks import EpochEnd, Progress
 from mindcv.errors import DataError, NonFiniteLossError, WeightsError
 from mindcv.models import RegNet
@@ -204,30 +205,52 @@ def test_no_image_and_wrong_labels_are_errors():
         engine.evaluate(step, loader, 8, RUNTIME)
 
 
+def snapshot(value=0.0, **figures):
+    return engine.Snapshot({"weight": np.full((2, 2), value, np.float32)}, {}, figures)
+
+
 def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
-    network = nn.Dense(2, 2)
     keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
     for epoch, score in enumerate([10.0, 40.0, 30.0], 1):
-        network.weight.set_data(Tensor(np.full((2, 2), score), ms.float32))
-        keeper.save(network, epoch, 7, score)
-        keeper.save_if_best(network, score)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["net-2_7.ckpt", "net-3_7.ckpt", "net_best.ckpt"]
+        keeper.save_if_best(snapshot(score), score)
+        keeper.save(snapshot(score), Place(epoch, 7), score)
+    keeper.wait()
+    names = sorted(path.stem for path in tmp_path.glob("*.ckpt"))
+    assert names == ["net-2_7", "net-3_7", "net_best"]
+    assert sorted(path.stem for path in tmp_path.glob("*.json")) == names
     assert ms.load_checkpoint(str(tmp_path / "net_best.ckpt"))["weight"].asnumpy()[0, 0] == 40.0
 
 
-def test_top_k_keeps_the_best_scores(tmp_path):
-    keeper = engine.CheckpointKeeper(tmp_path, NET, "top_k", 2)
-    for epoch, score in enumerate([10.0, 40.0, 30.0, 20.0, 30.0], 1):
-        keeper.save(nn.Dense(2, 2), epoch, 7, score)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["net-2_7.ckpt", "net-5_7.ckpt"]
+@pytest.mark.parametrize("policy", ["latest_k", "top_k"])
+def test_policies_and_the_best_survive_a_resumed_run(tmp_path, policy):
+    """The scores of 5 epochs, by one process and by one that is replaced after each."""
+    scores = [10.0, 40.0, 30.0, 20.0, 35.0]
+    folders = ("one", "five")
+    for folder, is_resumed in zip(folders, (False, True)):
+        (tmp_path / folder).mkdir()
+        keeper = engine.CheckpointKeeper(tmp_path / folder, NET, policy, 2)
+        for epoch, score in enumerate(scores, 1):
+            if is_resumed and epoch > 1:
+                manifest = keeper.store.newest()[0]
+                keeper = engine.CheckpointKeeper(tmp_path / folder, NET, policy, 2)
+                keeper.resume(manifest)
+            keeper.save_if_best(snapshot(score), score)
+            keeper.save(snapshot(score), Place(epoch, 7), score)
+            keeper.wait()
+    one, five = (
+        {p.name: p.read_bytes() for p in (tmp_path / f).iterdir()} for f in ("one", "five")
+    )
+    assert one == five
+    kept = {"latest_k": {"net-4_7.ckpt", "net-5_7.ckpt"}, "top_k": {"net-2_7.ckpt", "net-5_7.ckpt"}}
+    assert kept[policy] < set(one)
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error_and_harms_none(tmp_path):
     keeper = engine.CheckpointKeeper(tmp_path / "gone", NET, "latest_k", 2)
     (tmp_path / "gone").write_text("a file where the folder should be")
-    with pytest.raises(WeightsError, match="net-1_7.ckpt cannot be written"):
-        keeper.save(nn.Dense(2, 2), 1, 7, None)
+    keeper.save(snapshot(), Place(1, 7))
+    with pytest.raises(WeightsError, match="net-1_7.ckpt cannot be written: Not a directory"):
+        keeper.wait()
 
 
 def step_event(step, loss, steps_per_epoch=4, applied=True):
@@ -243,7 +266,7 @@ def step_event(step, loss, steps_per_epoch=4, applied=True):
 
 def test_a_non_finite_loss_names_the_step_where_it_appeared():
     progress = Progress([0.1] * 8, 8, 100, bar=False)
-    progress.on_train_begin(None)
+    progress.on_train_begin(step_event(0, 0.0))
     for step, loss in [(1, 2.0), (2, float("nan")), (3, 1.0)]:
         progress.on_train_step_end(step_event(step, loss))
     with pytest.raises(NonFiniteLossError, match="loss is nan at step 2 .*learning rate 0.1"):
@@ -252,7 +275,7 @@ def test_a_non_finite_loss_names_the_step_where_it_appeared():
 
 def test_a_skipped_step_may_have_any_loss():
     progress = Progress([0.1] * 4, 8, 100, bar=False)
-    progress.on_train_begin(None)
+    progress.on_train_begin(step_event(0, 0.0))
     for step, loss in [(1, 2.0), (2, float("inf")), (3, 1.0), (4, 1.0)]:
         progress.on_train_step_end(step_event(step, loss, applied=loss < 9))
     assert progress.skipped == 1
@@ -263,19 +286,24 @@ def test_a_device_that_pulls_its_batches_shows_one_step_an_epoch(tmp_path):
     rates = [0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02]
     progress = Progress(rates, 8, 100, bar=False)
     keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
-    table = tmp_path / "metrics.csv"
+    table = engine.MetricsTable(tmp_path / "metrics.csv", engine.columns_of(has_average=False))
     accuracy = engine.Accuracy(5, 0.5, 60.0, None)
-    epoch_end = EpochEnd(
-        nn.Dense(1, 1), progress, rates, lambda: accuracy, 2, keeper, 2, table, RUNTIME
-    )
-    progress.on_train_begin(None)
-    for step, loss in [(4, 2.0), (8, 1.0)]:
-        event = step_event(step, loss)
+    network = nn.Dense(1, 1)
+    step = engine.TrainStep(network, nn.MSELoss(), nn.SGD(network.trainable_params()))
+    state = engine.RunState(network, step, progress, table, RUNTIME)
+    saves = engine.SavePoints(state, keeper, RUNTIME, interval=2)
+    epoch_end = EpochEnd(network, progress, rates, lambda: accuracy, 2, saves, table, RUNTIME)
+    progress.on_train_begin(step_event(0, 0.0))
+    epoch_end.on_train_begin(None)
+    for count, loss in [(4, 2.0), (8, 1.0)]:
+        event = step_event(count, loss)
         progress.on_train_epoch_begin(event)
-        progress.on_train_step_end(event)
+        for callback in (progress, saves):
+            callback.on_train_step_end(event)
         for callback in (progress, epoch_end):
             callback.on_train_epoch_end(event)
-    with table.open(encoding="utf-8") as file:
+    keeper.wait()
+    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["train_loss"] for row in rows] == ["2.000000", "1.000000"]
     assert [row["lr"] for row in rows] == ["0.1", "0.02"]

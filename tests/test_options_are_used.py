@@ -66,6 +66,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     train_set.get_dataset_size.return_value = 800
     train_set.class_names.return_value = None
     library.data.EpochBatches.return_value.steps = 101
+    library.engine.find_checkpoint.return_value = None
     library.data.first_batch.return_value = ("images", "labels")
     library.data.channel_statistics.return_value = ((1.0,) * 3, (2.0,) * 3)
     library.data.create_evaluation_loader.return_value = (MagicMock(name="loader"), 20)

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, write_images
+from conftest import ROOT, launcher, write_images
 
 from mindcv.weights import read_weights
 
@@ -115,14 +116,18 @@ def whole(place) -> Path:
     return place / "whole"
 
 
-def train(place: Path, folder: str, kill: str = "", **options) -> subprocess.CompletedProcess:
+def train(
+    place: Path, folder: str, kill: str = "", launched_by: Sequence[str] = (), **options
+) -> subprocess.CompletedProcess:
     options = OPTIONS | {"import_module": "small.py", "data_dir": "images"} | options
     options["ckpt_save_dir"] = folder
+    # msrun wants the plain word python; PATH leads it to this interpreter.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     return subprocess.run(
-        [sys.executable, ROOT / "train.py", *words],
+        [*launched_by, "python" if launched_by else sys.executable, ROOT / "train.py", *words],
         cwd=place,
-        env={**os.environ, "KILL": kill},
+        env={**os.environ, "KILL": kill, "PATH": path},
         capture_output=True,
         text=True,
         timeout=600,
@@ -179,3 +184,33 @@ def test_a_run_ended_five_ways_in_turn_comes_to_the_same_bits(place, whole):
     assert_equal_runs(folder, whole)
     log = (folder / "train.log").read_text()
     assert log.count("resumed from") == 5 and "epoch 1/4 step 3/8" in log  # nothing was cut off
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_any_of_its_32_steps_comes_to_the_same_bits(place, whole):
+    for step in range(1, 33):
+        folder = f"after_{step}"
+        assert train(place, folder, kill=f"SIGKILL:step:{step}").returncode == -9
+        done = train(place, folder, resume="auto")
+        assert done.returncode == 0, done.stderr
+        assert_equal_runs(place / folder, whole)
+
+
+@pytest.mark.slow
+def test_two_ranks_come_to_the_same_bits(place):
+    """Amid an epoch the running statistics of the ranks differ, and each goes on with its own."""
+    whole = train_on_two(place, "two")
+    assert whole.returncode == 0, whole.stderr
+    assert train_on_two(place, "two_ended", kill="SIGKILL:step:13").returncode != 0
+    stopped = train_on_two(place, "two_ended", kill="SIGTERM:step:4", resume="auto")
+    assert stopped.returncode != 0
+    assert "stopped by SIGTERM after step" in (place / "worker_0.log").read_text()
+    done = train_on_two(place, "two_ended", resume="auto")
+    assert done.returncode == 0, done.stderr
+    assert "resumed from" in (place / "worker_0.log").read_text()
+    assert_equal_runs(place / "two_ended", place / "two")
+
+
+def train_on_two(place: Path, folder: str, **options) -> subprocess.CompletedProcess:
+    msrun = launcher(2)
+    return train(place, folder, launched_by=msrun, batch_size=2, distribute=True, **options)

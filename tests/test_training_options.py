@@ -9,11 +9,12 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
+from mindcv.checkpoint import Place
 from mindcv.config.options import OPTIONS
 from mindcv.engine.clipping import CLIP_MODES, create_clip
-from mindcv.errors import ConfigError, WeightsError
+from mindcv.errors import ConfigError
 from mindcv.models import RegNet, freeze, load_weights
-from mindcv.weights import Metadata, read_weights
+from mindcv.weights import Metadata
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
 
@@ -227,37 +228,16 @@ def test_a_checkpoint_holds_both_and_each_can_be_loaded(tmp_path):
     average = engine.WeightAverage(network, 0.5)
     step = build(network, lr=0.1, average=average)
     step(*image_batches(1)[0])
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1, step.state)
-    path = keeper.save(network, 1, 1, None)
+    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1)
+    entries = {p.name: p.asnumpy() for p in (*network.get_parameters(), *step.state)}
+    path = keeper.save(engine.Snapshot(entries, {}, {}), Place(1, 1))
+    keeper.wait()
     raw, averaged = small_regnet(), small_regnet()
     load_weights(raw, path)
     load_weights(averaged, path, ema=True)
     assert_close(weights(raw), weights(network), 0)
     assert_close(weights(averaged), {p.name[4:]: p.asnumpy() for p in average.averages}, 0)
     assert not np.array_equal(weights(raw)["head.fc.weight"], weights(averaged)["head.fc.weight"])
-
-
-def test_scale_and_average_go_on_from_a_checkpoint_as_if_uninterrupted(tmp_path):
-    network, again = Dense(), Dense()
-    options = {"dynamic": True, "loss_scale": 8.0, "momentum": 0.0}
-    step = build(network, "sgd", average=engine.WeightAverage(network, 0.9), **options)
-    bad = (Tensor(np.full((4, 12), np.inf), ms.float32), batches(1, 4)[0][1])
-    for batch in (*batches(2, 4), bad):
-        step(*batch)
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1, step.state)
-    path = keeper.save(network, 1, 3, None)
-    resumed = build(again, "sgd", average=engine.WeightAverage(again, 0.9), **options)
-    load_weights(again, path)
-    resumed.restore(read_weights(path).tensors, str(path))
-    assert float(resumed.scaler.scale_value.asnumpy()) == 4.0
-    for batch in batches(3, 4, seed=1):
-        step(*batch), resumed(*batch)
-    for one, other in zip(step.state, resumed.state):
-        np.testing.assert_array_equal(one.asnumpy(), other.asnumpy(), err_msg=one.name)
-    assert_close(weights(network), weights(again), 0)
-    with pytest.raises(WeightsError, match="lacks 2 entries .* scale_value, counter"):
-        plain = {k: v for k, v in read_weights(path).tensors.items() if k != "scale_value"}
-        resumed.restore({k: v for k, v in plain.items() if k != "counter"}, "a.ckpt")
 
 
 def batches_of(images, size=4):
@@ -361,15 +341,18 @@ def test_the_epochs_end_evaluates_both_and_ranks_by_the_average(tmp_path):
         return engine.Accuracy(images=1, loss=float(loss), top1=top1, top5=None)
 
     progress = engine.Progress([0.1] * 2, 4, 1, False)
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 2, average.averages)
+    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 2)
+    table = engine.MetricsTable(tmp_path / "m.csv", engine.columns_of(has_average=True))
+    step = build(network, average=average)
+    state = engine.RunState(network, step, progress, table, RUNTIME)
+    saves = engine.SavePoints(state, keeper, RUNTIME)
     end = engine.EpochEnd(
-        *(network, progress, [0.1] * 2, evaluate, 1, keeper, 1, tmp_path / "m.csv", RUNTIME),
-        average=average,
+        *(network, progress, [0.1] * 2, evaluate, 1, saves, table, RUNTIME), average=average
     )
     loader = ds.NumpySlicesDataset(
         (np.ones((4, 12), np.float32), np.zeros(4, np.int32)), ["image", "label"]
     ).batch(4)
-    engine.fit(build(network, average=average), loader, 2, [progress, end])
+    engine.fit(step, loader, 2, [progress, saves, end])
     with (tmp_path / "m.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["val_top1"] for row in rows] == ["10.0000", "80.0000"]
