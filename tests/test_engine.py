@@ -212,7 +212,6 @@ def snapshot(value=0.0, **figures):
 def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
     keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
     for epoch, score in enumerate([10.0, 40.0, 30.0], 1):
-        keeper.save_if_best(snapshot(score), score)
         keeper.save(snapshot(score), Place(epoch, 7), score)
     keeper.wait()
     names = sorted(path.stem for path in tmp_path.glob("*.ckpt"))
@@ -234,7 +233,6 @@ def test_policies_and_the_best_survive_a_resumed_run(tmp_path, policy):
                 manifest = keeper.store.newest()[0]
                 keeper = engine.CheckpointKeeper(tmp_path / folder, NET, policy, 2)
                 keeper.resume(manifest)
-            keeper.save_if_best(snapshot(score), score)
             keeper.save(snapshot(score), Place(epoch, 7), score)
             keeper.wait()
     one, five = (

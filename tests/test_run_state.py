@@ -100,7 +100,7 @@ def test_every_optimizer_goes_on_as_if_uninterrupted(opt, options, tmp_path):
     bad = (Tensor(np.full((4, 12), np.inf), ms.float32), batches(1)[0][1])
     for batch in (*batches(3), bad, batches(1, seed=1)[0]):
         step(*batch)
-    manifest = saved(tmp_path, state.capture(is_midway=True))
+    manifest = saved(tmp_path, state.capture(within_epoch=True))
     again, restored = build(opt, **options)
     restored.restore(manifest)
     before = everything(step)
@@ -118,7 +118,7 @@ def test_every_optimizer_goes_on_as_if_uninterrupted(opt, options, tmp_path):
 def test_a_snapshot_does_not_change_while_the_training_goes_on():
     step, state = build()
     step(*batches(1)[0])
-    snapshot = state.capture(is_midway=True)
+    snapshot = state.capture(within_epoch=True)
     before = {name: value.copy() for name, value in {**snapshot.weights, **snapshot.state}.items()}
     for batch in batches(3, seed=4):
         step(*batch)
@@ -128,7 +128,7 @@ def test_a_snapshot_does_not_change_while_the_training_goes_on():
 
 def test_a_checkpoint_of_another_network_changes_nothing(tmp_path):
     step, state = build()
-    snapshot = state.capture(is_midway=True)
+    snapshot = state.capture(within_epoch=True)
     del snapshot.weights["updates"], snapshot.weights["scale_value"]
     manifest = saved(tmp_path, snapshot)
     before = everything(step)

@@ -36,15 +36,16 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     names = {path.name for path in run.iterdir()}
+    beside = (".ckpt", ".json", ".state.npz")
     assert names == {
+        ".lock",
         "classes.json",
         "config.yaml",
         "metrics.csv",
         "train.log",
-        "tiny-1_6.ckpt",
-        "tiny-2_6.ckpt",
-        "tiny-3_6.ckpt",
+        *(f"tiny-{epoch}_6{suffix}" for epoch in (1, 2, 3) for suffix in beside),
         "tiny_best.ckpt",
+        "tiny_best.json",
     }
     assert "first step with graph compilation" in done.stdout
     assert re.search(r"epoch 3/3 step 6/6 loss [\d.]+ lr [\d.e-]+ \d+ images/s, ", done.stdout)

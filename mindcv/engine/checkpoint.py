@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..checkpoint import (
     STATE,
     BackgroundWriter,
@@ -64,7 +62,8 @@ class CheckpointKeeper:
 
     def resume(self, manifest: Manifest) -> None:
         """Go on from a checkpoint: with its best score, and with what else the folder keeps."""
-        self.best_score = manifest.record["best_score"]
+        if (self.store.folder / f"{self.metadata.model}_best.json").exists():
+            self.best_score = manifest.record["best_score"]
         for name in self.store.names():
             try:
                 record = read_manifest(self.store.folder / f"{name}.json").record
@@ -79,43 +78,32 @@ class CheckpointKeeper:
         place: Place,
         score: float | None = None,
         is_midway: bool = False,
-    ) -> Path:
+        is_kept: bool = True,
+    ) -> bool:
         """Save a checkpoint, and prune the superfluous ones when it is sealed.
 
         Args:
-            score: of the weights; None: they were not evaluated.
+            score: of the weights; where it beats all before they are saved as the best, too; None:
+                they were not evaluated.
             is_midway: it is there to resume from, and does not count as one of an epoch.
+            is_kept: False: save the best weights only, if they are.
 
         Returns:
-            where the weights will be; `wait` tells when they are.
+            whether they are the best so far. `wait` tells when everything is written.
 
         Raises:
             WeightsError: the save before this one could not be written; older ones are untouched.
         """
+        is_best = score is not None and (self.best_score is None or score > self.best_score)
+        if is_best:
+            self.best_score = score
         name = place.name(self.metadata.model)
         record = {**self.record, **snapshot.figures}
         record |= {"epoch": place.epoch, "steps": place.steps, "is_evaluated": place.is_evaluated}
         record |= {"is_midway": is_midway, "score": score, "best_score": self.best_score}
-        writers = {
-            f"{name}.ckpt": partial(write_checkpoint, tensors=self._entries(snapshot)),
-            f"{name}{STATE}": partial(write_npz, arrays=snapshot.state),
-        }
-        self._writer.start(partial(self._save, name, writers, record))
-        return self.store.folder / f"{name}.ckpt"
-
-    def save_if_best(self, snapshot: Snapshot, score: float) -> Path | None:
-        """Save `<model>_best.ckpt` when the score beats all before; else return None.
-
-        Raises:
-            WeightsError: see `save`.
-        """
-        if self.best_score is not None and score <= self.best_score:
-            return None
-        name = f"{self.metadata.model}_best"
-        writers = {f"{name}.ckpt": partial(write_checkpoint, tensors=self._entries(snapshot))}
-        self._writer.start(partial(self.store.save, name, writers, {"score": score}))
-        self.best_score = score
-        return self.store.folder / f"{name}.ckpt"
+        if is_best or is_kept:
+            self._writer.start(partial(self._save, name, snapshot, record, is_best, is_kept))
+        return is_best
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -125,10 +113,24 @@ class CheckpointKeeper:
         """
         self._writer.wait()
 
-    def _entries(self, snapshot: Snapshot) -> dict[str, np.ndarray]:
-        return {**snapshot.weights, ENTRY: self.metadata.to_array()}
-
-    def _save(self, name: str, writers: Mapping, record: Mapping[str, Any]) -> None:
+    def _save(
+        self,
+        name: str,
+        snapshot: Snapshot,
+        record: Mapping[str, Any],
+        is_best: bool,
+        is_kept: bool,
+    ) -> None:
+        entries = {**snapshot.weights, ENTRY: self.metadata.to_array()}
+        weights = partial(write_checkpoint, tensors=entries)
+        # The best weights first: a run that goes on from the checkpoint counts on them.
+        if is_best:
+            best = f"{self.metadata.model}_best"
+            self.store.save(best, {f"{best}.ckpt": weights}, {"score": record["score"]})
+        if not is_kept:
+            return
+        state = partial(write_npz, arrays=snapshot.state)
+        writers = {f"{name}.ckpt": weights, f"{name}{STATE}": state}
         manifest = self.store.save(name, writers, record)
         self._kept = [one for one in self._kept if one.place != place_of(name)]
         self._kept.append(Kept(place_of(name), record["is_midway"], record["score"]))

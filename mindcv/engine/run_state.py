@@ -66,16 +66,16 @@ class RunState:
         if twice:
             raise ValueError(f"several parameters are called {', '.join(sorted(twice))}")
 
-    def capture(self, is_midway: bool) -> Snapshot:
+    def capture(self, within_epoch: bool) -> Snapshot:
         """Copy the state; every rank must call it.
 
         Args:
-            is_midway: the epoch's row is not written yet.
+            within_epoch: its row in the table is not written yet.
 
         Raises:
             NonFiniteLossError: from `Progress`: such a state is not worth saving.
         """
-        losses = np.array(self.progress.take_losses(), np.float32)[: None if is_midway else 0]
+        losses = np.array(self.progress.take_losses(), np.float32)[: None if within_epoch else 0]
         return Snapshot(
             _copies(self._weights),
             {**_copies(self._state), **self._statistics_of_ranks(), _LOSSES: losses},

@@ -9,7 +9,7 @@ import numpy as np
 from ..checkpoint import Place
 from ..errors import Interrupted
 from .checkpoint import CheckpointKeeper
-from .run_state import RunState
+from .run_state import RunState, Snapshot
 from .runtime import Runtime
 from .stopping import StopSignal
 
@@ -60,7 +60,7 @@ class SavePoints(ms.Callback):
         signal = self.stop.agreed(self.runtime)
         if signal or self._is_due:
             place = Place(params.cur_epoch_num, step % batches)
-            self._save(place, None, is_midway=True)
+            self._save(self.state.capture(within_epoch=True), place)
         if signal:
             self._stop(signal, place)
 
@@ -78,13 +78,11 @@ class SavePoints(ms.Callback):
         """
         place, signal = Place(epoch, batches), self.stop.agreed(self.runtime)
         is_regular = self.is_regular(epoch, is_last)
-        if is_regular or self._is_due or signal or score is not None:
-            snapshot = self.state.capture(is_midway=False)
-            # The best weights first: a run that goes on from here counts on them.
-            if self.keeper and score is not None and self.keeper.save_if_best(snapshot, score):
+        is_kept = bool(is_regular or self._is_due or signal)
+        if is_kept or score is not None:
+            snapshot = self.state.capture(within_epoch=False)
+            if self._save(snapshot, place, score, not is_regular, is_kept):
                 _logger.info("best so far: top-1 %.3f %% in epoch %d", score, epoch)
-            if is_regular or self._is_due or signal:
-                self._keep(snapshot, place, score, not is_regular)
         if signal and not is_last:
             self._stop(signal, place)
 
@@ -95,21 +93,25 @@ class SavePoints(ms.Callback):
             Interrupted: always.
         """
         place = Place(epoch, batches, is_evaluated=False)
-        self._save(place, None, is_midway=True)
+        self._save(self.state.capture(within_epoch=True), place)
         self._stop(self.stop.received, place)
 
     def on_train_end(self, run_context):
         if self.keeper:
             self.keeper.wait()
 
-    def _save(self, place: Place, score: float | None, is_midway: bool) -> None:
-        self._keep(self.state.capture(is_midway), place, score, is_midway)
-
-    def _keep(self, snapshot, place: Place, score: float | None, is_midway: bool) -> None:
-        self._saved, self._is_due = time.monotonic(), False
-        if self.keeper:
-            path = self.keeper.save(snapshot, place, score, is_midway)
-            _logger.info("saving %s", path)
+    def _save(
+        self, snapshot: Snapshot, place: Place, score=None, is_midway=True, is_kept=True
+    ) -> bool:
+        """Tell whether the score is the best so far; False on all ranks but the first."""
+        if is_kept:
+            self._saved, self._is_due = time.monotonic(), False
+        if self.keeper is None:
+            return False
+        is_best = self.keeper.save(snapshot, place, score, is_midway, is_kept)
+        if is_kept:
+            _logger.info("saving %s.ckpt", place.name(self.keeper.metadata.model))
+        return is_best
 
     def _agree(self, is_step: bool) -> bool:
         """Tell whether a save is due; the first rank's clock counts for all."""
