@@ -35,6 +35,7 @@ def create_dataset(
     num_aug_repeats: int = 0,
     max_bad_fraction: float = 0.0,
     bad_images_file: str | Path | None = None,
+    even_shards: bool = False,
     **kwargs,
 ) -> ImageDataset:
     """Return a MindSpore dataset with the columns image and label.
@@ -52,10 +53,10 @@ def create_dataset(
         num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
         download: must be False: nothing is downloaded.
         num_aug_repeats: copies of an image in an epoch; below 2: off.
-
         max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
             replaced by the next good one. More end the reading.
         bad_images_file: CSV file that lists them.
+        even_shards: unshuffled shards have equal sizes too.
 
     Raises:
         ConfigError, DataError: see `open_samples` and `sample_order`.
@@ -73,6 +74,7 @@ def create_dataset(
         num_shards=num_shards,
         shard_id=shard_id,
         num_aug_repeats=num_aug_repeats,
+        even_shards=even_shards,
     )
     return ImageDataset(rows)
 
