@@ -1,5 +1,6 @@
 """Train an image classifier: config -> data -> network -> optimisation -> fit."""
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -34,11 +35,13 @@ def main(config: Config) -> None:
 
     train_set = open_train_set(config, runtime)
     num_classes = count_classes(config, train_set)
-    train_loader = build_train_loader(config, runtime, train_set, num_classes)
-    updates_per_epoch = count_updates(config, train_set, train_loader)
-    train_loader = whole_updates(config, train_loader, updates_per_epoch)
+    if folder:
+        mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
+    batches = build_train_batches(config, runtime, train_set, num_classes)
+    updates_per_epoch = count_updates(config, train_set, batches.steps)
+    leave_out_surplus(config, batches, updates_per_epoch)
     if config.show_batch and runtime.is_main:
-        show_batch(config, runtime, num_classes)
+        show_batch(config, train_set, batches)
 
     network = build_network(config, runtime, num_classes)
     normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
@@ -67,10 +70,11 @@ def main(config: Config) -> None:
         evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes)
     if config.precise_bn_samples:
         global_batch = config.batch_size * runtime.world_size
-        # From a pipeline of its own: passing over the training's would disturb its draws.
-        again = build_train_loader(config, runtime, open_train_set(config, runtime), num_classes)
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(
-            mixed_network, normalize, again, -(-config.precise_bn_samples // global_batch)
+            mixed_network,
+            normalize,
+            lambda: batches.epoch(0),
+            -(-config.precise_bn_samples // global_batch),
         )
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
@@ -107,9 +111,16 @@ def main(config: Config) -> None:
         precise_batch_norm,
     )
     callbacks = [progress, epoch_end]
+    if config.log_samples:
+        callbacks.append(
+            mindcv.engine.SampleLog(config.log_samples, batches, train_set.samples, runtime.rank)
+        )
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
-    mindcv.engine.fit(step, train_loader, config.epoch_size, callbacks, config.dataset_sink_mode)
+    with contextlib.closing(batches):
+        mindcv.engine.fit(
+            step, batches.as_dataset(), config.epoch_size, callbacks, config.dataset_sink_mode
+        )
 
 
 def open_run_folder(config: Config) -> Path:
@@ -134,6 +145,8 @@ def open_train_set(config: Config, runtime):
         shard_id=runtime.rank if runtime.world_size > 1 else None,
         num_parallel_workers=config.num_parallel_workers,
         num_aug_repeats=config.aug_repeats,
+        max_bad_fraction=config.max_bad_fraction,
+        bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
     )
 
 
@@ -147,8 +160,32 @@ def count_classes(config: Config, train_set) -> int:
     return config.num_classes or found
 
 
-def build_train_loader(config: Config, runtime, train_set, num_classes: int):
-    transform = mindcv.create_transforms(
+def build_train_batches(config: Config, runtime, train_set, num_classes: int):
+    def loader_of_epoch(rows, epoch: int):
+        return mindcv.create_loader(
+            rows,
+            config.batch_size,
+            config.drop_remainder,
+            is_training=True,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            cutmix_prob=config.cutmix_prob,
+            switch_prob=config.switch_prob,
+            mixup_off_epoch=config.mixup_off_epoch,
+            num_classes=num_classes,
+            transform=build_transforms(config),
+            num_parallel_workers=config.num_parallel_workers,
+            separate=config.aug_splits > 1,
+            aug_splits=config.aug_splits,
+            shard_id=runtime.rank,
+            first_epoch=epoch,
+        )
+
+    return mindcv.data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
+
+
+def build_transforms(config: Config):
+    return mindcv.create_transforms(
         config.dataset,
         config.image_resize,
         is_training=True,
@@ -170,31 +207,11 @@ def build_train_loader(config: Config, runtime, train_set, num_classes: int):
         re_value=config.re_value,
         re_max_attempts=config.re_max_attempts,
     )
-    loader = mindcv.create_loader(
-        train_set,
-        config.batch_size,
-        config.drop_remainder,
-        is_training=True,
-        mixup=config.mixup,
-        cutmix=config.cutmix,
-        cutmix_prob=config.cutmix_prob,
-        switch_prob=config.switch_prob,
-        mixup_off_epoch=config.mixup_off_epoch,
-        num_classes=num_classes,
-        transform=transform,
-        num_parallel_workers=config.num_parallel_workers,
-        separate=config.aug_splits > 1,
-        aug_splits=config.aug_splits,
-        shard_id=runtime.rank,
-    )
-    return loader
 
 
-def show_batch(config: Config, runtime, num_classes: int) -> None:
-    """Write a contact sheet of the first training batch, read by a pipeline of its own."""
-    train_set = open_train_set(config, runtime)
-    loader = build_train_loader(config, runtime, train_set, num_classes)
-    images, labels = mindcv.data.first_batch(loader)
+def show_batch(config: Config, train_set, batches) -> None:
+    """Write a contact sheet of the first training batch."""
+    images, labels = mindcv.data.first_batch(batches.epoch(0))
     names = train_set.class_names()
     count = mindcv.data.write_contact_sheet(
         config.show_batch, images, labels, names, config.aug_splits
@@ -202,10 +219,10 @@ def show_batch(config: Config, runtime, num_classes: int) -> None:
     logger.info("the first %d training images are in %s", count, config.show_batch)
 
 
-def count_updates(config: Config, train_set, train_loader) -> int:
+def count_updates(config: Config, train_set, batches: int) -> int:
     """Return the updates of an epoch: its batches, or groups of batches that add up."""
     together = config.gradient_accumulation_steps
-    updates = train_loader.get_dataset_size() // together
+    updates = batches // together
     if updates:
         return updates
     several = "one batch" if together == 1 else f"{together} batches"
@@ -219,14 +236,15 @@ def count_updates(config: Config, train_set, train_loader) -> int:
     return 1
 
 
-def whole_updates(config: Config, train_loader, updates_per_epoch: int):
+def leave_out_surplus(config: Config, batches, updates_per_epoch: int) -> None:
     """Leave out the batches of an epoch's end that do not make an update of their own."""
     wanted = updates_per_epoch * config.gradient_accumulation_steps
-    surplus = train_loader.get_dataset_size() - wanted
-    if surplus <= 0:
-        return train_loader
-    logger.info("the last %d batches of an epoch are left out: they make no whole update", surplus)
-    return train_loader.take(wanted)
+    surplus = batches.steps - wanted
+    if surplus > 0:
+        logger.info(
+            "the last %d batches of an epoch are left out: they make no whole update", surplus
+        )
+        batches.limit(wanted)
 
 
 def build_network(config: Config, runtime, num_classes: int):
@@ -297,6 +315,7 @@ def build_evaluation(config: Config, runtime, network, normalize, num_classes: i
         runtime.rank,
         mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
         config.crop_mode,
+        config.allow_bad_images,
     )
     step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
     return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime)

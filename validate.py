@@ -41,6 +41,7 @@ def main(config: Config) -> None:
         runtime.rank,
         number_classes(config, file.metadata),
         config.crop_mode,
+        config.allow_bad_images,
     )
     network, metadata = mindcv.models.create_model_from_file(
         file, config.model, config.num_classes or told_classes(file) or found_classes, config.ema

@@ -18,6 +18,7 @@ _LAZY = {
     "model_entrypoint": ".models",
     "register_model": ".models",
     "create_dataset": ".data",
+    "register_dataset": ".data",
     "create_loader": ".data",
     "create_transforms": ".data",
     "create_loss": ".loss",

@@ -72,13 +72,12 @@ def checkpoint(tmp_path_factory):
 
 def images(count: int) -> np.ndarray:
     rng = np.random.default_rng(7)
-    return rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8)
+    return rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
 
 
 def normalised(batch: np.ndarray) -> np.ndarray:
     used = METADATA.preprocessing
-    mean, std = (np.reshape(value, (1, 3, 1, 1)) for value in (used.mean, used.std))
-    return ((batch - mean) / std).astype(np.float32)
+    return np.float32((batch - np.array(used.mean)) / np.array(used.std)).transpose(0, 3, 1, 2)
 
 
 def logits(checkpoint, batch: np.ndarray) -> np.ndarray:

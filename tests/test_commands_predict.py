@@ -66,7 +66,7 @@ def add_bad_files(folder: Path) -> dict[str, str]:
         "header.jpg": (jpeg[:300], "damaged image"),  # ends MindSpore's decoder, and the process
         "cut.png": (png[: len(png) // 2], "damaged image"),
         "empty.png": (b"", "empty file"),
-        "page.jpg": (b"<html>not found</html>", "no JPEG"),
+        "page.jpg": (b"<html>not found</html>", "text, no image"),
     }
     for name, (content, _) in bad.items():
         (folder / name).write_bytes(content)
@@ -233,7 +233,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(
     operations = create_transforms(
         image_resize=32, interpolation="bicubic", crop_pct=0.8, normalize_on_device=True
     )
-    view = read_image(str(pictures / "a.JPG"), operations).transpose(1, 2, 0)
+    view = read_image(str(pictures / "a.JPG"), operations)
     side, gap, head = contact_sheet._PICTURE, contact_sheet._GAP, 44
     tile = drawn[head : head + side, gap : gap + side]
     centres = np.arange(32) * side // 32 + side // 64

@@ -29,9 +29,9 @@ def train():
 
 
 def flat_images(count: int, side: int = 24) -> np.ndarray:
-    """Return (count, 3, side, side) uint8; image i is of grey i."""
+    """Return (count, side, side, 3) uint8; image i is of grey i."""
     grey = np.arange(count, dtype=np.uint8)
-    return np.broadcast_to(grey[:, None, None, None], (count, 3, side, side))
+    return np.broadcast_to(grey[:, None, None, None], (count, side, side, 3))
 
 
 def thumbnails(path, columns: int) -> np.ndarray:
@@ -107,8 +107,9 @@ def test_sheet_that_cannot_be_written_is_a_config_error_and_leaves_nothing(tmp_p
 def test_loader_without_a_batch_is_a_data_error():
     rows = rows_of([png(image) for image in random_images(3, 24)])
     loader = create_loader(rows, 4, True, transform=create_transforms("", 16))
+    batches = (tuple(batch.values()) for batch in batches_of(loader))
     with pytest.raises(DataError, match="no batch to show"):
-        first_batch(loader)
+        first_batch(batches)
 
 
 @pytest.mark.parametrize("options", [{}, dict(aug_repeats=3), dict(mixup=0.8, cutmix=1.0)], ids=str)
@@ -129,10 +130,10 @@ def test_showing_a_batch_disturbs_no_draw_of_the_training(
 
     def batches(is_shown):
         train_set = train.open_train_set(config, RUNTIME)
-        loader = train.build_train_loader(config, RUNTIME, train_set, 6)
+        run = train.build_train_batches(config, RUNTIME, train_set, 6)
         if is_shown:
-            train.show_batch(config, RUNTIME, 6)
-        return batches_of(loader, epochs=2)
+            train.show_batch(config, train_set, run)
+        return batches_of(run.as_dataset(), epochs=2)
 
     plain, shown = batches(False), batches(True)
     assert len(plain) == len(shown) == 12

@@ -84,6 +84,7 @@ def test_constant_fill_is_the_mean_colour_in_both_units():
     (raw,) = transformed([image], "", 32, True, normalize_on_device=True, **erase, **geometry)
     (host,) = transformed([image], "", 32, True, **erase, **geometry)
     device = Normalize(MEAN, STD)(Tensor(raw[None])).asnumpy()[0]
+    assert raw.shape == (32, 32, 3)
     for result, tolerance in ((host, 0.0), (device, 0.5 / min(STD))):
         filled = np.abs(result[0] - result[0, :, :].max()) > 0.5
         assert filled.sum() == round(math.sqrt(0.5 * 32 * 32)) ** 2
@@ -120,6 +121,37 @@ def test_erasing_depends_on_the_image_and_the_seed_alone():
     assert ((once != first) != (other != second)).any()
     ds.config.set_seed(43)
     assert (erasing(first) != once).any()
+
+
+@pytest.mark.parametrize("on_device", [True, False])
+def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_device):
+    images = [png(np.full((24, 24, 3), 255, np.uint8))] * 64
+    erase = dict(re_prob=0.25, re_scale=(0.2, 0.3), re_value="random", hflip=0.0)
+
+    def run(workers, shard_id=0, **mixing):
+        transform = create_transforms("", 24, True, normalize_on_device=on_device, **erase)
+        loader = create_loader(
+            *(rows_of(images), 16, True, True),
+            transform=transform,
+            num_parallel_workers=workers,
+            shard_id=shard_id,
+            **mixing,
+        )
+        batches = [batch["image"] for batch in batches_of(loader, epochs=2)]
+        return np.concatenate(batches)
+
+    one = run(1)
+    np.testing.assert_array_equal(one, run(2))
+    (white,) = transformed(images[:1], "", 24, normalize_on_device=on_device)
+    erased = (one != white).reshape(128, -1).any(1)
+    assert abs(erased.sum() - 32) <= 4 * math.sqrt(128 * 0.25 * 0.75)
+    # Other draws for each image, each batch, each epoch and each shard.
+    assert len({image.tobytes() for image in one[erased]}) == erased.sum()
+    other = run(1, shard_id=1)
+    assert (one != other).any()
+    # Mixing comes after: pasted images bring their erased rectangles along.
+    mixed = run(1, mixup=0.8, cutmix_prob=1.0, num_classes=64)
+    assert (mixed != white).reshape(128, -1).any(1).sum() > erased.sum()
 
 
 # Mixup and CutMix
@@ -303,7 +335,7 @@ def test_mixing_loader_gives_soft_labels_alike_for_any_number_of_workers(mixup, 
 
     first, second = run(1), run(2)
     for batch, same in zip(first, second):
-        assert batch["image"].shape == (4, 3, 16, 16) and batch["image"].dtype == np.uint8
+        assert batch["image"].shape == (4, 16, 16, 3) and batch["image"].dtype == np.uint8
         assert batch["label"].shape == (4, 10) and batch["label"].dtype == np.float32
         np.testing.assert_allclose(batch["label"].sum(1), 1, atol=1e-6)
         np.testing.assert_array_equal(batch["image"], same["image"])

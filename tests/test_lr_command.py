@@ -14,7 +14,7 @@ import mindcv
 from mindcv.__main__ import main
 from mindcv.commands import lr
 from mindcv.config import Config, build_schedule, load_config
-from mindcv.data import datasets, demo
+from mindcv.data import demo, image_index
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
 
@@ -114,7 +114,9 @@ def test_steps_are_counted_as_the_loader_makes_them(image_folder, options, devic
         num_aug_repeats=config.aug_repeats,
     )
     loader = mindcv.create_loader(dataset, 5, config.drop_remainder, is_training=True)
-    updates = importlib.import_module("train").count_updates(config, dataset, loader)
+    updates = importlib.import_module("train").count_updates(
+        config, dataset, loader.get_dataset_size()
+    )
     assert lr.count_steps(config, devices) == updates
 
 
@@ -140,7 +142,7 @@ def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_p
 
 
 def test_suffixes_and_folder_are_those_of_the_readers():
-    assert (lr.IMAGE_SUFFIXES, lr.DEMO_FOLDER) == (datasets.IMAGE_SUFFIXES, demo.FOLDER)
+    assert (lr.IMAGE_SUFFIXES, lr.DEMO_FOLDER) == (image_index.IMAGE_SUFFIXES, demo.FOLDER)
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     train_set.num_classes.return_value = 6
     train_set.get_dataset_size.return_value = 800
     train_set.class_names.return_value = None
-    library.create_loader.return_value.get_dataset_size.return_value = 101
-    library.create_loader.return_value.take.return_value.get_dataset_size.return_value = 100
+    library.data.EpochBatches.return_value.steps = 101
     library.data.first_batch.return_value = ("images", "labels")
     library.data.channel_statistics.return_value = ((1.0,) * 3, (2.0,) * 3)
     library.data.create_evaluation_loader.return_value = (MagicMock(name="loader"), 20)
@@ -83,6 +82,8 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
         library.told_classes.return_value = 0
     monkeypatch.chdir(tmp_path)
     module.main(config)
+    if name == "train":
+        library.data.EpochBatches.call_args.args[1]("rows", 0)  # the loader of an epoch
     evaluate = library.engine.EpochEnd.call_args
     if evaluate is not None and callable(evaluate.args[3]):
         evaluate.args[3]()

@@ -16,7 +16,7 @@ from PIL import Image
 import mindcv
 from mindcv.__main__ import main
 from mindcv.config import Config, dump_config
-from mindcv.data import create_evaluation_loader, create_normalize
+from mindcv.data import create_evaluation_loader, create_normalize, open_samples
 from mindcv.engine import CheckpointKeeper, EvaluationStep, Runtime, evaluate
 from mindcv.report import read_run_folder
 from mindcv.report.confusion import draw_confusion
@@ -342,9 +342,9 @@ def test_images_without_files_of_their_own_have_thumbnails_too(tmp_path):
     rows[41, 1:1025] = 200  # one red picture
     rows.tofile(tmp_path / "test_batch.bin")
     none = np.zeros(0)
-    found = Predictions(Path("x"), False, (), none, none, none, none, None)
-    config = Config(dataset="cifar10", data_dir=str(tmp_path))
-    pictures = make_thumbnails(config, found, [41, 7])
+    samples = open_samples("cifar10", str(tmp_path), "val")
+    found = Predictions(Path("x"), False, (), none, none, none, none, samples, np.arange(10000))
+    pictures = make_thumbnails(found, [41, 7])
     for index, colour in ((41, (200, 0, 0)), (7, (0, 0, 0))):
         data = pictures[index].removeprefix("data:image/png;base64,")
         image = Image.open(io.BytesIO(base64.b64decode(data)))

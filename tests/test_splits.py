@@ -28,9 +28,9 @@ def split_batches(workers=1, epochs=1, policy="augmix-m9", splits=3, **arguments
 
 @pytest.mark.parametrize("splits", [2, 3, 4])
 def test_a_batch_holds_the_clean_images_first_and_then_each_split(splits):
-    originals = random_images(10, 24).transpose(0, 3, 1, 2)
+    originals = random_images(10, 24)
     for number, batch in enumerate(split_batches(splits=splits)):
-        assert batch["image"].shape == (4 * splits, 3, 24, 24) and batch["image"].dtype == np.uint8
+        assert batch["image"].shape == (4 * splits, 24, 24, 3) and batch["image"].dtype == np.uint8
         rows = list(range(4 * number, 4 * number + 4))
         assert batch["label"].tolist() == rows * splits and batch["label"].dtype == np.int32
         np.testing.assert_array_equal(batch["image"][:4], originals[rows])
@@ -93,7 +93,7 @@ def test_evaluation_has_no_splits():
         separate=True,
     )
     (batch,) = batches_of(loader)
-    assert batch["image"].shape == (4, 3, 16, 16)
+    assert batch["image"].shape == (4, 16, 16, 3)
 
 
 @pytest.mark.parametrize(

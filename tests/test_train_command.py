@@ -37,6 +37,7 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     run = tmp_path / "run"
     names = {path.name for path in run.iterdir()}
     assert names == {
+        "classes.json",
         "config.yaml",
         "metrics.csv",
         "train.log",

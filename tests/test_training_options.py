@@ -260,16 +260,17 @@ def test_scale_and_average_go_on_from_a_checkpoint_as_if_uninterrupted(tmp_path)
         resumed.restore({k: v for k, v in plain.items() if k != "counter"}, "a.ckpt")
 
 
-def loader_of(images, size=4):
+def batches_of(images, size=4):
     labels = np.zeros(len(images), np.int32)
     rows = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False)
-    return rows.batch(size, drop_remainder=True)
+    batches = rows.batch(size, drop_remainder=True)
+    return lambda: batches.create_tuple_iterator(num_epochs=1, output_numpy=True)
 
 
 def test_precise_statistics_are_those_of_the_batches():
     images = np.random.default_rng(2).standard_normal((20, 3, 16, 16)).astype(np.float32) * 2 + 1
     network = small_regnet()
-    measured = engine.PreciseBatchNorm(network, None, loader_of(images), 3)
+    measured = engine.PreciseBatchNorm(network, None, batches_of(images), 3)
     assert measured() == 12
     outputs = network.stem.conv(Tensor(images[:12])).asnumpy().astype(np.float64)
     groups = outputs.reshape(3, 4, *outputs.shape[1:])
@@ -279,7 +280,7 @@ def test_precise_statistics_are_those_of_the_batches():
     first = weights(network)
     assert measured() == 12
     assert_close(first, weights(network), 0)  # they do not depend on what was there before
-    assert engine.PreciseBatchNorm(network, None, loader_of(images), 99)() == 20
+    assert engine.PreciseBatchNorm(network, None, batches_of(images), 99)() == 20
 
 
 def test_layers_in_evaluation_keep_their_statistics():
@@ -287,7 +288,7 @@ def test_layers_in_evaluation_keep_their_statistics():
     network = small_regnet()
     freeze(network, 0)
     before = weights(network)
-    engine.PreciseBatchNorm(network, None, loader_of(images), 2)()
+    engine.PreciseBatchNorm(network, None, batches_of(images), 2)()
     changed = {n for n, v in weights(network).items() if not np.array_equal(v, before[n])}
     assert changed and not any(name.startswith("stem.bn") for name in changed)
     assert all(name.endswith(("moving_mean", "moving_variance")) for name in changed)

@@ -47,7 +47,7 @@ def train(network: ms.nn.Cell, work: Path, seed: int, schedule: dict) -> list[fl
     losses = []
     for epoch in range(schedule["num_epochs"]):
         for which in recipe.batches(seed, epoch, recipe.CURVE_BATCH):
-            image = ms.Tensor(images[which].transpose(0, 3, 1, 2))
+            image = ms.Tensor(images[which])
             losses.append(float(step(image, ms.Tensor(labels[which]))[0].asnumpy()))
     return losses
 

@@ -38,7 +38,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="leave batch normalisation beside the convolutions",
     )
     parser.add_argument(
-        "--normalize", action="store_true", help="the graph takes uint8 RGB and normalises it"
+        "--normalize",
+        action="store_true",
+        help="the graph takes uint8 RGB, (N, H, W, 3), and normalises it",
     )
     parser.add_argument(
         "--softmax", action="store_true", help="the graph gives probabilities, not logits"
@@ -87,7 +89,8 @@ def run(arguments: Namespace) -> None:
     with appearing_when_complete(output, f"{output}.json") as (stand_in, description):
         stand_in.parent.joinpath("graph").mkdir()
         graph = stand_in.parent / "graph" / stand_in.name
-        shape = (metadata.in_channels, size, size)
+        channels = metadata.in_channels
+        shape = (size, size, channels) if arguments.normalize else (channels, size, size)
         checks = _export(original, graph, file_format, shape, arguments)
         graph.rename(stand_in)
         about = _describe(file_format, metadata, original, shape, arguments, checks)

@@ -13,7 +13,9 @@ from .values import at_least
 TAKES_OPTIONS = True  # every word that is not an argument here is an option of train.py
 
 # The folder readers' own, which cannot be asked without importing mindspore.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
+)  # fmt: skip
 DEMO_FOLDER = "mnist_demo"
 
 _HEIGHT, _WIDTH = 12, 64  # of the plot, characters
@@ -67,25 +69,33 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the updates of an epoch, as train.py would make them of the image folder.
+    """Return the updates of an epoch, as train.py would make them of the images.
 
     Raises:
         ConfigError: there is no image folder.
-        DataError: the images do not fill a batch.
+        DataError: packed files are missing or damaged; or the images do not fill a batch.
     """
     inner = DEMO_FOLDER if config.dataset == "mnist_demo" else ""
     folder = Path(config.data_dir, inner, config.train_split)
+    if config.dataset == "mindrecord":
+        from ..data import open_samples
+
+        images = len(open_samples(config.dataset, config.data_dir, config.train_split))
+        return _whole_steps(images, folder, config, devices)
     if config.dataset.startswith("cifar") or not folder.is_dir():
         raise ConfigError(
             f"steps per epoch are not known: {folder} is no image folder; add --data_dir FOLDER or "
             "--steps_per_epoch N"
         )
     images = sum(
-        file.name.endswith(IMAGE_SUFFIXES)
+        _count_images(entry)
         for entry in os.scandir(folder)
         if entry.is_dir() and not entry.name.startswith(".")
-        for file in os.scandir(entry)
     )
+    return _whole_steps(images, folder, config, devices)
+
+
+def _whole_steps(images: int, folder: Path, config: Config, devices: int) -> int:
     mine = _share(images, config, devices)
     batches = mine // config.batch_size if config.drop_remainder else -(-mine // config.batch_size)
     steps = batches // config.gradient_accumulation_steps
@@ -98,8 +108,23 @@ def count_steps(config: Config, devices: int) -> int:
     return steps
 
 
+def _count_images(folder: os.DirEntry) -> int:
+    """Return the images at any depth below a class folder; see `index_images`."""
+    count = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not name.lower().endswith(IMAGE_SUFFIXES)
+        ]
+        count += sum(
+            not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES) for name in files
+        )
+    return count
+
+
 def _share(images: int, config: Config, devices: int) -> int:
-    """Return the images that the first process reads in an epoch; see `sampling_arguments`."""
+    """Return the images that the first process reads in an epoch; see `sample_order`."""
     if config.aug_repeats:
         return images // 256 * 256 // devices if images >= 256 else -(-images // devices)
     if config.num_samples is None:

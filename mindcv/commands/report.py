@@ -90,7 +90,7 @@ def evaluate(folder: RunFolder, arguments: argparse.Namespace):
     averaged = config.ema and checkpoint.resolve().parent == folder.path.resolve()
     found = predict_split(config, checkpoint, averaged)
     print(f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
-    return found, make_thumbnails(config, found, found.worst(arguments.worst))
+    return found, make_thumbnails(found, found.worst(arguments.worst))
 
 
 def write_page(path: Path, text: str) -> None:

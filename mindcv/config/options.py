@@ -78,9 +78,10 @@ class Config:
     import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models")
     dry_run: bool = option(False, "build everything up to the first step, print it and stop")
     show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training")
+    log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are")
     debug: bool = option(False, "show the traceback of an error")
 
-    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), cifar10, cifar100, mnist_demo", section="dataset")
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", section="dataset")
     data_dir: str = option("./", "root folder of the dataset")
     train_split: str = option("train", "split to train on")
     val_split: str = option("val", "split to evaluate on")
@@ -89,6 +90,8 @@ class Config:
     shuffle: bool = option(True, "shuffle the training images every epoch")
     num_samples: Optional[int] = option(None, "train on so many images only", low=1)
     batch_size: int = option(128, "images per device and step", low=1)
+    max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1)
+    allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error")
     drop_remainder: bool = option(True, "drop the last partial training batch")
 
     image_resize: int = option(224, "side of the network's input, pixels", low=8, high=4096, section="augmentation")

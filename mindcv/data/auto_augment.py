@@ -72,7 +72,7 @@ class RandAugment(_Policy):
         self.operations = create_operations(self.policy.increasing)
         self.weights = None
         if self.policy.weighted:
-            weights = np.array([_WEIGHTS[name] for name in self.operations])
+            weights = np.array([WEIGHTS[name] for name in self.operations])
             self.weights = weights / weights.sum()
             if self.policy.num_ops > np.count_nonzero(weights):
                 raise ValueError(
@@ -87,7 +87,7 @@ class RandAugment(_Policy):
         names = rng.choice(list(self.operations), policy.num_ops, replace, self.weights)
         for name in names:
             if rng.random() < policy.prob:
-                strength = _draw_strength(
+                strength = draw_strength(
                     rng, policy.magnitude, policy.magnitude_std, policy.magnitude_max
                 )
                 picture = self.operations[str(name)](picture, strength, rng, self.fill)
@@ -111,7 +111,7 @@ class AutoAugment(_Policy):
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         for name, prob, magnitude in self.pairs[rng.integers(len(self.pairs))]:
             if rng.random() < prob:
-                strength = _draw_strength(rng, magnitude, self.policy.magnitude_std)
+                strength = draw_strength(rng, magnitude, self.policy.magnitude_std)
                 picture = self.operations[name](picture, strength, rng, self.fill)
         return picture
 
@@ -123,7 +123,7 @@ class TrivialAugmentWide(_Policy):
     """
 
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        operation, values, signed = _TRIVIAL[rng.choice(list(_TRIVIAL))]
+        operation, values, signed = TRIVIAL[rng.choice(list(TRIVIAL))]
         value = float(values[rng.integers(len(values))])
         if signed and rng.random() < 0.5:
             value = -value
@@ -151,16 +151,17 @@ class AugMix(_Policy):
             depth = policy.depth or rng.integers(1, 4)
             chain = picture
             for name in rng.choice(list(self.operations), depth):
-                strength = _draw_strength(rng, policy.magnitude, policy.magnitude_std)
+                strength = draw_strength(rng, policy.magnitude, policy.magnitude_std)
                 chain = self.operations[str(name)](chain, strength, rng, self.fill)
             mixed += share * np.asarray(chain, np.float32)
         mixed = Image.fromarray(np.clip(mixed, 0, 255).astype(np.uint8))
         return Image.blend(picture, mixed, own_share)
 
 
-def _draw_strength(
+def draw_strength(
     rng: np.random.Generator, magnitude: float, deviation: float, largest: float = TOP
 ) -> float:
+    """Draw a strength: normal, uniform for an infinite deviation, constant without one."""
     if np.isinf(deviation):
         strength = rng.uniform(0, magnitude)
     elif deviation > 0:
@@ -171,7 +172,7 @@ def _draw_strength(
 
 
 # timm's weight set 0 of RandAugment.
-_WEIGHTS = {
+WEIGHTS = {
     "rotate": 0.3,
     "shear_x": 0.2,
     "shear_y": 0.2,
@@ -264,7 +265,7 @@ _STEPS = np.linspace(0.0, 1.0, 31)
 _ONE = np.zeros(1)
 
 # TrivialAugmentWide: (picture, value, fill) to picture; the values; whether half are negated.
-_TRIVIAL = {
+TRIVIAL = {
     "identity": (lambda picture, value, fill: picture, _ONE, False),
     "shear_x": (
         lambda picture, value, fill: affine(picture, (1, value, 0, 0, 1, 0), fill),

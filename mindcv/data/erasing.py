@@ -2,9 +2,13 @@
 
 import math
 
+import mindspore.dataset as ds
 import numpy as np
 
+from .layout import as_planes
 from .pixel_seed import PixelSeeded
+
+_DRAWS_OF_ERASING = 1  # tells its random numbers from those of mixing
 
 
 class RandomErasing(PixelSeeded):
@@ -18,7 +22,7 @@ class RandomErasing(PixelSeeded):
         max_attempts: draws until a rectangle fits.
         mean, std: fill per channel in the image's own units.
 
-    The image is (C, H, W); its type is kept, uint8 is rounded and clipped to 0-255.
+    The image is (H, W, C) or (C, H, W); its type is kept, uint8 is rounded and clipped to 0-255.
     """
 
     def __init__(self, prob, scale, ratio, value, max_attempts, mean, std):
@@ -29,10 +33,13 @@ class RandomErasing(PixelSeeded):
         self.std = np.reshape(std, (-1, 1, 1))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        rng = self.generator(image)
+        return self.erase(image, self.generator(image))
+
+    def erase(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the image itself where nothing is erased, else a changed copy."""
         if rng.random() >= self.prob:
             return image
-        channels, height, width = image.shape
+        channels, height, width = as_planes(image).shape
         for _ in range(self.max_attempts):
             area = rng.uniform(*self.scale) * height * width
             aspect = math.exp(rng.uniform(*self.log_ratio))
@@ -40,7 +47,8 @@ class RandomErasing(PixelSeeded):
             if 0 < h < height and 0 < w < width:
                 top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
                 image = image.copy()
-                image[:, top : top + h, left : left + w] = self._fill(rng, channels, h, w, image)
+                fill = self._fill(rng, channels, h, w, image)
+                as_planes(image)[:, top : top + h, left : left + w] = fill
                 return image
         return image
 
@@ -51,3 +59,26 @@ class RandomErasing(PixelSeeded):
         if image.dtype == np.uint8:
             fill = np.clip(np.rint(fill), 0, 255)
         return fill.astype(image.dtype)
+
+
+class EraseInBatch:
+    """Erase in the images of a batch: one call of Python for all, where `Dataset.map` needs many.
+
+    The draws belong to MindSpore's seed as it is now, epoch, batch and shard.
+
+    Args:
+        erasing: what is done to each image.
+        shard_id: makes the draws of the processes differ.
+        first_epoch: number of the first epoch that MindSpore counts.
+    """
+
+    def __init__(self, erasing: RandomErasing, shard_id: int = 0, first_epoch: int = 0):
+        self.erasing, self.shard_id, self.first_epoch = erasing, shard_id, first_epoch
+        self.seed = ds.config.get_seed()
+
+    def __call__(self, images: list, batch_info) -> tuple[list]:
+        """Erase; a `per_batch_map` of `Dataset.batch` on the column of the images."""
+        epoch = self.first_epoch + batch_info.get_epoch_num()
+        place = (epoch, batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_ERASING)
+        rng = np.random.default_rng((self.seed, *place))
+        return ([self.erasing.erase(image, rng) for image in images],)

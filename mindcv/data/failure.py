@@ -4,24 +4,43 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import mindspore.dataset as ds
+
 from ..errors import DataError
 
 _REASON = re.compile(r"Dataset Pipeline Error Message:\s*\n-+\s*\n\[ERROR\] (.*)")
 
 
 @contextmanager
-def pipeline_failures_as_data_errors() -> Iterator[None]:
-    """Turn a failure of the input pipeline into one message; let other errors pass.
+def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[None]:
+    """Turn a failure of an input pipeline into one message; let other errors pass.
+
+    Args:
+        *pipelines: those that are read inside. MindSpore tells a failure as a text; the errors of
+            their sources are raised as they were.
 
     Raises:
-        DataError: the pipeline failed; the message names the file where MindSpore knows it.
+        DataError: the pipeline failed; the message names the file where it is known.
     """
     try:
         yield
     except RuntimeError as error:
-        found = _REASON.search(str(error))
+        told = error
+        for failure in filter(None, map(_failure_in, pipelines)):
+            if isinstance(failure, DataError):
+                raise failure from None
+            told = failure
+        found = _REASON.search(str(told))
         if found is None:
             raise
         reason = found[1].strip()
         remedy = "replace or remove the file" if "data file is" in reason else "see --debug"
         raise DataError(f"the input pipeline failed: {reason} ({remedy})") from error
+
+
+def _failure_in(pipeline: ds.Dataset | None) -> Exception | None:
+    """Return what the source of a pipeline raised, if that can tell."""
+    if pipeline is None:
+        return None
+    own = getattr(getattr(pipeline, "source", None), "failure", None)
+    return own or next(filter(None, map(_failure_in, pipeline.children)), None)

@@ -5,9 +5,13 @@ import numpy as np
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
-from .datasets import create_dataset
+from .bad_images import BadImages
+from .datasets import open_samples
+from .epoch_batches import EpochBatches
+from .erasing import EraseInBatch, RandomErasing
 from .mixup import MixBatch
 from .pixel_seed import EpochSeeds, PixelSeeded
+from .rows import ImageDataset, Rows
 from .transforms import create_transforms
 from .workers import usable_workers
 
@@ -30,11 +34,12 @@ def create_loader(
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
     aug_splits: int = 3,
+    first_epoch: int = 0,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label).
 
-    Images are (N, C, H, W), float32 or, with `normalize_on_device` transforms, uint8. Labels are
-    int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
+    Images are float32 (N, C, H, W) or, with `normalize_on_device` transforms, uint8 (N, H, W, C).
+    Labels are int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
 
     Args:
         dataset: rows with the columns image and label.
@@ -54,6 +59,8 @@ def create_loader(
         shard_id: this process among those that train together; seeds the mixing.
         mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
         aug_splits: copies of an image with separate.
+        first_epoch: number of the first epoch that an iterator reads, from 0; Python operations and
+            mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
@@ -62,9 +69,9 @@ def create_loader(
     if transform is None:
         transform = create_transforms(is_training=is_training)
     workers = usable_workers(num_parallel_workers)
-    dataset = dataset.map(
-        target_transform or [transforms.TypeCast(mstype.int32)], "label", num_parallel_workers=1
-    )
+    if target_transform or not isinstance(dataset, ImageDataset):
+        operations = target_transform or [transforms.TypeCast(mstype.int32)]
+        dataset = dataset.map(operations, "label", num_parallel_workers=1)
     mixes = is_training and (mixup > 0.0 or cutmix > 0.0)
     if separate and is_training:
         if mixes or aug_splits < 2 or not (isinstance(transform, tuple) and len(transform) == 3):
@@ -81,57 +88,71 @@ def create_loader(
             drop_remainder,
             workers,
             python_multiprocessing,
+            first_epoch,
         )
-    dataset = _map_image(dataset, transform, "image", workers, python_multiprocessing)
-    if not mixes:
-        return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
-    mix = MixBatch(
-        mixup,
-        cutmix,
-        cutmix_prob,
-        num_classes,
-        shard_id,
-        switch_prob,
-        mixup_off_epoch,
-    )
-    return dataset.batch(
-        batch_size,
-        drop_remainder,
-        num_parallel_workers=workers,
-        per_batch_map=mix,
-        input_columns=["image", "label"],
-        output_columns=["image", "label"],
-    )
+    operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
+    in_batch = {}
+    if operations and isinstance(operations[-1], RandomErasing):
+        erase = EraseInBatch(operations.pop(), shard_id, first_epoch)
+        in_batch = _in_batch(erase, ["image"])
+    if mixes:
+        mix = MixBatch(
+            mixup,
+            cutmix,
+            cutmix_prob,
+            num_classes,
+            shard_id,
+            switch_prob,
+            mixup_off_epoch,
+            first_epoch,
+        )
+        both = _after(erase, mix) if in_batch else mix
+        in_batch = _in_batch(both, ["image", "label"])
+    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing, first_epoch)
+    return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
 
 
-def _map_image(dataset, operations, column, workers, in_processes) -> ds.Dataset:
+def _in_batch(operation, columns: list[str]) -> dict:
+    return dict(per_batch_map=operation, input_columns=columns, output_columns=columns)
+
+
+def _after(erase: EraseInBatch, mix: MixBatch):
+    return lambda images, labels, batch_info: mix(*erase(images, batch_info), labels, batch_info)
+
+
+def _map_image(
+    dataset, operations, column, workers, in_processes, first_epoch, split=0
+) -> ds.Dataset:
     operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
-    seeded = any(isinstance(operation, PixelSeeded) for operation in operations)
+    if not operations:  # MindSpore refuses an empty map
+        return dataset
+    seed = ds.config.get_seed()
+    own = [
+        entry.seeded(seed, first_epoch, split) if isinstance(entry, PixelSeeded) else entry
+        for entry in operations
+    ]
+    seeded = any(isinstance(operation, PixelSeeded) for operation in own)
     return dataset.map(
-        operations,
+        own,
         column,
         num_parallel_workers=workers,
         python_multiprocessing=in_processes,
-        callbacks=[EpochSeeds(operations)] if seeded and not in_processes else None,
+        callbacks=[EpochSeeds(own, first_epoch)] if seeded and not in_processes else None,
     )
 
 
 def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes
+    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes, first_epoch
 ) -> ds.Dataset:
     primary, secondary, final = transform
     columns = [f"image_{split}" for split in range(splits)]
-    dataset = _map_image(dataset, primary, "image", workers, in_processes)
+    dataset = _map_image(dataset, primary, "image", workers, in_processes, first_epoch)
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
     )
     for split, column in enumerate(columns):
         operations = [*secondary, *final] if split else final
-        own = [
-            operation.for_split(split) if isinstance(operation, PixelSeeded) else operation
-            for operation in operations
-        ]
-        dataset = _map_image(dataset, own, column, workers, in_processes)
+        dataset = _map_image(dataset, operations, column, workers, in_processes, first_epoch, split)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
     return dataset.map(
         lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
@@ -154,10 +175,12 @@ def create_evaluation_loader(
     shard_id: int = 0,
     class_indexing: dict[str, int] | None = None,
     crop_mode: str = "center",
+    allow_bad_images: bool = False,
 ) -> tuple[ds.Dataset | None, int]:
     """Return this process's part of the evaluation images, in uint8 batches, and the class count.
 
-    The parts of all processes hold every image exactly once; the last batch may be partial.
+    The parts of all processes hold every image exactly once; the last batch may be partial. Each
+    epoch of an iterator holds the same.
 
     Args:
         dataset_name, root, split: see `create_dataset`.
@@ -165,6 +188,8 @@ def create_evaluation_loader(
         num_shards, shard_id: the processes, and this one.
         class_indexing: class name to index of the training set; a class that is missing here then
             keeps its number.
+        allow_bad_images: an image that cannot be used is told in the log, and has the label -1;
+            otherwise reading it is an error.
 
     Returns:
         loader: None where there are fewer images than processes and this one has none.
@@ -173,20 +198,21 @@ def create_evaluation_loader(
     Raises:
         ConfigError, DataError: see `create_dataset`.
     """
-    named = {"class_indexing": class_indexing} if class_indexing else {}
-    whole = create_dataset(dataset_name, root, split, shuffle=False, **named)
-    num_classes = len(class_indexing) if class_indexing else whole.num_classes()
-    if whole.get_dataset_size() <= shard_id:
+    samples = open_samples(dataset_name, root, split, class_indexing)
+    num_classes = len(class_indexing) if class_indexing else samples.num_classes
+    if len(samples) <= shard_id:
         return None, num_classes
-    dataset = create_dataset(
-        dataset_name,
-        root,
-        split,
+    rows = Rows(
+        samples,
+        ds.config.get_seed(),
+        num_parallel_workers=usable_workers(num_parallel_workers),
+        bad=BadImages(
+            len(samples), float(allow_bad_images), remedy="leave them out with allow_bad_images"
+        ),
+        leave_out=True,
         shuffle=False,
         num_shards=num_shards,
         shard_id=shard_id,
-        num_parallel_workers=num_parallel_workers,
-        **named,
     )
     transform = create_transforms(
         dataset_name,
@@ -197,7 +223,11 @@ def create_evaluation_loader(
         crop_mode=crop_mode,
         normalize_on_device=True,
     )
-    loader = create_loader(
-        dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
-    )
-    return loader, num_classes
+
+    def loader_of_epoch(dataset: ImageDataset, epoch: int) -> ds.Dataset:
+        return create_loader(
+            dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
+        )
+
+    batches = EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id)
+    return batches.as_dataset(), num_classes

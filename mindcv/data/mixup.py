@@ -5,6 +5,8 @@ import math
 import mindspore.dataset as ds
 import numpy as np
 
+from .layout import as_planes
+
 
 class MixBatch:
     """Mix each image of a batch with its mirror image in the batch, and the labels likewise.
@@ -22,6 +24,9 @@ class MixBatch:
         switch_prob: probability of CutMix where both are on.
         off_epoch: epochs after which nothing is mixed any more; the labels stay soft, so that the
             graph stays the same. 0: never.
+        first_epoch: number of the first epoch that MindSpore counts.
+
+    The draws belong to MindSpore's seed as it is now, epoch, batch and shard.
     """
 
     def __init__(
@@ -33,25 +38,27 @@ class MixBatch:
         shard_id: int = 0,
         switch_prob: float = 0.5,
         off_epoch: int = 0,
+        first_epoch: int = 0,
     ):
         self.mixup, self.cutmix, self.prob = mixup, cutmix, prob
         self.num_classes, self.shard_id = num_classes, shard_id
         self.switch_prob, self.off_epoch = switch_prob, off_epoch
+        self.first_epoch, self.seed = first_epoch, ds.config.get_seed()
 
     def __call__(self, images: list, labels: list, batch_info) -> tuple:
         """Mix one batch; a `per_batch_map` of `Dataset.batch`.
 
         Args:
-            images: arrays (C, H, W), uint8 or float32.
+            images: arrays (H, W, C) or (C, H, W), uint8 or float32.
             labels: class indices.
-            batch_info: tells epoch, from 0, and batch, which seed the draws.
+            batch_info: tells MindSpore's count of epoch and batch, both from 0.
 
         Returns:
             images of the same type, and labels (N, num_classes) float32.
         """
-        epoch = batch_info.get_epoch_num()
+        epoch = self.first_epoch + batch_info.get_epoch_num()
         place = (epoch, batch_info.get_batch_num(), self.shard_id)
-        rng = np.random.default_rng((ds.config.get_seed(), *place))
+        rng = np.random.default_rng((self.seed, *place))
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         images, share = self.mix(np.stack(images), prob, rng)
         targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]
@@ -61,7 +68,7 @@ class MixBatch:
     def mix(
         self, images: np.ndarray, prob: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, float]:
-        """Return the images, (N, C, H, W), mixed with probability prob, and their own share."""
+        """Return the images, an array of all, mixed with probability prob, and their own share."""
         if rng.random() >= prob:
             return images, 1.0
         if self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch_prob):
@@ -70,7 +77,7 @@ class MixBatch:
         return _blend(images, share), share
 
     def _paste(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-        height, width = images.shape[2:]
+        height, width = as_planes(images).shape[2:]
         side = math.sqrt(1.0 - rng.beta(self.cutmix, self.cutmix))
         cut_h, cut_w = int(height * side), int(width * side)
         center_y, center_x = rng.integers(height), rng.integers(width)
@@ -78,7 +85,8 @@ class MixBatch:
         top, bottom = np.clip((center_y - cut_h // 2, center_y + (cut_h + 1) // 2), 0, height)
         left, right = np.clip((center_x - cut_w // 2, center_x + (cut_w + 1) // 2), 0, width)
         pasted = images.copy()
-        pasted[:, :, top:bottom, left:right] = images[::-1, :, top:bottom, left:right]
+        box = (slice(None), slice(None), slice(top, bottom), slice(left, right))
+        as_planes(pasted)[box] = as_planes(images)[::-1][box]
         return pasted, 1.0 - float((bottom - top) * (right - left)) / (height * width)
 
 

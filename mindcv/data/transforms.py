@@ -10,6 +10,8 @@ from mindspore.dataset import transforms, vision
 
 from .auto_augment import create_auto_augment
 from .color import ColorJitter, Lighting
+from .compiled_policy import compile_policy
+from .decoding import PillowDecode
 from .erasing import RandomErasing
 
 # Channel statistics on the 0-255 scale.
@@ -17,6 +19,7 @@ _STATISTICS = {
     "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
     "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
     "cifar100": ((129.3, 124.0, 112.4), (68.2, 65.4, 70.4)),
+    "mnist": ((33.3285,) * 3, (78.5655,) * 3),
     "mnist_demo": ((33.3285,) * 3, (78.5655,) * 3),
 }
 _INTERPOLATION = {
@@ -36,9 +39,11 @@ def channel_statistics(dataset_name: str) -> tuple[tuple[float, ...], tuple[floa
 class Normalize(nn.Cell):
     """`(x - mean) / std` inside the graph: the host ships a quarter of the bytes, as uint8.
 
+    And it ships them as they were decoded: the pixels become planes here too.
+
     Args:
-        mean, std: one value per channel, 0-255 scale. The input is (N, C, H, W) of any type, the
-            output float32.
+        mean, std: one value per channel, 0-255 scale. The input is (N, H, W, C) of any type, the
+            output (N, C, H, W) float32.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
@@ -47,7 +52,9 @@ class Normalize(nn.Cell):
         self.std = Tensor(np.reshape(std, (1, -1, 1, 1)), ms.float32)
 
     def construct(self, x):
-        return (ops.cast(x, ms.float32) - self.mean) / self.std
+        # Transposed while its values are bytes: a quarter of the memory to move.
+        planes = ops.transpose(x, (0, 3, 1, 2))
+        return (ops.cast(planes, ms.float32) - self.mean) / self.std
 
 
 def create_normalize(
@@ -97,7 +104,8 @@ def create_transforms(
     """Return the operations that turn a dataset's image into the network's input.
 
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
-    erasing. Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
+    erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
+    Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
     training pads them by 4 pixels and crops.
 
     Args:
@@ -107,8 +115,8 @@ def create_transforms(
         auto_augment: a policy, see `parse_policy`; it replaces the colour jitter, but 3a does not.
         separate: in training, return three lists for `create_loader`: crop and flips, that make the
             clean image; policy, jitter and lighting; conversion and erasing.
-        normalize_on_device: give uint8 (C, H, W) for a network that starts with `Normalize`,
-            instead of normalised float32.
+        normalize_on_device: give uint8 (H, W, C) for a network that starts with `Normalize`,
+            instead of normalised float32 (C, H, W).
         scale, ratio: area and aspect ranges of the random crop.
         hflip, vflip: probabilities.
         color_jitter: strength for brightness, contrast and saturation, or one each (and hue).
@@ -134,8 +142,8 @@ def create_transforms(
     own_mean, own_std = channel_statistics(dataset_name)
     mean, std = mean or own_mean, std or own_std
     is_cifar = dataset_name.startswith("cifar")
-    final = [] if normalize_on_device else [vision.Normalize(list(mean), list(std))]
-    final.append(vision.HWC2CHW())
+    on_host = [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
+    final = [] if normalize_on_device else on_host
     if not is_training:
         return _evaluation(image_resize, crop_pct, crop_mode, interpolation, is_cifar) + final
     if re_prob > 0.0:
@@ -143,8 +151,20 @@ def create_transforms(
         units = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
         final.append(RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units))
     primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar)
-    primary += _flips(hflip, vflip)
-    secondary = _colors(auto_augment, color_jitter, lighting, mean, separate)
+    flips = _flips(hflip, vflip)
+    compiled = None
+    # The splits of an image need draws of their own, as Python operations have.
+    if auto_augment and not separate:
+        compiled = compile_policy(auto_augment, mean, image_resize, flips)
+    primary += [compiled] if compiled else _flip(flips)
+    secondary = []
+    if auto_augment and not compiled:
+        secondary.append(create_auto_augment(auto_augment, mean))
+    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
+        jitter = ColorJitter if separate else vision.RandomColorAdjust
+        secondary.append(jitter(*_jitter_ranges(color_jitter)))
+    if lighting > 0.0:
+        secondary.append(Lighting(lighting))
     if not separate:
         return primary + secondary + final
     if not secondary:
@@ -158,7 +178,7 @@ def _evaluation(size, crop_pct, crop_mode, interpolation, is_cifar) -> list:
         return [vision.Resize((size, size), resample)]
     side = math.floor(size / crop_pct)
     target = (side, side) if crop_mode == "squash" else side
-    return [vision.Decode(), vision.Resize(target, resample), vision.CenterCrop(size)]
+    return [PillowDecode(), vision.Resize(target, resample), vision.CenterCrop(size)]
 
 
 def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
@@ -175,27 +195,15 @@ def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
     return [vision.RandomCrop(32, 4), operation] if is_cifar else [operation]
 
 
-def _flips(hflip: float, vflip: float) -> list:
-    if hflip > 0.0 and vflip > 0.0:
-        # As two operations they would flip together or not at all: each of MindSpore's random
-        # operations starts from the same seed. Here one generator draws for both.
-        both = [(vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip)]
-        return [vision.RandomSelectSubpolicy([both])]
-    if hflip > 0.0:
-        return [vision.RandomHorizontalFlip(hflip)]
-    return [vision.RandomVerticalFlip(vflip)] if vflip > 0.0 else []
+def _flips(hflip: float, vflip: float) -> list[tuple]:
+    both = [(vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip)]
+    return [(flip, prob) for flip, prob in both if prob > 0.0]
 
 
-def _colors(auto_augment, color_jitter, lighting, fill, separate) -> list:
-    operations = []
-    if auto_augment:
-        operations.append(create_auto_augment(auto_augment, fill))
-    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
-        jitter = ColorJitter if separate else vision.RandomColorAdjust
-        operations.append(jitter(*_jitter_ranges(color_jitter)))
-    if lighting > 0.0:
-        operations.append(Lighting(lighting))
-    return operations
+def _flip(flips: list[tuple]) -> list:
+    # As two operations they would flip together or not at all: each of MindSpore's random
+    # operations starts from the same seed. Here one generator draws for both.
+    return [vision.RandomSelectSubpolicy([flips])] if flips else []
 
 
 def _jitter_ranges(strength) -> tuple:

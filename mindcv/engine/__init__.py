@@ -9,6 +9,7 @@ from .fit import fit
 from .logs import start_logging
 from .precision import mixed_precision
 from .runtime import Runtime, start_runtime
+from .sample_log import SampleLog
 from .summary import describe_model, describe_schedule
 from .train_step import TrainStep
 from .weight_average import WeightAverage
@@ -22,6 +23,7 @@ __all__ = [
     "PreciseBatchNorm",
     "Progress",
     "Runtime",
+    "SampleLog",
     "TrainStep",
     "WeightAverage",
     "describe_model",

@@ -1,8 +1,8 @@
 """Running statistics of batch normalisation: over processes, and measured anew."""
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Callable, Iterable
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
@@ -105,7 +105,7 @@ class PreciseBatchNorm:
     Args:
         network: images to logits; mixed precision included.
         normalize: cell applied to the images first; None: they come normalised.
-        batches: training batches (image, label, …); passed over anew at each call.
+        batches: returns training batches (image, label, …), the same at each call.
         num_batches: how many of them to take.
     """
 
@@ -113,7 +113,7 @@ class PreciseBatchNorm:
         self,
         network: nn.Cell,
         normalize: nn.Cell | None,
-        batches: ms.dataset.Dataset,
+        batches: Callable[[], Iterable],
         num_batches: int,
     ):
         self.forward = _Forward(network, normalize)
@@ -125,7 +125,7 @@ class PreciseBatchNorm:
         layers = [cell for _, cell in self.forward.cells_and_names() if _measures(cell)]
         totals = [np.zeros((2, layer.num_features)) for layer in layers]
         images = count = 0
-        for image in self._images():
+        for image, *_ in itertools.islice(self.batches(), self.num_batches):
             for layer in layers:
                 layer.moving_mean.set_data(Tensor(np.zeros(layer.num_features, np.float32)))
                 layer.moving_variance.set_data(Tensor(np.zeros(layer.num_features, np.float32)))
@@ -140,11 +140,6 @@ class PreciseBatchNorm:
             layer.moving_mean.set_data(Tensor(mean))
             layer.moving_variance.set_data(Tensor(variance))
         return images
-
-    def _images(self) -> Iterable[np.ndarray]:
-        rows = self.batches.create_tuple_iterator(num_epochs=1, output_numpy=True)
-        for _, row in zip(range(self.num_batches), rows):
-            yield row[0]
 
 
 class _Forward(nn.Cell):

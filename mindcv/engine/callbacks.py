@@ -192,7 +192,7 @@ class EpochEnd(ms.Callback):
         self.accuracies: Sequence[Accuracy] = ()
         self.columns = self.COLUMNS + (self.AVERAGE_COLUMNS if average else ())
         if metrics is not None:
-            _start_table(metrics, self.columns)
+            start_table(metrics, self.columns)
 
     def on_train_epoch_end(self, run_context):
         params = run_context.original_args()
@@ -253,7 +253,7 @@ class EpochEnd(ms.Callback):
             _logger.info("best so far: top-1 %.3f %% in epoch %d", score, epoch)
 
 
-def _start_table(path: Path, columns: Sequence[str]) -> None:
+def start_table(path: Path, columns: Sequence[str]) -> None:
     """Begin a csv file; the table of an earlier run in the folder is kept under a number."""
     if path.exists():
         number = 1

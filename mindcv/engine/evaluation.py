@@ -1,5 +1,6 @@
 """Accuracy that counts every image exactly once, for any number of images and processes."""
 
+import logging
 from dataclasses import dataclass
 
 import mindspore.dataset as ds
@@ -10,6 +11,8 @@ from mindspore import dtype as mstype
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
 from .runtime import Runtime
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,19 +79,22 @@ def evaluate(
     serves all batches.
 
     Args:
-        loader: batches of exact shards (see `create_dataset`), the last one not dropped; None: this
-            process has no image.
+        loader: batches of exact shards (see `create_evaluation_loader`), the last one not dropped;
+            an image with the label -1 does not count. None: this process has no image.
 
     Raises:
         DataError: no image at all, one that cannot be read, or a label outside the classes.
     """
     step.set_train(False)
-    totals = np.zeros(4, np.float64)
+    totals = np.zeros(5, np.float64)
     batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
-    with pipeline_failures_as_data_errors():
+    with pipeline_failures_as_data_errors(loader):
         for image, label in batches:
-            totals += (*_sums_of_batch(step, image, label, batch_size), len(label))
-    loss, top1, top5, images = runtime.sum_over_ranks(totals)
+            sums = _sums_of_batch(step, image, label, batch_size)
+            totals += (*sums, (label >= 0).sum(), (label < 0).sum())
+    loss, top1, top5, images, bad = runtime.sum_over_ranks(totals)
+    if bad and runtime.is_main:
+        _logger.warning("%d of %d images are bad and left out", bad, images + bad)
     if not images:
         raise DataError("no image to evaluate")
     return Accuracy(
@@ -102,9 +108,9 @@ def evaluate(
 def _sums_of_batch(step: EvaluationStep, image, label, batch_size: int) -> np.ndarray:
     if label.max() >= step.num_classes:
         raise DataError(f"label {label.max()} lies outside the {step.num_classes} classes")
-    counted = np.arange(batch_size) < len(label)
     padding = batch_size - len(label)
     if padding:
         image = np.concatenate([image, np.zeros((padding, *image.shape[1:]), image.dtype)])
-        label = np.concatenate([label, np.zeros(padding, label.dtype)])
-    return step(Tensor(image), Tensor(label), Tensor(counted)).asnumpy()
+        label = np.concatenate([label, np.full(padding, -1, label.dtype)])
+    counted = label >= 0
+    return step(Tensor(image), Tensor(np.where(counted, label, 0)), Tensor(counted)).asnumpy()

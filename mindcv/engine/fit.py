@@ -33,5 +33,5 @@ def fit(
         NonFiniteLossError: from `Progress`, when the loss is not finite.
     """
     model = ms.Model(step)
-    with pipeline_failures_as_data_errors():
+    with pipeline_failures_as_data_errors(loader):
         model.train(epochs, loader, callbacks=list(callbacks), dataset_sink_mode=dataset_sink_mode)

@@ -14,7 +14,7 @@ TOLERANCE = 1e-5
 
 
 def random_images(count: int, shape: tuple[int, int, int], dtype: type) -> np.ndarray:
-    """Return images (count, C, H, W): normal noise, or for uint8 every grey value alike."""
+    """Return images (count, *shape): normal noise, or for uint8 every grey value alike."""
     rng = np.random.default_rng(20)
     if dtype is np.uint8:
         return rng.integers(0, 256, (count, *shape)).astype(np.uint8)

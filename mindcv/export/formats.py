@@ -16,9 +16,9 @@ class Deployment(nn.Cell):
     """`softmax(network(normalize(x)))`, the first and the last where wanted.
 
     Args:
-        network: images (N, C, H, W) to logits (N, num_classes).
-        normalize: cell applied to the images first, which are uint8 then; None: they come as
-            normalised float32.
+        network: images to logits (N, num_classes).
+        normalize: cell applied to the images first, which are uint8 (N, H, W, C) then; None: they
+            come as normalised float32 (N, C, H, W).
         softmax: give probabilities in place of logits.
     """
 
@@ -51,7 +51,7 @@ def export_network(
         path: ends in the format's suffix, in an empty folder of its own: MindSpore changes the
             rights of the folder, and puts further files beside for a very large network.
         file_format: mindir, onnx or air; air where Ascend is only.
-        image_shape: (C, H, W).
+        image_shape: (C, H, W), or (H, W, C) where the network normalises.
         batch_size: images of a batch; None: any number, for mindir and onnx.
 
     Raises:

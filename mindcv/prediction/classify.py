@@ -22,7 +22,7 @@ def classify(
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
     """Yield the prediction of each image that can be read, and the network's view of it.
 
-    The view is uint8 (3, H, W): the resized and cropped image before normalisation.
+    The view is uint8 (H, W, 3): the resized and cropped image before normalisation.
 
     Args:
         network: normalised images to logits, in evaluation mode.

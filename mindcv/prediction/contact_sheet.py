@@ -32,7 +32,7 @@ def write_contact_sheet(
 
     Args:
         title: written above.
-        tiles: predictions with their views, uint8 (3, H, W).
+        tiles: predictions with their views, uint8 (H, W, 3).
         names: class names; None: indices are written.
         left_out: images that did not fit; their number is written into the title line.
         font: of all text.
@@ -64,8 +64,8 @@ def write_contact_sheet(
 
 
 def _picture(view: np.ndarray) -> Image.Image:
-    image = Image.fromarray(np.ascontiguousarray(view.transpose(1, 2, 0)))
-    small = view.shape[1] < _PICTURE // 2  # pixels of a tiny input stay visible as such
+    image = Image.fromarray(np.ascontiguousarray(view))
+    small = view.shape[0] < _PICTURE // 2  # pixels of a tiny input stay visible as such
     return image.resize((_PICTURE, _PICTURE), Image.NEAREST if small else Image.LANCZOS)
 
 

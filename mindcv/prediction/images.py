@@ -1,16 +1,15 @@
 """Image files for prediction: found in folders, read as evaluation reads them."""
 
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from PIL import Image
 
 from ..errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
-_FORMATS = ("JPEG", "PNG", "BMP")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
+)  # fmt: skip
 
 
 def find_images(places: Sequence[str]) -> list[str]:
@@ -46,20 +45,19 @@ def read_image(path: str, operations: Sequence) -> np.ndarray:
 
     Args:
         operations: `create_transforms(is_training=False, normalize_on_device=True)`; they give
-            uint8 (3, H, W).
+            uint8 (H, W, 3).
 
     Raises:
-        DataError: the file is missing or no whole JPEG, PNG or BMP.
+        DataError: the file is missing, or `decodable` or the operations refuse it.
     """
+    from ..data.image_check import decodable  # with it comes mindspore; folders are found without
+
     try:
         with open(path, "rb") as file:
             content = file.read()
     except OSError as error:
         raise DataError(error.strerror or type(error).__name__) from None
-    if not content:
-        raise DataError("empty file")
-    _check_decodable(path)
-    image = np.frombuffer(content, np.uint8)
+    image = decodable(np.frombuffer(content, np.uint8))
     try:
         for operation in operations:
             image = operation(image)
@@ -67,17 +65,3 @@ def read_image(path: str, operations: Sequence) -> np.ndarray:
         reason = [line for line in str(error).splitlines() if line.startswith("[ERROR]")]
         raise DataError(reason[0][8:] if reason else str(error).splitlines()[0]) from None
     return image
-
-
-def _check_decodable(path: str) -> None:
-    """Decode with PIL first: MindSpore's decoder ends the whole process at a cut JPEG header, and
-    leaves a copy of other bad files in the working folder."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata does not matter
-            with Image.open(path, formats=_FORMATS) as image:
-                image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        unknown = isinstance(error, Image.UnidentifiedImageError)
-        reason = "no JPEG, PNG or BMP" if unknown else f"damaged image: {error}"
-        raise DataError(reason) from None

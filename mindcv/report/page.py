@@ -166,10 +166,7 @@ def _mistakes(run: RunFolder, found: "Predictions", thumbnails: dict[int, str]) 
 
 def _tile(run: RunFolder, found: "Predictions", index: int, uri: str) -> str:
     names, (wrong, true) = found.class_names, found.shares[index]
-    place = f"image {index}"
-    if found.files is not None:
-        file = found.files[index]
-        place = str(Path(file.parent.name, file.name))
+    place = str(Path(*Path(found.samples.name(int(found.places[index]))).parts[-2:]))
     tiny = ' class="tiny"' if uri.startswith("data:image/png") else ""
     return (
         f'<figure class="mistake"><img{tiny} src="{uri}" alt="{escape(place)}">'

@@ -1,6 +1,5 @@
 """What a checkpoint says of every validation image, each counted once."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,8 @@ from mindspore import dtype as mstype
 
 from .. import data, engine
 from ..config import Config
-from ..data.datasets import IMAGE_SUFFIXES, class_index
-from ..data.demo import FOLDER
 from ..data.failure import pipeline_failures_as_data_errors
+from ..data.samples import Samples
 from ..errors import DataError
 from ..models import create_model_from_file
 from ..weights import Metadata, Preprocessing, read_weights
@@ -30,7 +28,8 @@ class Predictions:
         labels, predicted: classes, (N,).
         losses: cross entropy without label smoothing, (N,).
         shares: probabilities of the predicted and of the true class, (N, 2).
-        files: the images, None where they are not files of their own (CIFAR).
+        samples: the images of the split.
+        places: which of them these are about, (N,): all but bad ones.
     """
 
     checkpoint: Path
@@ -40,7 +39,8 @@ class Predictions:
     predicted: np.ndarray
     losses: np.ndarray
     shares: np.ndarray
-    files: tuple[Path, ...] | None
+    samples: Samples
+    places: np.ndarray
 
     @property
     def top1(self) -> float:
@@ -79,6 +79,8 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
     engine.start_runtime(config.mode, seed=config.seed)
     file = read_weights(checkpoint)
     how = file.metadata.preprocessing if file.metadata else _preprocessing(config)
+    numbers = _numbers(config, file.metadata)
+    samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
     loader, found = data.create_evaluation_loader(
         config.dataset,
         config.data_dir,
@@ -88,13 +90,14 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
         how.interpolation,
         how.crop_pct,
         config.num_parallel_workers,
-        class_indexing=_numbers(config, file.metadata),
+        class_indexing=numbers,
         crop_mode=how.crop_mode,
+        allow_bad_images=config.allow_bad_images,
     )
     network, metadata = create_model_from_file(
         file, "" if file.metadata else config.model, ema=averaged
     )
-    names = _class_names(config, metadata, found)
+    names = _class_names(config, metadata, found, samples)
     step = _Logits(
         engine.mixed_precision(
             network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
@@ -103,8 +106,15 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
     )
     parts = _evaluate(step, loader, config.batch_size, len(names))
     labels, predicted, losses, shares = map(np.concatenate, zip(*parts))
-    files = _files(config, names, labels)
-    return Predictions(checkpoint, averaged, names, labels, predicted, losses, shares, files)
+    places = np.flatnonzero(labels >= 0)
+    if not len(places):
+        raise DataError("no image to evaluate")
+    if len(labels) != len(samples) or (labels != samples.labels)[places].any():
+        raise DataError(
+            f"the images of {config.data_dir} changed while they were read; run it again"
+        )
+    outcomes = (part[places] for part in (labels, predicted, losses, shares))
+    return Predictions(checkpoint, averaged, names, *outcomes, samples, places)
 
 
 class _Logits(nn.Cell):
@@ -125,7 +135,7 @@ def _evaluate(
     """Return (labels, predicted, losses, shares) of each batch; the last one is padded and cut."""
     step.set_train(False)
     parts = []
-    with pipeline_failures_as_data_errors():
+    with pipeline_failures_as_data_errors(loader):
         for image, label in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
             if label.max() >= num_classes:
                 raise DataError(f"label {label.max()} lies outside the {num_classes} classes")
@@ -162,7 +172,9 @@ def _numbers(config: Config, metadata: Metadata | None) -> dict[str, int] | None
     return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
-def _class_names(config: Config, metadata: Metadata, found: int) -> tuple[str, ...]:
+def _class_names(
+    config: Config, metadata: Metadata, found: int, samples: Samples
+) -> tuple[str, ...]:
     """Return one name a class.
 
     Raises:
@@ -177,36 +189,5 @@ def _class_names(config: Config, metadata: Metadata, found: int) -> tuple[str, .
             f"{config.data_dir} holds {found} classes and the checkpoint knows "
             f"{metadata.num_classes}, without their names: which is which cannot be told"
         )
-    numbers = _numbers(config, None)
-    if numbers is None and not config.dataset.startswith("cifar"):
-        numbers = class_index(_folder(config))
-    known = sorted(numbers, key=numbers.get) if numbers else ()
+    known = samples.class_names or ()
     return (*known, *map(str, range(len(known), metadata.num_classes)))
-
-
-def _folder(config: Config) -> Path:
-    inner = FOLDER if config.dataset == "mnist_demo" else ""
-    return Path(config.data_dir, inner, config.val_split)
-
-
-def _files(config: Config, names: tuple[str, ...], labels: np.ndarray) -> tuple[Path, ...] | None:
-    """Return the file of each image.
-
-    MindSpore reads an image folder in the order of the sorted bytes of class and file name; the
-    labels prove that it did.
-
-    Raises:
-        DataError: it did not.
-    """
-    if config.dataset.startswith("cifar"):
-        return None
-    folder = _folder(config)
-    files = [
-        folder / name / file
-        for name in sorted(class_index(folder), key=os.fsencode)
-        for file in sorted(os.listdir(folder / name), key=os.fsencode)
-        if file.endswith(IMAGE_SUFFIXES)
-    ]
-    if [names[label] for label in labels] != [file.parent.name for file in files]:
-        raise DataError(f"the images in {folder} changed while they were read; run it again")
-    return tuple(files)

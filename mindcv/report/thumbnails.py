@@ -4,10 +4,11 @@ import base64
 import io
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
-from ..config import Config
-from ..data import create_dataset
+from ..data.image_check import decodable
+from ..data.samples import ImageError
 from ..errors import DataError
 from .predictions import Predictions
 
@@ -15,29 +16,31 @@ _SIDE = 192  # pixels of the longer side
 _TINY = 64  # images up to here are kept as they are, without loss
 
 
-def make_thumbnails(config: Config, found: Predictions, indices: Sequence[int]) -> dict[int, str]:
+def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str]:
     """Return index to data URI of the original images.
 
     Raises:
         DataError: an image cannot be read again.
     """
-    if found.files is None:
-        return _from_rows(config, set(indices))
     pictures = {}
     for index in indices:
+        place = int(found.places[index])
         try:
-            with Image.open(found.files[index]) as image:
-                image.draft("RGB", (_SIDE, _SIDE))  # JPEG: decode no more than needed
+            content = found.samples.read(place)
+            with _opened(content) as image:
                 pictures[index] = _data_uri(image)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{found.files[index]} cannot be read again: {error}") from None
+        except (ImageError, OSError, ValueError) as error:
+            name = found.samples.name(place)
+            raise DataError(f"{name} cannot be read again: {error}") from None
     return pictures
 
 
-def _from_rows(config: Config, wanted: set[int]) -> dict[int, str]:
-    rows = create_dataset(config.dataset, config.data_dir, config.val_split, shuffle=False)
-    images = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
-    return {i: _data_uri(Image.fromarray(row[0])) for i, row in enumerate(images) if i in wanted}
+def _opened(content: np.ndarray) -> Image.Image:
+    if content.ndim == 3:
+        return Image.fromarray(content)
+    image = Image.open(io.BytesIO(decodable(content)))
+    image.draft("RGB", (_SIDE, _SIDE))  # JPEG: decode no more than needed
+    return image
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -1,0 +1,213 @@
+"""The batches of a run: each epoch a function of seed, number and shard, whatever came before."""
+
+import os
+import random
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mindspore.dataset as ds
+import numpy as np
+
+from ..errors import DataError
+from .rows import ImageDataset, Rows
+
+# MindSpore's random operations take their seed from one global when an iterator is built.
+_seeding = threading.RLock()
+_UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
+_COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
+
+
+class EpochBatches:
+    """Batches (image, label) of a run, from a fresh MindSpore pipeline for each epoch.
+
+    A pass is an epoch, and the next pass the next one. What an epoch holds depends on MindSpore's
+    seed as it is now, the epoch's number, the sharding and, where C++ operations draw random
+    numbers, on the number of threads that the pipeline has; on no earlier epoch. An epoch that
+    begins at a later step replays the steps before it without handing them out.
+
+    Args:
+        dataset: all rows of the run; its own passes are not used up.
+        make_loader: returns the batches of (one epoch's rows, epoch number); see `create_loader`.
+        batch_size: rows of a batch.
+        shard_id: this process among those that train together.
+
+    Attributes:
+        steps: batches of a whole epoch.
+        read: takes (epoch, indices of the images) of each batch that a pass hands out, where it is
+            set to a deque; replacements stand in the place of what they replace.
+        failure: what ended a pass early; MindSpore tells it as a text only.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        make_loader: Callable[[ImageDataset, int], ds.Dataset],
+        batch_size: int,
+        shard_id: int = 0,
+    ):
+        self.failure: Exception | None = None
+        self.read: deque[tuple[int, np.ndarray]] | None = None
+        self._dataset, self._make_loader = dataset, make_loader
+        self._batch_size, self._shard_id = batch_size, shard_id
+        self._seed = ds.config.get_seed()
+        self._next, self._is_closed = (0, 0), False
+        self._readers: weakref.WeakSet = weakref.WeakSet()  # MindSpore's iterators over the passes
+        self.steps = self._loader(0)[1].get_dataset_size()
+
+    # No __len__: MindSpore would refuse a pass that begins at a later step.
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        # A generator: MindSpore asks for iterators that it never reads from.
+        epoch, step = self._next
+        self._next = (epoch + 1, 0)
+        yield from self.epoch(epoch, step, self.read)
+
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Let the next pass begin at a step of an epoch, both counted from 0."""
+        self._next = (epoch, step)
+
+    def limit(self, steps: int) -> None:
+        """Leave out the batches of an epoch after so many."""
+        self.steps = min(self.steps, steps)
+
+    def epoch(
+        self, epoch: int, step: int = 0, read: deque | None = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batches of an epoch from a step on; other passes are not disturbed.
+
+        Args:
+            read: see the attribute.
+
+        Raises:
+            DataError: an image cannot be read.
+            RuntimeError: the pipeline failed otherwise.
+        """
+        while step is not None:
+            step = yield from self._batches(epoch, step, read)
+
+    def _batches(
+        self, epoch: int, step: int, read: deque | None
+    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
+        """Yield the batches from a step on; return the step to go on with, None at the end.
+
+        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
+        another pipeline, which replaces it, goes on at the step that was not reached.
+        """
+        had_copy = os.path.exists(_COPY)
+        with _drawing(self._seed, epoch, self._shard_id):
+            rows, loader = self._loader(epoch)
+            loader = loader.skip(step) if step else loader
+            batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        try:
+            while step < self.steps:
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                if read is not None:
+                    own = slice(step * self._batch_size, (step + 1) * self._batch_size)
+                    read.append((epoch, rows.source.indices[own]))
+                yield tuple(batch)
+                step += 1
+        except RuntimeError as error:
+            if self._is_closed:
+                return None
+            batches.stop()
+            self.failure = rows.source.failure or self._failure(rows.source, step, error)
+            if not had_copy:
+                Path(_COPY).unlink(missing_ok=True)
+            if self.failure:
+                raise self.failure from None
+            return step
+        finally:
+            batches.stop()
+        return None
+
+    def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
+        """Return what to raise for a failed pipeline; None where a bad image was the reason.
+
+        It is most likely among the rows read since the last batch, else among those replayed.
+        """
+        reached = step * self._batch_size
+        try:
+            found = rows.note_undecodable(reached, len(rows)) or rows.note_undecodable(0, reached)
+        except DataError as too_many:
+            return too_many
+        return None if found else error
+
+    def close(self) -> None:
+        """End all that reads the passes, and their threads, once the batches in work are done."""
+        self._is_closed = True
+        for reader in list(self._readers):
+            reader.stop()
+
+    def keep(self, reader) -> None:
+        """Remember an iterator of MindSpore over the passes, for `close`."""
+        self._readers.add(reader)
+
+    def as_dataset(self) -> "BatchDataset":
+        """Return the passes as a MindSpore dataset, for `Model.train`."""
+        return BatchDataset(self)
+
+    def describe(self) -> tuple[list, list]:
+        """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
+        with _drawing(self._seed, 0, self._shard_id):
+            loader = self._loader(0)[1]
+            return loader.output_types(), loader.output_shapes()
+
+    def _loader(self, epoch: int) -> tuple[ImageDataset, ds.Dataset]:
+        rows = self._dataset.of_epoch(epoch)
+        return rows, self._make_loader(rows, epoch)
+
+
+class BatchDataset(ds.GeneratorDataset):
+    """A MindSpore dataset of `EpochBatches`; each of its epochs is a pass."""
+
+    def __init__(self, batches: EpochBatches):
+        super().__init__(batches, ["image", "label"], shuffle=False, num_parallel_workers=1)
+        self._described = None
+
+    def create_tuple_iterator(self, *args, **named):
+        reader = super().create_tuple_iterator(*args, **named)
+        self.source.keep(reader)
+        return reader
+
+    def create_dict_iterator(self, *args, **named):
+        reader = super().create_dict_iterator(*args, **named)
+        self.source.keep(reader)
+        return reader
+
+    def get_dataset_size(self) -> int:
+        return self.source.steps
+
+    # MindSpore would ask a running pipeline, and so use up an epoch.
+    def output_types(self) -> list:
+        return self._describe()[0]
+
+    def output_shapes(self, estimate: bool = False) -> list:
+        return self._describe()[1]
+
+    def _describe(self) -> tuple[list, list]:
+        self._described = self._described or self.source.describe()
+        return self._described
+
+
+@contextmanager
+def _drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
+    """Let the random operations of a pipeline that is built inside draw for this epoch and shard.
+
+    Building is all that must happen inside; the generators of Python and NumPy, which MindSpore
+    seeds too, are left as they were.
+    """
+    drawn = int(np.random.SeedSequence((seed, epoch, shard_id)).generate_state(1)[0])
+    with _seeding:
+        before = ds.config.get_seed(), random.getstate(), np.random.get_state()
+        ds.config.set_seed(drawn + (drawn == _UNSEEDED))
+        try:
+            yield
+        finally:
+            ds.config.set_seed(before[0])
+            random.setstate(before[1])
+            np.random.set_state(before[2])

@@ -1,0 +1,149 @@
+"""The remembered lists of images, `<cache>/indexes/<hash of the folder's path>.npz`."""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..hub.cache import cache_folder
+from .name_table import NameTable
+
+_logger = logging.getLogger(__name__)
+
+_FORMAT = 1  # another number: the files of older versions are not used
+_DIGEST = 32  # bytes of sha256, behind the archive
+# A folder that was changed so shortly before it was read could change again without a new time.
+_RACY_NS = 2 * 10**9
+
+
+class FolderStates:
+    """When each folder of a tree was last changed.
+
+    Args:
+        top: the folder that the others lie in.
+
+    Attributes:
+        paths: the folders, relative to the top.
+        states: time of the last change of content, and of anything, nanoseconds; inode number.
+        is_settled: none was changed just before it was looked at.
+    """
+
+    def __init__(self, top: Path):
+        self.top = os.fsencode(top)
+        self.paths: list[bytes] = []
+        self.states: list[tuple[int, int, int]] = []
+        self.is_settled = True
+
+    def add(self, path: bytes, state: os.stat_result | None = None) -> None:
+        """Note the state of a folder, before its entries are read."""
+        state = state or os.stat(os.path.join(self.top, path))
+        self.paths.append(path)
+        self.states.append(_state(state))
+        if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _RACY_NS:
+            self.is_settled = False
+
+
+def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | None:
+    """Return the remembered (classes, names, labels); None where they are not there or not valid.
+
+    They are valid while every folder of the tree is as it was when it was read.
+    """
+    try:
+        with _place_of(folder).open("rb") as file:
+            if not _is_whole(file):
+                return None
+            with np.load(file, allow_pickle=False) as parts:
+                if parts["format"] != _FORMAT or not _is_unchanged(folder, parts):
+                    return None
+                names = NameTable(parts["names"], parts["names_ends"])
+                return _strings(parts, "classes"), names, parts["labels"]
+    except OSError:
+        return None
+
+
+def write_index(
+    folder: Path,
+    states: FolderStates,
+    classes: Sequence[str],
+    names: NameTable,
+    labels: np.ndarray,
+) -> None:
+    """Remember the images of a folder, unless it is changing or the cache cannot be written."""
+    if not states.is_settled:
+        return
+    target = _place_of(folder)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
+    folders, class_names = NameTable.of(states.paths), NameTable.of(map(os.fsencode, classes))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with unfinished.open("w+b") as file:
+                np.savez(
+                    file,
+                    format=_FORMAT,
+                    folders=folders.blob,
+                    folders_ends=folders.ends,
+                    states=np.array(states.states, np.int64),
+                    classes=class_names.blob,
+                    classes_ends=class_names.ends,
+                    names=names.blob,
+                    names_ends=names.ends,
+                    labels=labels,
+                )
+                file.seek(0)
+                digest = _digest(file, os.fstat(file.fileno()).st_size)
+                file.seek(0, os.SEEK_END)
+                file.write(digest)
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        _logger.debug("the index of %s is not remembered: %s", folder, error)
+
+
+def _place_of(folder: Path) -> Path:
+    real = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
+    return cache_folder() / "indexes" / f"{real[:32]}.npz"
+
+
+def _is_whole(file) -> bool:
+    """Tell whether the archive is what was written; leave the file at its beginning."""
+    size = os.fstat(file.fileno()).st_size - _DIGEST
+    if size <= 0 or _digest(file, size) != file.read(_DIGEST):
+        return False
+    file.seek(0)
+    return True
+
+
+def _digest(file, size: int) -> bytes:
+    digest = hashlib.sha256()
+    while size:
+        block = file.read(min(size, 1 << 20))
+        if not block:
+            break
+        digest.update(block)
+        size -= len(block)
+    return digest.digest()
+
+
+def _is_unchanged(folder: Path, parts) -> bool:
+    folders = NameTable(parts["folders"], parts["folders_ends"])
+    top = os.fsencode(folder)
+    return all(
+        _state(os.stat(os.path.join(top, folders[number]))) == tuple(known)
+        for number, known in enumerate(parts["states"].tolist())
+    )
+
+
+def _state(state: os.stat_result) -> tuple[int, int, int]:
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_ino
+
+
+def _strings(parts, key: str) -> tuple[str, ...]:
+    table = NameTable(parts[key], parts[f"{key}_ends"])
+    return tuple(os.fsdecode(table[number]) for number in range(len(table)))

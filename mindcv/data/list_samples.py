@@ -1,0 +1,225 @@
+"""Lists of images: `<data_dir>/<split>.csv`, `.json` or `.jsonl`, with a path and a label each."""
+
+import csv
+import json
+import os
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from .folder_samples import fingerprint_of, read_file
+from .name_table import NameTable
+
+_MOST_CLASSES = 1_000_000  # a larger number is no label
+_LOOKED_AT = 5  # paths that are looked for before the list is believed
+
+Row = tuple[str, Any, Any]  # where it stands, path, label
+
+
+class ListSamples:
+    """The images of a csv or json list; see `Samples`.
+
+    A csv file has the columns path and label; a json file holds a list of objects with these keys,
+    or one object path -> label; a jsonl file one object a line. Further columns are passed over.
+    Paths are absolute or relative to the folder of the list. A label is the name of a class, or its
+    number. If all labels of a list are numbers, the classes are 0 to the largest one; else they are
+    the sorted names.
+
+    Args:
+        kind: csv or json.
+        root: the folder with `<split>.csv`, or `<split>.json` or `<split>.jsonl`; or one file, from
+            which the rows are taken whose column split is the split. A file without that column
+            serves the split that it is named after.
+        split: name of the split.
+        class_indexing: class name to index; None: as the list itself numbers them.
+
+    Raises:
+        DataError: no list, one that cannot be read, a row without path or label, a label that is
+            not in class_indexing, no image at all, or none where the paths lead.
+    """
+
+    encoded = True
+
+    def __init__(
+        self, kind: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
+    ):
+        self.file = _find_list(kind, Path(root), split)
+        seen: dict[str, int] = {}  # label to its number in order of appearance
+        first_places: list[str] = []
+        order = array("i")
+
+        def names() -> Iterator[bytes]:
+            for place, path, label in _rows_of_split(self.file, Path(root), split):
+                key = _label(place, label)
+                if key not in seen:
+                    seen[key] = len(seen)
+                    first_places.append(place)
+                order.append(seen[key])
+                yield _path(place, path)
+
+        self._top = os.fsencode(self.file.parent)
+        self._names = NameTable.of(names())
+        if not order:
+            raise DataError(f"{self.file} lists no image of the split {split!r}")
+        numbers = dict(class_indexing) if class_indexing else _number_classes(seen, first_places)
+        found = [_class_of(label, numbers, first_places[n]) for label, n in seen.items()]
+        self.num_classes = max(numbers.values()) + 1
+        self.class_names = tuple(sorted(numbers, key=numbers.get))
+        self.labels = np.array(found, np.int32)[np.frombuffer(order, np.int32)]
+        self._check_paths(first_places[0])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        return read_file(self.path(index))
+
+    def name(self, index: int) -> str:
+        return self.path(index).decode("utf-8", "backslashreplace")
+
+    def path(self, index: int) -> bytes:
+        """Return the path of the file, as the system knows it."""
+        return os.path.join(self._top, self._names[index])
+
+    def fingerprint(self) -> str:
+        return fingerprint_of(self._names, self.labels, self.class_names)
+
+    def _check_paths(self, first_place: str) -> None:
+        """Refuse a list whose paths all lead nowhere; single missing files are bad images."""
+        some = np.linspace(0, len(self) - 1, min(_LOOKED_AT, len(self))).astype(int)
+        if not any(os.path.lexists(self.path(index)) for index in some):
+            raise DataError(
+                f"{first_place}: no file {self.name(0)}, nor any of {len(some)} looked for; paths "
+                f"are absolute or relative to {self.file.parent}"
+            )
+
+
+def has_list(kind: str, root: str, split: str) -> bool:
+    """Tell whether there is a list to read the split from."""
+    return Path(root).is_file() or any(path.is_file() for path in _places(kind, Path(root), split))
+
+
+def _places(kind: str, root: Path, split: str) -> list[Path]:
+    suffixes = (".csv",) if kind == "csv" else (".json", ".jsonl")
+    return [root / (split + suffix) for suffix in suffixes]
+
+
+def _find_list(kind: str, root: Path, split: str) -> Path:
+    if root.is_file():
+        return root
+    there = [path for path in _places(kind, root, split) if path.is_file()]
+    if len(there) == 1:
+        return there[0]
+    if there:
+        raise DataError(f"{there[0]} and {there[1]} both list the split {split!r}; remove one")
+    expected = " or ".join(map(str, _places(kind, root, split)))
+    if not root.is_dir():
+        raise DataError(f"no list {expected}; {root} does not exist")
+    found = ", ".join(sorted(os.listdir(root))[:5]) or "nothing"
+    raise DataError(f"no list {expected}; {root} holds {found}")
+
+
+def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
+    read = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}.get(file.suffix.lower())
+    if read is None:
+        raise DataError(f"{file} is no list; expected a .csv, .json or .jsonl file")
+    is_shared = file == root and file.stem != split  # one file for all splits
+    try:
+        # Names of files need not be UTF-8: their bytes come back as they were.
+        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            for place, row in read(file, lines):
+                missing = [key for key in ("path", "label") if row.get(key) in (None, "")]
+                if missing:
+                    raise DataError(f"{place}: no {missing[0]}")
+                if is_shared and "split" not in row:
+                    raise DataError(
+                        f"{place}: no column split, which a list of several splits needs; or put "
+                        f"the images of {split!r} into a list {file.with_stem(split)} of their own"
+                    )
+                if "split" not in row or file != root or row["split"] == split:
+                    yield place, row["path"], row["label"]
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _csv_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
+    table = csv.DictReader(lines, strict=True)
+    try:
+        columns = table.fieldnames or ()
+        if not {"path", "label"} <= set(columns):
+            raise DataError(
+                f"{file}:1: the columns are {', '.join(columns) or 'none'}; expected path and label"
+            )
+        for row in table:
+            yield f"{file}:{table.line_num}", row
+    except csv.Error as error:
+        raise DataError(f"{file}:{table.line_num}: {error}") from None
+
+
+def _json_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
+    try:
+        content = json.load(lines)
+    except ValueError as error:
+        line = getattr(error, "lineno", 1)
+        raise DataError(f"{file}:{line}: {getattr(error, 'msg', error)}") from None
+    if isinstance(content, dict):
+        content = [{"path": path, "label": label} for path, label in content.items()]
+    if not isinstance(content, list):
+        raise DataError(f"{file}: expected a list of objects, or one object path -> label")
+    for number, row in enumerate(content, 1):
+        yield _object(f"{file}, entry {number}", row)
+
+
+def _jsonl_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{file}:{number}: {getattr(error, 'msg', error)}") from None
+        yield _object(f"{file}:{number}", row)
+
+
+def _object(place: str, row: Any) -> tuple[str, Mapping]:
+    if not isinstance(row, dict):
+        raise DataError(f"{place}: expected an object with path and label, got {row!r:.40}")
+    return place, row
+
+
+def _path(place: str, path: Any) -> bytes:
+    if not isinstance(path, str) or "\0" in path:
+        raise DataError(f"{place}: {path!r:.40} is no path")
+    return os.fsencode(path)
+
+
+def _label(place: str, label: Any) -> str:
+    if isinstance(label, bool) or not isinstance(label, (str, int)):
+        raise DataError(f"{place}: label {label!r:.40} is neither a name nor a whole number")
+    return str(label)
+
+
+def _number_classes(seen: Mapping[str, int], first_places: list[str]) -> dict[str, int]:
+    if not all(_is_number(label) for label in seen):
+        return {name: index for index, name in enumerate(sorted(seen, key=os.fsencode))}
+    largest = max(seen, key=int)
+    if int(largest) >= _MOST_CLASSES:
+        raise DataError(f"{first_places[seen[largest]]}: label {largest} is too large for a class")
+    return {str(index): index for index in range(int(largest) + 1)}
+
+
+def _class_of(label: str, numbers: Mapping[str, int], place: str) -> int:
+    if label in numbers:
+        return numbers[label]
+    if _is_number(label) and int(label) <= max(numbers.values()):
+        return int(label)
+    known = ", ".join(list(numbers)[:3])
+    raise DataError(f"{place}: label {label!r} is not in the training set, whose are {known}, …")
+
+
+def _is_number(label: str) -> bool:
+    return label.isascii() and label.isdecimal()

@@ -1,0 +1,199 @@
+"""The rows (image, label) of an epoch: in order, with bad images replaced, and what was read."""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+import mindspore.dataset as ds
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError
+from .bad_images import BadImages
+from .image_check import as_bmp, check_by_decoding, decodable
+from .sample_order import sample_order
+from .samples import ImageError, Samples
+
+_BLACK = Image.new("RGB", (32, 32))
+_READ_AHEAD_FROM = 8  # workers: fewer do not keep a network disk busy anyway
+
+
+class Rows:
+    """Source of a `GeneratorDataset`: one pass is one epoch, and the next pass the next one.
+
+    An image that cannot be used is replaced by the next one of the dataset that can, with its
+    label, so that every run replaces it by the same. Image files are checked: see `decodable`.
+
+    Args:
+        samples: the dataset.
+        seed: of the order.
+        epoch: number of the first pass.
+        num_parallel_workers: from 8 on some images are read ahead by threads; the order stays.
+        bad: is told of each image that cannot be used, and may end the run; None: the first one
+            ends it.
+        leave_out: with `bad`; do not replace a bad image, but give a black one with the label -1.
+        **sampling: what is read, see `sample_order`.
+
+    Attributes:
+        indices: of the images of the newest pass, as far as they were read: replacements stand in
+            the place of what they replace.
+        read_count: rows of the newest pass that were read.
+        failure: what ended the newest pass early; MindSpore tells it as a text only.
+
+    Raises:
+        DataError: see `sample_order`; while reading: an image that cannot be read, or too many.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        seed: int,
+        epoch: int = 0,
+        num_parallel_workers: int = 1,
+        bad: BadImages | None = None,
+        leave_out: bool = False,
+        **sampling,
+    ):
+        self.samples, self.bad, self.leave_out = samples, bad, leave_out
+        self.read_count = 0
+        self.indices = np.zeros(0, np.int64)
+        self.failure: Exception | None = None
+        self._seed, self._epoch, self._sampling = seed, epoch, sampling
+        self._workers = num_parallel_workers
+        self._length = len(self._order(epoch))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.int32]]:
+        # A generator: MindSpore asks for iterators that it never reads from.
+        order = self._order(self._epoch)
+        self._epoch += 1
+        self.failure = None
+        self.indices, self.read_count = order.copy(), 0
+        yield from self._pass(order, self.indices)
+
+    def of_epoch(self, epoch: int) -> "Rows":
+        """Return rows of their own whose first pass is this epoch."""
+        fixed = (self._workers, self.bad, self.leave_out)
+        return Rows(self.samples, self._seed, epoch, *fixed, **self._sampling)
+
+    def note_undecodable(self, first: int, end: int) -> bool:
+        """Find images among some rows of the newest pass that no check but decoding refuses.
+
+        Args:
+            first, end: rows; those that were not read yet do not count.
+
+        Returns:
+            Some were found, and are bad images from now on.
+
+        Raises:
+            DataError: see `BadImages`.
+        """
+        found = False
+        if self.bad is None or not self.samples.encoded:
+            return found
+        for index in dict.fromkeys(self.indices[first : min(end, self.read_count)].tolist()):
+            if index in self.bad.reasons:
+                continue
+            try:
+                check_by_decoding(self._read(index))
+            except ImageError as error:
+                self._note(index, error)
+                found = True
+        return found
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
+
+    def _pass(self, order: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, np.int32]]:
+        labels = self.samples.labels
+        attempts = self._attempts(order)
+        try:
+            for place, attempt in enumerate(attempts):
+                index, image = self._image(int(order[place]), attempt)
+                read[place], self.read_count = index, place + 1
+                is_bad = self.leave_out and index in self.bad.reasons
+                yield image, np.int32(-1) if is_bad else labels[index]
+        except Exception as error:
+            self.failure = error
+            raise
+        finally:
+            attempts.close()
+
+    def _image(self, index: int, attempt: Callable[[], np.ndarray]) -> tuple[int, np.ndarray]:
+        """Return the image, or the first one after it that can be read, and its index.
+
+        Raises:
+            DataError: there is none, or no bad image is allowed.
+        """
+        size = len(self.samples)
+        for candidate in itertools.islice(itertools.cycle(range(size)), index, index + size):
+            try:
+                return candidate, attempt()
+            except ImageError as error:
+                self._note(candidate, error)
+            if self.leave_out:
+                return candidate, as_bmp(_BLACK) if self.samples.encoded else np.asarray(_BLACK)
+            attempt = partial(self._read, (candidate + 1) % size)
+        raise DataError(f"none of the {size} images can be read")
+
+    def _read(self, index: int) -> np.ndarray:
+        if self.bad is not None and index in self.bad.reasons:
+            raise ImageError(self.bad.reasons[index])
+        image = self.samples.read(index)
+        return decodable(image) if self.samples.encoded else image
+
+    def _note(self, index: int, error: ImageError) -> None:
+        name = self.samples.name(index)
+        if self.bad is None:
+            raise DataError(f"{name}: {error}; replace or remove the file") from None
+        self.bad.add(index, name, str(error))
+
+    def _attempts(self, order: np.ndarray) -> Iterator[Callable[[], np.ndarray]]:
+        """Yield a call for each index that returns its image or raises ImageError."""
+        read = self._read
+        if self._workers < _READ_AHEAD_FROM:
+            for index in order:
+                yield partial(read, int(index))
+            return
+        threads = self._workers // 4
+        pool = ThreadPoolExecutor(threads, "mindcv-read")
+        started: deque[Future] = deque()
+        try:
+            for index in order:
+                started.append(pool.submit(read, int(index)))
+                if len(started) > 4 * threads:
+                    yield started.popleft().result
+            while started:
+                yield started.popleft().result
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class ImageDataset(ds.GeneratorDataset):
+    """A MindSpore dataset of `Rows`, with the columns image and label, that tells its classes."""
+
+    def __init__(self, rows: Rows):
+        super().__init__(rows, ["image", "label"], shuffle=False, num_parallel_workers=1)
+
+    @property
+    def samples(self) -> Samples:
+        return self.source.samples
+
+    def of_epoch(self, epoch: int) -> "ImageDataset":
+        """Return the dataset of one epoch, whatever was read before."""
+        return ImageDataset(self.source.of_epoch(epoch))
+
+    def num_classes(self) -> int:
+        return self.samples.num_classes
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names in the order of the labels; None where the files hold none."""
+        return self.samples.class_names
+
+    def get_class_indexing(self) -> dict[str, int]:
+        """Return class name to label; empty where the files hold no names."""
+        return {name: label for label, name in enumerate(self.class_names() or ())}

@@ -1,0 +1,77 @@
+"""Which images went into which step: the option log_samples."""
+
+import csv
+import os
+from collections import deque
+from pathlib import Path
+
+import mindspore as ms
+
+from ..data.epoch_batches import EpochBatches
+from ..data.samples import Samples
+from ..errors import ConfigError
+from .callbacks import start_table
+
+
+class SampleLog(ms.Callback):
+    """Writes a row for each step that was taken: epoch, step, rank, and the indices of its images.
+
+    The indices are of the images that were really read: where a bad one was replaced, its
+    replacement's. They stand in the order of the batch, separated by spaces. Beside the file, its
+    name with .names added lists index, label and path of every image, once. Epoch and step count
+    from 1 as in the log. Each process writes a file of its own: FILE, FILE with .rank1, ….
+
+    Args:
+        file: csv file; one that stands there is kept under a number.
+        batches: of the run.
+        samples: what the indices number.
+        rank: of this process.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+
+    COLUMNS = ("epoch", "step", "rank", "indices")
+
+    def __init__(self, file: str, batches: EpochBatches, samples: Samples, rank: int):
+        self.rank, self.path = rank, Path(file)
+        if rank:
+            self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
+        self._written = 0
+        self._read = batches.read = deque()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            start_table(self.path, self.COLUMNS)
+            if not rank:
+                _write_names(self.path.with_name(f"{self.path.name}.names"), samples)
+        except OSError as error:
+            reason = f"{error.filename}: {error.strerror}"
+            raise ConfigError(f"log_samples {file} cannot be written: {reason}") from None
+
+    def on_train_begin(self, run_context):
+        self._written = run_context.original_args().cur_step_num
+
+    def on_train_step_end(self, run_context):
+        # With the data sink MindSpore calls after many steps.
+        step = run_context.original_args().cur_step_num
+        with self.path.open("a", newline="", encoding="ascii") as file:
+            table = csv.writer(file)
+            while self._written < step and self._read:
+                self._written += 1
+                epoch, indices = self._read.popleft()
+                table.writerow(
+                    (epoch + 1, self._written, self.rank, " ".join(map(str, indices.tolist())))
+                )
+
+
+def _write_names(path: Path, samples: Samples) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(("index", "label", "path"))
+            for index, label in enumerate(samples.labels.tolist()):
+                table.writerow((index, label, samples.name(index)))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
