@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 from pictures import smooth_image
@@ -99,6 +100,18 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "truncated bmp": (encoded(picture(), "BMP")[:-100], "damaged image"),
         "float tiff": (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "pixels of mode F"),
     }
+
+
+def write_files(folder: Path, **files: bytes) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"{name}.jpg").write_bytes(content)
+    return folder
+
+
+def jpeg(number: int) -> bytes:
+    """Return a JPEG that differs from those of other numbers."""
+    return encoded(Image.new("RGB", (40, 40 + number), (number, 0, 0)), "JPEG")
 
 
 def changed(content: bytes, at: int) -> bytes:

@@ -13,5 +13,7 @@ COMMANDS = {
     "export": "write a checkpoint as MINDIR, ONNX or AIR, batch normalisation folded in",
     "average": "average the weights of several checkpoints",
     "lr": "print and plot the learning rates of a recipe",
+    "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
+    "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }

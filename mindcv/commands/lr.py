@@ -69,14 +69,19 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the updates of an epoch, as train.py would make them of the image folder.
+    """Return the updates of an epoch, as train.py would make them of the images.
 
     Raises:
         ConfigError: there is no image folder.
-        DataError: the images do not fill a batch.
+        DataError: packed files are missing or damaged; or the images do not fill a batch.
     """
     inner = DEMO_FOLDER if config.dataset == "mnist_demo" else ""
     folder = Path(config.data_dir, inner, config.train_split)
+    if config.dataset == "mindrecord":
+        from ..data import open_samples
+
+        images = len(open_samples(config.dataset, config.data_dir, config.train_split))
+        return _whole_steps(images, folder, config, devices)
     if config.dataset.startswith("cifar") or not folder.is_dir():
         raise ConfigError(
             f"steps per epoch are not known: {folder} is no image folder; add --data_dir FOLDER or "
@@ -87,6 +92,10 @@ def count_steps(config: Config, devices: int) -> int:
         for entry in os.scandir(folder)
         if entry.is_dir() and not entry.name.startswith(".")
     )
+    return _whole_steps(images, folder, config, devices)
+
+
+def _whole_steps(images: int, folder: Path, config: Config, devices: int) -> int:
     mine = _share(images, config, devices)
     batches = mine // config.batch_size if config.drop_remainder else -(-mine // config.batch_size)
     steps = batches // config.gradient_accumulation_steps

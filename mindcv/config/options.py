@@ -81,7 +81,7 @@ class Config:
     log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are")
     debug: bool = option(False, "show the traceback of an error")
 
-    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, or one that import_module registers", section="dataset")
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", section="dataset")
     data_dir: str = option("./", "root folder of the dataset")
     train_split: str = option("train", "split to train on")
     val_split: str = option("val", "split to evaluate on")

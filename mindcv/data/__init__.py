@@ -1,34 +1,32 @@
 """From files to batches: datasets, transforms, loader."""
 
-from .class_map import compare_class_map, write_class_map
-from .contact_sheet import first_batch, write_contact_sheet
-from .datasets import create_dataset, open_samples, training_classes
-from .epoch_batches import EpochBatches
-from .loader import create_evaluation_loader, create_loader
-from .transforms import (
-    Normalize,
-    channel_statistics,
-    create_normalize,
-    create_transforms,
-    evaluation_interpolation,
-)
-from .user_samples import register_dataset
+import importlib
 
-__all__ = [
-    "EpochBatches",
-    "Normalize",
-    "channel_statistics",
-    "compare_class_map",
-    "create_dataset",
-    "create_evaluation_loader",
-    "create_loader",
-    "create_normalize",
-    "create_transforms",
-    "evaluation_interpolation",
-    "first_batch",
-    "open_samples",
-    "register_dataset",
-    "training_classes",
-    "write_class_map",
-    "write_contact_sheet",
-]
+# MindSpore takes seconds to import, and what only looks at files does without: parts are imported
+# at first use (PEP 562).
+_LAZY = {
+    "EpochBatches": ".epoch_batches",
+    "Normalize": ".transforms",
+    "channel_statistics": ".transforms",
+    "compare_class_map": ".class_map",
+    "create_dataset": ".datasets",
+    "create_evaluation_loader": ".loader",
+    "create_loader": ".loader",
+    "create_normalize": ".transforms",
+    "create_transforms": ".transforms",
+    "evaluation_interpolation": ".transforms",
+    "first_batch": ".contact_sheet",
+    "open_samples": ".datasets",
+    "register_dataset": ".user_samples",
+    "training_classes": ".datasets",
+    "write_class_map": ".class_map",
+    "write_contact_sheet": ".contact_sheet",
+}
+
+__all__ = [*_LAZY]
+
+
+def __getattr__(name: str):
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mindcv.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name], __name__), name)

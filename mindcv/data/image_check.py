@@ -24,7 +24,7 @@ from .samples import ImageError
 # Pillow refuses more than this as a decompression bomb: twice its MAX_IMAGE_PIXELS.
 MOST_PIXELS = 178_956_970
 _LONGEST_SIDE = 65_500  # of libjpeg
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = frozenset(string.printable.encode())
 
 _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
@@ -65,7 +65,7 @@ def decode(data: np.ndarray) -> Image.Image:
         ImageError: see `decodable`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
             image.load()
             return _as_rgb(image)
@@ -130,7 +130,7 @@ def _what_else(data: np.ndarray) -> str:
         return "damaged image: its header is cut off or broken"
     if all(byte in _TEXT for byte in start):
         return f"text, no image: {start[:30].decode('ascii').strip()!r}"
-    return f"no image of the formats {', '.join(_FORMATS)}"
+    return f"no image of the formats {', '.join(FORMATS)}"
 
 
 def _is_plain_png(data: np.ndarray) -> bool:

@@ -1,0 +1,162 @@
+"""The `dataset.json` of a packed dataset: what belongs to it, written when all of it is there."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import DataError
+
+FILE = "dataset.json"
+WORK = ".pack"  # folder of what is not finished, and of the records of what is
+FORMAT = "mindcv packed dataset"
+VERSION = 1
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """One shard: a MindRecord file, and its index beside it.
+
+    Attributes:
+        file: path below the folder of dataset.json.
+        images: rows of the file.
+        bytes, sha256: of the file.
+        index_bytes, index_sha256: of `<file>.db`.
+    """
+
+    file: str
+    images: int
+    bytes: int
+    sha256: str
+    index_bytes: int
+    index_sha256: str
+
+    def paths(self, root: Path) -> list[tuple[Path, int, str]]:
+        """Return the two files with their bytes and hashes."""
+        path = root / self.file
+        index = path.with_name(f"{path.name}.db")
+        return [(path, self.bytes, self.sha256), (index, self.index_bytes, self.index_sha256)]
+
+    def problem(self, root: Path, with_hash: bool = False) -> str | None:
+        """Return what is wrong with the files, None where nothing is."""
+        for path, size, digest in self.paths(root):
+            try:
+                found = path.stat().st_size
+                if found != size:
+                    return f"{path} is cut or another file: {found} bytes, expected {size}"
+                if with_hash and sha256_of(path) != digest:
+                    return f"{path} is damaged: its sha256 is not the one of dataset.json"
+            except OSError as error:
+                return f"{path} cannot be read: {error.strerror}"
+        return None
+
+
+@dataclass(frozen=True)
+class PackedSplit:
+    """One split.
+
+    Attributes:
+        images: of all shards together.
+        skipped: bad images that were left out, named in bad_images.csv.
+        fingerprint: that of the image folder, see `Samples`, if no image was left out.
+        shards: in the order of the rows.
+    """
+
+    images: int
+    skipped: int
+    fingerprint: str
+    shards: tuple[ShardFile, ...]
+
+
+@dataclass(frozen=True)
+class PackedSet:
+    """A packed dataset.
+
+    Attributes:
+        class_names: in the order of the labels, the same for all splits.
+        splits: by name.
+        options: with which it was packed.
+        source: hash of the names, sizes and times of the files it was made of.
+        made_by: versions of the libraries.
+    """
+
+    class_names: tuple[str, ...]
+    splits: dict[str, PackedSplit]
+    options: dict
+    source: str
+    made_by: dict[str, str]
+
+
+def write_packed_set(root: Path, packed: PackedSet) -> None:
+    """Seal a packed dataset: dataset.json appears at once, or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    contents = {"format": FORMAT, "version": VERSION, **asdict(packed)}
+    write_json(root / FILE, contents)
+
+
+def write_json(path: Path, contents: dict) -> None:
+    """Write a file that is whole as soon as it has its name; names in it may be any bytes."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(unfinished, "w", encoding="ascii") as file:
+        json.dump(contents, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(unfinished, path)
+
+
+def read_packed_set(root: str | Path) -> PackedSet | None:
+    """Return what dataset.json tells, None where there is none.
+
+    Raises:
+        DataError: it is damaged, of a later version, or another program's; or packing was begun
+            and is not finished.
+    """
+    path = Path(root, FILE)
+    try:
+        contents = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        if Path(root, WORK).is_dir():
+            raise DataError(
+                f"packing {root} was not finished; the same pack command goes on with it"
+            ) from None
+        return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+        raise DataError(f"{path} was not written by `python -m mindcv pack`")
+    if contents.get("version") != VERSION:
+        raise DataError(
+            f"{path} has version {contents.get('version')!r}, this library reads {VERSION}: "
+            "install the one that packed it, or pack again"
+        )
+    try:
+        return PackedSet(
+            tuple(contents["class_names"]),
+            {name: _split(split) for name, split in contents["splits"].items()},
+            contents["options"],
+            contents["source"],
+            contents["made_by"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from None
+
+
+def _split(contents: dict) -> PackedSplit:
+    shards = tuple(ShardFile(**shard) for shard in contents["shards"])
+    return PackedSplit(**{**contents, "shards": shards})
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hash of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""What is to be packed: splits, images, classes, and a hash that tells of a change."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.folder_samples import FolderSamples, class_index
+from ..data.image_index import IMAGE_SUFFIXES
+from ..errors import ConfigError, DataError
+
+SPLITS = ("train", "val", "test", "validation", "valid")
+
+
+@dataclass(frozen=True)
+class SourceSplit:
+    """The images of one split, in the order in which the image folder is read too.
+
+    Attributes:
+        name: of the split.
+        folder: of its class folders.
+        paths: of the images, below the folder.
+        labels: (n,) int32.
+        sizes: (n,) int64, bytes; 0 where the file system does not tell.
+        class_names: in the order of the labels.
+    """
+
+    name: str
+    folder: Path
+    paths: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit], str]:
+    """Return the splits, all with the same numbers for the classes, and the hash of the files.
+
+    Classes are numbered as the split `train` does; where there is none, as all splits together do.
+
+    Args:
+        source: folder of split folders, or of class folders; those are one split with the name of
+            the folder.
+        wanted: split folders; None: those named train, val, test, validation or valid that hold
+            folders.
+
+    Raises:
+        ConfigError: a split is named twice.
+        DataError: no such folder, a class without an image, or a class that the training split
+            lacks.
+    """
+    if not os.path.isdir(source):
+        raise DataError(f"there is no folder {source}; expected class folders, or train/ and val/")
+    root = Path(os.path.abspath(source))
+    if wanted and len(set(wanted)) < len(wanted):
+        raise ConfigError(f"command line: splits {' '.join(wanted)}: one is named twice")
+    names = wanted or [name for name in SPLITS if _holds_folders(root / name)]
+    folders = {name: root / name for name in names} or {root.name: root}
+    classes = {name: class_index(folder) for name, folder in folders.items()}
+    known = classes["train"] if "train" in classes else set().union(*classes.values())
+    numbers = {name: number for number, name in enumerate(sorted(known, key=os.fsencode))}
+    digest = hashlib.sha256()
+    splits = [_list(name, folder, numbers, digest) for name, folder in folders.items()]
+    return splits, digest.hexdigest()
+
+
+def _holds_folders(folder: Path) -> bool:
+    """Tell a split from a class of that name: CIFAR-100 has a class `train`."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return all(
+            entry.is_dir() or not entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries
+        )
+
+
+def _list(name: str, folder: Path, numbers: dict[str, int], digest) -> SourceSplit:
+    samples = FolderSamples(folder, numbers)
+    start = len(os.path.join(os.fsencode(folder), b""))
+    paths = [samples.path(index)[start:] for index in range(len(samples))]
+    sizes = np.zeros(len(paths), np.int64)
+    for index, path in enumerate(paths):
+        try:
+            found = os.stat(samples.path(index))
+            state = b"%d %d" % (found.st_size, found.st_mtime_ns)
+            sizes[index] = found.st_size
+        except OSError:  # a dangling link: reading it will tell
+            state = b"-"
+        digest.update(b"%s/%s\0%s\0" % (os.fsencode(name), path, state))
+    return SourceSplit(
+        name, folder, [*map(os.fsdecode, paths)], samples.labels, sizes, samples.class_names
+    )

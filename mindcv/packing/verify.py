@@ -1,0 +1,56 @@
+"""Is a packed dataset still what it was?"""
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..data.packed_set import PackedSet, ShardFile, read_packed_set
+from ..errors import DataError
+
+
+def verify(out: str, workers: int | None = None, show_progress: bool = False) -> PackedSet:
+    """Compare the hashes of all files with those of dataset.json.
+
+    Args:
+        out: folder of the packed dataset.
+        workers: threads; None: one per core.
+        show_progress: draw a progress bar on stderr.
+
+    Raises:
+        DataError: it is no packed dataset, unfinished, or files are missing or damaged; the
+            message names them all.
+    """
+    root = Path(out)
+    packed = read_packed_set(root)
+    if packed is None:
+        raise DataError(f"{out} is no folder that `python -m mindcv pack` wrote")
+    shards = [shard for split in packed.splits.values() for shard in split.shards]
+    found = check_hashes(root, shards, workers or os.cpu_count() or 1, show_progress)
+    problems = [problem for problem in found.values() if problem]
+    if problems:
+        raise DataError(f"{len(problems)} of {len(shards)} shards: {'; '.join(problems)}")
+    return packed
+
+
+def check_hashes(
+    root: Path, shards: list[ShardFile], workers: int, show_progress: bool
+) -> dict[str, str | None]:
+    """Return, by file, what is wrong with each shard, None where nothing is; see `verify`."""
+    problems = {}
+    bar = tqdm(
+        total=sum(shard.bytes for shard in shards),
+        desc="checking",
+        unit="B",
+        unit_scale=True,
+        disable=not (show_progress and shards),
+        file=sys.stderr,
+    )
+    with bar, ThreadPoolExecutor(workers) as threads:
+        found = threads.map(lambda shard: shard.problem(root, with_hash=True), shards)
+        for shard, problem in zip(shards, found):
+            problems[shard.file] = problem
+            bar.update(shard.bytes)
+    return problems
