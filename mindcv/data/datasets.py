@@ -15,11 +15,9 @@ from .mindrecord_samples import MindRecordSamples
 from .mnist_samples import MnistSamples
 from .packed_set import read_packed_set
 from .rows import ImageDataset, Rows
-from .samples import Samples
+from .samples import DATASETS, Samples
 from .user_samples import open_registered, registered_datasets
 from .workers import usable_workers
-
-DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
 
 
 def create_dataset(
