@@ -198,6 +198,7 @@ def open_train_set(config: Config, runtime):
         shard_id=runtime.rank if runtime.world_size > 1 else None,
         num_parallel_workers=config.num_parallel_workers,
         num_aug_repeats=config.aug_repeats,
+        even_shards=True,  # processes with fewer steps than others would leave them waiting
         max_bad_fraction=config.max_bad_fraction,
         bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
     )

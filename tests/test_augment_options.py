@@ -80,8 +80,10 @@ def training_batches(train, fixed_seed, image_folder):
     def batches(**options):
         config = Config(model="m", data_dir=str(image_folder), **{**STILL, **options})
         assert list(training_contradictions(config, {})) == []
-        loader = train.build_train_loader(config, RUNTIME, train.open_train_set(config, RUNTIME), 6)
-        return batches_of(loader, epochs=2)
+        train_set = train.open_train_set(config, RUNTIME)
+        of_run = train.build_train_batches(config, RUNTIME, train_set, 6)
+        both_epochs = [*of_run.epoch(0), *of_run.epoch(1)]
+        return [dict(zip(("image", "label"), batch)) for batch in both_epochs]
 
     return batches
 

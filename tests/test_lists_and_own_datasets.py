@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run_command
 from PIL import Image
 
 import mindcv
@@ -250,6 +251,22 @@ def test_a_registered_dataset_is_read_like_any_other():
     assert labels.tolist() == [2, 0, 2]
 
 
+def test_train_takes_a_dataset_that_its_import_module_registers(tmp_path, tiny_models):
+    module = tmp_path / "mine.py"
+    module.write_text(
+        tiny_models.read_text(encoding="utf-8")
+        + "from mindcv import register_dataset\n"
+        + "register_dataset('own', lambda root, split: "
+        + "[(np.full((40, 40, 3), i, np.uint8), i % 2) for i in range(8)])\n",
+        encoding="utf-8",
+    )
+    options = f"--import_module {module} --dataset own --model tiny --image_resize 32"
+    options += " --batch_size 4 --dry_run True"
+    done = run_command("train.py", *options.split(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 steps per epoch" in done.stdout
+
+
 def test_labels_and_names_of_the_object_are_taken_without_reading_an_image():
     class Told(Own):
         targets, classes = [1, 0, 1], ["ant", "bee"]
@@ -301,7 +318,7 @@ def test_names_and_arguments_that_nobody_takes_are_refused(tmp_path):
     for name in ("own", "imagenet", "csv", "", "cifar_own"):
         with pytest.raises(ConfigError, match="taken or empty"):
             mindcv.register_dataset(name, lambda root, split: None)
-    with pytest.raises(ConfigError, match="'imagnet' is unknown.*mnist_demo, own"):
+    with pytest.raises(ConfigError, match="'imagnet' is unknown.*mnist_demo.*, own,"):
         create_dataset("imagnet")
     with pytest.raises(ConfigError, match="takes no argument decode"):
         create_dataset("", str(tmp_path), decode=True)

@@ -32,6 +32,12 @@ def test_an_epoch_reads_each_image_once_in_shards_of_equal_size(shards):
     assert set(sum(uneven, [])) == set(range(9))
 
 
+def test_unshuffled_shards_are_filled_up_where_they_must_be_even():
+    even = [sample_order(9, 42, 0, False, None, 4, s, even_shards=True).tolist() for s in range(4)]
+    assert even == [[0, 4, 8], [1, 5, 0], [2, 6, 1], [3, 7, 2]]
+    assert sample_order(9, 42, 0, False, 3, 4, 3, even_shards=True).tolist() == [0]
+
+
 def test_the_shards_deal_out_one_order():
     whole = sample_order(1000, 42, 5, True)
     for shards in (2, 4):

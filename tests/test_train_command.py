@@ -338,7 +338,7 @@ def test_an_unreadable_image_is_named(short_run, image_folder, tmp_path, split):
     arguments[arguments.index("--data_dir") + 1] = str(copy)
     done = run_command("train.py", *arguments, cwd=tmp_path)
     assert done.returncode == 4, done.stderr
-    assert str(victim) in done.stderr and "replace or remove the file" in done.stderr
+    assert str(victim) in done.stderr and "repair or remove them" in done.stderr
     assert "Traceback" not in done.stderr
 
 

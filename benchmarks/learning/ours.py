@@ -30,26 +30,33 @@ SCALE = {"mean": (recipe.MEAN,) * 3, "std": (recipe.STD,) * 3}
 
 
 def curve(work: Path) -> list[float]:
-    """Return the first losses without augmentation."""
+    """Return the first losses of fine-tuning without augmentation."""
     start_runtime(seed=0)
+    network = create_network()
+    train(network, work, seed=1, schedule=recipe.PRETRAIN)
+    network.reset_classifier(recipe.CLASSES)
+    save_weights(network, recipe.initial_weights(work, "curve", 0))
+    return train(network, work, seed=0, schedule=recipe.CURVE)[: recipe.CURVE_STEPS]
+
+
+def train(network: ms.nn.Cell, work: Path, seed: int, schedule: dict) -> list[float]:
+    """Train without augmentation; return the loss of every step."""
     images, labels = recipe.digits(work, "train")
-    batches = recipe.batches(0, 0, recipe.CURVE_BATCH)
-    step = train_step(
-        first_network(recipe.initial_weights(work, "curve", 0), zero_init_last=True),
-        len(batches),
-        recipe.CURVE,
-    )
+    steps = len(recipe.batches(seed, 0, recipe.CURVE_BATCH))
+    step = train_step(network, steps, schedule, "momentum", recipe.SGD)
     losses = []
-    for which in batches[: recipe.CURVE_STEPS]:
-        image = ms.Tensor(images[which].transpose(0, 3, 1, 2))
-        losses.append(float(step(image, ms.Tensor(labels[which]))[0].asnumpy()))
+    for epoch in range(schedule["num_epochs"]):
+        for which in recipe.batches(seed, epoch, recipe.CURVE_BATCH):
+            image = ms.Tensor(images[which])
+            losses.append(float(step(image, ms.Tensor(labels[which]))[0].asnumpy()))
     return losses
 
 
 def accuracy(work: Path, seed: int) -> dict:
     """Return the mean loss of each epoch with augmentation, and the final top-1 in percent."""
     runtime = start_runtime(seed=seed)
-    network = first_network(recipe.initial_weights(work, "accuracy", seed))
+    network = create_network()
+    save_weights(network, recipe.initial_weights(work, "accuracy", seed))
     augment = create_transforms(
         image_resize=recipe.SIDE,
         is_training=True,
@@ -62,7 +69,8 @@ def accuracy(work: Path, seed: int) -> dict:
         Rows(work, "train"), ["image", "label"], sampler=Order(seed), num_parallel_workers=1
     )
     loader = create_loader(rows, recipe.BATCH, True, is_training=True, transform=augment)
-    step = train_step(network, loader.get_dataset_size(), recipe.ACCURACY)
+    steps = loader.get_dataset_size()
+    step = train_step(network, steps, recipe.ACCURACY, "adamw", recipe.ADAMW)
     epochs = recipe.ACCURACY["num_epochs"]
     iterator = loader.create_tuple_iterator(num_epochs=epochs)
     losses = []
@@ -79,18 +87,21 @@ def accuracy(work: Path, seed: int) -> dict:
     return {"losses": [float(loss) for loss in losses], "top1": top1}
 
 
-def first_network(file: Path, zero_init_last: bool = False) -> ms.nn.Cell:
-    network = create_model(recipe.MODEL, num_classes=recipe.CLASSES, zero_init_last=zero_init_last)
-    weights = {p.name: p.asnumpy() for p in network.get_parameters()}
-    np.savez(file, **weights)
-    return network
+def create_network() -> ms.nn.Cell:
+    return create_model(recipe.MODEL, num_classes=recipe.CLASSES, zero_init_last=True)
 
 
-def train_step(network: ms.nn.Cell, steps_per_epoch: int, schedule: dict) -> TrainStep:
+def save_weights(network: ms.nn.Cell, file: Path) -> None:
+    np.savez(file, **{p.name: p.asnumpy() for p in network.get_parameters()})
+
+
+def train_step(
+    network: ms.nn.Cell, steps_per_epoch: int, schedule: dict, opt: str, options: dict
+) -> TrainStep:
     rates = create_scheduler(
         steps_per_epoch, "cosine_decay", min_lr=0.0, decay_epochs=None, **schedule
     )
-    optimizer = create_optimizer(network, "momentum", lr=rates, **recipe.SGD)
+    optimizer = create_optimizer(network, opt, lr=rates, **options)
     loss = create_loss("CE", label_smoothing=recipe.SMOOTHING)
     return TrainStep(network, loss, optimizer, create_normalize(**SCALE))
 

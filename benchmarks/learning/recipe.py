@@ -8,15 +8,17 @@ MODEL = "regnet_x_200mf"
 CLASSES, SIDE = 10, 32
 MEAN, STD = 76.0, 67.0  # of the training images, 0-255 scale, all channels
 SMOOTHING = 0.1
-SGD = {"momentum": 0.9, "weight_decay": 5e-5}  # decay of every parameter, nesterov off
+SGD = {"momentum": 0.9, "weight_decay": 5e-5}  # without augmentation; nesterov off
+ADAMW = {"weight_decay": 0.05}  # with it; both decay every parameter
 
-# Without augmentation: the start of one epoch.
+# Without augmentation: a trained network gets a new head and is fine-tuned.
 CURVE_BATCH, CURVE_STEPS = 64, 50
+PRETRAIN = {"lr": 0.02, "warmup_steps": 30, "num_epochs": 4}
 CURVE = {"lr": 0.005, "warmup_steps": 10, "num_epochs": 1}
 
 # With augmentation, which each side makes itself.
 BATCH = 32
-ACCURACY = {"lr": 0.02, "warmup_steps": 50, "num_epochs": 3}
+ACCURACY = {"lr": 0.001, "warmup_steps": 100, "num_epochs": 4}
 SEEDS = (0, 1, 2)
 CROP = {"scale": (0.6, 1.0), "ratio": (0.9, 1.1), "hflip": 0.0, "interpolation": "bilinear"}
 POLICY = "m5-mstd0.5-inc1"  # of RandAugment: MindCV writes randaug-…, timm rand-…

@@ -26,11 +26,9 @@ def curve(work: Path, dtype: torch.dtype) -> list[float]:
     """Return the first losses without augmentation."""
     images, labels = recipe.digits(work, "train")
     batches = recipe.batches(0, 0, recipe.CURVE_BATCH)
-    trainer = Trainer(
-        first_network(recipe.initial_weights(work, "curve", 0)).to(dtype),
-        len(batches),
-        recipe.CURVE,
-    )
+    network = first_network(recipe.initial_weights(work, "curve", 0)).to(dtype)
+    sgd = torch.optim.SGD(network.parameters(), lr=recipe.CURVE["lr"], **recipe.SGD)
+    trainer = Trainer(network, sgd, len(batches), recipe.CURVE)
     losses = []
     for which in batches[: recipe.CURVE_STEPS]:
         # Contiguous: torch's kernel for the other layout adds up an image's constant background one
@@ -45,7 +43,9 @@ def accuracy(work: Path, seed: int) -> dict:
     """Return the mean loss of each epoch with augmentation, and the final top-1 in percent."""
     peers.timm.utils.random_seed(seed)
     network = first_network(recipe.initial_weights(work, "accuracy", seed))
-    trainer = Trainer(network, len(recipe.batches(seed, 0, recipe.BATCH)), recipe.ACCURACY)
+    adamw = torch.optim.AdamW(network.parameters(), lr=recipe.ACCURACY["lr"], **recipe.ADAMW)
+    steps = len(recipe.batches(seed, 0, recipe.BATCH))
+    trainer = Trainer(network, adamw, steps, recipe.ACCURACY)
     augment = create_transform(
         recipe.SIDE, is_training=True, auto_augment=f"rand-{recipe.POLICY}", **recipe.CROP, **UNIT
     )
@@ -83,10 +83,16 @@ def first_network(file: Path) -> torch.nn.Module:
 class Trainer:
     """A network in training with its optimizer and schedule."""
 
-    def __init__(self, network: torch.nn.Module, steps_per_epoch: int, schedule: dict):
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        steps_per_epoch: int,
+        schedule: dict,
+    ):
         self.network = network.train()
         self.loss = LabelSmoothingCrossEntropy(recipe.SMOOTHING)
-        self.optimizer = torch.optim.SGD(network.parameters(), lr=schedule["lr"], **recipe.SGD)
+        self.optimizer = optimizer
         warmup = schedule["warmup_steps"]
         self.schedule = CosineLRScheduler(
             self.optimizer,

@@ -4,6 +4,8 @@ MindSpore's own operations of these names are not used. Its RandAugment and Auto
 timm's strengths nor their deviation; its TrivialAugmentWide gives images that torchvision's cannot
 give (no vertical shear or translation, other rotations: seen with 2.10). And each of its random
 operations starts from the same seed, so that the augmentation splits of an image would be equal.
+
+RandAugment and TrivialAugment run here for splits only; else see `compiled_policy`.
 """
 
 from collections.abc import Sequence

@@ -15,11 +15,9 @@ from .mindrecord_samples import MindRecordSamples
 from .mnist_samples import MnistSamples
 from .packed_set import read_packed_set
 from .rows import ImageDataset, Rows
-from .samples import Samples
+from .samples import DATASETS, Samples
 from .user_samples import open_registered, registered_datasets
 from .workers import usable_workers
-
-DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
 
 
 def create_dataset(
@@ -35,6 +33,7 @@ def create_dataset(
     num_aug_repeats: int = 0,
     max_bad_fraction: float = 0.0,
     bad_images_file: str | Path | None = None,
+    even_shards: bool = False,
     **kwargs,
 ) -> ImageDataset:
     """Return a MindSpore dataset with the columns image and label.
@@ -52,10 +51,10 @@ def create_dataset(
         num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
         download: must be False: nothing is downloaded.
         num_aug_repeats: copies of an image in an epoch; below 2: off.
-
         max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
             replaced by the next good one. More end the reading.
         bad_images_file: CSV file that lists them.
+        even_shards: unshuffled shards have equal sizes too.
 
     Raises:
         ConfigError, DataError: see `open_samples` and `sample_order`.
@@ -73,6 +72,7 @@ def create_dataset(
         num_shards=num_shards,
         shard_id=shard_id,
         num_aug_repeats=num_aug_repeats,
+        even_shards=even_shards,
     )
     return ImageDataset(rows)
 

@@ -81,7 +81,8 @@ def read_file(path: bytes) -> np.ndarray:
         ImageError: it cannot be read, or is empty.
     """
     try:
-        content = np.fromfile(path, np.uint8)
+        with open(path, "rb", buffering=0) as file:
+            content = np.frombuffer(file.read(), np.uint8)
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     if not len(content):

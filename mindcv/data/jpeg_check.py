@@ -45,8 +45,8 @@ def _scans_are_whole(data: np.ndarray, start: int, segments: "_Segments") -> boo
     In it a byte FF is followed by 0, or by a restart marker, up to the next segment or the end.
     """
     following = data[start + 1 :]
-    is_marker = data[start:-1] == 0xFF
-    is_marker &= following != 0
+    # A byte FF and one other than 0: their minimum as numbers, of which 1 is the largest.
+    is_marker = np.minimum((data[start:-1] == 0xFF).view(np.uint8), following).view(bool)
     if not is_marker.size or not is_marker[first := is_marker.argmax()]:
         return False
     if following[first] == _EOI:  # the only scan of most files

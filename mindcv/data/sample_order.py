@@ -14,12 +14,13 @@ def sample_order(
     num_shards: int | None = None,
     shard_id: int | None = None,
     num_aug_repeats: int = 0,
+    even_shards: bool = False,
 ) -> np.ndarray:
     """Return the indices that one process reads in one epoch, in order; a pure function.
 
     The images are shuffled by seed and epoch alone, then dealt out: position p goes to shard
-    p % num_shards. Shuffled shards have equal sizes, as data-parallel training needs: the last ones
-    are filled up from the beginning of the order. Unshuffled shards are exact, as evaluation needs.
+    p % num_shards. Shuffled or even shards have equal sizes, as data-parallel training needs: the
+    last ones are filled up from the beginning of the order. Others are exact, as evaluation needs.
 
     Repeated augmentation (Hoffer et al., 2020): the copies of an image stand one after the other
     before they are dealt out, so that they go to different shards. An epoch keeps the length of one
@@ -31,7 +32,8 @@ def sample_order(
         shuffle: another random order every epoch; else the images' own.
         num_samples: images of all shards together; shuffled: other ones every epoch.
         num_shards, shard_id: the processes, and this one; None: one process.
-        num_aug_repeats: copies of an image; below 2: off. They are always shuffled.
+        num_aug_repeats: copies of an image; below 2: off. They are always shuffled and even.
+        even_shards: give all shards equally many images; shuffled ones always are.
 
     Raises:
         DataError: num_shards without shard_id, or a shard without an image.
@@ -51,7 +53,9 @@ def sample_order(
         length = -(-size // shards)
         order = np.resize(_shuffled(size, seed, epoch).astype(kind), shards * length)
         return order[shard::shards][: num_samples and max(1, num_samples // shards)].copy()
-    mine = np.arange(shard, min(size, num_samples or size), shards, dtype=kind)
+    count = min(size, num_samples or size)
+    dealt = -(-count // shards) * shards if even_shards else count
+    mine = np.arange(shard, dealt, shards, dtype=kind) % count
     if not len(mine):
         raise DataError(f"{size} images over {shards} processes leave none for {shard}")
     return mine

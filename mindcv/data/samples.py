@@ -6,6 +6,9 @@ import numpy as np
 
 from ..errors import DataError
 
+# The layouts that the library reads itself; users register more.
+DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
+
 
 class ImageError(DataError):
     """One image that cannot be read or decoded; the message is the reason, without the name."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ..errors import ConfigError, DataError
 from .image_check import as_bmp
-from .samples import ImageError, Samples
+from .samples import DATASETS, ImageError, Samples
 
 _logger = logging.getLogger(__name__)
 
@@ -32,8 +32,6 @@ def register_dataset(name: str, factory: Callable[..., Any]) -> None:
     Raises:
         ConfigError: the name belongs to another dataset.
     """
-    from .datasets import DATASETS
-
     is_taken = name in DATASETS or _factories.get(name, factory) is not factory
     if not name or is_taken or name.startswith("cifar"):  # the transforms know CIFAR by its name
         raise ConfigError(f"dataset name {name!r} is taken or empty; register it under another one")

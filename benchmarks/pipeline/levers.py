@@ -1,0 +1,79 @@
+"""This library's pipeline with one lever taken back, to see what each gave."""
+
+from cases import CASES, WORKERS
+
+from mindcv.data import channel_statistics
+from mindcv.data.auto_augment import create_auto_augment
+from mindcv.data.decoding import PillowDecode
+from mindcv.data.erasing import RandomErasing
+
+
+def layout_on_host(ours, case: str):
+    """Planes are made image by image, on the host."""
+    from mindspore.dataset import vision
+
+    transform = ours.transform(case)
+    erasing = [entry for entry in transform if isinstance(entry, RandomErasing)]
+    others = [entry for entry in transform if entry not in erasing]
+    return _loader(ours, case, [*others, vision.HWC2CHW(), *erasing])
+
+
+def float_on_host(ours, case: str):
+    """Normalised float32 planes, as MindCV's users get them."""
+    return _loader(ours, case, ours.transform(case, normalize_on_device=False))
+
+
+def erasing_per_image(ours, case: str):
+    """A call of Python for each image."""
+    transform = ours.transform(case)
+    return _loader(ours, case, [*transform[:-1], transform[-1].__call__])
+
+
+def cpp_decode(ours, case: str):
+    """Evaluation decoded by MindSpore's own decoder."""
+    from mindspore.dataset import vision
+
+    transform = [
+        vision.Decode() if isinstance(entry, PillowDecode) else entry
+        for entry in ours.transform(case)
+    ]
+    return _loader(ours, case, transform)
+
+
+def python_policy(ours, case: str):
+    """RandAugment on Pillow images."""
+    policy = create_auto_augment(CASES[case]["auto_augment"], channel_statistics("imagenet")[0])
+    return _loader(ours, case, [*ours.transform("crop+flip"), policy])
+
+
+def cpp_reader(ours, case: str):
+    """Files read by MindSpore's ImageFolderDataset: no check of the bytes, no order of our own."""
+    import mindspore.dataset as ds
+
+    is_training = CASES[case]["is_training"]
+    folder = ds.ImageFolderDataset(
+        f"{ours.photos}/train", num_parallel_workers=WORKERS, shuffle=is_training
+    )
+    return ours.make(folder, ours.transform(case), is_training)
+
+
+def _loader(ours, case: str, transform: list):
+    is_training = CASES[case]["is_training"]
+    return ours.make(ours.dataset(is_training), transform, is_training)
+
+
+LEVERS = {
+    "layout on host": layout_on_host,
+    "float on host": float_on_host,
+    "erasing per image": erasing_per_image,
+    "C++ decode": cpp_decode,
+    "Python policy": python_policy,
+    "C++ reader": cpp_reader,
+}
+# What is measured of each case beside it as it is, and as a training run has it.
+OF_CASE = {
+    "recipe": ("layout on host", "float on host", "erasing per image", "C++ reader", "run"),
+    "crop+flip": ("layout on host", "float on host", "C++ reader", "run"),
+    "eval": ("layout on host", "float on host", "C++ decode", "C++ reader", "run"),
+    "randaugment": ("layout on host", "float on host", "Python policy", "C++ reader", "run"),
+}
