@@ -1,4 +1,4 @@
-"""Decoding with Pillow, whose JPEG library uses the processor's vector units, and with MindSpore."""
+"""Decoding with Pillow, whose JPEG library uses vector instructions, and with MindSpore."""
 
 import io
 
