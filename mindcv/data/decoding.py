@@ -1,10 +1,13 @@
-"""Decoding with Pillow, whose JPEG library uses the processor's vector units."""
+"""Decoding with Pillow, whose JPEG library uses vector instructions, and with MindSpore."""
 
 import io
 
 import numpy as np
 from mindspore.dataset import vision
 from PIL import Image
+
+from .image_check import decode
+from .samples import ImageError
 
 _BLOCKS_KEPT = 16  # freed blocks of memory, of 16 MB at most, that Pillow keeps for later images
 
@@ -36,3 +39,18 @@ class PillowDecode:
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise RuntimeError(f"damaged image: {error}") from None
         return self._other(content)
+
+
+def check_by_decoding(data: np.ndarray) -> None:
+    """Let each decoder try what `decodable` returned.
+
+    It passes a PNG whose checksums are right while its compressed pixels are not.
+
+    Raises:
+        ImageError: one of them refuses it.
+    """
+    decode(data)
+    try:
+        vision.Decode()(data)
+    except RuntimeError:
+        raise ImageError("damaged image: MindSpore cannot decode it") from None

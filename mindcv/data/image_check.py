@@ -15,7 +15,6 @@ import struct
 import zlib
 
 import numpy as np
-from mindspore.dataset import vision
 from PIL import Image
 
 from .jpeg_check import is_plain_jpeg
@@ -84,21 +83,6 @@ def as_bmp(image: Image.Image) -> np.ndarray:
     file = io.BytesIO()
     image.save(file, "BMP")
     return np.frombuffer(file.getbuffer(), np.uint8)
-
-
-def check_by_decoding(data: np.ndarray) -> None:
-    """Let each decoder try what `decodable` returned.
-
-    It passes a PNG whose checksums are right while its compressed pixels are not.
-
-    Raises:
-        ImageError: one of them refuses it.
-    """
-    decode(data)
-    try:
-        vision.Decode()(data)
-    except RuntimeError:
-        raise ImageError("damaged image: MindSpore cannot decode it") from None
 
 
 def _check_size(width: int, height: int) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from ..errors import DataError
 from .bad_images import BadImages
-from .image_check import as_bmp, check_by_decoding, decodable
+from .decoding import check_by_decoding
+from .image_check import as_bmp, decodable
 from .sample_order import sample_order
 from .samples import ImageError, Samples
 
