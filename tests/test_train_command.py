@@ -203,6 +203,7 @@ def test_fine_tuning_takes_any_file_name_and_a_new_head(short_run, image_folder,
     assert done.returncode == 0, done.stderr
     assert "classifier re-initialised: 9 classes in the file, 6 here" in done.stdout
 
+    arguments[arguments.index("--ckpt_save_dir") + 1] = str(tmp_path / "none")
     missing = run_command("train.py", *arguments[:-1], tmp_path / "no.ckpt", cwd=tmp_path)
     assert missing.returncode == 5
     assert "no.ckpt" in missing.stderr and "Traceback" not in missing.stderr
