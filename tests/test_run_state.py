@@ -226,6 +226,25 @@ def test_graph_mode_and_float16_draw_the_same():
     np.testing.assert_array_equal(layer(Tensor(x)).asnumpy(), expected)
 
 
+@pytest.mark.parametrize("level", ["O1", "O2", "O3", "auto"])
+def test_every_precision_drops_the_same_and_keeps_the_names(level):
+    def losses(level):
+        ms.set_seed(3)
+        network = RegNet(8, 8, 2.0, 3, 8, num_classes=6, drop_rate=0.3, drop_path_rate=0.3)
+        names = [parameter.name for parameter in network.get_parameters()]
+        count = count_dropout(network, seed=1)
+        mixed = engine.mixed_precision(network, level)
+        assert [parameter.name for parameter in network.get_parameters()] == names
+        optimizer = create_optimizer(network, "momentum", lr=0.01)
+        step = engine.TrainStep(mixed, create_loss(), optimizer, dropout_count=count)
+        rng = np.random.default_rng(0)
+        image = Tensor(rng.standard_normal((4, 3, 32, 32)), ms.float32)
+        label = Tensor([0, 1, 2, 3], ms.int32)
+        return [float(step(image, label)[0].asnumpy()) for _ in range(3)]
+
+    np.testing.assert_allclose(losses(level), losses("O0"), rtol=5e-3)
+
+
 def test_each_step_drops_otherwise():
     step, _ = build()
     batch = batches(1)[0]

@@ -34,7 +34,10 @@ def mixed_precision(
     listed = tuple(_layer(name, network) for name in cast_list)
     if level == "O1":
         layers = tuple(kind for kind in amp.get_white_list() if issubclass(kind, nn.Cell))
+        names = [(parameter, parameter.name) for parameter in network.get_parameters()]
         _cast_layers(network, listed or layers)
+        for parameter, name in names:
+            parameter.name = name  # a cell puts its own name in front of what it is given
         return network
     if level in ("O2", "O3"):
         keeps = level == "O2" if keep_bn_fp32 is None else keep_bn_fp32

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -44,7 +45,7 @@ class Runtime:
         """Return the sum of a float32 array over all processes; every process must call it."""
         if self.world_size == 1:
             return values
-        return _AllReduce()(Tensor(values.astype(np.float32))).asnumpy()
+        return self._all_reduce(Tensor(values.astype(np.float32))).asnumpy()
 
     def gather(self, values: np.ndarray) -> np.ndarray:
         """Return a float32 vector of all processes, (world_size, n), to the last bit.
@@ -53,8 +54,17 @@ class Runtime:
         """
         if self.world_size == 1:
             return values[None]
-        found = _AllGather()(Tensor(values.astype(np.float32))).asnumpy()
+        found = self._all_gather(Tensor(values.astype(np.float32))).asnumpy()
         return found.reshape((self.world_size, -1))
+
+    # Kept, since each cell compiles its graph anew.
+    @cached_property
+    def _all_reduce(self) -> nn.Cell:
+        return _AllReduce()
+
+    @cached_property
+    def _all_gather(self) -> nn.Cell:
+        return _AllGather()
 
 
 class _AllGather(nn.Cell):
