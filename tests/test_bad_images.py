@@ -22,6 +22,7 @@ from mindcv.data import (
 )
 from mindcv.data import rows as rows_module
 from mindcv.data.bad_images import BadImages
+from mindcv.data.failure import pipeline_failures_as_data_errors
 from mindcv.data.image_check import decode
 from mindcv.engine import EvaluationStep, evaluate, start_runtime
 from mindcv.errors import DataError
@@ -261,7 +262,8 @@ def test_evaluation_finds_those_too(broken_folder):
         labels = np.concatenate([label for _, label in batches])
         assert np.flatnonzero(labels < 0).tolist() == [4, 20] and len(labels) == 24
     loader, _ = create_evaluation_loader("", str(broken_folder), "train", 4, 24)
-    with pytest.raises(RuntimeError, match="0008.jpg .*damaged image.* allow_bad_images"):
+    named = "0008.jpg .*damaged image.* allow_bad_images"
+    with pytest.raises(DataError, match=named), pipeline_failures_as_data_errors(loader):
         list(loader.create_tuple_iterator(num_epochs=1, output_numpy=True))
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import random
+import threading
 import time
 import types
 from collections import deque
@@ -236,15 +237,21 @@ def test_what_cannot_be_read_is_replaced_by_the_next_that_can(holed, workers):
 def test_images_are_read_ahead_in_order_and_reading_ends_with_the_pass(root):
     samples = open_samples("", str(root))
     plain, ahead = (Rows(samples, 42, num_parallel_workers=n, shuffle=True) for n in (1, 8))
-    before = count_threads()
     for _ in range(2):
         for (image, label), (same, again) in zip(plain, ahead, strict=True):
             assert image.tobytes() == same.tobytes() and label == again
     rows = iter(ahead)
     next(rows)
-    assert count_threads() > before
+    assert readers()
     rows.close()
-    assert_threads_end(before)
+    deadline = time.monotonic() + 20
+    while readers() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not readers()
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("mindcv-read")]
 
 
 def test_an_image_that_cannot_be_read_is_named_where_the_batches_are_used(holed):

@@ -1,6 +1,7 @@
 """Failures inside MindSpore's pipeline, told as data errors."""
 
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ import mindspore.dataset as ds
 
 from ..errors import DataError
 
+_WAITS = 30  # tenths of a second
 _REASON = re.compile(r"Dataset Pipeline Error Message:\s*\n-+\s*\n\[ERROR\] (.*)")
 
 
@@ -26,7 +28,7 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
         yield
     except RuntimeError as error:
         told = error
-        for failure in filter(None, map(_failure_in, pipelines)):
+        for failure in _failures_in(pipelines, error):
             if isinstance(failure, DataError):
                 raise failure from None
             told = failure
@@ -36,6 +38,19 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
         reason = found[1].strip()
         remedy = "replace or remove the file" if "data file is" in reason else "see --debug"
         raise DataError(f"the input pipeline failed: {reason} ({remedy})") from error
+
+
+def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:
+    """Return what the sources raised.
+
+    MindSpore may tell of a failure inside a source before the source has found its reason.
+    """
+    for _ in range(_WAITS if _REASON.search(str(error)) and pipelines else 1):
+        found = list(filter(None, map(_failure_in, pipelines)))
+        if found:
+            break
+        time.sleep(0.1)
+    return found
 
 
 def _failure_in(pipeline: ds.Dataset | None) -> Exception | None:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
@@ -272,6 +273,7 @@ def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:
         if not path.endswith(".ckpt"):
             alias = os.path.join(tempfile.mkdtemp(), "weights.ckpt")
             os.symlink(os.path.abspath(path), alias)
+        _reclaim_memory(os.path.getsize(path))
         parameters = ms.load_checkpoint(alias or path)
     except Exception as error:  # MindSpore raises many types here, all meaning the same
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -290,3 +292,19 @@ def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:
     if metadata is None:
         return found, None
     return found, Metadata.from_array(metadata.asnumpy(), path)
+
+
+def _reclaim_memory(size: int) -> None:
+    """Let the system give up cached files where free memory is short for a file of so many bytes.
+
+    MindSpore 2.10 refuses a checkpoint larger than the free memory, before and after reading it,
+    and does not count what the system would hand over as soon as it is used.
+    """
+    wanted = 3 * size  # what is read, as much once more, and the system's own copy
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = Path("/proc/meminfo")
+    if wanted < free or not memory.exists():
+        return
+    available = re.search(r"MemAvailable:\s+(\d+) kB", memory.read_text(encoding="ascii"))
+    if available and int(available[1]) * 1024 > 1.2 * wanted:
+        np.ones(wanted, np.uint8)  # each page is written once, and free again at once
