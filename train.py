@@ -32,8 +32,10 @@ def main(config: Config) -> None:
         config.distribute and is_launched(os.environ),
         config.seed,
     )
-    writes = runtime.is_main and not config.dry_run
-    folder = open_run_folder(config.ckpt_save_dir) if writes else None
+    folder, event_writer = None, None
+    if runtime.is_main and not config.dry_run:
+        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
+        folder = open_run_folder(config.ckpt_save_dir)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     logger.info(runtime.describe())
 
@@ -41,10 +43,8 @@ def main(config: Config) -> None:
     # images are compared with those it was made with; all is built as for a new run, then its
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
-    event_writer = None
-    if folder is not None:
+    if folder:
         (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
     if config.import_module:
         import_user_module(config.import_module)
 

@@ -134,7 +134,7 @@ def test_option_changes_the_evaluation_batches(train, image_folder, monkeypatch,
 
     def batches(**options):
         config = Config(data_dir=str(image_folder), **{**STILL, **options})
-        return train.build_evaluation(config, RUNTIME, nn.ReLU(), None, 6)()
+        return train.build_evaluation(config, RUNTIME, nn.ReLU(), None, 6, None)()
 
     plain = batches()
     assert equal(plain, batches(interpolation="random"))  # random is for training
