@@ -63,7 +63,9 @@ def main(config: Config) -> None:
 
     network = build_network(config, runtime, num_classes, is_fresh=not checkpoint)
     dropout_count = mindcv.engine.count_dropout(network, config.seed, runtime.rank)
-    normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
+    normalize = mindcv.data.create_normalize(
+        config.dataset, config.mean, config.std, build_transforms(config)
+    )
     mixed_network = mindcv.engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
@@ -76,7 +78,7 @@ def main(config: Config) -> None:
         build_optimizer(config, network, rates),
         normalize,
         loss_scale=config.loss_scale,
-        dynamic=has_dynamic_scale(config),
+        dynamic=config.has_dynamic_scale,
         skip_overflow=config.drop_overflow_update,
         world_size=runtime.world_size,
         accumulation=config.gradient_accumulation_steps,
@@ -252,6 +254,7 @@ def build_transforms(config: Config):
         vflip=config.vflip,
         color_jitter=config.color_jitter,
         lighting=config.lighting,
+        augment_on_device=config.augment_on_device,
         interpolation=config.interpolation,
         mean=config.mean,
         std=config.std,
@@ -265,7 +268,7 @@ def build_transforms(config: Config):
 
 def show_batch(config: Config, train_set, batches) -> None:
     """Write a contact sheet of the first training batch."""
-    images, labels = mindcv.data.first_batch(batches.epoch(0))
+    images, labels = mindcv.data.first_batch(batches.epoch(0), build_transforms(config))
     names = train_set.class_names()
     count = mindcv.data.write_contact_sheet(
         config.show_batch, images, labels, names, config.aug_splits
@@ -345,13 +348,6 @@ def build_optimizer(config: Config, network, rates: list[float]):
         layer_decay=config.layer_decay,
         eps=config.eps,
     )
-
-
-def has_dynamic_scale(config: Config) -> bool:
-    """`auto` scales dynamically where float16 is used; float32 needs no scale."""
-    if config.loss_scale_type == "auto":
-        return config.amp_level != "O0"
-    return config.loss_scale_type == "dynamic"
 
 
 def build_evaluation(config: Config, runtime, network, normalize, num_classes: int, stop):
