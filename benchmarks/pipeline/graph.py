@@ -5,10 +5,10 @@ import time
 
 import mindspore as ms
 import numpy as np
-from cases import BATCH, SIDE
+from cases import BATCH, CASES, SIDE
 from mindspore import Tensor, ops
 
-from mindcv.data import Normalize, channel_statistics
+from mindcv.data import Normalize, channel_statistics, create_normalize, create_transforms
 
 
 class OfPlanes(Normalize):
@@ -28,12 +28,18 @@ def main() -> None:
         "normalise (N, 3, H, W) uint8": (OfPlanes(*statistics_of_imagenet), Tensor(planes)),
     }
     print("| in the graph, on CPU | ms/image | CPU ms/image |\n|---|---|---|")
-    for name, (cell, images) in cells.items():
-        cell(images).asnumpy()
+    for case in ("crop+flip", "recipe"):
+        on_device = dict(normalize_on_device=True, augment_on_device=True)
+        transform = create_transforms("imagenet", SIDE, **on_device, **CASES[case])
+        draws = Tensor(transform[-1].draw(BATCH, np.random.default_rng(0)))
+        cell = create_normalize("imagenet", transform=transform)
+        cells[f"what {case} leaves to the device"] = (cell, Tensor(pixels), draws)
+    for name, (cell, *images) in cells.items():
+        cell(*images).asnumpy()
         rounds = []
         for _ in range(15):
             begin, used = time.perf_counter(), time.process_time()
-            cell(images).asnumpy()
+            cell(*images).asnumpy()
             rounds.append((time.perf_counter() - begin, time.process_time() - used))
         columns = [f"{1e3 * statistics.median(times) / BATCH:.2f}" for times in zip(*rounds)]
         print(f"| {name} | {' | '.join(columns)} |")

@@ -46,7 +46,7 @@ class _OfMindSpore:
 
     def batches(self, name: str):
         """Yield the image tensors of a pass, as `Model.train` would get them."""
-        for image, _ in self.loader(name).create_tuple_iterator(num_epochs=1):
+        for image, *_ in self.loader(name).create_tuple_iterator(num_epochs=1):
             yield image
 
     def dataset(self, is_training: bool):
@@ -113,7 +113,8 @@ class Ours(_OfMindSpore):
 
         from mindcv.data import create_transforms
 
-        arguments = dict(normalize_on_device=True) | CASES[case] | arguments
+        on_device = dict(normalize_on_device=True, augment_on_device=CASES[case]["is_training"])
+        arguments = on_device | CASES[case] | arguments
         return create_transforms("imagenet", SIDE, **arguments)
 
     def _run(self, case: str, dataset):
