@@ -40,9 +40,14 @@ def main() -> None:
             sides["timm"] = _start([python, "side.py", "timm", photos])
     for name, side in sides.items():
         print(f"{name}: {_answer(side)['ready']}")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} before")
+    measured = {}
     for case in arguments.cases:
-        _print_case(case, _measure(sides, case, arguments.passes, arguments.levers))
-    if arguments.levers:
+        measured[case] = _measure(sides, case, arguments.passes, arguments.levers)
+        _print_case(case, measured[case])
+    if not arguments.levers:
+        _print_summary(measured)
+    else:
         print("\n" + subprocess.run(
             [sys.executable, "graph.py"], cwd=HERE, env=_environment(PYTHONPATH=str(ROOT)),
             check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -73,23 +78,46 @@ def _measure(sides: dict, case: str, passes: int, levers: bool) -> dict[str, lis
 
 
 def _print_case(case: str, rounds: dict[str, list[dict]]) -> None:
-    first = next(iter(rounds))
+    first, rates, ratios = _rates(rounds)
     print(f"\n| {case} | images/s | range | {first} / this | CPU ms/image | first batch, s |")
     print("|---|---|---|---|---|---|", flush=True)
-    rates = {
-        name: [answer["images"] / answer["seconds"] for answer in answers]
-        for name, answers in rounds.items()
-    }
     for name, answers in rounds.items():
-        ratio = statistics.median(a / b for a, b in zip(rates[first], rates[name]))
         busy = statistics.median(1e3 * answer["busy"] / answer["images"] for answer in answers)
         start = statistics.median(answer["first"] for answer in answers)
         print(
             f"| {name} | {statistics.median(rates[name]):.0f} | {min(rates[name]):.0f}-"
-            f"{max(rates[name]):.0f} | {ratio:.2f} | "
+            f"{max(rates[name]):.0f} | {ratios[name]:.2f} | "
             f"{'in workers' if name == 'timm' else f'{busy:.2f}'} | {start:.2f} |",
             flush=True,
         )
+
+
+def _print_summary(measured: dict[str, dict[str, list[dict]]]) -> None:
+    """Print images/s of all cases, and in brackets how many times as fast ours is."""
+    print(f"\n| | {' | '.join(next(iter(measured.values())))} |")
+    print("|---" * (1 + len(next(iter(measured.values())))) + "|")
+    for case, rounds in measured.items():
+        first, rates, ratios = _rates(rounds)
+        cells = [
+            f"{statistics.median(own):.0f}"
+            + ("" if name in (first, "ours, run") else f" ({ratios[name]:.2f})")
+            for name, own in rates.items()
+        ]
+        print(f"| {case} | {' | '.join(cells)} |", flush=True)
+
+
+def _rates(rounds: dict[str, list[dict]]) -> tuple[str, dict[str, list[float]], dict[str, float]]:
+    """Return the first pipeline, images/s of each pass, and medians of the first's over them."""
+    rates = {
+        name: [answer["images"] / answer["seconds"] for answer in answers]
+        for name, answers in rounds.items()
+    }
+    first = next(iter(rates))
+    ratios = {
+        name: statistics.median(a / b for a, b in zip(rates[first], own))
+        for name, own in rates.items()
+    }
+    return first, rates, ratios
 
 
 def _start(command: list[str], **variables) -> subprocess.Popen:
