@@ -17,6 +17,7 @@ from mindcv.config import (
 )
 from mindcv.errors import DataError
 from mindcv.program import import_user_module, run
+from mindcv.ranks import telling_the_others, watch_ranks
 from mindcv.weights import Metadata, Preprocessing
 
 logger = logging.getLogger("mindcv.train")
@@ -37,6 +38,7 @@ def main(config: Config) -> None:
         event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
         folder = open_run_folder(config.ckpt_save_dir)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
+    watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
 
     # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
@@ -50,6 +52,8 @@ def main(config: Config) -> None:
 
     train_set = open_train_set(config, runtime)
     described = mindcv.engine.describe_run(runtime, train_set, config.num_parallel_workers)
+    options = describe_config(config)
+    mindcv.engine.check_equal_ranks(runtime, options, described, config.import_module)
     if checkpoint:
         mindcv.engine.check_same_run(checkpoint, described)
     num_classes = count_classes(config, train_set)
@@ -122,9 +126,9 @@ def main(config: Config) -> None:
         describe_weights(config, train_set, num_classes),
         config.ckpt_save_policy,
         config.keep_checkpoint_max,
-        {"config": describe_config(config), **described},
+        {"config": options, **described},
     )
-    epochs_done, steps_done = resume(checkpoint, state, keeper, batches) if checkpoint else (0, 0)
+    epochs_done, steps_done = mindcv.engine.resume(checkpoint, state, keeper, batches)
     saves = mindcv.engine.SavePoints(
         state,
         keeper,
@@ -173,18 +177,6 @@ def find_checkpoint(config: Config, runtime):
     if checkpoint:
         check_unchanged(checkpoint.record["config"], config)
     return checkpoint
-
-
-def resume(checkpoint, state, keeper, batches) -> tuple[int, int]:
-    """Put a checkpoint in place; return the whole epochs done and the steps done of the next."""
-    state.restore(checkpoint)
-    if keeper:
-        keeper.resume(checkpoint)
-    epoch, steps = checkpoint.record["epoch"], checkpoint.record["steps"]
-    logger.info("resumed from %s: epoch %d, step %d", checkpoint.path, epoch, steps)
-    batches.start(epoch)  # an epoch that was begun is not the loader's, see `fit`
-    is_done = steps == batches.steps and checkpoint.record["is_evaluated"]
-    return (epoch, 0) if is_done else (epoch - 1, steps)
 
 
 def open_train_set(config: Config, runtime):
@@ -396,4 +388,4 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
 
 
 if __name__ == "__main__":
-    run(main, "train.py", __doc__)
+    run(telling_the_others(main), "train.py", __doc__)

@@ -10,7 +10,8 @@ from .fit import fit
 from .logs import start_logging
 from .metrics_table import MetricsTable
 from .precision import mixed_precision
-from .resuming import check_same_run, describe_run, find_checkpoint
+from .rank_comparison import check_equal_ranks
+from .resuming import check_same_run, describe_run, find_checkpoint, resume
 from .run_state import RunState, Snapshot
 from .runtime import Runtime, start_runtime
 from .sample_log import SampleLog
@@ -37,6 +38,7 @@ __all__ = [
     "SampleLog",
     "TrainStep",
     "WeightAverage",
+    "check_equal_ranks",
     "check_same_run",
     "columns_of",
     "count_dropout",
@@ -48,6 +50,7 @@ __all__ = [
     "fit",
     "mixed_precision",
     "open_event_writer",
+    "resume",
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",

@@ -16,6 +16,7 @@ from .runtime import Runtime
 from .train_step import TrainStep
 from .values import copy_value, set_value
 
+STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
 _LOSSES = "losses of the epoch"
 _OF_RANKS = "of ranks: "  # before the name of a statistic that differs between the ranks
 
@@ -102,7 +103,7 @@ class RunState:
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""
-        statistics = [one for one in self._weights if one.name.endswith(_STATISTICS)]
+        statistics = [one for one in self._weights if one.name.endswith(STATISTICS)]
         if self.runtime.world_size == 1 or not statistics:
             return {}
         flat = np.concatenate([one.asnumpy().ravel() for one in statistics])
@@ -113,9 +114,6 @@ class RunState:
             found[_OF_RANKS + one.name] = part.reshape((len(ranks), *one.shape))
             start += one.size
         return found
-
-
-_STATISTICS = ("moving_mean", "moving_variance")
 
 
 def _copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
