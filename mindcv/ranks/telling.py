@@ -1,6 +1,7 @@
 """Write down how this process ends, so that the others can tell it."""
 
 import os
+import re
 import time
 import traceback
 from collections.abc import Callable
@@ -12,8 +13,11 @@ from .record import OwnRecord, Record, root_cause
 from .scheduler import guard_scheduler
 
 _LINGER = 2.5  # seconds in which the others take the cause over, before a launcher kills them
-# What MindSpore (2.10) says of missing processes: in a step, and when the scheduler has gone.
-_LOST_CONTACT = ("The state of the cluster is error", "timed out node")
+# What MindSpore (2.10) says of missing processes: after a heartbeat, in a collective operation that
+# waited too long, and in the scheduler.
+_LOST_CONTACT = re.compile(
+    r"The state of the cluster is error|Launch kernel failed: .*All(Reduce|Gather)|timed out node"
+)
 
 _own: OwnRecord | None = None
 
@@ -82,14 +86,14 @@ def _end(error: BaseException) -> None:
 
 def _of_another_rank(error: Exception) -> RankError | None:
     """Return what to tell instead of an error of MindSpore that only says: somebody is missing."""
-    if _own is None or not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
+    if not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
         return None
-    cause = root_cause(_own.others())
+    cause = root_cause(_own.others()) if _own is not None else None
     if cause is not None:
         return rank_error(cause)
-    if not any(text in str(error) for text in _LOST_CONTACT):
+    reason = next(filter(_LOST_CONTACT.search, str(error).splitlines()), None)
+    if reason is None:
         return None
-    reason = str(error).strip().splitlines()[0]
     return RankError(
         "the other processes of this run cannot be reached any more: a host, a process or the "
         f"network between them is gone; their logs may tell more (MindSpore: {reason})"
@@ -101,5 +105,6 @@ def _in_short(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-    message = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {message[0] if message else 'no message'}{place}"
+    # MindSpore's messages begin with rules and headings.
+    lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
+    return f"{type(error).__name__}: {next(lines, 'no message').strip()}{place}"
