@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-import train
+from mindcv import recipe
 from mindcv.config import OPTIONS, Config
 from mindcv.loss import LOSSES, create_loss
 
@@ -216,7 +216,7 @@ def test_name_is_case_insensitive():
     ids=lambda value: value.get("loss") if isinstance(value, dict) else "",
 )
 def test_train_takes_the_loss_of_the_config(options, case):
-    loss = train.build_loss(Config(**options))
+    loss = recipe.build_loss(Config(**options))
     value = loss(given(case.logits), given(case.labels)).asnumpy()
     assert value == pytest.approx(EXPECTED[case][0], rel=1e-6)
 
@@ -224,7 +224,7 @@ def test_train_takes_the_loss_of_the_config(options, case):
 def test_train_adds_the_auxiliary_outputs_of_the_config():
     logits, labels = given("logits"), given("index")
     single = create_loss("CE")(logits, labels).asnumpy()
-    value = train.build_loss(Config(aux_factor=0.5))((logits, logits), labels).asnumpy()
+    value = recipe.build_loss(Config(aux_factor=0.5))((logits, logits), labels).asnumpy()
     assert value == pytest.approx(1.5 * single, rel=1e-6)
 
 

@@ -11,7 +11,7 @@ from .logs import start_logging
 from .metrics_table import MetricsTable
 from .precision import mixed_precision
 from .rank_comparison import check_equal_ranks
-from .resuming import check_same_run, describe_run, find_checkpoint, resume
+from .resuming import check_same_run, describe_run, find_checkpoint
 from .run_state import RunState, Snapshot
 from .runtime import Runtime, start_runtime
 from .sample_log import SampleLog
@@ -50,7 +50,6 @@ __all__ = [
     "fit",
     "mixed_precision",
     "open_event_writer",
-    "resume",
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",

@@ -104,30 +104,6 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
             )
 
 
-def resume(manifest: Manifest | None, state, keeper, batches) -> tuple[int, int]:
-    """Put a checkpoint in place; return the whole epochs done and the steps done of the next.
-
-    Args:
-        manifest: None: a new run begins, and nothing is changed.
-        state: `RunState`.
-        keeper: `CheckpointKeeper`; None on all ranks but the first.
-        batches: `EpochBatches`; begins with the right epoch.
-
-    Raises:
-        WeightsError: it holds another set of tensors; nothing was changed.
-    """
-    if manifest is None:
-        return 0, 0
-    state.restore(manifest)
-    if keeper:
-        keeper.resume(manifest)
-    epoch, steps = manifest.record["epoch"], manifest.record["steps"]
-    _logger.info("resumed from %s: epoch %d, step %d", manifest.path, epoch, steps)
-    batches.start(epoch)  # an epoch that was begun is not the loader's, see `fit`
-    is_done = steps == batches.steps and manifest.record["is_evaluated"]
-    return (epoch, 0) if is_done else (epoch - 1, steps)
-
-
 def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise a DataError that names the first difference between the datasets."""
     if before == now:
