@@ -9,6 +9,7 @@ are its own. What is written while MindSpore is being imported is not seen this 
 start their commands from scratch for that.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -35,14 +36,16 @@ class WarmCommands:
 
     Args:
         folder: for the streams of the commands.
+        *modules: what it has imported; default: MindSpore.
+        **variables: of its environment.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *modules: str, **variables: str):
         self.folder = folder
         environment = {key: value for key, value in os.environ.items() if "GLOG" not in key}
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
-            env={**environment, "PYTHONPATH": str(ROOT)},
+            [sys.executable, __file__, *(modules or ["mindspore"])],
+            env={**environment, "PYTHONPATH": str(ROOT), **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -64,9 +67,9 @@ class WarmCommands:
         return Done(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
 
 
-def _serve() -> None:
-    import mindspore  # noqa: F401
-
+def _serve(modules: list[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
     for line in sys.stdin:
         words, cwd, out, err, variables = json.loads(line)
         child = os.fork()
@@ -95,4 +98,4 @@ def _become(words, cwd, out, err, variables) -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(sys.argv[1:])
