@@ -106,7 +106,7 @@ def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, 
         yield (
             "distribute",
             "True needs a launcher, and this process was started alone; run it as\n"
-            f"    {LAUNCH_LINE}\nor add --distribute False for one device",
+            f"    {LAUNCH_LINE}\n  or add --distribute False for one device",
         )
     workers = environ.get("MS_WORKER_NUM", "1")
     if not config.distribute and workers != "1":

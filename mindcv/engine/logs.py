@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..noise import diverted
+
 
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
@@ -18,7 +20,7 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
 
     Args:
         is_main: False: only warnings are shown, for the ranks beside the first.
-        log_file: plain lines with times are appended to it.
+        log_file: plain lines with times are appended to it, and what libraries write to stderr.
     """
     logger = logging.getLogger("mindcv")
     for handler in list(logger.handlers):
@@ -30,6 +32,8 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(terminal)
     if log_file is not None:
+        if noise := diverted():
+            noise.continue_in(log_file)
         handler = logging.FileHandler(log_file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)
