@@ -67,7 +67,7 @@ class AsymmetricMultiLabel(TrainingLoss):
 
 
 def binary_cross_entropy(logits, target):
-    """Return `max(x, 0) - x * target + log(1 + e ** -|x|)`, with the gradient `sigmoid(x) - target`.
+    """Return `max(x, 0) - x * target + log(1 + e ** -|x|)`; its gradient is `sigmoid(x) - target`.
 
     MindSpore's own has another last bit where an element stands in another place, see `logarithm`.
     The gradient is written out: those of the parts have no value of their own at x = 0.
