@@ -45,7 +45,8 @@ def main(config: Config) -> None:
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
     if folder:
-        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        with mindcv.engine.writing(folder / "config.yaml"):
+            (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     if config.import_module:
         import_user_module(config.import_module)
 
@@ -60,7 +61,7 @@ def main(config: Config) -> None:
         mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
     batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
-    leave_out_surplus(config, batches, updates_per_epoch)
+    batches.limit(updates_per_epoch * config.gradient_accumulation_steps)
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
@@ -99,7 +100,13 @@ def main(config: Config) -> None:
 
     rates = [rate for rate in rates for _ in range(config.gradient_accumulation_steps)]
     progress = mindcv.engine.Progress(
-        rates, config.batch_size * runtime.world_size, config.log_interval, runtime.is_main
+        rates,
+        config.batch_size * runtime.world_size,
+        config.log_interval,
+        runtime.is_main,
+        config.gradient_accumulation_steps,
+        config.max_skipped_steps if step.skips else None,
+        batches.image_names,
     )
     table = mindcv.engine.MetricsTable(
         folder and folder / "metrics.csv",
@@ -138,11 +145,12 @@ def main(config: Config) -> None:
     )
     callbacks = [progress, saves, epoch_end]
     if config.log_samples:
-        callbacks.append(
-            mindcv.engine.SampleLog(config.log_samples, batches, train_set.samples, runtime.rank)
-        )
+        # First: a checkpoint holds no step that the table lacks.
+        samples = train_set.samples
+        log = mindcv.engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
+        callbacks.insert(0, log)
     if event_writer:
-        callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
+        callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end))
     with contextlib.closing(batches), stop.listening():
         mindcv.engine.fit(
             step,
@@ -202,17 +210,6 @@ def count_updates(config: Config, train_set, batches: int) -> int:
         raise DataError(problem)
     logger.warning("this run could take no step: %s; the dry run goes on with 1", problem)
     return 1
-
-
-def leave_out_surplus(config: Config, batches, updates_per_epoch: int) -> None:
-    """Leave out the batches of an epoch's end that do not make an update of their own."""
-    wanted = updates_per_epoch * config.gradient_accumulation_steps
-    surplus = batches.steps - wanted
-    if surplus > 0:
-        logger.info(
-            "the last %d batches of an epoch are left out: they make no whole update", surplus
-        )
-        batches.limit(wanted)
 
 
 if __name__ == "__main__":

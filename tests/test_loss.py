@@ -115,6 +115,22 @@ def test_float16_logits_beyond_its_exponent_range_give_a_finite_loss(name):
     assert loss(logits, Tensor([3, 4], ms.int32)).asnumpy() == pytest.approx(np.log(1000), rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["BCE", "asl_multi_label"])
+def test_an_element_has_the_same_bits_wherever_it_stands(name):
+    """Which part of a tensor a thread computes, MindSpore finds out by measuring times."""
+    loss = create_loss(name, reduction="none")
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (120, 9)).astype(np.float32)
+    labels = rng.uniform(0, 1, (120, 9)).astype(np.float32)
+    whole = loss(Tensor(logits), Tensor(labels)).asnumpy()
+    for cut in (1, 3, 37, 119):
+        parts = [
+            loss(Tensor(logits[rows]), Tensor(labels[rows])).asnumpy()
+            for rows in (slice(cut), slice(cut, None))
+        ]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
 def test_equal_copies_of_an_image_have_no_divergence():
     logits = Tensor(np.tile(GOLDEN["single"], (SPLITS, 1)))
     labels = Tensor([2], ms.int32)

@@ -39,6 +39,7 @@ NEEDS = {
     "ema_decay": {"ema": True},
     "label_smoothing": {"mixup": 0.0},
     "loss_scale_type": {"amp_level": "O2"},
+    "max_skipped_steps": {"drop_overflow_update": True},
     "multi_step_decay_milestones": {"scheduler": "multi_step_decay"},
     "pretrained": {"ckpt_path": ""},
     "sync_bn": {"distribute": True},

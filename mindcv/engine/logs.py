@@ -15,6 +15,18 @@ class _Terminal(logging.Handler):
         sys.stdout.flush()
 
 
+class _LogFile(logging.FileHandler):
+    """Tells once that it cannot write, for example on a full disk, and goes on trying."""
+
+    is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's own name
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and not self.is_told:
+            self.is_told = True
+            tqdm.write(f"{self.baseFilename} cannot be written: {error.strerror}", file=sys.stderr)
+
+
 def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     """Send the library's log lines to the terminal and, where given, to a file as well.
 
@@ -34,6 +46,6 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     if log_file is not None:
         if noise := diverted():
             noise.continue_in(log_file)
-        handler = logging.FileHandler(log_file, encoding="utf-8")
+        handler = _LogFile(log_file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -62,6 +62,8 @@ class RunState:
         self.progress, self.table, self.runtime = progress, table, runtime
         self._weights = [*network.get_parameters(), *step.state]
         self._state = step.own_state
+        self._skips = step.skips
+        self._sums = {one.name for one in step.accumulator.sums} if step.accumulator else set()
         names = [parameter.name for parameter in (*self._weights, *self._state)]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -74,13 +76,20 @@ class RunState:
             within_epoch: its row in the table is not written yet.
 
         Raises:
-            NonFiniteLossError: from `Progress`: such a state is not worth saving.
+            NonFiniteLossError: a loss or a tensor is not finite: such a state is not worth saving.
         """
         losses = np.array(self.progress.take_losses(), np.float32)[: None if within_epoch else 0]
+        weights, of_ranks = _copies(self._weights), self._statistics_of_ranks()
+        state = _copies(self._state)
+        # A sum that is not finite is how an update is marked that will be skipped.
+        sums = self._sums if self._skips else ()
+        watch = self.progress.watch
+        watch.check({n: v for n, v in {**weights, **state, **of_ranks}.items() if n not in sums})
+        figures = {"skipped": watch.skipped, "skipped_in_a_row": watch.in_a_row}
         return Snapshot(
-            _copies(self._weights),
-            {**_copies(self._state), **self._statistics_of_ranks(), _LOSSES: losses},
-            {"skipped": self.progress.skipped, "rows": [list(row) for row in self.table.rows]},
+            weights,
+            {**state, **of_ranks, _LOSSES: losses},
+            {**figures, "rows": [list(row) for row in self.table.rows]},
         )
 
     def restore(self, manifest: Manifest) -> None:
@@ -99,7 +108,9 @@ class RunState:
             own = of_ranks.get(_OF_RANKS + parameter.name)
             values = {**weights, **state}[parameter.name] if own is None else own[self.runtime.rank]
             set_value(parameter, values)
-        self.progress.restore(losses.tolist(), manifest.record["skipped"])
+        self.progress.restore(losses.tolist())
+        record = manifest.record
+        self.progress.watch.restore(record["skipped"], record["skipped_in_a_row"])
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""
