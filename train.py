@@ -84,7 +84,7 @@ def main(config: Config) -> None:
         global_batch = config.batch_size * runtime.world_size
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(
             mixed_network,
-            mindcv.recipe.build_normalize(config),
+            step.normalize,
             lambda: batches.epoch(0),
             -(-config.precise_bn_samples // global_batch),
         )
@@ -187,7 +187,9 @@ def resume(checkpoint, state, keeper, batches) -> tuple[int, int]:
 
 def show_batch(config: Config, train_set, batches) -> None:
     """Write a contact sheet of the first training batch."""
-    images, labels = mindcv.data.first_batch(batches.epoch(0))
+    images, labels = mindcv.data.first_batch(
+        batches.epoch(0), mindcv.recipe.build_transforms(config)
+    )
     names = train_set.class_names()
     count = mindcv.data.write_contact_sheet(
         config.show_batch, images, labels, names, config.aug_splits

@@ -5,6 +5,7 @@ and the report cannot come to differ.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import data, engine, models
@@ -82,6 +83,7 @@ def build_transforms(config: Config):
         vflip=config.vflip,
         color_jitter=config.color_jitter,
         lighting=config.lighting,
+        augment_on_device=config.augment_on_device,
         interpolation=config.interpolation,
         mean=config.mean,
         std=config.std,
@@ -139,13 +141,6 @@ def build_optimizer(config: Config, network, rates: list[float]):
     )
 
 
-def has_dynamic_scale(config: Config) -> bool:
-    """`auto` scales dynamically where float16 is used; float32 needs no scale."""
-    if config.loss_scale_type == "auto":
-        return config.amp_level != "O0"
-    return config.loss_scale_type == "dynamic"
-
-
 def build_step(
     config: Config, runtime, network, mixed_network, rates: list[float], average, dropout_count
 ) -> engine.TrainStep:
@@ -154,9 +149,9 @@ def build_step(
         mixed_network,
         build_loss(config),
         build_optimizer(config, network, rates),
-        build_normalize(config),
+        build_normalize(config, build_transforms(config)),
         loss_scale=config.loss_scale,
-        dynamic=has_dynamic_scale(config),
+        dynamic=config.has_dynamic_scale,
         skip_overflow=config.drop_overflow_update,
         world_size=runtime.world_size,
         accumulation=config.gradient_accumulation_steps,
@@ -167,8 +162,9 @@ def build_step(
     )
 
 
-def build_normalize(config: Config):
-    return data.create_normalize(config.dataset, config.mean, config.std)
+def build_normalize(config: Config, transform: Sequence | None = None):
+    """Return the cell in front of the network; it does what `transform` leaves to the device."""
+    return data.create_normalize(config.dataset, config.mean, config.std, transform)
 
 
 def build_evaluation(config: Config, runtime, network, num_classes: int, stop):

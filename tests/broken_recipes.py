@@ -213,6 +213,14 @@ CONTRADICTIONS = {
         "cutmix: 1\nmixup_off_epoch: 90",
         "@3 | mixup_off_epoch | never reached in epoch_size 90",
     ),
+    "mixing of unfinished images": (
+        "mixup: 0.2\naugment_on_device: yes",
+        "@3 | augment_on_device | mixup 0.2",
+    ),
+    "hue on the device": (
+        "augment_on_device: yes\ncolor_jitter: [0.1, 0.1, 0.1, 0.1]",
+        "@2 | augment_on_device | color_jitter",
+    ),
     "one repeat": ("aug_repeats: 1", "@2 | aug_repeats | 1 repeat"),
     "repeats in order": ("aug_repeats: 3\nshuffle: no", "@2 | aug_repeats | shuffle"),
     "repeats of a part": ("aug_repeats: 3\nnum_samples: 500", "@2 | aug_repeats | num_samples"),

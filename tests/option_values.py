@@ -211,6 +211,7 @@ CHANGED = dict(
 # augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
 # contradicts a stair of epochs, splits need a policy and no mixing, a run goes on from one place.
 # They get a config of their own.
+CHANGED_ON_DEVICE = dict(augment_on_device=True)
 CHANGED_APART = dict(
     loss_scale_type="auto",
     aug_repeats=3,

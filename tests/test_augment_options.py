@@ -43,6 +43,7 @@ CHANGES = [
     ({}, "vflip", 0.5),
     ({}, "color_jitter", 0.4),
     ({}, "lighting", 0.5),
+    ({"hflip": 0.5}, "augment_on_device", True),
     ({}, "interpolation", "nearest"),
     ({}, "interpolation", "bicubic"),
     ({}, "interpolation", "area"),

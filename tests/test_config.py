@@ -11,6 +11,7 @@ from option_values import (
     BETTER_DEFAULTS,
     CHANGED,
     CHANGED_APART,
+    CHANGED_ON_DEVICE,
     MINDCV_DEFAULTS,
 )
 
@@ -182,13 +183,17 @@ def test_the_defaults_survive_dump_and_load(tmp_path):
 
 def test_the_table_of_changed_values_covers_every_option():
     free = {name for name, entry in OPTIONS.items() if not entry.metadata["fixed"]}
-    table = {**CHANGED, **CHANGED_APART}
+    table = {**CHANGED, **CHANGED_APART, **CHANGED_ON_DEVICE}
     assert set(table) == free
     unchanged = [name for name, value in table.items() if value == OPTIONS[name].default]
     assert unchanged == []
 
 
-@pytest.mark.parametrize("changes", [CHANGED, CHANGED_APART], ids=["most", "apart"])
+@pytest.mark.parametrize(
+    "changes",
+    [CHANGED, CHANGED_APART, CHANGED_ON_DEVICE],
+    ids=["most", "apart", "on the device"],
+)
 def test_changed_values_of_every_option_survive_dump_and_load(tmp_path, launched, changes):
     config = Config(**{"model": "m", "distribute": True, **changes})
     path = tmp_path / "config.yaml"

@@ -75,6 +75,9 @@ def assert_equal(found: list[tuple], expected: list[tuple]) -> None:
 
 AUGMENTED = {
     "jitter, flips, erasing": dict(color_jitter=0.4, vflip=0.5, re_prob=0.5, re_value="random"),
+    "on the device": dict(
+        augment_on_device=True, color_jitter=0.4, vflip=0.5, re_prob=0.5, repeats=3
+    ),
     "policy, mixing": dict(
         auto_augment="autoaug-mstd0.5",
         lighting=0.1,

@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from conftest import ROOT
-from option_values import CHANGED, CHANGED_APART
+from option_values import CHANGED, CHANGED_APART, CHANGED_ON_DEVICE
 
 from mindcv import recipe
 from mindcv.config import Config
@@ -116,7 +116,7 @@ def test_an_option_changes_what_a_command_does(option, tmp_path, monkeypatch):
     if OPTIONS[option].metadata["fixed"]:
         pytest.skip("only its default is accepted")
     values = {**BASE, **NEEDS.get(option, {})}
-    changed = {**CHANGED, **CHANGED_APART, **OTHER}[option]
+    changed = {**CHANGED, **CHANGED_APART, **CHANGED_ON_DEVICE, **OTHER}[option]
     if changed == values.get(option):
         changed = OPTIONS[option].default
     before = calls(Config(**values), tmp_path, monkeypatch)

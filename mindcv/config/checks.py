@@ -56,6 +56,7 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         except ValueError as error:
             yield "auto_augment", str(error)
     yield from _mixing(config)
+    yield from _on_device(config)
     if config.aug_repeats == 1:
         yield "aug_repeats", "1 repeat is no repetition; use 0, or 2 and more"
     if config.aug_repeats and not config.shuffle:
@@ -86,6 +87,24 @@ def _mixing(config: Config) -> Iterator[tuple[str, str]]:
         yield "aug_splits", "the splits differ by auto_augment, e.g. augmix-m5-w4-d2; none is given"
     if config.aug_splits and mixes:
         yield "aug_splits", "mixup and cutmix would mix the splits; use one or the other"
+
+
+def _on_device(config: Config) -> Iterator[tuple[str, str]]:
+    jitter = config.color_jitter
+    on_host = {
+        "lighting": config.lighting,
+        "mixup": config.mixup,
+        "cutmix": config.cutmix,
+        "aug_splits": config.aug_splits,
+        "color_jitter": isinstance(jitter, tuple) and len(jitter) == 4 and jitter[3],
+        "re_value": config.re_prob and config.re_value == "random",
+    }
+    for key, is_used in on_host.items():
+        if config.augment_on_device and is_used:
+            yield (
+                "augment_on_device",
+                f"{key} {getattr(config, key)} is done on the host; use False",
+            )
 
 
 def _normalisation(config: Config) -> Iterator[tuple[str, str]]:

@@ -103,6 +103,7 @@ class Config:
     lighting: float = option(0.0, "standard deviation of a colour shift along ImageNet's principal components; pycls: 0.1; 0: off", low=0)
     interpolation: str = option("bilinear", "resampling of train and eval transforms; random: bilinear or bicubic in training, bilinear in eval", choices=("nearest", "bilinear", "bicubic", "area", "random"))
     auto_augment: Optional[str] = option(None, "policy in timm's syntax: randaug-m9-mstd0.5-inc1, autoaug-mstd0.5, autoaugr, v0, 3a, trivialaugwide, augmix-m5-w4-d2")
+    augment_on_device: bool = option(False, "flip, jitter and erase whole batches in the graph: less work for the host, for an Ascend; not with lighting, hue, mixing, aug_splits and re_value random")
     aug_splits: int = option(0, "copies of each image in a batch, the first one without auto_augment; for the JSD loss; 0: off", low=0)
     aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0: off", low=0)
     re_prob: float = option(0.0, "probability of erasing a random rectangle", low=0, high=1)
@@ -188,6 +189,13 @@ class Config:
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0)
     eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order")
     # fmt: on
+
+    @property
+    def has_dynamic_scale(self) -> bool:
+        """`auto` scales dynamically where float16 is used; float32 needs no scale."""
+        if self.loss_scale_type == "auto":
+            return self.amp_level != "O0"
+        return self.loss_scale_type == "dynamic"
 
 
 OPTIONS = {entry.name: entry for entry in fields(Config)}

@@ -25,7 +25,7 @@ _COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
 
 
 class EpochBatches:
-    """Batches (image, label) of a run, from a fresh MindSpore pipeline for each epoch.
+    """Batches (image, label, …) of a run, from a fresh MindSpore pipeline for each epoch.
 
     A pass is an epoch, and the next pass the next one. What an epoch holds depends on MindSpore's
     seed as it is now, the epoch's number, the sharding and, where C++ operations draw random
@@ -39,6 +39,7 @@ class EpochBatches:
         shard_id: this process among those that train together.
 
     Attributes:
+        columns: names of the parts of a batch.
         steps: batches of a whole epoch.
         read: takes (epoch, indices of the images) of each batch that a pass hands out, where it is
             set to a deque; replacements stand in the place of what they replace.
@@ -59,7 +60,8 @@ class EpochBatches:
         self._seed = ds.config.get_seed()
         self._next, self._is_closed = (0, 0), False
         self._readers: weakref.WeakSet = weakref.WeakSet()  # MindSpore's iterators over the passes
-        self.steps = self._loader(0)[1].get_dataset_size()
+        loader = self._loader(0)[1]
+        self.columns, self.steps = loader.get_col_names(), loader.get_dataset_size()
 
     # No __len__: MindSpore would refuse a pass that begins at a later step.
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
@@ -186,7 +188,7 @@ class _RestOfEpoch:
 
     def __init__(self, batches: EpochBatches, epoch: int, step: int):
         self._batches, self._epoch, self._step = batches, epoch, step
-        self.steps = batches.steps - step
+        self.columns, self.steps = batches.columns, batches.steps - step
         self.describe, self.keep = batches.describe, batches.keep
         self._is_first = True
 
@@ -204,7 +206,7 @@ class BatchDataset(ds.GeneratorDataset):
     """A MindSpore dataset of `EpochBatches`; each of its epochs is a pass."""
 
     def __init__(self, batches: EpochBatches | _RestOfEpoch):
-        super().__init__(batches, ["image", "label"], shuffle=False, num_parallel_workers=1)
+        super().__init__(batches, batches.columns, shuffle=False, num_parallel_workers=1)
         self._described = None
 
     def create_tuple_iterator(self, *args, **named):

@@ -37,20 +37,30 @@ class RandomErasing(PixelSeeded):
 
     def erase(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return the image itself where nothing is erased, else a changed copy."""
-        if rng.random() >= self.prob:
-            return image
         channels, height, width = as_planes(image).shape
+        box = self.rectangle(height, width, rng)
+        if box is None:
+            return image
+        top, bottom, left, right = box
+        image = image.copy()
+        fill = self._fill(rng, channels, bottom - top, right - left, image)
+        as_planes(image)[:, top:bottom, left:right] = fill
+        return image
+
+    def rectangle(
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int] | None:
+        """Return top, bottom, left and right of what is erased; None: nothing."""
+        if rng.random() >= self.prob:
+            return None
         for _ in range(self.max_attempts):
             area = rng.uniform(*self.scale) * height * width
             aspect = math.exp(rng.uniform(*self.log_ratio))
             h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < h < height and 0 < w < width:
                 top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-                image = image.copy()
-                fill = self._fill(rng, channels, h, w, image)
-                as_planes(image)[:, top : top + h, left : left + w] = fill
-                return image
-        return image
+                return top, top + h, left, left + w
+        return None
 
     def _fill(self, rng, channels: int, height: int, width: int, image: np.ndarray) -> np.ndarray:
         fill = np.broadcast_to(self.mean, (channels, height, width))

@@ -7,6 +7,7 @@ from mindspore.dataset import transforms
 
 from .bad_images import BadImages
 from .datasets import open_samples
+from .device_augment import DeviceAugment, DrawInBatch
 from .epoch_batches import EpochBatches
 from .erasing import EraseInBatch, RandomErasing
 from .mixup import MixBatch
@@ -36,10 +37,12 @@ def create_loader(
     aug_splits: int = 3,
     first_epoch: int = 0,
 ) -> ds.Dataset:
-    """Return a dataset of batches (image, label).
+    """Return a dataset of batches (image, label), or (image, label, draws).
 
     Images are float32 (N, C, H, W) or, with `normalize_on_device` transforms, uint8 (N, H, W, C).
     Labels are int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
+    Draws are float32 (N, 15), for the cell that `create_normalize` makes of an `augment_on_device`
+    transform.
 
     Args:
         dataset: rows with the columns image and label.
@@ -64,7 +67,7 @@ def create_loader(
 
     Raises:
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
-            mixing.
+            mixing; mixing with `augment_on_device` transforms, whose images are not finished.
     """
     if transform is None:
         transform = create_transforms(is_training=is_training)
@@ -92,7 +95,16 @@ def create_loader(
         )
     operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
     in_batch = {}
-    if operations and isinstance(operations[-1], RandomErasing):
+    columns = ["image", "label"]
+    if operations and isinstance(operations[-1], DeviceAugment):
+        if mixes:
+            raise ValueError("mixup and cutmix mix finished images: augment_on_device leaves none")
+        columns.append("draws")
+        draw = DrawInBatch(operations.pop(), shard_id, first_epoch)
+        in_batch = dict(
+            per_batch_map=draw, input_columns=["label"], output_columns=["label", "draws"]
+        )
+    elif operations and isinstance(operations[-1], RandomErasing):
         erase = EraseInBatch(operations.pop(), shard_id, first_epoch)
         in_batch = _in_batch(erase, ["image"])
     if mixes:
@@ -107,9 +119,10 @@ def create_loader(
             first_epoch,
         )
         both = _after(erase, mix) if in_batch else mix
-        in_batch = _in_batch(both, ["image", "label"])
+        in_batch = _in_batch(both, columns)
     dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing, first_epoch)
-    return dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
+    dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
+    return dataset.project(columns) if len(columns) > 2 else dataset
 
 
 def _in_batch(operation, columns: list[str]) -> dict:

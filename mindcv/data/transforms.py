@@ -12,6 +12,7 @@ from .auto_augment import create_auto_augment
 from .color import ColorJitter, Lighting
 from .compiled_policy import compile_policy
 from .decoding import PillowDecode
+from .device_augment import AugmentBatch, DeviceAugment
 from .erasing import RandomErasing
 
 # Channel statistics on the 0-255 scale.
@@ -44,16 +45,22 @@ class Normalize(nn.Cell):
     Args:
         mean, std: one value per channel, 0-255 scale. The input is (N, H, W, C) of any type, the
             output (N, C, H, W) float32.
+        augment: what is done first to images that come with draws; None: they never do.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], augment: DeviceAugment | None = None
+    ):
         super().__init__()
+        self.augment = augment and AugmentBatch(augment)
         self.mean = Tensor(np.reshape(mean, (1, -1, 1, 1)), ms.float32)
         self.std = Tensor(np.reshape(std, (1, -1, 1, 1)), ms.float32)
 
-    def construct(self, x):
+    def construct(self, x, draws=None):
         # Transposed while its values are bytes: a quarter of the memory to move.
         planes = ops.transpose(x, (0, 3, 1, 2))
+        if draws is not None:
+            planes = self.augment(planes, draws)
         return (ops.cast(planes, ms.float32) - self.mean) / self.std
 
 
@@ -61,15 +68,19 @@ def create_normalize(
     dataset_name: str = "",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    transform: Sequence | None = None,
 ) -> Normalize:
     """Return the cell that belongs in front of a network fed by `normalize_on_device` transforms.
 
     Args:
         dataset_name: a name of `create_dataset`, whose statistics are the default.
         mean, std: one value per channel, 0-255 scale.
+        transform: what `create_transforms` gave for training. What it leaves to the device
+            (`augment_on_device`) this cell does, to the batches that have draws.
     """
     own_mean, own_std = channel_statistics(dataset_name)
-    return Normalize(mean or own_mean, std or own_std)
+    left = transform[-1] if transform and isinstance(transform[-1], DeviceAugment) else None
+    return Normalize(mean or own_mean, std or own_std, left)
 
 
 def evaluation_interpolation(interpolation: str) -> str:
@@ -100,6 +111,7 @@ def create_transforms(
     crop_pct: float = 0.875,
     crop_mode: str = "center",
     lighting: float = 0.0,
+    augment_on_device: bool = False,
 ) -> list | tuple[list, list, list]:
     """Return the operations that turn a dataset's image into the network's input.
 
@@ -127,10 +139,12 @@ def create_transforms(
         crop_pct: share of the resized shorter side that the centre crop keeps.
         crop_mode: center keeps the aspect of the image; squash resizes it to a square first.
         lighting: standard deviation of the colour shift; see `Lighting`.
+        augment_on_device: in training, leave flips, colour jitter and erasing to the cell of
+            `create_normalize`, see `DeviceAugment`; with normalize_on_device.
 
     Raises:
         ValueError: an unknown interpolation, policy, crop_mode or re_value; separate without
-            anything that makes the splits differ.
+            anything that makes the splits differ; augment_on_device with what only the host does.
     """
     if interpolation not in (*_INTERPOLATION, "random"):
         known = ", ".join((*_INTERPOLATION, "random"))
@@ -146,10 +160,24 @@ def create_transforms(
     final = [] if normalize_on_device else on_host
     if not is_training:
         return _evaluation(image_resize, crop_pct, crop_mode, interpolation, is_cifar) + final
+    erasing = None
     if re_prob > 0.0:
         # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
         units = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
-        final.append(RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units))
+        erasing = RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units)
+    jitter = None
+    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
+        jitter = _jitter_ranges(color_jitter)
+    if augment_on_device:
+        if separate or lighting or not normalize_on_device or _needs_host(jitter, erasing):
+            raise ValueError(
+                "augment_on_device needs normalize_on_device, and knows no separate, lighting, hue "
+                "and re_value random"
+            )
+        final = [DeviceAugment(image_resize, hflip, vflip, jitter, erasing)]
+        hflip, vflip, jitter, erasing = 0.0, 0.0, None, None
+    if erasing:
+        final.append(erasing)
     primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar)
     flips = _flips(hflip, vflip)
     compiled = None
@@ -160,9 +188,8 @@ def create_transforms(
     secondary = []
     if auto_augment and not compiled:
         secondary.append(create_auto_augment(auto_augment, mean))
-    if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
-        jitter = ColorJitter if separate else vision.RandomColorAdjust
-        secondary.append(jitter(*_jitter_ranges(color_jitter)))
+    if jitter:
+        secondary.append((ColorJitter if separate else vision.RandomColorAdjust)(*jitter))
     if lighting > 0.0:
         secondary.append(Lighting(lighting))
     if not separate:
@@ -210,3 +237,8 @@ def _jitter_ranges(strength) -> tuple:
     if isinstance(strength, (int, float)):
         strength = (strength,) * 3
     return tuple(float(value) for value in strength)
+
+
+def _needs_host(jitter: tuple | None, erasing: RandomErasing | None) -> bool:
+    has_hue = jitter is not None and len(jitter) == 4 and jitter[3] > 0.0
+    return has_hue or (erasing is not None and erasing.random_fill)

@@ -109,7 +109,7 @@ class PreciseBatchNorm:
 
     Args:
         network: images to logits; mixed precision included.
-        normalize: cell applied to the images first; None: they come normalised.
+        normalize: cell applied first, see `TrainStep`; None: the images come normalised.
         batches: returns training batches (image, label, …), the same at each call.
         num_batches: how many of them to take.
     """
@@ -130,11 +130,11 @@ class PreciseBatchNorm:
         layers = [cell for _, cell in self.forward.cells_and_names() if _measures(cell)]
         totals = [np.zeros((2, layer.num_features)) for layer in layers]
         images = count = 0
-        for image, *_ in itertools.islice(self.batches(), self.num_batches):
+        for image, _, *draws in itertools.islice(self.batches(), self.num_batches):
             for layer in layers:
                 set_value(layer.moving_mean, np.zeros(layer.num_features))
                 set_value(layer.moving_variance, np.zeros(layer.num_features))
-            self.forward(Tensor(image)).asnumpy()
+            self.forward(Tensor(image), *map(Tensor, draws)).asnumpy()
             for total, layer in zip(totals, layers):
                 # One step from zero: the layer has written momentum x the batch's statistics.
                 found = (layer.moving_mean.asnumpy(), layer.moving_variance.asnumpy())
@@ -152,9 +152,9 @@ class _Forward(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network, self.normalize = network, normalize
 
-    def construct(self, image):
+    def construct(self, image, *draws):
         if self.normalize is not None:
-            image = self.normalize(image)
+            image = self.normalize(image, *draws)
         return self.network(image)
 
 

@@ -11,7 +11,7 @@ DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 
 
 class TrainStep(nn.Cell):
-    """Map a batch (image, label) to (loss, applied), updating the weights on the way.
+    """Map a batch (image, label, …) to (loss, applied), updating the weights on the way.
 
     `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step
     whose update was skipped because a loss or a gradient was not finite. A skipped step leaves
@@ -25,7 +25,8 @@ class TrainStep(nn.Cell):
         network: images to logits.
         loss: (logits, labels) to a scalar.
         optimizer: holds the parameters to train.
-        normalize: cell applied to the images first; None: they come normalised.
+        normalize: cell applied first, to the images and what else a batch holds; None: they come
+            normalised.
         loss_scale: factor on the loss before the backward pass, undone on the gradients.
         dynamic: halve the scale on overflow and double it after `DYNAMIC_WINDOW` finite steps.
         skip_overflow: skip the update when a loss or a gradient is not finite; implied by dynamic.
@@ -101,15 +102,15 @@ class TrainStep(nn.Cell):
             state.append(self.dropout_count)
         return state
 
-    def scaled_loss(self, image, label):
+    def scaled_loss(self, image, label, *draws):
         if self.normalize is not None:
-            image = self.normalize(image)
+            image = self.normalize(image, *draws)
         return self.scaler.scale(self.loss(self.network(image), label))
 
-    def construct(self, image, label):
+    def construct(self, image, label, *draws):
         if self.skips:
             self.statistics.keep()
-        loss, gradients = self.value_and_grad(image, label)
+        loss, gradients = self.value_and_grad(image, label, *draws)
         if self.skips:
             loss = self.statistics.spoil(loss)
         if self.dropout_count is not None:
