@@ -17,7 +17,7 @@ from mindcv.config import (
 )
 from mindcv.errors import DataError
 from mindcv.program import import_user_module, run
-from mindcv.weights import Metadata, Preprocessing
+from mindcv.ranks import telling_the_others, watch_ranks
 
 logger = logging.getLogger("mindcv.train")
 
@@ -37,6 +37,7 @@ def main(config: Config) -> None:
         event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
         folder = open_run_folder(config.ckpt_save_dir)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
+    watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
 
     # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
@@ -44,58 +45,46 @@ def main(config: Config) -> None:
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
     if folder:
-        (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        with mindcv.engine.writing(folder / "config.yaml"):
+            (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
     if config.import_module:
         import_user_module(config.import_module)
 
-    train_set = open_train_set(config, runtime)
+    train_set = mindcv.recipe.open_train_set(config, runtime)
     described = mindcv.engine.describe_run(runtime, train_set, config.num_parallel_workers)
+    options = describe_config(config)
+    mindcv.engine.check_equal_ranks(runtime, options, described, config.import_module)
     if checkpoint:
         mindcv.engine.check_same_run(checkpoint, described)
-    num_classes = count_classes(config, train_set)
+    num_classes = mindcv.recipe.count_classes(config, train_set)
     if folder:
         mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
-    batches = build_train_batches(config, runtime, train_set, num_classes)
+    batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
-    leave_out_surplus(config, batches, updates_per_epoch)
+    batches.limit(updates_per_epoch * config.gradient_accumulation_steps)
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
-    network = build_network(config, runtime, num_classes, is_fresh=not checkpoint)
+    network = mindcv.recipe.build_network(config, runtime, num_classes, is_fresh=not checkpoint)
     dropout_count = mindcv.engine.count_dropout(network, config.seed, runtime.rank)
-    normalize = mindcv.data.create_normalize(
-        config.dataset, config.mean, config.std, build_transforms(config)
-    )
     mixed_network = mindcv.engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
 
     rates = build_schedule(config, updates_per_epoch, runtime.world_size)
     average = mindcv.engine.WeightAverage(network, config.ema_decay) if config.ema else None
-    step = mindcv.engine.TrainStep(
-        mixed_network,
-        build_loss(config),
-        build_optimizer(config, network, rates),
-        normalize,
-        loss_scale=config.loss_scale,
-        dynamic=config.has_dynamic_scale,
-        skip_overflow=config.drop_overflow_update,
-        world_size=runtime.world_size,
-        accumulation=config.gradient_accumulation_steps,
-        clip_mode=config.clip_mode if config.clip_grad else None,
-        clip_value=config.clip_value,
-        average=average,
-        dropout_count=dropout_count,
+    step = mindcv.recipe.build_step(
+        config, runtime, network, mixed_network, rates, average, dropout_count
     )
     stop = mindcv.engine.StopSignal()
     evaluate = precise_batch_norm = None
     if config.val_while_train:
-        evaluate = build_evaluation(config, runtime, mixed_network, normalize, num_classes, stop)
+        evaluate = mindcv.recipe.build_evaluation(config, runtime, mixed_network, num_classes, stop)
     if config.precise_bn_samples:
         global_batch = config.batch_size * runtime.world_size
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(
             mixed_network,
-            normalize,
+            step.normalize,
             lambda: batches.epoch(0),
             -(-config.precise_bn_samples // global_batch),
         )
@@ -111,7 +100,13 @@ def main(config: Config) -> None:
 
     rates = [rate for rate in rates for _ in range(config.gradient_accumulation_steps)]
     progress = mindcv.engine.Progress(
-        rates, config.batch_size * runtime.world_size, config.log_interval, runtime.is_main
+        rates,
+        config.batch_size * runtime.world_size,
+        config.log_interval,
+        runtime.is_main,
+        config.gradient_accumulation_steps,
+        config.max_skipped_steps if step.skips else None,
+        batches.image_names,
     )
     table = mindcv.engine.MetricsTable(
         folder and folder / "metrics.csv",
@@ -121,10 +116,10 @@ def main(config: Config) -> None:
     state = mindcv.engine.RunState(network, step, progress, table, runtime)
     keeper = folder and mindcv.engine.CheckpointKeeper(
         folder,
-        describe_weights(config, train_set, num_classes),
+        mindcv.recipe.describe_weights(config, train_set, num_classes),
         config.ckpt_save_policy,
         config.keep_checkpoint_max,
-        {"config": describe_config(config), **described},
+        {"config": options, **described},
     )
     epochs_done, steps_done = resume(checkpoint, state, keeper, batches) if checkpoint else (0, 0)
     saves = mindcv.engine.SavePoints(
@@ -150,11 +145,12 @@ def main(config: Config) -> None:
     )
     callbacks = [progress, saves, epoch_end]
     if config.log_samples:
-        callbacks.append(
-            mindcv.engine.SampleLog(config.log_samples, batches, train_set.samples, runtime.rank)
-        )
+        # First: a checkpoint holds no step that the table lacks.
+        samples = train_set.samples
+        log = mindcv.engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
+        callbacks.insert(0, log)
     if event_writer:
-        callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end, rates))
+        callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end))
     with contextlib.closing(batches), stop.listening():
         mindcv.engine.fit(
             step,
@@ -189,86 +185,11 @@ def resume(checkpoint, state, keeper, batches) -> tuple[int, int]:
     return (epoch, 0) if is_done else (epoch - 1, steps)
 
 
-def open_train_set(config: Config, runtime):
-    return mindcv.create_dataset(
-        config.dataset,
-        config.data_dir,
-        config.train_split,
-        config.shuffle,
-        num_samples=config.num_samples,
-        num_shards=runtime.world_size if runtime.world_size > 1 else None,
-        shard_id=runtime.rank if runtime.world_size > 1 else None,
-        num_parallel_workers=config.num_parallel_workers,
-        num_aug_repeats=config.aug_repeats,
-        even_shards=True,  # processes with fewer steps than others would leave them waiting
-        max_bad_fraction=config.max_bad_fraction,
-        bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
-    )
-
-
-def count_classes(config: Config, train_set) -> int:
-    found = train_set.num_classes()
-    if config.num_classes is not None and config.num_classes < found:
-        raise DataError(
-            f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
-            "classes; leave num_classes out to take them from the data"
-        )
-    return config.num_classes or found
-
-
-def build_train_batches(config: Config, runtime, train_set, num_classes: int):
-    def loader_of_epoch(rows, epoch: int):
-        return mindcv.create_loader(
-            rows,
-            config.batch_size,
-            config.drop_remainder,
-            is_training=True,
-            mixup=config.mixup,
-            cutmix=config.cutmix,
-            cutmix_prob=config.cutmix_prob,
-            switch_prob=config.switch_prob,
-            mixup_off_epoch=config.mixup_off_epoch,
-            num_classes=num_classes,
-            transform=build_transforms(config),
-            num_parallel_workers=config.num_parallel_workers,
-            separate=config.aug_splits > 1,
-            aug_splits=config.aug_splits,
-            shard_id=runtime.rank,
-            first_epoch=epoch,
-        )
-
-    return mindcv.data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
-
-
-def build_transforms(config: Config):
-    return mindcv.create_transforms(
-        config.dataset,
-        config.image_resize,
-        is_training=True,
-        auto_augment=config.auto_augment,
-        separate=config.aug_splits > 1,
-        normalize_on_device=True,
-        scale=config.scale,
-        ratio=config.ratio,
-        hflip=config.hflip,
-        vflip=config.vflip,
-        color_jitter=config.color_jitter,
-        lighting=config.lighting,
-        augment_on_device=config.augment_on_device,
-        interpolation=config.interpolation,
-        mean=config.mean,
-        std=config.std,
-        re_prob=config.re_prob,
-        re_scale=config.re_scale,
-        re_ratio=config.re_ratio,
-        re_value=config.re_value,
-        re_max_attempts=config.re_max_attempts,
-    )
-
-
 def show_batch(config: Config, train_set, batches) -> None:
     """Write a contact sheet of the first training batch."""
-    images, labels = mindcv.data.first_batch(batches.epoch(0), build_transforms(config))
+    images, labels = mindcv.data.first_batch(
+        batches.epoch(0), mindcv.recipe.build_transforms(config)
+    )
     names = train_set.class_names()
     count = mindcv.data.write_contact_sheet(
         config.show_batch, images, labels, names, config.aug_splits
@@ -293,103 +214,5 @@ def count_updates(config: Config, train_set, batches: int) -> int:
     return 1
 
 
-def leave_out_surplus(config: Config, batches, updates_per_epoch: int) -> None:
-    """Leave out the batches of an epoch's end that do not make an update of their own."""
-    wanted = updates_per_epoch * config.gradient_accumulation_steps
-    surplus = batches.steps - wanted
-    if surplus > 0:
-        logger.info(
-            "the last %d batches of an epoch are left out: they make no whole update", surplus
-        )
-        batches.limit(wanted)
-
-
-def build_network(config: Config, runtime, num_classes: int, is_fresh: bool):
-    network = mindcv.create_model(
-        config.model,
-        num_classes=num_classes,
-        in_channels=config.in_channels,
-        pretrained=config.pretrained and is_fresh,
-        drop_rate=config.drop_rate,
-        drop_path_rate=config.drop_path_rate,
-    )
-    if config.ckpt_path and is_fresh:
-        mindcv.models.load_weights(network, config.ckpt_path)
-    if config.sync_bn and runtime.world_size > 1:
-        mindcv.engine.synchronize_batch_norm(network, runtime.world_size)
-    if config.freeze_stages is not None:
-        frozen = mindcv.models.freeze(network, config.freeze_stages)
-        logger.info(
-            "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
-        )
-    return network
-
-
-def build_loss(config: Config):
-    return mindcv.create_loss(
-        config.loss,
-        reduction=config.reduction,
-        label_smoothing=config.label_smoothing,
-        aux_factor=config.aux_factor,
-        bce_target_thresh=config.bce_target_thresh,
-        num_splits=config.aug_splits,
-    )
-
-
-def build_optimizer(config: Config, network, rates: list[float]):
-    return mindcv.create_optimizer(
-        network,
-        config.opt,
-        lr=rates,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        nesterov=config.use_nesterov,
-        weight_decay_filter=config.weight_decay_filter,
-        layer_decay=config.layer_decay,
-        eps=config.eps,
-    )
-
-
-def build_evaluation(config: Config, runtime, network, normalize, num_classes: int, stop):
-    """Return a function that evaluates the network as it is at the time of the call."""
-    loader, _ = mindcv.data.create_evaluation_loader(
-        config.dataset,
-        config.data_dir,
-        config.val_split,
-        config.batch_size,
-        config.image_resize,
-        config.interpolation,
-        config.crop_pct,
-        config.num_parallel_workers,
-        runtime.world_size,
-        runtime.rank,
-        mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split),
-        config.crop_mode,
-        config.allow_bad_images,
-    )
-    step = mindcv.engine.EvaluationStep(network, num_classes, normalize)
-    return lambda: mindcv.engine.evaluate(step, loader, config.batch_size, runtime, stop)
-
-
-def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
-    """Return what travels with the checkpoints, so that validate.py and predict need only them."""
-    mean, std = mindcv.data.channel_statistics(config.dataset)
-    names = train_set.class_names()
-    return Metadata(
-        mindcv.models.canonical_name(config.model),
-        num_classes,
-        config.in_channels,
-        names and (*names, *map(str, range(len(names), num_classes))),
-        Preprocessing(
-            config.image_resize,
-            config.crop_pct,
-            mindcv.data.evaluation_interpolation(config.interpolation),
-            config.mean or mean,
-            config.std or std,
-            config.crop_mode,
-        ),
-    )
-
-
 if __name__ == "__main__":
-    run(main, "train.py", __doc__)
+    run(telling_the_others(main), "train.py", __doc__)

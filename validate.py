@@ -8,7 +8,7 @@ from mindcv.config import Config, evaluation_contradictions, is_launched
 from mindcv.errors import ConfigError, DataError
 from mindcv.hub import fetch
 from mindcv.program import import_user_module, run
-from mindcv.weights import Metadata, Preprocessing, read_weights
+from mindcv.weights import Preprocessing, read_weights
 from mindcv.weights.contents import told_classes
 
 logger = logging.getLogger("mindcv.validate")
@@ -28,20 +28,8 @@ def main(config: Config) -> None:
         import_user_module(config.import_module)
 
     file = read_weights(config.ckpt_path)
-    loader, found_classes = mindcv.data.create_evaluation_loader(
-        config.dataset,
-        config.data_dir,
-        config.val_split,
-        config.batch_size,
-        config.image_resize,
-        config.interpolation,
-        config.crop_pct,
-        config.num_parallel_workers,
-        runtime.world_size,
-        runtime.rank,
-        number_classes(config, file.metadata),
-        config.crop_mode,
-        config.allow_bad_images,
+    loader, found_classes = mindcv.recipe.build_evaluation_batches(
+        config, runtime, mindcv.recipe.number_classes(config, file.metadata)
     )
     network, metadata = mindcv.models.create_model_from_file(
         file, config.model, config.num_classes or told_classes(file) or found_classes, config.ema
@@ -56,22 +44,16 @@ def main(config: Config) -> None:
             f"folders are the first classes in order, add --num_classes {metadata.num_classes}"
         )
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
-    normalize = mindcv.data.create_normalize(config.dataset, config.mean, config.std)
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")
         return
-    step = mindcv.engine.EvaluationStep(network, metadata.num_classes, normalize)
+    step = mindcv.engine.EvaluationStep(
+        network, metadata.num_classes, mindcv.recipe.build_normalize(config)
+    )
     accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
     logger.info("%d images", accuracy.images)
     if runtime.is_main:
         print(accuracy.as_dict(), flush=True)
-
-
-def number_classes(config: Config, metadata: Metadata | None) -> dict[str, int] | None:
-    """Return class name to number as in training: by the file, or else by the training folder."""
-    if metadata and metadata.class_names:
-        return {name: number for number, name in enumerate(metadata.class_names)}
-    return mindcv.data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:

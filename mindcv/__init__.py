@@ -26,7 +26,7 @@ _LAZY = {
     "create_scheduler": ".scheduler",
 }
 
-_LAZY_PACKAGES = ("data", "engine", "models")
+_LAZY_PACKAGES = ("data", "engine", "models", "recipe")
 
 __all__ = ["__version__", *_LAZY]
 

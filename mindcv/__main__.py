@@ -6,14 +6,20 @@ import sys
 
 from .commands import COMMANDS
 from .errors import ConfigError
-from .program import guarded
+from .program import guarded, quieten
 
 
 def main(words: list[str] | None = None) -> None:
-    """Run the command that the words of a command line name; they default to the process's own."""
-    words = sys.argv[1:] if words is None else words
+    """Run the command that the words of a command line name.
+
+    Args:
+        words: default: those of the process, whose stderr is then kept clean.
+    """
+    is_own_process, words = words is None, sys.argv[1:] if words is None else words
     with guarded(show_traceback=lambda: "--debug" in words):
         module, arguments = _parse(words)
+        if is_own_process and not arguments.debug and not hasattr(module, "STARTS_COMMANDS"):
+            quieten()
         module.run(arguments)
 
 

@@ -42,3 +42,17 @@ class Interrupted(MindCVError):
     def __init__(self, number: int, message: str):
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+class RankError(MindCVError):
+    """Another process of the run ended, or cannot be reached.
+
+    Args:
+        message: which one and why.
+        exit_code: that process's own.
+        rank: the process; None: not known.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1, rank: int | None = None):
+        super().__init__(message)
+        self.exit_code, self.rank = exit_code, rank

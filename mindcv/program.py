@@ -2,8 +2,11 @@
 
 import importlib
 import importlib.util
+import linecache
 import os
+import re
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -11,7 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .config import Config, Rules, parse_arguments, training_contradictions
+from . import noise
+from .config import Config, Rules, is_launched, parse_arguments, training_contradictions
 from .errors import ConfigError, Interrupted, MindCVError
 
 
@@ -24,8 +28,9 @@ def run(
 ) -> None:
     """Run a command on the config of its command line and end with the right exit code.
 
-    0: done; 2: user or config error; 3: non-finite loss; 4: data; 5: checkpoint or weights; 130
-    and 143: interrupted. With the option `debug` an error shows its traceback.
+    0: done; 1: an error that nobody foresaw; 2: user or config error; 3: non-finite loss; 4: data;
+    5: checkpoint or weights; 130 and 143: interrupted. With the option `debug` an error shows its
+    traceback.
 
     Args:
         main: the command; takes the checked config.
@@ -34,7 +39,20 @@ def run(
     config = None
     with guarded(show_traceback=lambda: config is not None and config.debug):
         config = parse_arguments(program, description, rules, defaults=defaults)
+        if not config.debug:
+            quieten()
         main(config)
+
+
+def quieten() -> None:
+    """Keep the noise of libraries off the terminal of this process.
+
+    What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
+    of MindSpore and ours stay together.
+    """
+    if is_launched(os.environ) or not noise.divert():
+        # MindSpore's warnings are for its developers; its errors stay visible.
+        os.environ.setdefault("GLOG_v", "3")
 
 
 @contextmanager
@@ -44,22 +62,71 @@ def guarded(show_traceback: Callable[[], bool]):
     Args:
         show_traceback: tells, at the time of an error, whether its traceback is wanted too.
     """
-    # MindSpore's warnings are for its developers; its errors stay visible.
-    os.environ.setdefault("GLOG_v", "3")
     try:
         check_environment()
         yield
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         sys.exit(stop.exit_code)
-    except MindCVError as error:
-        if show_traceback():
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("stopped by the user", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:
+        _leave_pipe()
+        sys.exit(141)  # as a shell tells of SIGPIPE
+    except MindCVError as error:
+        _tell(f"error: {error}", show_traceback())
+        sys.exit(error.exit_code)
+    except Exception as error:
+        # Whatever it is, it is not told by a page of frames.
+        _tell(_describe(error), show_traceback() or noise.diverted() is None)
+        sys.exit(1)
+
+
+def _tell(message: str, show_traceback: bool) -> None:
+    log = noise.diverted()
+    if log:
+        log.write(f"{traceback.format_exc()}{message}")
+    if show_traceback:
+        traceback.print_exc()
+    print(message, file=sys.stderr)
+
+
+def _describe(error: Exception) -> str:
+    """Tell an error that nobody foresaw: what, where, and how to learn more."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
+    reason = f": {lines[0][:300]}" if lines else ""
+    log = noise.diverted()
+    place = f"the whole trace is in {log.keep()}; --debug shows it here" if log else "see above"
+    return (
+        f"error: {type(error).__name__}{reason}\n"
+        f"  at {_last_own_line(error)}\n"
+        f"  mindcv did not expect this: {place}"
+    )
+
+
+# Where MindSpore's compiler was, told in the message of the error: innermost last.
+_IN_GRAPH = re.compile(r"^# \d+ In file (?P<file>.+?):(?P<line>\d+)", re.MULTILINE)
+
+
+def _last_own_line(error: Exception) -> str:
+    """Return the innermost line that is of no installed package but this one."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(f.filename, f"{f.filename}:{f.lineno}, {f.name}: {f.line}") for f in frames]
+    for found in _IN_GRAPH.finditer(str(error)):
+        text = linecache.getline(found["file"], int(found["line"])).strip()
+        places.append((found["file"], f"{found['file']}:{found['line']}: {text}"))
+    installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+    here = str(Path(__file__).parent)
+    own = [p for f, p in places if f.startswith(here) or not f.startswith((*installed, "<"))]
+    return own[-1] if own else "no line of mindcv"
+
+
+def _leave_pipe() -> None:
+    """Let the interpreter's last flush of standard output fail in silence."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_environment() -> None:
@@ -77,17 +144,29 @@ def import_user_module(name: str) -> None:
     """Import a module, or the .py file at a path, that registers models of the user's own.
 
     Raises:
-        ConfigError: there is no such module or file.
+        ConfigError: there is no such module or file, or it cannot be imported.
     """
-    if name.endswith(".py"):
-        path = Path(name)
-        if not path.is_file():
-            raise ConfigError(f"import_module: no file {name}; expected a module or a .py file")
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module  # MindSpore's compiler looks sources up by module
-        spec.loader.exec_module(module)
-        return
+    try:
+        _import_file(Path(name)) if name.endswith(".py") else _import_by_name(name)
+    except MindCVError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"import_module: {name} cannot be imported: {type(error).__name__}: {error}\n"
+            f"  at {_last_own_line(error)}"
+        ) from error
+
+
+def _import_file(path: Path) -> None:
+    if not path.is_file():
+        raise ConfigError(f"import_module: no file {path}; expected a module or a .py file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # MindSpore's compiler looks sources up by module
+    spec.loader.exec_module(module)
+
+
+def _import_by_name(name: str) -> None:
     sys.path.insert(0, os.getcwd())
     try:
         importlib.import_module(name)

@@ -75,6 +75,22 @@ def log_lines():
     logger.removeHandler(handler), logger.setLevel(level)
 
 
+@pytest.fixture
+def started_alone(monkeypatch):
+    """Hide a launcher that may have started the tests themselves."""
+    for key in ("MS_ROLE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"):
+        monkeypatch.delenv(key, raising=False)
+
+
+@pytest.fixture
+def blocked_mindspore(tmp_path) -> dict[str, str]:
+    """Environment in which importing MindSpore ends a process."""
+    (tmp_path / "no_mindspore").mkdir()
+    stand_in = tmp_path / "no_mindspore/mindspore.py"
+    stand_in.write_text("raise SystemExit('mindspore was imported')", encoding="utf-8")
+    return {"PYTHONPATH": f"{stand_in.parent}{os.pathsep}{ROOT}"}
+
+
 def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:
     """Write JPEGs of 120 x 90 pixels, blurred noise tinted by class, to folder/<class>/."""
     rng = np.random.default_rng(seed)

@@ -205,6 +205,7 @@ CHANGED = dict(
     keep_bn_fp32=True,
     loss_scale=128.0,
     drop_overflow_update=True,
+    max_skipped_steps=3,
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
 # augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps

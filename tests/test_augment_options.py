@@ -1,16 +1,15 @@
 """Each option of data and augmentation reaches the batches that train.py makes of it."""
 
 import csv
-import importlib.util
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
+from conftest import run_command
 from mindspore import nn
 from pictures import batches_of
 
-from mindcv import engine
+from mindcv import engine, recipe
 from mindcv.config import Config, training_contradictions
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
@@ -67,22 +66,13 @@ CHANGES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def train():
-    """The training command as a module."""
-    spec = importlib.util.spec_from_file_location("train_command", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def training_batches(train, fixed_seed, image_folder):
+def training_batches(fixed_seed, image_folder):
     def batches(**options):
         config = Config(model="m", data_dir=str(image_folder), **{**STILL, **options})
         assert list(training_contradictions(config, {})) == []
-        train_set = train.open_train_set(config, RUNTIME)
-        of_run = train.build_train_batches(config, RUNTIME, train_set, 6)
+        train_set = recipe.open_train_set(config, RUNTIME)
+        of_run = recipe.build_train_batches(config, RUNTIME, train_set, 6)
         both_epochs = [*of_run.epoch(0), *of_run.epoch(1)]
         return [dict(zip(("image", "label"), batch)) for batch in both_epochs]
 
@@ -130,12 +120,12 @@ def test_mixing_ends_where_it_should(training_batches):
         ("crop_mode", "squash"),
     ],
 )
-def test_option_changes_the_evaluation_batches(train, image_folder, monkeypatch, option, value):
+def test_option_changes_the_evaluation_batches(image_folder, monkeypatch, option, value):
     monkeypatch.setattr(engine, "evaluate", lambda step, loader, *rest: batches_of(loader))
 
     def batches(**options):
         config = Config(data_dir=str(image_folder), **{**STILL, **options})
-        return train.build_evaluation(config, RUNTIME, nn.ReLU(), None, 6, None)()
+        return recipe.build_evaluation(config, RUNTIME, nn.ReLU(), 6, None)()
 
     plain = batches()
     assert equal(plain, batches(interpolation="random"))  # random is for training
@@ -161,13 +151,13 @@ def test_splits_train_with_plain_cross_entropy(short_run, tmp_path):
     assert float(table[1]["train_loss"]) < float(table[0]["train_loss"])
 
 
-def test_checkpoint_tells_how_evaluation_prepares_images(train, image_folder):
+def test_checkpoint_tells_how_evaluation_prepares_images(image_folder):
     config = Config(
         model="regnet_x_200mf",
         data_dir=str(image_folder),
         interpolation="random",
         crop_mode="squash",
     )
-    train_set = train.open_train_set(config, RUNTIME)
-    told = train.describe_weights(config, train_set, 6).preprocessing
+    train_set = recipe.open_train_set(config, RUNTIME)
+    told = recipe.describe_weights(config, train_set, 6).preprocessing
     assert (told.interpolation, told.crop_mode) == ("bilinear", "squash")

@@ -9,6 +9,7 @@ from conftest import ROOT, run_command
 from pictures import batches_of, png, random_images, rows_of
 from PIL import Image, ImageFont, PngImagePlugin
 
+from mindcv import recipe
 from mindcv.config import Config
 from mindcv.data import create_loader, create_transforms, first_batch, write_contact_sheet
 from mindcv.data.contact_sheet import _caption
@@ -129,8 +130,8 @@ def test_showing_a_batch_disturbs_no_draw_of_the_training(
     )
 
     def batches(is_shown):
-        train_set = train.open_train_set(config, RUNTIME)
-        run = train.build_train_batches(config, RUNTIME, train_set, 6)
+        train_set = recipe.open_train_set(config, RUNTIME)
+        run = recipe.build_train_batches(config, RUNTIME, train_set, 6)
         if is_shown:
             train.show_batch(config, train_set, run)
         return batches_of(run.as_dataset(), epochs=2)
@@ -156,10 +157,11 @@ def test_show_batch_writes_the_sheet_before_training_with_the_same_losses(short_
     arguments[arguments.index("--epoch_size") + 1] = "2"
     arguments[arguments.index("--val_while_train") + 1] = "False"
     metrics = []
-    for extra in ((), ("--show_batch", "batch.png")):
+    for run, extra in (("plain", ()), ("shown", ("--show_batch", "batch.png"))):
+        arguments[arguments.index("--ckpt_save_dir") + 1] = run
         done = run_command("train.py", *arguments, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        metrics.append((tmp_path / "run/metrics.csv").read_text(encoding="utf-8"))
+        metrics.append((tmp_path / run / "metrics.csv").read_text(encoding="utf-8"))
     assert metrics[0] == metrics[1]
     assert "the first 8 training images are in batch.png" in done.stdout
     assert done.stdout.index("batch.png") < done.stdout.index("first step")

@@ -233,37 +233,6 @@ def test_encoded_content_is_refused(server):
     assert server.requests[0]["Accept-Encoding"] == "identity"
 
 
-def test_a_slow_drip_ends(server):
-    server.plan = [answers.drip]
-    patience = Patience(2, 0, 0, stall=0.2, slowest=1000, deadline=20)
-    assert "slower than 1000 bytes a second" in refusal(server, patience=patience)
-    patience = Patience(2, 0, 0, stall=5, slowest=1, deadline=0.3)
-    before = time.monotonic()
-    assert "0 s are over" in refusal(server, patience=patience)
-    assert time.monotonic() - before < 3
-
-
-def test_redirects_are_followed_but_not_in_circles_nor_to_other_schemes(server):
-    server.plan = [answers.redirect("/elsewhere?key=1"), whole]
-    assert get(server).name == "net-1234.pth"
-    for target, reason in {
-        server.url: "infinite loop",
-        "http://example.org/net.pth": "redirected to http://example.org/net.pth, which is not",
-        "file:///etc/passwd": "is not allowed",
-        "ftp://127.0.0.1/net.pth": "which is not https",
-    }.items():
-        get(server).unlink()
-        server.plan = [answers.redirect(target)]
-        assert reason in refusal(server)
-        server.plan = [whole]
-
-
-def test_plain_http_is_refused_but_on_this_machine():
-    for url in ("http://example.org/net.pth", "file:///etc/passwd", "ftp://localhost/net.pth"):
-        with pytest.raises(WeightsError, match="the address is not https"):
-            fetch(weights(url))
-
-
 # ---- TLS
 
 

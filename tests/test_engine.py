@@ -276,7 +276,7 @@ def test_a_skipped_step_may_have_any_loss():
     progress.on_train_begin(step_event(0, 0.0))
     for step, loss in [(1, 2.0), (2, float("inf")), (3, 1.0), (4, 1.0)]:
         progress.on_train_step_end(step_event(step, loss, applied=loss < 9))
-    assert progress.skipped == 1
+    assert progress.watch.skipped == 1
 
 
 def test_a_device_that_pulls_its_batches_shows_one_step_an_epoch(tmp_path):

@@ -331,6 +331,26 @@ def test_steps_that_were_not_taken_are_not_logged_and_an_older_log_is_kept(root,
     assert (tmp_path / "samples-1.csv").read_text() == "older"
 
 
+def test_the_log_of_a_resumed_run_goes_on_behind_its_checkpoint(root, tmp_path):
+    def log_of(steps_done, *steps):
+        run = run_of(root, **PLAIN)
+        log = SampleLog(str(tmp_path / "samples.csv"), run, open_samples("", str(root)), 0)
+        params = types.SimpleNamespace(cur_step_num=steps_done)
+        context = types.SimpleNamespace(original_args=lambda: params)
+        log.on_train_begin(context)
+        run.start(0, steps_done)
+        passes(run, 1)
+        for params.cur_step_num in steps:
+            log.on_train_step_end(context)
+        return (tmp_path / "samples.csv").read_bytes()
+
+    whole = log_of(0, 1, 2, 3, 4, 5)
+    with (tmp_path / "samples.csv").open("ab") as file:
+        file.write(b"1,6,0,3 1")  # killed while writing
+    assert log_of(2, 3, 4, 5) == whole
+    assert [path.name for path in tmp_path.glob("samples*.csv")] == ["samples.csv"]
+
+
 def test_a_log_that_cannot_be_written_is_a_config_error(root, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="log_samples .* cannot be written"):

@@ -67,6 +67,30 @@ def test_links_count_and_loops_end(tmp_path):
         assert found.count(name) == 1
 
 
+def test_folders_that_link_to_each_other_are_entered_once_each(tmp_path, log_lines, monkeypatch):
+    """Nine of them have 109,600 ways through each other."""
+    letters = "abcdefghi"
+    for letter in letters:
+        touch(tmp_path, f"class/{letter}/{letter}.jpg")
+        for other in letters.replace(letter, ""):
+            os.symlink(f"../{other}", tmp_path / "class" / letter / f"to_{other}")
+    os.symlink("itself", tmp_path / "class" / "itself")
+    os.symlink("itself", tmp_path / "itself")
+    scandir, read = os.scandir, []
+    monkeypatch.setattr(os, "scandir", lambda path: read.append(path) or scandir(path))
+    assert names(tmp_path) == [f"class/{letter}/{letter}.jpg" for letter in letters]
+    assert len(read) == len(letters) + 2
+    assert "72 links below" in log_lines[0] and "class/a/to_b" in log_lines[0]
+
+
+def test_of_two_links_to_a_folder_the_same_one_is_followed_each_time(tmp_path):
+    touch(tmp_path, "elsewhere/1.jpg", "elsewhere/deep/2.jpg", "set/a/own/3.jpg")
+    for link in ("z", "y", "own/b"):
+        os.symlink(tmp_path / "elsewhere", tmp_path / "set" / "a" / link)
+    os.symlink(tmp_path / "elsewhere" / "deep", tmp_path / "set" / "a" / "x")
+    assert names(tmp_path / "set") == ["a/own/3.jpg", "a/x/2.jpg", "a/y/1.jpg"]
+
+
 def test_what_cannot_be_read_is_an_image_error_when_it_is_read(tmp_path):
     touch(tmp_path, "a/empty.jpg")
     os.symlink("nowhere", tmp_path / "a" / "dangling.jpg")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from mindspore import Tensor
 
-import train
+from mindcv import recipe
 from mindcv.config import OPTIONS, Config
 from mindcv.loss import LOSSES, create_loss
 
@@ -115,6 +115,22 @@ def test_float16_logits_beyond_its_exponent_range_give_a_finite_loss(name):
     assert loss(logits, Tensor([3, 4], ms.int32)).asnumpy() == pytest.approx(np.log(1000), rel=1e-6)
 
 
+@pytest.mark.parametrize("name", ["BCE", "asl_multi_label"])
+def test_an_element_has_the_same_bits_wherever_it_stands(name):
+    """Which part of a tensor a thread computes, MindSpore finds out by measuring times."""
+    loss = create_loss(name, reduction="none")
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (120, 9)).astype(np.float32)
+    labels = rng.uniform(0, 1, (120, 9)).astype(np.float32)
+    whole = loss(Tensor(logits), Tensor(labels)).asnumpy()
+    for cut in (1, 3, 37, 119):
+        parts = [
+            loss(Tensor(logits[rows]), Tensor(labels[rows])).asnumpy()
+            for rows in (slice(cut), slice(cut, None))
+        ]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
 def test_equal_copies_of_an_image_have_no_divergence():
     logits = Tensor(np.tile(GOLDEN["single"], (SPLITS, 1)))
     labels = Tensor([2], ms.int32)
@@ -216,7 +232,7 @@ def test_name_is_case_insensitive():
     ids=lambda value: value.get("loss") if isinstance(value, dict) else "",
 )
 def test_train_takes_the_loss_of_the_config(options, case):
-    loss = train.build_loss(Config(**options))
+    loss = recipe.build_loss(Config(**options))
     value = loss(given(case.logits), given(case.labels)).asnumpy()
     assert value == pytest.approx(EXPECTED[case][0], rel=1e-6)
 
@@ -224,7 +240,7 @@ def test_train_takes_the_loss_of_the_config(options, case):
 def test_train_adds_the_auxiliary_outputs_of_the_config():
     logits, labels = given("logits"), given("index")
     single = create_loss("CE")(logits, labels).asnumpy()
-    value = train.build_loss(Config(aux_factor=0.5))((logits, logits), labels).asnumpy()
+    value = recipe.build_loss(Config(aux_factor=0.5))((logits, logits), labels).asnumpy()
     assert value == pytest.approx(1.5 * single, rel=1e-6)
 
 

@@ -10,7 +10,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 import mindcv
-import train
+from mindcv import recipe
 from mindcv.config import OPTIONS, Config
 from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
@@ -359,7 +359,7 @@ def test_unknown_or_contradicting_names_are_value_errors(arguments, words):
 @pytest.mark.parametrize("opt", NAMES)
 def test_train_takes_the_optimizer_of_the_config(opt):
     expected = create_optimizer(SmallNet(), opt, lr=rates(0.1))
-    optimizer = train.build_optimizer(Config(opt=opt), SmallNet(), rates(0.1))
+    optimizer = recipe.build_optimizer(Config(opt=opt), SmallNet(), rates(0.1))
     assert type(optimizer) is type(expected)
     names = [p.name for p in expected.get_parameters()]
     assert [p.name for p in optimizer.get_parameters()] == names
@@ -374,11 +374,11 @@ def test_train_gives_the_optimizer_the_numbers_of_the_config():
         layer_decay=0.5,
         eps=0.125,
     )
-    optimizer = train.build_optimizer(config, SmallNet(), [2.0, 1.0])
+    optimizer = recipe.build_optimizer(config, SmallNet(), [2.0, 1.0])
     assert (optimizer.momentum.asnumpy(), optimizer.eps.asnumpy()) == (0.25, 0.125)
     assert decay_values(optimizer) == [0.0 if n in EXEMPT["norm_and_bias"] else 0.5 for n in SHAPES]
     assert rate_values(optimizer) == [0.5] * 3 + [1.0] * 2 + [2.0] * 2
-    assert train.build_optimizer(Config(opt="sgd", use_nesterov=True), SmallNet(), [1.0]).nesterov
+    assert recipe.build_optimizer(Config(opt="sgd", use_nesterov=True), SmallNet(), [1.0]).nesterov
 
 
 def test_the_config_offers_every_optimizer():

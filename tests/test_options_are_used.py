@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT
 from option_values import CHANGED, CHANGED_APART, CHANGED_ON_DEVICE
 
+from mindcv import recipe
 from mindcv.config import Config
 from mindcv.config.options import OPTIONS
 
@@ -38,6 +39,7 @@ NEEDS = {
     "ema_decay": {"ema": True},
     "label_smoothing": {"mixup": 0.0},
     "loss_scale_type": {"amp_level": "O2"},
+    "max_skipped_steps": {"drop_overflow_update": True},
     "multi_step_decay_milestones": {"scheduler": "multi_step_decay"},
     "pretrained": {"ckpt_path": ""},
     "sync_bn": {"distribute": True},
@@ -72,8 +74,16 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     library.data.create_evaluation_loader.return_value = (MagicMock(name="loader"), 20)
     described = MagicMock(name="metadata", num_classes=20, class_names=None)
     library.models.create_model_from_file.return_value = (MagicMock(name="network"), described)
+    library.data.create_dataset = library.create_dataset
+    library.recipe = recipe  # the real one: it is what reads the options
+    for part in ("data", "engine", "models"):
+        monkeypatch.setattr(recipe, part, getattr(library, part))
+    monkeypatch.setattr(recipe, "create_loss", library.create_loss)
+    monkeypatch.setattr(recipe, "create_optimizer", library.create_optimizer)
     monkeypatch.setattr(module, "mindcv", library)
     monkeypatch.setattr(module, "import_user_module", library.import_user_module)
+    if name == "train":  # it exchanges a random number
+        monkeypatch.setattr(module, "watch_ranks", lambda folder, runtime: None)
     monkeypatch.setenv("MS_ROLE", "MS_WORKER")
     for reader in ("read_weights", "told_classes"):
         if hasattr(module, reader):

@@ -15,5 +15,6 @@ COMMANDS = {
     "lr": "print and plot the learning rates of a recipe",
     "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
+    "supervise": "restart a training that failed from its newest checkpoint",
     "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }

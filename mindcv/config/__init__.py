@@ -18,7 +18,7 @@ from .options import OPTIONS, Config
 from .resuming import check_unchanged, describe_config
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, read_command_line, read_yaml
-from .values import convert
+from .values import convert, quoted
 
 __all__ = [
     "Config",
@@ -35,6 +35,8 @@ __all__ = [
     "schedule_contradictions",
     "training_contradictions",
 ]
+
+_LONGEST_MESSAGE = 500  # of a contradiction, which may show a list
 
 
 def parse_arguments(
@@ -114,7 +116,7 @@ def _as_text(value: Any) -> Any:
 def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
     config = Config(**{key: _typed(key, entry) for key, entry in given.items()})
     problems = [
-        f"{given[key].place if key in given else 'default'}: {key}: {message}"
+        f"{given[key].place if key in given else 'default'}: {key}: {message[:_LONGEST_MESSAGE]}"
         for key, message in rules(config, os.environ)
     ]
     if problems:
@@ -134,7 +136,7 @@ def _typed(key: str, given: Given) -> Any:
         raise ConfigError(f"{place}: {value!r} is not available: {limits['fixed']}")
     if limits["choices"] and value is not None and value not in limits["choices"]:
         allowed = ", ".join(str(choice) for choice in limits["choices"])
-        raise ConfigError(f"{place}: {value!r} is not one of {allowed}")
+        raise ConfigError(f"{place}: {quoted(value)} is not one of {allowed}")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, (int, float)) and not isinstance(number, bool):
             _check_range(number, limits, place)
@@ -149,4 +151,5 @@ def _check_range(number: float, limits: Mapping[str, Any], place: str) -> None:
     bounds = [f"at least {low}"] if low is not None else []
     bounds += [f"above {above}"] if above is not None else []
     bounds += [f"at most {high}"] if high is not None else []
-    raise ConfigError(f"{place}: {number} is out of range, expected {' and '.join(bounds)}")
+    expected = " and ".join(bounds)
+    raise ConfigError(f"{place}: {str(number)[:120]} is out of range, expected {expected}")

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Union
 
+from .values import quoted
+
 
 @dataclass(frozen=True)
 class RandAugmentPolicy:
@@ -82,6 +84,10 @@ def parse_policy(text: str) -> Policy:
     Raises:
         ValueError: an unknown policy, a malformed term or a value out of range.
     """
+    if len(text) > _LONGEST:
+        raise ValueError(
+            f"policy {quoted(text)} is too long; expected {_LONGEST} characters at most"
+        )
     head, *terms = text.split("-")
     for syntax, heads, ranges, build in _FAMILIES:
         if head in heads:
@@ -90,6 +96,7 @@ def parse_policy(text: str) -> Policy:
     raise ValueError(f"policy {text!r} is unknown; expected {known}")
 
 
+_LONGEST = 200
 _TERM = re.compile(r"([a-z]+)([0-9.]+|inf)")
 _WHOLE = ("n", "inc", "w", "d")  # terms that count something
 

@@ -125,7 +125,7 @@ def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, 
         yield (
             "distribute",
             "True needs a launcher, and this process was started alone; run it as\n"
-            f"    {LAUNCH_LINE}\nor add --distribute False for one device",
+            f"    {LAUNCH_LINE}\n  or add --distribute False for one device",
         )
     workers = environ.get("MS_WORKER_NUM", "1")
     if not config.distribute and workers != "1":
@@ -176,6 +176,9 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     yield from _loss(config)
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
+    skips = config.drop_overflow_update or config.loss_scale_type != "fixed"
+    if config.max_skipped_steps != 50 and not skips:
+        yield "max_skipped_steps", "no step is skipped; add drop_overflow_update True"
 
 
 def _loss(config: Config) -> Iterator[tuple[str, str]]:

@@ -2,20 +2,24 @@
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
-from pathlib import Path
 
 import yaml
 
 from ..errors import ConfigError
 from .options import OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
-from .values import Text, describe
+from .values import Text, describe, quoted
 
 # What PyYAML puts on a node that carries no tag of its own.
 _PLAIN_TAGS = {
     "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value",
 }  # fmt: skip
+
+
+_DEEPEST = 10  # lists and mappings within each other; a recipe has 2
+_LARGEST = 65_536  # bytes of a recipe; PyYAML reads them in a second whatever they are
 
 
 @dataclass(frozen=True)
@@ -32,14 +36,9 @@ def read_yaml(path: str) -> dict[str, Given]:
     Raises:
         ConfigError: no such file, not yaml, not flat, a key twice or an unknown key.
     """
+    text = _read_text(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except OSError as error:
-        raise ConfigError(f"config file {path!r} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}:{line}: not UTF-8 text: {error.reason}") from None
+        root = yaml.compose(text, Loader=_ShallowLoader)
     except yaml.MarkedYAMLError as error:
         place = f"{path}:{error.problem_mark.line + 1}"
         raise ConfigError(f"{place}: not valid yaml: {_explain(error)}") from None
@@ -47,14 +46,52 @@ def read_yaml(path: str) -> dict[str, Given]:
         line = text[: error.position].count("\n") + 1
         raise ConfigError(f"{path}:{line}: not valid yaml: {error.reason}") from None
     except (ValueError, OverflowError):  # PyYAML lets out what chr() says to "\UFFFFFFFF"
-        raise ConfigError(f"{path}: not valid yaml: an escape stands for no character") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply; expected lines `key: value`") from None
+        place = f"{path}:{_line_of_bad_escape(text)}"
+        raise ConfigError(f"{place}: not valid yaml: an escape stands for no character") from None
     if root is None:
         return {}
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}:1: expected lines `key: value`, got {_kind(root)}")
     return collect(_entries(root, path))
+
+
+def _read_text(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"config file {path!r} cannot be read: {reason}") from None
+    if len(content) > _LARGEST:
+        raise ConfigError(
+            f"config file {path!r} is larger than {_LARGEST} bytes; a recipe has a few thousand"
+        )
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text: {error.reason}") from None
+
+
+class _ShallowLoader(yaml.SafeLoader):
+    """Stops at the first node that is deeper than any recipe's, before it takes time or memory."""
+
+    _depth = 0
+
+    def compose_node(self, parent, index):
+        if self._depth == _DEEPEST:
+            mark = self.peek_event().start_mark
+            problem = "nested too deeply; expected lines `key: value`"
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _line_of_bad_escape(text: str) -> int:
+    found = re.search(r"\\U(?!0000|000[1-9a-fA-F]|0010)", text)
+    return text[: found.start()].count("\n") + 1 if found else 1
 
 
 def collect(entries: Iterable[tuple[str, Text, str]]) -> dict[str, Given]:
@@ -77,22 +114,23 @@ def _entries(root: yaml.MappingNode, path: str) -> Iterator[tuple[str, Text, str
         place = f"{path}:{key_node.start_mark.line + 1}"
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError(f"{place}: expected a key, got {_kind(key_node)}")
-        for node in (key_node, value_node):
+        key = key_node.value[:120]
+        items = value_node.value if isinstance(value_node, yaml.SequenceNode) else []
+        for node in (key_node, value_node, *items):
             if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
                 tag = node.tag.replace("tag:yaml.org,2002:", "!!")
                 raise ConfigError(
-                    f"{place}: {key_node.value}: yaml tag {tag} is not allowed; "
-                    "write the plain value"
+                    f"{place}: {key}: yaml tag {tag[:120]} is not allowed; write the plain value"
                 )
-        yield key_node.value, _text(value_node, key_node.value, place), place
+        yield key_node.value, _text(value_node, key, place), place
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
     """Say what is wrong, and where the thing begins: an open quote is noticed lines later."""
     if error.context is None:
-        return error.problem
+        return error.problem[:300]
     begin = f" (from line {error.context_mark.line + 1})" if error.context_mark else ""
-    return f"{error.context}{begin}: {error.problem}"
+    return f"{error.context[:200]}{begin}: {error.problem[:300]}"
 
 
 def _text(node: yaml.Node, key: str, place: str) -> Text:
@@ -126,7 +164,7 @@ def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
         return key, RENAMED_VALUES.get(key, {}).get(text if isinstance(text, str) else "", text)
     if key in REFUSED_KEYS:
         raise ConfigError(f"{place}: {key} is not supported: {REFUSED_KEYS[key]}; remove it")
-    raise ConfigError(f"{place}: unknown key {key!r}{nearest(key)}")
+    raise ConfigError(f"{place}: unknown key {quoted(key)}{nearest(key)}")
 
 
 def nearest(key: str) -> str:
@@ -152,7 +190,7 @@ def read_command_line(
             hint = nearest(word[2:].split("=")[0])
         else:
             hint = "; every option is written --key value"
-        raise ConfigError(f"command line: unknown argument {word!r}{hint}")
+        raise ConfigError(f"command line: unknown argument {quoted(word)}{hint}")
     words = vars(found)
     path = words.pop("config", None)
     return path, collect((key, text, "command line") for key, text in words.items())

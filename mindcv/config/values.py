@@ -17,6 +17,8 @@ _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 _NULL = {"", "~", "null", "none"}
 
+_LONGEST_SHOWN = 120
+
 
 def convert(text: Text, annotation: Any) -> Any:
     """Return `text` as a value of the type `annotation`.
@@ -38,7 +40,15 @@ def convert(text: Text, annotation: Any) -> Any:
             except ValueError:
                 continue
     shown = text if isinstance(text, str) else "[" + ", ".join(map(str, text)) + "]"
-    raise ValueError(f"expected {describe(annotation)}, got {shown!r}")
+    raise ValueError(f"expected {describe(annotation)}, got {quoted(shown)}")
+
+
+def quoted(value: Any) -> str:
+    """Quote a text for a message, of a long one only the beginning; a number stands as it is."""
+    text = str(value)
+    if len(text) <= _LONGEST_SHOWN:
+        return repr(value)
+    return f"{text[:_LONGEST_SHOWN]!r}… ({len(text)} characters)"
 
 
 def describe(annotation: Any) -> str:

@@ -1,5 +1,6 @@
 """The batches of a run: each epoch a function of seed, number and shard, whatever came before."""
 
+import logging
 import os
 import random
 import threading
@@ -14,6 +15,8 @@ import numpy as np
 
 from ..errors import DataError
 from .rows import ImageDataset, Rows
+
+_logger = logging.getLogger("mindcv.train")
 
 # MindSpore's random operations take their seed from one global when an iterator is built.
 _seeding = threading.RLock()
@@ -73,7 +76,19 @@ class EpochBatches:
 
     def limit(self, steps: int) -> None:
         """Leave out the batches of an epoch after so many."""
-        self.steps = min(self.steps, steps)
+        surplus = self.steps - steps
+        if surplus > 0:
+            _logger.info(
+                "the last %d batches of an epoch are left out: they make no whole update", surplus
+            )
+            self.steps = steps
+
+    def image_names(self, epoch: int, step: int) -> list[str]:
+        """Return the names of a batch's images; epoch and step in it are counted from 0."""
+        rows = self._dataset.source
+        first = step * self._batch_size
+        indices = rows.indices_of(epoch, first, first + self._batch_size)
+        return [rows.samples.name(index) for index in indices.tolist()]
 
     def epoch(
         self, epoch: int, step: int = 0, read: deque | None = None

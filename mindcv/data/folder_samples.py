@@ -114,7 +114,8 @@ def _check_folder(folder: Path) -> None:
             f"move it to {parent}/{folder.name}, or name the folder above it and the split: "
             f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}"
         )
-    raise DataError(f"{expected}; {parent} holds {', '.join(sorted(os.listdir(parent))[:5])}")
+    found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"
+    raise DataError(f"{expected}; {parent} holds {found}")
 
 
 def _is_split(folder: Path, classes: tuple[str, ...]) -> bool:

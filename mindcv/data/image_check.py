@@ -23,6 +23,9 @@ from .samples import ImageError
 # Pillow refuses more than this as a decompression bomb: twice its MAX_IMAGE_PIXELS.
 MOST_PIXELS = 178_956_970
 _LONGEST_SIDE = 65_500  # of libjpeg
+# An evaluation makes the shorter side as long as the network's input. A line of 1 x 60,000 pixels
+# would become gigabytes.
+MOST_ELONGATED = 100
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = frozenset(string.printable.encode())
 
@@ -40,7 +43,8 @@ def decodable(data: np.ndarray) -> np.ndarray:
         data: content of an image file, (bytes,) uint8.
 
     Raises:
-        ImageError: nothing can decode it, or it has more than `MOST_PIXELS`.
+        ImageError: nothing can decode it, it has more than `MOST_PIXELS`, or one side is more than
+            `MOST_ELONGATED` times the other.
     """
     if not data.size:
         raise ImageError("empty file")
@@ -92,6 +96,11 @@ def _check_size(width: int, height: int) -> None:
         raise ImageError(
             f"too large: its header tells {width} x {height} pixels, the limits are "
             f"{MOST_PIXELS} in all and {_LONGEST_SIDE} a side"
+        )
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise ImageError(
+            f"too thin: its header tells {width} x {height} pixels, and one side may be "
+            f"{MOST_ELONGATED} times the other"
         )
 
 

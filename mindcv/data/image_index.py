@@ -1,5 +1,7 @@
 """The list of the images in a folder of class folders: scanned once, then remembered."""
 
+import errno
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 _SUFFIXES = tuple(map(os.fsencode, IMAGE_SUFFIXES))
 _WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ def index_images(folder: Path) -> ImageIndex:
 
     Images are files with one of `IMAGE_SUFFIXES`, at any depth below a class folder. Hidden files
     and folders are left out, and folders whose name looks like an image's. Links count, also those
-    that lead nowhere: reading tells.
+    that lead nowhere: reading tells. A folder that several links of a class lead to counts once.
 
     Raises:
         DataError: a folder cannot be read.
@@ -74,7 +78,7 @@ def class_folders(folder: Path) -> tuple[str, ...]:
     try:
         with os.scandir(os.fsencode(folder)) as entries:
             names = [
-                entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name)
+                entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry)
             ]
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from None
@@ -89,19 +93,30 @@ def holds_image(folder: Path, class_name: str) -> bool:
 def _images_below(
     folder: Path, class_name: bytes, states: FolderStates | None = None
 ) -> Iterator[bytes]:
-    """Yield the paths of the images below a class folder, relative to the folder, in any order."""
+    """Yield the paths of the images below a class folder, relative to the folder, in any order.
+
+    A folder is entered once, however many links lead to it: the folders themselves come first, then
+    the links, those nearest to the top first. Folders that link to each other in a circle would
+    otherwise be met by each way through them, of which seven have thousands.
+    """
     top = os.fsencode(folder)
-    pending = [(class_name, frozenset())]
-    while pending:
-        inner, above = pending.pop()
+    pending, links = [class_name], []
+    entered: set[tuple[int, int]] = set()
+    passed: list[bytes] = []
+    while pending or links:
+        is_link = not pending
+        inner = pending.pop() if pending else links.pop(0)
         path = os.path.join(top, inner)
         try:
             state = os.stat(path)
             here = (state.st_dev, state.st_ino)
-            if here in above:  # a link to a folder that it lies in
+            if here in entered:
+                passed += [inner] if is_link else []
                 continue
+            entered.add(here)
             if states is not None:
                 states.add(inner, state)
+            found = []
             # The kinds come with the names: no file is touched on its own.
             with os.scandir(path) as entries:
                 for entry in entries:
@@ -111,10 +126,36 @@ def _images_below(
                     if name[-5:].lower().endswith(_SUFFIXES):
                         if entry.is_file(follow_symlinks=False) or entry.is_symlink():
                             yield inner + b"/" + name
-                    elif entry.is_dir():
-                        pending.append((inner + b"/" + name, above | {here}))
+                    elif entry.is_dir(follow_symlinks=False):
+                        pending.append(inner + b"/" + name)
+                    elif entry.is_symlink() and _is_folder(entry):
+                        found.append(inner + b"/" + name)
         except OSError as error:
             raise DataError(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from None
+        links += found
+        if not pending:
+            links.sort(key=lambda link: (link.count(b"/"), link))
+    if passed and states is not None:
+        _logger.warning(
+            "%d links below %s lead to folders that are read already and are passed over, e.g. %s",
+            len(passed),
+            os.fsdecode(os.path.join(top, class_name)),
+            passed[0].decode("utf-8", "backslashreplace"),
+        )
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Tell whether an entry is a folder, or a link to one; not so where links only lead to links.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
 
 
 def _is_hidden(name: bytes) -> bool:

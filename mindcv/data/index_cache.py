@@ -15,7 +15,7 @@ from .name_table import NameTable
 
 _logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # another number: the files of older versions are not used
+_FORMAT = 2  # another number: the files of older versions are not used
 _DIGEST = 32  # bytes of sha256, behind the archive
 # A folder that was changed so shortly before it was read could change again without a new time.
 _RACY_NS = 2 * 10**9

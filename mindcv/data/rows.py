@@ -81,6 +81,19 @@ class Rows:
         fixed = (self._workers, self.bad, self.leave_out)
         return Rows(self.samples, self._seed, epoch, *fixed, **self._sampling)
 
+    def indices_of(self, epoch: int, first: int, end: int) -> np.ndarray:
+        """Return the indices of some rows of an epoch, whether they were read or not.
+
+        Replacements stand in the place of the images that are known to be bad by now.
+        """
+        indices, size = self._order(epoch)[first:end], len(self.samples)
+        bad = self.bad.reasons if self.bad and not self.leave_out else {}
+        for place, index in enumerate(indices.tolist()):
+            while index in bad and len(bad) < size:
+                index = (index + 1) % size
+            indices[place] = index
+        return indices
+
     def note_undecodable(self, first: int, end: int) -> bool:
         """Find images among some rows of the newest pass that no check but decoding refuses.
 

@@ -8,8 +8,9 @@ from .evaluation import Accuracy, EvaluationStep, evaluate
 from .events import EventFiles, open_event_writer
 from .fit import fit
 from .logs import start_logging
-from .metrics_table import MetricsTable
+from .metrics_table import MetricsTable, writing
 from .precision import mixed_precision
+from .rank_comparison import check_equal_ranks
 from .resuming import check_same_run, describe_run, find_checkpoint
 from .run_state import RunState, Snapshot
 from .runtime import Runtime, start_runtime
@@ -37,6 +38,7 @@ __all__ = [
     "SampleLog",
     "TrainStep",
     "WeightAverage",
+    "check_equal_ranks",
     "check_same_run",
     "columns_of",
     "count_dropout",
@@ -51,4 +53,5 @@ __all__ = [
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",
+    "writing",
 ]

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..errors import NonFiniteLossError
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .evaluation import Accuracy
+from .finite import FiniteWatch, StepPlace
 from .metrics_table import MetricsTable
 from .runtime import Runtime
 from .saving import SavePoints
@@ -38,23 +39,34 @@ class Progress(ms.Callback):
         batch_size: images of a step over all processes.
         log_interval: steps between lines.
         bar: show a progress bar, if this is a terminal.
+        accumulation, max_skipped, images: see `FiniteWatch`.
 
     Attributes:
         epoch_loss: mean loss of the last epoch's steps, as far as MindSpore showed them: with the
-            data sink of Ascend it shows the last step of an epoch only.
-        skipped: steps that were skipped because their gradients overflowed.
+            data sink of Ascend it shows the last step of an epoch only. What is not finite does not
+            count.
+        watch: counts the steps that were skipped.
         last_line: step, its loss, and images per second (None: not known) of the last log line.
     """
 
-    def __init__(self, rates: Sequence[float], batch_size: int, log_interval: int, bar: bool):
+    def __init__(
+        self,
+        rates: Sequence[float],
+        batch_size: int,
+        log_interval: int,
+        bar: bool,
+        accumulation: int = 1,
+        max_skipped: int | None = None,
+        images: Callable[[int, int], Sequence[str]] | None = None,
+    ):
         self.rates, self.batch_size, self.log_interval = rates, batch_size, log_interval
+        self.watch = FiniteWatch(rates, accumulation, max_skipped, images)
         self.epoch_loss = float("nan")
-        self.skipped = 0
         self.last_line: tuple[int, float, float | None] = (0, float("nan"), None)
         shown = bar and sys.stderr.isatty()
         images = len(rates) * batch_size
         self._bar = tqdm(total=images, unit=" images", disable=not shown, file=sys.stderr)
-        self._pending: list[tuple[int, int, Tensor, Tensor]] = []  # epoch, step, loss, applied
+        self._pending: list[tuple[StepPlace, Tensor, Tensor]] = []  # with loss and applied
         self._losses: list[float] = []
         self._losses_before: list[float] = []  # of the epoch that was begun before
         self._started = False
@@ -66,6 +78,7 @@ class Progress(ms.Callback):
         step = run_context.original_args().cur_step_num
         self._mark = (time.perf_counter(), step)
         self._bar.initial = self._bar.n = step * self.batch_size
+        self.watch.begin(step)
 
     def on_train_epoch_begin(self, run_context):
         self._losses, self._losses_before = self._losses_before, []
@@ -77,7 +90,8 @@ class Progress(ms.Callback):
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
         step = params.cur_step_num
-        self._pending.append((params.cur_epoch_num, step, *params.net_outputs))
+        place = StepPlace(params.cur_epoch_num, step, params.batch_num)
+        self._pending.append((place, *params.net_outputs))
         if not self._started:
             self._report_first_step(params)
         elif step % self.log_interval == 0 or step % params.batch_num == 0:
@@ -85,39 +99,39 @@ class Progress(ms.Callback):
         elif not self._bar.disable and time.perf_counter() - self._shown > 1.0:
             self.take_losses()
         if not self._pending:
-            self._bar.set_postfix_str(self._state(step), refresh=False)
+            self._bar.set_postfix_str(self._state(), refresh=False)
             self._shown = time.perf_counter()
         self._bar.update(step * self.batch_size - self._bar.n)
 
     def on_train_epoch_end(self, run_context):
-        self.epoch_loss = float(np.mean(self._losses)) if self._losses else float("nan")
+        finite = [loss for loss in self._losses if np.isfinite(loss)]
+        self.epoch_loss = float(np.mean(finite)) if finite else float("nan")
         self._pause = time.perf_counter()
 
     def on_train_end(self, run_context):
         self._bar.close()
+        self.watch.tell_end()
 
     def take_losses(self) -> list[float]:
         """Fetch the losses of the steps since the last time; return those of the epoch so far.
 
         Raises:
-            NonFiniteLossError: one is NaN or infinite, in a step that was not skipped.
+            NonFiniteLossError: see `FiniteWatch.look`.
         """
-        for epoch, step, loss, applied in self._pending:
-            value, was_applied = float(loss.asnumpy()), bool(applied.asnumpy())
-            self.skipped += not was_applied
-            if was_applied and not np.isfinite(value):
-                self._bar.close()
-                raise NonFiniteLossError(
-                    f"loss is {value} at step {step} (epoch {epoch}), learning rate "
-                    f"{self.rates[step - 1]:g}; lower lr, lengthen the warm-up or check the data"
-                )
-            self._losses.append(value)
+        try:
+            for place, loss, applied in self._pending:
+                value = float(loss.asnumpy())
+                self.watch.look(place, value, bool(applied.asnumpy()))
+                self._losses.append(value)
+        except NonFiniteLossError:
+            self._bar.close()
+            raise
         self._pending.clear()
         return self._losses
 
-    def restore(self, losses: Sequence[float], skipped: int) -> None:
+    def restore(self, losses: Sequence[float]) -> None:
         """Let the next epoch go on behind these losses."""
-        self._losses_before, self.skipped = list(losses), skipped
+        self._losses_before = list(losses)
 
     def _report_first_step(self, params) -> None:
         """Print compilation apart: the first step, or first sink of steps, compiles the graph."""
@@ -127,7 +141,7 @@ class Progress(ms.Callback):
         count = step - self._mark[1]
         done = "first step" if count == 1 else f"first {count} steps"
         seconds = time.perf_counter() - self._mark[0]
-        _logger.info("%s with graph compilation: %.1f s, %s", done, seconds, self._state(step))
+        _logger.info("%s with graph compilation: %.1f s, %s", done, seconds, self._state())
         self._mark = (time.perf_counter(), step)
         self.last_line = (step, self._losses[-1], None)
 
@@ -137,7 +151,7 @@ class Progress(ms.Callback):
         in_epoch = (step - 1) % params.batch_num + 1
         line = (
             f"epoch {params.cur_epoch_num}/{len(self.rates) // params.batch_num} "
-            f"step {in_epoch}/{params.batch_num} {self._state(step)}"
+            f"step {in_epoch}/{params.batch_num} {self._state()}"
         )
         self.last_line = (step, self._losses[-1], None)
         if step > self._mark[1]:
@@ -146,12 +160,12 @@ class Progress(ms.Callback):
             line += f" {self.batch_size / per_step:.0f} images/s, {left} left"
             self.last_line = (step, self._losses[-1], self.batch_size / per_step)
             self._mark = (now, step)
-        if self.skipped:
-            line += f", {self.skipped} steps skipped (overflow)"
+        if self.watch.skipped:
+            line += f", {self.watch.skipped} updates skipped"
         _logger.info(line)
 
-    def _state(self, step: int) -> str:
-        return f"loss {self._losses[-1]:.4f} lr {self.rates[step - 1]:.6g}"
+    def _state(self) -> str:
+        return f"loss {self._losses[-1]:.4f} lr {self.watch.rate:.6g}"
 
 
 class EpochEnd(ms.Callback):
@@ -242,14 +256,20 @@ class EpochEnd(ms.Callback):
         return accuracy
 
     def _append_row(self, epoch: int, step: int, accuracies: Sequence[Accuracy | None]) -> None:
-        row = [epoch, step, f"{self.progress.epoch_loss:.6f}", f"{self.rates[step - 1]:.8g}"]
-        for accuracy in filter(None, accuracies):
-            top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
-            row += [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
-        self.table.append(row)
+        watch = self.progress.watch
+        row = [epoch, step, f"{self.progress.epoch_loss:.6f}", f"{watch.rate:.8g}"]
+        for accuracy in accuracies:
+            row += ["", "", ""] if accuracy is None else _cells(accuracy)
+        self.table.append([*row, watch.skipped])
 
 
 def columns_of(has_average: bool) -> tuple[str, ...]:
-    """Return the columns of metrics.csv."""
+    """Return the columns of metrics.csv; skipped counts the updates of the run so far."""
     own = ("epoch", "step", "train_loss", "lr", "val_loss", "val_top1", "val_top5")
-    return own + (("ema_val_loss", "ema_val_top1", "ema_val_top5") if has_average else ())
+    averages = ("ema_val_loss", "ema_val_top1", "ema_val_top5") if has_average else ()
+    return (*own, *averages, "skipped")
+
+
+def _cells(accuracy: Accuracy) -> list[str]:
+    top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
+    return [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]

@@ -1,7 +1,5 @@
 """Event files for TensorBoard, by tensorboardX (extra `tensorboard`), which needs no TensorFlow."""
 
-from collections.abc import Sequence
-
 import mindspore as ms
 
 from ..errors import ConfigError
@@ -37,17 +35,15 @@ class EventFiles(ms.Callback):
     Args:
         writer: from `open_event_writer`.
         progress, epoch_end: the callbacks of the run.
-        rates: learning rate of every step of the run.
     """
 
-    def __init__(self, writer, progress: Progress, epoch_end: EpochEnd, rates: Sequence[float]):
+    def __init__(self, writer, progress: Progress, epoch_end: EpochEnd):
         self.writer, self.progress, self.epoch_end = writer, progress, epoch_end
-        self.rates = rates
 
     def on_train_step_end(self, run_context):
         step, loss, speed = self.progress.last_line
         if step == run_context.original_args().cur_step_num:
-            values = {"loss": loss, "lr": self.rates[step - 1], "images_per_second": speed}
+            values = {"loss": loss, "lr": self.progress.watch.rate, "images_per_second": speed}
             self._write("train", values, step)
 
     def on_train_epoch_end(self, run_context):

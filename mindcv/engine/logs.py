@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..noise import diverted
+
 
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
@@ -13,12 +15,24 @@ class _Terminal(logging.Handler):
         sys.stdout.flush()
 
 
+class _LogFile(logging.FileHandler):
+    """Tells once that it cannot write, for example on a full disk, and goes on trying."""
+
+    is_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's own name
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and not self.is_told:
+            self.is_told = True
+            tqdm.write(f"{self.baseFilename} cannot be written: {error.strerror}", file=sys.stderr)
+
+
 def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     """Send the library's log lines to the terminal and, where given, to a file as well.
 
     Args:
         is_main: False: only warnings are shown, for the ranks beside the first.
-        log_file: plain lines with times are appended to it.
+        log_file: plain lines with times are appended to it, and what libraries write to stderr.
     """
     logger = logging.getLogger("mindcv")
     for handler in list(logger.handlers):
@@ -30,6 +44,8 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(terminal)
     if log_file is not None:
-        handler = logging.FileHandler(log_file, encoding="utf-8")
+        if noise := diverted():
+            noise.continue_in(log_file)
+        handler = _LogFile(log_file, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -2,8 +2,11 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from ..errors import WeightsError
 
 
 class MetricsTable:
@@ -24,32 +27,71 @@ class MetricsTable:
         self._is_resumed = rows is not None
 
     def begin(self) -> None:
-        """Begin the file; that of a resumed run loses the rows behind the checkpoint."""
+        """Begin the file; that of a resumed run loses the rows behind the checkpoint.
+
+        Raises:
+            WeightsError: it cannot be written.
+        """
         if self.path is None:
             return
         if not self._is_resumed:
             start_table(self.path, self.columns)
             return
         unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([self.columns, *self.rows])
-        os.replace(unfinished, self.path)
+        with writing(self.path):
+            with unfinished.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([self.columns, *self.rows])
+            os.replace(unfinished, self.path)
 
     def append(self, row: Sequence) -> None:
-        """Add a row, filled up with empty cells."""
+        """Add a row, filled up with empty cells.
+
+        Raises:
+            WeightsError: it cannot be written.
+        """
         row = [*map(str, row), *[""] * (len(self.columns) - len(row))]
         self.rows.append(row)
         if self.path is not None:
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(row)
+            append_rows(self.path, [row])
 
 
 def start_table(path: Path, columns: Sequence[str]) -> None:
-    """Begin a csv file; the table of an earlier run in the folder is kept under a number."""
-    if path.exists():
-        number = 1
-        while path.with_name(f"{path.stem}-{number}{path.suffix}").exists():
-            number += 1
-        path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerow(columns)
+    """Begin a csv file; the table of an earlier run in the folder is kept under a number.
+
+    Raises:
+        WeightsError: it cannot be written.
+    """
+    with writing(path):
+        if path.exists() and path.stat().st_size:
+            number = 1
+            while path.with_name(f"{path.stem}-{number}{path.suffix}").exists():
+                number += 1
+            path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(columns)
+
+
+def append_rows(path: Path, rows: Sequence[Sequence]) -> None:
+    """Add rows to a csv file.
+
+    Raises:
+        WeightsError: they cannot be written.
+    """
+    with writing(path), path.open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write a file of the run folder inside.
+
+    Raises:
+        WeightsError: the system refuses it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be written: {error.strerror}; the checkpoints are untouched. Make room "
+            "or put the folder back, and go on with --resume auto"
+        ) from None

@@ -16,6 +16,7 @@ from .runtime import Runtime
 from .train_step import TrainStep
 from .values import copy_value, set_value
 
+STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
 _LOSSES = "losses of the epoch"
 _OF_RANKS = "of ranks: "  # before the name of a statistic that differs between the ranks
 
@@ -61,6 +62,8 @@ class RunState:
         self.progress, self.table, self.runtime = progress, table, runtime
         self._weights = [*network.get_parameters(), *step.state]
         self._state = step.own_state
+        self._skips = step.skips
+        self._sums = {one.name for one in step.accumulator.sums} if step.accumulator else set()
         names = [parameter.name for parameter in (*self._weights, *self._state)]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -73,13 +76,20 @@ class RunState:
             within_epoch: its row in the table is not written yet.
 
         Raises:
-            NonFiniteLossError: from `Progress`: such a state is not worth saving.
+            NonFiniteLossError: a loss or a tensor is not finite: such a state is not worth saving.
         """
         losses = np.array(self.progress.take_losses(), np.float32)[: None if within_epoch else 0]
+        weights, of_ranks = _copies(self._weights), self._statistics_of_ranks()
+        state = _copies(self._state)
+        # A sum that is not finite is how an update is marked that will be skipped.
+        sums = self._sums if self._skips else ()
+        watch = self.progress.watch
+        watch.check({n: v for n, v in {**weights, **state, **of_ranks}.items() if n not in sums})
+        figures = {"skipped": watch.skipped, "skipped_in_a_row": watch.in_a_row}
         return Snapshot(
-            _copies(self._weights),
-            {**_copies(self._state), **self._statistics_of_ranks(), _LOSSES: losses},
-            {"skipped": self.progress.skipped, "rows": [list(row) for row in self.table.rows]},
+            weights,
+            {**state, **of_ranks, _LOSSES: losses},
+            {**figures, "rows": [list(row) for row in self.table.rows]},
         )
 
     def restore(self, manifest: Manifest) -> None:
@@ -98,11 +108,13 @@ class RunState:
             own = of_ranks.get(_OF_RANKS + parameter.name)
             values = {**weights, **state}[parameter.name] if own is None else own[self.runtime.rank]
             set_value(parameter, values)
-        self.progress.restore(losses.tolist(), manifest.record["skipped"])
+        self.progress.restore(losses.tolist())
+        record = manifest.record
+        self.progress.watch.restore(record["skipped"], record["skipped_in_a_row"])
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""
-        statistics = [one for one in self._weights if one.name.endswith(_STATISTICS)]
+        statistics = [one for one in self._weights if one.name.endswith(STATISTICS)]
         if self.runtime.world_size == 1 or not statistics:
             return {}
         flat = np.concatenate([one.asnumpy().ravel() for one in statistics])
@@ -113,9 +125,6 @@ class RunState:
             found[_OF_RANKS + one.name] = part.reshape((len(ranks), *one.shape))
             start += one.size
         return found
-
-
-_STATISTICS = ("moving_mean", "moving_variance")
 
 
 def _copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ import mindspore as ms
 from ..data.epoch_batches import EpochBatches
 from ..data.samples import Samples
 from ..errors import ConfigError
-from .metrics_table import start_table
+from .metrics_table import append_rows, start_table
 
 
 class SampleLog(ms.Callback):
@@ -21,14 +21,18 @@ class SampleLog(ms.Callback):
     name with .names added lists index, label and path of every image, once. Epoch and step count
     from 1 as in the log. Each process writes a file of its own: FILE, FILE with .rank1, ….
 
+    A resumed run goes on in the same table, behind the step it goes on from. Call it before what
+    saves the run, so that no step is missing there.
+
     Args:
-        file: csv file; one that stands there is kept under a number.
+        file: csv file; of a new run, one that stands there is kept under a number.
         batches: of the run.
         samples: what the indices number.
         rank: of this process.
 
     Raises:
         ConfigError: the file cannot be written.
+        WeightsError: while training: it cannot be written any more.
     """
 
     COLUMNS = ("epoch", "step", "rank", "indices")
@@ -41,7 +45,7 @@ class SampleLog(ms.Callback):
         self._read = batches.read = deque()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            start_table(self.path, self.COLUMNS)
+            self.path.open("a").close()
             if not rank:
                 _write_names(self.path.with_name(f"{self.path.name}.names"), samples)
         except OSError as error:
@@ -50,18 +54,35 @@ class SampleLog(ms.Callback):
 
     def on_train_begin(self, run_context):
         self._written = run_context.original_args().cur_step_num
+        if not (self._written and self._cut_off(self._written)):
+            start_table(self.path, self.COLUMNS)
 
     def on_train_step_end(self, run_context):
         # With the data sink MindSpore calls after many steps.
         step = run_context.original_args().cur_step_num
-        with self.path.open("a", newline="", encoding="ascii") as file:
-            table = csv.writer(file)
-            while self._written < step and self._read:
-                self._written += 1
-                epoch, indices = self._read.popleft()
-                table.writerow(
-                    (epoch + 1, self._written, self.rank, " ".join(map(str, indices.tolist())))
-                )
+        rows = []
+        while self._written < step and self._read:
+            self._written += 1
+            epoch, indices = self._read.popleft()
+            numbers = " ".join(map(str, indices.tolist()))
+            rows.append((epoch + 1, self._written, self.rank, numbers))
+        append_rows(self.path, rows)
+
+    def _cut_off(self, step: int) -> bool:
+        """Remove the rows behind a step, if the file is such a table at all."""
+        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        with self.path.open(newline="", encoding="ascii", errors="replace") as file:
+            if file.readline().rstrip() != ",".join(self.COLUMNS):
+                return False
+            with unfinished.open("w", newline="", encoding="ascii") as kept:
+                table = csv.writer(kept)
+                table.writerow(self.COLUMNS)
+                for row in csv.reader(file):
+                    if len(row) < len(self.COLUMNS) or not row[1].isdecimal() or int(row[1]) > step:
+                        break
+                    table.writerow(row)
+        os.replace(unfinished, self.path)
+        return True
 
 
 def _write_names(path: Path, samples: Samples) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from ..checkpoint import Place
 from ..errors import Interrupted
 from .checkpoint import CheckpointKeeper
-from .run_state import RunState, Snapshot
+from .rank_comparison import check_equal_states
+from .run_state import STATISTICS, RunState, Snapshot
 from .runtime import Runtime
 from .stopping import StopSignal
 
@@ -60,7 +61,9 @@ class SavePoints(ms.Callback):
         signal = self.stop.agreed(self.runtime)
         if signal or self._is_due:
             place = Place(params.cur_epoch_num, step % batches)
-            self._save(self.state.capture(within_epoch=True), place)
+            snapshot = self.state.capture(within_epoch=True)
+            check_equal_states(self.runtime, snapshot, skipped=STATISTICS)
+            self._save(snapshot, place)
         if signal:
             self._stop(signal, place)
 
@@ -73,14 +76,16 @@ class SavePoints(ms.Callback):
             score: accuracy of the epoch; None: it was not evaluated.
 
         Raises:
-            WeightsError: nothing can be written.
+            WeightsError: nothing can be written, or the processes have diverged.
             Interrupted: a signal came.
         """
         place, signal = Place(epoch, batches), self.stop.agreed(self.runtime)
         is_regular = self.is_regular(epoch, is_last)
         is_kept = bool(is_regular or self._is_due or signal)
-        if is_kept or score is not None:
+        # Several processes are compared after every epoch, saved or not.
+        if is_kept or score is not None or self.runtime.world_size > 1:
             snapshot = self.state.capture(within_epoch=False)
+            check_equal_states(self.runtime, snapshot)
             if self._save(snapshot, place, score, not is_regular, is_kept):
                 _logger.info("best so far: top-1 %.3f %% in epoch %d", score, epoch)
         if signal and not is_last:
@@ -123,6 +128,8 @@ class SavePoints(ms.Callback):
     def _stop(self, signal, place: Place) -> None:
         if self.keeper:
             self.keeper.wait()
+        if self.runtime.world_size > 1:  # msrun kills the others once one has ended
+            self.runtime.sum_over_ranks(np.zeros(1, np.float32))
         done = "" if place.is_evaluated else ", before its evaluation"
         raise Interrupted(
             signal,

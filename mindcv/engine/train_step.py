@@ -14,7 +14,9 @@ class TrainStep(nn.Cell):
     """Map a batch (image, label, …) to (loss, applied), updating the weights on the way.
 
     `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step
-    that was skipped because its gradients overflowed.
+    whose update was skipped because a loss or a gradient was not finite. A skipped step leaves
+    weights, optimizer, weight average and running statistics as they were, on all processes. Of an
+    update of several batches the statistics of the good ones stay.
 
     Gradients are averaged over the processes, then summed up over the batches of an update, then
     unscaled, then clipped; then the optimizer runs, and the weight average after it.
@@ -27,7 +29,7 @@ class TrainStep(nn.Cell):
             normalised.
         loss_scale: factor on the loss before the backward pass, undone on the gradients.
         dynamic: halve the scale on overflow and double it after `DYNAMIC_WINDOW` finite steps.
-        skip_overflow: skip the update when a gradient is not finite; implied by dynamic.
+        skip_overflow: skip the update when a loss or a gradient is not finite; implied by dynamic.
         world_size: processes whose gradients are averaged.
         accumulation: batches of an update; its gradient is the mean of theirs.
         clip_mode, clip_value: see `create_clip`; None: no clipping.
@@ -67,7 +69,9 @@ class TrainStep(nn.Cell):
             self.reducer = nn.DistributedGradReducer(self.weights, mean=True, degree=world_size)
             self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
             self.share = 1.0 / world_size
+        self.accumulation = accumulation
         self.accumulator = Accumulator(self.weights, accumulation) if accumulation > 1 else None
+        self.statistics = RunningStatistics(network) if self.skips else None
         self.clip = create_clip(clip_mode, clip_value) if clip_mode else None
         self.average = average
         self.dropout_count = dropout_count
@@ -104,27 +108,37 @@ class TrainStep(nn.Cell):
         return self.scaler.scale(self.loss(self.network(image), label))
 
     def construct(self, image, label, *draws):
+        if self.skips:
+            self.statistics.keep()
         loss, gradients = self.value_and_grad(image, label, *draws)
+        if self.skips:
+            loss = self.statistics.spoil(loss)
         if self.dropout_count is not None:
             ops.assign(self.dropout_count, self.dropout_count + 1)
         if self.averages:
             gradients = self.reducer(gradients)
             loss = self.all_reduce(loss) * self.share
         loss = self.scaler.unscale(loss)
+        good = self.always
+        if self.skips:
+            good = ops.logical_and(ops.isfinite(loss), ms.amp.all_finite(gradients))
+            good = ops.depend(good, self.statistics.put_back_unless(good))
         if self.accumulator is None:
-            applied = self.update(gradients)
+            applied = self.update(gradients, good)
             return ops.depend(loss, applied), applied
-        gradients, complete = self.accumulator(gradients)
+        gradients, complete = self.accumulator(gradients, good)
         applied = self.always
         if complete:
-            applied = self.update(gradients)
+            if self.skips:
+                good = ms.amp.all_finite(gradients)
+            applied = self.update(gradients, good)
         return ops.depend(loss, applied), applied
 
-    def update(self, gradients):
-        """Apply scaled gradients; return False where they overflowed and were skipped."""
+    def update(self, gradients, good):
+        """Apply scaled gradients where they are good; return whether they were."""
         if not self.skips:
             return ops.depend(self.always, self.apply(self.scaler.unscale(gradients)))
-        applied = ms.amp.all_finite(gradients)
+        applied = good
         gradients = self.scaler.unscale(gradients)
         if applied:
             applied = ops.depend(applied, self.apply(gradients))
@@ -140,10 +154,56 @@ class TrainStep(nn.Cell):
         return done
 
 
+class RunningStatistics(nn.Cell):
+    """Take back what a batch did to the running statistics of the normalisation layers.
+
+    Args:
+        network: its running means and variances are looked after.
+    """
+
+    def __init__(self, network: nn.Cell):
+        super().__init__(auto_prefix=False)
+        ends = ("moving_mean", "moving_variance")
+        found = [one for one in network.get_parameters() if one.name.endswith(ends)]
+        self.exist = bool(found)
+        if found:
+            self.statistics = ms.ParameterTuple(found)
+            self.kept = self.statistics.clone(prefix="kept", init="same")
+        self.map = ops.HyperMap()
+
+    def keep(self):
+        """Remember them as they are, before the batch."""
+        # Written to parameters: a copy in the graph could be taken after the batch.
+        if self.exist:
+            self.map(ops.partial(_put_back, Tensor(False)), self.kept, self.statistics)
+
+    def spoil(self, loss):
+        """Return the loss of the batch; NaN where the batch left a statistic that is not finite."""
+        if self.exist:
+            good = ms.amp.all_finite(self.statistics)
+            loss = ops.select(good, loss, ops.full_like(loss, float("nan")))
+        return loss
+
+    def put_back_unless(self, good):
+        """Make them what they were before the batch, unless it was good."""
+        if self.exist:
+            return self.map(ops.partial(_put_back, good), self.statistics, self.kept)
+        return good
+
+
+_put_back = ops.MultitypeFuncGraph("put_back")
+
+
+@_put_back.register("Tensor", "Tensor", "Tensor")
+def _put_one_back(good, now, before):
+    return ops.assign(now, ops.select(good, now, before))
+
+
 class Accumulator(nn.Cell):
     """Add up the gradients of several batches: gradients to (mean so far, complete).
 
-    The call that makes the sum complete hands it out and starts the next one.
+    The call that makes the sum complete hands it out and starts the next one. A batch that is not
+    good makes the sum NaN.
 
     Args:
         weights: parameters in the order of their gradients.
@@ -157,10 +217,10 @@ class Accumulator(nn.Cell):
         self.batches, self.share = batches, 1.0 / batches
         self.map = ops.HyperMap()
 
-    def construct(self, gradients):
+    def construct(self, gradients, good):
         is_first = ops.equal(self.seen, 0)
         seen = ops.assign(self.seen, (self.seen + 1) % self.batches)
-        share = ops.fill(ms.float32, (), self.share)
+        share = ops.select(good, Tensor(self.share, ms.float32), Tensor(float("nan"), ms.float32))
         sums = self.map(ops.partial(_add, is_first, share), self.sums, gradients)
         return sums, ops.equal(seen, 0)
 

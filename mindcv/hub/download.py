@@ -127,6 +127,8 @@ def _transfer(opener, part: Part, patience: Patience, end: float) -> bool:
             file = part.resume()
         else:
             size, origin = 0, origin_of(part.url, response)
+            if (origin.length or 0) > _LARGEST:
+                raise Trouble(f"the server announces {origin.length} bytes", passing=False)
             _logger.info("fetching %s to %s", part.url, part.path.parent)
             file = part.begin(origin)
         try:

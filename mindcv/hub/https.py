@@ -2,7 +2,9 @@
 
 import http.client
 import ipaddress
+import socket
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
@@ -53,7 +55,7 @@ def is_safe(url: str) -> bool:
 
 def opener_for(url: str) -> urllib.request.OpenerDirector:
     """Return an opener that verifies certificates and never leaves https."""
-    handlers = [urllib.request.HTTPSHandler(context=ssl.create_default_context()), _Redirects()]
+    handlers = [_Http(), _Https(context=ssl.create_default_context()), _Redirects()]
     if _is_loopback(url):  # no proxy reaches this machine's own servers
         handlers.append(urllib.request.ProxyHandler({}))
     return urllib.request.build_opener(*handlers)
@@ -128,6 +130,49 @@ def _retry_after(headers) -> float | None:
     if date.tzinfo is None:  # the zone -0000
         date = date.replace(tzinfo=timezone.utc)
     return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
+
+
+class _InTime:
+    """Limits the time until all headers are there.
+
+    The timeout of a socket begins anew with each byte, so that a server could send headers, or
+    `100 Continue`, for ever.
+    """
+
+    def getresponse(self):
+        over = threading.Event()
+
+        def give_up():
+            over.set()
+            self.sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.timeout, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if over.is_set():
+                raise TimeoutError
+
+
+class _HttpConnection(_InTime, http.client.HTTPConnection):
+    pass
+
+
+class _HttpsConnection(_InTime, http.client.HTTPSConnection):
+    pass
+
+
+class _Http(urllib.request.HTTPHandler):
+    def http_open(self, req):
+        return self.do_open(_HttpConnection, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def https_open(self, req):
+        return self.do_open(_HttpsConnection, req, context=self._context)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

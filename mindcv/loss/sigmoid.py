@@ -5,9 +5,11 @@ import math
 from mindspore import ops
 
 from .base import GAMMA_NEGATIVE, GAMMA_POSITIVE, TrainingLoss
+from .softmax import exponential, logarithm
 
 MARGIN = 0.05  # probability up to which a negative counts as certain
 SMALLEST = 1e-8  # probability that a logarithm is taken of
+SMALLEST_BASE = 1e-12  # of the focus; to the power of 4 it is 0
 
 
 class BinaryCrossEntropy(TrainingLoss):
@@ -58,11 +60,18 @@ class AsymmetricMultiLabel(TrainingLoss):
         negative = -ops.log1p(-wrong)
         base = target * ops.sigmoid(-logits) + (1.0 - target) * wrong
         power = GAMMA_POSITIVE * target + GAMMA_NEGATIVE * (1.0 - target)
-        losses = (target * positive + (1.0 - target) * negative) * base**power
+        # A power by its logarithm; `pow` has another last bit in each run, see `logarithm`.
+        focus = exponential(power * logarithm(ops.maximum(base, SMALLEST_BASE)))
+        losses = (target * positive + (1.0 - target) * negative) * focus
         return self.reduce(losses if self.weight is None else losses * self.weight)
 
 
 def binary_cross_entropy(logits, target):
-    """Return the cross entropy of each element; MindSpore's, its weights being ones."""
-    ones = ops.ones_like(logits)
-    return ops.binary_cross_entropy_with_logits(logits, target * ones, ones, ones, "none")
+    """Return `max(x, 0) - x * target + log(1 + e ** -|x|)`; its gradient is `sigmoid(x) - target`.
+
+    MindSpore's own has another last bit where an element stands in another place, see `logarithm`.
+    The gradient is written out: those of the parts have no value of their own at x = 0.
+    """
+    x = ops.stop_gradient(logits)
+    losses = ops.maximum(x, 0.0) - x * target + ops.log1p(exponential(-ops.abs(x)))
+    return losses + (ops.sigmoid(x) - target) * (logits - x)

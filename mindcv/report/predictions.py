@@ -14,7 +14,8 @@ from ..data.failure import pipeline_failures_as_data_errors
 from ..data.samples import Samples
 from ..errors import DataError
 from ..models import create_model_from_file
-from ..weights import Metadata, Preprocessing, read_weights
+from ..recipe import describe_preprocessing, number_classes
+from ..weights import Metadata, read_weights
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
     """
     engine.start_runtime(config.mode, seed=config.seed)
     file = read_weights(checkpoint)
-    how = file.metadata.preprocessing if file.metadata else _preprocessing(config)
-    numbers = _numbers(config, file.metadata)
+    how = file.metadata.preprocessing if file.metadata else describe_preprocessing(config)
+    numbers = number_classes(config, file.metadata)
     samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
     loader, found = data.create_evaluation_loader(
         config.dataset,
@@ -151,25 +152,6 @@ def _outcome(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, ...]:
     log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     shares = np.exp(np.stack([log_shares[rows, predicted], log_shares[rows, labels]], 1))
     return labels, predicted, -log_shares[rows, labels], shares
-
-
-def _preprocessing(config: Config) -> Preprocessing:
-    mean, std = data.channel_statistics(config.dataset)
-    return Preprocessing(
-        config.image_resize,
-        config.crop_pct,
-        data.evaluation_interpolation(config.interpolation),
-        config.mean or mean,
-        config.std or std,
-        config.crop_mode,
-    )
-
-
-def _numbers(config: Config, metadata: Metadata | None) -> dict[str, int] | None:
-    """Return class name to number as in training: by the file, or else by the training folder."""
-    if metadata and metadata.class_names:
-        return {name: number for number, name in enumerate(metadata.class_names)}
-    return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
 def _class_names(

@@ -276,8 +276,11 @@ def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:
         _reclaim_memory(os.path.getsize(path))
         parameters = ms.load_checkpoint(alias or path)
     except Exception as error:  # MindSpore raises many types here, all meaning the same
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"weight file {path!r} is no MindSpore checkpoint: {reason}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise WeightsError(
+            f"weight file {path!r} is no MindSpore checkpoint, or a damaged one: {reason}; "
+            "fetch or write it again"
+        ) from None
     finally:
         if alias:
             os.unlink(alias)

@@ -1,0 +1,20 @@
+"""The processes of one run: what each has written down, and that all end when one has failed.
+
+A process that ends alone leaves the others waiting in a collective operation, and what MindSpore
+says there half a minute later is only that somebody is missing. So each rank has a record in
+`<run folder>/ranks/`, and looks at those of the others. Nothing here imports mindspore.
+"""
+
+from .record import Ending, Record, first_failure, read_records, root_cause
+from .telling import telling_the_others
+from .watching import watch_ranks
+
+__all__ = [
+    "Ending",
+    "Record",
+    "first_failure",
+    "read_records",
+    "root_cause",
+    "telling_the_others",
+    "watch_ranks",
+]

@@ -1,0 +1,185 @@
+"""The record of one process: who it is, and how it ended."""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+FOLDER = "ranks"
+_FIRST = "first_failure"
+_SIZE = 8192  # bytes of a record, spaces included
+_LONGEST_CAUSE = 1000  # characters
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process ended.
+
+    Attributes:
+        exit_code: see `mindcv.errors`; 1: none of these.
+        cause: the message of its error; empty: done.
+        of_rank: the rank whose ending was the cause of this one; None: its own.
+        time: seconds since 1970.
+    """
+
+    exit_code: int
+    cause: str
+    of_rank: int | None
+    time: float
+
+    @property
+    def is_failure(self) -> bool:
+        """Tell whether it is a fault: neither done nor asked to stop."""
+        return self.exit_code not in (0, 130, 143)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One process of one run.
+
+    Attributes:
+        run: number that all processes of a run share, and no run before it in the folder had.
+        rank: among those processes.
+        pid, host, pid_space: the process; other processes see its number in the same space only.
+        ending: None: it is running, or it was killed.
+    """
+
+    run: int
+    rank: int
+    pid: int
+    host: str
+    pid_space: str
+    ending: Ending | None = None
+
+    @property
+    def is_gone(self) -> bool:
+        """Tell whether the process is known to have ended without a word."""
+        return self.ending is None and self.pid_space == _pid_space() and not _is_running(self.pid)
+
+    def describe(self) -> str:
+        """Return who it was and why it ended."""
+        who = f"rank {self.rank} (process {self.pid} on {self.host})"
+        if self.ending is None:
+            return (
+                f"{who} ended without a word: it was killed (kill -9, out of memory) or crashed; "
+                f"see its log, with msrun worker_{self.rank}.log"
+            )
+        return f"{who} ended with exit code {self.ending.exit_code}: {self.ending.cause}"
+
+
+class OwnRecord:
+    """The record of this process; it can be written on a full disk, too.
+
+    The file has its full size from the start, and stays open.
+
+    Args:
+        folder: run folder.
+        run, rank: see `Record`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, run: int, rank: int):
+        self.folder = folder
+        self.record = Record(run, rank, os.getpid(), socket.gethostname(), _pid_space())
+        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        self._handle = os.open(folder / FOLDER / f"{rank}.json", os.O_RDWR | os.O_CREAT, 0o644)
+        self._write()
+
+    def others(self) -> list[Record]:
+        """Return the records of the other processes of this run."""
+        run, rank = self.record.run, self.record.rank
+        return [one for one in read_records(self.folder) if one.run == run and one.rank != rank]
+
+    def end(self, exit_code: int, cause: str, of_rank: int | None = None) -> None:
+        """Write the ending down, unless there is one already."""
+        if self.record.ending is None:
+            ending = Ending(exit_code, cause[:_LONGEST_CAUSE], of_rank, time.time())
+            self.record = replace(self.record, ending=ending)
+            self._write()
+
+    def _write(self) -> None:
+        # One write of a block that is there already: nobody reads half of it.
+        os.pwrite(self._handle, json.dumps(asdict(self.record)).encode().ljust(_SIZE), 0)
+
+
+def read_records(folder: Path) -> list[Record]:
+    """Return the records in a run folder; those of runs before may be among them."""
+    found = []
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        try:
+            found.append(_record(path.read_bytes()))
+        except (OSError, *_UNREADABLE):
+            continue  # it is being created, or somebody else's
+    return found
+
+
+def write_first_failure(folder: Path, cause: Record) -> None:
+    """Write down which process failed first, by one who saw it."""
+    (folder / FOLDER / _FIRST).write_text(json.dumps(asdict(cause)), encoding="utf-8")
+
+
+def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
+    """Return the process of a run that has ended whose failure ended the others; None: none.
+
+    Args:
+        folder: run folder.
+        runs_before: numbers of other runs in it.
+    """
+    try:
+        seen = _record((folder / FOLDER / _FIRST).read_bytes())
+    except (OSError, *_UNREADABLE):
+        seen = None
+    cause = root_cause([one for one in read_records(folder) if one.run not in runs_before])
+    if seen is None or seen.run in runs_before or (cause and cause.ending):
+        return cause
+    return seen
+
+
+def root_cause(records: Iterable[Record]) -> Record | None:
+    """Return the process whose ending was the cause of the others'; None: nobody failed."""
+    records = list(records)
+    failed = [one for one in records if one.ending is not None and one.ending.is_failure]
+    own = [one for one in failed if one.ending.of_rank is None]
+    if own:
+        return min(own, key=lambda one: one.ending.time)
+    gone = [one for one in records if one.is_gone]
+    blamed = {one.ending.of_rank for one in failed}
+    return next((one for one in gone if one.rank in blamed), gone[0] if gone else None)
+
+
+def _record(content: bytes) -> Record:
+    values = json.loads(content)
+    ending = values.pop("ending")
+    return Record(**values, ending=ending and Ending(**ending))
+
+
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+
+
+def _pid_space() -> str:
+    """Return what tells containers and hosts apart whose process numbers mean different things."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return socket.gethostname()
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether a process of this host is neither gone nor a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return True
+    return state not in "ZX"

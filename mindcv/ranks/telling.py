@@ -1,0 +1,110 @@
+"""Write down how this process ends, so that the others can tell it."""
+
+import os
+import re
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from ..config import Config
+from ..errors import Interrupted, MindCVError, RankError
+from .record import OwnRecord, Record, root_cause
+from .scheduler import guard_scheduler
+
+_LINGER = 2.5  # seconds in which the others take the cause over, before a launcher kills them
+# What MindSpore (2.10) says of missing processes: after a heartbeat, in a collective operation that
+# waited too long, and in the scheduler.
+_LOST_CONTACT = re.compile(
+    r"The state of the cluster is error|Launch kernel failed: .*All(Reduce|Gather)|timed out node"
+)
+
+_own: OwnRecord | None = None
+
+
+def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
+    """Write down that this process is running.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    global _own
+    _own = OwnRecord(folder, run, rank)
+    return _own
+
+
+def telling_the_others(main: Callable[[Config], None]) -> Callable[[Config], None]:
+    """Return a function that runs `main` and writes its ending into the record, if one was begun.
+
+    What MindSpore raises where another process has ended is told as that process's ending. In the
+    scheduler of msrun, which computes nothing, it ends the process with the cause of the first
+    failure.
+    """
+
+    def tells(config: Config) -> None:
+        if os.environ.get("MS_ROLE") == "MS_SCHED" and not config.dry_run:
+            guard_scheduler(Path(config.ckpt_save_dir))
+        try:
+            main(config)
+        except Exception as error:
+            told = _of_another_rank(error)
+            _end(told or error)
+            if told is None:
+                raise
+            raise told from error
+        except BaseException as error:
+            _end(error)
+            raise
+        if _own is not None:
+            _own.end(0, "")
+
+    return tells
+
+
+def rank_error(cause: Record) -> RankError:
+    """Return the error of a process that ends because of another one."""
+    code = cause.ending.exit_code if cause.ending else 1
+    return RankError(f"stopped, because {cause.describe()}", code, cause.rank)
+
+
+def _end(error: BaseException) -> None:
+    """Write the ending down, and stay until the others have had the time to see it."""
+    if _own is None:
+        return
+    if isinstance(error, MindCVError):
+        _own.end(error.exit_code, str(error), getattr(error, "rank", None))
+    elif isinstance(error, KeyboardInterrupt):
+        _own.end(130, "stopped by the user")
+    else:
+        _own.end(1, _in_short(error))
+    if isinstance(error, Interrupted):
+        return
+    deadline = time.monotonic() + _LINGER
+    while time.monotonic() < deadline and any(one.ending is None for one in _own.others()):
+        time.sleep(0.05)
+
+
+def _of_another_rank(error: Exception) -> RankError | None:
+    """Return what to tell instead of an error of MindSpore that only says: somebody is missing."""
+    if not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
+        return None
+    cause = root_cause(_own.others()) if _own is not None else None
+    if cause is not None:
+        return rank_error(cause)
+    reason = next(filter(_LOST_CONTACT.search, str(error).splitlines()), None)
+    if reason is None:
+        return None
+    return RankError(
+        "the other processes of this run cannot be reached any more: a host, a process or the "
+        f"network between them is gone; their logs may tell more (MindSpore: {reason})"
+    )
+
+
+def _in_short(error: BaseException) -> str:
+    """Return type, message and place of an error that no user was meant to see."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
+    # MindSpore's messages begin with rules and headings.
+    lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
+    return f"{type(error).__name__}: {next(lines, 'no message').strip()}{place}"

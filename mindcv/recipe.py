@@ -1,0 +1,225 @@
+"""The parts of a run that a config asks for: options on one side, plain factories on the other.
+
+train.py, validate.py and the report ask here, so that a run's own evaluation, the accuracy command
+and the report cannot come to differ.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import data, engine, models
+from .config import Config
+from .errors import DataError
+from .loss import create_loss
+from .optim import create_optimizer
+from .weights import Metadata, Preprocessing
+
+_logger = logging.getLogger("mindcv.train")
+
+
+def open_train_set(config: Config, runtime):
+    return data.create_dataset(
+        config.dataset,
+        config.data_dir,
+        config.train_split,
+        config.shuffle,
+        num_samples=config.num_samples,
+        num_shards=runtime.world_size if runtime.world_size > 1 else None,
+        shard_id=runtime.rank if runtime.world_size > 1 else None,
+        num_parallel_workers=config.num_parallel_workers,
+        num_aug_repeats=config.aug_repeats,
+        even_shards=True,  # processes with fewer steps than others would leave them waiting
+        max_bad_fraction=config.max_bad_fraction,
+        bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
+    )
+
+
+def count_classes(config: Config, train_set) -> int:
+    found = train_set.num_classes()
+    if config.num_classes is not None and config.num_classes < found:
+        raise DataError(
+            f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
+            "classes; leave num_classes out to take them from the data"
+        )
+    return config.num_classes or found
+
+
+def build_train_batches(config: Config, runtime, train_set, num_classes: int):
+    def loader_of_epoch(rows, epoch: int):
+        return data.create_loader(
+            rows,
+            config.batch_size,
+            config.drop_remainder,
+            is_training=True,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            cutmix_prob=config.cutmix_prob,
+            switch_prob=config.switch_prob,
+            mixup_off_epoch=config.mixup_off_epoch,
+            num_classes=num_classes,
+            transform=build_transforms(config),
+            num_parallel_workers=config.num_parallel_workers,
+            separate=config.aug_splits > 1,
+            aug_splits=config.aug_splits,
+            shard_id=runtime.rank,
+            first_epoch=epoch,
+        )
+
+    return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
+
+
+def build_transforms(config: Config):
+    return data.create_transforms(
+        config.dataset,
+        config.image_resize,
+        is_training=True,
+        auto_augment=config.auto_augment,
+        separate=config.aug_splits > 1,
+        normalize_on_device=True,
+        scale=config.scale,
+        ratio=config.ratio,
+        hflip=config.hflip,
+        vflip=config.vflip,
+        color_jitter=config.color_jitter,
+        lighting=config.lighting,
+        augment_on_device=config.augment_on_device,
+        interpolation=config.interpolation,
+        mean=config.mean,
+        std=config.std,
+        re_prob=config.re_prob,
+        re_scale=config.re_scale,
+        re_ratio=config.re_ratio,
+        re_value=config.re_value,
+        re_max_attempts=config.re_max_attempts,
+    )
+
+
+def build_network(config: Config, runtime, num_classes: int, is_fresh: bool):
+    network = models.create_model(
+        config.model,
+        num_classes=num_classes,
+        in_channels=config.in_channels,
+        pretrained=config.pretrained and is_fresh,
+        drop_rate=config.drop_rate,
+        drop_path_rate=config.drop_path_rate,
+    )
+    if config.ckpt_path and is_fresh:
+        models.load_weights(network, config.ckpt_path)
+    if config.sync_bn and runtime.world_size > 1:
+        engine.synchronize_batch_norm(network, runtime.world_size)
+    if config.freeze_stages is not None:
+        frozen = models.freeze(network, config.freeze_stages)
+        _logger.info(
+            "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
+        )
+    return network
+
+
+def build_loss(config: Config):
+    return create_loss(
+        config.loss,
+        reduction=config.reduction,
+        label_smoothing=config.label_smoothing,
+        aux_factor=config.aux_factor,
+        bce_target_thresh=config.bce_target_thresh,
+        num_splits=config.aug_splits,
+    )
+
+
+def build_optimizer(config: Config, network, rates: list[float]):
+    return create_optimizer(
+        network,
+        config.opt,
+        lr=rates,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        nesterov=config.use_nesterov,
+        weight_decay_filter=config.weight_decay_filter,
+        layer_decay=config.layer_decay,
+        eps=config.eps,
+    )
+
+
+def build_step(
+    config: Config, runtime, network, mixed_network, rates: list[float], average, dropout_count
+) -> engine.TrainStep:
+    """Return the step of `mixed_network`, which computes with the parameters of `network`."""
+    return engine.TrainStep(
+        mixed_network,
+        build_loss(config),
+        build_optimizer(config, network, rates),
+        build_normalize(config, build_transforms(config)),
+        loss_scale=config.loss_scale,
+        dynamic=config.has_dynamic_scale,
+        skip_overflow=config.drop_overflow_update,
+        world_size=runtime.world_size,
+        accumulation=config.gradient_accumulation_steps,
+        clip_mode=config.clip_mode if config.clip_grad else None,
+        clip_value=config.clip_value,
+        average=average,
+        dropout_count=dropout_count,
+    )
+
+
+def build_normalize(config: Config, transform: Sequence | None = None):
+    """Return the cell in front of the network; it does what `transform` leaves to the device."""
+    return data.create_normalize(config.dataset, config.mean, config.std, transform)
+
+
+def build_evaluation(config: Config, runtime, network, num_classes: int, stop):
+    """Return a function that evaluates the network as it is at the time of the call."""
+    loader, _ = build_evaluation_batches(config, runtime, number_classes(config))
+    step = engine.EvaluationStep(network, num_classes, build_normalize(config))
+    return lambda: engine.evaluate(step, loader, config.batch_size, runtime, stop)
+
+
+def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
+    """Return this process's batches of `val_split`, and the count of classes."""
+    return data.create_evaluation_loader(
+        config.dataset,
+        config.data_dir,
+        config.val_split,
+        config.batch_size,
+        config.image_resize,
+        config.interpolation,
+        config.crop_pct,
+        config.num_parallel_workers,
+        runtime.world_size,
+        runtime.rank,
+        numbers,
+        config.crop_mode,
+        config.allow_bad_images,
+    )
+
+
+def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
+    """Return class name to number as in training: by the file, or else by the training folder."""
+    if metadata and metadata.class_names:
+        return {name: number for number, name in enumerate(metadata.class_names)}
+    return data.training_classes(config.dataset, config.data_dir, config.train_split)
+
+
+def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
+    """Return what travels with the checkpoints, so that validate.py and predict need only them."""
+    names = train_set.class_names()
+    return Metadata(
+        models.canonical_name(config.model),
+        num_classes,
+        config.in_channels,
+        names and (*names, *map(str, range(len(names), num_classes))),
+        describe_preprocessing(config),
+    )
+
+
+def describe_preprocessing(config: Config) -> Preprocessing:
+    """Return how the images are evaluated."""
+    mean, std = data.channel_statistics(config.dataset)
+    return Preprocessing(
+        config.image_resize,
+        config.crop_pct,
+        data.evaluation_interpolation(config.interpolation),
+        config.mean or mean,
+        config.std or std,
+        config.crop_mode,
+    )

@@ -1,0 +1,155 @@
+"""Processes of a run that are told different things, or compute different bits, are named."""
+
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from mindcv.config import Config, describe_config
+from mindcv.engine import check_equal_ranks
+from mindcv.engine.rank_comparison import check_equal_states
+from mindcv.engine.run_state import STATISTICS, Snapshot
+from mindcv.errors import ConfigError, DataError, WeightsError
+
+
+class Together:
+    """Stands for `Runtime` on several ranks: threads that gather what all of them give."""
+
+    def __init__(self, world_size: int):
+        self.world_size, self.given = world_size, [None] * world_size
+        self.barrier = threading.Barrier(world_size, timeout=20)
+
+    def of(self, rank: int):
+        runtime = copy.copy(self)
+        runtime.rank = rank
+        return runtime
+
+    def gather(self, values):
+        assert values.dtype == np.float32 and values.ndim == 1
+        self.given[self.rank] = values
+        self.barrier.wait()
+        found = np.stack(self.given)
+        self.barrier.wait()
+        return found
+
+
+def on_ranks(check, arguments) -> list[Exception | None]:
+    """Call a check once a rank, with arguments of its own; return what each raised."""
+    together = Together(len(arguments))
+
+    def call(rank):
+        try:
+            return check(together.of(rank), *arguments[rank])
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(len(arguments)) as pool:
+        return list(pool.map(call, range(len(arguments))))
+
+
+def snapshot() -> Snapshot:
+    rng = np.random.default_rng(0)
+    weights = {"fc.weight": rng.random((3, 4), np.float32), "bn.moving_mean": np.ones(3)}
+    state = {"momentum.fc.weight": rng.random((3, 4)).astype(np.float16), "step": np.int32(7)}
+    return Snapshot(weights, state, {})
+
+
+def test_equal_states_pass():
+    assert on_ranks(check_equal_states, [(snapshot(),)] * 3) == [None] * 3
+
+
+@pytest.mark.parametrize("part, name", [("weights", "fc.weight"), ("state", "momentum.fc.weight")])
+def test_every_single_bit_that_differs_is_found(part, name):
+    """In weights and in the optimizer's state; all ranks raise the same."""
+    size = getattr(snapshot(), part)[name].nbytes * 8
+    for bit in range(size):
+        odd = snapshot()
+        getattr(odd, part)[name].view(np.uint8).reshape(-1)[bit // 8] ^= 1 << bit % 8
+        found = on_ranks(check_equal_states, [(snapshot(),), (odd,)])
+        assert all(isinstance(error, WeightsError) for error in found)
+        assert str(found[0]) == str(found[1])
+        assert f"rank 0 and rank 1 differ; 1 of 4 tensors, the first of them {name}." in str(
+            found[0]
+        )
+
+
+def test_the_one_of_many_that_differs_is_named():
+    odd = snapshot()
+    odd.state["step"] = np.int32(8)
+    found = on_ranks(check_equal_states, [(snapshot(),), (snapshot(),), (odd,), (snapshot(),)])
+    for error in found:
+        assert "rank 2 differs from the 3 others" in str(error) and error.exit_code == 5
+
+
+def test_nan_of_equal_bits_is_equal_and_minus_zero_is_not_zero():
+    both = snapshot()
+    both.weights["fc.weight"][0, 0] = np.nan
+    assert on_ranks(check_equal_states, [(both,), (both,)]) == [None, None]
+    plus, minus = snapshot(), snapshot()
+    plus.weights["fc.weight"][0, 0], minus.weights["fc.weight"][0, 0] = 0.0, -0.0
+    assert None not in on_ranks(check_equal_states, [(plus,), (minus,)])
+
+
+def test_statistics_may_differ_amid_an_epoch_only():
+    odd = snapshot()
+    odd.weights["bn.moving_mean"][0] = 2.0
+    assert on_ranks(check_equal_states, [(snapshot(), STATISTICS), (odd, STATISTICS)]) == [None] * 2
+    assert "bn.moving_mean" in str(on_ranks(check_equal_states, [(snapshot(),), (odd,)])[0])
+
+
+def facts(**changes):
+    """Return the arguments of `check_equal_ranks` but for the runtime."""
+    options = describe_config(Config(**changes.pop("options", {})))
+    described = {
+        "runtime": {"world_size": 2, "device_target": "CPU", "mode": 0, "jit_level": "O1"},
+        "versions": {"mindcv": "0.1", "mindspore": "2.10.0"},
+        "workers": 2,
+        "data": {"class_names": ["cat", "dog"], "images_of_classes": [4, 4], "fingerprint": "a"},
+    }
+    for part, values in changes.items():
+        described[part] = {**described[part], **values}
+    return options, described, None
+
+
+def test_hosts_may_differ_in_where_things_lie():
+    other = facts(options={"data_dir": "/mnt/images", "ckpt_save_dir": "/tmp/x", "debug": True})
+    assert on_ranks(check_equal_ranks, [facts(), other]) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "changes, error, message",
+    [
+        ({"options": {"lr": 0.5}}, ConfigError, "option lr is 0.5 for rank 2 on .*, and 0.001 for"),
+        ({"options": {"ckpt_save_steps": 3}}, ConfigError, "option ckpt_save_steps is 3 for rank"),
+        ({"versions": {"mindspore": "2.7.0"}}, ConfigError, "version of mindspore is 2.7.0 for"),
+        ({"runtime": {"mode": 1}}, ConfigError, "mode is 1 for rank 2"),
+        ({"data": {"fingerprint": "b"}}, DataError, "dataset's fingerprint is b for rank 2"),
+        ({"data": {"class_names": ["cat"]}}, DataError, "dataset's class_names of rank 2 on .* is"),
+    ],
+)
+def test_a_host_with_another_option_version_or_dataset_is_named(changes, error, message):
+    found = on_ranks(check_equal_ranks, [facts(), facts(), facts(**changes)])
+    for one in found:
+        assert isinstance(one, error)
+        with pytest.raises(error, match=message):
+            raise one
+
+
+def test_a_host_with_other_code_is_named(tmp_path):
+    paths = [tmp_path / "a.py", tmp_path / "b.py", tmp_path / "c.py"]
+    for path, text in zip(paths, ("x = 1", "x = 1", "x = 2")):
+        path.write_text(text)
+    options, described, _ = facts()
+    same = [(options, described, str(path)) for path in paths[:2]]
+    assert on_ranks(check_equal_ranks, same) == [None, None]
+    other = [(options, described, str(path)) for path in paths[1:]]
+    for error in on_ranks(check_equal_ranks, other):
+        assert isinstance(error, ConfigError) and "code of import_module is " in str(error)
+
+
+def test_one_process_is_compared_with_nobody():
+    alone = Together(1).of(0)
+    check_equal_states(alone, snapshot())
+    check_equal_ranks(alone, *facts())

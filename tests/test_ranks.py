@@ -1,0 +1,196 @@
+"""What processes of a run write down of themselves, and how one ends because of another."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+from conftest import ROOT
+
+from mindcv.errors import DataError, Interrupted, RankError
+from mindcv.ranks import Ending, Record, first_failure, read_records, root_cause
+from mindcv.ranks import telling as telling_module
+from mindcv.ranks.record import OwnRecord, write_first_failure
+from mindcv.ranks.telling import begin_record, telling_the_others
+
+# A process without MindSpore: argv is rank, run folder and what it does after all have begun.
+STAND_IN = """
+import os, signal, sys, time, types
+from pathlib import Path
+from mindcv.config import Config
+from mindcv.errors import DataError
+from mindcv.program import run
+from mindcv.ranks import read_records, telling_the_others, watch_ranks
+
+rank, folder, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+runtime = types.SimpleNamespace(
+    world_size=2, rank=rank, is_main=rank == 0, sum_over_ranks=lambda values: [77]
+)
+
+def main(config):
+    watch_ranks(folder, runtime)
+    while len(read_records(Path(folder))) < 2:
+        time.sleep(0.01)
+    if what == "raise":
+        raise DataError("image x.jpg cannot be read")
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep({"wait": 60, "done": 0}[what])
+
+del sys.argv[1:]
+run(telling_the_others(main), "stand-in", "", rules=lambda config, environ: ())
+"""
+
+
+def start(rank, folder, what, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", STAND_IN, str(rank), str(folder), what],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    "what, code, cause",
+    [
+        ("raise", 4, "ended with exit code 4: image x.jpg cannot be read"),
+        ("kill", 1, "ended without a word: it was killed"),
+    ],
+)
+def test_a_process_that_waits_ends_with_the_cause_and_code_of_the_one_that_failed(
+    tmp_path, what, code, cause
+):
+    waiting, failing = start(0, tmp_path, "wait"), start(1, tmp_path, what)
+    _, told = failing.communicate(timeout=60)
+    begin = time.monotonic()
+    printed, errors = waiting.communicate(timeout=60)
+    assert time.monotonic() - begin < 15
+    assert waiting.returncode == code
+    assert f"stopped, because rank 1 (process {failing.pid} on " in printed + errors
+    assert cause in printed + errors and "Traceback" not in printed + errors + told
+    own, other = read_records(tmp_path)
+    assert own.ending.of_rank == 1 and own.ending.exit_code == code
+    assert other.ending is None or other.ending.cause == "image x.jpg cannot be read"
+
+
+def test_a_process_that_is_done_ends_nobody(tmp_path):
+    waiting, done = start(0, tmp_path, "wait"), start(1, tmp_path, "done")
+    assert done.wait(60) == 0
+    time.sleep(2.5)
+    assert waiting.poll() is None
+    waiting.kill(), waiting.communicate()
+
+
+def test_an_ending_needs_no_further_room_on_the_disk(tmp_path):
+    record = OwnRecord(tmp_path, 5, 0)
+    path = tmp_path / "ranks/0.json"
+    before = path.stat()
+    record.end(5, "the disk is full: größer " * 1000)
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_blocks) == (
+        before.st_ino,
+        before.st_size,
+        before.st_blocks,
+    )
+    assert read_records(tmp_path)[0].ending.cause.startswith("the disk is full: größer")
+    record.end(0, "")  # the first ending counts
+    assert read_records(tmp_path)[0].ending.exit_code == 5
+
+
+def test_what_is_no_record_is_passed_over(tmp_path):
+    OwnRecord(tmp_path, 5, 0)
+    (tmp_path / "ranks/1.json").write_text("")
+    (tmp_path / "ranks/2.json").write_text("[1]")
+    (tmp_path / "ranks/3.json").write_text('{"ending": null, "rank": 3}')
+    assert [record.rank for record in read_records(tmp_path)] == [0]
+    assert read_records(tmp_path / "nowhere") == []
+
+
+RUNNING = Record(1, 0, os.getpid(), "host", "elsewhere")
+
+
+def ended(rank, code, time=0.0, of_rank=None) -> Record:
+    return replace(RUNNING, rank=rank, ending=Ending(code, "cause", of_rank, time))
+
+
+def test_the_cause_is_the_first_failure_that_no_other_caused(tmp_path):
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    here = OwnRecord(tmp_path, 1, 0).record
+    killed = replace(here, rank=2, pid=gone.pid)
+    assert killed.is_gone and not here.is_gone
+    assert not replace(killed, pid_space="another host").is_gone  # its number means nothing here
+    assert root_cause([RUNNING, ended(1, 0), ended(2, 143), ended(3, 130)]) is None
+    assert root_cause([ended(0, 4, 5.0), ended(1, 5, 3.0), ended(2, 3, 1.0, of_rank=1)]).rank == 1
+    assert root_cause([here, killed]) is killed
+    assert root_cause([replace(killed, rank=1), killed, ended(3, 1, of_rank=2)]) is killed
+    assert root_cause([killed, ended(1, 4)]).rank == 1  # a launcher kills the others
+    assert root_cause([]) is None
+
+
+def test_the_first_failure_that_somebody_saw_counts_where_all_were_killed(tmp_path):
+    record = OwnRecord(tmp_path, 8, 1).record
+    write_first_failure(tmp_path, record)
+    assert first_failure(tmp_path, runs_before=[]).rank == 1
+    assert first_failure(tmp_path, runs_before=[8]) is None
+
+
+@pytest.fixture
+def own_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(telling_module, "_own", None)
+    monkeypatch.setattr(telling_module, "_LINGER", 0.0)
+    monkeypatch.delenv("MS_ROLE", raising=False)
+    return begin_record(tmp_path, 3, 0)
+
+
+def raising(error):
+    def main(config):
+        raise error
+
+    return telling_the_others(main)
+
+
+@pytest.mark.parametrize(
+    "error, code, cause",
+    [
+        (DataError("bad image"), 4, "bad image"),
+        (Interrupted(15, "stopped by SIGTERM"), 143, "stopped by SIGTERM"),
+        (KeyboardInterrupt(), 130, "stopped by the user"),
+        (ZeroDivisionError("by zero"), 1, "ZeroDivisionError: by zero"),
+        (RuntimeError("\n----\n- Kernel error:\n----\nbad shape"), 1, "RuntimeError: bad shape"),
+    ],
+)
+def test_an_error_is_written_down_and_goes_on(own_record, error, code, cause):
+    with pytest.raises(type(error)):
+        raising(error)(None)
+    ending = own_record.record.ending
+    assert ending.exit_code == code and ending.cause.startswith(cause)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The state of the cluster is error, total nodes num: 2, abnormal nodes num: 1\n\n-----",
+        "\n-----\n- Kernel error:\n-----\nLaunch kernel failed: Default/AllReduce-op3\n",
+        "The total number of timed out node is 1. Timed out node list is: {1}",
+    ],
+)
+def test_what_mindspore_says_of_missing_processes_is_told_readably(own_record, message):
+    """The messages are those of MindSpore 2.10 on CPU."""
+    with pytest.raises(RankError, match="cannot be reached any more: a host, a process"):
+        raising(RuntimeError(message))(None)
+    assert own_record.record.ending.exit_code == 1
+
+
+def test_an_error_after_another_process_failed_is_told_as_that_failure(own_record, tmp_path):
+    OwnRecord(tmp_path, 3, 1).end(5, "checkpoint cannot be written")
+    OwnRecord(tmp_path, 2, 2).end(4, "of a run before")
+    with pytest.raises(RankError, match="rank 1 .* exit code 5: checkpoint cannot") as caught:
+        raising(RuntimeError("anything"))(None)
+    assert caught.value.exit_code == 5
+    assert own_record.record.ending.of_rank == 1
