@@ -121,6 +121,7 @@ def processes_of(place: Path) -> list[str]:
 def assert_ended_by(done, place: Path, folder: str, rank: int, code: int, cause: str) -> None:
     """The run failed within a minute, left no process, and its user is told the cause."""
     assert done.returncode != 0 and done.seconds < 60
+    print(f"{folder}: ended {done.seconds:.1f} s after the fault")
     assert processes_of(place) == []
     told = [line for line in done.stdout.splitlines() if line.startswith("Error: rank")]
     assert re.fullmatch(rf"Error: rank {rank} \(process \d+ on .*\) ended {cause}.*", told[0])
@@ -221,20 +222,21 @@ def test_five_random_kills_under_supervise_come_to_the_same_bits(place, whole):
     words += ["--local_worker_num=2", f"--master_port={free_port()}", *command("supervised")]
     env = environment(SLOW=0.5, PYTHONPATH=ROOT)
     job = subprocess.Popen(words, cwd=place, env=env, stderr=subprocess.PIPE, text=True)
-    folder, kills, newest = place / "supervised", [], None
+    folder, kills = place / "supervised", []
     try:
         while len(kills) < 5:
-            newest = wait_for_newer(folder, newest, job)
-            time.sleep(random.uniform(0, 1.5))
-            family = descendants(job.pid)
-            victims = {"a rank": ranks(family), "msrun": children(job.pid)}
-            what = random.choice(sorted(victims))
+            wait_for_attempt(folder, len(kills) + 1, job)
+            wait_for_newer(folder, newest_place(folder), job)
+            time.sleep(random.uniform(0, 1))
+            victims = {"a rank": ranks(descendants(job.pid)), "msrun": children(job.pid)}
+            what = random.choice(["a rank", "msrun"])
             os.kill(random.choice(sorted(victims[what])), signal.SIGKILL)
             kills.append(what)
-            wait_for_attempt(folder, len(kills) + 1, job)
         _, told = job.communicate(timeout=600)
     finally:
-        job.kill()
+        while job.poll() is None:  # it ends its job; the second signal kills
+            job.terminate()
+            time.sleep(0.5)
     print(kills, told)
     assert job.returncode == 0, told
     assert told.count(" begins ") == 6 and " begins from epoch " in told
@@ -243,15 +245,18 @@ def test_five_random_kills_under_supervise_come_to_the_same_bits(place, whole):
     assert_equal_runs(folder, whole)
 
 
-def wait_for_newer(folder: Path, before, job):
-    """Wait for a checkpoint that is newer; return its place."""
+def newest_place(folder: Path) -> tuple[int, int] | None:
+    manifest = CheckpointStore(folder).newest()[0] if folder.exists() else None
+    return manifest and (manifest.record["epoch"], manifest.record["steps"])
+
+
+def wait_for_newer(folder: Path, before: tuple[int, int] | None, job) -> None:
+    """Wait for a checkpoint behind that place."""
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and job.poll() is None:
-        store = CheckpointStore(folder)
-        manifest = store.newest()[0] if folder.exists() else None
-        place = manifest and (manifest.record["epoch"], manifest.record["steps"])
+        place = newest_place(folder)
         if place is not None and (before is None or place > before):
-            return place
+            return
         time.sleep(0.1)
     raise AssertionError("no newer checkpoint")
 
