@@ -220,7 +220,7 @@ def test_five_random_kills_under_supervise_come_to_the_same_bits(place, whole):
     words = [sys.executable, "-m", "mindcv", "supervise", "--backoff", "0.5", "--"]
     words += [str(Path(sys.executable).with_name("msrun")), "--worker_num=2"]
     words += ["--local_worker_num=2", f"--master_port={free_port()}", *command("supervised")]
-    env = environment(SLOW=0.5, PYTHONPATH=ROOT)
+    env = environment(SLOW=1, PYTHONPATH=ROOT)
     job = subprocess.Popen(words, cwd=place, env=env, stderr=subprocess.PIPE, text=True)
     folder, kills = place / "supervised", []
     try:
