@@ -17,7 +17,7 @@ from mindcv.config import (
 )
 from mindcv.errors import DataError
 from mindcv.program import import_user_module, run
-from mindcv.ranks import telling_the_others, watch_ranks
+from mindcv.ranks import telling_the_others
 
 logger = logging.getLogger("mindcv.train")
 
@@ -37,7 +37,7 @@ def main(config: Config) -> None:
         event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
         folder = open_run_folder(config.ckpt_save_dir)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
-    watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
+    mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
 
     # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and

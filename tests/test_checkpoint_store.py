@@ -530,6 +530,11 @@ def test_what_goes_wrong_in_the_background_is_raised_at_the_next_call():
         writer.start(lambda: done.append(3))
     writer.wait()
     assert done == [1, 2]
+    writer.check()  # nothing went wrong since
+    writer.start(fail)
+    with pytest.raises(WeightsError, match="the disk is full"):
+        while True:
+            writer.check()  # does not wait, but tells as soon as it is known
 
 
 def test_a_manifest_of_a_later_version_is_not_called_damaged(store):

@@ -25,6 +25,15 @@ class BackgroundWriter:
         self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
         self._thread.start()
 
+    def check(self) -> None:
+        """Raise what the job raised, if it has got so far; wait for nothing.
+
+        Raises:
+            Exception: what the job raised.
+        """
+        if self._error is not None:
+            self.wait()
+
     def wait(self) -> None:
         """Wait until nothing is being written.
 

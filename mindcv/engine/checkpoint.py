@@ -36,7 +36,7 @@ class CheckpointKeeper:
     and the manifest `….json` that seals it. The best weights are `<model>_best.ckpt`.
 
     A thread writes while the training goes on; one save is under way at a time. What goes wrong in
-    it is raised by the next call.
+    it is raised by the next call, at the latest after the next step.
 
     Args:
         folder: run folder.
@@ -104,6 +104,14 @@ class CheckpointKeeper:
         if is_best or is_kept:
             self._writer.start(partial(self._save, name, snapshot, record, is_best, is_kept))
         return is_best
+
+    def check(self) -> None:
+        """Raise what went wrong in a save, if it is known already.
+
+        Raises:
+            WeightsError: it could not be written.
+        """
+        self._writer.check()
 
     def wait(self) -> None:
         """Wait until everything is written.

@@ -55,6 +55,8 @@ class SavePoints(ms.Callback):
     def on_train_step_end(self, run_context):
         params = run_context.original_args()
         step, batches = params.cur_step_num, params.batch_num
+        if self.keeper:
+            self.keeper.check()
         self._is_due = self._agree(self.steps > 0 and step % self.steps == 0)
         if step % batches == 0:
             return  # what follows the epoch's last step decides

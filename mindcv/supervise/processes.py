@@ -118,8 +118,12 @@ def descendants(pid: int) -> set[int]:
 
 
 def ranks(pids: Iterable[int]) -> set[int]:
-    """Return those that msrun started as ranks, not what these have started themselves."""
+    """Return those that msrun started as ranks, not what these have started themselves.
+
+    msrun gives their environment to the `tail` that shows their logs as well.
+    """
     workers = {pid for pid in pids if b"MS_ROLE=MS_WORKER" in _environment(pid)}
+    workers -= {pid for pid in workers if _name(pid) == "tail"}
     return {pid for pid in workers if _state_and_parent(pid)[1] not in workers}
 
 
@@ -128,6 +132,13 @@ def _environment(pid: int) -> list[bytes]:
         return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return []
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _state_and_parent(pid: int | str) -> tuple[str, int]:
