@@ -50,6 +50,8 @@ def quieten() -> None:
     What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
     of MindSpore and ours stay together.
     """
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     if is_launched(os.environ) or not noise.divert():
         # MindSpore's warnings are for its developers; its errors stay visible.
         os.environ.setdefault("GLOG_v", "3")

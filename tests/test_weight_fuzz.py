@@ -15,7 +15,9 @@ from mindcv.weights import write_weights
 GOLDEN = Path(__file__).parent / "golden" / "weights"
 
 FUZZ = r"""
-import encodings.cp437, tokenize, unicodedata  # what zip archives and array headers may need
+# What zip archives, pickles and array headers may need, imported before anything is watched.
+import encodings.ascii, encodings.cp437, encodings.latin_1, encodings.raw_unicode_escape
+import tokenize, unicodedata
 import io, os, random, re, resource, sys, time, zipfile
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
