@@ -99,11 +99,12 @@ def _describe(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
     reason = f": {lines[0][:300]}" if lines else ""
     log = noise.diverted()
-    place = f"the whole trace is in {log.keep()}; --debug shows it here" if log else "see above"
+    path = log.keep() if log else None
+    place = f"the whole trace is in {path}; " if path else ""
     return (
         f"error: {type(error).__name__}{reason}\n"
         f"  at {_last_own_line(error)}\n"
-        f"  mindcv did not expect this: {place}"
+        f"  mindcv did not expect this: {place}--debug shows the trace here"
     )
 
 

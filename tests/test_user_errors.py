@@ -224,6 +224,15 @@ def test_without_a_run_folder_the_trace_is_kept_in_a_file_of_its_own(warm, place
     assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
 
 
+def test_a_log_that_cannot_be_written_costs_its_lines_and_no_more(warm, place):
+    (place / "run_full").mkdir()
+    (place / "run_full/train.log").symlink_to("/dev/full")
+    words = TRAIN.format(name="full").replace("own.py --model noisy", "tiny_models.py --model tiny")
+    done = warm.run(words.split(), place)
+    assert (done.code, done.err) == (0, "")
+    assert (place / "run_full/metrics.csv").exists()
+
+
 def test_debug_shows_the_trace_in_place_of_the_log(warm, place):
     words = TRAIN.format(name="debug").replace("noisy", "wrong_call").split()
     done = warm.run([*words, "--debug"], place)
