@@ -6,6 +6,7 @@ Python's own noise (warnings, `Exception ignored in`) and MindSpore's logger are
 a crash of the process says stays on the terminal.
 """
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -39,25 +40,35 @@ class Noise:
         self._lead_to(log.fileno())
 
     def continue_in(self, path: Path) -> None:
-        """Append what there is to a file, and let the rest follow there."""
+        """Append what there is to a file, and let the rest follow there.
+
+        Raises:
+            OSError: it cannot be opened. A disk that is full costs lines of the log, not the run.
+        """
         named = path.open("ab", buffering=0)
         self._log.seek(0)
-        while part := self._log.read(1 << 20):
-            named.write(part)
+        with contextlib.suppress(OSError):
+            while part := self._log.read(1 << 20):
+                named.write(part)
         self._log.close()
         self._log, self._path = named, path
         self._lead_to(named.fileno())
 
     def write(self, text: str) -> None:
         """Add text of our own that belongs in the log only."""
-        print(text.rstrip("\n"), file=self.stream, flush=True)
+        with contextlib.suppress(OSError):
+            print(text.rstrip("\n"), file=self.stream, flush=True)
 
-    def keep(self) -> Path:
-        """Return where the log lies; a nameless one gets a name in the folder for such files."""
+    def keep(self) -> Path | None:
+        """Return where the log lies; a nameless one gets a name in the folder for such files.
+
+        None: it cannot be kept.
+        """
         if self._path is None:
-            handle, name = tempfile.mkstemp(prefix="mindcv-", suffix=".log")
-            os.close(handle)
-            self.continue_in(Path(name))
+            with contextlib.suppress(OSError):
+                handle, name = tempfile.mkstemp(prefix="mindcv-", suffix=".log")
+                os.close(handle)
+                self.continue_in(Path(name))
         return self._path
 
     def _lead_to(self, descriptor: int) -> None:
@@ -119,6 +130,7 @@ def _lead_pythons_noise(write: Callable[[str], None]) -> None:
     threading.excepthook = in_thread
     logging.setLoggerClass(_LibraryLogger)
     logging.lastResort = _LastResort(logging.WARNING)
+    logging.raiseExceptions = False  # a log that cannot be written is no page of frames
 
 
 def _trace(found) -> str:

@@ -50,6 +50,8 @@ def quieten() -> None:
     What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
     of MindSpore and ours stay together.
     """
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     if is_launched(os.environ) or not noise.divert():
         # MindSpore's warnings are for its developers; its errors stay visible.
         os.environ.setdefault("GLOG_v", "3")
@@ -97,11 +99,12 @@ def _describe(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
     reason = f": {lines[0][:300]}" if lines else ""
     log = noise.diverted()
-    place = f"the whole trace is in {log.keep()}; --debug shows it here" if log else "see above"
+    path = log.keep() if log else None
+    place = f"the whole trace is in {path}; " if path else ""
     return (
         f"error: {type(error).__name__}{reason}\n"
         f"  at {_last_own_line(error)}\n"
-        f"  mindcv did not expect this: {place}"
+        f"  mindcv did not expect this: {place}--debug shows the trace here"
     )
 
 

@@ -88,7 +88,7 @@ OTHERS = {
     "missing output": ("mindcv average a.ckpt b.ckpt", "--output | --help"),
     "one word too many": ("mindcv info a b", "unrecognized arguments: b"),
     "no whole number": ("mindcv list --image_size big", "--image_size | 'big' | at least 8"),
-    "not a choice": ("mindcv convert a b.npz --names mine", "--names | 'mine' | timm"),
+    "not a choice of a command": ("mindcv convert a b.npz --names mine", "--names | 'mine' | timm"),
     "shortened": ("mindcv convert a b.npz --nam timm", "unrecognized | --nam"),
     "unknown suffix": ("mindcv predict a.jpg --ckpt_path x --output o.txt", "o.txt | .csv"),
     "weights of no kind": ("mindcv average a b --output c.ckpt --weights 1 0", "positive"),

@@ -181,6 +181,21 @@ def test_a_mistake_ends_in_one_message_with_value_place_and_remedy(warm, place, 
     check_message(done.err, fragments)
 
 
+def test_a_path_of_any_bytes_can_be_told_and_written(warm, place):
+    """Latin-1 on a UTF-8 system, and a terminal that knows ASCII only."""
+    strange = os.fsdecode(b"gr\xf6\xdfer")
+    shutil.copytree(place / "images", place / strange)
+    words = TRAIN.replace("images", strange).format(name="strange").split()
+    done = warm.run(words, place, PYTHONIOENCODING="ascii")
+    assert (done.code, done.err) == (0, "")
+    assert warm.run([*words, "--resume", "auto"], place).code == 0
+    assert os.fsencode((place / "run_strange/config.yaml").read_text("utf-8")).isascii()
+    words = TRAIN.replace("images", strange + "/none").format(name="none").split()
+    done = warm.run(words, place)
+    assert done.code == 4
+    check_message(done.err, "gr\\udcf6\\udcdfer/none")
+
+
 def line_of(part: str) -> int:
     lines = OWN_MODELS.splitlines()
     return next(number for number, line in enumerate(lines, 1) if part in line)
@@ -207,6 +222,15 @@ def test_without_a_run_folder_the_trace_is_kept_in_a_file_of_its_own(warm, place
     (log,) = tmp_path.glob("mindcv-*.log")
     assert str(log) in done.err
     assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
+
+
+def test_a_log_that_cannot_be_written_costs_its_lines_and_no_more(warm, place):
+    (place / "run_full").mkdir()
+    (place / "run_full/train.log").symlink_to("/dev/full")
+    words = TRAIN.format(name="full").replace("own.py --model noisy", "tiny_models.py --model tiny")
+    done = warm.run(words.split(), place)
+    assert (done.code, done.err) == (0, "")
+    assert (place / "run_full/metrics.csv").exists()
 
 
 def test_debug_shows_the_trace_in_place_of_the_log(warm, place):

@@ -110,6 +110,8 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _with_hash(text: str) -> bytes:
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    # Paths may be any bytes; json.loads reads what surrogatepass writes.
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     # Still JSON: the hash is one more entry at the end.
-    return f'{text[:-2]},\n "sha256": "{digest}"\n}}\n'.encode()
+    whole = f'{text[:-2]},\n "sha256": "{digest}"\n}}\n'
+    return whole.encode("utf-8", "surrogatepass")

@@ -1,7 +1,8 @@
 """The commands of `python -m mindcv`: one module each, imported only when it is asked for.
 
 A module has `add_arguments(parser)` and `run(arguments)`, which raises a `MindCVError` where it
-cannot do what was asked.
+cannot do what was asked. `STARTS_COMMANDS` in one that starts other programs leaves standard error
+to them; of the others it shows their own words only (see noise.py).
 """
 
 # command -> what `python -m mindcv --help` says of it; the module has the same name, with _ for -.

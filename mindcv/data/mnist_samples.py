@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from ..errors import DataError
 from .image_check import as_bmp
 
+_LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
 _FOLDERS = ("", "MNIST/raw", "mnist")
 _PARTS = {"train": "train", "test": "t10k", "val": "t10k"}
 
@@ -82,20 +84,23 @@ def _find(root: Path, name: str, dimensions: int) -> Path:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Return the array of an idx file, uint8."""
+    """Return the array of an idx file, uint8; of a compressed one no more than it announces."""
+    head = 4 * (1 + dimensions)
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(head)
+            if len(start) < head or start[:4] != bytes((0, 0, 8, dimensions)):
+                raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions")
+            shape = [int(size) for size in np.frombuffer(start[4:], ">u4")]
+            size = math.prod(shape)
+            content = file.read(min(size, _LARGEST) + 1)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}") from None
-    head = 4 * (1 + dimensions)
-    if len(content) < head or content[:4] != bytes((0, 0, 8, dimensions)):
-        raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions")
-    shape = np.frombuffer(content[4:head], ">u4").astype(np.int64)
-    if len(content) - head != np.prod(shape):
+    if len(content) != size:
+        at_least = "at least " if len(content) > min(size, _LARGEST) else ""
         raise DataError(
-            f"{path} is incomplete: {len(content)} bytes, expected {head + np.prod(shape)}"
+            f"{path} is incomplete or damaged: {at_least}{len(content) + head} bytes, expected "
+            f"{size + head}"
         )
-    return np.frombuffer(content, np.uint8, offset=head).reshape(shape)
+    return np.frombuffer(content, np.uint8).reshape(shape)

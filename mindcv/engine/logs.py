@@ -46,6 +46,6 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     if log_file is not None:
         if noise := diverted():
             noise.continue_in(log_file)
-        handler = _LogFile(log_file, encoding="utf-8")
+        handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -25,7 +25,8 @@ from collections.abc import Sequence
 import mindspore as ms
 from mindspore import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, WeightsError
+from ..weights import read_weights
 from .adam import Adam, AdamW, NAdam
 from .adan import Adan
 from .groups import parameter_groups
@@ -119,9 +120,10 @@ def create_optimizer(
 
 def _restore(optimizer: nn.Optimizer, path: str) -> None:
     try:
-        state = ms.load_checkpoint(path)
-    except Exception as error:
-        raise ConfigError(f"optimizer state {path!r} cannot be read: {error}") from None
+        tensors = read_weights(path).tensors
+    except WeightsError as error:
+        raise ConfigError(f"optimizer state: {error}") from None
+    state = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in tensors.items()}
     missing, _ = ms.load_param_into_net(optimizer, state)
     if missing:
         raise ConfigError(f"optimizer state {path!r} lacks {len(missing)} entries: {missing[:3]}")

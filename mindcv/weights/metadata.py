@@ -56,7 +56,8 @@ class Metadata:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps({"format": 1, **asdict(self)}, ensure_ascii=False)
+        # In ASCII: names of class folders may be any bytes.
+        return json.dumps({"format": 1, **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str, place: str) -> "Metadata":

@@ -4,17 +4,16 @@ import json
 import math
 import os
 import re
-import tempfile
 import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
 
 from ..errors import WeightsError
+from .checkpoint_file import read_checkpoint
 from .metadata import ENTRY, Metadata
 from .torch_file import LEGACY_START, read_legacy, read_zip
 
@@ -265,49 +264,7 @@ def _read_safetensors(path: str) -> tuple[dict[str, tuple], Metadata | None]:
 
 
 def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:
-    import mindspore as ms
-
-    # load_checkpoint insists on the suffix; a file's name says nothing about its content.
-    alias = None
-    try:
-        if not path.endswith(".ckpt"):
-            alias = os.path.join(tempfile.mkdtemp(), "weights.ckpt")
-            os.symlink(os.path.abspath(path), alias)
-        _reclaim_memory(os.path.getsize(path))
-        parameters = ms.load_checkpoint(alias or path)
-    except Exception as error:  # MindSpore raises many types here, all meaning the same
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise WeightsError(
-            f"weight file {path!r} is no MindSpore checkpoint, or a damaged one: {reason}; "
-            "fetch or write it again"
-        ) from None
-    finally:
-        if alias:
-            os.unlink(alias)
-            os.rmdir(os.path.dirname(alias))
-    metadata = parameters.pop(ENTRY, None)
-    found = {}
-    for name, parameter in parameters.items():
-        array = parameter.asnumpy()
-        is_bfloat16 = parameter.dtype == ms.bfloat16
-        dtype = "bfloat16" if is_bfloat16 else array.dtype.name
-        found[name] = (dtype, array.view(np.uint16) if is_bfloat16 else array)
-    if metadata is None:
-        return found, None
-    return found, Metadata.from_array(metadata.asnumpy(), path)
-
-
-def _reclaim_memory(size: int) -> None:
-    """Let the system give up cached files where free memory is short for a file of so many bytes.
-
-    MindSpore 2.10 refuses a checkpoint larger than the free memory, before and after reading it,
-    and does not count what the system would hand over as soon as it is used.
-    """
-    wanted = 3 * size  # what is read, as much once more, and the system's own copy
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    memory = Path("/proc/meminfo")
-    if wanted < free or not memory.exists():
-        return
-    available = re.search(r"MemAvailable:\s+(\d+) kB", memory.read_text(encoding="ascii"))
-    if available and int(available[1]) * 1024 > 1.2 * wanted:
-        np.ones(wanted, np.uint8)  # each page is written once, and free again at once
+    with open(path, "rb") as file:
+        found = read_checkpoint(file.read(), path)
+    metadata = found.pop(ENTRY, None)
+    return found, None if metadata is None else Metadata.from_array(metadata[1], path)
