@@ -100,8 +100,8 @@ class FiniteWatch:
             where = f" {self._where()}{self._told_images()}" if self._place else ""
             raise NonFiniteLossError(
                 f"{len(bad)} of {len(tensors)} tensors are not finite, e.g. {bad[0]}, after a "
-                f"finite loss{where}; they are not saved; lower lr, lengthen the warm-up or check the "
-                "data; go on from the newest checkpoint with --resume auto, where "
+                f"finite loss{where}; they are not saved; lower lr, lengthen the warm-up or check "
+                "the data; go on from the newest checkpoint with --resume auto, where "
                 "--drop_overflow_update True skips steps with such gradients"
             )
 
