@@ -44,8 +44,9 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
 
 def _reason_in(text: str) -> str | None:
     """Return the reason in a message of MindSpore: the error of a Python operation, or its own."""
-    python, own = _PYTHON.search(text), _REASON.search(text)
-    return python[1].strip().splitlines()[-1].strip() if python else own and own[1].strip()
+    # A pipeline within another: the last stack is the innermost one's.
+    stacks, own = _PYTHON.findall(text), _REASON.search(text)
+    return stacks[-1].strip().splitlines()[-1].strip() if stacks else own and own[1].strip()
 
 
 def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:
