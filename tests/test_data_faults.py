@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -233,6 +235,44 @@ def test_an_operation_that_raises_is_told_by_its_reason(root):
         raise RuntimeError("my own table has no such colour")
 
     expect_failure("training", root, "my own table has no such colour", transform=[fail])
+
+
+WORKER = """
+import os, signal, subprocess, sys, threading, time
+from mindspore.dataset import vision
+from mindcv.data import create_dataset, create_loader
+
+def slow(image):
+    time.sleep(0.02)
+    return image
+
+def kill():
+    listed = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "pid=,comm="], text=True,
+                            capture_output=True).stdout
+    workers = [int(line.split()[0]) for line in listed.splitlines() if "ps" not in line.split()[1]]
+    os.kill(workers[0], signal.SIGKILL)
+    print(time.time(), flush=True)
+
+transform = [vision.Decode(), vision.Resize((8, 8)), slow]
+loader = create_loader(create_dataset("", sys.argv[1]), 2, transform=transform,
+                       num_parallel_workers=2, python_multiprocessing=True)
+for number, _ in enumerate(loader.create_tuple_iterator(num_epochs=100, output_numpy=True)):
+    if number == 3:
+        kill()
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_worker_process_ends_the_process_at_once(source):
+    if not shutil.which("ps"):
+        pytest.skip("no ps")
+    done = subprocess.run(
+        [sys.executable, "-c", WORKER, str(source)], capture_output=True, text=True, timeout=120
+    )
+    assert time.time() - float(done.stdout) < WITHIN
+    assert done.returncode in (-15, 143), done.stderr
+    assert "worker process" in done.stderr and "killed by signal" in done.stderr
 
 
 # Between two runs

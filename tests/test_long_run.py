@@ -77,7 +77,8 @@ def test_20000_steps_leave_memory_files_and_threads_as_they_were(tmp_path):
     # The first fifth is warm-up: allocators, caches, and tables of MindSpore.
     assert memory[-16:].mean() < 1.02 * memory[16:32].mean(), memory
     assert files[16:].max() == files[16:].min(), files
-    assert threads[16:].max() <= threads[8:16].max(), threads
+    # Two pipelines overlap where one epoch ends and the next one begins.
+    assert np.median(threads[-16:]) == np.median(threads[16:32]) >= threads[16:].max() - 3, threads
 
 
 def run(place: Path, epochs: int) -> np.ndarray:
