@@ -10,7 +10,7 @@ import pytest
 from conftest import launcher, run_command, write_images
 from mindspore import Tensor, nn, ops
 from PIL import Image
-from test_resume import assert_equal_runs
+from test_resume import tensors
 
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import CheckpointStore, Place
@@ -257,6 +257,13 @@ def train(place: Path, folder: str, launched_by=None, **options):
     return run_command("train.py", *words, cwd=place, launcher=launched_by)
 
 
+def assert_same_bits(folder: Path, whole: Path) -> None:
+    found, expected = tensors(folder), tensors(whole)
+    assert set(found) == set(expected) and len(expected) > 20
+    assert [name for name in expected if found[name].tobytes() != expected[name].tobytes()] == []
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+
+
 def test_a_run_ends_with_3_and_its_last_finite_checkpoint_goes_on_by_skipping(place):
     whole = train(place, "whole", drop_overflow_update=True)
     assert whole.returncode == 0, whole.stderr
@@ -267,12 +274,9 @@ def test_a_run_ends_with_3_and_its_last_finite_checkpoint_goes_on_by_skipping(pl
     assert "images/train/class_1/0003.jpg" in words
     newest, problems = CheckpointStore(place / "ended").newest()
     assert newest.path.name == "fragile-1_2.json" and not problems
-    again = train(place, "ended", resume="auto")
-    assert again.returncode == 3 and "0003.jpg" in again.stderr
-
     done = train(place, "ended", resume="auto", drop_overflow_update=True, max_skipped_steps=1)
     assert done.returncode == 0, done.stderr
-    assert_equal_runs(place / "ended", place / "whole")
+    assert_same_bits(place / "ended", place / "whole")
     assert (place / "ended.csv").read_bytes() == (place / "whole.csv").read_bytes()
     with (place / "ended/metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -296,5 +300,5 @@ def test_two_ranks_skip_together_and_each_tells_its_own_files(place):
     assert done.returncode == 0, (place / "worker_0.log").read_text()
     whole = train(place, "two_whole", launcher(2), **options)
     assert whole.returncode == 0
-    assert_equal_runs(place / "two", place / "two_whole")
+    assert_same_bits(place / "two", place / "two_whole")
     assert "2 of 8 updates were skipped" in (place / "two/train.log").read_text(encoding="utf-8")

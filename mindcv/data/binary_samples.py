@@ -35,6 +35,7 @@ class CifarSamples:
     """
 
     encoded = False
+    in_memory = True
 
     def __init__(
         self, name: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None

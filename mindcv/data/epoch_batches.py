@@ -14,6 +14,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from ..errors import DataError
+from .failure import INTERRUPTED
 from .rows import ImageDataset, Rows
 
 _logger = logging.getLogger("mindcv.train")
@@ -132,12 +133,15 @@ class EpochBatches:
             if self._is_closed:
                 return None
             batches.stop()
-            self.failure = rows.source.failure or self._failure(rows.source, step, error)
+            failure = rows.source.failure or self._failure(rows.source, step, error)
             if not had_copy:
                 Path(_COPY).unlink(missing_ok=True)
-            if self.failure:
-                raise self.failure from None
-            return step
+            if failure is None:
+                return step
+            # MindSpore begins the next pass early, and ends it when this one fails.
+            if self.failure is None or INTERRUPTED not in str(failure):
+                self.failure = failure
+            raise failure from None
         finally:
             batches.stop()
         return None

@@ -11,6 +11,8 @@ from ..errors import DataError
 
 _WAITS = 30  # tenths of a second
 _REASON = re.compile(r"Dataset Pipeline Error Message:\s*\n-+\s*\n\[ERROR\] (.*)")
+_PYTHON = re.compile(r"Python Call Stack:\s*\n-+\s*\n(.*?)\n\s*\n-+", re.DOTALL)
+INTERRUPTED = "Interrupted system call"  # told by a pipeline that is ended, whatever the reason
 
 
 @contextmanager
@@ -27,17 +29,24 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
     try:
         yield
     except RuntimeError as error:
-        told = error
+        told = [str(error)]
         for failure in _failures_in(pipelines, error):
             if isinstance(failure, DataError):
                 raise failure from None
-            told = failure
-        found = _REASON.search(str(told))
-        if found is None:
+            told.append(str(failure))
+        reasons = list(filter(None, map(_reason_in, told)))
+        if not reasons:
             raise
-        reason = found[1].strip()
+        reason = next((one for one in reasons if INTERRUPTED not in one), reasons[0])
         remedy = "replace or remove the file" if "data file is" in reason else "see --debug"
         raise DataError(f"the input pipeline failed: {reason} ({remedy})") from error
+
+
+def _reason_in(text: str) -> str | None:
+    """Return the reason in a message of MindSpore: the error of a Python operation, or its own."""
+    # A pipeline within another: the last stack is the innermost one's.
+    stacks, own = _PYTHON.findall(text), _REASON.search(text)
+    return stacks[-1].strip().splitlines()[-1].strip() if stacks else own and own[1].strip()
 
 
 def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 from ..errors import DataError
 from .image_index import IMAGE_SUFFIXES, class_folders, holds_image, index_images
 from .samples import ImageError
+
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 
 class FolderSamples:
@@ -49,7 +52,7 @@ class FolderSamples:
         return len(self.labels)
 
     def read(self, index: int) -> np.ndarray:
-        return read_file(self.path(index))
+        return read_below(self._top, self.path(index))
 
     def name(self, index: int) -> str:
         return self.path(index).decode("utf-8", "backslashreplace")
@@ -74,15 +77,47 @@ def class_index(folder: Path) -> dict[str, int]:
     return {name: index for index, name in enumerate(names)}
 
 
+def read_below(top: bytes, path: bytes) -> np.ndarray:
+    """Return the bytes of an image file of a folder, uint8.
+
+    Raises:
+        ImageError: see `read_file`.
+        DataError: it is not this file alone that is not there, but the folder.
+    """
+    try:
+        return read_file(path)
+    except ImageError as error:
+        try:
+            with os.scandir(top) as entries:
+                reason = None if any(entries) else "it is empty"
+        except OSError as missing:
+            reason = missing.strerror
+        if reason is None:
+            raise
+        raise DataError(
+            f"the folder {os.fsdecode(top)} is gone while it is read: {reason} "
+            f"({path.decode('utf-8', 'backslashreplace')}: {error}); mount it or put it back, and "
+            "go on with --resume auto"
+        ) from None
+
+
 def read_file(path: bytes) -> np.ndarray:
     """Return the bytes of an image file, uint8.
 
     Raises:
-        ImageError: it cannot be read, or is empty.
+        ImageError: it cannot be read, is empty, or is no file: a pipe could be read for ever.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            content = np.frombuffer(file.read(), np.uint8)
+        # Opening a pipe waits for its writer otherwise.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISREG(mode):
+                raise ImageError(f"no file, but {_KINDS.get(stat.S_IFMT(mode), 'a device')}")
+            with open(handle, "rb", buffering=0, closefd=False) as file:
+                content = np.frombuffer(file.read(), np.uint8)
+        finally:
+            os.close(handle)
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     if not len(content):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from .folder_samples import fingerprint_of, read_file
+from .folder_samples import fingerprint_of, read_below
 from .name_table import NameTable
 
 _MOST_CLASSES = 1_000_000  # a larger number is no label
@@ -76,7 +76,7 @@ class ListSamples:
         return len(self.labels)
 
     def read(self, index: int) -> np.ndarray:
-        return read_file(self.path(index))
+        return read_below(self._top, self.path(index))
 
     def name(self, index: int) -> str:
         return self.path(index).decode("utf-8", "backslashreplace")

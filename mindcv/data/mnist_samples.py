@@ -34,6 +34,7 @@ class MnistSamples:
     """
 
     encoded = True
+    in_memory = True
     num_classes = 10
     class_names = tuple(map(str, range(10)))
 

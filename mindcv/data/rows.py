@@ -1,24 +1,22 @@
 """The rows (image, label) of an epoch: in order, with bad images replaced, and what was read."""
 
 import itertools
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import mindspore.dataset as ds
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
+from ..errors import DataError, MindCVError
 from .bad_images import BadImages
 from .decoding import check_by_decoding
 from .image_check import as_bmp, decodable
+from .reading import ReadingThreads
 from .sample_order import sample_order
 from .samples import ImageError, Samples
 
 _BLACK = Image.new("RGB", (32, 32))
-_READ_AHEAD_FROM = 8  # workers: fewer do not keep a network disk busy anyway
 
 
 class Rows:
@@ -31,7 +29,7 @@ class Rows:
         samples: the dataset.
         seed: of the order.
         epoch: number of the first pass.
-        num_parallel_workers: from 8 on some images are read ahead by threads; the order stays.
+        num_parallel_workers: a quarter of so many threads read images ahead; the order stays.
         bad: is told of each image that cannot be used, and may end the run; None: the first one
             ends it.
         leave_out: with `bad`; do not replace a bad image, but give a black one with the label -1.
@@ -44,7 +42,8 @@ class Rows:
         failure: what ended the newest pass early; MindSpore tells it as a text only.
 
     Raises:
-        DataError: see `sample_order`; while reading: an image that cannot be read, or too many.
+        DataError: see `sample_order`; while reading: an image that cannot be read, or too many; a
+            read that raises another error, or does not return.
     """
 
     def __init__(
@@ -124,10 +123,15 @@ class Rows:
 
     def _pass(self, order: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, np.int32]]:
         labels = self.samples.labels
-        attempts = self._attempts(order)
+        threads = None
+        if getattr(self.samples, "in_memory", False):
+            start, attempts = self._start, map(self._start, order)
+        else:
+            threads = ReadingThreads(self._read, self.samples.name, max(1, self._workers // 4))
+            start, attempts = threads.start, threads.in_order(order)
         try:
             for place, attempt in enumerate(attempts):
-                index, image = self._image(int(order[place]), attempt)
+                index, image = self._image(int(order[place]), attempt, start)
                 read[place], self.read_count = index, place + 1
                 is_bad = self.leave_out and index in self.bad.reasons
                 yield image, np.int32(-1) if is_bad else labels[index]
@@ -135,9 +139,18 @@ class Rows:
             self.failure = error
             raise
         finally:
-            attempts.close()
+            if threads:
+                threads.close()
 
-    def _image(self, index: int, attempt: Callable[[], np.ndarray]) -> tuple[int, np.ndarray]:
+    def _start(self, index: int) -> Callable[[], np.ndarray]:
+        return partial(self._read, int(index))
+
+    def _image(
+        self,
+        index: int,
+        attempt: Callable[[], np.ndarray],
+        start: Callable[[int], Callable[[], np.ndarray]],
+    ) -> tuple[int, np.ndarray]:
         """Return the image, or the first one after it that can be read, and its index.
 
         Raises:
@@ -151,13 +164,20 @@ class Rows:
                 self._note(candidate, error)
             if self.leave_out:
                 return candidate, as_bmp(_BLACK) if self.samples.encoded else np.asarray(_BLACK)
-            attempt = partial(self._read, (candidate + 1) % size)
+            attempt = start((candidate + 1) % size)
         raise DataError(f"none of the {size} images can be read")
 
     def _read(self, index: int) -> np.ndarray:
         if self.bad is not None and index in self.bad.reasons:
             raise ImageError(self.bad.reasons[index])
-        image = self.samples.read(index)
+        try:
+            image = self.samples.read(index)
+        except MindCVError:
+            raise
+        except (Exception, SystemExit) as error:  # of a user's own dataset
+            raise DataError(
+                f"{self.samples.name(index)}: reading it raised {type(error).__name__}: {error}"
+            ) from error
         return decodable(image) if self.samples.encoded else image
 
     def _note(self, index: int, error: ImageError) -> None:
@@ -165,26 +185,6 @@ class Rows:
         if self.bad is None:
             raise DataError(f"{name}: {error}; replace or remove the file") from None
         self.bad.add(index, name, str(error))
-
-    def _attempts(self, order: np.ndarray) -> Iterator[Callable[[], np.ndarray]]:
-        """Yield a call for each index that returns its image or raises ImageError."""
-        read = self._read
-        if self._workers < _READ_AHEAD_FROM:
-            for index in order:
-                yield partial(read, int(index))
-            return
-        threads = self._workers // 4
-        pool = ThreadPoolExecutor(threads, "mindcv-read")
-        started: deque[Future] = deque()
-        try:
-            for index in order:
-                started.append(pool.submit(read, int(index)))
-                if len(started) > 4 * threads:
-                    yield started.popleft().result
-            while started:
-                yield started.popleft().result
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
 
 
 class ImageDataset(ds.GeneratorDataset):

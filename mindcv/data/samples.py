@@ -24,6 +24,8 @@ class Samples(Protocol):
         class_names: in the order of the labels; None where the files hold no names.
         num_classes: classes of the labels.
         encoded: `read` gives the bytes of an image file; else pixels.
+
+    One that has `in_memory = True` is read without threads and a limit of time.
     """
 
     labels: np.ndarray

@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..checkpoint import CheckpointStore, Manifest, Place, choose_checkpoint, place_of
+from ..data.file_states import describe_files
 from ..data.rows import ImageDataset
 from ..data.workers import usable_workers
 from ..errors import ConfigError, DataError, WeightsError
@@ -71,6 +72,7 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
             "class_names": list(samples.class_names or ()),
             "images_of_classes": counts.tolist(),
             "fingerprint": samples.fingerprint(),
+            "files": describe_files(samples),
         },
     }
 
@@ -79,11 +81,12 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
     """Compare what `describe_run` gives now with what it gave then.
 
     Other versions, and another number of threads on a smaller machine, are only warned of: without
-    them a run could not survive an update. It goes on, though not to the same bits.
+    them a run could not survive an update. It goes on, though not to the same bits. So are images
+    of the same sizes that were written since: a dataset that was copied looks the same.
 
     Raises:
         ConfigError: another number of processes, device, mode or jit level.
-        DataError: other classes or images.
+        DataError: other classes or images, or image files of other sizes.
     """
     before = manifest.record
     for name, value in before["runtime"].items():
@@ -106,8 +109,7 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
 
 def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise a DataError that names the first difference between the datasets."""
-    if before == now:
-        return
+    files = {what: _first_class(before, now, what) for what in ("names", "sizes", "times")}
     names = _first_difference(before["class_names"], now["class_names"])
     counts = _first_difference(before["images_of_classes"], now["images_of_classes"])
     if names is not None:
@@ -115,14 +117,37 @@ def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str,
         what = f"class {label} was {old or 'not there'} and is {new or 'not there'}"
     elif counts is not None:
         label, (old, new) = counts
-        name = now["class_names"][label] if now["class_names"] else f"number {label}"
-        what = f"class {name} had {old} training images and has {new}"
+        what = f"class {_class_name(now, label)} had {old} training images and has {new}"
+    elif before["fingerprint"] != now["fingerprint"]:
+        where = f"class {files['names']} has " if files["names"] else ""
+        what = f"{where}as many training images as before, but under other names"
+    elif files["sizes"]:
+        what = f"files of class {files['sizes']} have other sizes than before, under the same names"
     else:
-        what = "as many training images as before, but under other names"
+        if files["times"]:
+            _logger.warning(
+                "resume: training images were written since %s was saved, the first of class %s; "
+                "they have the sizes they had: if they are others, the run goes on, but not to the "
+                "same bits",
+                manifest.path,
+                files["times"],
+            )
+        return
     raise DataError(
         f"resume: the dataset is not the one of {manifest.path}: {what}; put it back as it was, or "
         "start a new run from the weights with --ckpt_path and another ckpt_save_dir"
     )
+
+
+def _class_name(data: Mapping[str, Any], label: int) -> str:
+    return data["class_names"][label] if data["class_names"] else f"number {label}"
+
+
+def _first_class(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> str | None:
+    """Return the first class whose files differ in their names, sizes or times."""
+    hashes = [data.get("files", {}).get(what, []) for data in (before, now)]
+    found = _first_difference(*hashes) if all(hashes) else None
+    return found and _class_name(now, found[0])
 
 
 def _first_difference(before: list, now: list) -> tuple[int, tuple] | None:

@@ -110,7 +110,7 @@ class RunState:
             set_value(parameter, values)
         self.progress.restore(losses.tolist())
         record = manifest.record
-        self.progress.watch.restore(record["skipped"], record["skipped_in_a_row"])
+        self.progress.watch.restore(record["skipped"], record.get("skipped_in_a_row", 0))
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""

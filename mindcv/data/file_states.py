@@ -1,0 +1,50 @@
+"""What the files of a dataset look like from outside: names, sizes and times, class by class."""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from .samples import Samples
+
+MOST_FILES = 65_536  # a network disk tells of some thousands in a second
+_THREADS = 16
+
+
+def describe_files(samples: Samples) -> dict[str, list[str]]:
+    """Return hashes of the names, sizes and times of last change of each class's files.
+
+    Of a dataset of more than `MOST_FILES` images so many are looked at, evenly spread. One whose
+    images are no files of their own gives nothing.
+
+    Returns:
+        names, sizes and times: a hash for each class, in order of the labels.
+    """
+    if not hasattr(samples, "path"):
+        return {}
+    looked_at = np.arange(0, len(samples), -(-len(samples) // MOST_FILES))
+    parts = np.array_split(looked_at, _THREADS)
+    with ThreadPoolExecutor(_THREADS) as threads:
+        found = sum(threads.map(lambda part: _look(samples, part), parts), [])
+    hashes = {
+        what: [hashlib.sha256() for _ in range(samples.num_classes)]
+        for what in ("names", "sizes", "times")
+    }
+    for label, *values in zip(samples.labels[looked_at].tolist(), *zip(*found)):
+        for of_classes, value in zip(hashes.values(), values):
+            of_classes[label].update(value + b"\0")
+    return {what: [one.hexdigest()[:12] for one in each] for what, each in hashes.items()}
+
+
+def _look(samples: Samples, indices: np.ndarray) -> list[tuple[bytes, bytes, bytes]]:
+    found = []
+    for index in indices.tolist():
+        path = samples.path(index)
+        try:
+            state = os.stat(path)
+            size, time = state.st_size, state.st_mtime_ns
+        except OSError:
+            size = time = -1
+        found.append((os.path.basename(path), b"%d" % size, b"%d" % time))
+    return found
