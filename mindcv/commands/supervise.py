@@ -5,6 +5,8 @@ import sys
 
 from .values import at_least
 
+STARTS_COMMANDS = True  # the job's standard error is the user's
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
