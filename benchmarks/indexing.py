@@ -15,9 +15,9 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from mindcv.data.folder_samples import FolderSamples
-from mindcv.data.index_cache import _RACY_NS
-from mindcv.data.rows import Rows
+from mindcv.data.epochs.rows import Rows
+from mindcv.data.samples.image_folder import FolderSamples
+from mindcv.data.samples.index_cache import _RACY_NS
 
 
 def main() -> None:

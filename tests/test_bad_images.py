@@ -20,10 +20,10 @@ from mindcv.data import (
     create_loader,
     create_transforms,
 )
-from mindcv.data import rows as rows_module
-from mindcv.data.bad_images import BadImages
-from mindcv.data.failure import pipeline_failures_as_data_errors
-from mindcv.data.image_check import decode
+from mindcv.data.epochs import rows as rows_module
+from mindcv.data.epochs.failure import pipeline_failures_as_data_errors
+from mindcv.data.images.bad_images import BadImages
+from mindcv.data.images.image_check import decode
 from mindcv.engine import EvaluationStep, evaluate, start_runtime
 from mindcv.errors import DataError
 from mindcv.prediction.images import read_image

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mindcv.data import create_dataset, create_evaluation_loader, create_loader, create_transforms
-from mindcv.data import demo as demo_module
-from mindcv.data.sample_order import sample_order
+from mindcv.data.epochs.sample_order import sample_order
+from mindcv.data.samples import demo as demo_module
 from mindcv.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]

@@ -27,7 +27,7 @@ from mindcv.data import (
     register_dataset,
     user_samples,
 )
-from mindcv.data.failure import pipeline_failures_as_data_errors
+from mindcv.data.epochs.failure import pipeline_failures_as_data_errors
 from mindcv.data.samples import ImageError
 from mindcv.errors import DataError
 

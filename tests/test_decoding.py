@@ -8,7 +8,7 @@ from mindspore.dataset import vision
 from pictures import png, random_images, smooth_image
 from PIL import Image
 
-from mindcv.data.decoding import PillowDecode
+from mindcv.data.images.decoding import PillowDecode
 
 
 def encoded(image: Image.Image, kind: str, **options) -> np.ndarray:

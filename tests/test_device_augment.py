@@ -9,8 +9,8 @@ from mindspore import Tensor, nn
 from pictures import batches_of, png, random_images, rows_of
 
 from mindcv.data import create_loader, create_normalize, create_transforms, first_batch
-from mindcv.data.device_augment import AugmentBatch, DeviceAugment
-from mindcv.data.erasing import RandomErasing
+from mindcv.data.augment.device_augment import AugmentBatch, DeviceAugment
+from mindcv.data.augment.erasing import RandomErasing
 from mindcv.engine import PreciseBatchNorm, TrainStep
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "jitter.npz")

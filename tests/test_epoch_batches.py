@@ -23,9 +23,9 @@ from mindcv.data import (
     open_samples,
     write_class_map,
 )
-from mindcv.data.bad_images import BadImages
-from mindcv.data.failure import pipeline_failures_as_data_errors
-from mindcv.data.rows import Rows
+from mindcv.data.epochs.failure import pipeline_failures_as_data_errors
+from mindcv.data.epochs.rows import Rows
+from mindcv.data.images.bad_images import BadImages
 from mindcv.engine import SampleLog
 from mindcv.errors import ConfigError, DataError
 

@@ -11,8 +11,8 @@ from mindspore import Tensor
 from pictures import batches_of, png, random_images, rows_of, transformed
 
 from mindcv.data import Normalize, channel_statistics, create_loader, create_transforms
-from mindcv.data.erasing import RandomErasing
-from mindcv.data.mixup import MixBatch
+from mindcv.data.augment.erasing import RandomErasing
+from mindcv.data.augment.mixup import MixBatch
 from mindcv.loss import create_loss
 
 MEAN, STD = channel_statistics("imagenet")

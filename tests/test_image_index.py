@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mindcv.data import create_dataset, image_index, index_cache, open_samples
-from mindcv.data.folder_samples import FolderSamples, class_index
-from mindcv.data.image_index import index_images
-from mindcv.data.rows import Rows
-from mindcv.data.samples import ImageError
+from mindcv.data import create_dataset, open_samples
+from mindcv.data.epochs.rows import Rows
+from mindcv.data.samples import ImageError, image_index, index_cache
+from mindcv.data.samples.image_folder import FolderSamples, class_index
+from mindcv.data.samples.image_index import index_images
 from mindcv.errors import DataError
 
 

@@ -14,7 +14,7 @@ import mindcv
 from mindcv.__main__ import main
 from mindcv.commands import lr
 from mindcv.config import Config, build_schedule, load_config
-from mindcv.data import demo, image_index
+from mindcv.data.samples import demo, image_index
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
 

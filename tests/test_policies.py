@@ -16,10 +16,10 @@ from PIL import Image
 
 from mindcv.config.augment_policy import parse_policy
 from mindcv.data import create_transforms
-from mindcv.data.auto_augment import TRIVIAL, AugMix, AutoAugment, create_auto_augment
-from mindcv.data.color import ColorJitter, Lighting, color_shift
-from mindcv.data.image_operations import blur_randomly, desaturate, posterize_original
-from mindcv.data.pixel_seed import EpochSeeds, PixelSeeded
+from mindcv.data.augment.auto_augment import TRIVIAL, AugMix, AutoAugment, create_auto_augment
+from mindcv.data.augment.color import ColorJitter, Lighting, color_shift
+from mindcv.data.augment.image_operations import blur_randomly, desaturate, posterize_original
+from mindcv.data.augment.pixel_seed import EpochSeeds, PixelSeeded
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 from picture import picture  # noqa: E402

@@ -19,7 +19,7 @@ from mindcv.config.augment_policy import (
     parse_policy,
 )
 from mindcv.data import create_loader, create_transforms
-from mindcv.data.auto_augment import RandAugment
+from mindcv.data.augment.auto_augment import RandAugment
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 from picture import picture  # noqa: E402

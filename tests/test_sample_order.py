@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mindcv.data.sample_order import sample_order
+from mindcv.data.epochs.sample_order import sample_order
 from mindcv.errors import DataError
 
 

@@ -15,9 +15,9 @@ from image_files import encoded, jpeg, picture, write_files
 from mindspore.dataset import vision
 from PIL import Image
 
-from mindcv.data.image_check import FORMATS, decodable
-from mindcv.data.image_index import IMAGE_SUFFIXES
+from mindcv.data.images.image_check import FORMATS, decodable
 from mindcv.data.samples import ImageError
+from mindcv.data.samples.image_index import IMAGE_SUFFIXES
 from mindcv.scanning.examine import SUFFIXES
 
 PLAIN, ODD = image_files.plain_files(), image_files.odd_files()

@@ -5,10 +5,10 @@ import importlib
 # MindSpore takes seconds to import, and what only looks at files does without: parts are imported
 # at first use (PEP 562).
 _LAZY = {
-    "EpochBatches": ".epoch_batches",
+    "EpochBatches": ".epochs.epoch_batches",
     "Normalize": ".transforms",
     "channel_statistics": ".transforms",
-    "compare_class_map": ".class_map",
+    "compare_class_map": ".samples.class_map",
     "create_dataset": ".datasets",
     "create_evaluation_loader": ".loader",
     "create_loader": ".loader",
@@ -17,9 +17,9 @@ _LAZY = {
     "evaluation_interpolation": ".transforms",
     "first_batch": ".contact_sheet",
     "open_samples": ".datasets",
-    "register_dataset": ".user_samples",
+    "register_dataset": ".samples.user",
     "training_classes": ".datasets",
-    "write_class_map": ".class_map",
+    "write_class_map": ".samples.class_map",
     "write_contact_sheet": ".contact_sheet",
 }
 

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from ..errors import ConfigError, DataError
 from ..lettering import fit_text, load_font
-from .device_augment import AugmentBatch, DeviceAugment
-from .failure import pipeline_failures_as_data_errors
+from .augment.device_augment import AugmentBatch, DeviceAugment
+from .epochs.failure import pipeline_failures_as_data_errors
 
 _COLUMNS = 8
 _MOST = 64  # images of a sheet

@@ -6,17 +6,17 @@ from pathlib import Path
 import mindspore.dataset as ds
 
 from ..errors import ConfigError
-from .bad_images import BadImages
-from .binary_samples import CifarSamples
-from .demo import FOLDER, write_demo_set
-from .folder_samples import FolderSamples, class_index
-from .list_samples import ListSamples, has_list
-from .mindrecord_samples import MindRecordSamples
-from .mnist_samples import MnistSamples
-from .packed_set import read_packed_set
-from .rows import ImageDataset, Rows
+from .epochs.rows import ImageDataset, Rows
+from .images.bad_images import BadImages
 from .samples import DATASETS, Samples
-from .user_samples import open_registered, registered_datasets
+from .samples.cifar import CifarSamples
+from .samples.demo import FOLDER, write_demo_set
+from .samples.image_folder import FolderSamples, class_index
+from .samples.lists import ListSamples, has_list
+from .samples.mindrecord import MindRecordSamples
+from .samples.mnist import MnistSamples
+from .samples.packed_set import read_packed_set
+from .samples.user import open_registered, registered_datasets
 from .workers import usable_workers
 
 

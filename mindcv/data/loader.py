@@ -5,14 +5,14 @@ import numpy as np
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
-from .bad_images import BadImages
+from .augment.device_augment import DeviceAugment, DrawInBatch
+from .augment.erasing import EraseInBatch, RandomErasing
+from .augment.mixup import MixBatch
+from .augment.pixel_seed import EpochSeeds, PixelSeeded
 from .datasets import open_samples
-from .device_augment import DeviceAugment, DrawInBatch
-from .epoch_batches import EpochBatches
-from .erasing import EraseInBatch, RandomErasing
-from .mixup import MixBatch
-from .pixel_seed import EpochSeeds, PixelSeeded
-from .rows import ImageDataset, Rows
+from .epochs.epoch_batches import EpochBatches
+from .epochs.rows import ImageDataset, Rows
+from .images.bad_images import BadImages
 from .transforms import create_transforms
 from .workers import usable_workers
 

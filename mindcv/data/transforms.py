@@ -8,12 +8,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.dataset import transforms, vision
 
-from .auto_augment import create_auto_augment
-from .color import ColorJitter, Lighting
-from .compiled_policy import compile_policy
-from .decoding import PillowDecode
-from .device_augment import AugmentBatch, DeviceAugment
-from .erasing import RandomErasing
+from .augment.auto_augment import create_auto_augment
+from .augment.color import ColorJitter, Lighting
+from .augment.compiled_policy import compile_policy
+from .augment.device_augment import AugmentBatch, DeviceAugment
+from .augment.erasing import RandomErasing
+from .images.decoding import PillowDecode
 
 # Channel statistics on the 0-255 scale.
 _STATISTICS = {

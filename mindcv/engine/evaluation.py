@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from ..data.failure import pipeline_failures_as_data_errors
+from ..data.epochs.failure import pipeline_failures_as_data_errors
 from ..errors import DataError
 from ..loss import create_loss
 from .runtime import Runtime

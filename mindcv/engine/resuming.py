@@ -11,8 +11,8 @@ import numpy as np
 
 from .. import __version__
 from ..checkpoint import CheckpointStore, Manifest, Place, choose_checkpoint, place_of
-from ..data.file_states import describe_files
-from ..data.rows import ImageDataset
+from ..data.epochs.rows import ImageDataset
+from ..data.samples.file_states import describe_files
 from ..data.workers import usable_workers
 from ..errors import ConfigError, DataError, WeightsError
 from .runtime import Runtime

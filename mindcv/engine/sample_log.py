@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mindspore as ms
 
-from ..data.epoch_batches import EpochBatches
+from ..data.epochs.epoch_batches import EpochBatches
 from ..data.samples import Samples
 from ..errors import ConfigError
 from .metrics_table import append_rows, start_table

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from ..data.image_check import decode
+from ..data.images.image_check import decode
 from ..data.samples import ImageError
 
 

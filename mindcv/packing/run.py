@@ -12,9 +12,9 @@ import numpy as np
 import PIL
 
 from .. import __version__
-from ..data.folder_samples import fingerprint_of
-from ..data.name_table import NameTable
-from ..data.packed_set import (
+from ..data.samples.image_folder import fingerprint_of
+from ..data.samples.name_table import NameTable
+from ..data.samples.packed_set import (
     FILE,
     WORK,
     PackedSet,

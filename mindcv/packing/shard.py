@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
-from ..data.image_check import decodable
-from ..data.mindrecord_file import MindRecordFile
-from ..data.packed_set import WORK, ShardFile, sha256_of, write_json
+from ..data.images.image_check import decodable
 from ..data.samples import ImageError
+from ..data.samples.mindrecord_file import MindRecordFile
+from ..data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
 from ..errors import DataError
 from .cap import capped
 

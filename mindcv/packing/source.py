@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.folder_samples import FolderSamples, class_index
-from ..data.image_index import IMAGE_SUFFIXES
+from ..data.samples.image_folder import FolderSamples, class_index
+from ..data.samples.image_index import IMAGE_SUFFIXES
 from ..errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test", "validation", "valid")

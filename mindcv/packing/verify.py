@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.packed_set import PackedSet, ShardFile, read_packed_set
+from ..data.samples.packed_set import PackedSet, ShardFile, read_packed_set
 from ..errors import DataError
 
 

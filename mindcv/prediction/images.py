@@ -50,7 +50,9 @@ def read_image(path: str, operations: Sequence) -> np.ndarray:
     Raises:
         DataError: the file is missing, or `decodable` or the operations refuse it.
     """
-    from ..data.image_check import decodable  # with it comes mindspore; folders are found without
+    from ..data.images.image_check import (
+        decodable,  # with it comes mindspore; folders are found without
+    )
 
     try:
         with open(path, "rb") as file:

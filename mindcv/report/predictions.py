@@ -10,7 +10,7 @@ from mindspore import dtype as mstype
 
 from .. import data, engine
 from ..config import Config
-from ..data.failure import pipeline_failures_as_data_errors
+from ..data.epochs.failure import pipeline_failures_as_data_errors
 from ..data.samples import Samples
 from ..errors import DataError
 from ..models import create_model_from_file

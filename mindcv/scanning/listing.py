@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..data.image_index import IMAGE_SUFFIXES
+from ..data.samples.image_index import IMAGE_SUFFIXES
 from ..errors import ConfigError, DataError
 
 _MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image

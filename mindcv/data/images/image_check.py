@@ -17,8 +17,8 @@ import zlib
 import numpy as np
 from PIL import Image
 
+from ..samples import ImageError
 from .jpeg_check import is_plain_jpeg
-from .samples import ImageError
 
 # Pillow refuses more than this as a decompression bomb: twice its MAX_IMAGE_PIXELS.
 MOST_PIXELS = 178_956_970

@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import DataError
+from ...errors import DataError
 
 FILE = "dataset.json"
 WORK = ".pack"  # folder of what is not finished, and of the records of what is

@@ -4,7 +4,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 # The layouts that the library reads itself; users register more.
 DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")

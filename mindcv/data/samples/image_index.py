@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 from .index_cache import FolderStates, read_index, write_index
 from .name_table import NameTable
 

@@ -6,7 +6,7 @@ import logging
 import threading
 from pathlib import Path
 
-from ..errors import DataError
+from ...errors import DataError
 
 _COLUMNS = ("index", "path", "error", "count")
 _TOLD_ONE_BY_ONE = 5

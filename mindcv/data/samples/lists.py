@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from .folder_samples import fingerprint_of, read_below
+from ...errors import DataError
+from .image_folder import fingerprint_of, read_below
 from .name_table import NameTable
 
 _MOST_CLASSES = 1_000_000  # a larger number is no label

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import mindspore.dataset as ds
 
-from ..errors import DataError
+from ...errors import DataError
 
 _WAITS = 30  # tenths of a second
 _REASON = re.compile(r"Dataset Pipeline Error Message:\s*\n-+\s*\n\[ERROR\] (.*)")

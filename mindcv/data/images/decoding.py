@@ -6,8 +6,8 @@ import numpy as np
 from mindspore.dataset import vision
 from PIL import Image
 
+from ..samples import ImageError
 from .image_check import decode
-from .samples import ImageError
 
 _BLOCKS_KEPT = 16  # freed blocks of memory, of 16 MB at most, that Pillow keeps for later images
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore.dataset import vision
 
-from ..config.augment_policy import RandAugmentPolicy, TrivialAugmentPolicy, parse_policy
+from ...config.augment_policy import RandAugmentPolicy, TrivialAugmentPolicy, parse_policy
 from .auto_augment import TRIVIAL, WEIGHTS, draw_strength
 from .image_operations import TOP
 

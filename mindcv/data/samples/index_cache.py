@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..hub.cache import cache_folder
+from ...hub.cache import cache_folder
 from .name_table import NameTable
 
 _logger = logging.getLogger(__name__)

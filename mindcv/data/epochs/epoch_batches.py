@@ -13,7 +13,7 @@ from pathlib import Path
 import mindspore.dataset as ds
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 from .failure import INTERRUPTED
 from .rows import ImageDataset, Rows
 

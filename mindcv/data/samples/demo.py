@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
+from ...errors import DataError
 
 FOLDER = "mnist_demo"
 _TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError
-from .image_check import as_bmp
+from ...errors import DataError
+from ..images.image_check import as_bmp
 
 _LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
 _FOLDERS = ("", "MNIST/raw", "mnist")

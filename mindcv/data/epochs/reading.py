@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 # Seconds for one image. A network disk whose server starts anew comes back within minutes.
 TOLD_AFTER, GIVEN_UP_AFTER = 20.0, 180.0

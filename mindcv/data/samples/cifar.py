@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 # Folder, file of the class names, classes and label bytes of a row.
 _CIFAR = {

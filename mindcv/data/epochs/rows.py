@@ -8,13 +8,13 @@ import mindspore.dataset as ds
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, MindCVError
-from .bad_images import BadImages
-from .decoding import check_by_decoding
-from .image_check import as_bmp, decodable
+from ...errors import DataError, MindCVError
+from ..images.bad_images import BadImages
+from ..images.decoding import check_by_decoding
+from ..images.image_check import as_bmp, decodable
+from ..samples import ImageError, Samples
 from .reading import ReadingThreads
 from .sample_order import sample_order
-from .samples import ImageError, Samples
 
 _BLACK = Image.new("RGB", (32, 32))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 from .image_index import IMAGE_SUFFIXES, class_folders, holds_image, index_images
-from .samples import ImageError
+from .protocol import ImageError
 
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 

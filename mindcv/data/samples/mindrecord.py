@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 from .mindrecord_file import MindRecordFile
 from .packed_set import FILE, PackedSet, read_packed_set
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .samples import Samples
+from .protocol import Samples
 
 MOST_FILES = 65_536  # a network disk tells of some thousands in a second
 _THREADS = 16

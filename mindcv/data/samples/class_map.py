@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError
-from .samples import Samples
+from ...errors import ConfigError, DataError
+from .protocol import Samples
 
 
 def write_class_map(path: Path, samples: Samples) -> None:

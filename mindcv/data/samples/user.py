@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..errors import ConfigError, DataError
-from .image_check import as_bmp
-from .samples import DATASETS, ImageError, Samples
+from ...errors import ConfigError, DataError
+from ..images.image_check import as_bmp
+from .protocol import DATASETS, ImageError, Samples
 
 _logger = logging.getLogger(__name__)
 

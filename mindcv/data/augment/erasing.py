@@ -5,7 +5,7 @@ import math
 import mindspore.dataset as ds
 import numpy as np
 
-from .layout import as_planes
+from ..layout import as_planes
 from .pixel_seed import PixelSeeded
 
 _DRAWS_OF_ERASING = 1  # tells its random numbers from those of mixing

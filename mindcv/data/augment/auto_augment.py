@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from ..config.augment_policy import (
+from ...config.augment_policy import (
     AugMixPolicy,
     AutoAugmentPolicy,
     RandAugmentPolicy,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 
 def sample_order(

@@ -14,7 +14,7 @@ from pathlib import Path
 import mindspore.dataset as ds
 import numpy as np
 
-from ..errors import DataError
+from ...errors import DataError
 
 FORMAT = "3.0"
 IMAGE_COLUMNS = ("image", "data")
