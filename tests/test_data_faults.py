@@ -23,12 +23,12 @@ from mindcv.data import (
     create_loader,
     create_transforms,
     open_samples,
-    reading,
     register_dataset,
-    user_samples,
 )
+from mindcv.data.epochs import reading
 from mindcv.data.epochs.failure import pipeline_failures_as_data_errors
 from mindcv.data.samples import ImageError
+from mindcv.data.samples import user as user_samples
 from mindcv.errors import DataError
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)

@@ -20,9 +20,9 @@ from mindcv.data import (
     create_transforms,
     open_samples,
     training_classes,
-    user_samples,
 )
 from mindcv.data.samples import ImageError
+from mindcv.data.samples import user as user_samples
 from mindcv.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")
