@@ -381,7 +381,9 @@ def test_missing_or_cut_cifar_files_are_data_errors(tmp_path):
 
 # The demo digits
 
-WRITE_DEMO = "import sys; from mindcv.data.demo import write_demo_set; write_demo_set(sys.argv[1])"
+WRITE_DEMO = (
+    "import sys; from mindcv.data.samples.demo import write_demo_set; write_demo_set(sys.argv[1])"
+)
 
 
 @pytest.fixture(scope="module")

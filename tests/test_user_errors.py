@@ -224,12 +224,13 @@ def test_without_a_run_folder_the_trace_is_kept_in_a_file_of_its_own(warm, place
     assert "Traceback (most recent call last)" in log.read_text(encoding="utf-8")
 
 
-def test_a_log_that_cannot_be_written_costs_its_lines_and_no_more(warm, place):
+def test_a_log_that_cannot_be_written_is_told_once_and_costs_no_more(warm, place):
     (place / "run_full").mkdir()
     (place / "run_full/train.log").symlink_to("/dev/full")
     words = TRAIN.format(name="full").replace("own.py --model noisy", "tiny_models.py --model tiny")
     done = warm.run(words.split(), place)
-    assert (done.code, done.err) == (0, "")
+    told = f"{place}/run_full/train.log cannot be written: No space left on device\n"
+    assert (done.code, done.err) == (0, told)
     assert (place / "run_full/metrics.csv").exists()
 
 
