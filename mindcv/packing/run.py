@@ -12,7 +12,7 @@ import numpy as np
 import PIL
 
 from .. import __version__
-from ..data.samples.image_folder import fingerprint_of
+from ..data.samples.files import fingerprint_of
 from ..data.samples.name_table import NameTable
 from ..data.samples.packed_set import (
     FILE,

@@ -1,21 +1,17 @@
 """Image folders: `<folder>/<class>/<image>`, at any depth below the class folder."""
 
-import hashlib
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
+from .files import FileSamples
 from .image_index import IMAGE_SUFFIXES, class_folders, holds_image, index_images
-from .protocol import ImageError
-
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 
-class FolderSamples:
+class FolderSamples(FileSamples):
     """The images of a folder of class folders; see `Samples` and `index_images`.
 
     Args:
@@ -27,8 +23,6 @@ class FolderSamples:
         DataError: no such folder, no class folders, a class folder without an image, a class that
             is not in class_indexing.
     """
-
-    encoded = True
 
     def __init__(self, folder: Path, class_indexing: Mapping[str, int] | None = None):
         _check_folder(folder)
@@ -48,22 +42,6 @@ class FolderSamples:
         self.labels = np.array([numbers[name] for name in index.classes], np.int32)[index.labels]
         self._top, self._names = os.fsencode(folder), index.names
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> np.ndarray:
-        return read_below(self._top, self.path(index))
-
-    def name(self, index: int) -> str:
-        return self.path(index).decode("utf-8", "backslashreplace")
-
-    def path(self, index: int) -> bytes:
-        """Return the path of the file, as the system knows it."""
-        return os.path.join(self._top, self._names[index])
-
-    def fingerprint(self) -> str:
-        return fingerprint_of(self._names, self.labels, self.class_names)
-
 
 def class_index(folder: Path) -> dict[str, int]:
     """Return class name to index, in the order of the sorted folder names.
@@ -75,64 +53,6 @@ def class_index(folder: Path) -> dict[str, int]:
     names = class_folders(folder)
     _check_classes(folder, names, [name for name in names if not holds_image(folder, name)])
     return {name: index for index, name in enumerate(names)}
-
-
-def read_below(top: bytes, path: bytes) -> np.ndarray:
-    """Return the bytes of an image file of a folder, uint8.
-
-    Raises:
-        ImageError: see `read_file`.
-        DataError: it is not this file alone that is not there, but the folder.
-    """
-    try:
-        return read_file(path)
-    except ImageError as error:
-        try:
-            with os.scandir(top) as entries:
-                reason = None if any(entries) else "it is empty"
-        except OSError as missing:
-            reason = missing.strerror
-        if reason is None:
-            raise
-        raise DataError(
-            f"the folder {os.fsdecode(top)} is gone while it is read: {reason} "
-            f"({path.decode('utf-8', 'backslashreplace')}: {error}); mount it or put it back, and "
-            "go on with --resume auto"
-        ) from None
-
-
-def read_file(path: bytes) -> np.ndarray:
-    """Return the bytes of an image file, uint8.
-
-    Raises:
-        ImageError: it cannot be read, is empty, or is no file: a pipe could be read for ever.
-    """
-    try:
-        # Opening a pipe waits for its writer otherwise.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            mode = os.fstat(handle).st_mode
-            if not stat.S_ISREG(mode):
-                raise ImageError(f"no file, but {_KINDS.get(stat.S_IFMT(mode), 'a device')}")
-            with open(handle, "rb", buffering=0, closefd=False) as file:
-                content = np.frombuffer(file.read(), np.uint8)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise ImageError(error.strerror or str(error)) from None
-    if not len(content):
-        raise ImageError("the file is empty")
-    return content
-
-
-def fingerprint_of(names, labels: np.ndarray, class_names: tuple[str, ...] | None) -> str:
-    """Return the hash of a dataset's names (a `NameTable`), labels and classes."""
-    digest = hashlib.sha256()
-    for part in (names.blob, names.ends.astype("<i8"), labels.astype("<i4")):
-        digest.update(np.ascontiguousarray(part))
-    for name in class_names or ():
-        digest.update(os.fsencode(name) + b"\0")
-    return digest.hexdigest()
 
 
 def _check_folder(folder: Path) -> None:

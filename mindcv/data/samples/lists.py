@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .image_folder import fingerprint_of, read_below
+from .files import FileSamples
 from .name_table import NameTable
 
 _MOST_CLASSES = 1_000_000  # a larger number is no label
@@ -20,7 +20,7 @@ _LOOKED_AT = 5  # paths that are looked for before the list is believed
 Row = tuple[str, Any, Any]  # where it stands, path, label
 
 
-class ListSamples:
+class ListSamples(FileSamples):
     """The images of a csv or json list; see `Samples`.
 
     A csv file has the columns path and label; a json file holds a list of objects with these keys,
@@ -41,8 +41,6 @@ class ListSamples:
         DataError: no list, one that cannot be read, a row without path or label, a label that is
             not in class_indexing, no image at all, or none where the paths lead.
     """
-
-    encoded = True
 
     def __init__(
         self, kind: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
@@ -71,22 +69,6 @@ class ListSamples:
         self.class_names = tuple(sorted(numbers, key=numbers.get))
         self.labels = np.array(found, np.int32)[np.frombuffer(order, np.int32)]
         self._check_paths(first_places[0])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> np.ndarray:
-        return read_below(self._top, self.path(index))
-
-    def name(self, index: int) -> str:
-        return self.path(index).decode("utf-8", "backslashreplace")
-
-    def path(self, index: int) -> bytes:
-        """Return the path of the file, as the system knows it."""
-        return os.path.join(self._top, self._names[index])
-
-    def fingerprint(self) -> str:
-        return fingerprint_of(self._names, self.labels, self.class_names)
 
     def _check_paths(self, first_place: str) -> None:
         """Refuse a list whose paths all lead nowhere; single missing files are bad images."""
