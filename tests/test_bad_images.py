@@ -354,8 +354,9 @@ def test_several_processes_append_whole_rows(tmp_path):
     with open(file, encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
     assert sorted(int(row["index"]) for row in rows) == [*range(600), 9999]
-    # Each counts the others' too. Of the last rows, several may have been written at once.
-    assert max(int(row["count"]) for row in rows) >= 600
+    # Each counts the others' too, but for rows that are written at the same moment: of 601 the
+    # last three may be.
+    assert max(int(row["count"]) for row in rows) >= 599
 
 
 def test_threads_may_note_at_once(tmp_path):

@@ -13,6 +13,7 @@ from .datasets import open_samples
 from .epochs.epoch_batches import EpochBatches
 from .epochs.rows import ImageDataset, Rows
 from .images.bad_images import BadImages
+from .images.decoding import PillowDecode
 from .transforms import create_transforms
 from .workers import usable_workers
 
@@ -72,9 +73,13 @@ def create_loader(
     if transform is None:
         transform = create_transforms(is_training=is_training)
     workers = usable_workers(num_parallel_workers)
+    operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
+    if operations and isinstance(operations[0], PillowDecode) and isinstance(dataset, ImageDataset):
+        # Where a file is read its pixels need no way of their own into the pipeline.
+        dataset, operations = dataset.decoded(), operations[1:]
     if target_transform or not isinstance(dataset, ImageDataset):
-        operations = target_transform or [transforms.TypeCast(mstype.int32)]
-        dataset = dataset.map(operations, "label", num_parallel_workers=1)
+        on_label = target_transform or [transforms.TypeCast(mstype.int32)]
+        dataset = dataset.map(on_label, "label", num_parallel_workers=1)
     mixes = is_training and (mixup > 0.0 or cutmix > 0.0)
     if separate and is_training:
         if mixes or aug_splits < 2 or not (isinstance(transform, tuple) and len(transform) == 3):
@@ -93,7 +98,6 @@ def create_loader(
             python_multiprocessing,
             first_epoch,
         )
-    operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
     in_batch = {}
     columns = ["image", "label"]
     if operations and isinstance(operations[-1], DeviceAugment):

@@ -61,7 +61,7 @@ class EpochBatches:
         self._seed = ds.config.get_seed()
         self._next, self._is_closed = (0, 0), False
         self._readers: weakref.WeakSet = weakref.WeakSet()  # MindSpore's iterators over the passes
-        loader = self._loader(0)[1]
+        loader = self._loader(0)
         self.columns, self.steps = loader.get_col_names(), loader.get_dataset_size()
 
     # No __len__: MindSpore would refuse a pass that begins at a later step.
@@ -116,7 +116,8 @@ class EpochBatches:
         """
         had_copy = os.path.exists(_COPY)
         with _drawing(self._seed, epoch, self._shard_id):
-            rows, loader = self._loader(epoch)
+            loader = self._loader(epoch)
+            rows = _rows_of(loader)
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
         try:
@@ -126,14 +127,14 @@ class EpochBatches:
                     break
                 if read is not None:
                     own = slice(step * self._batch_size, (step + 1) * self._batch_size)
-                    read.append((epoch, rows.source.indices[own]))
+                    read.append((epoch, rows.indices[own]))
                 yield tuple(batch)
                 step += 1
         except RuntimeError as error:
             if self._is_closed:
                 return None
             batches.stop()
-            failure = rows.source.failure or self._failure(rows.source, step, error)
+            failure = rows.failure or self._failure(rows, step, error)
             if not had_copy:
                 Path(_COPY).unlink(missing_ok=True)
             if failure is None:
@@ -179,12 +180,18 @@ class EpochBatches:
     def describe(self) -> tuple[list, list]:
         """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
         with _drawing(self._seed, 0, self._shard_id):
-            loader = self._loader(0)[1]
+            loader = self._loader(0)
             return loader.output_types(), loader.output_shapes()
 
-    def _loader(self, epoch: int) -> tuple[ImageDataset, ds.Dataset]:
-        rows = self._dataset.of_epoch(epoch)
-        return rows, self._make_loader(rows, epoch)
+    def _loader(self, epoch: int) -> ds.Dataset:
+        return self._make_loader(self._dataset.of_epoch(epoch), epoch)
+
+
+def _rows_of(loader: ds.Dataset) -> Rows:
+    """Return what a pipeline reads: it may be rows that decode, made of the epoch's."""
+    while loader.children:
+        loader = loader.children[0]
+    return loader.source
 
 
 class _RestOfEpoch:

@@ -1,14 +1,13 @@
 """Threads that read images, each image within a time limit."""
 
 import logging
+import math
 import queue
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from functools import partial
-
-import numpy as np
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from ...errors import DataError
 
@@ -21,70 +20,94 @@ _logger = logging.getLogger(__name__)
 class ReadingThreads:
     """Read images by threads, some ahead of those that are asked for.
 
+    A thread reads several together: handing over one small file costs more than to read it.
+
     A read that never returns, as of a network disk that is gone, cannot be ended; it can only be
     left to itself. So the threads are daemons, which nobody waits for.
 
     Args:
-        read: index to image.
+        read: index to what is read.
         name: index to what a user finds the image by.
         threads: their number.
+        together: images that a thread reads in one go.
     """
 
     def __init__(
-        self, read: Callable[[int], np.ndarray], name: Callable[[int], str], threads: int = 1
+        self,
+        read: Callable[[int], Any],
+        name: Callable[[int], str],
+        threads: int = 1,
+        together: int = 1,
     ):
-        self._read, self._name, self._count = read, name, threads
+        self._name, self._count, self._together = name, threads, together
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         for number in range(threads):
             threading.Thread(
-                target=_work, args=(self._jobs,), name=f"mindcv-read_{number}", daemon=True
+                target=_work, args=(self._jobs, read), name=f"mindcv-read_{number}", daemon=True
             ).start()
 
-    def start(self, index: int) -> Callable[[], np.ndarray]:
-        """Begin to read an image; return a call that waits for it.
+    def in_order(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Yield what `read` returns for each index, from as many threads as there are.
 
-        The call raises what `read` raised, or a DataError where the image takes too long.
+        Raises:
+            DataError: an image takes too long.
+            Exception: what `read` raised, in the place of the image.
         """
-        future: futures.Future = futures.Future()
-        self._jobs.put((future, partial(self._read, index)))
-        return partial(self._wait, index, future)
-
-    def in_order(self, indices: Iterable[int]) -> Iterator[Callable[[], np.ndarray]]:
-        """Yield what `start` gives for each index; some are begun before they are asked for."""
-        started: deque[Callable[[], np.ndarray]] = deque()
-        for index in indices:
-            started.append(self.start(int(index)))
-            if len(started) > 4 * self._count:
-                yield started.popleft()
-        yield from started
+        begun: deque[_Job] = deque()
+        for at in range(0, len(indices), self._together):
+            begun.append(job := _Job(indices[at : at + self._together]))
+            self._jobs.put(job)
+            if len(begun) > self._count:
+                yield from self._results(begun.popleft())
+        while begun:
+            yield from self._results(begun.popleft())
 
     def close(self) -> None:
-        """End the threads when they are done with the image at hand."""
+        """End the threads when they are done with the images at hand."""
         while not self._jobs.empty():
             self._jobs.get()
         for _ in range(self._count):
             self._jobs.put(None)
 
-    def _wait(self, index: int, future: futures.Future) -> np.ndarray:
-        for seconds in (TOLD_AFTER, GIVEN_UP_AFTER - TOLD_AFTER):
-            try:
-                return future.result(seconds)
-            except futures.TimeoutError:
-                if future.done():  # the image's own error, or just now
-                    return future.result()
-            if seconds == TOLD_AFTER:
-                _logger.warning("%s is being read for %g s already", self._name(index), seconds)
-        raise DataError(
-            f"{self._name(index)} could not be read within {GIVEN_UP_AFTER:g} s: the read does not "
-            "return; is the disk, or the network disk, still there?"
-        )
+    def _results(self, job: "_Job") -> Iterator[Any]:
+        told = None
+        while not job.done.wait(min(1.0, TOLD_AFTER)):
+            number, begin = job.reading
+            name, seconds = self._name(job.indices[number]), time.monotonic() - begin
+            if seconds > GIVEN_UP_AFTER:
+                raise DataError(
+                    f"{name} could not be read within {GIVEN_UP_AFTER:g} s: the read does not "
+                    "return; is the disk, or the network disk, still there?"
+                )
+            if seconds > TOLD_AFTER and told != number:
+                _logger.warning("%s is being read for %g s already", name, TOLD_AFTER)
+                told = number
+        yield from job.results
+        if job.error is not None:
+            raise job.error
 
 
-def _work(jobs: queue.SimpleQueue) -> None:
-    while (job := jobs.get()) is not None:
-        future, read = job
+class _Job:
+    """Images that one thread reads: which of them it is at, and since when."""
+
+    def __init__(self, indices: Sequence[int]):
+        self.indices = indices
+        self.results: list = []
+        self.error: BaseException | None = None
+        self.reading = 0, math.inf  # not begun
+        self.done = threading.Event()
+
+    def run(self, read: Callable[[int], Any]) -> None:
         try:
-            future.set_result(read())
+            for number, index in enumerate(self.indices):
+                self.reading = number, time.monotonic()
+                self.results.append(read(index))
         except BaseException as error:  # raised where the image is asked for
-            future.set_exception(error)
-        del job, future, read  # an idle thread keeps no image
+            self.error = error
+        self.done.set()
+
+
+def _work(jobs: queue.SimpleQueue, read: Callable[[int], Any]) -> None:
+    while (job := jobs.get()) is not None:
+        job.run(read)
+        del job  # an idle thread keeps no image

@@ -1,7 +1,7 @@
 """The rows (image, label) of an epoch: in order, with bad images replaced, and what was read."""
 
-import itertools
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import mindspore.dataset as ds
@@ -11,12 +11,14 @@ from PIL import Image
 from ...errors import DataError, MindCVError
 from ..images.bad_images import BadImages
 from ..images.decoding import check_by_decoding
-from ..images.image_check import as_bmp, decodable
+from ..images.image_check import as_bmp, decodable, pixels
 from ..samples import ImageError, Samples
 from .reading import ReadingThreads
 from .sample_order import sample_order
 
 _BLACK = Image.new("RGB", (32, 32))
+# Images that a thread reads together: files are small, their pixels are not.
+_FILES_TOGETHER, _PIXELS_TOGETHER = 16, 4
 
 
 class Rows:
@@ -29,13 +31,15 @@ class Rows:
         samples: the dataset.
         seed: of the order.
         epoch: number of the first pass.
-        num_parallel_workers: a quarter of so many threads read images ahead; the order stays.
+        num_parallel_workers: so many threads read and decode images ahead, a quarter of so many
+            where they only read; the order stays.
         bad: is told of each image that cannot be used, and may end the run; None: the first one
             ends it.
         leave_out: with `bad`; do not replace a bad image, but give a black one with the label -1.
         **sampling: what is read, see `sample_order`.
 
     Attributes:
+        decode: rows hold the pixels of image files, (H, W, 3) uint8, instead of their bytes.
         indices: of the images of the newest pass, as far as they were read: replacements stand in
             the place of what they replace.
         read_count: rows of the newest pass that were read.
@@ -57,6 +61,7 @@ class Rows:
         **sampling,
     ):
         self.samples, self.bad, self.leave_out = samples, bad, leave_out
+        self.decode = False
         self.read_count = 0
         self.indices = np.zeros(0, np.int64)
         self.failure: Exception | None = None
@@ -77,8 +82,16 @@ class Rows:
 
     def of_epoch(self, epoch: int) -> "Rows":
         """Return rows of their own whose first pass is this epoch."""
-        fixed = (self._workers, self.bad, self.leave_out)
-        return Rows(self.samples, self._seed, epoch, *fixed, **self._sampling)
+        rows = copy.copy(self)
+        rows._epoch, rows.failure = epoch, None
+        rows.indices, rows.read_count = np.zeros(0, np.int64), 0
+        return rows
+
+    def decoded(self) -> "Rows":
+        """Return rows of their own that hold pixels."""
+        rows = self.of_epoch(self._epoch)
+        rows.decode = True
+        return rows
 
     def indices_of(self, epoch: int, first: int, end: int) -> np.ndarray:
         """Return the indices of some rows of an epoch, whether they were read or not.
@@ -106,7 +119,7 @@ class Rows:
             DataError: see `BadImages`.
         """
         found = False
-        if self.bad is None or not self.samples.encoded:
+        if self.bad is None or self.decode or not self.samples.encoded:
             return found
         for index in dict.fromkeys(self.indices[first : min(end, self.read_count)].tolist()):
             if index in self.bad.reasons:
@@ -122,16 +135,14 @@ class Rows:
         return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
 
     def _pass(self, order: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, np.int32]]:
-        labels = self.samples.labels
-        threads = None
-        if getattr(self.samples, "in_memory", False):
-            start, attempts = self._start, map(self._start, order)
-        else:
-            threads = ReadingThreads(self._read, self.samples.name, max(1, self._workers // 4))
-            start, attempts = threads.start, threads.in_order(order)
+        labels, indices = self.samples.labels, order.tolist()
+        threads, attempts = None, partial(map, self._try)
+        if not getattr(self.samples, "in_memory", False):
+            threads = self._threads()
+            attempts = threads.in_order
         try:
-            for place, attempt in enumerate(attempts):
-                index, image = self._image(int(order[place]), attempt, start)
+            for place, attempt in enumerate(attempts(indices)):
+                index, image = self._image(indices[place], attempt, attempts)
                 read[place], self.read_count = index, place + 1
                 is_bad = self.leave_out and index in self.bad.reasons
                 yield image, np.int32(-1) if is_bad else labels[index]
@@ -142,30 +153,43 @@ class Rows:
             if threads:
                 threads.close()
 
-    def _start(self, index: int) -> Callable[[], np.ndarray]:
-        return partial(self._read, int(index))
+    def _threads(self) -> ReadingThreads:
+        threads, together = self._workers, _PIXELS_TOGETHER
+        if self._holds_bytes:
+            threads, together = max(1, threads // 4), _FILES_TOGETHER
+        return ReadingThreads(self._try, self.samples.name, threads, together)
+
+    @property
+    def _holds_bytes(self) -> bool:
+        return self.samples.encoded and not self.decode
 
     def _image(
         self,
         index: int,
-        attempt: Callable[[], np.ndarray],
-        start: Callable[[int], Callable[[], np.ndarray]],
+        attempt: np.ndarray | ImageError,
+        attempts: Callable[[list[int]], Iterable[np.ndarray | ImageError]],
     ) -> tuple[int, np.ndarray]:
         """Return the image, or the first one after it that can be read, and its index.
 
         Raises:
             DataError: there is none, or no bad image is allowed.
         """
-        size = len(self.samples)
-        for candidate in itertools.islice(itertools.cycle(range(size)), index, index + size):
-            try:
-                return candidate, attempt()
-            except ImageError as error:
-                self._note(candidate, error)
+        size, first = len(self.samples), index
+        while isinstance(attempt, ImageError):
+            self._note(index, attempt)
             if self.leave_out:
-                return candidate, as_bmp(_BLACK) if self.samples.encoded else np.asarray(_BLACK)
-            attempt = start((candidate + 1) % size)
-        raise DataError(f"none of the {size} images can be read")
+                return index, as_bmp(_BLACK) if self._holds_bytes else np.asarray(_BLACK)
+            index = (index + 1) % size
+            if index == first:
+                raise DataError(f"none of the {size} images can be read")
+            (attempt,) = attempts([index])
+        return index, attempt
+
+    def _try(self, index: int) -> np.ndarray | ImageError:
+        try:
+            return self._read(index)
+        except ImageError as error:
+            return error
 
     def _read(self, index: int) -> np.ndarray:
         if self.bad is not None and index in self.bad.reasons:
@@ -178,7 +202,9 @@ class Rows:
             raise DataError(
                 f"{self.samples.name(index)}: reading it raised {type(error).__name__}: {error}"
             ) from error
-        return decodable(image) if self.samples.encoded else image
+        if not self.samples.encoded:
+            return image
+        return pixels(image) if self.decode else decodable(image)
 
     def _note(self, index: int, error: ImageError) -> None:
         name = self.samples.name(index)
@@ -200,6 +226,10 @@ class ImageDataset(ds.GeneratorDataset):
     def of_epoch(self, epoch: int) -> "ImageDataset":
         """Return the dataset of one epoch, whatever was read before."""
         return ImageDataset(self.source.of_epoch(epoch))
+
+    def decoded(self) -> "ImageDataset":
+        """Return the dataset with pixels, (H, W, 3) uint8, in the place of bytes of image files."""
+        return ImageDataset(self.source.decoded())
 
     def num_classes(self) -> int:
         return self.samples.num_classes

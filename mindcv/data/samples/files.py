@@ -78,18 +78,21 @@ def read_file(path: bytes) -> np.ndarray:
         # Opening a pipe waits for its writer otherwise.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            mode = os.fstat(handle).st_mode
-            if not stat.S_ISREG(mode):
-                raise ImageError(f"no file, but {_KINDS.get(stat.S_IFMT(mode), 'a device')}")
-            with open(handle, "rb", buffering=0, closefd=False) as file:
-                content = np.frombuffer(file.read(), np.uint8)
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
+                raise ImageError(f"no file, but {kind}")
+            content = os.read(handle, status.st_size + 1)
+            if len(content) != status.st_size:  # it grew, or came in parts
+                with open(handle, "rb", buffering=0, closefd=False) as file:
+                    content += file.readall()
         finally:
             os.close(handle)
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
-    if not len(content):
+    if not content:
         raise ImageError("the file is empty")
-    return content
+    return np.frombuffer(content, np.uint8)
 
 
 def fingerprint_of(names, labels: np.ndarray, class_names: tuple[str, ...] | None) -> str:
