@@ -68,6 +68,8 @@ class Rows:
         self._seed, self._epoch, self._sampling = seed, epoch, sampling
         self._workers = num_parallel_workers
         self._length = len(self._order(epoch))
+        # What each image was when it was found plain; the epochs share it.
+        self._checked = np.zeros(len(samples) if samples.encoded else 0, np.int64)
 
     def __len__(self) -> int:
         return self._length
@@ -204,7 +206,21 @@ class Rows:
             ) from error
         if not self.samples.encoded:
             return image
-        return pixels(image) if self.decode else decodable(image)
+        return pixels(image) if self.decode else self._decodable(index, image)
+
+    def _decodable(self, index: int, data: np.ndarray) -> np.ndarray:
+        """Return what `decodable` does, which is asked but once for bytes that are plain.
+
+        Later epochs know them by their number and both ends: to look at all of them takes longer
+        than to read them.
+        """
+        ends = hash((data.size, data[:1024].tobytes(), data[-64:].tobytes()))
+        if self._checked[index] == ends:
+            return data
+        safe = decodable(data)
+        if safe is data:
+            self._checked[index] = ends
+        return safe
 
     def _note(self, index: int, error: ImageError) -> None:
         name = self.samples.name(index)

@@ -136,7 +136,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ImageError(f"pixels of mode {image.mode}: nothing tells the range of their values")
     image.info.pop("transparency", None)  # Pillow would warn that it is dropped
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")  # which copies
 
 
 def _what_else(data: np.ndarray) -> str:
