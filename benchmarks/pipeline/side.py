@@ -40,13 +40,15 @@ class _OfMindSpore:
 
         import mindcv
 
-        self.photos, self.version, self.runs = photos, mindcv.__file__, {}
+        self.photos, self.version, self.loaders = photos, mindcv.__file__, {}
         ds.config.set_seed(1)
         ds.config.set_num_parallel_workers(WORKERS)
 
     def batches(self, name: str):
         """Yield the image tensors of a pass, as `Model.train` would get them."""
-        for image, *_ in self.loader(name).create_tuple_iterator(num_epochs=1):
+        if name not in self.loaders:
+            self.loaders[name] = self.loader(name)
+        for image, *_ in self.loaders[name].create_tuple_iterator(num_epochs=1):
             yield image
 
     def dataset(self, is_training: bool):
@@ -103,8 +105,7 @@ class Ours(_OfMindSpore):
         is_training = CASES[case]["is_training"]
         dataset = self.dataset(is_training)
         if lever == "run":
-            self.runs[case] = self.runs.get(case) or self._run(case, dataset)
-            return self.runs[case]
+            return self._run(case, dataset)
         if lever:
             return LEVERS[lever](self, case)
         return self.make(dataset, self.transform(case), is_training)

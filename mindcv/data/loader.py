@@ -74,8 +74,8 @@ def create_loader(
         transform = create_transforms(is_training=is_training)
     workers = usable_workers(num_parallel_workers)
     operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
-    if operations and isinstance(operations[0], PillowDecode) and isinstance(dataset, ImageDataset):
-        # Where a file is read its pixels need no way of their own into the pipeline.
+    if operations and isinstance(operations[0], PillowDecode) and _holds_files(dataset):
+        # Decoded by the thread that reads it, a file makes one way fewer from thread to thread.
         dataset, operations = dataset.decoded(), operations[1:]
     if target_transform or not isinstance(dataset, ImageDataset):
         on_label = target_transform or [transforms.TypeCast(mstype.int32)]
@@ -127,6 +127,10 @@ def create_loader(
     dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing, first_epoch)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
     return dataset.project(columns) if len(columns) > 2 else dataset
+
+
+def _holds_files(dataset: ds.Dataset) -> bool:
+    return isinstance(dataset, ImageDataset) and dataset.samples.encoded
 
 
 def _in_batch(operation, columns: list[str]) -> dict:

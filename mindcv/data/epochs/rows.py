@@ -156,9 +156,8 @@ class Rows:
                 threads.close()
 
     def _threads(self) -> ReadingThreads:
-        threads, together = self._workers, _PIXELS_TOGETHER
-        if self._holds_bytes:
-            threads, together = max(1, threads // 4), _FILES_TOGETHER
+        threads = self._workers if self.decode else max(1, self._workers // 4)
+        together = _FILES_TOGETHER if self._holds_bytes else _PIXELS_TOGETHER
         return ReadingThreads(self._try, self.samples.name, threads, together)
 
     @property
