@@ -73,7 +73,7 @@ class ReadingThreads:
         told = None
         while not job.done.wait(min(1.0, TOLD_AFTER)):
             number, begin = job.reading
-            name, seconds = self._name(job.indices[number]), time.monotonic() - begin
+            name, seconds = self._name(int(job.indices[number])), time.monotonic() - begin
             if seconds > GIVEN_UP_AFTER:
                 raise DataError(
                     f"{name} could not be read within {GIVEN_UP_AFTER:g} s: the read does not "

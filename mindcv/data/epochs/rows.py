@@ -1,7 +1,7 @@
 """The rows (image, label) of an epoch: in order, with bad images replaced, and what was read."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import mindspore.dataset as ds
@@ -137,14 +137,14 @@ class Rows:
         return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
 
     def _pass(self, order: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, np.int32]]:
-        labels, indices = self.samples.labels, order.tolist()
+        labels = self.samples.labels
         threads, attempts = None, partial(map, self._try)
         if not getattr(self.samples, "in_memory", False):
             threads = self._threads()
             attempts = threads.in_order
         try:
-            for place, attempt in enumerate(attempts(indices)):
-                index, image = self._image(indices[place], attempt, attempts)
+            for place, attempt in enumerate(attempts(order)):
+                index, image = self._image(int(order[place]), attempt, attempts)
                 read[place], self.read_count = index, place + 1
                 is_bad = self.leave_out and index in self.bad.reasons
                 yield image, np.int32(-1) if is_bad else labels[index]
@@ -168,7 +168,7 @@ class Rows:
         self,
         index: int,
         attempt: np.ndarray | ImageError,
-        attempts: Callable[[list[int]], Iterable[np.ndarray | ImageError]],
+        attempts: Callable[[Sequence[int]], Iterable[np.ndarray | ImageError]],
     ) -> tuple[int, np.ndarray]:
         """Return the image, or the first one after it that can be read, and its index.
 
@@ -188,7 +188,7 @@ class Rows:
 
     def _try(self, index: int) -> np.ndarray | ImageError:
         try:
-            return self._read(index)
+            return self._read(int(index))
         except ImageError as error:
             return error
 
