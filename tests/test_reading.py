@@ -35,14 +35,18 @@ def threads():
         one.close()
 
 
-@pytest.mark.parametrize(("count", "together"), [(1, 1), (1, 5), (3, 1), (3, 4), (2, 100)])
-def test_results_come_in_order_whatever_thread_is_faster(threads, count, together):
-    def read(index: int) -> int:
-        time.sleep(0.002 * (index % 3))
-        return 10 * index
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 100_000, 400_000])
+def test_results_come_in_order_whatever_thread_is_faster(threads, count, size):
+    class Image(int):
+        nbytes = size
 
-    reading = threads(read, threads=count, together=together)
-    order = np.random.default_rng(0).permutation(37).tolist()
+    def read(index: int) -> int:
+        time.sleep(0.001 * (index % 3))
+        return Image(10 * index)
+
+    reading = threads(read, threads=count)
+    order = np.random.default_rng(0).permutation(97).tolist()
     assert list(reading.in_order(order)) == [10 * index for index in order]
     assert list(reading.in_order([])) == []
     assert list(reading.in_order(order[:2])) == [10 * index for index in order[:2]]
@@ -56,24 +60,43 @@ def test_an_error_is_raised_in_the_place_of_its_image(threads):
 
     seen = []
     with pytest.raises(KeyError, match="seven"):
-        for result in threads(read, together=4).in_order(range(20)):
+        for result in threads(read).in_order(range(20)):
             seen.append(result)
     assert seen == list(range(7))
 
 
-def test_only_so_many_are_read_ahead(threads):
+@pytest.mark.parametrize(("size", "together"), [(1, 16), (500_000, 5), (3_000_000, 1)])
+def test_as_many_are_read_ahead_as_fit_together(threads, size, together):
     read = []
-    results = threads(lambda index: read.append(index), threads=2, together=3).in_order(range(99))
-    next(results)
-    time.sleep(0.2)
-    assert sorted(read) == list(range(9))  # the three that are handed out, and three a thread
+
+    def note(index: int) -> np.ndarray:
+        read.append(index)
+        return np.empty(size, np.uint8)
+
+    results = threads(note, threads=2).in_order(range(99))
+    ahead = []
+    for number in range(1, 40):
+        next(results)
+        settle(read)
+        ahead.append(len(read) - number)
+    # At first an image a thread; then what is left of those at hand, and two threads' more.
+    assert ahead[0] == 2 and max(ahead) == 3 * together - 1
+    assert sorted(read) == list(range(len(read)))
+
+
+def settle(read: list) -> None:
+    """Wait until no thread reads any more."""
+    before = -1
+    while before != len(read):
+        before = len(read)
+        time.sleep(0.02)
 
 
 def test_threads_keep_no_image(threads):
     class Picture:
         pass
 
-    results = threads(lambda index: Picture(), together=2).in_order(range(4))
+    results = threads(lambda index: Picture()).in_order(range(4))
     pictures = [weakref.ref(picture) for picture in results]
     deadline = time.monotonic() + 10
     while any(picture() for picture in pictures) and time.monotonic() < deadline:

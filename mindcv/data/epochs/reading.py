@@ -13,14 +13,15 @@ from ...errors import DataError
 
 # Seconds for one image. A network disk whose server starts anew comes back within minutes.
 TOLD_AFTER, GIVEN_UP_AFTER = 20.0, 180.0
+# What a thread reads together: handing over one small file costs more than to read it, and pixels
+# of large photographs would fill the memory.
+_MOST_IMAGES, _MOST_BYTES = 16, 2_500_000
 
 _logger = logging.getLogger(__name__)
 
 
 class ReadingThreads:
     """Read images by threads, some ahead of those that are asked for.
-
-    A thread reads several together: handing over one small file costs more than to read it.
 
     A read that never returns, as of a network disk that is gone, cannot be ended; it can only be
     left to itself. So the threads are daemons, which nobody waits for.
@@ -29,17 +30,10 @@ class ReadingThreads:
         read: index to what is read.
         name: index to what a user finds the image by.
         threads: their number.
-        together: images that a thread reads in one go.
     """
 
-    def __init__(
-        self,
-        read: Callable[[int], Any],
-        name: Callable[[int], str],
-        threads: int = 1,
-        together: int = 1,
-    ):
-        self._name, self._count, self._together = name, threads, together
+    def __init__(self, read: Callable[[int], Any], name: Callable[[int], str], threads: int = 1):
+        self._name, self._count = name, threads
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         for number in range(threads):
             threading.Thread(
@@ -54,13 +48,17 @@ class ReadingThreads:
             Exception: what `read` raised, in the place of the image.
         """
         begun: deque[_Job] = deque()
-        for at in range(0, len(indices), self._together):
-            begun.append(job := _Job(indices[at : at + self._together]))
-            self._jobs.put(job)
-            if len(begun) > self._count:
-                yield from self._results(begun.popleft())
-        while begun:
-            yield from self._results(begun.popleft())
+        at, together = 0, 1
+        while at < len(indices) or begun:
+            if at < len(indices):
+                begun.append(job := _Job(indices[at : at + together]))
+                self._jobs.put(job)
+                at += together
+                if len(begun) <= self._count:
+                    continue
+            job = begun.popleft()
+            yield from self._results(job)
+            together = job.fitting()
 
     def close(self) -> None:
         """End the threads when they are done with the images at hand."""
@@ -105,6 +103,11 @@ class _Job:
         except BaseException as error:  # raised where the image is asked for
             self.error = error
         self.done.set()
+
+    def fitting(self) -> int:
+        """Return how many images like these are to be read together."""
+        largest = max(getattr(result, "nbytes", 0) for result in self.results)
+        return max(1, min(_MOST_IMAGES, _MOST_BYTES // max(1, largest)))
 
 
 def _work(jobs: queue.SimpleQueue, read: Callable[[int], Any]) -> None:

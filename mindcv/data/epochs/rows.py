@@ -17,8 +17,6 @@ from .reading import ReadingThreads
 from .sample_order import sample_order
 
 _BLACK = Image.new("RGB", (32, 32))
-# Images that a thread reads together: files are small, their pixels are not.
-_FILES_TOGETHER, _PIXELS_TOGETHER = 16, 4
 
 
 class Rows:
@@ -140,7 +138,8 @@ class Rows:
         labels = self.samples.labels
         threads, attempts = None, partial(map, self._try)
         if not getattr(self.samples, "in_memory", False):
-            threads = self._threads()
+            count = self._workers if self.decode else max(1, self._workers // 4)
+            threads = ReadingThreads(self._try, self.samples.name, count)
             attempts = threads.in_order
         try:
             for place, attempt in enumerate(attempts(order)):
@@ -154,15 +153,6 @@ class Rows:
         finally:
             if threads:
                 threads.close()
-
-    def _threads(self) -> ReadingThreads:
-        threads = self._workers if self.decode else max(1, self._workers // 4)
-        together = _FILES_TOGETHER if self._holds_bytes else _PIXELS_TOGETHER
-        return ReadingThreads(self._try, self.samples.name, threads, together)
-
-    @property
-    def _holds_bytes(self) -> bool:
-        return self.samples.encoded and not self.decode
 
     def _image(
         self,
@@ -179,7 +169,8 @@ class Rows:
         while isinstance(attempt, ImageError):
             self._note(index, attempt)
             if self.leave_out:
-                return index, as_bmp(_BLACK) if self._holds_bytes else np.asarray(_BLACK)
+                is_file = self.samples.encoded and not self.decode
+                return index, as_bmp(_BLACK) if is_file else np.asarray(_BLACK)
             index = (index + 1) % size
             if index == first:
                 raise DataError(f"none of the {size} images can be read")
