@@ -39,8 +39,8 @@ WITHIN = 30.0  # seconds; most take a tenth of one
 def source(tmp_path_factory) -> Path:
     """More images than any pipeline reads ahead."""
     root = tmp_path_factory.mktemp("source")
-    write_images(root / "train", 240, 2)
-    write_images(root / "val", 240, 2, seed=1)
+    write_images(root / "train", 600, 2)
+    write_images(root / "val", 600, 2, seed=1)
     return root
 
 
@@ -285,16 +285,16 @@ def described(root) -> dict:
 CHANGES = {
     "added": (
         lambda f: (f / "class_1/new.jpg").write_bytes(b"x"),
-        "class class_1 had 120 .* has 121",
+        "class class_1 had 300 .* has 301",
     ),
-    "removed": (lambda f: (f / "class_0/0000.jpg").unlink(), "class class_0 had 120 .* has 119"),
+    "removed": (lambda f: (f / "class_0/0000.jpg").unlink(), "class class_0 had 300 .* has 299"),
     "renamed": (
         lambda f: (f / "class_1/0001.jpg").rename(f / "class_1/0001b.jpg"),
         "class class_1 has as many training images as before, but under other names",
     ),
     "moved to another class": (
         lambda f: (f / "class_1/0001.jpg").rename(f / "class_0/0001.jpg"),
-        "class class_0 had 120 training images and has 121",
+        "class class_0 had 300 training images and has 301",
     ),
     "other content": (
         lambda f: (f / "class_1/0003.jpg").write_bytes(b"another picture"),
