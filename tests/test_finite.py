@@ -15,6 +15,7 @@ from test_resume import tensors
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import CheckpointStore, Place
 from mindcv.errors import NonFiniteLossError
+from mindcv.ranks import read_records
 from mindcv.weights import Metadata
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
@@ -292,9 +293,15 @@ def test_two_ranks_skip_together_and_each_tells_its_own_files(place):
     options = dict(distribute=True, batch_size=2)
     ended = train(place, "two", launcher(2), **options)
     assert ended.returncode != 0
-    logs = [(place / f"worker_{rank}.log").read_text() for rank in (0, 1)]
-    assert "loss is nan at step 3" in logs[0] and "0003.jpg" not in logs[0]
-    assert "loss is nan at step 3" in logs[1] and "0003.jpg" in logs[1]
+    records = read_records(place / "two")
+    assert len(records) == 2
+    own = [one for one in records if one.ending is not None and one.ending.of_rank is None]
+    assert own, "the first to notice ends by itself, the other one too if it was quick enough"
+    for record in own:
+        cause, log = record.ending.cause, (place / f"worker_{record.rank}.log").read_text()
+        assert record.ending.exit_code == 3 and cause in log
+        assert "loss is nan at step 3" in cause
+        assert ("class_1/0003.jpg" in cause) == (record.rank == 1)
     options |= dict(drop_overflow_update=True)
     done = train(place, "two", launcher(2), resume="auto", **options)
     assert done.returncode == 0, (place / "worker_0.log").read_text()
