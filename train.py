@@ -58,7 +58,8 @@ def main(config: Config) -> None:
         mindcv.engine.check_same_run(checkpoint, described)
     num_classes = mindcv.recipe.count_classes(config, train_set)
     if folder:
-        mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
+        with mindcv.engine.writing(folder / "classes.json"):
+            mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
     batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
     batches.limit(updates_per_epoch * config.gradient_accumulation_steps)

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import noise
+from . import interrupts, noise
 from .config import Config, Rules, is_launched, parse_arguments, training_contradictions
 from .errors import ConfigError, Interrupted, MindCVError
 
@@ -36,6 +36,7 @@ def run(
         main: the command; takes the checked config.
         program, description, rules, defaults: see `parse_arguments`.
     """
+    interrupts.take_over()
     config = None
     with guarded(show_traceback=lambda: config is not None and config.debug):
         config = parse_arguments(program, description, rules, defaults=defaults)
@@ -44,14 +45,20 @@ def run(
         main(config)
 
 
+def _open_closed_streams() -> None:
+    """Let what is printed go nowhere where a stream was closed (`>&-`); it is None then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
 def quieten() -> None:
     """Keep the noise of libraries off the terminal of this process.
 
     What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
     of MindSpore and ours stay together.
     """
-    if sys.stdout is not None:
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     if is_launched(os.environ) or not noise.divert():
         # MindSpore's warnings are for its developers; its errors stay visible.
         os.environ.setdefault("GLOG_v", "3")
@@ -64,6 +71,7 @@ def guarded(show_traceback: Callable[[], bool]):
     Args:
         show_traceback: tells, at the time of an error, whether its traceback is wanted too.
     """
+    _open_closed_streams()
     try:
         check_environment()
         yield
@@ -153,7 +161,7 @@ def import_user_module(name: str) -> None:
         _import_file(Path(name)) if name.endswith(".py") else _import_by_name(name)
     except MindCVError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"import_module: {name} cannot be imported: {type(error).__name__}: {error}\n"
             f"  at {_last_own_line(error)}"

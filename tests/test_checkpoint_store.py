@@ -25,7 +25,6 @@ from mindcv.checkpoint import (
     FolderLock,
     Kept,
     Place,
-    choose_checkpoint,
     read_manifest,
     superfluous,
     write_checkpoint,
@@ -173,64 +172,6 @@ def test_files_cut_at_every_record_boundary_are_found(store):
         assert str(path) in store.newest()[1][0]
         path.write_bytes(content)
     assert store.newest()[0] == manifest
-
-
-def test_where_all_are_bad_the_run_is_refused_and_never_begun_anew(store):
-    for epoch in (1, 2, 3):
-        damage = save(store, epoch).file(".ckpt")
-        damage.write_bytes(damage.read_bytes()[:-1])
-    before = files(store.folder)
-    with pytest.raises(WeightsError, match="none of the 3 checkpoints .* never begun anew") as told:
-        choose_checkpoint(store.folder, "auto")
-    assert all(f"net-{epoch}_4.ckpt" in str(told.value) for epoch in (1, 2, 3))
-    assert files(store.folder) == before
-    (store.folder / "net-3_4.json").unlink()  # what lacks its manifest is no reason to restart
-    with pytest.raises(WeightsError, match="none of the 3"):
-        choose_checkpoint(store.folder, "auto")
-
-
-def test_damaged_ones_are_set_aside_with_a_warning(store, log_lines):
-    save(store, 1), save(store, 2)
-    path = save(store, 3).file(STATE)
-    path.write_bytes(b"")
-    assert choose_checkpoint(store.folder, "auto").path.name == "net-2_4.json"
-    assert "net-3_4.state.npz is damaged: 0 bytes" in log_lines[0]
-    assert "the one before is used, its files are in" in log_lines[0]
-    assert (store.folder / "damaged-1/net-3_4.ckpt").exists()
-    assert store.names() == ["net-2_4", "net-1_4"]
-
-
-def test_a_run_never_begins_in_a_folder_with_checkpoints(store):
-    assert choose_checkpoint(store.folder, None) is None
-    assert choose_checkpoint(store.folder, "auto") is None
-    (store.folder / "net-3_4.ckpt").write_bytes(b"weights of an older version")
-    for asked in (None, "auto"):
-        with pytest.raises(ConfigError, match="1 weight files .* net-3_4.ckpt"):
-            choose_checkpoint(store.folder, asked)
-    save(store, 5)
-    with pytest.raises(ConfigError, match="1 checkpoints, the newest net-5_4, .*--resume auto"):
-        choose_checkpoint(store.folder, None)
-
-
-def test_a_path_names_a_checkpoint_by_any_of_its_files(store, tmp_path):
-    save(store, 1), save(store, 2)
-    other = tmp_path / "other"
-    other.mkdir()
-    for name in ("net-2_4.ckpt", "net-2_4.json", "net-2_4.state.npz", ""):
-        chosen = choose_checkpoint(other, str(store.folder / name))
-        assert chosen.path == store.folder / "net-2_4.json"
-    assert choose_checkpoint(other, str(store.folder / "net-1_4.ckpt")).record["epoch"] == 1
-    with pytest.raises(ConfigError, match="not the newest .* net-2_4 is"):
-        choose_checkpoint(store.folder, str(store.folder / "net-1_4.ckpt"))
-    with pytest.raises(WeightsError, match="no checkpoint"):
-        choose_checkpoint(other, str(store.folder / "net-7_4.ckpt"))
-    (other / "mine.ckpt").write_bytes(b"weights")
-    with pytest.raises(WeightsError, match="no mine.json beside it"):
-        choose_checkpoint(tmp_path, str(other / "mine.ckpt"))
-    damaged = store.folder / "net-2_4.ckpt"
-    damaged.write_bytes(damaged.read_bytes()[:-2])
-    with pytest.raises(WeightsError, match="net-2_4.ckpt is damaged"):
-        choose_checkpoint(other, str(damaged))
 
 
 def places(kept):

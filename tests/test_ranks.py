@@ -178,6 +178,7 @@ def test_an_error_is_written_down_and_goes_on(own_record, error, code, cause):
         "The state of the cluster is error, total nodes num: 2, abnormal nodes num: 1\n\n-----",
         "\n-----\n- Kernel error:\n-----\nLaunch kernel failed: Default/AllReduce-op3\n",
         "The total number of timed out node is 1. Timed out node list is: {1}",
+        "Worker 0 is the first one timed out",
     ],
 )
 def test_what_mindspore_says_of_missing_processes_is_told_readably(own_record, message):

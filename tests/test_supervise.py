@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,6 +180,56 @@ def test_msrun_is_joined_and_gets_a_log_folder_for_each_attempt():
     assert words == [*begin, *TRAIN, "--resume", "auto"]
     words = read_job(["/usr/bin/msrun", "train.py"]).words(Path("logs"), has_checkpoint=False)
     assert words[-4:] == ["logs", "train.py", "--resume", "auto"]
+    words = read_job(["env", "A=1", *MSRUN, *TRAIN]).words(Path("logs"), has_checkpoint=False)
+    assert words == ["env", "A=1", *begin, *TRAIN, "--resume", "auto"]
+
+
+def test_a_command_that_does_not_wait_for_its_ranks_is_refused(job, tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import os, subprocess\n"
+        "words = ['sleep', '60']\n"
+        "subprocess.Popen(words, env={**os.environ, 'MS_ROLE': 'MS_WORKER'})\n"
+    )
+    code, _, told = ended(job([]))
+    assert code == 2 and "ended with 0 while its training was running" in told
+    assert descendants(os.getpid()) == set()
+
+
+def test_a_job_ends_with_its_supervisor(job):
+    process = job([{"end": "hold"}])
+    wait_for(process, "holding")
+    (training,) = descendants(process.pid)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{training}/stat").exists() and time.monotonic() < deadline:
+        if Path(f"/proc/{training}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            break
+        time.sleep(0.1)
+    else:
+        assert not Path(f"/proc/{training}/stat").exists()
+
+
+def test_a_terminal_that_is_gone_asks_the_job_to_stop(job, tmp_path):
+    process = job([{"saves": 1, "end": "hold"}])
+    wait_for(process, "holding")
+    process.stderr.close()
+    process.send_signal(signal.SIGHUP)
+    process.stdout.read()
+    assert process.wait(timeout=60) == 143
+    assert (tmp_path / "run/net-2_4.json").exists()
+    told = (tmp_path / "run/attempts/supervise.log").read_text()
+    assert "stopped by SIGTERM; the same command goes on" in told.splitlines()[-1]
+
+
+def test_logs_that_cannot_be_written_end_it_with_5(job, tmp_path):
+    process = job([{"end": 1}] * 3, backoff="1")
+    while "restart 1" not in process.stderr.readline():
+        pass
+    shutil.rmtree(tmp_path / "run/attempts")
+    (tmp_path / "run/attempts").write_text("a file")
+    code, _, told = ended(process)
+    assert code == 5 and "cannot be written: Not a directory; the checkpoints are unt" in told
 
 
 def test_a_run_begins_where_the_user_says_and_goes_on_from_its_own_checkpoints():

@@ -15,7 +15,8 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
 
     Call it with the folder locked. What a killed process left in it is completed or cleared away;
     damaged checkpoints that are newer than the chosen one are moved to `damaged-<n>/`, since the
-    run will need their names again.
+    run will need their names again. In another folder, which may be a living run's, nothing is
+    changed.
 
     Args:
         folder: run folder.
@@ -23,26 +24,26 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
             or .json, or of a folder, whose newest one is taken; None: scratch.
 
     Raises:
-        WeightsError: there are checkpoints, but none verifies; or the one at the path does not.
+        WeightsError: there are checkpoints, but none verifies; or the one at the path does not; or
+            what a killed process left cannot be cleared away.
         ConfigError: the folder holds checkpoints that the run would write over.
     """
     store = CheckpointStore(folder)
     for line in store.recover():
         _logger.warning(line)
     if asked is None:
-        _refuse_others(
-            store, "the run would begin anew; add --resume auto to go on from the newest"
-        )
+        _refuse_others(store, "the run would begin anew")
         return None
     if asked == "auto":
-        manifest = newest_of(store)
+        manifest = _newest_of(store)
         if manifest is None:
             _refuse_unsealed(store)
             _logger.info("resume: %s holds no checkpoint, the run starts from scratch", folder)
         return manifest
     path = Path(asked)
     if path.is_dir():
-        manifest = newest_of(CheckpointStore(path))
+        is_own = path.resolve() == folder.resolve()
+        manifest = _newest_of(store) if is_own else _newest_of(CheckpointStore(path), is_own=False)
         if manifest is None:
             raise WeightsError(f"resume: the folder {path} holds no checkpoint to go on from")
     else:
@@ -61,8 +62,11 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
     return manifest
 
 
-def newest_of(store: CheckpointStore) -> Manifest | None:
+def _newest_of(store: CheckpointStore, is_own: bool = True) -> Manifest | None:
     """Return the newest checkpoint that verifies, with a warning for each newer one; None: no one.
+
+    Args:
+        is_own: the folder is this run's, which sets damaged ones aside.
 
     Raises:
         WeightsError: there are some, and none verifies.
@@ -75,8 +79,8 @@ def newest_of(store: CheckpointStore) -> Manifest | None:
             + "\n  ".join(problems)
         )
     for name, problem in zip(store.names(), problems):
-        aside = store.set_aside(name)
-        _logger.warning("resume: %s; the one before is used, its files are in %s", problem, aside)
+        aside = f", its files are in {store.set_aside(name)}" if is_own else ""
+        _logger.warning("resume: %s; the one before is used%s", problem, aside)
     return manifest
 
 
@@ -105,7 +109,7 @@ def _refuse_others(store: CheckpointStore, what: str) -> None:
     if names:
         raise ConfigError(
             f"ckpt_save_dir {store.folder} holds {len(names)} checkpoints, the newest {names[0]}, "
-            f"and {what}, or name another folder"
+            f"and {what}; add --resume auto to go on from the newest, or name another folder"
         )
     _refuse_unsealed(store)
 

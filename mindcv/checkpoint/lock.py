@@ -1,5 +1,6 @@
 """One run in a folder at a time."""
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -23,8 +24,14 @@ def open_run_folder(path: str) -> Path:
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ConfigError(
+            f"ckpt_save_dir {folder}: it, or a part of it, is a file; name a folder"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"ckpt_save_dir {folder} cannot be written: {error.strerror}") from None
+        raise ConfigError(
+            f"ckpt_save_dir {folder} cannot be written: {error.strerror}; name another folder"
+        ) from None
     FolderLock(folder)
     return folder
 
@@ -48,7 +55,7 @@ class FolderLock:
             self._handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ConfigError(
-                f"ckpt_save_dir {folder} cannot be written: {error.strerror}"
+                f"ckpt_save_dir {folder} cannot be written: {error.strerror}; name another folder"
             ) from None
         try:
             fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,8 +75,9 @@ class FolderLock:
             )
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {started}\n"
-        os.ftruncate(self._handle, 0)
-        os.write(self._handle, holder.encode())
+        with contextlib.suppress(OSError):  # a full disk: what needs the room will tell
+            os.ftruncate(self._handle, 0)
+            os.write(self._handle, holder.encode())
 
     def release(self) -> None:
         """Let others have the folder."""

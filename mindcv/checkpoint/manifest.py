@@ -40,26 +40,35 @@ class Manifest:
         Raises:
             WeightsError: one is missing, cut off or changed.
         """
-        for name, (size, digest) in self.files.items():
+        for name in self.files:
             path = self.path.with_name(name)
             if elsewhere is not None and not path.exists():
                 path = elsewhere / name
-            try:
-                found, content = measure(path)
-            except OSError as error:
-                raise WeightsError(
-                    f"checkpoint file {path} cannot be read: {error.strerror}; {self.path.name} "
-                    f"says that it has {size} bytes"
-                ) from None
-            if found != size:
-                raise WeightsError(
-                    f"checkpoint file {path} is damaged: {found} bytes, {size} were written"
-                )
-            if content != digest:
-                raise WeightsError(
-                    f"checkpoint file {path} is damaged: its SHA-256 is {content[:12]}…, of what "
-                    f"was written {digest[:12]}…"
-                )
+            self.check_file(path)
+
+    def check_file(self, path: Path) -> None:
+        """Compare a file with the size and hash of the one of its name.
+
+        Raises:
+            WeightsError: it is missing, cut off or changed.
+        """
+        size, digest = self.files[path.name]
+        try:
+            found, content = measure(path)
+        except OSError as error:
+            raise WeightsError(
+                f"checkpoint file {path} cannot be read: {error.strerror}; {self.path.name} "
+                f"says that it has {size} bytes"
+            ) from None
+        if found != size:
+            raise WeightsError(
+                f"checkpoint file {path} is damaged: {found} bytes, {size} were written"
+            )
+        if content != digest:
+            raise WeightsError(
+                f"checkpoint file {path} is damaged: its SHA-256 is {content[:12]}…, of what "
+                f"was written {digest[:12]}…"
+            )
 
 
 def measure(path: Path) -> tuple[int, str]:

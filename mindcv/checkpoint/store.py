@@ -158,29 +158,48 @@ class CheckpointStore:
             raise WeightsError(f"checkpoint {path} cannot be removed: {error.strerror}") from None
 
     def set_aside(self, name: str) -> Path:
-        """Rename a damaged checkpoint's files, so that its name is free and nothing is lost."""
+        """Rename a damaged checkpoint's files, so that its name is free and nothing is lost.
+
+        Raises:
+            WeightsError: they cannot be renamed.
+        """
         number = 1
         while (target := self.folder / f"damaged-{number}").exists():
             number += 1
-        target.mkdir()
-        for suffix in (".json", ".ckpt", STATE):
-            path = self.folder / f"{name}{suffix}"
-            if path.exists():
-                path.rename(target / path.name)
+        try:
+            target.mkdir()
+            for suffix in (".json", ".ckpt", STATE):
+                path = self.folder / f"{name}{suffix}"
+                if path.exists():
+                    path.rename(target / path.name)
+        except OSError as error:
+            raise WeightsError(
+                f"the damaged checkpoint {self.folder / name} cannot be moved to {target}: "
+                f"{error.strerror}; make the folder writable, or move its files away"
+            ) from None
         return target
 
     def recover(self) -> list[str]:
         """Complete or clear away what killed processes left; return lines that tell of it.
 
         Call it with the folder locked: what a living process is writing would look the same.
+
+        Raises:
+            WeightsError: it can be neither.
         """
         lines = []
-        for saving in sorted(self.folder.glob(f"{_SAVING}*")):
-            for path in sorted(saving.glob("*.json")):
-                lines.append(self._complete(saving, path))
-            shutil.rmtree(saving)
-        for path in sorted(self.folder.glob(f"*{_PRUNED}")):
-            self._remove_files(path)
+        try:
+            for saving in sorted(self.folder.glob(f"{_SAVING}*")):
+                for path in sorted(saving.glob("*.json")):
+                    lines.append(self._complete(saving, path))
+                shutil.rmtree(saving)
+            for path in sorted(self.folder.glob(f"*{_PRUNED}")):
+                self._remove_files(path)
+        except OSError as error:
+            raise WeightsError(
+                f"{error.filename}, left by a killed run, cannot be put in place or removed: "
+                f"{error.strerror}; remove it, or make its folder writable"
+            ) from None
         return lines
 
     def _complete(self, saving: Path, path: Path) -> str:

@@ -141,6 +141,8 @@ def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, 
 def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if not config.model:
         yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
+    if not config.ckpt_save_dir:
+        yield "ckpt_save_dir", "names no folder; leave it out for ./ckpt"
     yield from _devices(config, environ)
     if config.ckpt_save_policy == "top_k" and not config.val_while_train:
         yield "ckpt_save_policy", "top_k ranks by accuracy and needs val_while_train True"

@@ -129,7 +129,7 @@ class Config:
     pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md")
     ckpt_path: str = option("", "start from the weights of this file, whatever its name")
 
-    epoch_size: int = option(90, "epochs", low=1, section="training")
+    epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training")
     dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
     ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv")
     summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)")

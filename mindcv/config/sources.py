@@ -192,6 +192,11 @@ def read_command_line(
             hint = "; every option is written --key value"
         raise ConfigError(f"command line: unknown argument {quoted(word)}{hint}")
     words = vars(found)
+    if not words.get("resume", "auto").strip():
+        raise ConfigError(
+            "command line: resume: nothing given, as by a shell variable that is not set; expected "
+            "auto or a path, or leave it out for a new run"
+        )
     path = words.pop("config", None)
     return path, collect((key, text, "command line") for key, text in words.items())
 

@@ -81,7 +81,7 @@ def _convert_to(text: Text, member: Any) -> Any:
         if not words or len(words) != len(inner) or None in words:
             raise ValueError
         return tuple(_convert_to(word, kind) for word, kind in zip(words, inner))
-    if not isinstance(text, str):
+    if not isinstance(text, str) or "\0" in text:  # no path or name holds that
         raise ValueError
     return {bool: _to_bool, int: _to_int, float: _to_float, str: str}[member](text.strip())
 

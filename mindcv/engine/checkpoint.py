@@ -62,8 +62,13 @@ class CheckpointKeeper:
 
     def resume(self, manifest: Manifest) -> None:
         """Go on from a checkpoint: with its best score, and with what else the folder keeps."""
-        if (self.store.folder / f"{self.metadata.model}_best.json").exists():
-            self.best_score = manifest.record["best_score"]
+        best = f"{self.metadata.model}_best"
+        if (self.store.folder / f"{best}.json").exists():
+            try:
+                self.store.verify(best)
+                self.best_score = manifest.record["best_score"]
+            except WeightsError as error:
+                _logger.warning("%s; the next evaluation counts as the best so far", error)
         for name in self.store.names():
             try:
                 record = read_manifest(self.store.folder / f"{name}.json").record

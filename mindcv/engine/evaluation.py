@@ -98,7 +98,7 @@ def evaluate(
     batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
     with pipeline_failures_as_data_errors(loader):
         for image, label in batches:
-            if stop is not None and stop.poll() and runtime.world_size == 1:
+            if stop is not None and stop.received and runtime.world_size == 1:
                 raise EvaluationStopped
             sums = _sums_of_batch(step, image, label, batch_size)
             totals += (*sums, (label >= 0).sum(), (label < 0).sum())

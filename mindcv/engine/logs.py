@@ -1,6 +1,8 @@
 """Where log lines go: the terminal without breaking a progress bar, and the run's log file."""
 
+import contextlib
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -10,9 +12,18 @@ from ..noise import diverted
 
 
 class _Terminal(logging.Handler):
+    """Tells once that standard output cannot be written, on a full disk; the run goes on."""
+
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # What is left in the buffer would fail again, at the latest when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _tell(f"standard output cannot be written: {error.strerror}; train.log goes on")
 
 
 class _LogFile(logging.FileHandler):
@@ -24,7 +35,12 @@ class _LogFile(logging.FileHandler):
         error = sys.exc_info()[1]
         if isinstance(error, OSError) and not self.is_told:
             self.is_told = True
-            tqdm.write(f"{self.baseFilename} cannot be written: {error.strerror}", file=sys.stderr)
+            _tell(f"{self.baseFilename} cannot be written: {error.strerror}")
+
+
+def _tell(message: str) -> None:
+    with contextlib.suppress(OSError):
+        tqdm.write(message, file=sys.stderr)
 
 
 def start_logging(is_main: bool, log_file: Path | None = None) -> None:

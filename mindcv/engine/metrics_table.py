@@ -39,9 +39,12 @@ class MetricsTable:
             return
         unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with writing(self.path):
-            with unfinished.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([self.columns, *self.rows])
-            os.replace(unfinished, self.path)
+            try:
+                with unfinished.open("w", newline="", encoding="utf-8") as file:
+                    csv.writer(file).writerows([self.columns, *self.rows])
+                os.replace(unfinished, self.path)
+            finally:
+                unfinished.unlink(missing_ok=True)
 
     def append(self, row: Sequence) -> None:
         """Add a row, filled up with empty cells.

@@ -138,8 +138,11 @@ def canonical_name(model_name: str) -> str:
     if name in _BUILDERS:
         return name
     close = difflib.get_close_matches(model_name, [*_BUILDERS, *_ALIASES], n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}?" if close else "list_models() tells the names"
-    raise ConfigError(f"model {model_name!r} is not registered; {hint}")
+    hint = f"did you mean {', '.join(close)}? " if close else ""
+    raise ConfigError(
+        f"model {model_name!r} is not registered; {hint}`python -m mindcv list` and list_models() "
+        "tell the names; a model of your own comes with --import_module"
+    )
 
 
 def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:

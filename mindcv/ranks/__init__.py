@@ -5,6 +5,7 @@ says there half a minute later is only that somebody is missing. So each rank ha
 `<run folder>/ranks/`, and looks at those of the others. Nothing here imports mindspore.
 """
 
+from .parent import end_with_parent
 from .record import Ending, Record, first_failure, read_records, root_cause
 from .telling import telling_the_others
 from .watching import watch_ranks
@@ -12,6 +13,7 @@ from .watching import watch_ranks
 __all__ = [
     "Ending",
     "Record",
+    "end_with_parent",
     "first_failure",
     "read_records",
     "root_cause",

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import interrupts
 from ..config import Config
 from ..errors import Interrupted, MindCVError, RankError
 from .record import OwnRecord, Record, root_cause
@@ -17,6 +18,7 @@ _LINGER = 2.5  # seconds in which the others take the cause over, before a launc
 # waited too long, and in the scheduler.
 _LOST_CONTACT = re.compile(
     r"The state of the cluster is error|Launch kernel failed: .*All(Reduce|Gather)|timed out node"
+    r"|is the first one timed out"
 )
 
 _own: OwnRecord | None = None
@@ -30,6 +32,7 @@ def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
     """
     global _own
     _own = OwnRecord(folder, run, rank)
+    interrupts.before_leaving(lambda: _own.end(130, "stopped by the user"))
     return _own
 
 

@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from ..checkpoint import CheckpointStore, Place, place_of
-from ..errors import ConfigError
+from ..errors import ConfigError, WeightsError
 from ..ranks import Record, first_failure, read_records
 from .job import Job
 from .processes import Processes
@@ -36,7 +37,9 @@ def supervise(job: Job, max_restarts: int, backoff: float, max_stalls: int) -> i
         max_stalls: so many attempts in a row may come to no newer checkpoint.
 
     Raises:
-        ConfigError: the command or the run folder is not there.
+        ConfigError: the command or the run folder is not there, or the command does not wait for
+            its training.
+        WeightsError: the logs of an attempt cannot be written.
     """
     try:
         (job.folder / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -55,7 +58,9 @@ class _Supervisor:
         self._hurries = False  # asked twice
 
     def run(self) -> int:
-        before = {number: signal.signal(number, self._remember) for number in _SIGNALS}
+        # nohup lets SIGHUP be ignored.
+        numbers = [one for one in _SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._remember) for number in numbers}
         try:
             return self._run()
         finally:
@@ -90,9 +95,10 @@ class _Supervisor:
         runs_before = {record.run for record in read_records(self.job.folder)}
         self._tell(f"attempt {logs.name} begins {_from(newest)}: {shlex.join(words)}")
         started = time.monotonic()
-        with (logs / "output.log").open("wb") as output:
+        with _opened(logs / "output.log") as output:
             processes = Processes(words, output)
             found = self._wait(processes)
+            leaves_ranks = found == 0 and self._asked is None and processes.has_ranks()
             stopped = 128 + self._asked if self._asked else self._stopped(runs_before)
             left = processes.end(_GRACE, lambda: self._hurries)  # of ranks without their msrun
         cause = first_failure(self.job.folder, runs_before)
@@ -101,6 +107,11 @@ class _Supervisor:
         swept = f", {left} processes were left and are ended" if left else ""
         after = time.monotonic() - started
         self._tell(f"attempt {logs.name} ended after {after:.0f} s with {code}{swept}{told}")
+        if leaves_ranks:
+            raise ConfigError(
+                "supervise: the command ended with 0 while its training was running, and nobody "
+                f"could tell how that ends: {shlex.join(words)}; use a command that waits for it"
+            )
         return code
 
     def _wait(self, processes: Processes) -> int:
@@ -140,7 +151,8 @@ class _Supervisor:
     def _remember(self, number: int, frame) -> None:
         if self._asked is not None:
             self._hurries = True
-        self._asked = signal.Signals(number)
+        # A terminal that goes away asks to stop as well.
+        self._asked = signal.SIGTERM if number == signal.SIGHUP else signal.Signals(number)
 
     def _newest(self) -> Place | None:
         """Return the place of the newest checkpoint that verifies."""
@@ -156,18 +168,40 @@ class _Supervisor:
                 return folder
             except FileExistsError:
                 continue
+            except OSError as error:
+                raise _no_room(folder, error) from None
 
     def _tell(self, event: str) -> None:
         line = f"supervise: {time.strftime('%Y-%m-%d %H:%M:%S')} {event}"
-        print(line, file=sys.stderr, flush=True)
+        # A full disk, or a terminal that is gone, does not end the job.
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
         with (
-            contextlib.suppress(OSError),  # a full disk does not end the job
+            contextlib.suppress(OSError),
             (self.job.folder / FOLDER / "supervise.log").open("a", encoding="utf-8") as log,
         ):
             log.write(line + "\n")
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a log of an attempt; a full disk later on does not end the attempt."""
+    try:
+        file = path.open("wb", buffering=0)
+    except OSError as error:
+        raise _no_room(path, error) from None
+    with file:
+        yield file
+
+
+def _no_room(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(
+        f"supervise: {path} cannot be written: {error.strerror}; the checkpoints are untouched. "
+        "Make room or put the folder back; the same command goes on"
+    )
 
 
 def _is_newer(place: Place | None, before: Place | None) -> bool:

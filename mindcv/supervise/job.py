@@ -14,7 +14,7 @@ class Job:
     """A training to start and to start again.
 
     Attributes:
-        launcher: msrun and its options; empty: one process.
+        launcher: msrun, its options and what stands before it; empty: one process.
         program: the words that run the script, `python train.py`.
         options: of the script.
         folder: run folder.
@@ -56,7 +56,9 @@ def read_job(words: Sequence[str]) -> Job:
             "`supervise -- python train.py …` or `supervise -- msrun … python train.py …`"
         )
     start = 0
-    if Path(words[0]).name == "msrun":  # its program is one word, or two with python in front
+    # Something may stand before it: env, numactl, nohup.
+    if any(Path(word).name == "msrun" for word in words[:script]):
+        # Its program is one word, or two with python in front.
         start = script - (script > 1 and words[script - 1] in ("python", "python3"))
         if _value(words[:start], "join") not in (None, "True"):
             raise ConfigError(

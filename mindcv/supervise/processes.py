@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ConfigError
+from ..ranks import end_with_parent
 
 _ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl
 _INTERVAL = 0.1
@@ -22,7 +24,8 @@ class Processes:
     """One attempt of a job. It has a session of its own, so that ctrl-C does not reach it.
 
     The ranks of msrun have sessions of their own as well. What loses its parent becomes a child of
-    this process, so that none can be overlooked.
+    this process, so that none can be overlooked. When this process dies the command is asked to
+    stop.
 
     Args:
         words: the command.
@@ -41,6 +44,7 @@ class Processes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
             )
         except OSError as error:
             raise ConfigError(f"supervise: {words[0]} cannot be run: {error.strerror}") from None
@@ -57,6 +61,10 @@ class Processes:
         msrun itself would end its ranks by kill -9.
         """
         _send(number, ranks(descendants(os.getpid())) or {self._child.pid})
+
+    def has_ranks(self) -> bool:
+        """Tell whether ranks of msrun are running."""
+        return bool(ranks(self._left()))
 
     def end(self, grace: float, hurries: Callable[[], bool]) -> int:
         """End what is left; return how many processes that were.

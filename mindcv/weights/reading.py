@@ -8,10 +8,12 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
 
+from ..checkpoint import STATE, read_manifest
 from ..errors import WeightsError
 from .checkpoint_file import read_checkpoint
 from .metadata import ENTRY, Metadata
@@ -74,16 +76,18 @@ class WeightFile:
 def read_weights(path: str | os.PathLike) -> WeightFile:
     """Read a weight file; nothing in it is run.
 
-    Float16, bfloat16 and float64 become float32, which only the last can lose digits by; a note
-    says so.
+    A file of a run is compared with the manifest beside it first. Float16, bfloat16 and
+    float64 become float32, which only the last can lose digits by; a note says so.
 
     Raises:
-        WeightsError: no such file, of no known format, damaged, or holding anything but tensors.
+        WeightsError: no such file, of no known format, damaged, or holding anything but tensors; or
+            its manifest was sealed with other bytes.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
         kind = "is a directory" if os.path.isdir(path) else "does not exist"
         raise WeightsError(f"weight file {path!r} {kind}; expected one of {FORMATS}")
+    _check_seal(Path(path))
     try:
         form, reader = _recognise(path)
         found, metadata = reader(path)
@@ -98,6 +102,24 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
         raise WeightsError(f"weight file {path!r} ({form}) holds no tensors")
     notes = [f"{count} tensors cast from {dtype} to float32" for dtype, count in casts.items()]
     return WeightFile(path, form, tensors, metadata, tuple(notes))
+
+
+def _check_seal(path: Path) -> None:
+    """Refuse a file that is not as the manifest beside it says, if there is one."""
+    seal = path.with_name(f"{path.name.removesuffix('.ckpt').removesuffix(STATE)}.json")
+    try:
+        manifest = read_manifest(seal)
+    except WeightsError:
+        return  # somebody else's json, or none
+    if path.name not in manifest.files:
+        return
+    try:
+        manifest.check_file(path)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}; take another checkpoint of the run, or remove {seal} if the file was "
+            "replaced on purpose"
+        ) from None
 
 
 def _settle(dtype: str, array: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...errors import ConfigError, DataError
+from ...errors import DataError
 from .protocol import Samples
 
 
@@ -14,17 +14,14 @@ def write_class_map(path: Path, samples: Samples) -> None:
     """Write classes (name to index), number of images and fingerprint of a training set.
 
     Raises:
-        ConfigError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        try:
-            unfinished.write_text(json.dumps(_description(samples), indent=1), encoding="ascii")
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        unfinished.write_text(json.dumps(_description(samples), indent=1), encoding="ascii")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def compare_class_map(path: Path, samples: Samples) -> str | None:
