@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import mindcv
-from mindcv.checkpoint import open_run_folder
 from mindcv.config import (
     Config,
     build_schedule,
@@ -35,7 +34,7 @@ def main(config: Config) -> None:
     folder, event_writer = None, None
     if runtime.is_main and not config.dry_run:
         event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
-        folder = open_run_folder(config.ckpt_save_dir)
+        folder = mindcv.checkpoint.open_run_folder(config.ckpt_save_dir)
     mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())

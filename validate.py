@@ -6,10 +6,8 @@ import os
 import mindcv
 from mindcv.config import Config, evaluation_contradictions, is_launched
 from mindcv.errors import ConfigError, DataError
-from mindcv.hub import fetch
 from mindcv.program import import_user_module, run
-from mindcv.weights import Preprocessing, read_weights
-from mindcv.weights.contents import told_classes
+from mindcv.ranks import telling_the_others
 
 logger = logging.getLogger("mindcv.validate")
 
@@ -27,12 +25,13 @@ def main(config: Config) -> None:
     if config.import_module:
         import_user_module(config.import_module)
 
-    file = read_weights(config.ckpt_path)
+    file = mindcv.weights.read_weights(config.ckpt_path)
     loader, found_classes = mindcv.recipe.build_evaluation_batches(
         config, runtime, mindcv.recipe.number_classes(config, file.metadata)
     )
+    told = mindcv.weights.told_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
-        file, config.model, config.num_classes or told_classes(file) or found_classes, config.ema
+        file, config.model, config.num_classes or told or found_classes, config.ema
     )
     for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)
@@ -62,17 +61,17 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
     if config.pretrained:
         weights = mindcv.models.find_published(config.model, config.pretrained)
-        path = str(fetch(weights))
+        path = str(mindcv.hub.fetch(weights))
         known = {"ckpt_path": path, "num_classes": weights.num_classes}
         return known | options_of(weights.preprocessing), f"published weights {weights.source}"
-    metadata = read_weights(config.ckpt_path).metadata
+    metadata = mindcv.weights.read_weights(config.ckpt_path).metadata
     if metadata is None:
         return {}, ""
     known = {"model": metadata.model} | options_of(metadata.preprocessing)
     return known, f"weight file {config.ckpt_path}"
 
 
-def options_of(preprocessing: Preprocessing) -> dict:
+def options_of(preprocessing) -> dict:
     return {
         "image_resize": preprocessing.image_size,
         "crop_pct": preprocessing.crop_pct,
@@ -84,4 +83,5 @@ def options_of(preprocessing: Preprocessing) -> dict:
 
 
 if __name__ == "__main__":
-    run(main, "validate.py", __doc__, evaluation_contradictions, told_by_the_weights)
+    told = telling_the_others(main, has_run_folder=False)
+    run(told, "validate.py", __doc__, evaluation_contradictions, told_by_the_weights)

@@ -26,7 +26,7 @@ _LAZY = {
     "create_scheduler": ".scheduler",
 }
 
-_LAZY_PACKAGES = ("data", "engine", "models", "recipe")
+_LAZY_PACKAGES = ("checkpoint", "data", "engine", "hub", "models", "recipe", "weights")
 
 __all__ = ["__version__", *_LAZY]
 

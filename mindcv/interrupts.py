@@ -21,7 +21,7 @@ _is_taken_over = False
 def take_over() -> None:
     """Take SIGINT over until the process ends; it leaves at once, unless `handled_by` is active.
 
-    Call it before other threads are there: they inherit what is blocked.
+    Call it before other threads are there, those of numpy among them: they inherit what is blocked.
     """
     global _is_taken_over
     if not _is_taken_over:

@@ -56,6 +56,19 @@ def test_a_command_that_nobody_asked_to_save_leaves_at_once(what):
     assert (process.returncode, told) == (130, "stopped by the user\n")
 
 
+@pytest.mark.parametrize("name", ["train.py", "validate.py"])
+def test_numpy_is_not_imported_before_the_signal_is_taken_over(name):
+    """Its threads would take the signal."""
+    code = f"import runpy, sys; runpy.run_path({str(ROOT / name)!r}); print('numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "False\n"
+
+
 def test_a_run_remembers_the_first_and_leaves_at_the_second():
     process = start("listen")
     process.send_signal(signal.SIGINT)

@@ -195,3 +195,29 @@ def test_an_error_after_another_process_failed_is_told_as_that_failure(own_recor
         raising(RuntimeError("anything"))(None)
     assert caught.value.exit_code == 5
     assert own_record.record.ending.of_rank == 1
+
+
+def test_without_a_run_folder_the_scheduler_is_left_to_mindspore(monkeypatch):
+    monkeypatch.setenv("MS_ROLE", "MS_SCHED")
+    ran = []
+    telling_the_others(ran.append, has_run_folder=False)("config")
+    assert ran == ["config"]
+
+
+def test_ranks_that_were_all_asked_to_stop_end_the_scheduler_without_an_error(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from mindcv.ranks.scheduler import guard_scheduler\n"
+        "guard_scheduler(Path(sys.argv[1])); time.sleep(60)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "MS_WORKER_NUM": "2"}
+    ranks = [OwnRecord(tmp_path, 7, rank) for rank in range(2)]
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    scheduler = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
+    time.sleep(1)  # it has seen them running
+    ranks[0].end(143, "stopped by SIGTERM")
+    time.sleep(0.3)
+    assert scheduler.poll() is None
+    ranks[1].end(143, "stopped by SIGTERM")
+    printed, _ = scheduler.communicate(timeout=10)
+    assert (scheduler.returncode, printed) == (143, "")

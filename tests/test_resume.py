@@ -49,6 +49,7 @@ def kill_before(owner, name, count, number):
         if len(calls) == count:
             time.sleep(0.7)  # what was being saved is done
             os.kill(os.getpid(), number)
+            time.sleep(0.2)  # a thread takes SIGINT
         return call(*args, **named)
     setattr(owner, name, counting)
 

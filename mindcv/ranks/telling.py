@@ -36,16 +36,23 @@ def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
     return _own
 
 
-def telling_the_others(main: Callable[[Config], None]) -> Callable[[Config], None]:
+def telling_the_others(
+    main: Callable[[Config], None], has_run_folder: bool = True
+) -> Callable[[Config], None]:
     """Return a function that runs `main` and writes its ending into the record, if one was begun.
 
     What MindSpore raises where another process has ended is told as that process's ending. In the
     scheduler of msrun, which computes nothing, it ends the process with the cause of the first
     failure.
+
+    Args:
+        main: the command.
+        has_run_folder: False: there are no records, and what MindSpore noticed is all there is.
     """
+    watches = os.environ.get("MS_ROLE") == "MS_SCHED" and has_run_folder
 
     def tells(config: Config) -> None:
-        if os.environ.get("MS_ROLE") == "MS_SCHED" and not config.dry_run:
+        if watches and not config.dry_run:
             guard_scheduler(Path(config.ckpt_save_dir))
         try:
             main(config)

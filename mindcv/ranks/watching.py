@@ -8,8 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import ConfigError
 from .record import OwnRecord, Record, root_cause
 from .telling import begin_record, rank_error
@@ -36,6 +34,8 @@ def watch_ranks(folder: str | None, runtime) -> None:
     """
     if folder is None or runtime.world_size == 1:
         return
+    import numpy as np  # not sooner: its threads would take ctrl-C, see mindcv/interrupts.py
+
     own = secrets.randbelow(2**24 - 1) + 1 if runtime.is_main else 0  # exact as a float32
     run = int(runtime.sum_over_ranks(np.array([own], np.float32))[0])
     try:
