@@ -1,6 +1,6 @@
 """Datasets by name: rows of (image, label), not yet decoded, augmented or batched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -16,7 +16,7 @@ from .samples.lists import ListSamples, has_list
 from .samples.mindrecord import MindRecordSamples
 from .samples.mnist import MnistSamples
 from .samples.packed_set import read_packed_set
-from .samples.user import open_registered, registered_datasets
+from .samples.user import open_registered, registered_class_names, registered_datasets
 from .workers import usable_workers
 
 
@@ -135,13 +135,19 @@ def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     Raises:
         DataError: the training split is there and cannot be used.
     """
+    if name in registered_datasets():
+        return _numbered(registered_class_names(name, root, split))
     if name == "mindrecord":
         packed = read_packed_set(root)
-        return packed and {class_name: label for label, class_name in enumerate(packed.class_names)}
+        return _numbered(packed and packed.class_names)
     if name in ("csv", "json"):
         names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
-        return names and {name: index for index, name in enumerate(names)}
+        return _numbered(names)
     folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
     if name in ("", "imagenet", "mnist_demo") and folder.is_dir():
         return class_index(folder)
     return None
+
+
+def _numbered(names: Sequence[str] | None) -> dict[str, int] | None:
+    return names and {name: index for index, name in enumerate(names)}

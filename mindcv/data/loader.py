@@ -214,13 +214,13 @@ def create_evaluation_loader(
 
     Returns:
         loader: None where there are fewer images than processes and this one has none.
-        num_classes: classes of `class_indexing`, or else of the dataset.
+        num_classes: classes of `class_indexing` or, where it has more, of the dataset.
 
     Raises:
         ConfigError, DataError: see `create_dataset`.
     """
     samples = open_samples(dataset_name, root, split, class_indexing)
-    num_classes = len(class_indexing) if class_indexing else samples.num_classes
+    num_classes = max(len(class_indexing or ()), samples.num_classes)
     if len(samples) <= shard_id:
         return None, num_classes
     rows = Rows(
