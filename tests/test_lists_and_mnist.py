@@ -112,6 +112,29 @@ def test_a_validation_list_is_numbered_as_the_training_list(root):
     assert f"{root}/val.csv:3: label 'bird' is not in the training set" in message
 
 
+@pytest.mark.parametrize("written", ["{}.0", " {} ", "0{}"])
+def test_numbers_stay_the_classes_however_they_are_written(root, written):
+    """As pandas writes a column with gaps, and with blanks behind the comma."""
+    rows = [("pets/1.png", written.format(number)) for number in range(12)]
+    write_list(root, "train.csv", rows, ("path", " label"))
+    assert open_samples("csv", str(root), "train").labels.tolist() == list(range(12))
+    classes = training_classes("csv", str(root), "train")
+    assert list(classes) == [str(n) for n in range(12)]
+    write_list(root, "val.csv", [("pets/1.png", label) for label in ("11", "2.0", " 3")])
+    val = open_samples("csv", str(root), "val", class_indexing=classes)
+    assert val.labels.tolist() == [11, 2, 3]
+    (root / "val.json").write_text(json.dumps({"pets/1.png": 11.0, "pets/2.png": 2}))
+    assert open_samples("json", str(root), "val", classes).labels.tolist() == [11, 2]
+
+
+def test_a_number_is_no_class_where_names_are_other_numbers(root):
+    write_list(root, "train.csv", [("pets/1.png", label) for label in ("10", "2", "cat")])
+    classes = training_classes("csv", str(root), "train")
+    assert classes == {"10": 0, "2": 1, "cat": 2}
+    write_list(root, "val.csv", [("pets/1.png", "2"), ("pets/2.png", "0")])
+    assert "val.csv:3: label '0' is not" in error_of("csv", str(root), "val", classes)
+
+
 def test_one_file_holds_all_splits_by_a_column(root):
     rows = [(*row, "val" if number == 2 else "train") for number, row in enumerate(ROWS)]
     write_list(root, "all.csv", rows, ("path", "label", "split"))
@@ -121,7 +144,9 @@ def test_one_file_holds_all_splits_by_a_column(root):
     write_list(root, "train.csv")
     assert len(open_samples("csv", str(root / "train.csv"), "train")) == 3
     # Else the network would be evaluated on the images it was trained on.
-    assert "no column split" in error_of("csv", str(root / "train.csv"), "val")
+    assert "into a list" in error_of("csv", str(root / "train.csv"), "val")
+    write_list(root, "val.csv")
+    assert f"name their folder, {root}" in error_of("csv", str(root / "train.csv"), "val")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +160,23 @@ def test_one_file_holds_all_splits_by_a_column(root):
         ("train.csv", 'path,label\npets/1.png,"cat\n', "train.csv:"),
         ("train.csv", "path,label\na.png,cat\nb.png,cat\n", "train.csv:2: no file"),
         ("train.csv", "path,label\npets/1.png,99999999999\n", "train.csv:2: label 99999999999"),
+        ("train.csv", f"path,label\npets/1.png,{'9' * 5000}\n", "train.csv:2: label 999999"),
+        ("train.csv", "path,label\npets/1.png, \n", "train.csv:2: no label"),
+        ("train.csv", "path,label\npets/1.png,0\npets/2.png,-1\n", "train.csv:3: label -1: where"),
+        (
+            "train.csv",
+            "path,label\npets/1.png,0.5\npets/2.png,1\n",
+            "train.csv:2: label 0.5: where",
+        ),
         ("train.json", "[", "train.json:1: "),
+        ("train.json", "[" * 100_000, "train.json:1: "),
+        (
+            "train.json",
+            '{"pets/\\ud83d.png": 1}',
+            "train.json, entry 1: 'pets/\\ud83d.png' is no text",
+        ),
+        ("train.json", '{"pets/1.png": "\\ud83d"}', "train.json, entry 1: '\\ud83d' is no text"),
+        ("train.jsonl", "[" * 100_000, "train.jsonl:1: "),
         ("train.json", '[\n{"path": "a"}]', "train.json, entry 1: no label"),
         ("train.json", '"text"', "train.json: expected a list of objects"),
         ("train.json", "[1]", "train.json, entry 1: expected an object"),
