@@ -42,7 +42,22 @@ def count_classes(config: Config, train_set) -> int:
             f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
             "classes; leave num_classes out to take them from the data"
         )
+    if max(found, config.num_classes or 0) < 2:
+        raise DataError(_one_class(config, train_set))
     return config.num_classes or found
+
+
+def _one_class(config: Config, train_set) -> str:
+    """Tell that nothing can be learnt, and the likely cause: folders one level too deep."""
+    name = (train_set.class_names() or ("0",))[0]
+    place = getattr(train_set.samples, "folder", config.data_dir)
+    hint = "num_classes 2 or more leaves room for others"
+    if isinstance(place, Path):
+        hint = (
+            f"if the class folders lie in {place / name}, as archives unpack, move them up into "
+            f"{place}; {hint}"
+        )
+    return f"{place} holds one class, {name!r}, and nothing can be learnt from it: {hint}"
 
 
 def build_train_batches(config: Config, runtime, train_set, num_classes: int):

@@ -240,8 +240,8 @@ def _classes_of(
         if number is None or number > largest:
             known = ", ".join(list(numbers)[:3])
             raise DataError(
-                f"{first_places[place]}: label {label!r:.40} is not in the training set, whose classes are "
-                f"{known}, …"
+                f"{first_places[place]}: label {label!r:.40} is not in the training set, whose "
+                f"classes are {known}, …"
             )
         found.append(number)
     return found
