@@ -251,6 +251,16 @@ def test_a_changed_folder_is_scanned_again(big, monkeypatch, change):
     assert not is_scanned(big, monkeypatch)
 
 
+@pytest.mark.parametrize("link", ["c", "a/more", "a/in/more"])
+def test_a_disk_that_is_mounted_where_a_link_leads_is_scanned(big, monkeypatch, link):
+    os.symlink(big.parent / "disk", big / link)
+    assert is_scanned(big, monkeypatch) and not is_scanned(big, monkeypatch)
+    touch(big.parent / "disk", "3.jpg")
+    assert is_scanned(big, monkeypatch) and not is_scanned(big, monkeypatch)
+    (big.parent / "disk").rename(big.parent / "away")
+    assert is_scanned(big, monkeypatch)
+
+
 def test_a_change_is_seen_though_its_time_is_set_back(big, monkeypatch):
     index_images(big)
     before = (big / "b").stat()
