@@ -67,6 +67,7 @@ def create_loader(
             mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
+        ConfigError: no threads.
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
             mixing; mixing with `augment_on_device` transforms, whose images are not finished.
     """

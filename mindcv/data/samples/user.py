@@ -71,17 +71,6 @@ def open_registered(
     return _Renumbered(place, found, class_indexing)
 
 
-def registered_class_names(name: str, root: str, split: str) -> tuple[str, ...] | None:
-    """Return the class names of a registered dataset, without its labels; None: it has none.
-
-    Raises:
-        DataError: the factory fails or returns something else; class names repeat.
-    """
-    found = _call_factory(name, root, split)
-    with _failures_named(f"dataset {name} {split}"):
-        return _class_names(f"dataset {name} {split}", found)
-
-
 def _call_factory(name: str, root: str, split: str, **kwargs) -> Any:
     with _failures_named(f"dataset {name}: its factory, called as factory({root!r}, {split!r}),"):
         found = _factories[name](root, split, **kwargs)
