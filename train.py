@@ -79,7 +79,9 @@ def main(config: Config) -> None:
     stop = mindcv.engine.StopSignal()
     evaluate = precise_batch_norm = None
     if config.val_while_train:
-        evaluate = mindcv.recipe.build_evaluation(config, runtime, mixed_network, num_classes, stop)
+        evaluate = mindcv.recipe.build_evaluation(
+            config, runtime, mixed_network, train_set, num_classes, stop
+        )
     if config.precise_bn_samples:
         global_batch = config.batch_size * runtime.world_size
         precise_batch_norm = mindcv.engine.PreciseBatchNorm(

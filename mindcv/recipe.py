@@ -42,7 +42,22 @@ def count_classes(config: Config, train_set) -> int:
             f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
             "classes; leave num_classes out to take them from the data"
         )
+    if max(found, config.num_classes or 0) < 2:
+        raise DataError(_one_class(config, train_set))
     return config.num_classes or found
+
+
+def _one_class(config: Config, train_set) -> str:
+    """Tell that nothing can be learnt, and the likely cause: folders one level too deep."""
+    name = (train_set.class_names() or ("0",))[0]
+    place = getattr(train_set.samples, "folder", config.data_dir)
+    hint = "num_classes 2 or more leaves room for others"
+    if isinstance(place, Path):
+        hint = (
+            f"if the class folders lie in {place / name}, as archives unpack, move them up into "
+            f"{place}; {hint}"
+        )
+    return f"{place} holds one class, {name!r}, and nothing can be learnt from it: {hint}"
 
 
 def build_train_batches(config: Config, runtime, train_set, num_classes: int):
@@ -167,9 +182,20 @@ def build_normalize(config: Config, transform: Sequence | None = None):
     return data.create_normalize(config.dataset, config.mean, config.std, transform)
 
 
-def build_evaluation(config: Config, runtime, network, num_classes: int, stop):
-    """Return a function that evaluates the network as it is at the time of the call."""
-    loader, _ = build_evaluation_batches(config, runtime, number_classes(config))
+def build_evaluation(config: Config, runtime, network, train_set, num_classes: int, stop):
+    """Return a function that evaluates the network as it is at the time of the call.
+
+    Raises:
+        DataError: `val_split` cannot be used, or holds classes that the network has not.
+    """
+    numbers = train_set.get_class_indexing() or None
+    loader, found = build_evaluation_batches(config, runtime, numbers)
+    if found > num_classes:
+        raise DataError(
+            f"the split {config.val_split!r} of {config.dataset or config.data_dir} has labels of "
+            f"{found} classes, the training has {num_classes}: take the images of other classes "
+            f"out of it, or train with num_classes {found}"
+        )
     step = engine.EvaluationStep(network, num_classes, build_normalize(config))
     return lambda: engine.evaluate(step, loader, config.batch_size, runtime, stop)
 
@@ -194,7 +220,7 @@ def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | 
 
 
 def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
-    """Return class name to number as in training: by the file, or else by the training folder."""
+    """Return class name to number as in training: by the file, or else by the training split."""
     if metadata and metadata.class_names:
         return {name: number for number, name in enumerate(metadata.class_names)}
     return data.training_classes(config.dataset, config.data_dir, config.train_split)

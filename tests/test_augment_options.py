@@ -125,7 +125,8 @@ def test_option_changes_the_evaluation_batches(image_folder, monkeypatch, option
 
     def batches(**options):
         config = Config(data_dir=str(image_folder), **{**STILL, **options})
-        return recipe.build_evaluation(config, RUNTIME, nn.ReLU(), 6, None)()
+        train_set = recipe.open_train_set(config, RUNTIME)
+        return recipe.build_evaluation(config, RUNTIME, nn.ReLU(), train_set, 6, None)()
 
     plain = batches()
     assert equal(plain, batches(interpolation="random"))  # random is for training

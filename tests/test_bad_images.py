@@ -1,9 +1,7 @@
 """Bad images: training goes on and lists them, evaluation says so; all read the same pixels."""
 
 import csv
-import multiprocessing
 import os
-import threading
 from pathlib import Path
 
 import image_files
@@ -306,70 +304,13 @@ def test_one_bad_image_of_twenty_is_too_many(tmp_path):
         pixels(loader)
 
 
-def test_bad_images_are_noted_once_and_counted(tmp_path, log_lines):
-    bad = BadImages(100, 0.08, tmp_path / "new/bad_images.csv")
-    assert not (tmp_path / "new").exists()
-    for index in range(7):
-        bad.add(index, f"photo, {index}.jpg", "torn")
-        bad.add(index, f"photo, {index}.jpg", "torn")
-    assert list(bad.reasons.items()) == [(index, "torn") for index in range(7)]
-    assert len(log_lines) == 6  # five by name, and a word that no more will come
-    bad.add(50, "eighth", "torn")
-    with pytest.raises(DataError, match=r"9 of 100 .*photo, 0.jpg \(torn\), .* 4 more; .*scan"):
-        bad.add(51, "ninth", "torn")
-    with open(bad.file, encoding="utf-8", newline="") as table:
-        rows = list(csv.reader(table))
-    assert rows[0] == ["index", "path", "error", "count"]
-    assert rows[1] == ["0", "photo, 0.jpg", "torn", "1"] and rows[9][1:] == ["ninth", "torn", "9"]
-
-
-def test_a_repaired_image_of_an_earlier_run_does_not_count(tmp_path):
-    file = tmp_path / "bad_images.csv"
-    BadImages(100, 0.01, file).add(3, "three", "torn")
-    resumed = BadImages(100, 0.01, file)
-    resumed.add(4, "four", "torn")  # else it would be the second one, and too many
-    with pytest.raises(DataError):
-        resumed.add(3, "three", "torn")
-    assert len(file.read_text(encoding="utf-8").splitlines()) == 3
-
-
-def note_some(bad: BadImages, first: int) -> None:
-    for index in range(first, first + 200):
-        bad.add(index, f"picture \n{index}.jpg", "torn")
-
-
-def test_several_processes_append_whole_rows(tmp_path):
-    file = tmp_path / "bad_images.csv"
-    context = multiprocessing.get_context("fork")
-    parts = [BadImages(10_000, 1.0, file) for _ in range(3)]
-    parts[0].add(9999, "first", "torn")
-    others = [
-        context.Process(target=note_some, args=(part, 200 * rank))
-        for rank, part in enumerate(parts)
-    ]
-    for process in others:
-        process.start()
-    for process in others:
-        process.join()
-    with open(file, encoding="utf-8", newline="") as table:
-        rows = list(csv.DictReader(table))
-    assert sorted(int(row["index"]) for row in rows) == [*range(600), 9999]
-    # Each counts the others' too, but for rows that are written at the same moment: of 601 the
-    # last three may be.
-    assert max(int(row["count"]) for row in rows) >= 599
-
-
-def test_threads_may_note_at_once(tmp_path):
-    bad = BadImages(1000, 1.0, tmp_path / "bad_images.csv")
-    work = [
-        threading.Thread(target=lambda: [bad.add(k, f"{k}.jpg", "torn") for k in range(100)])
-        for _ in range(4)
-    ]
-    for thread in work:
-        thread.start()
-    for thread in work:
-        thread.join()
-    assert len(bad.file.read_text(encoding="utf-8").splitlines()) == 101
+def test_where_no_image_can_be_read_the_first_tells_why(tmp_path):
+    image_files.write_files(tmp_path / "train/a", one=b"", two=b"")
+    rows = create_dataset("", str(tmp_path), shuffle=False, max_bad_fraction=1.0).source
+    with pytest.raises(
+        DataError, match="none of the 2 images .*a/one.jpg: the file is empty; .*scan"
+    ):
+        next(iter(rows))
 
 
 def test_a_dataset_on_its_own_stops_at_the_first_bad_image(odd_folder):

@@ -1,6 +1,7 @@
 """The datasets that come in files of their own: CIFAR, and the embedded digits."""
 
 import collections
+import os
 import subprocess
 import sys
 from importlib import util
@@ -11,7 +12,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from mindcv.data import create_dataset, create_evaluation_loader
+from mindcv.data import create_dataset, create_evaluation_loader, open_samples
 from mindcv.data.samples import demo as demo_module
 from mindcv.errors import DataError
 
@@ -53,7 +54,14 @@ def cifar10(tmp_path_factory) -> tuple[Path, np.ndarray, np.ndarray]:
     train, test = cifar_rows(1, 0), cifar_rows(1, 1)
     (root / "cifar-10-batches-bin").mkdir()
     (root / "cifar-10-batches-bin" / "data_batch_1.bin").write_bytes(train.tobytes())
+    for number in (2, 3, 4, 5):
+        os.link(*(root / f"cifar-10-batches-bin/data_batch_{n}.bin" for n in (1, number)))
     (root / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(test.tobytes())
+    # A download that was repeated, and another's file.
+    for stray in ("data_batch_1 (1).bin", "readme.bin"):
+        os.link(
+            root / "cifar-10-batches-bin/data_batch_1.bin", root / "cifar-10-batches-bin" / stray
+        )
     return root, train, test
 
 
@@ -64,6 +72,7 @@ def test_cifar10_is_read_from_the_official_files(cifar10):
             dataset = create_dataset("cifar10", str(place), split, False, num_samples=50)
             assert_rows(dataset, rows[:50], 1)
             assert dataset.num_classes() == 10
+    assert len(open_samples("cifar10", str(root), "train")) == 50000
 
 
 def test_cifar_shards_are_exact_without_shuffling(cifar10):
@@ -90,13 +99,25 @@ def test_cifar100_gives_the_fine_labels(tmp_path):
 
 
 def test_missing_or_cut_cifar_files_are_data_errors(tmp_path):
-    assert "no .bin files" in error_of("cifar10", str(tmp_path), "train")
-    (tmp_path / "data_batch_1.bin").write_bytes(bytes(5000))
-    assert "data_batch_1.bin is incomplete: 5000 bytes" in error_of(
+    message = error_of("cifar100", str(tmp_path), "train")
+    assert f"no train.bin in {tmp_path};" in message and "binary version" in message
+    for number in (1, 2, 3, 5):
+        (tmp_path / f"data_batch_{number}.bin").write_bytes(bytes(5000))
+    message = error_of("cifar10", str(tmp_path), "train")
+    assert f"no data_batch_4.bin in {tmp_path};" in message
+    (tmp_path / "data_batch_4.bin").write_bytes(bytes(5000))
+    assert "data_batch_1.bin is incomplete: 5000 bytes, expected 30730000" in error_of(
         "cifar10", str(tmp_path), "train"
     )
     assert "test split" in error_of("cifar10", str(tmp_path), "val")
     assert "'valid'" in error_of("cifar10", str(tmp_path), "valid")
+
+
+def test_a_file_of_cifar_class_names_that_is_no_text_is_named(tmp_path):
+    with (tmp_path / "test_batch.bin").open("wb") as file:
+        file.truncate(30_730_000)
+    (tmp_path / "batches.meta.txt").write_bytes(b"\xff\xfe a b")
+    assert f"{tmp_path}/batches.meta.txt is damaged" in error_of("cifar10", str(tmp_path), "val")
 
 
 # The demo digits

@@ -117,6 +117,20 @@ def test_missing_split_names_what_is_there(folder):
     assert str(folder / "test") in message and "holds train, val" in message
 
 
+@pytest.mark.parametrize("name", ["", "csv", "json", "cifar10", "mnist", "mindrecord"])
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path, monkeypatch, name):
+    real = os.stat
+
+    def refuse(path, *arguments, **named):  # root may enter any
+        if str(path).startswith(f"{tmp_path}/"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    message = error_of(name, str(tmp_path), "train")
+    assert message.startswith(f"{tmp_path}/") and "cannot be read: Permission denied" in message
+
+
 def test_file_in_place_of_a_split_is_refused(folder, tmp_path):
     (tmp_path / "train").write_text("a file")
     assert str(tmp_path / "train") in error_of("", str(tmp_path), "train")
@@ -160,6 +174,17 @@ def test_more_workers_than_cores_are_lowered(folder):
     transform = create_transforms("", 16, normalize_on_device=True)
     loader = create_loader(dataset, 4, transform=transform, num_parallel_workers=many)
     assert sum(len(row["label"]) for row in loader.create_dict_iterator(1, output_numpy=True)) == 9
+
+
+@pytest.mark.parametrize("option", ["num_parallel_workers", "num_samples"])
+@pytest.mark.parametrize("count", [0, -1])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_no_threads_and_no_images_are_refused(folder, option, count, shuffle):
+    with pytest.raises(ConfigError, match=f"{option} {count}: expected 1 or more; None"):
+        create_dataset("", str(folder), "val", shuffle, **{option: count})
+    if option == "num_parallel_workers":
+        with pytest.raises(ConfigError, match=f"{option} {count}"):
+            create_loader(create_dataset("", str(folder), "val"), 4, num_parallel_workers=count)
 
 
 # Shards and order

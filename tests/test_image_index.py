@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mindcv.config import Config
 from mindcv.data import create_dataset, open_samples
 from mindcv.data.epochs.rows import Rows
 from mindcv.data.samples import ImageError, image_index, index_cache
 from mindcv.data.samples.image_folder import FolderSamples, class_index
 from mindcv.data.samples.image_index import index_images
 from mindcv.errors import DataError
+from mindcv.recipe import count_classes
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -137,10 +139,17 @@ def test_an_unreadable_class_folder_is_named(tmp_path, monkeypatch):
         index_images(tmp_path)
 
 
-def test_one_class_is_a_dataset(tmp_path):
+def test_one_class_is_a_dataset_and_no_training_set(tmp_path):
     touch(tmp_path, "train/only/1.jpg")
-    assert create_dataset("", str(tmp_path)).num_classes() == 1
+    dataset = create_dataset("", str(tmp_path))
+    assert dataset.num_classes() == 1
     assert class_index(tmp_path / "train") == {"only": 0}
+    folder = tmp_path / "train"
+    for asked in (None, 1):
+        config = Config(model="m", data_dir=str(tmp_path), num_classes=asked)
+        with pytest.raises(DataError, match=f"{folder} holds one class, 'only'.*{folder}/only, as"):
+            count_classes(config, dataset)
+    assert count_classes(Config(model="m", num_classes=2), dataset) == 2
 
 
 def test_the_fingerprint_tells_names_labels_and_classes(tmp_path):
@@ -240,6 +249,16 @@ def test_a_changed_folder_is_scanned_again(big, monkeypatch, change):
     CHANGES[change](big)
     assert is_scanned(big, monkeypatch)
     assert not is_scanned(big, monkeypatch)
+
+
+@pytest.mark.parametrize("link", ["c", "a/more", "a/in/more"])
+def test_a_disk_that_is_mounted_where_a_link_leads_is_scanned(big, monkeypatch, link):
+    os.symlink(big.parent / "disk", big / link)
+    assert is_scanned(big, monkeypatch) and not is_scanned(big, monkeypatch)
+    touch(big.parent / "disk", "3.jpg")
+    assert is_scanned(big, monkeypatch) and not is_scanned(big, monkeypatch)
+    (big.parent / "disk").rename(big.parent / "away")
+    assert is_scanned(big, monkeypatch)
 
 
 def test_a_change_is_seen_though_its_time_is_set_back(big, monkeypatch):

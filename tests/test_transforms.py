@@ -11,6 +11,7 @@ from pictures import batches_of, png, random_images, rows_of, smooth_image, tran
 from PIL import Image
 
 from mindcv.data import Normalize, channel_statistics, create_loader, create_transforms
+from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.optim import create_optimizer
 
@@ -21,6 +22,16 @@ pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 # Shapes and types
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_size_may_be_a_pair_of_equal_sides(is_training):
+    images = [png(image) for image in random_images(2, 32)]
+    one, pair = (transformed(images, "", size, is_training) for size in (24, (24, 24)))
+    np.testing.assert_array_equal(one, pair)
+    for size in ((24, 32), [24], 0, "24"):
+        with pytest.raises(ConfigError, match="image_resize .* expected one side"):
+            create_transforms("", size, is_training)
 
 
 @pytest.mark.parametrize("on_device", [False, True])

@@ -1,11 +1,13 @@
 """Datasets by name: rows of (image, label), not yet decoded, augmented or batched."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore.dataset as ds
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .epochs.rows import ImageDataset, Rows
 from .images.bad_images import BadImages
 from .samples import DATASETS, Samples
@@ -46,7 +48,7 @@ def create_dataset(
         name, root, split, **kwargs: see `open_samples`.
         shuffle: another random order every epoch. Without it the shards are exact: see
             `sample_order`.
-        num_samples: read so many images an epoch only.
+        num_samples: read so many images an epoch only; None: all.
         num_shards, shard_id: read one of several equal parts.
         num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
         download: must be False: nothing is downloaded.
@@ -57,7 +59,8 @@ def create_dataset(
         even_shards: unshuffled shards have equal sizes too.
 
     Raises:
-        ConfigError, DataError: see `open_samples` and `sample_order`.
+        ConfigError: no threads; see `open_samples` and `sample_order`.
+        DataError: see there.
     """
     if download:
         raise ConfigError("download True: nothing is downloaded; put the files into root")
@@ -101,14 +104,21 @@ def open_samples(
 
     Raises:
         ConfigError: unknown name or argument.
-        DataError: no such folder, a class without images, no class at all, one that is not in
-            class_indexing, a file missing or cut.
+        DataError: no such folder, one that may not be read, a class without images, no class at
+            all, one that is not in class_indexing, a file missing or cut.
     """
     root = root or "./"
     if name in registered_datasets():
         return open_registered(name, root, split, class_indexing, **kwargs)
     if kwargs:
         raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
+    with _refusals_as_data_errors(root):
+        return _open_known(name, root, split, class_indexing)
+
+
+def _open_known(
+    name: str, root: str, split: str, class_indexing: Mapping[str, int] | None
+) -> Samples:
     if name in ("", "imagenet"):
         return FolderSamples(Path(root, split), class_indexing)
     if name == "mnist_demo":
@@ -130,18 +140,39 @@ def open_samples(
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     """Return class name to index of the training split; None where it or its names are not there.
 
-    An evaluation split that lacks a class must number the others as the training did.
+    An evaluation split that lacks a class must number the others as the training did. Registered
+    datasets give None: to open their training split may take long.
 
     Raises:
         DataError: the training split is there and cannot be used.
     """
+    with _refusals_as_data_errors(root):
+        return _known_classes(name, root, split)
+
+
+@contextmanager
+def _refusals_as_data_errors(root: str) -> Iterator[None]:
+    """Turn what the system refuses inside, as to enter a folder, into an error of the user's."""
+    try:
+        yield
+    except OSError as error:
+        place = os.fsdecode(error.filename or root)
+        remedy = "; let this user enter the folder" if isinstance(error, PermissionError) else ""
+        raise DataError(f"{place} cannot be read: {error.strerror or error}{remedy}") from None
+
+
+def _known_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     if name == "mindrecord":
         packed = read_packed_set(root)
-        return packed and {class_name: label for label, class_name in enumerate(packed.class_names)}
+        return _numbered(packed and packed.class_names)
     if name in ("csv", "json"):
         names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
-        return names and {name: index for index, name in enumerate(names)}
+        return _numbered(names)
     folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
     if name in ("", "imagenet", "mnist_demo") and folder.is_dir():
         return class_index(folder)
     return None
+
+
+def _numbered(names: Sequence[str] | None) -> dict[str, int] | None:
+    return names and {name: index for index, name in enumerate(names)}

@@ -67,6 +67,7 @@ def create_loader(
             mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
+        ConfigError: no threads.
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
             mixing; mixing with `augment_on_device` transforms, whose images are not finished.
     """
@@ -214,13 +215,13 @@ def create_evaluation_loader(
 
     Returns:
         loader: None where there are fewer images than processes and this one has none.
-        num_classes: classes of `class_indexing`, or else of the dataset.
+        num_classes: classes of `class_indexing` or, where it has more, of the dataset.
 
     Raises:
         ConfigError, DataError: see `create_dataset`.
     """
     samples = open_samples(dataset_name, root, split, class_indexing)
-    num_classes = len(class_indexing) if class_indexing else samples.num_classes
+    num_classes = max(len(class_indexing or ()), samples.num_classes)
     if len(samples) <= shard_id:
         return None, num_classes
     rows = Rows(

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.dataset import transforms, vision
 
+from ..errors import ConfigError
 from .augment.auto_augment import create_auto_augment
 from .augment.color import ColorJitter, Lighting
 from .augment.compiled_policy import compile_policy
@@ -90,7 +91,7 @@ def evaluation_interpolation(interpolation: str) -> str:
 
 def create_transforms(
     dataset_name: str = "",
-    image_resize: int = 224,
+    image_resize: int | Sequence[int] = 224,
     is_training: bool = False,
     auto_augment: str | None = None,
     separate: bool = False,
@@ -122,7 +123,7 @@ def create_transforms(
 
     Args:
         dataset_name: a name of `create_dataset`.
-        image_resize: side of the result, pixels.
+        image_resize: side of the result, pixels; or (height, width), which must be equal.
         is_training: augment.
         auto_augment: a policy, see `parse_policy`; it replaces the colour jitter, but 3a does not.
         separate: in training, return three lists for `create_loader`: crop and flips, that make the
@@ -143,9 +144,11 @@ def create_transforms(
             `create_normalize`, see `DeviceAugment`; with normalize_on_device.
 
     Raises:
+        ConfigError: image_resize is no size of a square.
         ValueError: an unknown interpolation, policy, crop_mode or re_value; separate without
             anything that makes the splits differ; augment_on_device with what only the host does.
     """
+    image_resize = _side(image_resize)
     if interpolation not in (*_INTERPOLATION, "random"):
         known = ", ".join((*_INTERPOLATION, "random"))
         raise ValueError(f"interpolation {interpolation!r} is unknown; expected {known}")
@@ -197,6 +200,15 @@ def create_transforms(
     if not secondary:
         raise ValueError("separate needs auto_augment, color_jitter or lighting: nothing differs")
     return primary, secondary, final
+
+
+def _side(size: int | Sequence[int]) -> int:
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2 or sides[0] != sides[1] or sides[0] < 1:
+        raise ConfigError(
+            f"image_resize {size}: expected one side, or two equal ones, of 1 or more"
+        )
+    return sides[0]
 
 
 def _evaluation(size, crop_pct, crop_mode, interpolation, is_cifar) -> list:

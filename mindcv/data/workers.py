@@ -4,6 +4,8 @@ import functools
 import logging
 import os
 
+from ..errors import ConfigError
+
 _logger = logging.getLogger(__name__)
 
 
@@ -13,7 +15,12 @@ def usable_workers(asked: int | None) -> int:
 
     MindSpore refuses more threads than cores, and recipes ask for the 8 of a large machine. A log
     line tells of the change, once.
+
+    Raises:
+        ConfigError: fewer than one are asked for.
     """
+    if asked is not None and asked < 1:
+        raise ConfigError(f"num_parallel_workers {asked}: expected 1 or more; None: one per core")
     cores = os.cpu_count() or 1
     if asked is not None and asked > cores:
         _logger.info(

@@ -49,7 +49,7 @@ class SampleLog(ms.Callback):
             if not rank:
                 _write_names(self.path.with_name(f"{self.path.name}.names"), samples)
         except OSError as error:
-            reason = f"{error.filename}: {error.strerror}"
+            reason = f"{error.filename or self.path}: {error.strerror}"  # writing names no file
             raise ConfigError(f"log_samples {file} cannot be written: {reason}") from None
 
     def on_train_begin(self, run_context):

@@ -173,7 +173,11 @@ class Rows:
                 return index, as_bmp(_BLACK) if is_file else np.asarray(_BLACK)
             index = (index + 1) % size
             if index == first:
-                raise DataError(f"none of the {size} images can be read")
+                raise DataError(
+                    f"none of the {size} images can be read; the first one, "
+                    f"{self.samples.name(first)}: {self.bad.reasons[first]}; `python -m mindcv "
+                    "scan` tells of all; check the data folder"
+                )
             (attempt,) = attempts([index])
         return index, attempt
 

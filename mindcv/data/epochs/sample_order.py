@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import ConfigError, DataError
 
 
 def sample_order(
@@ -30,14 +30,17 @@ def sample_order(
     Args:
         size: images of the dataset.
         shuffle: another random order every epoch; else the images' own.
-        num_samples: images of all shards together; shuffled: other ones every epoch.
+        num_samples: images of all shards together; shuffled: other ones every epoch. None: all.
         num_shards, shard_id: the processes, and this one; None: one process.
         num_aug_repeats: copies of an image; below 2: off. They are always shuffled and even.
         even_shards: give all shards equally many images; shuffled ones always are.
 
     Raises:
+        ConfigError: num_samples below 1.
         DataError: num_shards without shard_id, or a shard without an image.
     """
+    if num_samples is not None and num_samples < 1:
+        raise ConfigError(f"num_samples {num_samples}: expected 1 or more; None: all images")
     if (num_shards is None) != (shard_id is None) or (
         num_shards and not 0 <= shard_id < num_shards
     ):

@@ -10,6 +10,7 @@ from ...errors import DataError
 
 _COLUMNS = ("index", "path", "error", "count")
 _TOLD_ONE_BY_ONE = 5
+_TOLD_WITHOUT_A_FILE = 500  # lines of a log, where no file lists the others
 
 _logger = logging.getLogger(__name__)
 
@@ -17,9 +18,10 @@ _logger = logging.getLogger(__name__)
 class BadImages:
     """The bad images of a dataset, found while it is read; for use from any thread.
 
-    The file is made at the first bad image, with a row for each: its index in the dataset, path,
-    error, and how many are known with it. Several processes may append to one file, and count each
-    other's. A run that is resumed finds its file and appends what is not in it.
+    Each is told in the log; where there is a file, only the first few are. The file is made at the
+    first bad image, with a row for each: its index in the dataset, path, error, and how many are
+    known with it. Several processes may append to one file, and count each other's. A run that is
+    resumed finds its file and appends what is not in it.
 
     Args:
         size: images of the dataset.
@@ -70,11 +72,17 @@ class BadImages:
 
     def _catch_up(self) -> None:
         """Read what was appended to the file."""
-        if self.file is None or not self.file.exists():
+        if self.file is None:
             return
-        with open(self.file, "rb") as file:
-            file.seek(self._bytes_read)
-            new = file.read()
+        try:
+            with open(self.file, "rb") as file:
+                file.seek(self._bytes_read)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            _logger.warning("%s cannot be read: %s", self.file, error.strerror)
+            return
         whole_lines = new[: new.rfind(b"\n") + 1]
         self._bytes_read += len(whole_lines)
         for row in csv.reader(io.StringIO(whole_lines.decode("utf-8", "replace"))):
@@ -95,10 +103,12 @@ class BadImages:
             _logger.warning("%s cannot be written: %s", self.file, error.strerror)
 
     def _log(self, name: str, reason: str, count: int) -> None:
-        if len(self.reasons) <= _TOLD_ONE_BY_ONE:
+        most = _TOLD_ONE_BY_ONE if self.file else _TOLD_WITHOUT_A_FILE
+        if len(self.reasons) <= most:
             _logger.warning("bad image %s: %s", name, reason)
-        elif len(self.reasons) == _TOLD_ONE_BY_ONE + 1:
-            place = f"are listed in {self.file}" if self.file else "are not told one by one"
+        elif len(self.reasons) == most + 1:
+            others = "are not told one by one; `python -m mindcv scan` finds all of them"
+            place = f"are listed in {self.file}" if self.file else others
             _logger.warning("%d images are bad; those from here on %s", count, place)
 
     def _complaint(self, count: int) -> str:

@@ -13,9 +13,15 @@ _CIFAR = {
     "cifar10": ("cifar-10-batches-bin", "batches.meta.txt", 10, 1),
     "cifar100": ("cifar-100-binary", "fine_label_names.txt", 100, 2),
 }
+# Rows of the files of a split.
+_FILES = {
+    ("cifar10", "train"): {f"data_batch_{number}.bin": 10000 for number in range(1, 6)},
+    ("cifar10", "test"): {"test_batch.bin": 10000},
+    ("cifar100", "train"): {"train.bin": 50000},
+    ("cifar100", "test"): {"test.bin": 10000},
+}
 _SIDE = 32  # pixels
 _PIXELS = 3 * _SIDE * _SIDE
-_FILE_ROWS = 10000
 
 
 class CifarSamples:
@@ -45,14 +51,16 @@ class CifarSamples:
         if usage is None:
             raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
         folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
-        self._files = sorted(
-            path for path in folder.glob("*.bin") if ("test" in path.name) == (usage == "test")
-        )
-        if not self._files:
+        rows = {folder / file: count for file, count in _FILES[name, usage].items()}
+        missing = [path.name for path in rows if not path.is_file()]
+        if missing:
             raise DataError(
-                f"no .bin files of the {usage} split of {name} in {root} or {root}/{inner}"
+                f"no {', '.join(missing)} in {folder}; the {usage} split of {name} is read from "
+                f"{', '.join(_FILES[name, usage])} of the binary version: unpack it into "
+                f"{Path(root, inner)}"
             )
-        self._parts = [_rows(path, self._skip + _PIXELS) for path in self._files]
+        self._files = list(rows)
+        self._parts = [_rows(path, count, self._skip + _PIXELS) for path, count in rows.items()]
         self._starts = np.cumsum([0, *map(len, self._parts)])
         self.labels = np.concatenate([part[:, self._skip - 1] for part in self._parts])
         self.labels = self.labels.astype(np.int32)
@@ -89,13 +97,12 @@ class CifarSamples:
         return part, index - int(self._starts[part])
 
 
-def _rows(path: Path, row_bytes: int) -> np.ndarray:
-    """Return the rows of a file, (n, row_bytes) uint8, read when they are used."""
-    size = path.stat().st_size
-    if size == 0 or size % (_FILE_ROWS * row_bytes):
-        raise DataError(
-            f"{path} is incomplete: {size} bytes, expected a multiple of {_FILE_ROWS * row_bytes}"
-        )
+def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
+    """Return the rows of a file, (count, row_bytes) uint8, read when they are used."""
+    size, expected = path.stat().st_size, count * row_bytes
+    if size != expected:
+        kind = "incomplete" if size < expected else "another file"
+        raise DataError(f"{path} is {kind}: {size} bytes, expected {expected}; unpack it anew")
     try:
         return np.memmap(path, np.uint8, "r").reshape(-1, row_bytes)
     except OSError as error:
@@ -106,7 +113,10 @@ def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
     """Return the names that CIFAR's archive brings beside the images, None where they are not."""
     if not path.is_file():
         return None
-    names = tuple(path.read_text(encoding="utf-8").split())
+    try:
+        names = tuple(path.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is damaged: it is no text; unpack it anew or remove it") from None
     return names if len(names) == count else None
 
 

@@ -53,7 +53,7 @@ def index_images(folder: Path) -> ImageIndex:
         return ImageIndex(*found)
     states = FolderStates(folder)
     states.add(b"")
-    classes = class_folders(folder)
+    classes = class_folders(folder, states)
     counts = []
 
     def names() -> Iterator[bytes]:
@@ -69,17 +69,25 @@ def index_images(folder: Path) -> ImageIndex:
     return ImageIndex(classes, table, labels)
 
 
-def class_folders(folder: Path) -> tuple[str, ...]:
+def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str, ...]:
     """Return the names of the class folders, in byte order.
+
+    Args:
+        states: is told of links that lead to no folder.
 
     Raises:
         DataError: the folder cannot be read.
     """
+    names = []
     try:
         with os.scandir(os.fsencode(folder)) as entries:
-            names = [
-                entry.name for entry in entries if not _is_hidden(entry.name) and _is_folder(entry)
-            ]
+            for entry in entries:
+                if _is_hidden(entry.name):
+                    continue
+                if _is_folder(entry):
+                    names.append(entry.name)
+                elif states is not None and entry.is_symlink():
+                    states.add_link(entry.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from None
     return tuple(map(os.fsdecode, sorted(names)))
@@ -128,8 +136,11 @@ def _images_below(
                             yield inner + b"/" + name
                     elif entry.is_dir(follow_symlinks=False):
                         pending.append(inner + b"/" + name)
-                    elif entry.is_symlink() and _is_folder(entry):
-                        found.append(inner + b"/" + name)
+                    elif entry.is_symlink():
+                        if _is_folder(entry):
+                            found.append(inner + b"/" + name)
+                        elif states is not None:
+                            states.add_link(inner + b"/" + name)
         except OSError as error:
             raise DataError(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from None
         links += found

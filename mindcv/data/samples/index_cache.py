@@ -15,22 +15,23 @@ from .name_table import NameTable
 
 _logger = logging.getLogger(__name__)
 
-_FORMAT = 2  # another number: the files of older versions are not used
+_FORMAT = 3  # another number: the files of older versions are not used
 _DIGEST = 32  # bytes of sha256, behind the archive
 # A folder that was changed so shortly before it was read could change again without a new time.
 _RACY_NS = 2 * 10**9
+_MISSING = (-1, -1, -1)  # state of what is not there
 
 
 class FolderStates:
-    """When each folder of a tree was last changed.
+    """When each folder of a tree was last changed, and where links lead that lead to none.
 
     Args:
         top: the folder that the others lie in.
 
     Attributes:
-        paths: the folders, relative to the top.
+        paths: the folders and links, relative to the top.
         states: time of the last change of content, and of anything, nanoseconds; inode number.
-        is_settled: none was changed just before it was looked at.
+        is_settled: none was changed just before it was looked at, or since.
     """
 
     def __init__(self, top: Path):
@@ -47,11 +48,20 @@ class FolderStates:
         if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _RACY_NS:
             self.is_settled = False
 
+    def add_link(self, path: bytes) -> None:
+        """Note where a link leads that led to no folder: a disk that is mounted makes it one."""
+        state = _state_of(os.path.join(self.top, path))
+        self.paths.append(path)
+        self.states.append(state)
+        if state != _MISSING and os.path.isdir(os.path.join(self.top, path)):
+            self.is_settled = False
+
 
 def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | None:
     """Return the remembered (classes, names, labels); None where they are not there or not valid.
 
-    They are valid while every folder of the tree is as it was when it was read.
+    They are valid while every folder of the tree is as it was when it was read, and no link leads
+    to another place.
     """
     try:
         with _place_of(folder).open("rb") as file:
@@ -135,9 +145,16 @@ def _is_unchanged(folder: Path, parts) -> bool:
     folders = NameTable(parts["folders"], parts["folders_ends"])
     top = os.fsencode(folder)
     return all(
-        _state(os.stat(os.path.join(top, folders[number]))) == tuple(known)
+        _state_of(os.path.join(top, folders[number])) == tuple(known)
         for number, known in enumerate(parts["states"].tolist())
     )
+
+
+def _state_of(path: bytes) -> tuple[int, int, int]:
+    try:
+        return _state(os.stat(path))
+    except OSError:
+        return _MISSING
 
 
 def _state(state: os.stat_result) -> tuple[int, int, int]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +16,9 @@ from .files import FileSamples
 from .name_table import NameTable
 
 _MOST_CLASSES = 1_000_000  # a larger number is no label
+# pandas writes the whole numbers of a column with gaps as 3.0.
+_WHOLE = re.compile(r"\+?0*(\d+)(\.0*)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _LOOKED_AT = 5  # paths that are looked for before the list is believed
 
 Row = tuple[str, Any, Any]  # where it stands, path, label
@@ -26,8 +30,8 @@ class ListSamples(FileSamples):
     A csv file has the columns path and label; a json file holds a list of objects with these keys,
     or one object path -> label; a jsonl file one object a line. Further columns are passed over.
     Paths are absolute or relative to the folder of the list. A label is the name of a class, or its
-    number. If all labels of a list are numbers, the classes are 0 to the largest one; else they are
-    the sorted names.
+    number, also as 3.0; blanks around it do not count. If all labels of a list are numbers, the
+    classes are 0 to the largest one; else they are the sorted names.
 
     Args:
         kind: csv or json.
@@ -39,7 +43,8 @@ class ListSamples(FileSamples):
 
     Raises:
         DataError: no list, one that cannot be read, a row without path or label, a label that is
-            not in class_indexing, no image at all, or none where the paths lead.
+            not in class_indexing, a negative or fractional one where all are numbers, no image at
+            all, or none where the paths lead.
     """
 
     def __init__(
@@ -64,7 +69,7 @@ class ListSamples(FileSamples):
         if not order:
             raise DataError(f"{self.file} lists no image of the split {split!r}")
         numbers = dict(class_indexing) if class_indexing else _number_classes(seen, first_places)
-        found = [_class_of(label, numbers, first_places[n]) for label, n in seen.items()]
+        found = _classes_of(seen, numbers, first_places)
         self.num_classes = max(numbers.values()) + 1
         self.class_names = tuple(sorted(numbers, key=numbers.get))
         self.labels = np.array(found, np.int32)[np.frombuffer(order, np.int32)]
@@ -118,20 +123,27 @@ def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
                 if missing:
                     raise DataError(f"{place}: no {missing[0]}")
                 if is_shared and "split" not in row:
-                    raise DataError(
-                        f"{place}: no column split, which a list of several splits needs; or put "
-                        f"the images of {split!r} into a list {file.with_stem(split)} of their own"
-                    )
+                    raise DataError(_no_column_split(place, file, split))
                 if "split" not in row or file != root or row["split"] == split:
                     yield place, row["path"], row["label"]
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}") from None
 
 
+def _no_column_split(place: str, file: Path, split: str) -> str:
+    own = file.with_stem(split)
+    if own.is_file():
+        return f"{place}: no column split; {own} is there: name their folder, {own.parent}"
+    return (
+        f"{place}: no column split, which a list of several splits needs; or put the images of "
+        f"{split!r} into a list {own} of their own"
+    )
+
+
 def _csv_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
     table = csv.DictReader(lines, strict=True)
     try:
-        columns = table.fieldnames or ()
+        table.fieldnames = columns = [name.strip() for name in table.fieldnames or ()]
         if not {"path", "label"} <= set(columns):
             raise DataError(
                 f"{file}:1: the columns are {', '.join(columns) or 'none'}; expected path and label"
@@ -145,7 +157,7 @@ def _csv_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
 def _json_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
     try:
         content = json.load(lines)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(f"{file}:{line}: {getattr(error, 'msg', error)}") from None
     if isinstance(content, dict):
@@ -162,7 +174,7 @@ def _jsonl_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{file}:{number}: {getattr(error, 'msg', error)}") from None
         yield _object(f"{file}:{number}", row)
 
@@ -176,32 +188,65 @@ def _object(place: str, row: Any) -> tuple[str, Mapping]:
 def _path(place: str, path: Any) -> bytes:
     if not isinstance(path, str) or "\0" in path:
         raise DataError(f"{place}: {path!r:.40} is no path")
-    return os.fsencode(path)
+    return _encoded(place, path)
+
+
+def _encoded(place: str, text: str) -> bytes:
+    try:
+        return os.fsencode(text)
+    except UnicodeEncodeError:  # JSON can say half a character
+        raise DataError(f"{place}: {text!r:.40} is no text that a file can be named by") from None
 
 
 def _label(place: str, label: Any) -> str:
+    if isinstance(label, float) and label.is_integer():
+        label = int(label)
     if isinstance(label, bool) or not isinstance(label, (str, int)):
         raise DataError(f"{place}: label {label!r:.40} is neither a name nor a whole number")
-    return str(label)
+    label = str(label).strip()
+    if not label:
+        raise DataError(f"{place}: no label")
+    return label
 
 
 def _number_classes(seen: Mapping[str, int], first_places: list[str]) -> dict[str, int]:
-    if not all(_is_number(label) for label in seen):
-        return {name: index for index, name in enumerate(sorted(seen, key=os.fsencode))}
-    largest = max(seen, key=int)
-    if int(largest) >= _MOST_CLASSES:
-        raise DataError(f"{first_places[seen[largest]]}: label {largest} is too large for a class")
-    return {str(index): index for index in range(int(largest) + 1)}
+    if not all(_NUMBER.fullmatch(label) for label in seen):
+        names = {label: _encoded(first_places[place], label) for label, place in seen.items()}
+        return {name: index for index, name in enumerate(sorted(names, key=names.get))}
+    largest = -1
+    for label, place in seen.items():
+        number = _whole_number(label)
+        if number is None:
+            raise DataError(
+                f"{first_places[place]}: label {label:.40}: where all labels are numbers they are "
+                "those of the classes, 0, 1, …; number the classes so, or write names"
+            )
+        if number >= _MOST_CLASSES:
+            raise DataError(f"{first_places[place]}: label {label:.40} is too large for a class")
+        largest = max(largest, number)
+    return {str(index): index for index in range(largest + 1)}
 
 
-def _class_of(label: str, numbers: Mapping[str, int], place: str) -> int:
-    if label in numbers:
-        return numbers[label]
-    if _is_number(label) and int(label) <= max(numbers.values()):
-        return int(label)
-    known = ", ".join(list(numbers)[:3])
-    raise DataError(f"{place}: label {label!r} is not in the training set, whose are {known}, …")
+def _classes_of(
+    seen: Mapping[str, int], numbers: Mapping[str, int], first_places: list[str]
+) -> list[int]:
+    """Return the class of each label; a number is a class's own where no name says otherwise."""
+    own = all(_whole_number(name) in (None, index) for name, index in numbers.items())
+    largest, found = max(numbers.values()), []
+    for label, place in seen.items():
+        number = numbers.get(label)
+        if number is None and own:
+            number = _whole_number(label)
+        if number is None or number > largest:
+            known = ", ".join(list(numbers)[:3])
+            raise DataError(
+                f"{first_places[place]}: label {label!r:.40} is not in the training set, whose "
+                f"classes are {known}, …"
+            )
+        found.append(number)
+    return found
 
 
-def _is_number(label: str) -> bool:
-    return label.isascii() and label.isdecimal()
+def _whole_number(label: str) -> int | None:
+    found = _WHOLE.fullmatch(label)
+    return int(found[1][:10]) if found else None  # more digits are too large for a class anyway

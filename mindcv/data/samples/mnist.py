@@ -93,6 +93,9 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
             if len(start) < head or start[:4] != bytes((0, 0, 8, dimensions)):
                 raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions")
             shape = [int(size) for size in np.frombuffer(start[4:], ">u4")]
+            if 0 in shape[1:]:
+                sides = " x ".join(map(str, shape[1:]))
+                raise DataError(f"{path} is damaged: its header tells images of {sides} pixels")
             size = math.prod(shape)
             content = file.read(min(size, _LARGEST) + 1)
     except (OSError, EOFError, zlib.error) as error:
