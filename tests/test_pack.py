@@ -102,6 +102,34 @@ def test_a_folder_of_classes_is_one_split_though_a_class_be_called_train(tmp_pat
         create_dataset("mindrecord", str(tmp_path / "out"), "train")
 
 
+def test_images_beside_the_class_folders_are_passed_over_as_in_training(image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+    for stray in ("train/stray.jpg", "train/.DS_Store.png", "val/._x.jpg", "val/stray.PNG"):
+        shutil.copy(source / "train/class_0/0000.jpg", source / stray)
+    packed = quiet_pack(source, tmp_path / "out")
+    for split, images in (("train", 48), ("val", 11)):
+        assert packed.splits[split].images == images
+        samples = MindRecordSamples(str(tmp_path / "out"), split)
+        assert rows_of_samples(samples) == rows_of_samples(FolderSamples(source / split))
+
+
+def test_images_that_are_in_no_split_are_never_left_out_in_silence(tmp_path):
+    write_images(tmp_path / "data/training", 2, 2)
+    write_images(tmp_path / "data/validation", 2, 2)
+    (tmp_path / "data/annotations").mkdir()
+    (tmp_path / "data/.thumbnails").symlink_to("training")
+    told = "data holds images also in training .*--splits validation .*pack .* with --splits data"
+    with pytest.raises(DataError, match=told):
+        quiet_pack(tmp_path / "data", tmp_path / "out")
+    named = ["training", "validation"]
+    assert list(quiet_pack(tmp_path / "data", tmp_path / "out", splits=named).splits) == named
+    (tmp_path / "data/training").rename(tmp_path / "data/train")
+    (tmp_path / "data/test").mkdir()
+    shutil.copy(next((tmp_path / "data/train").rglob("*.jpg")), tmp_path / "data/test")
+    with pytest.raises(DataError, match=r"in test \(images without class .*--splits train valid"):
+        quiet_pack(tmp_path / "data", tmp_path / "other")
+
+
 def test_names_may_be_any_bytes(tmp_path):
     folder = os.fsencode(tmp_path / "data/train") + b"/cl\xe9"
     os.makedirs(folder)

@@ -51,6 +51,7 @@ PROBLEMS = {
     "bad": "1 bad file",
     "empty": "1 empty class or split",
     "extra": "1 class that training lacks",
+    "beside": "1 folder of images that is no split",
     "leaks": "1 image in several splits",
     "conflicts": "1 image in several classes",
 }
@@ -67,6 +68,9 @@ def spoil(root: Path, problem: str) -> None:
         write_files(root / "train/c", x=jpeg(20))
     elif problem == "extra":
         write_files(root / "val/c", x=jpeg(20))
+    elif problem == "beside":
+        write_files(root / "training/c", x=jpeg(20))
+        (root / "annotations").mkdir()
     elif problem == "leaks":
         shutil.copy(root / "train/a/x.jpg", root / "val/a/other.jpg")
     else:
@@ -85,6 +89,7 @@ def test_each_problem_ends_with_4_unless_it_is_allowed(capsys, clean, problem):
         "bad": f"  {clean}/val/b/x.jpg: empty file",
         "empty": "  1 of val without an image: c",
         "extra": "  1 of val not in train: c",
+        "beside": f"  {clean}/training",
         "leaks": f"  {clean}/train/a/x.jpg = {clean}/val/a/other.jpg",
         "conflicts": f"  {clean}/train/a/x.jpg = {clean}/train/b/other.jpg",
     }
@@ -176,7 +181,7 @@ def test_the_first_split_named_is_the_training_set(capsys, clean):
     assert code == 0 and "  1 of learn not in val: c" in out.splitlines()
     code, out, _ = call(capsys, "scan", clean, *FAST, "--splits", "val,learn")
     assert code == 4 and "  1 of learn not in val: c" in out.splitlines()
-    code, out, _ = call(capsys, "scan", clean, *FAST)
+    code, out, _ = call(capsys, "scan", clean, *FAST, "--splits", "val")
     assert code == 0 and f"folders that are no split (1): {clean}/learn" in out
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ..data.samples.image_index import IMAGE_SUFFIXES
+from ..data.samples.split_folders import SPLITS, folders_beside, split_folders
 from ..errors import ConfigError, DataError
 
 _MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image
-SPLITS = ("train", "val", "valid", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Listing:
         classes: by split, then in byte order.
         left_out: numbers of what training would not read, by kind.
         named: the first paths of each kind in left_out.
+        beside: folders with images that are no split, where the splits were not named.
         unreadable: folder and reason.
     """
 
@@ -46,6 +47,7 @@ class Listing:
     classes: list[ClassFolder] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     named: dict[str, list[str]] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -82,11 +84,14 @@ def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
     if not os.path.isdir(root):
         what = "is a file" if os.path.exists(root) else "does not exist"
         raise DataError(f"{root!r} {what}; expected a folder of <split>/<class>/<image>")
-    found = Listing(root, tuple(splits) if splits is not None else _splits_in(root))
+    found = Listing(root, tuple(splits) if splits is not None else split_folders(root) or ("",))
     for split in found.splits:
         _list_split(found, split)
     if found.splits != ("",):
         _list_beside(found)
+        if splits is None:
+            beside = folders_beside(root, found.splits)
+            found.beside += [os.path.join(root, name) for name in beside]
     if not found.classes and not found.unreadable:
         raise DataError(
             f"{root!r} holds no class folders; expected <split>/<class>/<image> with a split of "
@@ -101,20 +106,6 @@ def _check_split_names(splits: Sequence[str]) -> None:
     twice = [name for name in splits if splits.count(name) > 1]
     if twice:
         raise ConfigError(f"splits: {twice[0]!r} is named twice")
-
-
-def _splits_in(root: str) -> tuple[str, ...]:
-    """Return the split folders; one that holds no folder may as well be a class of that name."""
-    there = tuple(name for name in SPLITS if os.path.isdir(os.path.join(root, name)))
-    return there if any(_holds_folder(os.path.join(root, name)) for name in there) else ("",)
-
-
-def _holds_folder(path: str) -> bool:
-    try:
-        with os.scandir(path) as entries:
-            return any(_is_folder(entry) and not entry.name.startswith(".") for entry in entries)
-    except OSError:
-        return True  # what cannot be read is told when it is listed
 
 
 def _list_split(found: Listing, split: str) -> None:
