@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from commands import call
 from conftest import ROOT, write_images
+from image_files import encoded, png_of_header, png_with_broken_pixels, write_files
 from packed_sets import flip_a_byte, quiet_pack, rows_of_mindspore, rows_of_samples
 from PIL import Image
 
@@ -295,6 +296,17 @@ def test_bad_images_are_named_and_left_out_on_request(image_folder, tmp_path, ca
     plain = FolderSamples(image_folder / "val")
     samples = MindRecordSamples(str(tmp_path / "out"), "val")
     assert rows_of_samples(samples) == rows_of_samples(plain)
+
+
+def test_what_only_decoding_shows_is_found_while_packing(tmp_path):
+    """A packed set holds nothing that ends an evaluation: PNG files with right checksums too."""
+    place = tmp_path / "data/train/a"
+    good = encoded(Image.new("RGB", (9, 8)), "PNG")
+    write_files(place, good=good, broken=png_with_broken_pixels(), none=png_of_header(9, 8))
+    with pytest.raises(DataError, match="2 images cannot be decoded: train/a/broken.jpg: damaged"):
+        quiet_pack(tmp_path / "data", tmp_path / "out")
+    packed = quiet_pack(tmp_path / "data", tmp_path / "out", skip_bad=True)
+    assert (packed.splits["train"].images, packed.splits["train"].skipped) == (1, 2)
 
 
 def test_a_full_disk_ends_the_run_and_passes_nothing_for_whole(noise_folder, tmp_path, capfd):

@@ -55,7 +55,7 @@ def pack(
         cap, quality: see `capped`; cap None: the images' bytes as they are.
         shards: files of each split; None: as many as make 512 MB of source images each, 256
             at most.
-        skip_bad: leave images out that nobody can decode; they are listed in bad_images.csv.
+        skip_bad: leave bad images out, see `check_to_the_end`; bad_images.csv lists them.
         workers: processes; None: one per core.
         show_progress: draw progress bars on stderr.
         tell: called with lines for the user.

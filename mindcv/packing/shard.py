@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
-from ..data.images.image_check import decodable
+from ..data.images.decoding import check_to_the_end
 from ..data.samples import ImageError
 from ..data.samples.mindrecord_file import MindRecordFile
 from ..data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
@@ -36,7 +36,7 @@ class ShardTask:
         paths: of the images, below `folder`.
         labels, sizes: of each image; sizes in bytes.
         cap, quality: see `capped`; cap None: the bytes as they are.
-        skip_bad: leave images out that nobody can decode, instead of refusing the shard.
+        skip_bad: leave bad images out, see `check_to_the_end`, instead of refusing the shard.
         header_bytes, page_bytes: of the MindRecord file, see `with_common_layout`.
     """
 
@@ -151,12 +151,12 @@ def _cannot_write(out: str, reason: str) -> str:
 
 
 def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
-    """Read the images of a task in order; those that cannot be decoded go to `bad`."""
+    """Read the images of a task in order; those that training would find bad go to `bad`."""
     for path, label, size in zip(task.paths, task.labels, task.sizes):
         name = f"{task.split}/{path}"
         try:
             image = _read(os.path.join(task.folder, path), int(size))
-            decodable(image)
+            check_to_the_end(image)
             if task.cap:
                 image = capped(image, task.cap, task.quality)
             # These very types: MindSpore leaves rows of other ones out, with a warning.
