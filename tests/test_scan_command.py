@@ -159,7 +159,21 @@ def test_each_file_is_listed_whatever_its_depth_suffix_and_link(clean):
     assert found.named["folders that are no split"] == [str(clean / "train_old")]
     assert str(deep / "notes.txt") in found.named["other files"]
     assert str(clean / "val/b/self") in found.named["other files"]
-    assert found.left_out["links to a folder that they lie in"]
+
+
+def test_folders_that_link_to_each_other_are_scanned_as_training_lists_them(clean):
+    """Ten of them have a million ways through each other."""
+    letters = "abcdefghij"
+    for number, letter in enumerate(letters):
+        write_files(clean / "train/a" / letter, x=jpeg(number))
+        for other in letters.replace(letter, ""):
+            (clean / "train/a" / letter / f"to_{other}").symlink_to(f"../{other}")
+    found = list_images(str(clean))
+    listed = [path for path in found.paths() if "/train/" in path]
+    trained = index_images(clean / "train").names
+    assert listed == [os.path.join(clean, "train", os.fsdecode(name)) for name in trained]
+    assert len(listed) == 4 + len(letters)
+    assert found.left_out["links to a folder that is read already"] == 90
 
 
 def test_a_folder_of_classes_is_one_split_even_if_a_class_is_called_test(capsys, tmp_path):
@@ -189,7 +203,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem(clean, monkeypatch):
     real = os.scandir
 
     def scandir(path):
-        if str(path).endswith(("train/b", "val")):
+        if os.fsdecode(path).endswith(("train/b", "val")):
             raise PermissionError(13, "Permission denied")
         return real(path)
 

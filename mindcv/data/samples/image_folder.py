@@ -8,7 +8,8 @@ import numpy as np
 
 from ...errors import DataError
 from .files import FileSamples
-from .image_index import IMAGE_SUFFIXES, class_folders, holds_image, index_images
+from .image_index import class_folders, holds_image, index_images
+from .image_walk import IMAGE_SUFFIXES
 
 
 class FolderSamples(FileSamples):
