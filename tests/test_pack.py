@@ -25,7 +25,9 @@ from mindcv.data.samples.image_folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
 from mindcv.packing import pack, verify
+from mindcv.packing import run as run_module
 from mindcv.packing import shard as shard_module
+from mindcv.packing import source as source_module
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +298,31 @@ def test_bad_images_are_named_and_left_out_on_request(image_folder, tmp_path, ca
     plain = FolderSamples(image_folder / "val")
     samples = MindRecordSamples(str(tmp_path / "out"), "val")
     assert rows_of_samples(samples) == rows_of_samples(plain)
+
+
+@pytest.mark.timeout(60)
+def test_a_link_to_a_pipe_is_a_bad_image(image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+    os.mkfifo(tmp_path / "pipe")
+    (source / "val/class_1/pipe.jpg").symlink_to(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"val/class_1/pipe\.jpg: no file, but a pipe"):
+        quiet_pack(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_an_image_that_vanishes_while_it_is_packed_is_no_bad_image(
+    image_folder, tmp_path, monkeypatch, change
+):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+
+    def listed(*args):
+        found = source_module.list_source(*args)
+        change(source / "train/class_0/0000.jpg")
+        return found
+
+    monkeypatch.setattr(run_module, "list_source", listed)
+    with pytest.raises(DataError, match=r"0000\.jpg changed while it was packed: 0 bytes"):
+        quiet_pack(source, tmp_path / "out", skip_bad=True)
 
 
 def test_what_only_decoding_shows_is_found_while_packing(tmp_path):

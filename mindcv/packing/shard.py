@@ -15,6 +15,7 @@ from mindspore.mindrecord import FileWriter
 
 from ..data.images.decoding import check_to_the_end
 from ..data.samples import ImageError
+from ..data.samples.files import read_file
 from ..data.samples.mindrecord_file import MindRecordFile
 from ..data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
 from ..errors import DataError
@@ -167,13 +168,29 @@ def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
 
 
 def _read(path: str, size: int) -> np.ndarray:
+    """Read an image file.
+
+    Raises:
+        ImageError: see `read_file`.
+        DataError: it has another size than when it was listed, or is gone.
+    """
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from None
+        data = read_file(os.fsencode(path))
+    except ImageError:
+        if _size(path) == size:
+            raise
+        data = np.zeros(0, np.uint8)
     if len(data) != size:
         raise DataError(f"{path} changed while it was packed: {len(data)} bytes, {size} before")
     return data
+
+
+def _size(path: str) -> int:
+    """Return the bytes of a file as `list_source` tells them: 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int, int]]:
