@@ -226,6 +226,49 @@ def test_other_options_and_other_images_are_refused(image_folder, tmp_path, caps
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == stamps
 
 
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_shards_that_are_missing_or_cut_are_packed_anew(image_folder, tmp_path, skipped):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+    if skipped:
+        (source / "train/class_5/9999.jpg").write_text("no image")
+    out, options = tmp_path / "out", dict(shards=3, skip_bad=True)
+    before = quiet_pack(source, out, **options)
+    (out / "train/00000.mindrecord").unlink()
+    os.truncate(out / "val/00001.mindrecord.db", 5)
+    flip_a_byte(out / "val/00002.mindrecord")  # found on the way
+    with pytest.raises(DataError, match="pack again"):
+        create_dataset("mindrecord", str(out), "train")
+    lines = []
+    again = pack(str(source), str(out), workers=1, tell=lines.append, **options)
+    assert "train/00000.mindrecord cannot be read" in lines[0]
+    assert "val/00001.mindrecord.db is cut" in lines[0] and lines[0].endswith("packed anew")
+    assert lines[1].startswith(f"{3 - skipped} of 6 shards")
+    assert again == before == verify(str(out)) and not (out / ".pack").exists()
+
+
+def test_a_second_pack_into_the_same_folder_is_refused_and_told_of_the_first(
+    image_folder, tmp_path
+):
+    out = tmp_path / "out"
+    (out / ".pack/train-00000.1").mkdir(parents=True)
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pathlib import Path\n"
+        "from mindcv.checkpoint import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1])); print('locked', flush=True); input()\n"
+    )
+    words = [sys.executable, "-c", code, str(out / ".pack"), str(ROOT)]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(words, **pipes) as first:
+        assert first.stdout.readline() == "locked\n"
+        with pytest.raises(ConfigError, match=f"^{out} is in use by process {first.pid} on .*"):
+            quiet_pack(image_folder, out)
+        assert (out / ".pack/train-00000.1").is_dir()
+        first.kill()
+    quiet_pack(image_folder, out)
+    assert {path.name for path in out.iterdir()} == {"dataset.json", "train", "val"}
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(image_folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("years of work")
@@ -345,7 +388,9 @@ def test_a_full_disk_ends_the_run_and_passes_nothing_for_whole(noise_folder, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.exit_code == 4
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [".pack", "plan.json"]
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [
+        ".lock", ".pack", "plan.json",
+    ]  # fmt: skip
     quiet_pack(noise_folder, tmp_path / "out", shards=2)
     assert len(verify(str(tmp_path / "out")).splits["train"].shards) == 2
 

@@ -125,8 +125,17 @@ def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
         if sums:
             shard = _check(path, task, sums)
             _move(path, Path(task.out, task.file))
-        write_json(task.record, {"shard": shard and asdict(shard), "bad": bad})
+        write_record(task, shard, bad)
         return ShardResult(task.split, task.number, shard, bad)
+
+
+def write_record(task: ShardTask, shard: ShardFile | None, bad: list[tuple[str, str]]) -> None:
+    """Note that a shard is finished, for `finished_shard`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_json(task.record, {"shard": shard and asdict(shard), "bad": bad})
 
 
 @contextmanager
