@@ -395,6 +395,48 @@ def test_a_full_disk_ends_the_run_and_passes_nothing_for_whole(noise_folder, tmp
     assert len(verify(str(tmp_path / "out")).splits["train"].shards) == 2
 
 
+@pytest.mark.parametrize("splits", [None, ["train"]])
+def test_folders_that_may_not_be_entered_are_told(image_folder, tmp_path, monkeypatch, splits):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+
+    def refusing(real, is_refused):
+        def call(path=".", *args, **kwargs):
+            if is_refused(path):
+                raise PermissionError(13, "Permission denied")
+            return real(path, *args, **kwargs)
+
+        return call
+
+    def is_inside(path):
+        return not isinstance(path, int) and os.fsdecode(path).startswith(f"{closed}/")
+
+    def is_closed(path):
+        return os.fsdecode(path) == str(closed)
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat, is_inside))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, is_closed))
+    for source in (closed, closed / "set"):
+        with pytest.raises(DataError, match=f"{closed}.* cannot be read: Permission denied"):
+            quiet_pack(source, tmp_path / "out", splits=splits)
+    with pytest.raises(DataError, match=f"{closed}.* cannot be read: Permission denied"):
+        quiet_pack(image_folder, closed / "out", splits=splits)
+    with pytest.raises(DataError, match=f"{closed}/train cannot be read: Permission denied"):
+        create_dataset("", str(closed), "train")
+
+
+def test_a_split_is_named_as_a_folder_of_the_source_can_be(image_folder, tmp_path, capsys):
+    for name in ("tr/in", "../train", "..", ".", "", ".pack", "train/"):
+        words = ["pack", image_folder, tmp_path / "out", "--splits", "val", name]
+        code, _, error = call(capsys, *words)
+        assert code == 2 and error.startswith(f"error: split {name!r}: expected the name of a")
+    bad = tmp_path / os.fsdecode(b"bad\xff")
+    write_images(bad, 2, 2)
+    with pytest.raises(ConfigError, match="is not UTF-8.*; rename the folder"):
+        quiet_pack(bad, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_place_that_cannot_be_written_is_told(image_folder, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, _, error = call(capsys, "pack", image_folder, tmp_path / "file/out", "--workers", 1)

@@ -12,6 +12,7 @@ from .samples import DATASETS, Samples
 from .samples.cifar import CifarSamples
 from .samples.demo import FOLDER, write_demo_set
 from .samples.image_folder import FolderSamples, class_index
+from .samples.image_index import is_there
 from .samples.lists import ListSamples, has_list
 from .samples.mindrecord import MindRecordSamples
 from .samples.mnist import MnistSamples
@@ -142,6 +143,6 @@ def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
         names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
         return names and {name: index for index, name in enumerate(names)}
     folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
-    if name in ("", "imagenet", "mnist_demo") and folder.is_dir():
+    if name in ("", "imagenet", "mnist_demo") and is_there(folder):
         return class_index(folder)
     return None

@@ -21,8 +21,11 @@ def sealed_before(root: Path, plan: dict) -> PackedSet | None:
         ConfigError, DataError: it was packed of other images or with other options; see
             `read_packed_set`.
     """
-    if not (root / FILE).exists():
-        return None
+    try:
+        if not (root / FILE).exists():
+            return None
+    except OSError as error:
+        raise DataError(f"{root} cannot be read: {error.strerror}") from None
     sealed = read_packed_set(root)
     if sealed:
         _check_plan(root, plan, {"source": sealed.source, "options": sealed.options})

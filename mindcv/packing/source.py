@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.samples.image_folder import FolderSamples, class_index
-from ..data.samples.image_index import class_folders, holds_image
+from ..data.samples.image_index import class_folders, holds_image, is_there
 from ..data.samples.split_folders import SPLITS, folders_beside, split_folders
 from ..errors import ConfigError, DataError
 
@@ -45,23 +45,39 @@ def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit
         wanted: split folders; None: those named as in `SPLITS`.
 
     Raises:
-        ConfigError: a split is named twice.
-        DataError: no such folder, a class without an image, a class that the training split lacks,
-            or images beside the splits where none are named.
+        ConfigError: a split is named twice, or by what is no name of a folder, or not in UTF-8.
+        DataError: no such folder, one that cannot be read, a class without an image, a class that
+            the training split lacks, or images beside the splits where none are named.
     """
-    if not os.path.isdir(source):
+    if not is_there(Path(source)):
         raise DataError(f"there is no folder {source}; expected class folders, or train/ and val/")
     root = Path(os.path.abspath(source))
     if wanted and len(set(wanted)) < len(wanted):
         raise ConfigError(f"command line: splits {' '.join(wanted)}: one is named twice")
     names = wanted or _splits_in(root)
     folders = {name: root / name for name in names} or {root.name: root}
+    for name in folders:
+        _check_name(name)
     classes = {name: class_index(folder) for name, folder in folders.items()}
     known = classes["train"] if "train" in classes else set().union(*classes.values())
     numbers = {name: number for number, name in enumerate(sorted(known, key=os.fsencode))}
     digest = hashlib.sha256()
     splits = [_list(name, folder, numbers, digest) for name, folder in folders.items()]
     return splits, digest.hexdigest()
+
+
+def _check_name(split: str) -> None:
+    if not split or split.startswith(".") or os.sep in split:
+        raise ConfigError(
+            f"split {split!r}: expected the name of a folder that lies in SRC and is not hidden, "
+            "such as train"
+        )
+    try:
+        split.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"split {split!r} is not UTF-8, which MindSpore needs; rename the folder"
+        ) from None
 
 
 def _splits_in(root: Path) -> tuple[str, ...]:

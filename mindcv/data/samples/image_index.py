@@ -66,6 +66,18 @@ def index_images(folder: Path) -> ImageIndex:
     return ImageIndex(classes, table, labels)
 
 
+def is_there(folder: Path) -> bool:
+    """Tell whether there is such a folder.
+
+    Raises:
+        DataError: the system does not tell, as one above it may not be entered.
+    """
+    try:
+        return folder.is_dir()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+
+
 def class_folders(folder: Path) -> tuple[str, ...]:
     """Return the names of the class folders, in byte order.
 
