@@ -201,9 +201,9 @@ def big(tmp_path, monkeypatch) -> Path:
 def is_scanned(folder: Path, monkeypatch) -> bool:
     """Index the folder; tell whether its entries were read, and check what was found."""
     read = []
-    real = image_index._images_below
+    real = image_index.images_below
     with monkeypatch.context() as patch:
-        patch.setattr(image_index, "_images_below", lambda *args: read.append(args) or real(*args))
+        patch.setattr(image_index, "images_below", lambda *args: read.append(args) or real(*args))
         index = index_images(folder)
         patch.setattr(image_index, "read_index", lambda folder: None)
         patch.setattr(image_index, "write_index", lambda *args: None)

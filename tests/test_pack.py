@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from commands import call
 from conftest import ROOT, write_images
+from image_files import encoded, png_of_header, png_with_broken_pixels, write_files
 from packed_sets import flip_a_byte, quiet_pack, rows_of_mindspore, rows_of_samples
 from PIL import Image
 
@@ -24,7 +25,9 @@ from mindcv.data.samples.image_folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
 from mindcv.packing import pack, verify
+from mindcv.packing import run as run_module
 from mindcv.packing import shard as shard_module
+from mindcv.packing import source as source_module
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +103,34 @@ def test_a_folder_of_classes_is_one_split_though_a_class_be_called_train(tmp_pat
     assert MindRecordSamples(str(tmp_path / "out"), "toys").class_names == ("class_1", "train")
     with pytest.raises(DataError, match="holds the splits toys; not 'train'"):
         create_dataset("mindrecord", str(tmp_path / "out"), "train")
+
+
+def test_images_beside_the_class_folders_are_passed_over_as_in_training(image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+    for stray in ("train/stray.jpg", "train/.DS_Store.png", "val/._x.jpg", "val/stray.PNG"):
+        shutil.copy(source / "train/class_0/0000.jpg", source / stray)
+    packed = quiet_pack(source, tmp_path / "out")
+    for split, images in (("train", 48), ("val", 11)):
+        assert packed.splits[split].images == images
+        samples = MindRecordSamples(str(tmp_path / "out"), split)
+        assert rows_of_samples(samples) == rows_of_samples(FolderSamples(source / split))
+
+
+def test_images_that_are_in_no_split_are_never_left_out_in_silence(tmp_path):
+    write_images(tmp_path / "data/training", 2, 2)
+    write_images(tmp_path / "data/validation", 2, 2)
+    (tmp_path / "data/annotations").mkdir()
+    (tmp_path / "data/.thumbnails").symlink_to("training")
+    told = "data holds images also in training .*--splits validation .*pack .* with --splits data"
+    with pytest.raises(DataError, match=told):
+        quiet_pack(tmp_path / "data", tmp_path / "out")
+    named = ["training", "validation"]
+    assert list(quiet_pack(tmp_path / "data", tmp_path / "out", splits=named).splits) == named
+    (tmp_path / "data/training").rename(tmp_path / "data/train")
+    (tmp_path / "data/test").mkdir()
+    shutil.copy(next((tmp_path / "data/train").rglob("*.jpg")), tmp_path / "data/test")
+    with pytest.raises(DataError, match=r"in test \(images without class .*--splits train valid"):
+        quiet_pack(tmp_path / "data", tmp_path / "other")
 
 
 def test_names_may_be_any_bytes(tmp_path):
@@ -195,6 +226,49 @@ def test_other_options_and_other_images_are_refused(image_folder, tmp_path, caps
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == stamps
 
 
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_shards_that_are_missing_or_cut_are_packed_anew(image_folder, tmp_path, skipped):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+    if skipped:
+        (source / "train/class_5/9999.jpg").write_text("no image")
+    out, options = tmp_path / "out", dict(shards=3, skip_bad=True)
+    before = quiet_pack(source, out, **options)
+    (out / "train/00000.mindrecord").unlink()
+    os.truncate(out / "val/00001.mindrecord.db", 5)
+    flip_a_byte(out / "val/00002.mindrecord")  # found on the way
+    with pytest.raises(DataError, match="pack again"):
+        create_dataset("mindrecord", str(out), "train")
+    lines = []
+    again = pack(str(source), str(out), workers=1, tell=lines.append, **options)
+    assert "train/00000.mindrecord cannot be read" in lines[0]
+    assert "val/00001.mindrecord.db is cut" in lines[0] and lines[0].endswith("packed anew")
+    assert lines[1].startswith(f"{3 - skipped} of 6 shards")
+    assert again == before == verify(str(out)) and not (out / ".pack").exists()
+
+
+def test_a_second_pack_into_the_same_folder_is_refused_and_told_of_the_first(
+    image_folder, tmp_path
+):
+    out = tmp_path / "out"
+    (out / ".pack/train-00000.1").mkdir(parents=True)
+    code = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from pathlib import Path\n"
+        "from mindcv.checkpoint import FolderLock\n"
+        "lock = FolderLock(Path(sys.argv[1])); print('locked', flush=True); input()\n"
+    )
+    words = [sys.executable, "-c", code, str(out / ".pack"), str(ROOT)]
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(words, **pipes) as first:
+        assert first.stdout.readline() == "locked\n"
+        with pytest.raises(ConfigError, match=f"^{out} is in use by process {first.pid} on .*"):
+            quiet_pack(image_folder, out)
+        assert (out / ".pack/train-00000.1").is_dir()
+        first.kill()
+    quiet_pack(image_folder, out)
+    assert {path.name for path in out.iterdir()} == {"dataset.json", "train", "val"}
+
+
 def test_a_folder_with_something_else_in_it_is_left_alone(image_folder, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/thesis.tex").write_text("years of work")
@@ -269,6 +343,42 @@ def test_bad_images_are_named_and_left_out_on_request(image_folder, tmp_path, ca
     assert rows_of_samples(samples) == rows_of_samples(plain)
 
 
+@pytest.mark.timeout(60)
+def test_a_link_to_a_pipe_is_a_bad_image(image_folder, tmp_path):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+    os.mkfifo(tmp_path / "pipe")
+    (source / "val/class_1/pipe.jpg").symlink_to(tmp_path / "pipe")
+    with pytest.raises(DataError, match=r"val/class_1/pipe\.jpg: no file, but a pipe"):
+        quiet_pack(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_an_image_that_vanishes_while_it_is_packed_is_no_bad_image(
+    image_folder, tmp_path, monkeypatch, change
+):
+    source = shutil.copytree(image_folder, tmp_path / "source")
+
+    def listed(*args):
+        found = source_module.list_source(*args)
+        change(source / "train/class_0/0000.jpg")
+        return found
+
+    monkeypatch.setattr(run_module, "list_source", listed)
+    with pytest.raises(DataError, match=r"0000\.jpg changed while it was packed: 0 bytes"):
+        quiet_pack(source, tmp_path / "out", skip_bad=True)
+
+
+def test_what_only_decoding_shows_is_found_while_packing(tmp_path):
+    """A packed set holds nothing that ends an evaluation: PNG files with right checksums too."""
+    place = tmp_path / "data/train/a"
+    good = encoded(Image.new("RGB", (9, 8)), "PNG")
+    write_files(place, good=good, broken=png_with_broken_pixels(), none=png_of_header(9, 8))
+    with pytest.raises(DataError, match="2 images cannot be decoded: train/a/broken.jpg: damaged"):
+        quiet_pack(tmp_path / "data", tmp_path / "out")
+    packed = quiet_pack(tmp_path / "data", tmp_path / "out", skip_bad=True)
+    assert (packed.splits["train"].images, packed.splits["train"].skipped) == (1, 2)
+
+
 def test_a_full_disk_ends_the_run_and_passes_nothing_for_whole(noise_folder, tmp_path, capfd):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, limits[1]))
@@ -278,9 +388,53 @@ def test_a_full_disk_ends_the_run_and_passes_nothing_for_whole(noise_folder, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert caught.value.exit_code == 4
-    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [".pack", "plan.json"]
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*")) == [
+        ".lock", ".pack", "plan.json",
+    ]  # fmt: skip
     quiet_pack(noise_folder, tmp_path / "out", shards=2)
     assert len(verify(str(tmp_path / "out")).splits["train"].shards) == 2
+
+
+@pytest.mark.parametrize("splits", [None, ["train"]])
+def test_folders_that_may_not_be_entered_are_told(image_folder, tmp_path, monkeypatch, splits):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+
+    def refusing(real, is_refused):
+        def call(path=".", *args, **kwargs):
+            if is_refused(path):
+                raise PermissionError(13, "Permission denied")
+            return real(path, *args, **kwargs)
+
+        return call
+
+    def is_inside(path):
+        return not isinstance(path, int) and os.fsdecode(path).startswith(f"{closed}/")
+
+    def is_closed(path):
+        return os.fsdecode(path) == str(closed)
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat, is_inside))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, is_closed))
+    for source in (closed, closed / "set"):
+        with pytest.raises(DataError, match=f"{closed}.* cannot be read: Permission denied"):
+            quiet_pack(source, tmp_path / "out", splits=splits)
+    with pytest.raises(DataError, match=f"{closed}.* cannot be read: Permission denied"):
+        quiet_pack(image_folder, closed / "out", splits=splits)
+    with pytest.raises(DataError, match=f"{closed}/train cannot be read: Permission denied"):
+        create_dataset("", str(closed), "train")
+
+
+def test_a_split_is_named_as_a_folder_of_the_source_can_be(image_folder, tmp_path, capsys):
+    for name in ("tr/in", "../train", "..", ".", "", ".pack", "train/"):
+        words = ["pack", image_folder, tmp_path / "out", "--splits", "val", name]
+        code, _, error = call(capsys, *words)
+        assert code == 2 and error.startswith(f"error: split {name!r}: expected the name of a")
+    bad = tmp_path / os.fsdecode(b"bad\xff")
+    write_images(bad, 2, 2)
+    with pytest.raises(ConfigError, match="is not UTF-8.*; rename the folder"):
+        quiet_pack(bad, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_place_that_cannot_be_written_is_told(image_folder, tmp_path, capsys):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from mindcv.data.images.image_check import FORMATS, decodable
 from mindcv.data.samples import ImageError
-from mindcv.data.samples.image_index import IMAGE_SUFFIXES
+from mindcv.data.samples.image_walk import IMAGE_SUFFIXES
 from mindcv.scanning.examine import SUFFIXES
 
 PLAIN, ODD = image_files.plain_files(), image_files.odd_files()

@@ -51,6 +51,7 @@ PROBLEMS = {
     "bad": "1 bad file",
     "empty": "1 empty class or split",
     "extra": "1 class that training lacks",
+    "beside": "1 folder of images that is no split",
     "leaks": "1 image in several splits",
     "conflicts": "1 image in several classes",
 }
@@ -67,6 +68,9 @@ def spoil(root: Path, problem: str) -> None:
         write_files(root / "train/c", x=jpeg(20))
     elif problem == "extra":
         write_files(root / "val/c", x=jpeg(20))
+    elif problem == "beside":
+        write_files(root / "training/c", x=jpeg(20))
+        (root / "annotations").mkdir()
     elif problem == "leaks":
         shutil.copy(root / "train/a/x.jpg", root / "val/a/other.jpg")
     else:
@@ -85,6 +89,7 @@ def test_each_problem_ends_with_4_unless_it_is_allowed(capsys, clean, problem):
         "bad": f"  {clean}/val/b/x.jpg: empty file",
         "empty": "  1 of val without an image: c",
         "extra": "  1 of val not in train: c",
+        "beside": f"  {clean}/training",
         "leaks": f"  {clean}/train/a/x.jpg = {clean}/val/a/other.jpg",
         "conflicts": f"  {clean}/train/a/x.jpg = {clean}/train/b/other.jpg",
     }
@@ -154,7 +159,21 @@ def test_each_file_is_listed_whatever_its_depth_suffix_and_link(clean):
     assert found.named["folders that are no split"] == [str(clean / "train_old")]
     assert str(deep / "notes.txt") in found.named["other files"]
     assert str(clean / "val/b/self") in found.named["other files"]
-    assert found.left_out["links to a folder that they lie in"]
+
+
+def test_folders_that_link_to_each_other_are_scanned_as_training_lists_them(clean):
+    """Ten of them have a million ways through each other."""
+    letters = "abcdefghij"
+    for number, letter in enumerate(letters):
+        write_files(clean / "train/a" / letter, x=jpeg(number))
+        for other in letters.replace(letter, ""):
+            (clean / "train/a" / letter / f"to_{other}").symlink_to(f"../{other}")
+    found = list_images(str(clean))
+    listed = [path for path in found.paths() if "/train/" in path]
+    trained = index_images(clean / "train").names
+    assert listed == [os.path.join(clean, "train", os.fsdecode(name)) for name in trained]
+    assert len(listed) == 4 + len(letters)
+    assert found.left_out["links to a folder that is read already"] == 90
 
 
 def test_a_folder_of_classes_is_one_split_even_if_a_class_is_called_test(capsys, tmp_path):
@@ -176,7 +195,7 @@ def test_the_first_split_named_is_the_training_set(capsys, clean):
     assert code == 0 and "  1 of learn not in val: c" in out.splitlines()
     code, out, _ = call(capsys, "scan", clean, *FAST, "--splits", "val,learn")
     assert code == 4 and "  1 of learn not in val: c" in out.splitlines()
-    code, out, _ = call(capsys, "scan", clean, *FAST)
+    code, out, _ = call(capsys, "scan", clean, *FAST, "--splits", "val")
     assert code == 0 and f"folders that are no split (1): {clean}/learn" in out
 
 
@@ -184,7 +203,7 @@ def test_a_folder_that_cannot_be_read_is_a_problem(clean, monkeypatch):
     real = os.scandir
 
     def scandir(path):
-        if str(path).endswith(("train/b", "val")):
+        if os.fsdecode(path).endswith(("train/b", "val")):
             raise PermissionError(13, "Permission denied")
         return real(path)
 

@@ -1,4 +1,4 @@
-"""One run in a folder at a time."""
+"""One process that writes into a folder at a time."""
 
 import contextlib
 import fcntl
@@ -37,25 +37,28 @@ def open_run_folder(path: str) -> Path:
 
 
 class FolderLock:
-    """Hold a run folder until the process ends, however it ends.
+    """Hold a folder, that of a run for example, until the process ends, however it ends.
 
     The lock is the operating system's (`fcntl.lockf`), so a process that is killed leaves none
     behind; the file's text only tells who holds it. Child processes do not inherit it.
 
     Args:
         folder: exists.
+        called: what the messages call it; None: ckpt_save_dir and its path.
 
     Raises:
-        ConfigError: another process, named in the message, holds the folder.
+        ConfigError: another process, named in the message, holds the folder; or it cannot be
+            written.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, called: str | None = None):
+        called = called or f"ckpt_save_dir {folder}"
         try:
             # No Python file, whose end would unlock it.
             self._handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise ConfigError(
-                f"ckpt_save_dir {folder} cannot be written: {error.strerror}; name another folder"
+                f"{called} cannot be written: {error.strerror}; name another folder"
             ) from None
         try:
             fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,14 +66,14 @@ class FolderLock:
             holder = os.read(self._handle, 1000).decode(errors="replace").strip()
             os.close(self._handle)
             raise ConfigError(
-                f"ckpt_save_dir {folder} is in use by {holder or 'another process'}; wait for it, "
+                f"{called} is in use by {holder or 'another process'}; wait for it, "
                 "stop it, or name another folder"
             ) from None
         except OSError as error:
             # Some file systems of clusters have no locks.
             _logger.warning(
                 "%s cannot be locked (%s): take care that no second run writes there",
-                folder,
+                called,
                 error.strerror,
             )
         started = time.strftime("%Y-%m-%d %H:%M:%S")

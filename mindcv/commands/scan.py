@@ -13,8 +13,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     parser.epilog = (
         "Reads, hashes and decodes every image. Ends with 0 when nothing is wrong; with 4 when "
-        "there are bad files, folders that cannot be read, empty classes, classes that training "
-        "lacks, images in several splits (leaks) or in several classes (conflicts)."
+        "there are bad files, folders that cannot be read, folders of images that are no split, "
+        "empty classes, classes that training lacks, images in several splits (leaks) or in "
+        "several classes (conflicts)."
     )
     parser.add_argument(
         "folder", metavar="DIR", help="<DIR>/<split>/<class>/<image>, or <DIR>/<class>/<image>"

@@ -1,7 +1,6 @@
 """Packing from beginning to end, or from where an earlier run stopped."""
 
 import csv
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -15,15 +14,13 @@ from .. import __version__
 from ..data.samples.files import fingerprint_of
 from ..data.samples.name_table import NameTable
 from ..data.samples.packed_set import (
-    FILE,
     WORK,
     PackedSet,
     PackedSplit,
-    read_packed_set,
-    write_json,
     write_packed_set,
 )
 from ..errors import ConfigError, DataError
+from .folder import held, reopen, sealed_before
 from .pool import write_shards
 from .shard import ShardResult, ShardTask, finished_shard, with_common_layout
 from .source import SourceSplit, list_source
@@ -47,7 +44,7 @@ def pack(
     show_progress: bool = False,
     tell: Callable[[str], None] = print,
 ) -> PackedSet:
-    """Pack an image folder; what an interrupted run finished is kept.
+    """Pack an image folder; what an interrupted run finished, or is whole of a set, is kept.
 
     Args:
         source, splits: see `list_source`.
@@ -55,14 +52,14 @@ def pack(
         cap, quality: see `capped`; cap None: the images' bytes as they are.
         shards: files of each split; None: as many as make 512 MB of source images each, 256
             at most.
-        skip_bad: leave images out that nobody can decode; they are listed in bad_images.csv.
+        skip_bad: leave bad images out, see `check_to_the_end`; bad_images.csv lists them.
         workers: processes; None: one per core.
         show_progress: draw progress bars on stderr.
         tell: called with lines for the user.
 
     Raises:
-        ConfigError: options out of range; `out` holds something else, or was begun with other
-            options.
+        ConfigError: options out of range; `out` holds something else, was begun with other
+            options, or another process packs into it.
         DataError: the source is no image folder, holds bad images, or changed since; `out` cannot
             be written.
     """
@@ -82,23 +79,17 @@ def pack(
     }
     plan = {"source": fingerprint, "options": options}
     root = Path(out)
-    sealed = _sealed_before(root, plan)
-    if sealed:
+    sealed = sealed_before(root, plan)
+    problems = sealed.problems(root) if sealed else []
+    if sealed and not problems:
         tell(f"{out} is packed already: nothing to do; --verify {out} checks it")
         return sealed
-    _begin(root, plan)
-    workers = workers or os.cpu_count() or 1
-    kept = _kept(root, tasks, workers, show_progress)
-    if kept:
-        tell(f"{len(kept)} of {len(tasks)} shards were finished before and are whole: kept")
-    left = [task for task in tasks if (task.split, task.number) not in kept]
-    done = sum(len(task.paths) for task in tasks) - sum(len(task.paths) for task in left)
-    results = kept | {
-        (result.split, result.number): result
-        for result in write_shards(left, workers, done, show_progress)
-    }
-    ordered = [results[task.split, task.number] for task in tasks]
-    return _seal(root, found, ordered, plan, skip_bad)
+    with held(root, plan, was_sealed=sealed is not None):
+        if sealed:
+            tell(f"{'; '.join(problems[:5])}: packed anew")
+            reopen(root, sealed, tasks)
+        results = _all_shards(root, tasks, workers or os.cpu_count() or 1, show_progress, tell)
+        return _seal(root, found, results, plan, skip_bad)
 
 
 def _check_arguments(source, out, cap, quality, shards) -> None:
@@ -141,62 +132,24 @@ def _tasks(split: SourceSplit, out, cap, quality, shards, skip_bad) -> list[Shar
     ]
 
 
-def _sealed_before(root: Path, plan: dict) -> PackedSet | None:
-    if not (root / FILE).exists():
-        return None
-    sealed = read_packed_set(root)
-    if sealed:
-        _check_plan(root, plan, {"source": sealed.source, "options": sealed.options})
-    return sealed
-
-
-def _check_plan(root: Path, plan: dict, before: dict) -> None:
-    """Refuse to go on with other images or options than an earlier run had.
-
-    Raises:
-        ConfigError: other options.
-        DataError: other images.
-    """
-    told = f"remove {root} to begin anew, or choose another folder"
-    if before.get("options") != plan["options"]:
-        raise ConfigError(
-            f"{root} was begun with the options {before.get('options')}; now they are "
-            f"{plan['options']}; {told}"
-        )
-    if before.get("source") != plan["source"]:
-        raise DataError(
-            f"the images changed since {root} was begun: names, sizes or times of files are "
-            f"others; {told}"
-        )
-
-
-def _begin(root: Path, plan: dict) -> None:
-    """Make the folder, or find it as an interrupted run left it."""
-    path = root / WORK / "plan.json"
-    try:
-        before = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        before = None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged: {error}; remove {root} to begin anew") from None
-    if before is not None:
-        _check_plan(root, plan, before)
-    try:
-        if before is None:
-            root.mkdir(parents=True, exist_ok=True)
-            others = [entry.name for entry in root.iterdir() if entry.name != WORK]
-            if others:
-                raise ConfigError(
-                    f"{root} is not empty ({others[0]}) and holds no {FILE} of this command; "
-                    "choose another folder"
-                )
-            path.parent.mkdir(exist_ok=True)
-            write_json(path, plan)
-        for entry in path.parent.iterdir():
-            if entry.is_dir():  # of a killed process
-                shutil.rmtree(entry)
-    except OSError as error:
-        raise DataError(f"{root} cannot be written: {error.strerror}") from None
+def _all_shards(
+    root: Path,
+    tasks: list[ShardTask],
+    workers: int,
+    show_progress: bool,
+    tell: Callable[[str], None],
+) -> list[ShardResult]:
+    """Write the shards that are not there yet; return the results of all, in order."""
+    kept = _kept(root, tasks, workers, show_progress)
+    if kept:
+        tell(f"{len(kept)} of {len(tasks)} shards were finished before and are whole: kept")
+    left = [task for task in tasks if (task.split, task.number) not in kept]
+    done = sum(len(task.paths) for task in tasks) - sum(len(task.paths) for task in left)
+    results = kept | {
+        (result.split, result.number): result
+        for result in write_shards(left, workers, done, show_progress)
+    }
+    return [results[task.split, task.number] for task in tasks]
 
 
 def _kept(root: Path, tasks: list[ShardTask], workers: int, show_progress: bool) -> dict:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from mindspore.mindrecord import FileWriter
 
-from ..data.images.image_check import decodable
+from ..data.images.decoding import check_to_the_end
 from ..data.samples import ImageError
+from ..data.samples.files import read_file
 from ..data.samples.mindrecord_file import MindRecordFile
 from ..data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
 from ..errors import DataError
@@ -36,7 +37,7 @@ class ShardTask:
         paths: of the images, below `folder`.
         labels, sizes: of each image; sizes in bytes.
         cap, quality: see `capped`; cap None: the bytes as they are.
-        skip_bad: leave images out that nobody can decode, instead of refusing the shard.
+        skip_bad: leave bad images out, see `check_to_the_end`, instead of refusing the shard.
         header_bytes, page_bytes: of the MindRecord file, see `with_common_layout`.
     """
 
@@ -124,8 +125,17 @@ def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
         if sums:
             shard = _check(path, task, sums)
             _move(path, Path(task.out, task.file))
-        write_json(task.record, {"shard": shard and asdict(shard), "bad": bad})
+        write_record(task, shard, bad)
         return ShardResult(task.split, task.number, shard, bad)
+
+
+def write_record(task: ShardTask, shard: ShardFile | None, bad: list[tuple[str, str]]) -> None:
+    """Note that a shard is finished, for `finished_shard`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_json(task.record, {"shard": shard and asdict(shard), "bad": bad})
 
 
 @contextmanager
@@ -151,12 +161,12 @@ def _cannot_write(out: str, reason: str) -> str:
 
 
 def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
-    """Read the images of a task in order; those that cannot be decoded go to `bad`."""
+    """Read the images of a task in order; those that training would find bad go to `bad`."""
     for path, label, size in zip(task.paths, task.labels, task.sizes):
         name = f"{task.split}/{path}"
         try:
             image = _read(os.path.join(task.folder, path), int(size))
-            decodable(image)
+            check_to_the_end(image)
             if task.cap:
                 image = capped(image, task.cap, task.quality)
             # These very types: MindSpore leaves rows of other ones out, with a warning.
@@ -167,13 +177,29 @@ def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
 
 
 def _read(path: str, size: int) -> np.ndarray:
+    """Read an image file.
+
+    Raises:
+        ImageError: see `read_file`.
+        DataError: it has another size than when it was listed, or is gone.
+    """
     try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from None
+        data = read_file(os.fsencode(path))
+    except ImageError:
+        if _size(path) == size:
+            raise
+        data = np.zeros(0, np.uint8)
     if len(data) != size:
         raise DataError(f"{path} changed while it was packed: {len(data)} bytes, {size} before")
     return data
+
+
+def _size(path: str) -> int:
+    """Return the bytes of a file as `list_source` tells them: 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
 
 
 def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int, int]]:

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data.samples.image_folder import FolderSamples, class_index
-from ..data.samples.image_index import IMAGE_SUFFIXES
+from ..data.samples.image_index import class_folders, holds_image, is_there
+from ..data.samples.split_folders import SPLITS, folders_beside, split_folders
 from ..errors import ConfigError, DataError
-
-SPLITS = ("train", "val", "test", "validation", "valid")
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,22 @@ def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit
     Args:
         source: folder of split folders, or of class folders; those are one split with the name of
             the folder.
-        wanted: split folders; None: those named train, val, test, validation or valid that hold
-            folders.
+        wanted: split folders; None: those named as in `SPLITS`.
 
     Raises:
-        ConfigError: a split is named twice.
-        DataError: no such folder, a class without an image, or a class that the training split
-            lacks.
+        ConfigError: a split is named twice, or by what is no name of a folder, or not in UTF-8.
+        DataError: no such folder, one that cannot be read, a class without an image, a class that
+            the training split lacks, or images beside the splits where none are named.
     """
-    if not os.path.isdir(source):
+    if not is_there(Path(source)):
         raise DataError(f"there is no folder {source}; expected class folders, or train/ and val/")
     root = Path(os.path.abspath(source))
     if wanted and len(set(wanted)) < len(wanted):
         raise ConfigError(f"command line: splits {' '.join(wanted)}: one is named twice")
-    names = wanted or [name for name in SPLITS if _holds_folders(root / name)]
+    names = wanted or _splits_in(root)
     folders = {name: root / name for name in names} or {root.name: root}
+    for name in folders:
+        _check_name(name)
     classes = {name: class_index(folder) for name, folder in folders.items()}
     known = classes["train"] if "train" in classes else set().union(*classes.values())
     numbers = {name: number for number, name in enumerate(sorted(known, key=os.fsencode))}
@@ -66,14 +66,41 @@ def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit
     return splits, digest.hexdigest()
 
 
-def _holds_folders(folder: Path) -> bool:
-    """Tell a split from a class of that name: CIFAR-100 has a class `train`."""
-    if not folder.is_dir():
-        return False
-    with os.scandir(folder) as entries:
-        return all(
-            entry.is_dir() or not entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in entries
+def _check_name(split: str) -> None:
+    if not split or split.startswith(".") or os.sep in split:
+        raise ConfigError(
+            f"split {split!r}: expected the name of a folder that lies in SRC and is not hidden, "
+            "such as train"
         )
+    try:
+        split.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"split {split!r} is not UTF-8, which MindSpore needs; rename the folder"
+        ) from None
+
+
+def _splits_in(root: Path) -> tuple[str, ...]:
+    """Return the splits; none where the folder holds the classes itself.
+
+    Raises:
+        DataError: other folders hold images too, which would be missing from what is packed.
+    """
+    names = split_folders(root)
+    flat = [name for name in names if not class_folders(root / name) and holds_image(root, name)]
+    beside = folders_beside(root, names) if names else []
+    if not flat and not beside:
+        return names
+    left = [name for name in names if name not in flat]
+    reasons = [f"{', '.join(flat)} (images without class folders)"] if flat else []
+    if beside:
+        shown = ", ".join(beside[:5]) + (", …" if len(beside) > 5 else "")
+        reasons.append(f"{shown} (none of the names {', '.join(SPLITS)})")
+    raise DataError(
+        f"{root} holds images also in {' and '.join(reasons)}; name what is to be packed, "
+        f"--splits {' '.join(left)} …; if all of its folders are classes: pack {root.parent} "
+        f"with --splits {root.name}"
+    )
 
 
 def _list(name: str, folder: Path, numbers: dict[str, int], digest) -> SourceSplit:

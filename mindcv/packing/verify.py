@@ -31,7 +31,10 @@ def verify(out: str, workers: int | None = None, show_progress: bool = False) ->
     found = check_hashes(root, shards, workers or os.cpu_count() or 1, show_progress)
     problems = [problem for problem in found.values() if problem]
     if problems:
-        raise DataError(f"{len(problems)} of {len(shards)} shards: {'; '.join(problems)}")
+        raise DataError(
+            f"{len(problems)} of {len(shards)} shards: {'; '.join(problems)}; copy these files "
+            "anew, or remove them and pack again"
+        )
     return packed
 
 

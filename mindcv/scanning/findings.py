@@ -69,6 +69,7 @@ class Findings:
         counts = {
             "bad": len(self.bad),
             "unreadable": len(self.listing.unreadable),
+            "beside": len(self.listing.beside),
             "empty": sum(len(split.empty) or not split.classes for split in self.splits),
             "extra": sum(len(split.extra) for split in self.splits),
             "leaks": len(self.leaks),

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ..data.samples.image_index import IMAGE_SUFFIXES
+from ..data.samples.image_walk import HIDDEN, IMAGE_SUFFIXES, OTHER, Watcher, images_below
+from ..data.samples.split_folders import SPLITS, folders_beside, split_folders
 from ..errors import ConfigError, DataError
 
 _MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image
-SPLITS = ("train", "val", "valid", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class Listing:
         classes: by split, then in byte order.
         left_out: numbers of what training would not read, by kind.
         named: the first paths of each kind in left_out.
+        beside: folders with images that are no split, where the splits were not named.
         unreadable: folder and reason.
     """
 
@@ -46,6 +47,7 @@ class Listing:
     classes: list[ClassFolder] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
     named: dict[str, list[str]] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -66,7 +68,7 @@ def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
 
     Files with one of `IMAGE_SUFFIXES` are images, links to anything among them. Hidden files and
     folders, other files, images outside of class folders, and folders that are named like an image
-    are left out and told. A link to a folder that it lies in is not followed.
+    are left out and told. A folder of a class is entered once, however many links lead to it.
 
     Args:
         root: the folder of the dataset.
@@ -82,11 +84,14 @@ def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
     if not os.path.isdir(root):
         what = "is a file" if os.path.exists(root) else "does not exist"
         raise DataError(f"{root!r} {what}; expected a folder of <split>/<class>/<image>")
-    found = Listing(root, tuple(splits) if splits is not None else _splits_in(root))
+    found = Listing(root, tuple(splits) if splits is not None else split_folders(root) or ("",))
     for split in found.splits:
         _list_split(found, split)
     if found.splits != ("",):
         _list_beside(found)
+        if splits is None:
+            beside = folders_beside(root, found.splits)
+            found.beside += [os.path.join(root, name) for name in beside]
     if not found.classes and not found.unreadable:
         raise DataError(
             f"{root!r} holds no class folders; expected <split>/<class>/<image> with a split of "
@@ -103,20 +108,6 @@ def _check_split_names(splits: Sequence[str]) -> None:
         raise ConfigError(f"splits: {twice[0]!r} is named twice")
 
 
-def _splits_in(root: str) -> tuple[str, ...]:
-    """Return the split folders; one that holds no folder may as well be a class of that name."""
-    there = tuple(name for name in SPLITS if os.path.isdir(os.path.join(root, name)))
-    return there if any(_holds_folder(os.path.join(root, name)) for name in there) else ("",)
-
-
-def _holds_folder(path: str) -> bool:
-    try:
-        with os.scandir(path) as entries:
-            return any(_is_folder(entry) and not entry.name.startswith(".") for entry in entries)
-    except OSError:
-        return True  # what cannot be read is told when it is listed
-
-
 def _list_split(found: Listing, split: str) -> None:
     top = os.path.join(found.root, split) if split else found.root
     if not os.path.isdir(top):
@@ -124,10 +115,12 @@ def _list_split(found: Listing, split: str) -> None:
         raise DataError(
             f"no split folder {top!r}; {found.root!r} holds {', '.join(there) or 'nothing'}"
         )
+    watcher = _ScanWatcher(found, top)
     for name in _sorted_folders(found, top):
+        start = os.fsencode(name)
+        images = sorted(path[len(start) + 1 :] for path in images_below(top, start, watcher))
         path = os.path.join(top, name)
-        images = sorted(_images_below(found, path), key=os.fsencode)
-        found.classes.append(ClassFolder(path, split, name, images))
+        found.classes.append(ClassFolder(path, split, name, [*map(os.fsdecode, images)]))
 
 
 def _sorted_folders(found: Listing, top: str) -> list[str]:
@@ -138,37 +131,21 @@ def _sorted_folders(found: Listing, top: str) -> list[str]:
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
             _leave_out(found, "images outside of class folders", entry.path)
         else:
-            _leave_out(found, "other files", entry.path)
+            _leave_out(found, OTHER, entry.path)
     return sorted(names, key=os.fsencode)
 
 
-def _images_below(found: Listing, top: str) -> Iterator[str]:
-    """Yield the images at any depth, as paths below top, in any order."""
-    pending = [("", frozenset())]
-    while pending:
-        inner, above = pending.pop()
-        path = os.path.join(top, inner) if inner else top
-        try:
-            state = os.stat(path)
-        except OSError as error:
-            found.unreadable.append((path, error.strerror or str(error)))
-            continue
-        here = (state.st_dev, state.st_ino)
-        if here in above:
-            _leave_out(found, "links to a folder that they lie in", path)
-            continue
-        for entry in _visible_entries(found, path):
-            if entry.name.lower().endswith(IMAGE_SUFFIXES):
-                if entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                    yield os.path.join(inner, entry.name)
-                elif _is_folder(entry):
-                    _leave_out(found, "folders named like an image", entry.path)
-                else:
-                    _leave_out(found, "other files", entry.path)
-            elif _is_folder(entry):
-                pending.append((os.path.join(inner, entry.name), above | {here}))
-            else:
-                _leave_out(found, "other files", entry.path)
+class _ScanWatcher(Watcher):
+    """Notes in a listing what is no image, and goes on behind a folder that cannot be read."""
+
+    def __init__(self, found: Listing, top: str):
+        self._found, self._top = found, top
+
+    def passed_over(self, kind: str, path: bytes) -> None:
+        _leave_out(self._found, kind, os.path.join(self._top, os.fsdecode(path)))
+
+    def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
+        self._found.unreadable.append((os.fsdecode(full_path), error.strerror or str(error)))
 
 
 def _visible_entries(found: Listing, path: str) -> Iterator[os.DirEntry]:
@@ -176,7 +153,7 @@ def _visible_entries(found: Listing, path: str) -> Iterator[os.DirEntry]:
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
-                    _leave_out(found, "hidden files or folders", entry.path)
+                    _leave_out(found, HIDDEN, entry.path)
                 else:
                     yield entry
     except OSError as error:
@@ -194,7 +171,7 @@ def _list_beside(found: Listing) -> None:
     """Name what lies beside the split folders."""
     for entry in _visible_entries(found, found.root):
         if not _is_folder(entry):
-            _leave_out(found, "other files", entry.path)
+            _leave_out(found, OTHER, entry.path)
         elif entry.name not in found.splits:
             _leave_out(found, "folders that are no split", entry.path)
 

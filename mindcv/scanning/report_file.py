@@ -39,6 +39,7 @@ def write_json(path: Path, findings: Findings) -> None:
         "splits": [asdict(split) | {"empty": split.empty} for split in findings.splits],
         "bad": {places.path(at): findings.table[at].reason for at in findings.bad},
         "unreadable": dict(listing.unreadable),
+        "beside": listing.beside,
         "leaks": [[places.path(at) for at in group] for group in findings.leaks],
         "conflicts": [[places.path(at) for at in group] for group in findings.conflicts],
         "copies": [[places.path(at) for at in group] for group in findings.copies],

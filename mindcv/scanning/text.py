@@ -13,6 +13,7 @@ _MOST_NAMED = 5
 _PROBLEMS = {
     "bad": ("bad file", "bad files"),
     "unreadable": ("folder that cannot be read", "folders that cannot be read"),
+    "beside": ("folder of images that is no split", "folders of images that are no splits"),
     "empty": ("empty class or split", "empty classes or splits"),
     "extra": ("class that training lacks", "classes that training lacks"),
     "leaks": ("image in several splits", "images in several splits"),
@@ -29,6 +30,10 @@ def report_lines(findings: Findings) -> Iterator[str]:
         ("classes", list(_class_lines(findings))),
         ("left out", list(_left_out(findings.listing))),
         ("folders that cannot be read", _unreadable(findings)),
+        (
+            "folders of images that are no split (--splits train,val names those that are)",
+            _first(findings.listing.beside, _MOST_BAD, printable),
+        ),
         ("bad files", _bad_files(findings, places)),
         ("in several splits", _groups(findings.leaks, places, findings)),
         ("in several classes", _groups(findings.conflicts, places, findings)),

@@ -7,7 +7,7 @@ from mindspore.dataset import vision
 from PIL import Image
 
 from ..samples import ImageError
-from .image_check import decode
+from .image_check import decodable, decode, is_png
 
 _BLOCKS_KEPT = 16  # freed blocks of memory, of 16 MB at most, that Pillow keeps for later images
 
@@ -39,6 +39,22 @@ class PillowDecode:
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise RuntimeError(f"damaged image: {error}") from None
         return self._other(content)
+
+
+def check_to_the_end(data: np.ndarray) -> None:
+    """Refuse an image file that training or an evaluation would find bad, if only by decoding it.
+
+    Plain JPEG and BMP are known without: what `decodable` passes of them, both decoders take. What
+    is not plain it decodes itself.
+
+    Args:
+        data: content of an image file, (bytes,) uint8.
+
+    Raises:
+        ImageError: see `decodable` and `check_by_decoding`.
+    """
+    if decodable(data) is data and is_png(data):
+        check_by_decoding(data)
 
 
 def check_by_decoding(data: np.ndarray) -> None:

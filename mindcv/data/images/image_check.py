@@ -52,7 +52,7 @@ def decodable(data: np.ndarray) -> np.ndarray:
     start = data[:8].tobytes()
     if start.startswith(b"\xff\xd8\xff"):
         plain = is_plain_jpeg(data, _check_size)
-    elif start == _PNG:
+    elif is_png(data):
         plain = _is_plain_png(data)
     else:
         plain = start.startswith(b"BM") and _is_plain_bmp(data)
@@ -100,9 +100,14 @@ def pixels(data: np.ndarray) -> np.ndarray:
     """
     if not data.size:
         raise ImageError("empty file")
-    if data[:8].tobytes() == _PNG:  # Pillow reads over wrong checksums
+    if is_png(data):  # Pillow reads over wrong checksums
         _is_plain_png(data)
     return np.asarray(decode(data))
+
+
+def is_png(data: np.ndarray) -> bool:
+    """Tell whether bytes begin as a PNG file does."""
+    return data[: len(_PNG)].tobytes() == _PNG
 
 
 def as_bmp(image: Image.Image) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 
 from ...errors import DataError
 from .files import FileSamples
-from .image_index import IMAGE_SUFFIXES, class_folders, holds_image, index_images
+from .image_index import class_folders, holds_image, index_images, is_there
+from .image_walk import IMAGE_SUFFIXES
 
 
 class FolderSamples(FileSamples):
@@ -20,8 +21,8 @@ class FolderSamples(FileSamples):
             the sorted class folders.
 
     Raises:
-        DataError: no such folder, no class folders, a class folder without an image, a class that
-            is not in class_indexing.
+        DataError: no such folder, one that cannot be read, no class folders, a class folder without
+            an image, a class that is not in class_indexing.
     """
 
     def __init__(self, folder: Path, class_indexing: Mapping[str, int] | None = None):
@@ -47,7 +48,8 @@ def class_index(folder: Path) -> dict[str, int]:
     """Return class name to index, in the order of the sorted folder names.
 
     Raises:
-        DataError: no such folder, no class folders, a class folder without an image.
+        DataError: no such folder, one that cannot be read, no class folders, a class folder without
+            an image.
     """
     _check_folder(folder)
     names = class_folders(folder)
@@ -56,7 +58,7 @@ def class_index(folder: Path) -> dict[str, int]:
 
 
 def _check_folder(folder: Path) -> None:
-    if folder.is_dir():
+    if is_there(folder):
         return
     parent = folder.parent
     expected = f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>"

@@ -1,6 +1,5 @@
 """The list of the images in a folder of class folders: scanned once, then remembered."""
 
-import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -10,14 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from .image_walk import LINKED_AGAIN, Watcher, images_below, is_folder, is_hidden
 from .index_cache import FolderStates, read_index, write_index
 from .name_table import NameTable
 
-# In lower case; a file's own suffix may be written in any case.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-)  # fmt: skip
-_SUFFIXES = tuple(map(os.fsencode, IMAGE_SUFFIXES))
 _WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
 
 _logger = logging.getLogger(__name__)
@@ -58,7 +53,9 @@ def index_images(folder: Path) -> ImageIndex:
 
     def names() -> Iterator[bytes]:
         for name in classes:
-            images = sorted(_images_below(folder, os.fsencode(name), states))
+            watcher = _IndexWatcher(states)
+            images = sorted(images_below(folder, os.fsencode(name), watcher))
+            watcher.tell_of_links(folder / name)
             counts.append(len(images))
             yield from images
 
@@ -67,6 +64,18 @@ def index_images(folder: Path) -> ImageIndex:
     if len(labels) >= _WORTH_REMEMBERING:
         write_index(folder, states, classes, table, labels)
     return ImageIndex(classes, table, labels)
+
+
+def is_there(folder: Path) -> bool:
+    """Tell whether there is such a folder.
+
+    Raises:
+        DataError: the system does not tell, as one above it may not be entered.
+    """
+    try:
+        return folder.is_dir()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str, ...]:
@@ -82,9 +91,9 @@ def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str
     try:
         with os.scandir(os.fsencode(folder)) as entries:
             for entry in entries:
-                if _is_hidden(entry.name):
+                if is_hidden(entry.name):
                     continue
-                if _is_folder(entry):
+                if is_folder(entry):
                     names.append(entry.name)
                 elif states is not None and entry.is_symlink():
                     states.add_link(entry.name)
@@ -95,79 +104,32 @@ def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str
 
 def holds_image(folder: Path, class_name: str) -> bool:
     """Tell whether there is an image below the class folder, after as little reading as can be."""
-    return any(True for _ in _images_below(folder, os.fsencode(class_name)))
+    return any(True for _ in images_below(folder, os.fsencode(class_name), Watcher()))
 
 
-def _images_below(
-    folder: Path, class_name: bytes, states: FolderStates | None = None
-) -> Iterator[bytes]:
-    """Yield the paths of the images below a class folder, relative to the folder, in any order.
+class _IndexWatcher(Watcher):
+    """Notes when the folders of a class were changed, and the links that lead to known ones."""
 
-    A folder is entered once, however many links lead to it: the folders themselves come first, then
-    the links, those nearest to the top first. Folders that link to each other in a circle would
-    otherwise be met by each way through them, of which seven have thousands.
-    """
-    top = os.fsencode(folder)
-    pending, links = [class_name], []
-    entered: set[tuple[int, int]] = set()
-    passed: list[bytes] = []
-    while pending or links:
-        is_link = not pending
-        inner = pending.pop() if pending else links.pop(0)
-        path = os.path.join(top, inner)
-        try:
-            state = os.stat(path)
-            here = (state.st_dev, state.st_ino)
-            if here in entered:
-                passed += [inner] if is_link else []
-                continue
-            entered.add(here)
-            if states is not None:
-                states.add(inner, state)
-            found = []
-            # The kinds come with the names: no file is touched on its own.
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if _is_hidden(name):
-                        continue
-                    if name[-5:].lower().endswith(_SUFFIXES):
-                        if entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                            yield inner + b"/" + name
-                    elif entry.is_dir(follow_symlinks=False):
-                        pending.append(inner + b"/" + name)
-                    elif entry.is_symlink():
-                        if _is_folder(entry):
-                            found.append(inner + b"/" + name)
-                        elif states is not None:
-                            states.add_link(inner + b"/" + name)
-        except OSError as error:
-            raise DataError(f"{os.fsdecode(path)} cannot be read: {error.strerror}") from None
-        links += found
-        if not pending:
-            links.sort(key=lambda link: (link.count(b"/"), link))
-    if passed and states is not None:
-        _logger.warning(
-            "%d links below %s lead to folders that are read already and are passed over, e.g. %s",
-            len(passed),
-            os.fsdecode(os.path.join(top, class_name)),
-            passed[0].decode("utf-8", "backslashreplace"),
-        )
+    def __init__(self, states: FolderStates):
+        self._states = states
+        self._links: list[bytes] = []
 
+    def entered(self, path: bytes, state: os.stat_result) -> None:
+        self._states.add(path, state)
 
-def _is_folder(entry: os.DirEntry) -> bool:
-    """Tell whether an entry is a folder, or a link to one; not so where links only lead to links.
+    def leads_to_no_folder(self, path: bytes) -> None:
+        self._states.add_link(path)
 
-    Raises:
-        OSError: the system does not tell.
-    """
-    try:
-        return entry.is_dir()
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return False
-        raise
+    def passed_over(self, kind: str, path: bytes) -> None:
+        if kind == LINKED_AGAIN:
+            self._links.append(path)
 
-
-def _is_hidden(name: bytes) -> bool:
-    return name.startswith(b".")
+    def tell_of_links(self, folder: Path) -> None:
+        if self._links:
+            _logger.warning(
+                "%d links below %s lead to folders that are read already and are passed over, "
+                "e.g. %s",
+                len(self._links),
+                folder,
+                self._links[0].decode("utf-8", "backslashreplace"),
+            )

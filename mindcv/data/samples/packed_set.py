@@ -88,6 +88,11 @@ class PackedSet:
     source: str
     made_by: dict[str, str]
 
+    def problems(self, root: Path) -> list[str]:
+        """Return what is wrong with files that are missing, or have another size."""
+        shards = [shard for split in self.splits.values() for shard in split.shards]
+        return [problem for shard in shards if (problem := shard.problem(root))]
+
 
 def write_packed_set(root: Path, packed: PackedSet) -> None:
     """Seal a packed dataset: dataset.json appears at once, or not at all.
@@ -134,7 +139,7 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
     if contents.get("version") != VERSION:
         raise DataError(
             f"{path} has version {contents.get('version')!r}, this library reads {VERSION}: "
-            "install the one that packed it, or pack again"
+            f"install the one that packed it, or remove {root} and pack again"
         )
     try:
         return PackedSet(
