@@ -55,9 +55,8 @@ class CifarSamples:
         missing = [path.name for path in rows if not path.is_file()]
         if missing:
             raise DataError(
-                f"no {', '.join(missing)} in {folder}; the {usage} split of {name} is read from "
-                f"{', '.join(_FILES[name, usage])} of the binary version: unpack it into "
-                f"{Path(root, inner)}"
+                f"no {', '.join(missing)} in {folder}; the {usage} split of {name} needs all files "
+                f"of the binary version: unpack its archive anew into {root}"
             )
         self._files = list(rows)
         self._parts = [_rows(path, count, self._skip + _PIXELS) for path, count in rows.items()]
