@@ -14,7 +14,7 @@ import mindcv
 from mindcv.__main__ import main
 from mindcv.commands import lr
 from mindcv.config import Config, build_schedule, load_config
-from mindcv.data.samples import demo, image_index
+from mindcv.data.samples import demo, image_walk
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
 
@@ -142,7 +142,7 @@ def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_p
 
 
 def test_suffixes_and_folder_are_those_of_the_readers():
-    assert (lr.IMAGE_SUFFIXES, lr.DEMO_FOLDER) == (image_index.IMAGE_SUFFIXES, demo.FOLDER)
+    assert (lr.IMAGE_SUFFIXES, lr.DEMO_FOLDER) == (image_walk.IMAGE_SUFFIXES, demo.FOLDER)
 
 
 @pytest.mark.parametrize(
