@@ -83,5 +83,5 @@ def options_of(preprocessing) -> dict:
 
 
 if __name__ == "__main__":
-    told = telling_the_others(main, has_run_folder=False)
-    run(told, "validate.py", __doc__, evaluation_contradictions, told_by_the_weights)
+    command = telling_the_others(main, has_run_folder=False)
+    run(command, "validate.py", __doc__, evaluation_contradictions, told_by_the_weights)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mindcv.checkpoint import CheckpointStore
+
 ROOT = Path(__file__).parent.parent
 
 # A network without batch statistics, registered as a user would: by a file of one's own. With
@@ -73,6 +75,14 @@ def log_lines():
     logger.addHandler(handler), logger.setLevel(logging.INFO)
     yield lines
     logger.removeHandler(handler), logger.setLevel(level)
+
+
+@pytest.fixture
+def store(tmp_path) -> CheckpointStore:
+    """The checkpoints of a new run folder."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    return CheckpointStore(folder)
 
 
 @pytest.fixture

@@ -3,18 +3,11 @@
 from pathlib import Path
 
 import pytest
-from test_checkpoint_store import files, save
+from checkpoints import files, save
 
 from mindcv.checkpoint import STATE, CheckpointStore, choose_checkpoint
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.weights import read_weights
-
-
-@pytest.fixture
-def store(tmp_path) -> CheckpointStore:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    return CheckpointStore(folder)
 
 
 def test_where_all_are_bad_the_run_is_refused_and_never_begun_anew(store):

@@ -58,8 +58,9 @@ class _Supervisor:
         self._hurries = False  # asked twice
 
     def run(self) -> int:
-        # nohup lets SIGHUP be ignored.
-        numbers = [one for one in _SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+        numbers = {*_SIGNALS}
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
+            numbers.remove(signal.SIGHUP)
         before = {number: signal.signal(number, self._remember) for number in numbers}
         try:
             return self._run()
