@@ -10,6 +10,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
+from .. import onednn
 from ..errors import ConfigError
 
 
@@ -22,6 +23,7 @@ class Runtime:
         mode: 0, graph; 1, PyNative.
         jit_level: graph compilation level.
         rank, world_size: this process among the processes that train together.
+        instructions: what was done about slow convolutions, see `onednn`; empty: nothing.
     """
 
     device_target: str
@@ -29,6 +31,7 @@ class Runtime:
     jit_level: str
     rank: int
     world_size: int
+    instructions: str = ""
 
     @property
     def is_main(self) -> bool:
@@ -39,7 +42,8 @@ class Runtime:
         """Return one line for the log."""
         mode = f"graph mode, jit level {self.jit_level}" if self.mode == 0 else "PyNative mode"
         count = "1 process" if self.world_size == 1 else f"{self.world_size} processes"
-        return f"MindSpore {ms.__version__} on {self.device_target}, {mode}, {count}"
+        parts = [f"MindSpore {ms.__version__} on {self.device_target}", mode, count]
+        return ", ".join([*parts, self.instructions] if self.instructions else parts)
 
     def sum_over_ranks(self, values: np.ndarray) -> np.ndarray:
         """Return the sum of a float32 array over all processes; every process must call it."""
@@ -105,6 +109,7 @@ def start_runtime(
         ConfigError: the device does not exist or does not know the jit level.
     """
     target = _set_device(device_target)
+    instructions = onednn.limit_instructions(target)
     level = jit_level or {"Ascend": "O2"}.get(target, "O1")
     if level == "O2" and target != "Ascend":
         raise ConfigError(f"jit_level O2 is Ascend's; device {target} takes O0 or O1")
@@ -122,7 +127,7 @@ def start_runtime(
     ds.config.set_seed(seed)
     # For pipeline operations that name no number; MindSpore's own default exceeds small machines.
     ds.config.set_num_parallel_workers(max(1, min(8, os.cpu_count() or 1)))
-    return Runtime(target, mode, level, rank, world_size)
+    return Runtime(target, mode, level, rank, world_size, instructions)
 
 
 def _set_device(device_target: str | None) -> str:

@@ -1,5 +1,8 @@
 """Models by name: the registry and the RegNet family."""
 
+import mindspore as ms
+
+from .. import onednn
 from ..weights.load import load_weights
 from .features import FeatureInfo, FeatureNet
 from .freezing import freeze
@@ -17,6 +20,9 @@ from .registry import (
     register_model,
 )
 from .regnet import AnyNet, RegNet  # also registers the family
+
+# Here, so that it comes before the first convolution in anybody's program.
+onednn.limit_instructions(ms.get_context("device_target"))
 
 __all__ = [
     "AnyNet",

@@ -1,0 +1,54 @@
+"""Keep MindSpore's CPU convolutions off oneDNN's reference code.
+
+MindSpore hands oneDNN activations and weights in plain layout (NCHW, OIHW). From oneDNN 3.10, which
+MindSpore 2.9 and 2.10 contain, a processor with AVX-512 gets `jit_uni_ncsp` for these: it reorders
+the activations to NHWC and asks for the next best convolution. With weights in plain layout that is
+`ref:any`, unless the convolution is a matrix product (1x1, stride 1, one group). So a RegNet trains
+at a fourteenth of its speed; `ONEDNN_VERBOSE=1` prints `jit_uni_ncsp:conv+ref:any`. The code is
+oneDNN's `src/cpu/x64/jit_uni_ncsp_convolution.cpp`, which asks for avx512_core; its maintainers
+advise weights of format `any` for every layout of activations (uxlfoundation/oneDNN, issues 1132
+and 1409), which MindSpore's kernel does not use. At AVX2 the same convolutions run as `gemm:jit`.
+"""
+
+import os
+from pathlib import Path
+
+import mindspore as ms
+
+VARIABLE = "ONEDNN_MAX_CPU_ISA"
+_OLD_VARIABLE = "DNNL_MAX_CPU_ISA"  # oneDNN reads either
+_LEVEL = "AVX2"  # AVX2_VNNI and AVX2_VNNI_2 are as fast; AVX and SSE41 are slower
+_SLOW_VERSIONS = (
+    "2.9",
+    "2.10",
+)  # of MindSpore; 2.7 and 2.8 contain older oneDNNs without the fault
+
+
+def limit_instructions(device_target: str) -> str:
+    """Let oneDNN use AVX2 where its AVX-512 convolutions are slow; return what a log should say.
+
+    It has an effect before the first convolution of the process, and child processes inherit it. A
+    value of the user's own stays. Where nothing is limited the result is empty.
+
+    Args:
+        device_target: CPU; on any other device nothing is set.
+    """
+    if device_target != "CPU" or not (_is_slow(ms.__version__) and _has_avx512()):
+        return ""
+    if not (os.environ.get(VARIABLE) or os.environ.get(_OLD_VARIABLE)):
+        os.environ[VARIABLE] = _LEVEL
+    level = os.environ.get(VARIABLE) or os.environ[_OLD_VARIABLE]
+    return f"oneDNN limited to {level} ({VARIABLE}, see docs/speed.md)"
+
+
+def _is_slow(mindspore_version: str) -> bool:
+    return ".".join(mindspore_version.split(".")[:2]) in _SLOW_VERSIONS
+
+
+def _has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the processor has all of what oneDNN calls avx512_core."""
+    try:
+        flags = next(line for line in cpuinfo.open() if line.startswith("flags")).split()
+    except (OSError, StopIteration):  # not Linux, or not x86
+        return False
+    return {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= set(flags)
