@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import time
 from pathlib import Path
 
 import mindcv
@@ -144,6 +145,7 @@ def main(config: Config) -> None:
         runtime,
         average,
         precise_batch_norm,
+        config.val_weights or "averaged",
     )
     callbacks = [progress, saves, epoch_end]
     if config.log_samples:
@@ -153,6 +155,7 @@ def main(config: Config) -> None:
         callbacks.insert(0, log)
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end))
+    started = time.perf_counter()
     with contextlib.closing(batches), stop.listening():
         mindcv.engine.fit(
             step,
@@ -164,6 +167,9 @@ def main(config: Config) -> None:
             steps_done,
             batches.rest(epochs_done, steps_done) if 0 < steps_done < batches.steps else None,
         )
+    if folder:
+        seconds = time.perf_counter() - started
+        logger.info(mindcv.engine.describe_end(table, progress, seconds, folder))
 
 
 def find_checkpoint(config: Config, runtime):

@@ -42,6 +42,7 @@ def main(config: Config) -> None:
             f"{metadata.num_classes}, without their names: which is which cannot be told; if the "
             f"folders are the first classes in order, add --num_classes {metadata.num_classes}"
         )
+    network = mindcv.models.fold_on_cpu(network, runtime.device_target)
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")

@@ -21,8 +21,8 @@ from commands import (
 from conftest import ROOT
 from mindspore import Parameter, Tensor, load_param_into_net, nn
 
-from mindcv.export import fold_batch_norm, relative_difference
-from mindcv.models import AnyNet, create_model_from_file
+from mindcv.export import relative_difference
+from mindcv.models import AnyNet, create_model_from_file, fold_batch_norm
 
 
 class Preactivation(nn.Cell):

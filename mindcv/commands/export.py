@@ -129,9 +129,9 @@ def _export(original, graph: Path, file_format: str, shape, arguments: Namespace
         check_mindir,
         check_onnx,
         export_network,
-        fold_batch_norm,
         random_images,
     )
+    from ..models import fold_batch_norm
     from ..prediction.classify import softmax
 
     # A file for any batch is tried with two sizes that its example did not have.

@@ -62,10 +62,12 @@ def run(arguments: Namespace) -> None:
     names = read_class_names(arguments.class_names) if arguments.class_names else None
 
     from ..engine import start_runtime
+    from ..models import fold_on_cpu
     from ..prediction.classify import classify
 
-    start_runtime(arguments.mode, arguments.device_target)
+    runtime = start_runtime(arguments.mode, arguments.device_target)
     network, metadata = build_network(arguments)
+    network = fold_on_cpu(network, runtime.device_target)
     names = _class_names(names, metadata)
     preprocessing = metadata.preprocessing
     if arguments.image_size:

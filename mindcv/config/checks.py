@@ -146,6 +146,8 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     yield from _devices(config, environ)
     if config.ckpt_save_policy == "top_k" and not config.val_while_train:
         yield "ckpt_save_policy", "top_k ranks by accuracy and needs val_while_train True"
+    if config.val_weights and not (config.ema and config.val_while_train):
+        yield "val_weights", "chooses what is evaluated; it needs ema True and val_while_train True"
     if config.val_while_train and config.val_interval > config.epoch_size:
         yield (
             "val_interval",

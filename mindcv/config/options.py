@@ -142,6 +142,7 @@ class Config:
     resume_opt: bool = option(False, "go on from ckpt_path with its optimizer and all else: the same as resume with that path")
     ema: bool = option(False, "average the weights while training; validate.py: take the averaged ones of the checkpoint")
     ema_decay: float = option(0.9999, "decay of the weight average; it rises to this over some 2,000 updates", low=0, high=0.9999999)
+    val_weights: Optional[str] = option(None, "with ema: which weights an epoch's evaluation measures; the best checkpoint goes by the averaged ones where they are measured; null: averaged", choices=("averaged", "raw", "both"))
     clip_grad: bool = option(False, "clip gradients, after their reduction over the devices")
     clip_value: float = option(15.0, "limit of clip_grad", above=0)
     clip_mode: str = option("global_norm", "what clip_grad limits: the norm of all gradients, of each one, or each value", choices=("global_norm", "norm", "value"))

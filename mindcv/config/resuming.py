@@ -40,6 +40,7 @@ HARMLESS = frozenset(
         "summary_dir",
         "val_amp_level",
         "val_interval",
+        "val_weights",
         "val_while_train",
     )
 )

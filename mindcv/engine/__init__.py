@@ -17,7 +17,7 @@ from .runtime import Runtime, start_runtime
 from .sample_log import SampleLog
 from .saving import SavePoints
 from .stopping import StopSignal
-from .summary import describe_model, describe_schedule
+from .summary import describe_end, describe_model, describe_schedule
 from .train_step import TrainStep
 from .weight_average import WeightAverage
 
@@ -42,6 +42,7 @@ __all__ = [
     "check_same_run",
     "columns_of",
     "count_dropout",
+    "describe_end",
     "describe_model",
     "describe_run",
     "describe_schedule",

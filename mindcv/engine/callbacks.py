@@ -47,6 +47,7 @@ class Progress(ms.Callback):
             count.
         watch: counts the steps that were skipped.
         last_line: step, its loss, and images per second (None: not known) of the last log line.
+        compile_seconds: how long the first step took.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class Progress(ms.Callback):
         self._pending: list[tuple[StepPlace, Tensor, Tensor]] = []  # with loss and applied
         self._losses: list[float] = []
         self._losses_before: list[float] = []  # of the epoch that was begun before
+        self.compile_seconds = 0.0
+        self._trained = (0, 0.0)  # steps behind the first one, and their seconds
         self._started = False
         self._shown = 0.0  # time when the bar last told a loss
         self._mark = (0.0, 0)  # time and step of the last line
@@ -79,6 +82,8 @@ class Progress(ms.Callback):
         self._mark = (time.perf_counter(), step)
         self._bar.initial = self._bar.n = step * self.batch_size
         self.watch.begin(step)
+        if ms.get_context("mode") == ms.GRAPH_MODE and step < len(self.rates):
+            _logger.info("compiling the training step ...")
 
     def on_train_epoch_begin(self, run_context):
         self._losses, self._losses_before = self._losses_before, []
@@ -112,6 +117,12 @@ class Progress(ms.Callback):
         self._bar.close()
         self.watch.tell_end()
 
+    @property
+    def images_per_second(self) -> float | None:
+        """Speed of all steps but the first, without evaluation and saving; None: not known."""
+        steps, seconds = self._trained
+        return steps * self.batch_size / seconds if steps else None
+
     def take_losses(self) -> list[float]:
         """Fetch the losses of the steps since the last time; return those of the epoch so far.
 
@@ -140,8 +151,10 @@ class Progress(ms.Callback):
         step = params.cur_step_num
         count = step - self._mark[1]
         done = "first step" if count == 1 else f"first {count} steps"
-        seconds = time.perf_counter() - self._mark[0]
-        _logger.info("%s with graph compilation: %.1f s, %s", done, seconds, self._state())
+        self.compile_seconds = time.perf_counter() - self._mark[0]
+        _logger.info(
+            "%s with graph compilation: %.1f s, %s", done, self.compile_seconds, self._state()
+        )
         self._mark = (time.perf_counter(), step)
         self.last_line = (step, self._losses[-1], None)
 
@@ -155,7 +168,9 @@ class Progress(ms.Callback):
         )
         self.last_line = (step, self._losses[-1], None)
         if step > self._mark[1]:
-            per_step = (now - self._mark[0]) / (step - self._mark[1])
+            steps, seconds = step - self._mark[1], now - self._mark[0]
+            per_step = seconds / steps
+            self._trained = (self._trained[0] + steps, self._trained[1] + seconds)
             left = timedelta(seconds=round((len(self.rates) - step) * per_step))
             line += f" {self.batch_size / per_step:.0f} images/s, {left} left"
             self.last_line = (step, self._losses[-1], self.batch_size / per_step)
@@ -180,13 +195,14 @@ class EpochEnd(ms.Callback):
         saves: saves checkpoints.
         table: takes the rows; see `columns_of`.
         runtime: the processes that train together.
-        average: running average of the weights, evaluated beside them; None: none. It then decides
-            which checkpoint is the best.
+        average: running average of the weights; None: none.
+        val_weights: averaged, raw or both: what is evaluated where there is an average. The best
+            checkpoint is that of the averaged weights where these are evaluated.
         precise_batch_norm: measures the running statistics anew before they are used; None: not.
 
     Attributes:
-        accuracies: of the last epoch: the weights', then their average's where there is one; empty:
-            it was not evaluated.
+        accuracies: of the last epoch: the weights', then their average's where there is one; None:
+            not evaluated.
     """
 
     def __init__(
@@ -201,12 +217,14 @@ class EpochEnd(ms.Callback):
         runtime: Runtime,
         average: WeightAverage | None = None,
         precise_batch_norm: PreciseBatchNorm | None = None,
+        val_weights: str = "averaged",
     ):
         self.network, self.progress, self.rates, self.runtime = network, progress, rates, runtime
         self.evaluate, self.val_interval = evaluate, val_interval
         self.saves, self.table = saves, table
         self.average, self.precise_batch_norm = average, precise_batch_norm
-        self.accuracies: Sequence[Accuracy] = ()
+        self.val_weights = val_weights if average is not None else "raw"
+        self.accuracies: Sequence[Accuracy | None] = ()
 
     def on_train_begin(self, run_context):
         self.table.begin()
@@ -217,23 +235,25 @@ class EpochEnd(ms.Callback):
         is_last = step >= len(self.rates)
         evaluates = self.evaluate is not None and (epoch % self.val_interval == 0 or is_last)
         try:
-            accuracies = self._measure_all(epoch, evaluates, is_last)
+            self.accuracies = self._measure_all(epoch, evaluates, is_last)
         except EvaluationStopped:
             params.train_network.set_train()
             self.saves.stop_in_evaluation(epoch, params.batch_num)
         params.train_network.set_train()
-        self.accuracies = accuracies if evaluates else ()
-        self._append_row(epoch, step, accuracies)
+        self._append_row(epoch, step)
         # The averaged weights stand last, and are those to be used.
-        score = accuracies[-1].top1 if evaluates else None
+        measured = [accuracy.top1 for accuracy in self.accuracies if accuracy]
+        score = measured[-1] if measured else None
         self.saves.end_epoch(epoch, params.batch_num, score, is_last)
 
     def _measure_all(self, epoch: int, evaluates: bool, is_last: bool) -> list[Accuracy | None]:
         uses = evaluates or self.saves.is_regular(epoch, is_last)
-        accuracies = [self._measure(epoch, "", evaluates, uses)]
+        is_raw = evaluates and self.val_weights != "averaged"
+        accuracies = [self._measure(epoch, "", is_raw, uses)]
         if self.average is not None:
+            is_averaged = evaluates and self.val_weights != "raw"
             with self.average.in_place_of_the_weights():
-                accuracies.append(self._measure(epoch, "averaged weights: ", evaluates, uses))
+                accuracies.append(self._measure(epoch, "averaged weights: ", is_averaged, uses))
         return accuracies
 
     def _measure(self, epoch: int, whose: str, evaluates: bool, uses: bool) -> Accuracy | None:
@@ -255,10 +275,10 @@ class EpochEnd(ms.Callback):
         )
         return accuracy
 
-    def _append_row(self, epoch: int, step: int, accuracies: Sequence[Accuracy | None]) -> None:
+    def _append_row(self, epoch: int, step: int) -> None:
         watch = self.progress.watch
         row = [epoch, step, f"{self.progress.epoch_loss:.6f}", f"{watch.rate:.8g}"]
-        for accuracy in accuracies:
+        for accuracy in self.accuracies:
             row += ["", "", ""] if accuracy is None else _cells(accuracy)
         self.table.append([*row, watch.skipped])
 

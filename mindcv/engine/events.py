@@ -50,6 +50,8 @@ class EventFiles(ms.Callback):
         step = run_context.original_args().cur_step_num
         self._write("train", {"epoch_loss": self.progress.epoch_loss}, step)
         for group, accuracy in zip(("val", "ema_val"), self.epoch_end.accuracies):
+            if accuracy is None:
+                continue
             values = {"loss": accuracy.loss, "top1": accuracy.top1, "top5": accuracy.top5}
             self._write(group, values, step)
 

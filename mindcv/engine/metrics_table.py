@@ -46,6 +46,10 @@ class MetricsTable:
             finally:
                 unfinished.unlink(missing_ok=True)
 
+    def as_dicts(self) -> list[dict[str, str]]:
+        """Return the rows as column to cell."""
+        return [dict(zip(self.columns, row)) for row in self.rows]
+
     def append(self, row: Sequence) -> None:
         """Add a row, filled up with empty cells.
 

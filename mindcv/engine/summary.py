@@ -1,8 +1,13 @@
-"""What a run is going to do, in lines."""
+"""What a run is going to do, and what it has done, in lines."""
 
 from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
 
 from mindspore import nn
+
+from .callbacks import Progress
+from .metrics_table import MetricsTable
 
 
 def describe_model(name: str, network: nn.Cell, image_size: int) -> list[str]:
@@ -29,3 +34,27 @@ def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]
     lines += [f"  epoch {epoch + 1}: lr {rates[epoch * steps_per_epoch]:.6g}" for epoch in points]
     lines.append(f"  last step: lr {rates[-1]:.6g}")
     return lines
+
+
+def describe_end(table: MetricsTable, progress: Progress, seconds: float, folder: Path) -> str:
+    """Return one line about a finished run: best accuracy, time, speed, and where it is.
+
+    Args:
+        table: the rows of the whole run, those before a resume included.
+        progress: of this process.
+        seconds: since this process began to train.
+        folder: the run folder.
+    """
+    parts = [f"done in {timedelta(seconds=round(seconds))}"]
+    if progress.compile_seconds:
+        parts[0] += f" ({progress.compile_seconds:.0f} s to the end of the first step)"
+    if progress.images_per_second:
+        parts.append(f"{progress.images_per_second:.0f} images/s")
+    # The averaged weights decide which epoch is the best, where they are evaluated.
+    for column, whose in (("ema_val_top1", ", averaged weights"), ("val_top1", "")):
+        found = [(float(row[column]), row["epoch"]) for row in table.as_dicts() if row.get(column)]
+        if found:
+            best, epoch = max(found, key=lambda pair: pair[0])
+            parts.append(f"best top-1 {best:.3f} % in epoch {epoch}{whose}")
+            break
+    return f"{', '.join(parts)}; {folder} holds the checkpoints and metrics.csv"

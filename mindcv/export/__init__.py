@@ -1,7 +1,6 @@
-"""Networks for deployment: batch normalisation folded in; MINDIR, ONNX and AIR files, checked."""
+"""Networks for deployment: MINDIR, ONNX and AIR files, checked."""
 
 from .checks import TOLERANCE, check_mindir, check_onnx, random_images, relative_difference
-from .folding import fold_batch_norm
 from .formats import Deployment, can_write_dynamic_onnx, export_network
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "check_mindir",
     "check_onnx",
     "export_network",
-    "fold_batch_norm",
     "random_images",
     "relative_difference",
 ]

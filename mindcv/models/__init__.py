@@ -5,6 +5,7 @@ import mindspore as ms
 from .. import onednn
 from ..weights.load import load_weights
 from .features import FeatureInfo, FeatureNet
+from .folding import fold_batch_norm, fold_on_cpu
 from .freezing import freeze
 from .from_file import create_model_from_file
 from .registry import (
@@ -33,6 +34,8 @@ __all__ = [
     "create_model",
     "create_model_from_file",
     "find_published",
+    "fold_batch_norm",
+    "fold_on_cpu",
     "freeze",
     "is_model",
     "is_model_in_modules",

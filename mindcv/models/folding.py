@@ -8,6 +8,20 @@ import numpy as np
 from mindspore import nn
 
 from ..errors import WeightsError
+from .regnet import AnyNet
+
+
+def fold_on_cpu(network: nn.Cell, device_target: str) -> nn.Cell:
+    """Return a RegNet as it evaluates fastest on CPU: folded; anything else unchanged.
+
+    Its logits differ by less than 1e-5 of the largest. Ascend's graph engine folds by itself.
+    """
+    if device_target != "CPU" or not isinstance(network, AnyNet):
+        return network
+    try:
+        return fold_batch_norm(network)[0]
+    except WeightsError:
+        return network  # whose outputs are not finite; who evaluates it reports that
 
 
 def fold_batch_norm(network: nn.Cell) -> tuple[nn.Cell, int]:
