@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import time
 from pathlib import Path
 
 import mindcv
@@ -155,7 +154,6 @@ def main(config: Config) -> None:
         callbacks.insert(0, log)
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end))
-    started = time.perf_counter()
     with contextlib.closing(batches), stop.listening():
         mindcv.engine.fit(
             step,
@@ -168,8 +166,7 @@ def main(config: Config) -> None:
             batches.rest(epochs_done, steps_done) if 0 < steps_done < batches.steps else None,
         )
     if folder:
-        seconds = time.perf_counter() - started
-        logger.info(mindcv.engine.describe_end(table, progress, seconds, folder))
+        logger.info(mindcv.engine.describe_end(table, progress, folder))
 
 
 def find_checkpoint(config: Config, runtime):

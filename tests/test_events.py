@@ -34,6 +34,7 @@ def watched(image_folder, tiny_models, tmp_path_factory):
         lr=0.01,
         ema="True",
         ema_decay=0.5,
+        val_weights="both",
         val_while_train="True",
         val_interval=2,
         log_interval=4,

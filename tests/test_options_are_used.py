@@ -42,6 +42,7 @@ NEEDS = {
     "max_skipped_steps": {"drop_overflow_update": True},
     "multi_step_decay_milestones": {"scheduler": "multi_step_decay"},
     "pretrained": {"ckpt_path": ""},
+    "val_weights": {"ema": True},
     "sync_bn": {"distribute": True},
     "warmup_factor": {"warmup_epochs": 3},
 }

@@ -38,6 +38,7 @@ def column(rows, name):
 def test_averages_and_precise_statistics_are_seen_and_leave_the_training_alone(short_run, tmp_path):
     plain, _ = run(short_run, tmp_path, "plain", model="tiny_regnet", **OFF)
     options = {"ema": True, "ema_decay": 0.9, "precise_bn_samples": 16, "epoch_size": 3}
+    options["val_weights"] = "both"
     rows, printed = run(short_run, tmp_path, "both", model="tiny_regnet", **OFF, **options)
     assert column(rows, "train_loss") == column(plain, "train_loss")
     assert column(rows, "val_loss") != column(plain, "val_loss")  # precise statistics

@@ -332,7 +332,17 @@ def test_synchronised_layers_keep_names_values_and_output():
     )
 
 
-def test_the_epochs_end_evaluates_both_and_ranks_by_the_average(tmp_path):
+@pytest.mark.parametrize(
+    "val_weights, raw, averaged, best",
+    [
+        ("both", ["10.0000", "80.0000"], ["90.0000", "20.0000"], 90.0),
+        ("averaged", ["", ""], ["10.0000", "90.0000"], 90.0),
+        ("raw", ["10.0000", "90.0000"], ["", ""], 90.0),
+    ],
+)
+def test_the_epochs_end_evaluates_what_was_chosen_and_ranks_by_the_average(
+    tmp_path, val_weights, raw, averaged, best
+):
     network = Dense()
     average = engine.WeightAverage(network, 0.5)
     figures = iter([(1, 10.0), (2, 90.0), (3, 80.0), (4, 20.0)])
@@ -348,7 +358,9 @@ def test_the_epochs_end_evaluates_both_and_ranks_by_the_average(tmp_path):
     state = engine.RunState(network, step, progress, table, RUNTIME)
     saves = engine.SavePoints(state, keeper, RUNTIME)
     end = engine.EpochEnd(
-        *(network, progress, [0.1] * 2, evaluate, 1, saves, table, RUNTIME), average=average
+        *(network, progress, [0.1] * 2, evaluate, 1, saves, table, RUNTIME),
+        average=average,
+        val_weights=val_weights,
     )
     loader = ds.NumpySlicesDataset(
         (np.ones((4, 12), np.float32), np.zeros(4, np.int32)), ["image", "label"]
@@ -356,6 +368,11 @@ def test_the_epochs_end_evaluates_both_and_ranks_by_the_average(tmp_path):
     engine.fit(step, loader, 2, [progress, saves, end])
     with (tmp_path / "m.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["val_top1"] for row in rows] == ["10.0000", "80.0000"]
-    assert [row["ema_val_top1"] for row in rows] == ["90.0000", "20.0000"]
-    assert keeper.best_score == 90.0
+    assert [row["val_top1"] for row in rows] == raw
+    assert [row["ema_val_top1"] for row in rows] == averaged
+    assert keeper.best_score == best
+    line = engine.describe_end(table, progress, tmp_path)
+    whose = "" if val_weights == "raw" else ", averaged weights"
+    assert line.startswith("done in 0:00:0")
+    epoch = 1 if val_weights == "both" else 2
+    assert f"best top-1 90.000 % in epoch {epoch}{whose}; {tmp_path} holds" in line

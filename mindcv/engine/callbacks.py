@@ -48,6 +48,7 @@ class Progress(ms.Callback):
         watch: counts the steps that were skipped.
         last_line: step, its loss, and images per second (None: not known) of the last log line.
         compile_seconds: how long the first step took.
+        seconds: how long the training took, evaluations included.
     """
 
     def __init__(
@@ -70,16 +71,18 @@ class Progress(ms.Callback):
         self._pending: list[tuple[StepPlace, Tensor, Tensor]] = []  # with loss and applied
         self._losses: list[float] = []
         self._losses_before: list[float] = []  # of the epoch that was begun before
-        self.compile_seconds = 0.0
+        self.compile_seconds = self.seconds = 0.0
         self._trained = (0, 0.0)  # steps behind the first one, and their seconds
         self._started = False
         self._shown = 0.0  # time when the bar last told a loss
+        self._began = 0.0
         self._mark = (0.0, 0)  # time and step of the last line
         self._pause: float | None = None
 
     def on_train_begin(self, run_context):
         step = run_context.original_args().cur_step_num
-        self._mark = (time.perf_counter(), step)
+        self._began = time.perf_counter()
+        self._mark = (self._began, step)
         self._bar.initial = self._bar.n = step * self.batch_size
         self.watch.begin(step)
         if ms.get_context("mode") == ms.GRAPH_MODE and step < len(self.rates):
@@ -114,6 +117,7 @@ class Progress(ms.Callback):
         self._pause = time.perf_counter()
 
     def on_train_end(self, run_context):
+        self.seconds = time.perf_counter() - self._began
         self._bar.close()
         self.watch.tell_end()
 

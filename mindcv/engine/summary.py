@@ -36,16 +36,15 @@ def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]
     return lines
 
 
-def describe_end(table: MetricsTable, progress: Progress, seconds: float, folder: Path) -> str:
+def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> str:
     """Return one line about a finished run: best accuracy, time, speed, and where it is.
 
     Args:
         table: the rows of the whole run, those before a resume included.
         progress: of this process.
-        seconds: since this process began to train.
         folder: the run folder.
     """
-    parts = [f"done in {timedelta(seconds=round(seconds))}"]
+    parts = [f"done in {timedelta(seconds=round(progress.seconds))}"]
     if progress.compile_seconds:
         parts[0] += f" ({progress.compile_seconds:.0f} s to the end of the first step)"
     if progress.images_per_second:
