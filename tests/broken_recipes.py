@@ -208,6 +208,8 @@ CONTRADICTIONS = {
     "one split": ("aug_splits: 1\nauto_augment: augmix", "@2 | aug_splits | 1 copy"),
     "splits without a policy": ("aug_splits: 3", "@2 | aug_splits | auto_augment"),
     "mixed splits": ("aug_splits: 3\nauto_augment: 3a\nmixup: 0.2", "@2 | aug_splits | mixup"),
+    "mixing with probability 0": ("mixup: 0.2\ncutmix_prob: 0", "@3 | cutmix_prob | mixup is 0.2"),
+    "cutmix with probability 0": ("cutmix: 1\ncutmix_prob: 0", "@3 | cutmix_prob | cutmix is 1.0"),
     "end of no mixing": ("mixup_off_epoch: 5", "@2 | mixup_off_epoch | nothing is mixed"),
     "end of mixing at the end": (
         "cutmix: 1\nmixup_off_epoch: 90",

@@ -150,7 +150,7 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
     other = run(1, shard_id=1)
     assert (one != other).any()
     # Mixing comes after: pasted images bring their erased rectangles along.
-    mixed = run(1, mixup=0.8, cutmix_prob=1.0, num_classes=64)
+    mixed = run(1, mixup=0.8, num_classes=64)
     assert (mixed != white).reshape(128, -1).any(1).sum() > erased.sum()
 
 
@@ -312,10 +312,29 @@ def test_mixing_repeats_for_the_same_seed_epoch_batch_and_shard_only():
     assert len({share(), *others}) == 5
 
 
+def test_one_hot_labels_are_mixed_as_indices_are():
+    images, labels = plain_batch()
+    mix = MixBatch(0.8, 0.0, 1.0, 6, 0)
+    one_hot = list(np.eye(6, dtype=np.int32)[labels])
+    expected, found = (mix(images, kind, at(1, 0))[1] for kind in (labels, one_hot))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_odd_batch_keeps_its_middle_image():
     images, labels = MixBatch(0.8, 0.0, 1.0, 5, 0)(*plain_batch(5), at(1, 0))
     np.testing.assert_array_equal(images[2], plain_batch(5)[0][2])
     assert labels[2].tolist() == [0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("mixing", [dict(mixup=0.8), dict(cutmix=1.0)], ids=str)
+def test_mixup_or_cutmix_alone_is_enough_to_mix(mixing):
+    images = [png(image) for image in random_images(32, 16)]
+    transform = create_transforms("", 16, normalize_on_device=True)
+    loader = create_loader(
+        rows_of(images), 4, is_training=True, num_classes=32, transform=transform, **mixing
+    )
+    shares = np.concatenate([batch["label"].max(1) for batch in batches_of(loader)])
+    assert (shares < 1).mean() > 0.5  # cutmix's box may have no area
 
 
 @pytest.mark.parametrize("mixup, cutmix", [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])

@@ -74,6 +74,13 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
 
 def _mixing(config: Config) -> Iterator[tuple[str, str]]:
     mixes = config.mixup > 0 or config.cutmix > 0
+    if mixes and not config.cutmix_prob:
+        on = "mixup" if config.mixup else "cutmix"
+        yield (
+            "cutmix_prob",
+            f"0 mixes no batch, but {on} is {getattr(config, on)}; set cutmix_prob to 1, or {on} "
+            "to 0",
+        )
     if config.mixup_off_epoch and not mixes:
         yield "mixup_off_epoch", "nothing is mixed: neither mixup nor cutmix is on"
     elif config.mixup_off_epoch >= config.epoch_size:

@@ -25,7 +25,7 @@ def create_loader(
     is_training: bool = False,
     mixup: float = 0.0,
     cutmix: float = 0.0,
-    cutmix_prob: float = 0.0,
+    cutmix_prob: float = 1.0,
     num_classes: int = 1000,
     transform: list | tuple[list, list, list] | None = None,
     target_transform: list | None = None,
@@ -49,8 +49,11 @@ def create_loader(
         dataset: rows with the columns image and label.
         batch_size: images of a batch.
         drop_remainder: drop the last partial batch.
-        is_training: mix batches if mixup or cutmix is given; split them if separate.
-        mixup, cutmix, cutmix_prob, switch_prob: see `MixBatch`.
+        is_training: mix batches if mixup or cutmix is given; split them if separate. Evaluation
+            batches are never mixed.
+        mixup, cutmix, switch_prob: see `MixBatch`.
+        cutmix_prob: probability of mixing a batch at all, by mixup or by cutmix. MindCV's default
+            is 0, which never mixes.
         num_classes: length of soft labels, which come unsmoothed: smoothing is the loss's.
         transform: operations on the image; None: those of ImageNet at 224 pixels.
         target_transform: operations on the label; None: to int32.

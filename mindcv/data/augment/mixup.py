@@ -50,7 +50,7 @@ class MixBatch:
 
         Args:
             images: arrays (H, W, C) or (C, H, W), uint8 or float32.
-            labels: class indices.
+            labels: class indices, or the one-hot vectors of a `target_transform`.
             batch_info: tells MindSpore's count of epoch and batch, both from 0.
 
         Returns:
@@ -61,7 +61,9 @@ class MixBatch:
         rng = np.random.default_rng((self.seed, *place))
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         images, share = self.mix(np.stack(images), prob, rng)
-        targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]
+        targets = np.stack(labels)
+        if targets.ndim == 1:
+            targets = np.eye(self.num_classes, dtype=np.float32)[targets.astype(np.int64)]
         targets = share * targets + (1.0 - share) * targets[::-1]
         return list(images), list(targets.astype(np.float32))
 
