@@ -61,7 +61,7 @@ def _one_class(config: Config, train_set) -> str:
 
 
 def build_train_batches(config: Config, runtime, train_set, num_classes: int):
-    def loader_of_epoch(rows, epoch: int):
+    def loader_of_epoch(rows):
         return data.create_loader(
             rows,
             config.batch_size,
@@ -78,7 +78,6 @@ def build_train_batches(config: Config, runtime, train_set, num_classes: int):
             separate=config.aug_splits > 1,
             aug_splits=config.aug_splits,
             shard_id=runtime.rank,
-            first_epoch=epoch,
         )
 
     return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)

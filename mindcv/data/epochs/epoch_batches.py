@@ -35,7 +35,7 @@ class EpochBatches:
 
     Args:
         dataset: all rows of the run; its own passes are not used up.
-        make_loader: returns the batches of (one epoch's rows, epoch number); see `create_loader`.
+        make_loader: returns the batches of one epoch's rows; see `create_loader`.
         batch_size: rows of a batch.
         shard_id: this process among those that train together.
 
@@ -50,7 +50,7 @@ class EpochBatches:
     def __init__(
         self,
         dataset: ImageDataset,
-        make_loader: Callable[[ImageDataset, int], ds.Dataset],
+        make_loader: Callable[[ImageDataset], ds.Dataset],
         batch_size: int,
         shard_id: int = 0,
     ):
@@ -184,7 +184,7 @@ class EpochBatches:
             return loader.output_types(), loader.output_shapes()
 
     def _loader(self, epoch: int) -> ds.Dataset:
-        return self._make_loader(self._dataset.of_epoch(epoch), epoch)
+        return self._make_loader(self._dataset.of_epoch(epoch))
 
 
 def _rows_of(loader: ds.Dataset) -> Rows:
