@@ -77,6 +77,34 @@ def test_an_iterator_an_epoch_draws_as_one_for_all(root, how, is_ours):
         assert len(set(map(tuple, found))) == EPOCHS
 
 
+COMPILED = {
+    "crop": dict(scale=(0.2, 1.0)),
+    "flip": dict(hflip=0.5),
+    "jitter": dict(color_jitter=0.4),
+    "randaugment": dict(auto_augment="randaug-m9-mstd0.5-inc1"),
+    "trivialaugment": dict(auto_augment="trivialaugwide"),
+}
+
+
+@pytest.mark.parametrize("how", COMPILED)
+def test_mindspores_operations_draw_anew_in_each_iterator(root, how):
+    def loader(shard=0):
+        rows = create_dataset("", str(root), shuffle=False)
+        operations = create_transforms("", 24, True, **STILL | COMPILED[how])
+        return create_loader(rows, 2, is_training=True, transform=operations, shard_id=shard)
+
+    def epochs(rows) -> list:
+        tuples = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        pairs = rows.create_dict_iterator(num_epochs=1, output_numpy=True)
+        return [epoch_of(tuples), epoch_of(tuple(row.values()) for row in pairs)]
+
+    first = epochs(loader())
+    assert first[0] != first[1]
+    assert epochs(loader()) == first
+    assert ds.config.get_seed() == 42
+    assert epochs(loader(shard=1))[0] != first[0]
+
+
 def test_processes_draw_by_the_pass_as_threads_do(root):
     def epochs(**options):
         loader = loader_of(create_dataset("", str(root)), "augmix", **options)

@@ -13,6 +13,7 @@ from .augment.erasing import EraseInBatch, RandomErasing
 from .augment.mixup import MixBatch
 from .augment.pixel_seed import OfPass, PixelSeeded
 from .datasets import open_samples
+from .epochs.drawing import SeededLoader
 from .epochs.epoch_batches import EpochBatches
 from .epochs.passes import with_passes
 from .epochs.rows import PASS, ImageDataset, Rows
@@ -50,7 +51,7 @@ def create_loader(
 
     Python operations and mixing draw by MindSpore's seed as it is now and by the number of the pass
     over the dataset, whether one iterator makes all passes or each pass has its own. MindSpore's
-    operations start from the same seed again with each iterator.
+    operations draw by its seed, anew in each iterator of a training loader.
 
     Args:
         dataset: rows with the columns image and label.
@@ -101,7 +102,7 @@ def create_loader(
             )
         map_image = partial(_map_image, workers=workers, in_processes=python_multiprocessing)
         return _split_batches(
-            dataset, transform, aug_splits, batch_size, drop_remainder, workers, map_image
+            dataset, transform, aug_splits, batch_size, drop_remainder, workers, map_image, shard_id
         )
     in_batch = {}
     columns = ["image", "label"]
@@ -130,7 +131,7 @@ def create_loader(
         )
     dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
-    return dataset.project(columns) if draws else dataset
+    return SeededLoader(dataset, columns, shard_id) if is_training or draws else dataset
 
 
 def _holds_files(dataset: ds.Dataset) -> bool:
@@ -164,7 +165,7 @@ def _map_image(dataset, operations, column, workers, in_processes, split=0) -> d
 
 
 def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, map_image
+    dataset, transform, splits, batch_size, drop_remainder, workers, map_image, shard_id
 ) -> ds.Dataset:
     primary, secondary, final = transform
     columns = [f"image_{split}" for split in range(splits)]
@@ -181,7 +182,7 @@ def _split_batches(
         ["image", "label"],
         num_parallel_workers=workers,
     )
-    return dataset.project(["image", "label"])
+    return SeededLoader(dataset, ["image", "label"], shard_id)
 
 
 def create_evaluation_loader(
