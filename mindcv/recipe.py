@@ -239,12 +239,12 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
 
 def describe_preprocessing(config: Config) -> Preprocessing:
     """Return how the images are evaluated."""
-    mean, std = data.channel_statistics(config.dataset)
+    mean, std = data.channel_statistics(config.dataset, config.mean, config.std)
     return Preprocessing(
         config.image_resize,
         config.crop_pct,
         data.evaluation_interpolation(config.interpolation),
-        config.mean or mean,
-        config.std or std,
+        mean,
+        std,
         config.crop_mode,
     )

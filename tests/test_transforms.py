@@ -10,7 +10,13 @@ from mindspore import Tensor, nn
 from pictures import batches_of, png, random_images, rows_of, smooth_image, transformed
 from PIL import Image
 
-from mindcv.data import Normalize, channel_statistics, create_loader, create_transforms
+from mindcv.data import (
+    Normalize,
+    channel_statistics,
+    create_loader,
+    create_normalize,
+    create_transforms,
+)
 from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.optim import create_optimizer
@@ -199,6 +205,16 @@ def test_given_mean_and_std_replace_the_datasets():
     centre = image[8:56, 8:56].transpose(2, 0, 1).astype(np.float64)
     expected = (centre - np.reshape((1, 2, 3), (3, 1, 1))) / np.reshape((4, 5, 6), (3, 1, 1))
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("values", [(0.485, 0.456, 0.406), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize("key", ["mean", "std"])
+@pytest.mark.parametrize("factory", [create_transforms, create_normalize])
+def test_statistics_on_the_scale_0_to_1_are_refused(factory, key, values):
+    with pytest.raises(ConfigError, match=f"^{key}: .*0-255 here: multiply mean and std by 255"):
+        factory(**{key: values})
+    factory(mean=(0, 0, 0), std=(255, 255, 255))  # which gives 0 to 1
+    factory(mean=(0, 0, 0), std=(1, 1, 1))  # which changes nothing
 
 
 # Training geometry and colour

@@ -5,6 +5,7 @@ Each rule names the key to blame first, so that the message can say where it was
 
 from collections.abc import Callable, Iterator, Mapping
 
+from ..data.statistics import scale_problem
 from .augment_policy import parse_policy
 from .options import Config
 from .schedule import schedule_contradictions
@@ -117,14 +118,12 @@ def _on_device(config: Config) -> Iterator[tuple[str, str]]:
 def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
     for key in ("mean", "std"):
         values = getattr(config, key)
-        if values is not None and len(values) != config.in_channels:
+        if values is None:
+            continue
+        if len(values) != config.in_channels:
             yield key, f"{len(values)} values for in_channels {config.in_channels}"
-    if config.std is not None and max(config.std) < 1:
-        yield (
-            "std",
-            f"{list(config.std)} looks like the scale 0-1; pixels are 0-255 here: multiply "
-            "mean and std by 255",
-        )
+        if problem := scale_problem(key, values):
+            yield key, problem
 
 
 def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -15,15 +15,8 @@ from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
 from .augment.erasing import RandomErasing
 from .images.decoding import PillowDecode
+from .statistics import channel_statistics
 
-# Channel statistics on the 0-255 scale.
-_STATISTICS = {
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
-    "cifar100": ((129.3, 124.0, 112.4), (68.2, 65.4, 70.4)),
-    "mnist": ((33.3285,) * 3, (78.5655,) * 3),
-    "mnist_demo": ((33.3285,) * 3, (78.5655,) * 3),
-}
 _INTERPOLATION = {
     "nearest": vision.Inter.NEAREST,
     "bilinear": vision.Inter.BILINEAR,
@@ -31,11 +24,6 @@ _INTERPOLATION = {
     "area": vision.Inter.AREA,
 }
 _CROP_MODES = ("center", "squash")
-
-
-def channel_statistics(dataset_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, std) of a dataset's channels on the 0-255 scale; ImageNet's where unknown."""
-    return _STATISTICS.get(dataset_name, _STATISTICS["imagenet"])
 
 
 class Normalize(nn.Cell):
@@ -78,10 +66,12 @@ def create_normalize(
         mean, std: one value per channel, 0-255 scale.
         transform: what `create_transforms` gave for training. What it leaves to the device
             (`augment_on_device`) this cell does, to the batches that have draws.
+
+    Raises:
+        ConfigError: mean or std are on the scale 0-1.
     """
-    own_mean, own_std = channel_statistics(dataset_name)
     left = transform[-1] if transform and isinstance(transform[-1], DeviceAugment) else None
-    return Normalize(mean or own_mean, std or own_std, left)
+    return Normalize(*channel_statistics(dataset_name, mean, std), left)
 
 
 def evaluation_interpolation(interpolation: str) -> str:
@@ -144,7 +134,7 @@ def create_transforms(
             `create_normalize`, see `DeviceAugment`; with normalize_on_device.
 
     Raises:
-        ConfigError: image_resize is no size of a square.
+        ConfigError: image_resize is no size of a square; mean or std are on the scale 0-1.
         ValueError: an unknown interpolation, policy, crop_mode or re_value; separate without
             anything that makes the splits differ; augment_on_device with what only the host does.
     """
@@ -156,8 +146,7 @@ def create_transforms(
         raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
     if crop_mode not in _CROP_MODES:
         raise ValueError(f"crop_mode {crop_mode!r} is unknown; expected {', '.join(_CROP_MODES)}")
-    own_mean, own_std = channel_statistics(dataset_name)
-    mean, std = mean or own_mean, std or own_std
+    mean, std = channel_statistics(dataset_name, mean, std)
     is_cifar = dataset_name.startswith("cifar")
     on_host = [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
     final = [] if normalize_on_device else on_host
