@@ -215,6 +215,7 @@ def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | 
         numbers,
         config.crop_mode,
         config.allow_bad_images,
+        config.antialias,
     )
 
 
@@ -247,4 +248,5 @@ def describe_preprocessing(config: Config) -> Preprocessing:
         mean,
         std,
         config.crop_mode,
+        config.antialias,
     )

@@ -321,6 +321,7 @@ def test_cifar_evaluation_keeps_the_whole_image():
         (dict(is_training=True, separate=True), ["separate", "auto_augment"]),
         (dict(is_training=True, auto_augment="autoaugment"), ["'autoaugment'", "autoaug"]),
         (dict(crop_mode="border"), ["'border'", "center, squash"]),
+        (dict(interpolation="area", antialias=True), ["'area'", "bilinear and bicubic"]),
         (dict(is_training=True, re_prob=0.5, re_value="noise"), ["'noise'", "random"]),
     ],
 )

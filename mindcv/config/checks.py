@@ -35,7 +35,7 @@ def evaluation_contradictions(
     The weight file may tell the model.
     """
     yield from _devices(config, environ)
-    yield from _normalisation(config)
+    yield from _preprocessing(config)
     if config.pretrained and not config.model:
         yield "pretrained", "published weights of which model? add --model NAME"
     if not (config.ckpt_path or config.pretrained):
@@ -47,7 +47,7 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         low, high = getattr(config, key)
         if low > high:
             yield key, f"the range {low} to {high} is empty; write the smaller number first"
-    yield from _normalisation(config)
+    yield from _preprocessing(config)
     jitter = config.color_jitter
     if isinstance(jitter, tuple) and len(jitter) == 4 and jitter[3] > 0.5:
         yield "color_jitter", f"hue strength {jitter[3]} is above 0.5, half the colour circle"
@@ -115,7 +115,7 @@ def _on_device(config: Config) -> Iterator[tuple[str, str]]:
             )
 
 
-def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
+def _preprocessing(config: Config) -> Iterator[tuple[str, str]]:
     for key in ("mean", "std"):
         values = getattr(config, key)
         if values is None:
@@ -124,6 +124,9 @@ def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
             yield key, f"{len(values)} values for in_channels {config.in_channels}"
         if problem := scale_problem(key, values):
             yield key, problem
+    if config.antialias and config.interpolation in ("nearest", "area"):
+        why = "takes single pixels" if config.interpolation == "nearest" else "averages already"
+        yield "antialias", f"True goes with bilinear and bicubic; {config.interpolation} {why}"
 
 
 def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -199,6 +199,7 @@ def create_evaluation_loader(
     class_indexing: dict[str, int] | None = None,
     crop_mode: str = "center",
     allow_bad_images: bool = False,
+    antialias: bool = False,
 ) -> tuple[ds.Dataset | None, int]:
     """Return this process's part of the evaluation images, in uint8 batches, and the class count.
 
@@ -207,7 +208,7 @@ def create_evaluation_loader(
 
     Args:
         dataset_name, root, split: see `create_dataset`.
-        image_resize, interpolation, crop_pct, crop_mode: see `create_transforms`.
+        image_resize, interpolation, crop_pct, crop_mode, antialias: see `create_transforms`.
         num_shards, shard_id: the processes, and this one.
         class_indexing: class name to index of the training set; a class that is missing here then
             keeps its number.
@@ -245,6 +246,7 @@ def create_evaluation_loader(
         crop_pct=crop_pct,
         crop_mode=crop_mode,
         normalize_on_device=True,
+        antialias=antialias,
     )
 
     def loader_of_epoch(dataset: ImageDataset) -> ds.Dataset:

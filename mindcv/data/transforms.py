@@ -15,6 +15,7 @@ from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
 from .augment.erasing import RandomErasing
 from .images.decoding import PillowDecode
+from .images.pillow_resize import ANTIALIASED, RoundedCenterCrop, antialiased_resize
 from .statistics import channel_statistics
 
 _INTERPOLATION = {
@@ -103,13 +104,15 @@ def create_transforms(
     crop_mode: str = "center",
     lighting: float = 0.0,
     augment_on_device: bool = False,
+    antialias: bool = False,
 ) -> list | tuple[list, list, list]:
     """Return the operations that turn a dataset's image into the network's input.
 
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
     erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
     Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
-    training pads them by 4 pixels and crops.
+    training pads them by 4 pixels and crops. MindSpore's crop of training and its bilinear and
+    bicubic filters do not antialias.
 
     Args:
         dataset_name: a name of `create_dataset`.
@@ -132,11 +135,14 @@ def create_transforms(
         lighting: standard deviation of the colour shift; see `Lighting`.
         augment_on_device: in training, leave flips, colour jitter and erasing to the cell of
             `create_normalize`, see `DeviceAugment`; with normalize_on_device.
+        antialias: in evaluation, resize and crop as torchvision and timm do with Pillow; False: as
+            MindCV does with MindSpore. With bilinear and bicubic.
 
     Raises:
         ConfigError: image_resize is no size of a square; mean or std are on the scale 0-1.
-        ValueError: an unknown interpolation, policy, crop_mode or re_value; separate without
-            anything that makes the splits differ; augment_on_device with what only the host does.
+        ValueError: an unknown interpolation, policy, crop_mode or re_value; antialias with another
+            interpolation; separate without anything that makes the splits differ;
+            augment_on_device with what only the host does.
     """
     image_resize = _side(image_resize)
     if interpolation not in (*_INTERPOLATION, "random"):
@@ -151,7 +157,12 @@ def create_transforms(
     on_host = [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
     final = [] if normalize_on_device else on_host
     if not is_training:
-        return _evaluation(image_resize, crop_pct, crop_mode, interpolation, is_cifar) + final
+        interpolation = evaluation_interpolation(interpolation)
+        if antialias and interpolation not in ANTIALIASED:
+            known = " and ".join(ANTIALIASED)
+            raise ValueError(f"antialias goes with {known}; interpolation is {interpolation!r}")
+        sizes = (image_resize, crop_pct, crop_mode)
+        return _evaluation(*sizes, interpolation, antialias, is_cifar) + final
     erasing = None
     if re_prob > 0.0:
         # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
@@ -200,13 +211,18 @@ def _side(size: int | Sequence[int]) -> int:
     return sides[0]
 
 
-def _evaluation(size, crop_pct, crop_mode, interpolation, is_cifar) -> list:
-    resample = _INTERPOLATION[evaluation_interpolation(interpolation)]
+def _evaluation(size, crop_pct, crop_mode, interpolation, antialias, is_cifar) -> list:
+    def resize(target):
+        if antialias:
+            return antialiased_resize(target, interpolation)
+        return vision.Resize(target, _INTERPOLATION[interpolation])
+
     if is_cifar:
-        return [vision.Resize((size, size), resample)]
+        return [resize((size, size))]
     side = math.floor(size / crop_pct)
     target = (side, side) if crop_mode == "squash" else side
-    return [PillowDecode(), vision.Resize(target, resample), vision.CenterCrop(size)]
+    crop = RoundedCenterCrop(size) if antialias else vision.CenterCrop(size)
+    return [PillowDecode(), resize(target), crop]
 
 
 def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
