@@ -207,9 +207,13 @@ def test_given_mean_and_std_replace_the_datasets():
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
 
 
+def normalize(mean=MEAN, std=STD) -> Normalize:
+    return Normalize(mean, std)
+
+
 @pytest.mark.parametrize("values", [(0.485, 0.456, 0.406), (0.5, 0.5, 0.5)])
 @pytest.mark.parametrize("key", ["mean", "std"])
-@pytest.mark.parametrize("factory", [create_transforms, create_normalize])
+@pytest.mark.parametrize("factory", [create_transforms, create_normalize, normalize])
 def test_statistics_on_the_scale_0_to_1_are_refused(factory, key, values):
     with pytest.raises(ConfigError, match=f"^{key}: .*0-255 here: multiply mean and std by 255"):
         factory(**{key: values})

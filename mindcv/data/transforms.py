@@ -36,12 +36,16 @@ class Normalize(nn.Cell):
         mean, std: one value per channel, 0-255 scale. The input is (N, H, W, C) of any type, the
             output (N, C, H, W) float32.
         augment: what is done first to images that come with draws; None: they never do.
+
+    Raises:
+        ConfigError: mean or std are on the scale 0-1.
     """
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], augment: DeviceAugment | None = None
     ):
         super().__init__()
+        mean, std = channel_statistics("", mean, std)
         self.augment = augment and AugmentBatch(augment)
         self.mean = Tensor(np.reshape(mean, (1, -1, 1, 1)), ms.float32)
         self.std = Tensor(np.reshape(std, (1, -1, 1, 1)), ms.float32)
