@@ -65,9 +65,11 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         path = str(mindcv.hub.fetch(weights))
         known = {"ckpt_path": path, "num_classes": weights.num_classes}
         return known | options_of(weights.preprocessing), f"published weights {weights.source}"
-    metadata = mindcv.weights.read_weights(config.ckpt_path).metadata
+    file = mindcv.weights.read_weights(config.ckpt_path)
+    metadata = file.metadata
     if metadata is None:
-        return {}, ""
+        antialias = mindcv.weights.told_preprocessing(file).antialias
+        return {"antialias": antialias}, f"the library whose names {config.ckpt_path} has"
     known = {"model": metadata.model} | options_of(metadata.preprocessing)
     return known, f"weight file {config.ckpt_path}"
 
@@ -77,6 +79,7 @@ def options_of(preprocessing) -> dict:
         "image_resize": preprocessing.image_size,
         "crop_pct": preprocessing.crop_pct,
         "crop_mode": preprocessing.crop_mode,
+        "antialias": preprocessing.antialias,
         "interpolation": preprocessing.interpolation,
         "mean": preprocessing.mean,
         "std": preprocessing.std,

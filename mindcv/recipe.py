@@ -61,7 +61,7 @@ def _one_class(config: Config, train_set) -> str:
 
 
 def build_train_batches(config: Config, runtime, train_set, num_classes: int):
-    def loader_of_epoch(rows, epoch: int):
+    def loader_of_epoch(rows):
         return data.create_loader(
             rows,
             config.batch_size,
@@ -78,7 +78,6 @@ def build_train_batches(config: Config, runtime, train_set, num_classes: int):
             separate=config.aug_splits > 1,
             aug_splits=config.aug_splits,
             shard_id=runtime.rank,
-            first_epoch=epoch,
         )
 
     return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
@@ -216,6 +215,7 @@ def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | 
         numbers,
         config.crop_mode,
         config.allow_bad_images,
+        config.antialias,
     )
 
 
@@ -240,12 +240,13 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
 
 def describe_preprocessing(config: Config) -> Preprocessing:
     """Return how the images are evaluated."""
-    mean, std = data.channel_statistics(config.dataset)
+    mean, std = data.channel_statistics(config.dataset, config.mean, config.std)
     return Preprocessing(
         config.image_resize,
         config.crop_pct,
         data.evaluation_interpolation(config.interpolation),
-        config.mean or mean,
-        config.std or std,
+        mean,
+        std,
         config.crop_mode,
+        config.antialias,
     )

@@ -204,10 +204,17 @@ CONTRADICTIONS = {
     "empty erasing range": ("re_scale: [0.3, 0.1]", "@2 | re_scale | 0.3 to 0.1"),
     "two means": ("mean: [1, 2]", "@2 | mean | 2 values | in_channels 3"),
     "std of the scale 0-1": ("std: [0.229, 0.224, 0.225]", "@2 | std | 0.229 | 255"),
+    "mean of the scale 0-1": ("mean: [0.485, 0.456, 0.406]", "@2 | mean | 0.485 | 255"),
+    "antialiasing of single pixels": (
+        "interpolation: nearest\nantialias: yes",
+        "@3 | antialias | nearest takes single pixels",
+    ),
     "hue beyond the circle": ("color_jitter: [0.1, 0.1, 0.1, 0.6]", "@2 | color_jitter | 0.6"),
     "one split": ("aug_splits: 1\nauto_augment: augmix", "@2 | aug_splits | 1 copy"),
     "splits without a policy": ("aug_splits: 3", "@2 | aug_splits | auto_augment"),
     "mixed splits": ("aug_splits: 3\nauto_augment: 3a\nmixup: 0.2", "@2 | aug_splits | mixup"),
+    "mixing with probability 0": ("mixup: 0.2\ncutmix_prob: 0", "@3 | cutmix_prob | mixup is 0.2"),
+    "cutmix with probability 0": ("cutmix: 1\ncutmix_prob: 0", "@3 | cutmix_prob | cutmix is 1.0"),
     "end of no mixing": ("mixup_off_epoch: 5", "@2 | mixup_off_epoch | nothing is mixed"),
     "end of mixing at the end": (
         "cutmix: 1\nmixup_off_epoch: 90",

@@ -146,6 +146,7 @@ CHANGED = dict(
     std=(1 / 3 * 255, 64.0, 65.0),
     crop_pct=0.9,
     crop_mode="squash",
+    antialias=True,
     mixup=0.8,
     cutmix=1.0,
     cutmix_prob=0.5,

@@ -118,6 +118,7 @@ def test_mixing_ends_where_it_should(training_batches):
         ("interpolation", "area"),
         ("crop_pct", 1.0),
         ("crop_mode", "squash"),
+        ("antialias", True),
     ],
 )
 def test_option_changes_the_evaluation_batches(image_folder, monkeypatch, option, value):
@@ -158,7 +159,8 @@ def test_checkpoint_tells_how_evaluation_prepares_images(image_folder):
         data_dir=str(image_folder),
         interpolation="random",
         crop_mode="squash",
+        antialias=True,
     )
     train_set = recipe.open_train_set(config, RUNTIME)
     told = recipe.describe_weights(config, train_set, 6).preprocessing
-    assert (told.interpolation, told.crop_mode) == ("bilinear", "squash")
+    assert (told.interpolation, told.crop_mode, told.antialias) == ("bilinear", "squash", True)

@@ -219,7 +219,7 @@ def epoch_batches(folder: Path, known=(), **options) -> tuple[EpochBatches, BadI
     for index in known:
         dataset.source.bad.add(index, "known", "before")
 
-    def loader(rows, epoch):
+    def loader(rows):
         transform = create_transforms(
             image_resize=16, is_training=True, color_jitter=0.4, normalize_on_device=True
         )
@@ -290,7 +290,7 @@ def test_another_failure_of_the_pipeline_is_told_as_it_is(image_folder):
         raise ZeroDivisionError("my own mistake")
 
     dataset = create_dataset("", str(image_folder), "train", max_bad_fraction=1.0)
-    batches = EpochBatches(dataset, lambda rows, epoch: rows.map(fail, "image").batch(4), 4)
+    batches = EpochBatches(dataset, lambda rows: rows.map(fail, "image").batch(4), 4)
     with pytest.raises(RuntimeError, match="my own mistake"):
         list(batches.epoch(0))
     assert not dataset.source.bad.reasons

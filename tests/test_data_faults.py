@@ -63,7 +63,7 @@ def training(root, name="", transform=None, max_bad_fraction=0.0) -> ds.Dataset:
     dataset = create_dataset(name, str(root), max_bad_fraction=max_bad_fraction)
     transform = transform or create_transforms(image_resize=16, normalize_on_device=True)
 
-    def loader_of_epoch(rows, epoch):
+    def loader_of_epoch(rows):
         return create_loader(rows, 2, transform=transform, num_parallel_workers=1)
 
     return EpochBatches(dataset, loader_of_epoch, 2).as_dataset()

@@ -54,11 +54,11 @@ def run_of(
     ds.config.set_seed(42)
     rows = create_dataset("", str(root), num_shards=shards, shard_id=shard, num_aug_repeats=repeats)
 
-    def make(rows, epoch):
+    def make(rows):
         operations = create_transforms("", 24, True, normalize_on_device=True, **transform)
         arguments = dict(transform=operations, num_parallel_workers=workers, num_classes=3)
-        arguments |= dict(shard_id=shard or 0, first_epoch=epoch)
-        return create_loader(rows, SIZE, drop, True, **arguments, **(loader or {}))
+        arguments |= dict(shard_id=shard or 0, **(loader or {}))
+        return create_loader(rows, SIZE, drop, True, **arguments)
 
     return EpochBatches(rows, make, SIZE, shard or 0)
 

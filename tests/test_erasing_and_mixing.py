@@ -150,15 +150,16 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
     other = run(1, shard_id=1)
     assert (one != other).any()
     # Mixing comes after: pasted images bring their erased rectangles along.
-    mixed = run(1, mixup=0.8, cutmix_prob=1.0, num_classes=64)
+    mixed = run(1, mixup=0.8, num_classes=64)
     assert (mixed != white).reshape(128, -1).any(1).sum() > erased.sum()
 
 
 # Mixup and CutMix
 
 
-def at(epoch: int, batch: int) -> SimpleNamespace:
-    return SimpleNamespace(get_epoch_num=lambda: epoch, get_batch_num=lambda: batch)
+def at(epoch: int, batch: int) -> tuple[list, SimpleNamespace]:
+    """Return the places of a batch's images, and what MindSpore tells of the batch."""
+    return [np.array((epoch, 0))], SimpleNamespace(get_batch_num=lambda: batch)
 
 
 def plain_batch(count: int = 6, side: int = 16, dtype=np.uint8) -> tuple[list, list]:
@@ -172,7 +173,7 @@ def test_cutmix_labels_share_exactly_as_the_pixels_do(dtype):
     mix = MixBatch(0.0, 1.0, 1.0, 6, 0)
     shares = []
     for batch in range(60):
-        images, labels = mix(*plain_batch(dtype=dtype), at(1, batch))
+        images, labels = mix(*plain_batch(dtype=dtype), *at(1, batch))
         for index, (image, label) in enumerate(zip(images, labels)):
             assert image.dtype == dtype and label.dtype == np.float32
             assert set(np.unique(image)) <= {20 * index, 20 * (5 - index)}
@@ -189,7 +190,7 @@ def test_cutmix_labels_share_exactly_as_the_pixels_do(dtype):
 def test_mixup_blends_images_as_labels(dtype, tolerance):
     mix = MixBatch(0.8, 0.0, 1.0, 6, 0)
     for batch in range(30):
-        images, labels = mix(*plain_batch(dtype=dtype), at(1, batch))
+        images, labels = mix(*plain_batch(dtype=dtype), *at(1, batch))
         for index, (image, label) in enumerate(zip(images, labels)):
             assert image.dtype == dtype
             share = float(label[index])
@@ -227,7 +228,7 @@ def test_mixing_with_given_draws_equals_timms(monkeypatch, case, dtype):
         prob=float(kind != "none"),
         num_classes=7,
     )
-    mixed, targets = mix(list(images), list(GOLDEN["labels"]), at(0, 0))
+    mixed, targets = mix(list(images), list(GOLDEN["labels"]), *at(0, 0))
     np.testing.assert_array_equal(np.stack(mixed), GOLDEN[f"{case}/{dtype}"])
     np.testing.assert_allclose(np.stack(targets), GOLDEN[f"{case}/targets"], rtol=0, atol=6e-8)
 
@@ -265,7 +266,7 @@ def test_mixing_ends_after_its_epoch_and_labels_stay_soft():
 def test_mixup_share_has_the_beta_distribution(alpha):
     mix = MixBatch(alpha, 0.0, 1.0, 2, 0)
     images, labels = plain_batch(2, 1)
-    shares = np.array([mix(images, labels, at(1, batch))[1][0][0] for batch in range(1500)])
+    shares = np.array([mix(images, labels, *at(1, batch))[1][0][0] for batch in range(1500)])
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(shares.mean() - 0.5) < 4 * math.sqrt(variance / 1500)
     assert abs(shares.var() - variance) < 0.12 * variance
@@ -276,7 +277,7 @@ def test_cutmix_takes_its_share_of_the_batches(switch_prob):
     mix = MixBatch(2.0, 1.0, 1.0, 6, 0, switch_prob)
     cut = 0
     for batch in range(300):
-        images, _ = mix(*plain_batch(), at(1, batch))
+        images, _ = mix(*plain_batch(), *at(1, batch))
         cut += set(np.unique(images[0])) <= {0, 100}
     # A blend may round to a pure image.
     assert abs(cut - 300 * switch_prob) <= 4 * math.sqrt(300 * switch_prob * (1 - switch_prob)) + 3
@@ -291,7 +292,7 @@ def test_mixing_has_its_probability(prob):
     mix = MixBatch(2.0, 0.0, prob, 6, 0)
     mixed = 0
     for batch in range(300):
-        images, labels = mix(*plain_batch(), at(1, batch))
+        images, labels = mix(*plain_batch(), *at(1, batch))
         mixed += labels[0][0] != 1.0
         if labels[0][0] == 1.0:
             np.testing.assert_array_equal(images, plain_batch()[0])
@@ -302,7 +303,7 @@ def test_mixing_has_its_probability(prob):
 def test_mixing_repeats_for_the_same_seed_epoch_batch_and_shard_only():
     def share(epoch=1, batch=2, shard=0):
         images, labels = plain_batch()
-        return float(MixBatch(0.8, 0.0, 1.0, 6, shard)(images, labels, at(epoch, batch))[1][0][0])
+        return float(MixBatch(0.8, 0.0, 1.0, 6, shard)(images, labels, *at(epoch, batch))[1][0][0])
 
     assert share() == share()
     others = [share(epoch=2), share(batch=3), share(shard=1)]
@@ -312,10 +313,29 @@ def test_mixing_repeats_for_the_same_seed_epoch_batch_and_shard_only():
     assert len({share(), *others}) == 5
 
 
+def test_one_hot_labels_are_mixed_as_indices_are():
+    images, labels = plain_batch()
+    mix = MixBatch(0.8, 0.0, 1.0, 6, 0)
+    one_hot = list(np.eye(6, dtype=np.int32)[labels])
+    expected, found = (mix(images, kind, *at(1, 0))[1] for kind in (labels, one_hot))
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_odd_batch_keeps_its_middle_image():
-    images, labels = MixBatch(0.8, 0.0, 1.0, 5, 0)(*plain_batch(5), at(1, 0))
+    images, labels = MixBatch(0.8, 0.0, 1.0, 5, 0)(*plain_batch(5), *at(1, 0))
     np.testing.assert_array_equal(images[2], plain_batch(5)[0][2])
     assert labels[2].tolist() == [0, 0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("mixing", [dict(mixup=0.8), dict(cutmix=1.0)], ids=str)
+def test_mixup_or_cutmix_alone_is_enough_to_mix(mixing):
+    images = [png(image) for image in random_images(32, 16)]
+    transform = create_transforms("", 16, normalize_on_device=True)
+    loader = create_loader(
+        rows_of(images), 4, is_training=True, num_classes=32, transform=transform, **mixing
+    )
+    shares = np.concatenate([batch["label"].max(1) for batch in batches_of(loader)])
+    assert (shares < 1).mean() > 0.5  # cutmix's box may have no area
 
 
 @pytest.mark.parametrize("mixup, cutmix", [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])

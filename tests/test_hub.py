@@ -83,7 +83,10 @@ def test_networks_of_torchvision_that_differ_are_not_offered_under_the_papers_na
 
 def test_a_source_is_found_and_an_unknown_one_told_with_those_there_are():
     row = find_weights("regnet_y_16gf", "torchvision_swag")
-    assert row.preprocessing == Preprocessing(384, 1.0, "bicubic") and row.top1 == 86.012
+    assert (
+        row.preprocessing == Preprocessing(384, 1.0, "bicubic", antialias=True)
+        and row.top1 == 86.012
+    )
     with pytest.raises(WeightsError, match="mindcv, torchvision_v2, .*timm_sw_in12k$"):
         find_weights("regnet_y_16gf", "torchvision_v3")
     with pytest.raises(WeightsError, match="no weights of regnet_q are published"):
@@ -118,6 +121,7 @@ def test_torchvision_publishes_the_same():
         assert [used.image_size] == transforms.crop_size
         assert [int(used.image_size / used.crop_pct)] == transforms.resize_size
         assert used.interpolation == transforms.interpolation.value
+        assert used.antialias is transforms.antialias is True
 
 
 @pytest.mark.peers

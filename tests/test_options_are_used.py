@@ -95,7 +95,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     module.main(config)
     if name == "train":
-        library.data.EpochBatches.call_args.args[1]("rows", 0)  # the loader of an epoch
+        library.data.EpochBatches.call_args.args[1]("rows")  # the loader of an epoch
     evaluate = library.engine.EpochEnd.call_args
     if evaluate is not None and callable(evaluate.args[3]):
         evaluate.args[3]()

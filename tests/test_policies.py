@@ -19,7 +19,6 @@ from mindcv.data import create_transforms
 from mindcv.data.augment.auto_augment import TRIVIAL, AugMix, AutoAugment, create_auto_augment
 from mindcv.data.augment.color import ColorJitter, Lighting, color_shift
 from mindcv.data.augment.image_operations import blur_randomly, desaturate, posterize_original
-from mindcv.data.augment.pixel_seed import EpochSeeds, PixelSeeded
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 from picture import picture  # noqa: E402
@@ -241,44 +240,24 @@ def test_3a_keeps_the_colour_jitter_and_other_policies_replace_it(policy, kept):
     assert ("RandomColorAdjust" in kinds) == kept
 
 
-class Remember(PixelSeeded):
-    """Write down the epoch at which each image is processed."""
-
-    def __init__(self):
-        self.seen = []
-
-    def __call__(self, image):
-        self.seen.append((int(image[0, 0, 0]), self.epoch))
-        return image
-
-
-def test_workers_learn_the_epoch_before_its_first_image():
-    remember = Remember()
-    images = np.arange(30, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
-    rows = rows_of(images).map(
-        [remember], "image", num_parallel_workers=2, callbacks=[EpochSeeds([remember])]
-    )
-    batches_of(rows.batch(4), epochs=3)
-    assert sorted(remember.seen) == [(image, epoch) for image in range(30) for epoch in (0, 1, 2)]
-
-
 @pytest.mark.parametrize("policy", [
     "randaug-m9-mstd0.5-inc1", "autoaug", "v0r-mstd0.5", "3a", "trivialaugwide", "augmix-m5-w4-d2",
 ])  # fmt: skip
-def test_policy_repeats_for_the_same_seed_epoch_split_and_image_only(policy):
+def test_policy_repeats_for_the_same_seed_epoch_split_copy_and_image_only(policy):
     augment = create_auto_augment(policy, FILL)
     images = random_images(12, 24)
 
     def results(operation, epoch=0):
-        operation.epoch = epoch
-        return [operation(image).tobytes() for image in images]
+        return [operation.seeded(None, epoch)(image).tobytes() for image in images]
 
     once = results(augment)
     assert results(create_auto_augment(policy, FILL)) == once
     ds.config.set_seed(43)
     others = [results(augment)]
     ds.config.set_seed(42)
-    others += [results(augment, epoch=2), results(augment.seeded(42, 0, split=1))]
+    others.append(results(augment, epoch=2))
+    for seeded in (augment.seeded(42, 0, split=1), augment.seeded(42, 0, copy_=1)):
+        others.append([seeded(image).tobytes() for image in images])
     for other in others:
         assert sum(a != b for a, b in zip(once, other)) >= 6
     assert results(augment) == once

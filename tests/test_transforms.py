@@ -10,7 +10,13 @@ from mindspore import Tensor, nn
 from pictures import batches_of, png, random_images, rows_of, smooth_image, transformed
 from PIL import Image
 
-from mindcv.data import Normalize, channel_statistics, create_loader, create_transforms
+from mindcv.data import (
+    Normalize,
+    channel_statistics,
+    create_loader,
+    create_normalize,
+    create_transforms,
+)
 from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.optim import create_optimizer
@@ -201,6 +207,20 @@ def test_given_mean_and_std_replace_the_datasets():
     np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
 
 
+def normalize(mean=MEAN, std=STD) -> Normalize:
+    return Normalize(mean, std)
+
+
+@pytest.mark.parametrize("values", [(0.485, 0.456, 0.406), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize("key", ["mean", "std"])
+@pytest.mark.parametrize("factory", [create_transforms, create_normalize, normalize])
+def test_statistics_on_the_scale_0_to_1_are_refused(factory, key, values):
+    with pytest.raises(ConfigError, match=f"^{key}: .*0-255 here: multiply mean and std by 255"):
+        factory(**{key: values})
+    factory(mean=(0, 0, 0), std=(255, 255, 255))  # which gives 0 to 1
+    factory(mean=(0, 0, 0), std=(1, 1, 1))  # which changes nothing
+
+
 # Training geometry and colour
 
 WHOLE = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), normalize_on_device=True)
@@ -305,6 +325,7 @@ def test_cifar_evaluation_keeps_the_whole_image():
         (dict(is_training=True, separate=True), ["separate", "auto_augment"]),
         (dict(is_training=True, auto_augment="autoaugment"), ["'autoaugment'", "autoaug"]),
         (dict(crop_mode="border"), ["'border'", "center, squash"]),
+        (dict(interpolation="area", antialias=True), ["'area'", "bilinear and bicubic"]),
         (dict(is_training=True, re_prob=0.5, re_value="noise"), ["'noise'", "random"]),
     ],
 )

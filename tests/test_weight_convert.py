@@ -6,7 +6,7 @@ from golden.fill import fill
 from weight_files import GOLDEN, known_weights, register_tiny, tiny
 
 from mindcv.__main__ import main
-from mindcv.weights import Metadata, read_weights, write_weights
+from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
 from mindcv.weights.contents import sort_contents
 
 
@@ -62,7 +62,8 @@ def test_with_a_model_the_weights_are_checked_and_described(tmp_path, capsys):
     out = tmp_path / "a.safetensors"
     code, output, _ = convert(capsys, GOLDEN / "zip.pth", out, "--model", "tiny_regnet")
     assert code == 0 and "loaded 50 tensors from" in output
-    assert read_weights(out).metadata == Metadata("tiny_regnet", num_classes=5)
+    pillows = Preprocessing(antialias=True)  # the file has torchvision's names
+    assert read_weights(out).metadata == Metadata("tiny_regnet", 5, preprocessing=pillows)
     code, _, errors = convert(
         capsys, GOLDEN / "zip.pth", tmp_path / "b.npz", "--model", "regnet_x_200mf"
     )

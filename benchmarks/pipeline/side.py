@@ -129,8 +129,8 @@ class Ours(_OfMindSpore):
             return create_evaluation_loader(*arguments, num_parallel_workers=WORKERS)[0]
         transform = self.transform(case)
 
-        def loader_of_epoch(rows, epoch: int):
-            return self.make(rows, transform, True, first_epoch=epoch)
+        def loader_of_epoch(rows):
+            return self.make(rows, transform, True)
 
         return EpochBatches(dataset, loader_of_epoch, BATCH).as_dataset()
 

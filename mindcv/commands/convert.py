@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
 from ..weights import Metadata, read_weights, write_weights
-from ..weights.contents import Contents, sort_contents
+from ..weights.contents import Contents, sort_contents, told_preprocessing
 from ..weights.reading import FORMATS
 from ..weights.schemes import OWN, WRITABLE
 
@@ -73,6 +73,7 @@ def _default_metadata(contents: Contents, model: str) -> Metadata:
         Metadata(model),
         num_classes=contents.num_classes,
         in_channels=contents.in_channels or 3,
+        preprocessing=told_preprocessing(contents.file),
     )
 
 

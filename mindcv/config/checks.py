@@ -5,6 +5,7 @@ Each rule names the key to blame first, so that the message can say where it was
 
 from collections.abc import Callable, Iterator, Mapping
 
+from ..data.statistics import scale_problem
 from .augment_policy import parse_policy
 from .options import Config
 from .schedule import schedule_contradictions
@@ -34,7 +35,7 @@ def evaluation_contradictions(
     The weight file may tell the model.
     """
     yield from _devices(config, environ)
-    yield from _normalisation(config)
+    yield from _preprocessing(config)
     if config.pretrained and not config.model:
         yield "pretrained", "published weights of which model? add --model NAME"
     if not (config.ckpt_path or config.pretrained):
@@ -46,7 +47,7 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         low, high = getattr(config, key)
         if low > high:
             yield key, f"the range {low} to {high} is empty; write the smaller number first"
-    yield from _normalisation(config)
+    yield from _preprocessing(config)
     jitter = config.color_jitter
     if isinstance(jitter, tuple) and len(jitter) == 4 and jitter[3] > 0.5:
         yield "color_jitter", f"hue strength {jitter[3]} is above 0.5, half the colour circle"
@@ -74,6 +75,13 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
 
 def _mixing(config: Config) -> Iterator[tuple[str, str]]:
     mixes = config.mixup > 0 or config.cutmix > 0
+    if mixes and not config.cutmix_prob:
+        on = "mixup" if config.mixup else "cutmix"
+        yield (
+            "cutmix_prob",
+            f"0 mixes no batch, but {on} is {getattr(config, on)}; set cutmix_prob to 1, or {on} "
+            "to 0",
+        )
     if config.mixup_off_epoch and not mixes:
         yield "mixup_off_epoch", "nothing is mixed: neither mixup nor cutmix is on"
     elif config.mixup_off_epoch >= config.epoch_size:
@@ -107,17 +115,18 @@ def _on_device(config: Config) -> Iterator[tuple[str, str]]:
             )
 
 
-def _normalisation(config: Config) -> Iterator[tuple[str, str]]:
+def _preprocessing(config: Config) -> Iterator[tuple[str, str]]:
     for key in ("mean", "std"):
         values = getattr(config, key)
-        if values is not None and len(values) != config.in_channels:
+        if values is None:
+            continue
+        if len(values) != config.in_channels:
             yield key, f"{len(values)} values for in_channels {config.in_channels}"
-    if config.std is not None and max(config.std) < 1:
-        yield (
-            "std",
-            f"{list(config.std)} looks like the scale 0-1; pixels are 0-255 here: multiply "
-            "mean and std by 255",
-        )
+        if problem := scale_problem(key, values):
+            yield key, problem
+    if config.antialias and config.interpolation in ("nearest", "area"):
+        why = "takes single pixels" if config.interpolation == "nearest" else "averages already"
+        yield "antialias", f"True goes with bilinear and bicubic; {config.interpolation} {why}"
 
 
 def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -115,6 +115,7 @@ class Config:
     std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0)
     crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps", above=0, high=1)
     crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=("center", "squash"))
+    antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's")
     mixup: float = option(0.0, "mixup alpha; 0: off", low=0)
     cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0)
     cutmix_prob: float = option(1.0, "probability of mixing a batch at all", low=0, high=1)

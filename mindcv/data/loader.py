@@ -1,5 +1,8 @@
 """Batches from a dataset and its transforms."""
 
+from functools import partial
+from itertools import groupby
+
 import mindspore.dataset as ds
 import numpy as np
 from mindspore import dtype as mstype
@@ -8,10 +11,12 @@ from mindspore.dataset import transforms
 from .augment.device_augment import DeviceAugment, DrawInBatch
 from .augment.erasing import EraseInBatch, RandomErasing
 from .augment.mixup import MixBatch
-from .augment.pixel_seed import EpochSeeds, PixelSeeded
+from .augment.pixel_seed import OfPass, PixelSeeded
 from .datasets import open_samples
+from .epochs.drawing import SeededLoader
 from .epochs.epoch_batches import EpochBatches
-from .epochs.rows import ImageDataset, Rows
+from .epochs.passes import with_passes
+from .epochs.rows import PASS, ImageDataset, Rows
 from .images.bad_images import BadImages
 from .images.decoding import PillowDecode
 from .transforms import create_transforms
@@ -25,7 +30,7 @@ def create_loader(
     is_training: bool = False,
     mixup: float = 0.0,
     cutmix: float = 0.0,
-    cutmix_prob: float = 0.0,
+    cutmix_prob: float = 1.0,
     num_classes: int = 1000,
     transform: list | tuple[list, list, list] | None = None,
     target_transform: list | None = None,
@@ -36,7 +41,6 @@ def create_loader(
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
     aug_splits: int = 3,
-    first_epoch: int = 0,
 ) -> ds.Dataset:
     """Return a dataset of batches (image, label), or (image, label, draws).
 
@@ -45,26 +49,30 @@ def create_loader(
     Draws are float32 (N, 15), for the cell that `create_normalize` makes of an `augment_on_device`
     transform.
 
+    Python operations and mixing draw by MindSpore's seed as it is now and by the number of the pass
+    over the dataset, whether one iterator makes all passes or each pass has its own. MindSpore's
+    operations draw by its seed, anew in each iterator of a training loader.
+
     Args:
         dataset: rows with the columns image and label.
         batch_size: images of a batch.
         drop_remainder: drop the last partial batch.
-        is_training: mix batches if mixup or cutmix is given; split them if separate.
-        mixup, cutmix, cutmix_prob, switch_prob: see `MixBatch`.
+        is_training: mix batches if mixup or cutmix is given; split them if separate. Evaluation
+            batches are never mixed.
+        mixup, cutmix, switch_prob: see `MixBatch`.
+        cutmix_prob: probability of mixing a batch at all, by mixup or by cutmix. MindCV's default
+            is 0, which never mixes.
         num_classes: length of soft labels, which come unsmoothed: smoothing is the loss's.
         transform: operations on the image; None: those of ImageNet at 224 pixels.
         target_transform: operations on the label; None: to int32.
         num_parallel_workers: threads of the transforms, at most the number of cores.
-        python_multiprocessing: run Python operations in processes instead of threads. The draws
-            that an image gets are then the same each epoch, unless its random crop differs.
+        python_multiprocessing: run Python operations in processes instead of threads.
         separate: augmentation splits for the JSD loss. A training batch holds each image aug_splits
             times: first N clean ones, then N augmented ones, aug_splits - 1 times; the labels
             likewise. `transform` is what `create_transforms` gives with separate.
         shard_id: this process among those that train together; seeds the mixing.
         mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
         aug_splits: copies of an image with separate.
-        first_epoch: number of the first epoch that an iterator reads, from 0; Python operations and
-            mixing draw by it, and by MindSpore's seed as it is now.
 
     Raises:
         ConfigError: no threads.
@@ -78,26 +86,23 @@ def create_loader(
     if operations and isinstance(operations[0], PillowDecode) and _holds_files(dataset):
         # Decoded by the thread that reads it, a file makes one way fewer from thread to thread.
         dataset, operations = dataset.decoded(), operations[1:]
-    if target_transform or not isinstance(dataset, ImageDataset):
+    mixes, splits = is_training and (mixup > 0.0 or cutmix > 0.0), is_training and separate
+    has_own_labels = isinstance(dataset, ImageDataset)
+    draws = mixes or splits or any(map(_draws_by_pass, operations))
+    dataset = with_passes(dataset) if draws else dataset
+    if target_transform or not has_own_labels:
         on_label = target_transform or [transforms.TypeCast(mstype.int32)]
         dataset = dataset.map(on_label, "label", num_parallel_workers=1)
-    mixes = is_training and (mixup > 0.0 or cutmix > 0.0)
-    if separate and is_training:
+    if splits:
         if mixes or aug_splits < 2 or not (isinstance(transform, tuple) and len(transform) == 3):
             raise ValueError(
                 "separate needs the three lists of create_transforms(…, separate=True), aug_splits "
                 f"of at least 2 and neither mixup nor cutmix; got {type(transform).__name__}, "
                 f"{aug_splits}, {mixup}, {cutmix}"
             )
+        map_image = partial(_map_image, workers=workers, in_processes=python_multiprocessing)
         return _split_batches(
-            dataset,
-            transform,
-            aug_splits,
-            batch_size,
-            drop_remainder,
-            workers,
-            python_multiprocessing,
-            first_epoch,
+            dataset, transform, aug_splits, batch_size, drop_remainder, workers, map_image, shard_id
         )
     in_batch = {}
     columns = ["image", "label"]
@@ -105,83 +110,79 @@ def create_loader(
         if mixes:
             raise ValueError("mixup and cutmix mix finished images: augment_on_device leaves none")
         columns.append("draws")
-        draw = DrawInBatch(operations.pop(), shard_id, first_epoch)
         in_batch = dict(
-            per_batch_map=draw, input_columns=["label"], output_columns=["label", "draws"]
+            per_batch_map=DrawInBatch(operations.pop(), shard_id),
+            input_columns=["label", PASS],
+            output_columns=["label", "draws"],
         )
     elif operations and isinstance(operations[-1], RandomErasing):
-        erase = EraseInBatch(operations.pop(), shard_id, first_epoch)
-        in_batch = _in_batch(erase, ["image"])
+        erase = EraseInBatch(operations.pop(), shard_id)
+        in_batch = dict(
+            per_batch_map=erase, input_columns=["image", PASS], output_columns=["image"]
+        )
     if mixes:
         mix = MixBatch(
-            mixup,
-            cutmix,
-            cutmix_prob,
-            num_classes,
-            shard_id,
-            switch_prob,
-            mixup_off_epoch,
-            first_epoch,
+            mixup, cutmix, cutmix_prob, num_classes, shard_id, switch_prob, mixup_off_epoch
         )
-        both = _after(erase, mix) if in_batch else mix
-        in_batch = _in_batch(both, columns)
-    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing, first_epoch)
+        in_batch = dict(
+            per_batch_map=_after(erase, mix) if in_batch else mix,
+            input_columns=["image", "label", PASS],
+            output_columns=["image", "label"],
+        )
+    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
-    return dataset.project(columns) if len(columns) > 2 else dataset
+    return SeededLoader(dataset, columns, shard_id) if is_training or draws else dataset
 
 
 def _holds_files(dataset: ds.Dataset) -> bool:
     return isinstance(dataset, ImageDataset) and dataset.samples.encoded
 
 
-def _in_batch(operation, columns: list[str]) -> dict:
-    return dict(per_batch_map=operation, input_columns=columns, output_columns=columns)
+def _draws_by_pass(operation) -> bool:
+    return isinstance(operation, (PixelSeeded, DeviceAugment))
 
 
 def _after(erase: EraseInBatch, mix: MixBatch):
-    return lambda images, labels, batch_info: mix(*erase(images, batch_info), labels, batch_info)
+    def both(images: list, labels: list, places: list, batch_info) -> tuple:
+        (erased,) = erase(images, places, batch_info)
+        return mix(erased, labels, places, batch_info)
+
+    return both
 
 
-def _map_image(
-    dataset, operations, column, workers, in_processes, first_epoch, split=0
-) -> ds.Dataset:
-    operations = list(operations) if isinstance(operations, (list, tuple)) else [operations]
-    if not operations:  # MindSpore refuses an empty map
-        return dataset
-    seed = ds.config.get_seed()
-    own = [
-        entry.seeded(seed, first_epoch, split) if isinstance(entry, PixelSeeded) else entry
-        for entry in operations
-    ]
-    seeded = any(isinstance(operation, PixelSeeded) for operation in own)
-    return dataset.map(
-        own,
-        column,
-        num_parallel_workers=workers,
-        python_multiprocessing=in_processes,
-        callbacks=[EpochSeeds(own, first_epoch)] if seeded and not in_processes else None,
-    )
+def _map_image(dataset, operations, column, workers, in_processes, split=0) -> ds.Dataset:
+    """Map an image; the operations that draw by the pass take its column too."""
+    if not isinstance(operations, (list, tuple)):
+        operations = [operations]
+    for by_pass, group in groupby(operations, _draws_by_pass):
+        dataset = dataset.map(
+            [OfPass(entry, split) if by_pass else entry for entry in group],
+            [column, PASS] if by_pass else [column],
+            num_parallel_workers=workers,
+            python_multiprocessing=in_processes,
+        )
+    return dataset
 
 
 def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, in_processes, first_epoch
+    dataset, transform, splits, batch_size, drop_remainder, workers, map_image, shard_id
 ) -> ds.Dataset:
     primary, secondary, final = transform
     columns = [f"image_{split}" for split in range(splits)]
-    dataset = _map_image(dataset, primary, "image", workers, in_processes, first_epoch)
+    dataset = map_image(dataset, primary, "image")
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
     )
     for split, column in enumerate(columns):
-        operations = [*secondary, *final] if split else final
-        dataset = _map_image(dataset, operations, column, workers, in_processes, first_epoch, split)
+        dataset = map_image(dataset, [*secondary, *final] if split else final, column, split=split)
     dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
-    return dataset.map(
+    dataset = dataset.map(
         lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
         [*columns, "label"],
         ["image", "label"],
         num_parallel_workers=workers,
     )
+    return SeededLoader(dataset, ["image", "label"], shard_id)
 
 
 def create_evaluation_loader(
@@ -198,6 +199,7 @@ def create_evaluation_loader(
     class_indexing: dict[str, int] | None = None,
     crop_mode: str = "center",
     allow_bad_images: bool = False,
+    antialias: bool = False,
 ) -> tuple[ds.Dataset | None, int]:
     """Return this process's part of the evaluation images, in uint8 batches, and the class count.
 
@@ -206,7 +208,7 @@ def create_evaluation_loader(
 
     Args:
         dataset_name, root, split: see `create_dataset`.
-        image_resize, interpolation, crop_pct, crop_mode: see `create_transforms`.
+        image_resize, interpolation, crop_pct, crop_mode, antialias: see `create_transforms`.
         num_shards, shard_id: the processes, and this one.
         class_indexing: class name to index of the training set; a class that is missing here then
             keeps its number.
@@ -244,9 +246,10 @@ def create_evaluation_loader(
         crop_pct=crop_pct,
         crop_mode=crop_mode,
         normalize_on_device=True,
+        antialias=antialias,
     )
 
-    def loader_of_epoch(dataset: ImageDataset, epoch: int) -> ds.Dataset:
+    def loader_of_epoch(dataset: ImageDataset) -> ds.Dataset:
         return create_loader(
             dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
         )

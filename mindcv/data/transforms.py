@@ -15,15 +15,9 @@ from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
 from .augment.erasing import RandomErasing
 from .images.decoding import PillowDecode
+from .images.pillow_resize import ANTIALIASED, RoundedCenterCrop, antialiased_resize
+from .statistics import channel_statistics
 
-# Channel statistics on the 0-255 scale.
-_STATISTICS = {
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
-    "cifar100": ((129.3, 124.0, 112.4), (68.2, 65.4, 70.4)),
-    "mnist": ((33.3285,) * 3, (78.5655,) * 3),
-    "mnist_demo": ((33.3285,) * 3, (78.5655,) * 3),
-}
 _INTERPOLATION = {
     "nearest": vision.Inter.NEAREST,
     "bilinear": vision.Inter.BILINEAR,
@@ -31,11 +25,6 @@ _INTERPOLATION = {
     "area": vision.Inter.AREA,
 }
 _CROP_MODES = ("center", "squash")
-
-
-def channel_statistics(dataset_name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, std) of a dataset's channels on the 0-255 scale; ImageNet's where unknown."""
-    return _STATISTICS.get(dataset_name, _STATISTICS["imagenet"])
 
 
 class Normalize(nn.Cell):
@@ -47,12 +36,16 @@ class Normalize(nn.Cell):
         mean, std: one value per channel, 0-255 scale. The input is (N, H, W, C) of any type, the
             output (N, C, H, W) float32.
         augment: what is done first to images that come with draws; None: they never do.
+
+    Raises:
+        ConfigError: mean or std are on the scale 0-1.
     """
 
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], augment: DeviceAugment | None = None
     ):
         super().__init__()
+        mean, std = channel_statistics("", mean, std)
         self.augment = augment and AugmentBatch(augment)
         self.mean = Tensor(np.reshape(mean, (1, -1, 1, 1)), ms.float32)
         self.std = Tensor(np.reshape(std, (1, -1, 1, 1)), ms.float32)
@@ -78,10 +71,12 @@ def create_normalize(
         mean, std: one value per channel, 0-255 scale.
         transform: what `create_transforms` gave for training. What it leaves to the device
             (`augment_on_device`) this cell does, to the batches that have draws.
+
+    Raises:
+        ConfigError: mean or std are on the scale 0-1.
     """
-    own_mean, own_std = channel_statistics(dataset_name)
     left = transform[-1] if transform and isinstance(transform[-1], DeviceAugment) else None
-    return Normalize(mean or own_mean, std or own_std, left)
+    return Normalize(*channel_statistics(dataset_name, mean, std), left)
 
 
 def evaluation_interpolation(interpolation: str) -> str:
@@ -113,13 +108,15 @@ def create_transforms(
     crop_mode: str = "center",
     lighting: float = 0.0,
     augment_on_device: bool = False,
+    antialias: bool = False,
 ) -> list | tuple[list, list, list]:
     """Return the operations that turn a dataset's image into the network's input.
 
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
     erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
     Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
-    training pads them by 4 pixels and crops.
+    training pads them by 4 pixels and crops. MindSpore's crop of training and its bilinear and
+    bicubic filters do not antialias.
 
     Args:
         dataset_name: a name of `create_dataset`.
@@ -142,11 +139,14 @@ def create_transforms(
         lighting: standard deviation of the colour shift; see `Lighting`.
         augment_on_device: in training, leave flips, colour jitter and erasing to the cell of
             `create_normalize`, see `DeviceAugment`; with normalize_on_device.
+        antialias: in evaluation, resize and crop as torchvision and timm do with Pillow; False: as
+            MindCV does with MindSpore. With bilinear and bicubic.
 
     Raises:
-        ConfigError: image_resize is no size of a square.
-        ValueError: an unknown interpolation, policy, crop_mode or re_value; separate without
-            anything that makes the splits differ; augment_on_device with what only the host does.
+        ConfigError: image_resize is no size of a square; mean or std are on the scale 0-1.
+        ValueError: an unknown interpolation, policy, crop_mode or re_value; antialias with another
+            interpolation; separate without anything that makes the splits differ;
+            augment_on_device with what only the host does.
     """
     image_resize = _side(image_resize)
     if interpolation not in (*_INTERPOLATION, "random"):
@@ -156,13 +156,17 @@ def create_transforms(
         raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
     if crop_mode not in _CROP_MODES:
         raise ValueError(f"crop_mode {crop_mode!r} is unknown; expected {', '.join(_CROP_MODES)}")
-    own_mean, own_std = channel_statistics(dataset_name)
-    mean, std = mean or own_mean, std or own_std
+    mean, std = channel_statistics(dataset_name, mean, std)
     is_cifar = dataset_name.startswith("cifar")
     on_host = [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
     final = [] if normalize_on_device else on_host
     if not is_training:
-        return _evaluation(image_resize, crop_pct, crop_mode, interpolation, is_cifar) + final
+        interpolation = evaluation_interpolation(interpolation)
+        if antialias and interpolation not in ANTIALIASED:
+            known = " and ".join(ANTIALIASED)
+            raise ValueError(f"antialias goes with {known}; interpolation is {interpolation!r}")
+        sizes = (image_resize, crop_pct, crop_mode)
+        return _evaluation(*sizes, interpolation, antialias, is_cifar) + final
     erasing = None
     if re_prob > 0.0:
         # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
@@ -211,13 +215,18 @@ def _side(size: int | Sequence[int]) -> int:
     return sides[0]
 
 
-def _evaluation(size, crop_pct, crop_mode, interpolation, is_cifar) -> list:
-    resample = _INTERPOLATION[evaluation_interpolation(interpolation)]
+def _evaluation(size, crop_pct, crop_mode, interpolation, antialias, is_cifar) -> list:
+    def resize(target):
+        if antialias:
+            return antialiased_resize(target, interpolation)
+        return vision.Resize(target, _INTERPOLATION[interpolation])
+
     if is_cifar:
-        return [vision.Resize((size, size), resample)]
+        return [resize((size, size))]
     side = math.floor(size / crop_pct)
     target = (side, side) if crop_mode == "squash" else side
-    return [PillowDecode(), vision.Resize(target, resample), vision.CenterCrop(size)]
+    crop = RoundedCenterCrop(size) if antialias else vision.CenterCrop(size)
+    return [PillowDecode(), resize(target), crop]
 
 
 def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:

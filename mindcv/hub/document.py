@@ -33,13 +33,14 @@ def _size(model: str) -> tuple[str, float]:
 
 def _cells(row: PublishedWeights) -> list[str]:
     used = row.preprocessing
+    filtered = "antialiased " if used.antialias else ""
     resized = int(used.image_size / used.crop_pct)
     return [
         row.model,
         f"[{row.source}]({row.url})",
         "" if row.top1 is None else f"{row.top1:.2f}",
         "" if row.top5 is None else f"{row.top5:.2f}",
-        f"{used.image_size} of {resized}, {used.interpolation}, {row.channel_order}",
+        f"{used.image_size} of {resized}, {filtered}{used.interpolation}, {row.channel_order}",
         row.licence,
         row.owner,
         "none known" if row.sha256 is None else f"`{row.sha256[:8]}`",

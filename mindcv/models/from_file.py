@@ -6,7 +6,7 @@ from mindspore import nn
 
 from ..errors import WeightsError
 from ..weights import Metadata, WeightFile, read_weights
-from ..weights.contents import sort_contents
+from ..weights.contents import sort_contents, told_preprocessing
 from ..weights.load import load_weights
 from .registry import canonical_name, create_model
 
@@ -47,6 +47,7 @@ def create_model_from_file(
             name,
             num_classes=contents.num_classes if num_classes is None else num_classes,
             in_channels=contents.in_channels or 3,
+            preprocessing=told_preprocessing(file),
         )
     elif name not in ("", metadata.model):
         raise WeightsError(

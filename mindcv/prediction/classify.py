@@ -52,6 +52,7 @@ def _batches(paths, preprocessing: Preprocessing, batch_size: int, on_bad):
         interpolation=preprocessing.interpolation,
         crop_pct=preprocessing.crop_pct,
         crop_mode=preprocessing.crop_mode,
+        antialias=preprocessing.antialias,
         normalize_on_device=True,
     )
     names, views = [], []

@@ -94,6 +94,7 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
         class_indexing=numbers,
         crop_mode=how.crop_mode,
         allow_bad_images=config.allow_bad_images,
+        antialias=how.antialias,
     )
     network, metadata = create_model_from_file(
         file, "" if file.metadata else config.model, ema=averaged

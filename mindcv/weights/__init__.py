@@ -1,6 +1,6 @@
 """Weight files: reading those of any library, naming schemes, what travels with the weights."""
 
-from .contents import told_classes
+from .contents import told_classes, told_preprocessing
 from .metadata import Metadata, Preprocessing
 from .reading import WeightFile, read_weights
 from .writing import write_weights
@@ -11,5 +11,6 @@ __all__ = [
     "WeightFile",
     "read_weights",
     "told_classes",
+    "told_preprocessing",
     "write_weights",
 ]

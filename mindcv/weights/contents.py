@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import WeightsError
+from .metadata import Preprocessing
 from .reading import WeightFile
 from .schemes import OWN, own_name, recognise
 
@@ -73,6 +74,17 @@ class Contents:
 def told_classes(file: WeightFile) -> int:
     """Return the classes that the file's metadata or a RegNet's classifier tells; 0: neither."""
     return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
+
+
+def told_preprocessing(file: WeightFile) -> Preprocessing:
+    """Return the preprocessing that the file's metadata tells.
+
+    Without metadata the defaults, by the image library of those whose names the file has.
+    """
+    if file.metadata:
+        return file.metadata.preprocessing
+    scheme = recognise(file.tensors)
+    return Preprocessing(antialias=scheme is not None and scheme.uses_pillow)
 
 
 def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = False) -> Contents:

@@ -26,6 +26,8 @@ class Preprocessing:
         interpolation: nearest, bilinear, bicubic or area.
         mean, std: channel statistics, 0-255 scale.
         crop_mode: center, or squash: resize to a square whatever the aspect.
+        antialias: resized and cropped as torchvision and timm do with Pillow; False: as MindCV does
+            with MindSpore, and OpenCV's users alike.
     """
 
     image_size: int = 224
@@ -34,6 +36,7 @@ class Preprocessing:
     mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     std: tuple[float, ...] = (58.395, 57.12, 57.375)
     crop_mode: str = "center"
+    antialias: bool = False
 
 
 @dataclass(frozen=True)

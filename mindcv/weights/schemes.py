@@ -102,6 +102,7 @@ class Scheme:
         blocks: patterns of a block's place; see `_BLOCKS`.
         inside, outside: the library's parts -> ours; no `inside`: the parts are ours.
         is_bgr: the library's images have their channels in the order blue, green, red.
+        uses_pillow: it resizes images by Pillow. pycls does by OpenCV, MindCV by MindSpore.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Scheme:
     inside: dict[str, str]
     outside: dict[str, str]
     is_bgr: bool = False
+    uses_pillow: bool = False
 
     def to_ours(self, name: str) -> tuple[str, str] | None:
         """Split a parameter's name into what stands before the network, and our name of the rest.
@@ -194,7 +196,8 @@ def _column(index: int) -> Scheme:
             inside[names[index].format(c=layer)] = ours
     outside = {names[index]: ours for ours, names in _OUTSIDE.items() if names[index]}
     library = _LIBRARIES[index]
-    return Scheme(library, (_BLOCKS[index],), inside, outside, is_bgr=library == "pycls")
+    is_pycls = library == "pycls"
+    return Scheme(library, (_BLOCKS[index],), inside, outside, is_pycls, uses_pillow=not is_pycls)
 
 
 def _our_tail(part: str, tail: str) -> str | None:

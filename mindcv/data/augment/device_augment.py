@@ -67,16 +67,14 @@ class DrawInBatch:
     Args:
         augment: draws.
         shard_id: makes the draws of the processes differ.
-        first_epoch: number of the first epoch that MindSpore counts.
     """
 
-    def __init__(self, augment: DeviceAugment, shard_id: int = 0, first_epoch: int = 0):
-        self.augment, self.shard_id, self.first_epoch = augment, shard_id, first_epoch
+    def __init__(self, augment: DeviceAugment, shard_id: int = 0):
+        self.augment, self.shard_id = augment, shard_id
         self.seed = ds.config.get_seed()
 
-    def __call__(self, labels: list, batch_info) -> tuple[list, list]:
-        epoch = self.first_epoch + batch_info.get_epoch_num()
-        place = (epoch, batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_DEVICE)
+    def __call__(self, labels: list, places: list, batch_info) -> tuple[list, list]:
+        place = (int(places[0][0]), batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_DEVICE)
         rng = np.random.default_rng((self.seed, *place))
         return labels, list(self.augment.draw(len(labels), rng))
 

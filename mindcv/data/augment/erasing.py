@@ -79,16 +79,14 @@ class EraseInBatch:
     Args:
         erasing: what is done to each image.
         shard_id: makes the draws of the processes differ.
-        first_epoch: number of the first epoch that MindSpore counts.
     """
 
-    def __init__(self, erasing: RandomErasing, shard_id: int = 0, first_epoch: int = 0):
-        self.erasing, self.shard_id, self.first_epoch = erasing, shard_id, first_epoch
+    def __init__(self, erasing: RandomErasing, shard_id: int = 0):
+        self.erasing, self.shard_id = erasing, shard_id
         self.seed = ds.config.get_seed()
 
-    def __call__(self, images: list, batch_info) -> tuple[list]:
-        """Erase; a `per_batch_map` of `Dataset.batch` on the column of the images."""
-        epoch = self.first_epoch + batch_info.get_epoch_num()
-        place = (epoch, batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_ERASING)
+    def __call__(self, images: list, places: list, batch_info) -> tuple[list]:
+        """Erase; a `per_batch_map` of `Dataset.batch` on the columns image and `PASS`."""
+        place = (int(places[0][0]), batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_ERASING)
         rng = np.random.default_rng((self.seed, *place))
         return ([self.erasing.erase(image, rng) for image in images],)

@@ -24,7 +24,6 @@ class MixBatch:
         switch_prob: probability of CutMix where both are on.
         off_epoch: epochs after which nothing is mixed any more; the labels stay soft, so that the
             graph stays the same. 0: never.
-        first_epoch: number of the first epoch that MindSpore counts.
 
     The draws belong to MindSpore's seed as it is now, epoch, batch and shard.
     """
@@ -38,30 +37,32 @@ class MixBatch:
         shard_id: int = 0,
         switch_prob: float = 0.5,
         off_epoch: int = 0,
-        first_epoch: int = 0,
     ):
         self.mixup, self.cutmix, self.prob = mixup, cutmix, prob
         self.num_classes, self.shard_id = num_classes, shard_id
         self.switch_prob, self.off_epoch = switch_prob, off_epoch
-        self.first_epoch, self.seed = first_epoch, ds.config.get_seed()
+        self.seed = ds.config.get_seed()
 
-    def __call__(self, images: list, labels: list, batch_info) -> tuple:
+    def __call__(self, images: list, labels: list, places: list, batch_info) -> tuple:
         """Mix one batch; a `per_batch_map` of `Dataset.batch`.
 
         Args:
             images: arrays (H, W, C) or (C, H, W), uint8 or float32.
-            labels: class indices.
-            batch_info: tells MindSpore's count of epoch and batch, both from 0.
+            labels: class indices, or the one-hot vectors of a `target_transform`.
+            places: (epoch, copy) of each image, see `PASS`.
+            batch_info: tells the number of the batch in its epoch, from 0.
 
         Returns:
             images of the same type, and labels (N, num_classes) float32.
         """
-        epoch = self.first_epoch + batch_info.get_epoch_num()
+        epoch = int(places[0][0])
         place = (epoch, batch_info.get_batch_num(), self.shard_id)
         rng = np.random.default_rng((self.seed, *place))
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         images, share = self.mix(np.stack(images), prob, rng)
-        targets = np.eye(self.num_classes, dtype=np.float32)[np.asarray(labels, np.int64)]
+        targets = np.stack(labels)
+        if targets.ndim == 1:
+            targets = np.eye(self.num_classes, dtype=np.float32)[targets.astype(np.int64)]
         targets = share * targets + (1.0 - share) * targets[::-1]
         return list(images), list(targets.astype(np.float32))
 

@@ -2,26 +2,21 @@
 
 import logging
 import os
-import random
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 
 from ...errors import DataError
+from .drawing import drawing
 from .failure import INTERRUPTED
 from .rows import ImageDataset, Rows
 
 _logger = logging.getLogger("mindcv.train")
 
-# MindSpore's random operations take their seed from one global when an iterator is built.
-_seeding = threading.RLock()
-_UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
 _COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
 
 
@@ -35,7 +30,7 @@ class EpochBatches:
 
     Args:
         dataset: all rows of the run; its own passes are not used up.
-        make_loader: returns the batches of (one epoch's rows, epoch number); see `create_loader`.
+        make_loader: returns the batches of one epoch's rows; see `create_loader`.
         batch_size: rows of a batch.
         shard_id: this process among those that train together.
 
@@ -50,7 +45,7 @@ class EpochBatches:
     def __init__(
         self,
         dataset: ImageDataset,
-        make_loader: Callable[[ImageDataset, int], ds.Dataset],
+        make_loader: Callable[[ImageDataset], ds.Dataset],
         batch_size: int,
         shard_id: int = 0,
     ):
@@ -115,7 +110,7 @@ class EpochBatches:
         another pipeline, which replaces it, goes on at the step that was not reached.
         """
         had_copy = os.path.exists(_COPY)
-        with _drawing(self._seed, epoch, self._shard_id):
+        with drawing(self._seed, epoch, self._shard_id):
             loader = self._loader(epoch)
             rows = _rows_of(loader)
             loader = loader.skip(step) if step else loader
@@ -179,12 +174,12 @@ class EpochBatches:
 
     def describe(self) -> tuple[list, list]:
         """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
-        with _drawing(self._seed, 0, self._shard_id):
+        with drawing(self._seed, 0, self._shard_id):
             loader = self._loader(0)
             return loader.output_types(), loader.output_shapes()
 
     def _loader(self, epoch: int) -> ds.Dataset:
-        return self._make_loader(self._dataset.of_epoch(epoch), epoch)
+        return self._make_loader(self._dataset.of_epoch(epoch))
 
 
 def _rows_of(loader: ds.Dataset) -> Rows:
@@ -243,22 +238,3 @@ class BatchDataset(ds.GeneratorDataset):
     def _describe(self) -> tuple[list, list]:
         self._described = self._described or self.source.describe()
         return self._described
-
-
-@contextmanager
-def _drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
-    """Let the random operations of a pipeline that is built inside draw for this epoch and shard.
-
-    Building is all that must happen inside; the generators of Python and NumPy, which MindSpore
-    seeds too, are left as they were.
-    """
-    drawn = int(np.random.SeedSequence((seed, epoch, shard_id)).generate_state(1)[0])
-    with _seeding:
-        before = ds.config.get_seed(), random.getstate(), np.random.get_state()
-        ds.config.set_seed(drawn + (drawn == _UNSEEDED))
-        try:
-            yield
-        finally:
-            ds.config.set_seed(before[0])
-            random.setstate(before[1])
-            np.random.set_state(before[2])

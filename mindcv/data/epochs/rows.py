@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 import mindspore.dataset as ds
@@ -14,8 +15,10 @@ from ..images.decoding import check_by_decoding
 from ..images.image_check import as_bmp, decodable, pixels
 from ..samples import ImageError, Samples
 from .reading import ReadingThreads
-from .sample_order import sample_order
+from .sample_order import copy_numbers, sample_order
 
+# A column (2,) int64: number of the pass over the dataset, and which of an image's copies this is.
+PASS = "mindcv.pass"
 _BLACK = Image.new("RGB", (32, 32))
 
 
@@ -38,6 +41,7 @@ class Rows:
 
     Attributes:
         decode: rows hold the pixels of image files, (H, W, 3) uint8, instead of their bytes.
+        has_passes: rows hold `PASS` too.
         indices: of the images of the newest pass, as far as they were read: replacements stand in
             the place of what they replace.
         read_count: rows of the newest pass that were read.
@@ -59,7 +63,7 @@ class Rows:
         **sampling,
     ):
         self.samples, self.bad, self.leave_out = samples, bad, leave_out
-        self.decode = False
+        self.decode = self.has_passes = False
         self.read_count = 0
         self.indices = np.zeros(0, np.int64)
         self.failure: Exception | None = None
@@ -72,13 +76,20 @@ class Rows:
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[tuple[np.ndarray, np.int32]]:
+    def __iter__(self) -> Iterator[tuple]:
         # A generator: MindSpore asks for iterators that it never reads from.
-        order = self._order(self._epoch)
+        epoch, order = self._epoch, self._order(self._epoch)
         self._epoch += 1
         self.failure = None
         self.indices, self.read_count = order.copy(), 0
-        yield from self._pass(order, self.indices)
+        rows = self._pass(order, self.indices)
+        if not self.has_passes:
+            yield from rows
+            return
+        copies = copy_numbers(len(order), **self._sampling)
+        with closing(rows):
+            for row, number in zip(rows, copies):
+                yield *row, np.array((epoch, number))
 
     def of_epoch(self, epoch: int) -> "Rows":
         """Return rows of their own whose first pass is this epoch."""
@@ -87,10 +98,10 @@ class Rows:
         rows.indices, rows.read_count = np.zeros(0, np.int64), 0
         return rows
 
-    def decoded(self) -> "Rows":
-        """Return rows of their own that hold pixels."""
+    def holding(self, decode: bool = False, has_passes: bool = False) -> "Rows":
+        """Return rows of their own that hold more, see the attributes."""
         rows = self.of_epoch(self._epoch)
-        rows.decode = True
+        rows.decode, rows.has_passes = self.decode or decode, self.has_passes or has_passes
         return rows
 
     def indices_of(self, epoch: int, first: int, end: int) -> np.ndarray:
@@ -227,7 +238,8 @@ class ImageDataset(ds.GeneratorDataset):
     """A MindSpore dataset of `Rows`, with the columns image and label, that tells its classes."""
 
     def __init__(self, rows: Rows):
-        super().__init__(rows, ["image", "label"], shuffle=False, num_parallel_workers=1)
+        names = ["image", "label", PASS] if rows.has_passes else ["image", "label"]
+        super().__init__(rows, names, shuffle=False, num_parallel_workers=1)
 
     @property
     def samples(self) -> Samples:
@@ -239,7 +251,11 @@ class ImageDataset(ds.GeneratorDataset):
 
     def decoded(self) -> "ImageDataset":
         """Return the dataset with pixels, (H, W, 3) uint8, in the place of bytes of image files."""
-        return ImageDataset(self.source.decoded())
+        return ImageDataset(self.source.holding(decode=True))
+
+    def numbered(self) -> "ImageDataset":
+        """Return the dataset with the column `PASS` too."""
+        return ImageDataset(self.source.holding(has_passes=True))
 
     def num_classes(self) -> int:
         return self.samples.num_classes

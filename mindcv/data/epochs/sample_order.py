@@ -64,6 +64,21 @@ def sample_order(
     return mine
 
 
+def copy_numbers(
+    count: int,
+    num_shards: int | None = None,
+    shard_id: int | None = None,
+    num_aug_repeats: int = 0,
+    **sampling,
+) -> np.ndarray:
+    """Return which of its copies each of the first images of `sample_order` is, counted from 0.
+
+    The copies of all shards count together: no two of an image have the same number.
+    """
+    places = np.arange(count) * (num_shards or 1) + (shard_id or 0)
+    return places % max(1, num_aug_repeats)
+
+
 def _shuffled(size: int, seed: int, epoch: int) -> np.ndarray:
     """Return a random order of range(size).
 

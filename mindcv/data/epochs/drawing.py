@@ -1,0 +1,72 @@
+"""The seed of MindSpore's random operations: a global that they take when an iterator is built."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore.dataset.engine.datasets import ProjectDataset
+
+_seeding = threading.RLock()
+_is_seeded = False
+_UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
+
+
+@contextmanager
+def drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
+    """Let the random operations of a pipeline that is built inside draw for this epoch and shard.
+
+    Building is all that must happen inside; the generators of Python and NumPy, which MindSpore
+    seeds too, are left as they were. Of two, one inside the other, the outer one holds.
+    """
+    global _is_seeded
+    drawn = int(np.random.SeedSequence((seed, epoch, shard_id)).generate_state(1)[0])
+    with _seeding:
+        if _is_seeded:
+            yield
+            return
+        before = ds.config.get_seed(), random.getstate(), np.random.get_state()
+        ds.config.set_seed(drawn + (drawn == _UNSEEDED))
+        _is_seeded = True
+        try:
+            yield
+        finally:
+            _is_seeded = False
+            ds.config.set_seed(before[0])
+            random.setstate(before[1])
+            np.random.set_state(before[2])
+
+
+class SeededLoader(ProjectDataset):
+    """A dataset's columns; MindSpore's random operations draw anew in each iterator.
+
+    By themselves they start from the same seed again: a loop with an iterator for each epoch would
+    repeat the draws of the first one, image by image where nothing is shuffled.
+
+    Args:
+        shard_id: this process among those that train together.
+    """
+
+    def __init__(self, dataset: ds.Dataset, columns: list[str], shard_id: int):
+        super().__init__(dataset, columns)
+        self._shard_id, self._iterators = shard_id, 0
+
+    def create_tuple_iterator(self, *args, **named):
+        with self._drawing():
+            return super().create_tuple_iterator(*args, **named)
+
+    def create_dict_iterator(self, *args, **named):
+        with self._drawing():
+            return super().create_dict_iterator(*args, **named)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        number, self._iterators = self._iterators, self._iterators + 1
+        seed = ds.config.get_seed()
+        if seed == _UNSEEDED:
+            yield
+            return
+        with drawing(seed, number, self._shard_id):
+            yield
