@@ -114,7 +114,7 @@ def _check_seal(path: Path) -> None:
     if path.name not in manifest.files:
         return
     try:
-        manifest.check_file(path)
+        manifest.check_file(path.name, Path(os.path.realpath(path)))
     except WeightsError as error:
         raise WeightsError(
             f"{error}; take another checkpoint of the run, or remove {seal} if the file was "

@@ -1,12 +1,12 @@
 """What a run was trained on, kept in its folder: classes.json."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...plain_files import replacing
 from .protocol import Samples
 
 
@@ -16,12 +16,8 @@ def write_class_map(path: Path, samples: Samples) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(_description(samples), indent=1), encoding="ascii")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def compare_class_map(path: Path, samples: Samples) -> str | None:

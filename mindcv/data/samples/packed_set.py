@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...errors import DataError
+from ...plain_files import replacing
 
 FILE = "dataset.json"
 WORK = ".pack"  # folder of what is not finished, and of the records of what is
@@ -106,12 +107,10 @@ def write_packed_set(root: Path, packed: PackedSet) -> None:
 
 def write_json(path: Path, contents: dict) -> None:
     """Write a file that is whole as soon as it has its name; names in it may be any bytes."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(unfinished, "w", encoding="ascii") as file:
+    with replacing(path) as unfinished, open(unfinished, "w", encoding="ascii") as file:
         json.dump(contents, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def read_packed_set(root: str | Path) -> PackedSet | None:
