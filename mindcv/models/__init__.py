@@ -1,6 +1,7 @@
 """Models by name: the registry and the RegNet family."""
 
 from ..weights.load import load_weights
+from .described import create_described
 from .features import FeatureInfo, FeatureNet
 from .freezing import freeze
 from .from_file import create_model_from_file
@@ -24,6 +25,7 @@ __all__ = [
     "FeatureNet",
     "RegNet",
     "canonical_name",
+    "create_described",
     "create_model",
     "create_model_from_file",
     "find_published",
