@@ -8,9 +8,9 @@ from typing import Any
 
 from ..errors import WeightsError
 
-MOST_TENSORS = 100_000
+MOST_TENSORS = 50_000
 MOST_AXES = 32  # numpy's own limit
-LARGEST_HEADER = 2**23  # bytes of JSON; the names of ImageNet-21k's classes have one million
+LARGEST_HEADER = 2**22  # bytes of JSON; the names of ImageNet-21k's classes have one million
 LARGEST_DIRECTORY = 2**24  # bytes of a zip archive's list of its entries
 
 
