@@ -51,13 +51,21 @@ def _description(samples: Samples) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}") from None
     keys = {"num_classes", "images", "fingerprint", "classes"}
-    if not isinstance(content, dict) or not keys <= set(content):
+    if not isinstance(content, dict) or not keys <= set(content) or not _is_map(content["classes"]):
         raise DataError(f"{path} is not what train.py writes: expected {', '.join(sorted(keys))}")
     return content
+
+
+def _is_map(classes: Any) -> bool:
+    """Tell whether each class has an index of its own; None: the classes have no names."""
+    if classes is None:
+        return True
+    indices = list(classes.values()) if isinstance(classes, dict) else [None]
+    return all(type(index) is int for index in indices) and len(set(indices)) == len(indices)
 
 
 def _first_other_class(then: Mapping[str, int], now: Mapping[str, int]) -> str:
