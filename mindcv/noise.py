@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+from .plain_files import open_regular
+
 _STDERR = 2
 
 
@@ -45,7 +47,7 @@ class Noise:
         Raises:
             OSError: it cannot be opened. A disk that is full costs lines of the log, not the run.
         """
-        named = path.open("ab", buffering=0)
+        named = open(path, "ab", buffering=0, opener=open_regular)
         self._log.seek(0)
         with contextlib.suppress(OSError):
             while part := self._log.read(1 << 20):

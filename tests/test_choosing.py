@@ -117,5 +117,9 @@ def test_weights_that_are_not_as_they_were_sealed_are_used_by_nobody(store):
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="net-1_4.ckpt is damaged: .*net-1_4.json if the file"):
         read_weights(path)
-    (store.folder / "net-1_4.json").write_text("{}")  # somebody else's
+    (store.folder / "net-1_4.json").write_text("{}")  # damaged: the file tells it alone
+    with pytest.raises(WeightsError, match="net-1_4.ckpt.*its checksum is not that of its content"):
+        read_weights(path)
+    content[content.find(b"a.bias") - 100] ^= 1
+    path.write_bytes(content)
     assert set(read_weights(path).tensors) == {"a.weight", "a.bias"}

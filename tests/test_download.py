@@ -368,6 +368,6 @@ def test_a_symbolic_link_does_not_lead_a_download_out_of_the_cache(server, tmp_p
     outside = tmp_path / "outside"
     outside.write_bytes(CONTENT[:100])
     leave_part(server).symlink_to(outside)
-    assert "symbolic links" in refusal(server)
+    assert "it is a symbolic link" in refusal(server)
     assert get(server).read_bytes() == CONTENT
     assert outside.read_bytes() == CONTENT[:100]

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 import zipfile
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import pytest
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.hub import PublishedWeights, cache_folder, fetch
 from mindcv.hub.cache import place_of
+from mindcv.hub.https import Origin, request_for
+from mindcv.hub.part import Part
 
 CONTENT = b"some weights"
+TORCH_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 URL = "https://example.org/models/net.pth"  # never asked: there is no network in these tests
 
@@ -133,6 +137,101 @@ def test_a_cache_that_cannot_be_written_serves_what_it_holds(cache):
             folder.chmod(0o755)
 
 
+@pytest.mark.parametrize("part", ["regnet_x_200mf", "regnet_x_200mf/test"])
+def test_a_link_in_place_of_a_folder_of_the_cache_is_told(cache, tmp_path, monkeypatch, part):
+    place = put(weights(), CONTENT)
+    outside = (cache / part).rename(tmp_path / "outside")
+    (cache / part).symlink_to(outside)
+    for offline in ("1", "0"):
+        monkeypatch.setenv("MINDCV_OFFLINE", offline)
+        with pytest.raises(WeightsError, match=f"{part}: it is a symbolic link"):
+            fetch(weights())
+    assert not list(outside.rglob("*.lock"))
+    (cache / part).unlink()
+    outside.rename(cache / part)
+    assert fetch(weights()) == place
+
+
+@pytest.mark.parametrize(
+    "name, sha256", [("net.pth", DIGEST), ("net.pth", None), ("net.pth.sha256", None)]
+)
+def test_a_link_or_pipe_in_place_of_a_file_of_the_cache_is_told(tmp_path, name, sha256):
+    row = weights(sha256=sha256)
+    path = put(row, TORCH_START).with_name(name)
+    path.unlink(missing_ok=True)
+    outside = tmp_path / "outside"
+    outside.write_bytes(CONTENT)
+    path.symlink_to(outside)
+    with pytest.raises(WeightsError, match="it is a symbolic link"):
+        fetch(row)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(WeightsError, match="it is no regular file"):
+        fetch(row)
+    assert outside.read_bytes() == CONTENT
+
+
+def note(**changes) -> str:
+    return json.dumps({"url": URL, "validator": '"tag"', "length": 100, **changes})
+
+
+NOTES = {
+    "line break": note(validator='"tag"\r\nHost: evil'),
+    "other alphabet": note(validator='"täg"'),
+    "number": note(validator=7),
+    "list": note(validator=["x"]),
+    "length as text": note(length="100"),
+    "length of a fraction": note(length=99.5),
+    "endless": note(length=1e999),
+    "nothing": note(validator=None),
+    "more keys": note(more=1),
+    "deep": "[" * 30_000,
+    "long": note(validator="x" * 70_000),
+    "no text": "\ud800",
+    "empty": "",
+}
+
+
+@pytest.mark.parametrize("kind", [*NOTES, "link", "pipe"])
+def test_a_note_that_cannot_be_continued_from_is_none(tmp_path, kind):
+    part = Part(tmp_path / "net.pth.part", URL)
+    part.path.write_bytes(CONTENT)
+    place = tmp_path / "net.pth.part.json"
+    place.write_text(note())
+    assert part.kept()[0] == len(CONTENT)
+    place.unlink()
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "link":
+        (tmp_path / "outside").write_text(note())
+        place.symlink_to(tmp_path / "outside")
+    else:
+        place.write_text(NOTES[kind], encoding="utf-8", errors="surrogatepass")
+    assert part.kept() == (0, None)
+    os.close(part.begin(Origin(URL, '"tag"', 100)))  # begins anew, and is at once in order
+    part.path.write_bytes(CONTENT)
+    assert part.kept() == (len(CONTENT), Origin(URL, '"tag"', 100))
+
+
+@pytest.mark.parametrize("rounds", [500, pytest.param(50_000, marks=pytest.mark.slow)])
+def test_a_mutated_note_makes_a_request_or_none(tmp_path, rounds):
+    """What is continued from makes one line of a request, and no more."""
+    part, counts = Part(tmp_path / "net.pth.part", URL), {True: 0, False: 0}
+    part.path.write_bytes(CONTENT)
+    for seed in range(rounds):
+        rng, text = random.Random(seed), list(note())
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(text))
+            text[at : at + rng.randrange(3)] = rng.choice(["\\r\\n", '"', "\\u0000", "é", "9", "{"])
+        (tmp_path / "net.pth.part.json").write_text("".join(text), encoding="utf-8")
+        size, origin = part.kept()
+        counts[origin is not None] += 1
+        if origin:
+            header = request_for(URL, size, origin).get_header("If-range")
+            assert header.isascii() and header.isprintable()
+    assert all(counts.values())
+
+
 def test_without_a_known_hash_the_first_one_is_recorded_and_must_stay(caplog):
     row = weights("https://h/model.safetensors", None)
     first, second = safetensors(), safetensors()[:-1] + b"!"
@@ -196,5 +295,5 @@ def test_without_a_known_hash_torch_files_of_both_kinds_are_taken():
     with zipfile.ZipFile(place, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02.")
     assert fetch(new) == place
-    place = put(old, b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.")  # torch's magic number
+    place = put(old, TORCH_START)
     assert fetch(old) == place

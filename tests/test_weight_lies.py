@@ -4,8 +4,10 @@ Each is refused by name, in little memory; nothing is run, and nothing is writte
 """
 
 import io
+import json
 import os
 import pickle
+import re
 import resource
 import struct
 import subprocess
@@ -247,6 +249,102 @@ def test_pickles_that_lie_are_refused(tmp_path, lie):
     refused(torch_legacy(tmp_path / "b.pth", content))
 
 
+def record(tensor: bytes, name: bytes = b"a") -> bytes:
+    """Return a record of a MindSpore checkpoint."""
+    entry = b"\x0a" + bytes([len(name)]) + name + b"\x12" + varint(len(tensor)) + tensor
+    return b"\x0a" + varint(len(entry)) + entry
+
+
+def varint(value: int) -> bytes:
+    groups = [value >> shift & 0x7F for shift in range(0, max(1, value.bit_length()), 7)]
+    return bytes([group | 0x80 for group in groups[:-1]] + groups[-1:])
+
+
+EMPTY = b"\x08\x00\x12\x04Int8\x1a\x00"
+MANY = 60_000
+
+
+def crowded_zip() -> bytes:
+    """Return an archive whose list names one array over and over."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("a.npy", npy())
+    content = stream.getvalue()
+    start, end = content.index(CENTRAL), content.index(END)
+    entries = content[start:end] * (7 * MANY)
+    last = bytearray(content[end:])
+    last[12:16] = len(entries).to_bytes(4, "little")
+    return content[:start] + entries + bytes(last)
+
+
+def crowded_header(count: int) -> bytes:
+    entry = '"{}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
+    header = f"{{{','.join(entry.format(number) for number in range(count))}}}".encode()
+    return len(header).to_bytes(8, "little") + header
+
+
+def header_of(shape: list, **metadata: str) -> bytes:
+    entry = {"dtype": "F32", "shape": shape, "data_offsets": [0, 4]}
+    header = json.dumps({"__metadata__": metadata, "w": entry}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(4)
+
+
+def crowded_record() -> bytes:
+    fields = b"".join(
+        bytes([0x80 | a, 0x80 | b, c, 1])
+        for c in range(1, 5)
+        for b in range(128)
+        for a in range(128)
+    )
+    return b"\x0a" + varint(len(fields)) + fields
+
+
+# Files of a few megabytes whose every few bytes want an object of their own.
+CROWDS = {
+    "tensors.ckpt": lambda: b"".join(record(EMPTY, b"%d" % number) for number in range(MANY)),
+    "pieces.ckpt": lambda: record(EMPTY) * MANY,
+    "axes.ckpt": lambda: record(b"\x0a" + varint(20 * MANY) + b"\x01" * 20 * MANY),
+    "fields.ckpt": crowded_record,
+    "header.safetensors": lambda: crowded_header(2 * MANY),
+    "entries.npz": crowded_zip,
+}
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_files_of_very_many_parts_are_refused_by_their_count(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(CROWDS[name]())
+    assert re.search(
+        "no set of weights|more than 32 axes|field .* in a rec|has .* bytes", refused(path)
+    )
+
+
+def copies_over_and_over() -> bytes:
+    """Return a pickle that keeps a thousand copies of a dictionary of 10,000 entries."""
+    names = b"".join(text(str(number)) + b"N" for number in range(10_000))
+    copy = b"ccollections\nOrderedDict\nh\x01\x85R"
+    return b"\x80\x02}(" + names + b"uq\x01](" + copy * 1000 + b"e."
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header_of([1] * 200),
+        header_of([1], **{"mindcv.metadata": "[" * 60_000}),
+        header_of([1], **{"mindcv.metadata": '{"a":' * 60_000}),
+        (60_000).to_bytes(8, "little") + b'{"a":' * 12_000,
+        record(b"\x08\x01" * 200 + b"\x12\x04Int8\x1a\x01x"),
+        record(varint(8) + varint(60_000) + b"\x12\x05UInt8\x1a" + varint(60_000) + b"[" * 60_000,
+               b"mindcv.metadata"),
+    ],
+    ids=["axes", "deep list", "deep mapping", "deep header", "axes of a record", "deep entry"],
+)  # fmt: skip
+def test_depth_and_axes_beyond_all_reason_are_refused(tmp_path, content):
+    path = tmp_path / "weights"
+    path.write_bytes(content)
+    refused(path)
+
+
 MEMORY = """
 import resource, sys
 sys.path.insert(0, sys.argv[1])
@@ -268,6 +366,11 @@ def test_lies_do_not_fill_the_memory(tmp_path):
         paths.append(npz(tmp_path / f"{number}.npz", w=content))
     for number, (content, _) in enumerate(PICKLE_LIES.values()):
         paths.append(torch_zip(tmp_path / f"{number}.pth", content))
+    paths.append(torch_zip(tmp_path / "copies.pth", copies_over_and_over()))
+    assert "over and over" in refused(paths[-1])
+    for name, content in CROWDS.items():
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(content())
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, str(ROOT), *map(str, paths)],
         capture_output=True,

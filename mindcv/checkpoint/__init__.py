@@ -4,8 +4,9 @@ from .background import BackgroundWriter
 from .choosing import choose_checkpoint
 from .keeping import Kept, superfluous
 from .lock import FolderLock, open_run_folder
-from .manifest import Manifest, read_manifest
-from .store import STATE, CheckpointStore, Place, place_of
+from .manifest import STATE, Manifest, read_manifest
+from .record import check_record
+from .store import CheckpointStore, Place, place_of
 from .tensor_files import write_checkpoint, write_npz
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Kept",
     "Manifest",
     "Place",
+    "check_record",
     "choose_checkpoint",
     "open_run_folder",
     "place_of",

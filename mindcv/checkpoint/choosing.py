@@ -4,8 +4,8 @@ import logging
 from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
-from .manifest import Manifest
-from .store import STATE, CheckpointStore, place_of
+from .manifest import STATE, Manifest
+from .store import CheckpointStore, place_of
 
 _logger = logging.getLogger("mindcv.train")
 

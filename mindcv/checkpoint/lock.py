@@ -6,11 +6,15 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..plain_files import open_regular, remove_unfinished
 
 NAME = ".lock"
+# Written whole by way of a stand-in, which a killed run leaves.
+_REPLACED = ("classes.json", "config.yaml", "metrics.csv")
 
 _logger = logging.getLogger(__name__)
 
@@ -33,14 +37,17 @@ def open_run_folder(path: str) -> Path:
             f"ckpt_save_dir {folder} cannot be written: {error.strerror}; name another folder"
         ) from None
     FolderLock(folder)
+    remove_unfinished(folder, _REPLACED)
     return folder
 
 
 class FolderLock:
     """Hold a folder, that of a run for example, until the process ends, however it ends.
 
-    The lock is the operating system's (`fcntl.lockf`), so a process that is killed leaves none
-    behind; the file's text only tells who holds it. Child processes do not inherit it.
+    Two locks of the operating system hold it, so that a process that is killed leaves none behind:
+    one on the file `.lock`, whose text tells who holds it, and one on the folder itself, which
+    lasts when that file is removed. File systems of clusters may have the first only. A program
+    that the process starts inherits neither.
 
     Args:
         folder: exists.
@@ -53,22 +60,22 @@ class FolderLock:
 
     def __init__(self, folder: Path, called: str | None = None):
         called = called or f"ckpt_save_dir {folder}"
+        self._handles: list[int] = []
         try:
+            self._handles.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
             # No Python file, whose end would unlock it.
-            self._handle = os.open(folder / NAME, os.O_RDWR | os.O_CREAT, 0o644)
+            self._handles.append(open_regular(folder / NAME, os.O_RDWR | os.O_CREAT))
         except OSError as error:
+            self.release()
             raise ConfigError(
-                f"{called} cannot be written: {error.strerror}; name another folder"
+                f"{called} cannot be written: {error.filename}: {error.strerror}; name another "
+                "folder"
             ) from None
+        itself, file = self._handles
+        with contextlib.suppress(OSError):
+            self._take(fcntl.flock, itself, called)
         try:
-            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):
-            holder = os.read(self._handle, 1000).decode(errors="replace").strip()
-            os.close(self._handle)
-            raise ConfigError(
-                f"{called} is in use by {holder or 'another process'}; wait for it, "
-                "stop it, or name another folder"
-            ) from None
+            self._take(fcntl.lockf, file, called)
         except OSError as error:
             # Some file systems of clusters have no locks.
             _logger.warning(
@@ -79,9 +86,27 @@ class FolderLock:
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {started}\n"
         with contextlib.suppress(OSError):  # a full disk: what needs the room will tell
-            os.ftruncate(self._handle, 0)
-            os.write(self._handle, holder.encode())
+            os.ftruncate(file, 0)
+            os.write(file, holder.encode())
 
     def release(self) -> None:
         """Let others have the folder."""
-        os.close(self._handle)
+        while self._handles:
+            os.close(self._handles.pop())
+
+    def _take(self, lock: Callable[[int, int], None], handle: int, called: str) -> None:
+        """Lock one of the two.
+
+        Raises:
+            ConfigError: another process has it.
+            OSError: there are no such locks here.
+        """
+        try:
+            lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            holder = os.read(self._handles[-1], 1000).decode(errors="replace").strip()
+            self.release()
+            raise ConfigError(
+                f"{called} is in use by {holder or 'another process'}; wait for it, "
+                "stop it, or name another folder"
+            ) from None

@@ -2,15 +2,22 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import WeightsError
+from ..plain_files import open_regular, read_regular
 
 FORMAT = 1
+PRUNED = ".pruned"  # replaces .json while the files are being removed
+STATE = ".state.npz"
 _BLOCK = 2**20
+_LARGEST = 2**26  # bytes; that of a run over ImageNet-21k has one million
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -42,19 +49,21 @@ class Manifest:
         """
         for name in self.files:
             path = self.path.with_name(name)
-            if elsewhere is not None and not path.exists():
+            if elsewhere is not None and not os.path.lexists(path):
                 path = elsewhere / name
-            self.check_file(path)
+            self.check_file(name, path)
 
-    def check_file(self, path: Path) -> None:
-        """Compare a file with the size and hash of the one of its name.
+    def check_file(self, name: str, path: Path) -> None:
+        """Compare a file with the size and hash of the one of that name.
 
         Raises:
-            WeightsError: it is missing, cut off or changed.
+            WeightsError: it is missing, cut off, changed, or no regular file.
         """
-        size, digest = self.files[path.name]
+        size, digest = self.files[name]
         try:
-            found, content = measure(path)
+            with open(path, "rb", opener=open_regular) as file:
+                found = os.fstat(file.fileno()).st_size
+                content = _sha256(file) if found == size else ""
         except OSError as error:
             raise WeightsError(
                 f"checkpoint file {path} cannot be read: {error.strerror}; {self.path.name} "
@@ -71,14 +80,11 @@ class Manifest:
             )
 
 
-def measure(path: Path) -> tuple[int, str]:
-    """Return the size and the SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-            size += len(block)
-    return size, digest.hexdigest()
+def _sha256(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def seal(files: Mapping[str, tuple[int, str]], record: Mapping[str, Any]) -> bytes:
@@ -91,17 +97,20 @@ def seal(files: Mapping[str, tuple[int, str]], record: Mapping[str, Any]) -> byt
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest, not the files it tells of.
 
+    It may come from somebody else, with a hash that fits: what it names is checked as well.
+
     Raises:
-        WeightsError: it cannot be read, or a byte is not as it was written.
+        WeightsError: it cannot be read, a byte is not as it was written, or it names files other
+            than those of its own checkpoint.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _LARGEST)
     except OSError as error:
         raise WeightsError(f"checkpoint manifest {path} cannot be read: {error.strerror}") from None
     try:
         whole = json.loads(content)
         body = {key: whole[key] for key in ("format", "files", "record")}
-        files = {name: (size, digest) for name, (size, digest) in body["files"].items()}
+        files = {file: (size, digest) for file, (size, digest) in body["files"].items()}
         text = json.dumps(body, indent=1, ensure_ascii=False, sort_keys=True)
         is_intact = _with_hash(text) == content
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -115,7 +124,25 @@ def read_manifest(path: Path) -> Manifest:
             f"checkpoint manifest {path} has the format {body['format']}; this version of mindcv "
             f"reads {FORMAT}: update mindcv"
         )
+    name = path.name.removesuffix(".json").removesuffix(PRUNED)
+    for file, (size, digest) in files.items():
+        is_own = file in (f"{name}.ckpt", f"{name}{STATE}")
+        if not is_own or not _is_size(size) or not _is_digest(digest):
+            raise WeightsError(
+                f"checkpoint manifest {path} names {file!r} with size {size!r}; expected "
+                f"{name}.ckpt and {name}{STATE} only, with their sizes and SHA-256: it is not used"
+            )
+    if type(body["record"]) is not dict or not files:
+        raise WeightsError(f"checkpoint manifest {path} has no record or no files; it is not used")
     return Manifest(path, files, body["record"])
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_digest(value: Any) -> bool:
+    return type(value) is str and _SHA256.fullmatch(value) is not None
 
 
 def _with_hash(text: str) -> bytes:

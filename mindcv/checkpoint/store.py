@@ -8,24 +8,32 @@ Saving, each step surviving a kill at any moment:
 
 Removing begins with the manifest: it is renamed to `<name>.pruned`, then the files go, then it.
 `recover` completes or clears away what a killed process left between these steps.
+
+The folder may come from somebody else. A manifest names files of its own checkpoint only (see
+`read_manifest`), and no link in the folder is followed.
 """
 
+import errno
 import hashlib
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WeightsError
-from .manifest import Manifest, read_manifest, seal
+from ..plain_files import is_real_folder
+from .manifest import PRUNED, STATE, Manifest, read_manifest, seal
 
-_SAVING, _PRUNED = ".saving-", ".pruned"
-_NAME = re.compile(r"(?P<model>.+)-(?P<epoch>\d+)_(?P<steps>\d+)(?P<mark>|_unevaluated)")
-STATE = ".state.npz"
+BEST = "_best"  # ends the name of the best weights, behind the model's
+_SAVING = ".saving-"
+_NUMBER = "(?:0|[1-9][0-9]{0,8})"
+_NAME = re.compile(
+    rf"(?P<model>.+)-(?P<epoch>{_NUMBER})_(?P<steps>{_NUMBER})(?P<mark>|_unevaluated)"
+)
 
 _logger = logging.getLogger(__name__)
 
@@ -55,6 +63,10 @@ def place_of(name: str) -> Place | None:
     return found and Place(int(found["epoch"]), int(found["steps"]), not found["mark"])
 
 
+def _is_checkpoint(name: str) -> bool:
+    return place_of(name) is not None or name.endswith(BEST)
+
+
 class CheckpointStore:
     """The checkpoints in one folder.
 
@@ -66,15 +78,27 @@ class CheckpointStore:
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Return the names of all checkpoints, newest first, whether they are intact or not."""
+        """Return the names of all checkpoints, newest first, whether they are intact or not.
+
+        Another program's `notes-2024_11.json` is none.
+        """
         found = {}
-        for path in self.folder.iterdir():
-            for suffix in (".json", STATE):
-                name = path.name.removesuffix(suffix)
-                place = place_of(name) if name != path.name else None
-                if place is not None:
-                    found[name] = place
+        files = {path.name for path in self.folder.iterdir()}
+        for file in files:
+            name = file.removesuffix(".json").removesuffix(STATE)
+            place = place_of(name) if name != file else None
+            if place and (file != f"{name}.json" or self._is_ours(name, files)):
+                found[name] = place
         return sorted(found, key=found.get, reverse=True)
+
+    def _is_ours(self, name: str, files: Container[str]) -> bool:
+        """Tell whether a .json is a manifest: by the weights beside it, or by its content."""
+        if f"{name}.ckpt" in files or f"{name}{STATE}" in files:
+            return True
+        try:
+            return bool(read_manifest(self.folder / f"{name}.json"))
+        except WeightsError:
+            return False
 
     def unsealed(self) -> list[Path]:
         """Return files that look like a checkpoint and have no state beside them.
@@ -153,7 +177,7 @@ class CheckpointStore:
         """
         path = self.folder / f"{name}.json"
         try:
-            self._remove_files(path.rename(path.with_suffix(_PRUNED)))
+            self._remove_files(path.rename(path.with_suffix(PRUNED)))
         except OSError as error:
             raise WeightsError(f"checkpoint {path} cannot be removed: {error.strerror}") from None
 
@@ -164,13 +188,13 @@ class CheckpointStore:
             WeightsError: they cannot be renamed.
         """
         number = 1
-        while (target := self.folder / f"damaged-{number}").exists():
+        while os.path.lexists(target := self.folder / f"damaged-{number}"):
             number += 1
         try:
             target.mkdir()
             for suffix in (".json", ".ckpt", STATE):
                 path = self.folder / f"{name}{suffix}"
-                if path.exists():
+                if os.path.lexists(path):
                     path.rename(target / path.name)
         except OSError as error:
             raise WeightsError(
@@ -190,11 +214,14 @@ class CheckpointStore:
         lines = []
         try:
             for saving in sorted(self.folder.glob(f"{_SAVING}*")):
+                if not is_real_folder(saving):
+                    raise OSError(errno.ENOTDIR, "it is no folder", str(saving))
                 for path in sorted(saving.glob("*.json")):
                     lines.append(self._complete(saving, path))
                 shutil.rmtree(saving)
-            for path in sorted(self.folder.glob(f"*{_PRUNED}")):
-                self._remove_files(path)
+            for path in sorted(self.folder.glob(f"*{PRUNED}")):
+                if _is_checkpoint(path.stem):
+                    self._remove_files(path)
         except OSError as error:
             raise WeightsError(
                 f"{error.filename}, left by a killed run, cannot be put in place or removed: "
@@ -205,6 +232,8 @@ class CheckpointStore:
     def _complete(self, saving: Path, path: Path) -> str:
         """Finish a save that had got as far as its manifest, if its files are whole."""
         begin = f"{path.stem} was being saved when a run was killed"
+        if not _is_checkpoint(path.stem):
+            return f"{path}, which no run writes, is removed"
         try:
             manifest = read_manifest(path)
         except WeightsError:
@@ -212,7 +241,7 @@ class CheckpointStore:
         try:
             manifest.check_files(elsewhere=self.folder)
         except WeightsError as error:
-            if not (self.folder / path.name).exists():
+            if not os.path.lexists(self.folder / path.name):
                 for name in manifest.files:
                     (self.folder / name).unlink(missing_ok=True)
             return f"{begin}; it is removed: {error}"
@@ -221,7 +250,7 @@ class CheckpointStore:
 
     def _move(self, saving: Path, name: str, files: Mapping[str, tuple]) -> None:
         for file in files:
-            if (saving / file).exists():
+            if os.path.lexists(saving / file):
                 os.replace(saving / file, self.folder / file)
         _flush_folder(self.folder)
         os.replace(saving / f"{name}.json", self.folder / f"{name}.json")

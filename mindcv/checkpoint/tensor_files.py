@@ -6,7 +6,8 @@ is being written needs no MindSpore to be tested.
 """
 
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
@@ -26,6 +27,7 @@ _TYPES = {
     "float64": "Float64",
     "bool": "Bool",
 }
+CHECKSUM = b"crc_num"  # MindSpore's mark of the CRC-32 of all before, in ten bytes at the end
 _PIECE = 2**29  # bytes of a tensor that one record holds; a larger one is cut, as MindSpore does
 
 
@@ -34,12 +36,26 @@ def write_checkpoint(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> Non
 
     The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records of field
     1, each with a name (1) and a tensor (2) of dimensions (1), element type (2) and little-endian
-    content (3). Consecutive records of one name are the pieces of one tensor.
+    content (3). Consecutive records of one name are the pieces of one tensor. Behind them stands
+    the checksum of MindSpore's own `crc_check`, so that the file alone tells whether it is intact.
+
+    Raises:
+        ValueError: a tensor of a type that MindSpore does not have.
     """
+    checksum = 0
+    for part in _records(tensors):
+        stream.write(part)
+        checksum = zlib.crc32(part, checksum)
+    stream.write(CHECKSUM + checksum.to_bytes(10, "big"))
+
+
+def _records(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | np.ndarray]:
     for name, array in tensors.items():
         array = np.asarray(array)
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
         content = flat.view(np.uint8)
+        if array.dtype.name not in _TYPES:
+            raise ValueError(f"tensor {name!r} is of type {array.dtype}, unknown to MindSpore")
         # A scalar has the dimension 0, by which MindSpore knows it.
         dims = b"".join(b"\x08" + _varint(size) for size in array.shape or (0,))
         head = dims + _field(2, _TYPES[array.dtype.name].encode())
@@ -48,11 +64,11 @@ def write_checkpoint(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> Non
             tensor = len(head) + 1 + len(_varint(len(piece))) + len(piece)
             tag = _field(1, name.encode())
             record = len(tag) + 1 + len(_varint(tensor)) + tensor
-            stream.write(
+            yield (
                 b"\x0a" + _varint(record) + tag + b"\x12" + _varint(tensor) + head
                 + b"\x1a" + _varint(len(piece))
             )  # fmt: skip
-            stream.write(piece)
+            yield piece
 
 
 def write_npz(stream: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:

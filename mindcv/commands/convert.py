@@ -79,14 +79,9 @@ def _default_metadata(contents: Contents, model: str) -> Metadata:
 
 def _check_model(contents: Contents, metadata: Metadata, ema: bool) -> tuple[Contents, str]:
     """Load the weights into the model, which fails unless all of them fit; tell what was loaded."""
-    from ..models import create_model, load_weights
+    from ..models import create_described, load_weights
 
-    network = create_model(
-        metadata.model,
-        num_classes=metadata.num_classes,
-        in_channels=metadata.in_channels,
-        **metadata.options,
-    )
+    network = create_described(metadata, contents.file)
     report = load_weights(network, contents.file, ema=ema, new_head=False)
     return sort_contents(contents.file, network.parameters_dict(), ema), report.line
 

@@ -13,6 +13,7 @@ from ..checkpoint import (
     Kept,
     Manifest,
     Place,
+    check_record,
     place_of,
     read_manifest,
     superfluous,
@@ -70,12 +71,16 @@ class CheckpointKeeper:
             except WeightsError as error:
                 _logger.warning("%s; the next evaluation counts as the best so far", error)
         for name in self.store.names():
+            place = place_of(name)
+            if name != place.name(self.metadata.model):
+                continue  # of another model
             try:
-                record = read_manifest(self.store.folder / f"{name}.json").record
+                found = read_manifest(self.store.folder / f"{name}.json")
+                check_record(found, is_resumed=False)
             except WeightsError as error:
                 _logger.warning("%s; it is left where it is", error)
                 continue
-            self._kept.append(Kept(place_of(name), record["is_midway"], record["score"]))
+            self._kept.append(Kept(place, found.record["is_midway"], found.record["score"]))
 
     def save(
         self,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..errors import ConfigError
 from ..noise import diverted
+from ..plain_files import open_regular
 
 
 class _Terminal(logging.Handler):
@@ -31,6 +33,15 @@ class _LogFile(logging.FileHandler):
 
     is_told = False
 
+    def _open(self):  # logging's own name
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=open_regular,
+        )
+
     def handleError(self, record: logging.LogRecord) -> None:  # logging's own name
         error = sys.exc_info()[1]
         if isinstance(error, OSError) and not self.is_told:
@@ -49,6 +60,9 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     Args:
         is_main: False: only warnings are shown, for the ranks beside the first.
         log_file: plain lines with times are appended to it, and what libraries write to stderr.
+
+    Raises:
+        ConfigError: the file cannot be written.
     """
     logger = logging.getLogger("mindcv")
     for handler in list(logger.handlers):
@@ -60,8 +74,14 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     terminal.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(terminal)
     if log_file is not None:
-        if noise := diverted():
-            noise.continue_in(log_file)
-        handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
+        try:
+            if noise := diverted():
+                noise.continue_in(log_file)
+            handler = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise ConfigError(
+                f"{log_file} cannot be written: {error.strerror}; remove it, or name another "
+                "ckpt_save_dir"
+            ) from None
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import WeightsError
+from ..plain_files import open_regular, replacing
 
 
 class MetricsTable:
@@ -37,14 +38,8 @@ class MetricsTable:
         if not self._is_resumed:
             start_table(self.path, self.columns)
             return
-        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with writing(self.path):
-            try:
-                with unfinished.open("w", newline="", encoding="utf-8") as file:
-                    csv.writer(file).writerows([self.columns, *self.rows])
-                os.replace(unfinished, self.path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with writing(self.path), replacing(self.path) as unfinished:
+            _append(unfinished, [self.columns, *self.rows])
 
     def as_dicts(self) -> list[dict[str, str]]:
         """Return the rows as column to cell."""
@@ -63,19 +58,28 @@ class MetricsTable:
 
 
 def start_table(path: Path, columns: Sequence[str]) -> None:
-    """Begin a csv file; the table of an earlier run in the folder is kept under a number.
+    """Begin a csv file; the table of an earlier run is kept under a number, if it has rows.
 
     Raises:
         WeightsError: it cannot be written.
     """
     with writing(path):
-        if path.exists() and path.stat().st_size:
+        if _is_worth_keeping(path, columns):
             number = 1
-            while path.with_name(f"{path.stem}-{number}{path.suffix}").exists():
+            while os.path.lexists(path.with_name(f"{path.stem}-{number}{path.suffix}")):
                 number += 1
             path.rename(path.with_name(f"{path.stem}-{number}{path.suffix}"))
-        with path.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(columns)
+        with replacing(path) as unfinished:
+            _append(unfinished, [columns])
+
+
+def _is_worth_keeping(path: Path, columns: Sequence[str]) -> bool:
+    """Tell whether a file holds more than the header, as a run without epochs leaves."""
+    if not os.path.lexists(path):
+        return False
+    names = ",".join(columns).encode()
+    with open(path, "rb", opener=open_regular) as file:
+        return file.read(len(names) + 3).rstrip() not in (b"", names)
 
 
 def append_rows(path: Path, rows: Sequence[Sequence]) -> None:
@@ -84,7 +88,12 @@ def append_rows(path: Path, rows: Sequence[Sequence]) -> None:
     Raises:
         WeightsError: they cannot be written.
     """
-    with writing(path), path.open("a", newline="", encoding="utf-8") as file:
+    with writing(path):
+        _append(path, rows)
+
+
+def _append(path: Path, rows: Sequence[Sequence]) -> None:
+    with open(path, "a", newline="", encoding="utf-8", opener=open_regular) as file:
         csv.writer(file).writerows(rows)
 
 

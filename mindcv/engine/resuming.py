@@ -10,7 +10,14 @@ import mindspore as ms
 import numpy as np
 
 from .. import __version__
-from ..checkpoint import CheckpointStore, Manifest, Place, choose_checkpoint, place_of
+from ..checkpoint import (
+    CheckpointStore,
+    Manifest,
+    Place,
+    check_record,
+    choose_checkpoint,
+    place_of,
+)
 from ..data.epochs.rows import ImageDataset
 from ..data.samples.file_states import describe_files
 from ..data.workers import usable_workers
@@ -27,6 +34,8 @@ def find_checkpoint(folder: Path, asked: str | None, runtime: Runtime) -> Manife
         ConfigError, WeightsError: see `choose_checkpoint`; or this rank cannot read it.
     """
     manifest = choose_checkpoint(folder, asked) if runtime.is_main else None
+    if manifest:
+        check_record(manifest)
     if runtime.world_size == 1:
         return manifest
     place = place_of(manifest.path.stem) if manifest else Place(0, 0)
@@ -90,20 +99,20 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
     """
     before = manifest.record
     for name, value in before["runtime"].items():
-        if now["runtime"][name] != value:
+        if now["runtime"].get(name) != value:
             raise ConfigError(
                 f"resume: {manifest.path} is of a run with {name} {value}, this one has "
-                f"{now['runtime'][name]}; go on with the same"
+                f"{now['runtime'].get(name)}; go on with the same"
             )
     _check_data(manifest, before["data"], now["data"])
     others = {**now["versions"], "threads": now["workers"]}
     for name, value in {**before["versions"], "threads": before["workers"]}.items():
-        if others[name] != value:
+        if others.get(name) != value:
             _logger.warning(
                 "resume: %s was %s and is %s; the run goes on, but not to the same bits",
                 name,
                 value,
-                others[name],
+                others.get(name),
             )
 
 

@@ -100,10 +100,19 @@ class RunState:
         """
         weights = read_weights(manifest.file(".ckpt")).tensors
         state = dict(read_weights(manifest.file(STATE)).tensors)
-        losses = state.pop(_LOSSES)
+        losses = state.pop(_LOSSES, None)
+        if losses is None:
+            raise WeightsError(f"checkpoint {manifest.path} has no {_LOSSES!r} in its {STATE}")
         of_ranks = {n: state.pop(n) for n in list(state) if n.startswith(_OF_RANKS)}
         _check(self._weights, weights, manifest)
         _check(self._state, state, manifest)
+        ranks = self.runtime.world_size
+        shapes = {_OF_RANKS + one.name: (ranks, *one.shape) for one in self._weights}
+        wrong = [n for n, values in of_ranks.items() if values.shape != shapes.get(n)]
+        if wrong:
+            raise WeightsError(
+                f"checkpoint {manifest.path} does not fit this run of {ranks} processes: {wrong[0]}"
+            )
         for parameter in (*self._weights, *self._state):
             own = of_ranks.get(_OF_RANKS + parameter.name)
             values = {**weights, **state}[parameter.name] if own is None else own[self.runtime.rank]

@@ -10,6 +10,7 @@ import mindspore as ms
 from ..data.epochs.epoch_batches import EpochBatches
 from ..data.samples import Samples
 from ..errors import ConfigError
+from ..plain_files import open_regular, replacing
 from .metrics_table import append_rows, start_table
 
 
@@ -45,7 +46,7 @@ class SampleLog(ms.Callback):
         self._read = batches.read = deque()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("a").close()
+            os.close(open_regular(self.path, os.O_WRONLY | os.O_CREAT))
             if not rank:
                 _write_names(self.path.with_name(f"{self.path.name}.names"), samples)
         except OSError as error:
@@ -70,29 +71,32 @@ class SampleLog(ms.Callback):
 
     def _cut_off(self, step: int) -> bool:
         """Remove the rows behind a step, if the file is such a table at all."""
-        unfinished = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         with self.path.open(newline="", encoding="ascii", errors="replace") as file:
             if file.readline().rstrip() != ",".join(self.COLUMNS):
                 return False
-            with unfinished.open("w", newline="", encoding="ascii") as kept:
+            with (
+                replacing(self.path) as unfinished,
+                unfinished.open("w", newline="", encoding="ascii") as kept,
+            ):
                 table = csv.writer(kept)
                 table.writerow(self.COLUMNS)
                 for row in csv.reader(file):
-                    if len(row) < len(self.COLUMNS) or not row[1].isdecimal() or int(row[1]) > step:
+                    if len(row) < len(self.COLUMNS) or not _is_within(row[1], step):
                         break
                     table.writerow(row)
-        os.replace(unfinished, self.path)
         return True
 
 
+def _is_within(text: str, step: int) -> bool:
+    return text.isdecimal() and len(text) < 20 and int(text) <= step
+
+
 def _write_names(path: Path, samples: Samples) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(("index", "label", "path"))
-            for index, label in enumerate(samples.labels.tolist()):
-                table.writerow((index, label, samples.name(index)))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with (
+        replacing(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(("index", "label", "path"))
+        for index, label in enumerate(samples.labels.tolist()):
+            table.writerow((index, label, samples.name(index)))

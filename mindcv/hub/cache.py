@@ -1,5 +1,6 @@
 """The cache of published weights: `<cache>/<model>/<source>/<file>`, one process fetches each."""
 
+import errno
 import logging
 import os
 import re
@@ -10,9 +11,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, WeightsError
+from ..plain_files import open_regular
 from .content import check_cached, check_content, remember
 from .download import PATIENCE, Patience, download, unavailable
-from .part import open_here
 from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)
@@ -41,14 +42,15 @@ def fetch(
     """
     target = place_of(weights)
     try:
-        if target.exists():
+        _refuse_links(target.parent)
+        if os.path.lexists(target):
             check_cached(target, weights)
             return target
         if _offline():
             raise unavailable(weights.url, target, "MINDCV_OFFLINE is set")
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target, weights.url, patience.deadline):
-            if target.exists():  # another process was faster
+            if os.path.lexists(target):  # another process was faster
                 check_cached(target, weights)
             else:
                 _download(weights, target, patience, sleep)
@@ -66,6 +68,13 @@ def place_of(weights: PublishedWeights) -> Path:
     """
     file = unquote(urlsplit(weights.url).path).replace("\\", "/").rsplit("/", 1)[-1]
     return cache_folder().joinpath(*map(_plain, (weights.model, weights.source, file)))
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise an OSError where a folder within the cache is a link; the cache itself may be one."""
+    for part in (folder.parent, folder):
+        if part.is_symlink():
+            raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
 
 
 def cache_folder() -> Path:
@@ -107,7 +116,7 @@ def _locked(target: Path, url: str, longest: float):
     except ImportError:
         raise unavailable(url, target, "this system has no file locks (fcntl)") from None
     give_up = time.monotonic() + longest
-    lock = open_here(target.with_name(target.name + ".lock"), os.O_RDWR)
+    lock = open_regular(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT)
     try:
         told = False
         while True:

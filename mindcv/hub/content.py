@@ -13,12 +13,13 @@ import zipfile
 from pathlib import Path
 
 from ..errors import WeightsError
-from .part import open_here
+from ..plain_files import open_regular, read_regular, replacing
 from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
+_LARGEST_RECORD = 1 << 16  # bytes
 
 
 def check_cached(path: Path, weights: PublishedWeights) -> None:
@@ -71,11 +72,8 @@ def remember(path: Path, weights: PublishedWeights, digest: str) -> None:
     record = _record(path)
     told = f"no published hash of {weights.url} is known; took it on trust, SHA-256 {digest}"
     try:
-        unfinished = record.with_name(f"{record.name}.{os.getpid()}")
-        file = open_here(unfinished, os.O_WRONLY | os.O_TRUNC)
-        with os.fdopen(file, "w", encoding="utf-8") as writer:
-            writer.write(f"{digest}  {path.name}\n")
-        os.replace(unfinished, record)
+        with replacing(record) as unfinished:
+            unfinished.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
     except OSError as error:
         _logger.warning("%s; it cannot be recorded: %s: %s", told, record, error.strerror)
     else:
@@ -84,7 +82,7 @@ def remember(path: Path, weights: PublishedWeights, digest: str) -> None:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_regular) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -96,9 +94,9 @@ def _record(path: Path) -> Path:
 
 def _recorded(path: Path) -> str | None:
     record = _record(path)
-    if not record.exists():
+    if not os.path.lexists(record):
         return None
-    words = record.read_text(encoding="utf-8", errors="replace").split()
+    words = read_regular(record, _LARGEST_RECORD).decode(errors="replace").split()
     if not words or not re.fullmatch("[0-9a-f]{64}", words[0]):
         raise WeightsError(f"{str(record)!r} holds no SHA-256")
     return words[0]
@@ -143,6 +141,6 @@ def _safetensors_fault(path: Path, size: int) -> str | None:
             header = json.loads(file.read(length))
             ends = [entry["data_offsets"][1] for key, entry in header.items() if key[0] != "_"]
             expected = 8 + length + max(ends)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             return "the header cannot be read"
     return None if size == expected else f"{size} bytes, the header tells {expected}"

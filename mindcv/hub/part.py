@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..plain_files import open_regular, read_regular
 from .https import Origin, Trouble
 
-
-def open_here(path: Path, flags: int) -> int:
-    """Open or create a file of the cache; a symbolic link could lead out of it and is refused."""
-    return os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+_LARGEST_NOTE = 2**16  # bytes
 
 
 @dataclass
@@ -24,10 +22,10 @@ class Part:
     def kept(self) -> tuple[int, Origin | None]:
         """Return size and origin of what an attempt can continue; none: 0 and None."""
         try:
-            origin = Origin(**json.loads(self._note.read_text(encoding="utf-8")))
-            size = self.path.stat().st_size
-            usable = origin.url == self.url and origin.validator and 0 < size <= origin.length
-        except (OSError, ValueError, TypeError):
+            origin = Origin(**json.loads(read_regular(self._note, _LARGEST_NOTE)))
+            size = self.path.lstat().st_size
+            usable = origin.url == self.url and _is_sound(origin) and 0 < size <= origin.length
+        except (OSError, ValueError, TypeError, RecursionError):
             usable = False
         return (size, origin) if usable else (0, None)
 
@@ -35,16 +33,15 @@ class Part:
         """Empty the file and return a descriptor to write to."""
         with self._disk():
             self.discard()
-            file = open_here(self.path, os.O_WRONLY | os.O_EXCL)
-            note = open_here(self._note, os.O_WRONLY | os.O_EXCL)
-            with os.fdopen(note, "w", encoding="utf-8") as writer:
+            file = open_regular(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with open(self._note, "x", encoding="utf-8", opener=open_regular) as writer:
                 json.dump(vars(origin), writer)
             return file
 
     def resume(self) -> int:
         """Return a descriptor that appends."""
         with self._disk():
-            return open_here(self.path, os.O_WRONLY | os.O_APPEND)
+            return open_regular(self.path, os.O_WRONLY | os.O_APPEND)
 
     def write(self, file: int, data: bytes) -> None:
         """Write all of the data."""
@@ -76,6 +73,13 @@ class Part:
             yield
         except OSError as error:  # of a full disk too: leave it no fuller than it was
             raise Trouble(f"{self.path}: {error.strerror}", passing=False, stale=True) from None
+
+
+def _is_sound(origin: Origin) -> bool:
+    """Tell whether a note may be continued from; its validator becomes a line of a request."""
+    validator = origin.validator
+    is_line = type(validator) is str and validator.isascii() and validator.isprintable()
+    return is_line and validator != "" and type(origin.length) is int
 
 
 def _sync(path: Path) -> None:

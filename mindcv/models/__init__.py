@@ -4,6 +4,7 @@ import mindspore as ms
 
 from .. import onednn
 from ..weights.load import load_weights
+from .described import create_described
 from .features import FeatureInfo, FeatureNet
 from .folding import fold_batch_norm, fold_on_cpu
 from .freezing import freeze
@@ -31,6 +32,7 @@ __all__ = [
     "FeatureNet",
     "RegNet",
     "canonical_name",
+    "create_described",
     "create_model",
     "create_model_from_file",
     "find_published",

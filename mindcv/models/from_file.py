@@ -8,7 +8,8 @@ from ..errors import WeightsError
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.contents import sort_contents, told_preprocessing
 from ..weights.load import load_weights
-from .registry import canonical_name, create_model
+from .described import create_described
+from .registry import canonical_name
 
 
 def create_model_from_file(
@@ -58,11 +59,6 @@ def create_model_from_file(
             f"weight file {file.path!r} is of {metadata.num_classes} classes, and {num_classes} "
             "were asked for"
         )
-    network = create_model(
-        metadata.model,
-        num_classes=metadata.num_classes,
-        in_channels=metadata.in_channels,
-        **metadata.options,
-    )
+    network = create_described(metadata, file)
     load_weights(network, file, ema=ema, new_head=False)
     return network.set_train(False), metadata

@@ -112,9 +112,11 @@ def _begin(root: Path, plan: dict) -> None:
         before = json.loads(path.read_bytes())
     except FileNotFoundError:
         before = None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}; remove {root} to begin anew") from None
     if before is not None:
+        if not isinstance(before, dict):
+            raise DataError(f"{path} is damaged: no plan; remove {root} to begin anew")
         _check_plan(root, plan, before)
     try:
         if before is None:

@@ -98,7 +98,7 @@ def finished_shard(task: ShardTask) -> ShardResult | None:
         contents = json.loads(task.record.read_bytes())
         shard = contents["shard"] and ShardFile(**contents["shard"])
         bad = [tuple(entry) for entry in contents["bad"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if bad and not task.skip_bad:
         return None

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..plain_files import make_folder, open_regular, read_regular, replacing
+
 FOLDER = "ranks"
 _FIRST = "first_failure"
 _SIZE = 8192  # bytes of a record, spaces included
@@ -86,8 +88,9 @@ class OwnRecord:
     def __init__(self, folder: Path, run: int, rank: int):
         self.folder = folder
         self.record = Record(run, rank, os.getpid(), socket.gethostname(), _pid_space())
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-        self._handle = os.open(folder / FOLDER / f"{rank}.json", os.O_RDWR | os.O_CREAT, 0o644)
+        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder / FOLDER)
+        self._handle = open_regular(folder / FOLDER / f"{rank}.json", os.O_RDWR | os.O_CREAT)
         self._write()
 
     def others(self) -> list[Record]:
@@ -112,7 +115,7 @@ def read_records(folder: Path) -> list[Record]:
     found = []
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
-            found.append(_record(path.read_bytes()))
+            found.append(_record(read_regular(path, 4 * _SIZE)))
         except (OSError, *_UNREADABLE):
             continue  # it is being created, or somebody else's
     return found
@@ -120,7 +123,8 @@ def read_records(folder: Path) -> list[Record]:
 
 def write_first_failure(folder: Path, cause: Record) -> None:
     """Write down which process failed first, by one who saw it."""
-    (folder / FOLDER / _FIRST).write_text(json.dumps(asdict(cause)), encoding="utf-8")
+    with replacing(folder / FOLDER / _FIRST) as unfinished:
+        unfinished.write_text(json.dumps(asdict(cause)), encoding="utf-8")
 
 
 def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
@@ -131,7 +135,7 @@ def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
         runs_before: numbers of other runs in it.
     """
     try:
-        seen = _record((folder / FOLDER / _FIRST).read_bytes())
+        seen = _record(read_regular(folder / FOLDER / _FIRST, 4 * _SIZE))
     except (OSError, *_UNREADABLE):
         seen = None
     cause = root_cause([one for one in read_records(folder) if one.run not in runs_before])
@@ -158,7 +162,7 @@ def _record(content: bytes) -> Record:
     return Record(**values, ending=ending and Ending(**ending))
 
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError)
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
 def _pid_space() -> str:

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -143,23 +144,33 @@ def _read_table(text: str) -> tuple[list[Row], list[str]]:
             f"the last line of metrics.csv, {rest[:60]!r}, has no end: the run was stopped while "
             "it was written; it is left out"
         )
-    lines = csv.reader(io.StringIO(complete.replace("\0", "")))
-    header = next(lines, [])
+    lines = _lines(complete.replace("\0", ""), notes)
+    header = next(lines, (0, []))[1]
     if "epoch" not in header:
         return [], [f"metrics.csv has no column epoch in its first line {','.join(header)[:80]!r}"]
     rows: dict[int, Row] = {}
-    for fields in lines:
+    for number, fields in lines:
         try:
             row = _read_row(header, fields)
         except ValueError as error:
             shown = ",".join(fields)[:60]
-            notes.append(f"line {lines.line_num} of metrics.csv, {shown!r}, is left out: {error}")
+            notes.append(f"line {number} of metrics.csv, {shown!r}, is left out: {error}")
         else:
             rows.pop(row.epoch, None)
             rows[row.epoch] = row
     if not rows:
         notes.append("no epoch was finished yet: metrics.csv holds no complete row")
     return [rows[epoch] for epoch in sorted(rows)], notes
+
+
+def _lines(text: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and fields of each line, up to one that is too damaged to be parted."""
+    lines = csv.reader(io.StringIO(text))
+    try:
+        for fields in lines:
+            yield lines.line_num, fields
+    except csv.Error as error:
+        notes.append(f"metrics.csv is damaged from line {lines.line_num} on: {error}")
 
 
 def _read_row(header: list[str], fields: list[str]) -> Row:
@@ -171,4 +182,6 @@ def _read_row(header: list[str], fields: list[str]) -> Row:
         values = {name: float(text) for name, text in texts.items() if text}
     except ValueError:
         raise ValueError("a field is not a number") from None
+    if not 0 < epoch < 10**9:
+        raise ValueError("the epoch is out of range")
     return Row(epoch, {name: value for name, value in values.items() if math.isfinite(value)})

@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from ..checkpoint import CheckpointStore, Place, place_of
 from ..errors import ConfigError, WeightsError
+from ..plain_files import make_folder, open_regular
 from ..ranks import Record, first_failure, read_records
 from .job import Job
 from .processes import Processes
@@ -42,7 +43,8 @@ def supervise(job: Job, max_restarts: int, backoff: float, max_stalls: int) -> i
         WeightsError: the logs of an attempt cannot be written.
     """
     try:
-        (job.folder / FOLDER).mkdir(parents=True, exist_ok=True)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(job.folder / FOLDER)
     except OSError as error:
         raise ConfigError(
             f"supervise: ckpt_save_dir {job.folder} cannot be written: {error.strerror}"
@@ -177,9 +179,10 @@ class _Supervisor:
         # A full disk, or a terminal that is gone, does not end the job.
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
+        path = self.job.folder / FOLDER / "supervise.log"
         with (
             contextlib.suppress(OSError),
-            (self.job.folder / FOLDER / "supervise.log").open("a", encoding="utf-8") as log,
+            open(path, "a", encoding="utf-8", opener=open_regular) as log,
         ):
             log.write(line + "\n")
 

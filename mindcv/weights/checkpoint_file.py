@@ -12,10 +12,13 @@ bytes.
 import math
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 
+from ..checkpoint.tensor_files import CHECKSUM
 from ..errors import WeightsError
+from .limits import MOST_AXES, check_count
 
 # MindSpore's names of element types; bfloat16 is read as uint16, bit by bit.
 _TYPES = {
@@ -29,8 +32,6 @@ _TYPES = {
     "BFloat16": "bfloat16",
 }
 _TEXT = "str"  # text beside the weights, which `append_dict` of save_checkpoint allows
-_CHECKSUM = b"crc_num"
-_MOST_AXES = 32  # numpy's own limit
 
 
 def read_checkpoint(content: bytes, path: str) -> dict[str, tuple]:
@@ -58,9 +59,14 @@ def read_checkpoint(content: bytes, path: str) -> dict[str, tuple]:
         ) from None
 
 
+def has_checksum(content: bytes) -> bool:
+    """Tell whether a checkpoint, or its end, tells a checksum of its content."""
+    return content[-17:-10] == CHECKSUM
+
+
 def _without_checksum(content: bytes) -> memoryview:
     whole = memoryview(content)
-    if content[-17:-10] != _CHECKSUM:
+    if not has_checksum(content):
         return whole
     body = whole[:-17]
     if zlib.crc32(body) != int.from_bytes(content[-10:], "big"):
@@ -73,7 +79,9 @@ def _tensors(body: memoryview, path: str) -> Iterator[tuple[str, tuple]]:
     seen: set[str] = set()
     pieces: list[memoryview] = []
     before = None
-    for name, dims, kind, piece in [*_records(body, path), (None, None, None, None)]:
+    end = (None, None, None, None)
+    for count, (name, dims, kind, piece) in enumerate(chain(_records(body, path), [end])):
+        check_count(count, path)
         if before and (name, dims, kind) != before:
             if before[0] == name or before[0] in seen:
                 raise ValueError(f"it holds {before[0]!r} twice")
@@ -107,26 +115,33 @@ def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, mem
     for field, record in _fields(body):
         if field != 1:
             raise ValueError(f"field {field} among its records")
-        entry = {} if isinstance(record, int) else dict(_fields(record))
-        if 3 in entry:
-            raise WeightsError(
-                f"weight file {path!r} holds a hash table (MapParameter); only tensors are read"
-            )
+        entry = {}
+        for number, value in () if isinstance(record, int) else _fields(record):
+            if number == 3:
+                raise WeightsError(
+                    f"weight file {path!r} holds a hash table (MapParameter); only tensors are read"
+                )
+            if number not in (1, 2):
+                raise ValueError(f"field {number} in a record")
+            entry[number] = value
         if set(entry) != {1, 2} or isinstance(entry[2], int):
             raise ValueError("a record without name or tensor")
         name = _text(entry[1])
         dims, kind, content = [], None, None
         for field, value in _fields(entry[2]):
             if field == 1:
-                dims.extend([value] if isinstance(value, int) else _varints(value))
+                for size in [value] if isinstance(value, int) else _varints(value):
+                    dims.append(size)
+                    if len(dims) > MOST_AXES:
+                        raise ValueError(f"tensor {name!r} of more than {MOST_AXES} axes")
             elif field == 2:
                 kind = _text(value)
             elif field == 3 and not isinstance(value, int):
                 content = value
             else:
                 raise ValueError(f"field {field} in tensor {name!r}")
-        if kind is None or content is None or len(dims) > _MOST_AXES:
-            raise ValueError(f"tensor {name!r} without type or content, or of {len(dims)} axes")
+        if kind is None or content is None:
+            raise ValueError(f"tensor {name!r} without type or content")
         yield name, tuple(dims), kind, content
 
 

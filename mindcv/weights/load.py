@@ -10,7 +10,7 @@ from mindspore import nn
 
 from ..errors import WeightsError
 from .contents import Contents, sort_contents
-from .reading import WeightFile, read_weights
+from .reading import CHECKPOINT, WeightFile, read_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _tells_it_has_no_head(contents: Contents) -> bool:
     """
     file = contents.file
     told = file.metadata is not None and file.metadata.num_classes == 0
-    return told or file.format != "MindSpore checkpoint"
+    return told or file.format != CHECKPOINT
 
 
 def _mismatch(path, weights, wanted, missing, surplus, wrong, typed) -> str:

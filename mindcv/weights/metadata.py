@@ -7,13 +7,17 @@ of MindSpore reads it, and a program that knows nothing of it leaves it aside.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
 from ..errors import WeightsError
+from .limits import LARGEST_HEADER
 
 ENTRY = "mindcv.metadata"  # name of the entry in a checkpoint
+_LARGEST = 10**9
+_LARGEST_IMAGE = 2**14  # pixels of the resized side
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,17 @@ class Metadata:
             WeightsError: the text is not such metadata.
         """
         try:
+            if len(text) > LARGEST_HEADER:
+                raise ValueError(f"{len(text)} characters are too many")
             found = json.loads(text)
             found["preprocessing"] = _build(Preprocessing, found["preprocessing"])
-            return _build(cls, found)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            metadata = _build(cls, found)
+            _check_ranges(metadata)
+            return metadata
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
-                f"weight file {place!r}: its entry {ENTRY} cannot be read: {error}"
+                f"weight file {place!r}: its entry {ENTRY} cannot be read: {reason}"
             ) from None
 
     def to_array(self) -> np.ndarray:
@@ -89,7 +98,9 @@ class Metadata:
     def from_array(cls, array: np.ndarray, place: str) -> "Metadata":
         """Read what `to_array` gave; see `from_json`."""
         try:
-            text = np.asarray(array, np.uint8).tobytes().decode()
+            if array.dtype != np.uint8 or array.ndim != 1:
+                raise ValueError(f"{array.dtype} of {array.ndim} axes, expected a vector of uint8")
+            text = array.tobytes().decode()
         except ValueError as error:
             raise WeightsError(
                 f"weight file {place!r}: its entry {ENTRY} cannot be read: {error}"
@@ -98,7 +109,43 @@ class Metadata:
 
 
 def _build(kind: type, found: Mapping[str, Any]):
-    """Build the dataclass from the keys it knows; lists become tuples again."""
-    known = {entry.name for entry in fields(kind)}
-    values = {key: value for key, value in found.items() if key in known}
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    """Build the dataclass from the keys it knows; lists become tuples again.
+
+    Raises:
+        TypeError: a value is not of the field's type, or one is missing.
+    """
+    values = {}
+    for entry in fields(kind):
+        if entry.name in found:
+            value = found[entry.name]
+            if not _fits(value, entry.type):
+                raise TypeError(f"{entry.name} is of another type than {entry.type}")
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+    return kind(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a JSON value is of a field's type; numbers are of a size that can be meant."""
+    kinds = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, each) for each in kinds)
+    if get_origin(kind) is tuple:
+        return type(value) is list and all(_fits(item, kinds[0]) for item in value)
+    if get_origin(kind) is Mapping:
+        return type(value) is dict
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < _LARGEST
+    return type(value) is kind and (kind is not int or abs(value) < _LARGEST)
+
+
+def _check_ranges(metadata: Metadata) -> None:
+    """Raise a ValueError where a file tells what no network or preprocessing can have."""
+    used, names = metadata.preprocessing, metadata.class_names
+    if metadata.num_classes < 0 or metadata.in_channels < 1:
+        raise ValueError(f"{metadata.num_classes} classes, {metadata.in_channels} channels")
+    if names is not None and len(names) != metadata.num_classes:
+        raise ValueError(f"{len(names)} class names for {metadata.num_classes} classes")
+    if not (0 < used.crop_pct <= 1 and 1 <= used.image_size <= used.crop_pct * _LARGEST_IMAGE):
+        raise ValueError(f"image_size {used.image_size} with crop_pct {used.crop_pct}")
+    if not used.mean or len(used.mean) != len(used.std) or min(used.std) <= 0:
+        raise ValueError(f"mean of {len(used.mean)} channels, std of {len(used.std)}, above 0")

@@ -140,6 +140,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []  # the stacks below each open mark
         self.memo: dict[int, Any] = {}
+        self.copied = 0  # entries of dictionaries that were made from others
 
     def step(self, code: str, argument: Any) -> None:
         if code in _VALUES:
@@ -302,6 +303,10 @@ class _Machine:
 
     def _dictionary(self, name: str, arguments: tuple) -> dict:
         items = arguments[0] if arguments and name != "collections.defaultdict" else []
+        # One instruction copies a whole dictionary, and a small pickle may repeat it.
+        self.copied += len(items) if type(items) in (dict, list) else 0
+        if self.copied > _MOST_INSTRUCTIONS:
+            self.refuse("copies its dictionaries over and over")
         if type(items) is dict:
             return dict(items)
         if type(items) is not list or any(type(p) not in (list, tuple) for p in items):

@@ -1,11 +1,13 @@
 """Read a weight file into numpy arrays; its content tells the format, its name nothing."""
 
+import io
 import json
 import math
 import os
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ import numpy as np
 
 from ..checkpoint import STATE, read_manifest
 from ..errors import WeightsError
-from .checkpoint_file import read_checkpoint
+from .checkpoint_file import has_checksum, read_checkpoint
+from .limits import LARGEST_DIRECTORY, LARGEST_HEADER, check_count
 from .metadata import ENTRY, Metadata
 from .torch_file import LEGACY_START, read_legacy, read_zip
 
+CHECKPOINT = "MindSpore checkpoint"
 FORMATS = "MindSpore .ckpt, .safetensors, .npz, and .pth .pt .pyth .bin .torch of torch.save"
 
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|\?xml)", re.IGNORECASE)
@@ -76,18 +80,20 @@ class WeightFile:
 def read_weights(path: str | os.PathLike) -> WeightFile:
     """Read a weight file; nothing in it is run.
 
-    A file of a run is compared with the manifest beside it first. Float16, bfloat16 and
-    float64 become float32, which only the last can lose digits by; a note says so.
+    A file of a run is compared with the manifest beside it first. A MindSpore checkpoint is
+    compared with the checksum at its end; a note says where it has neither, as older versions of
+    this library and MindSpore write it. Float16, bfloat16 and float64 become float32, which only
+    the last can lose digits by; a note says so.
 
     Raises:
         WeightsError: no such file, of no known format, damaged, or holding anything but tensors; or
             its manifest was sealed with other bytes.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):
+    if not os.path.isfile(path):  # a pipe would be waited for
         kind = "is a directory" if os.path.isdir(path) else "does not exist"
         raise WeightsError(f"weight file {path!r} {kind}; expected one of {FORMATS}")
-    _check_seal(Path(path))
+    is_verified = _check_seal(Path(path)) or _has_checksum(path)
     try:
         form, reader = _recognise(path)
         found, metadata = reader(path)
@@ -101,25 +107,34 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
     if not tensors:
         raise WeightsError(f"weight file {path!r} ({form}) holds no tensors")
     notes = [f"{count} tensors cast from {dtype} to float32" for dtype, count in casts.items()]
+    if form == CHECKPOINT and not is_verified:
+        notes.append("not verified, as the file has no checksum")
     return WeightFile(path, form, tensors, metadata, tuple(notes))
 
 
-def _check_seal(path: Path) -> None:
-    """Refuse a file that is not as the manifest beside it says, if there is one."""
+def _check_seal(path: Path) -> bool:
+    """Refuse a file that is not as the manifest beside it says; tell whether there is one."""
     seal = path.with_name(f"{path.name.removesuffix('.ckpt').removesuffix(STATE)}.json")
     try:
         manifest = read_manifest(seal)
     except WeightsError:
-        return  # somebody else's json, or none
+        return False  # damaged, somebody else's, or none
     if path.name not in manifest.files:
-        return
+        return False
     try:
-        manifest.check_file(path)
+        manifest.check_file(path.name, Path(os.path.realpath(path)))
     except WeightsError as error:
         raise WeightsError(
             f"{error}; take another checkpoint of the run, or remove {seal} if the file was "
             "replaced on purpose"
         ) from None
+    return True
+
+
+def _has_checksum(path: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 100))
+        return has_checksum(file.read())
 
 
 def _settle(dtype: str, array: np.ndarray) -> np.ndarray:
@@ -157,20 +172,37 @@ def _recognise(path: str):
     elif start[:1] == b"\x80" and start[1:2] <= b"\x05":
         what = "a Python pickle that torch.save did not write; it is not run"
     elif start[:1] == b"\n":
-        return "MindSpore checkpoint", _read_checkpoint
+        return CHECKPOINT, _read_checkpoint
     else:
         known = [what for begin, what in _OTHERS if start.startswith(begin)]
         what = known[0] if known else f"of no known format (it starts with {start[:8]!r})"
     raise WeightsError(f"weight file {path!r} is {what}; expected one of {FORMATS}")
 
 
-def _open_zip(path: str) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise WeightsError(
-            f"weight file {path!r} is a zip archive, cut off or damaged: {error}"
-        ) from None
+class _BoundedFile(io.FileIO):
+    """A zip archive being opened; `zipfile` reads the list of its entries by one call."""
+
+    most: int | None = LARGEST_DIRECTORY
+
+    def read(self, size: int = -1) -> bytes:
+        if self.most is not None and size > self.most:
+            raise ValueError(f"its list of entries has {size} bytes")
+        return super().read(size)
+
+
+@contextmanager
+def _open_zip(path: str) -> Iterator[zipfile.ZipFile]:
+    with _BoundedFile(path) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            raise WeightsError(
+                f"weight file {path!r} is a zip archive, cut off or damaged: {error}"
+            ) from None
+        file.most = None
+        check_count(len(archive.infolist()), path)
+        with archive:
+            yield archive
 
 
 def _read_torch_zip(path: str) -> tuple[dict[str, tuple], None]:
@@ -264,13 +296,26 @@ def _read_safetensors(path: str) -> tuple[dict[str, tuple], Metadata | None]:
             f"weight file {path!r} is a safetensors file; run: pip install safetensors"
         ) from None
     with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > LARGEST_HEADER:
+            raise WeightsError(
+                f"weight file {path!r} has a header of {length} bytes; that is no set of weights"
+            )
+        file.seek(0)
         content = file.read()
     try:
         entries = deserialize(content)
     except SafetensorError as error:
         raise WeightsError(f"weight file {path!r} is cut off or damaged: {error}") from None
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    found = {}
+    with _damage_named(path):
+        header = json.loads(content[8 : 8 + length])
+        found = dict(_safetensors_arrays(entries, path))
+    text = (header.get("__metadata__") or {}).get(ENTRY)
+    return found, None if text is None else Metadata.from_json(text, path)
+
+
+def _safetensors_arrays(entries: list, path: str) -> Iterator[tuple[str, tuple]]:
+    check_count(len(entries), path)
     for name, entry in entries:
         dtype = _SAFETENSORS_TYPES.get(entry["dtype"])
         if dtype is None:
@@ -280,9 +325,7 @@ def _read_safetensors(path: str) -> tuple[dict[str, tuple], Metadata | None]:
             )
         numbers = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
         array = np.frombuffer(entry["data"], numbers).reshape(entry["shape"])
-        found[name] = (dtype, array.astype(numbers.newbyteorder("="), copy=False))
-    text = (header.get("__metadata__") or {}).get(ENTRY)
-    return found, None if text is None else Metadata.from_json(text, path)
+        yield name, (dtype, array.astype(numbers.newbyteorder("="), copy=False))
 
 
 def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import WeightsError
+from .limits import check_count
 from .pickle_reader import Storage, StoredTensor, read_pickle
 
 # The first pickle of the older format: the number 0x1950A86A20F9469CFC6C.
@@ -127,6 +128,7 @@ def _tensors(
         storage = tensor.storage
         if name in found:
             raise WeightsError(f"weight file {path!r} holds {name!r} twice")
+        check_count(len(found), path)
         if storage not in buffers:
             buffers[storage] = np.frombuffer(content(storage), _numpy_type(storage.dtype, order))
         found[name] = (storage.dtype, _view(tensor, buffers[storage], name, path))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checkpoint import write_checkpoint
 from ..errors import WeightsError
 from .metadata import ENTRY, Metadata
 from .schemes import OWN, SCHEMES, WRITABLE
@@ -99,9 +100,7 @@ def _write_npz(path: Path, named, metadata: Metadata | None, _: str) -> None:
 
 
 def _write_checkpoint(path: Path, named, metadata: Metadata | None, _: str) -> None:
-    import mindspore as ms
-
     if metadata is not None:
         named = {**named, ENTRY: metadata.to_array()}
-    entries = [{"name": name, "data": ms.Tensor(value)} for name, value in named.items()]
-    ms.save_checkpoint(entries, str(path))
+    with open(path, "wb") as file:
+        write_checkpoint(file, named)

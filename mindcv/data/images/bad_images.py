@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from ...errors import DataError
+from ...plain_files import open_regular
 
 _COLUMNS = ("index", "path", "error", "count")
 _TOLD_ONE_BY_ONE = 5
@@ -75,7 +76,7 @@ class BadImages:
         if self.file is None:
             return
         try:
-            with open(self.file, "rb") as file:
+            with open(self.file, "rb", opener=open_regular) as file:
                 file.seek(self._bytes_read)
                 new = file.read()
         except FileNotFoundError:
@@ -85,10 +86,13 @@ class BadImages:
             return
         whole_lines = new[: new.rfind(b"\n") + 1]
         self._bytes_read += len(whole_lines)
-        for row in csv.reader(io.StringIO(whole_lines.decode("utf-8", "replace"))):
-            if len(row) == len(_COLUMNS) and row[0].isdecimal():
-                self._listed.add(tuple(row[:3]))
-                self._met_by_others.add(int(row[0]))
+        try:
+            for row in csv.reader(io.StringIO(whole_lines.decode("utf-8", "replace"))):
+                if len(row) == len(_COLUMNS) and row[0].isdecimal() and len(row[0]) < 20:
+                    self._listed.add(tuple(row[:3]))
+                    self._met_by_others.add(int(row[0]))
+        except csv.Error as error:
+            _logger.warning("%s is damaged: %s", self.file, error)
 
     def _append(self, row: tuple[str, ...]) -> None:
         text = io.StringIO()
@@ -97,7 +101,7 @@ class BadImages:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             # One call a row: other processes' rows come before or after it, not between.
-            with open(self.file, "ab", buffering=0) as file:
+            with open(self.file, "ab", buffering=0, opener=open_regular) as file:
                 file.write(text.getvalue().encode("utf-8", "backslashreplace"))
         except OSError as error:
             _logger.warning("%s cannot be written: %s", self.file, error.strerror)

@@ -1,12 +1,12 @@
 """What a run was trained on, kept in its folder: classes.json."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
+from ...plain_files import replacing
 from .protocol import Samples
 
 
@@ -16,12 +16,8 @@ def write_class_map(path: Path, samples: Samples) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(_description(samples), indent=1), encoding="ascii")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def compare_class_map(path: Path, samples: Samples) -> str | None:
@@ -55,13 +51,21 @@ def _description(samples: Samples) -> dict[str, Any]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="ascii"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}") from None
     keys = {"num_classes", "images", "fingerprint", "classes"}
-    if not isinstance(content, dict) or not keys <= set(content):
+    if not isinstance(content, dict) or not keys <= set(content) or not _is_map(content["classes"]):
         raise DataError(f"{path} is not what train.py writes: expected {', '.join(sorted(keys))}")
     return content
+
+
+def _is_map(classes: Any) -> bool:
+    """Tell whether each class has an index of its own; None: the classes have no names."""
+    if classes is None:
+        return True
+    indices = list(classes.values()) if isinstance(classes, dict) else [None]
+    return all(type(index) is int for index in indices) and len(set(indices)) == len(indices)
 
 
 def _first_other_class(then: Mapping[str, int], now: Mapping[str, int]) -> str:

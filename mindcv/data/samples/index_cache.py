@@ -5,12 +5,14 @@ import logging
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...hub.cache import cache_folder
+from ...plain_files import open_regular
 from .name_table import NameTable
 
 _logger = logging.getLogger(__name__)
@@ -64,7 +66,7 @@ def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | 
     to another place.
     """
     try:
-        with _place_of(folder).open("rb") as file:
+        with open(_place_of(folder), "rb", opener=open_regular) as file:
             if not _is_whole(file):
                 return None
             with np.load(file, allow_pickle=False) as parts:
@@ -72,7 +74,7 @@ def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | 
                     return None
                 names = NameTable(parts["names"], parts["names_ends"])
                 return _strings(parts, "classes"), names, parts["labels"]
-    except OSError:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
@@ -92,7 +94,7 @@ def write_index(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with unfinished.open("w+b") as file:
+            with open(unfinished, "w+b", opener=open_regular) as file:
                 np.savez(
                     file,
                     format=_FORMAT,

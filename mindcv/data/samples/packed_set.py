@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
+from ...plain_files import replacing
 
 FILE = "dataset.json"
 WORK = ".pack"  # folder of what is not finished, and of the records of what is
@@ -106,12 +108,10 @@ def write_packed_set(root: Path, packed: PackedSet) -> None:
 
 def write_json(path: Path, contents: dict) -> None:
     """Write a file that is whole as soon as it has its name; names in it may be any bytes."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(unfinished, "w", encoding="ascii") as file:
+    with replacing(path) as unfinished, open(unfinished, "w", encoding="ascii") as file:
         json.dump(contents, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def read_packed_set(root: str | Path) -> PackedSet | None:
@@ -132,7 +132,7 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
         return None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}") from None
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         raise DataError(f"{path} was not written by `python -m mindcv pack`")
@@ -142,6 +142,7 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
             f"install the one that packed it, or remove {root} and pack again"
         )
     try:
+        _check_types((), contents["class_names"])
         return PackedSet(
             tuple(contents["class_names"]),
             {name: _split(split) for name, split in contents["splits"].items()},
@@ -154,8 +155,30 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
 
 
 def _split(contents: dict) -> PackedSplit:
-    shards = tuple(ShardFile(**shard) for shard in contents["shards"])
-    return PackedSplit(**{**contents, "shards": shards})
+    shards = tuple(_shard(shard) for shard in contents["shards"])
+    split = PackedSplit(**{**contents, "shards": shards})
+    _check_types((split.images, split.skipped), (split.fingerprint,))
+    return split
+
+
+def _shard(contents: dict) -> ShardFile:
+    shard = ShardFile(**contents)
+    sizes = (shard.images, shard.bytes, shard.index_bytes)
+    _check_types(sizes, (shard.file, shard.sha256, shard.index_sha256))
+    place = PurePosixPath(shard.file)
+    if place.is_absolute() or ".." in place.parts or "\0" in shard.file:
+        raise TypeError(f"the shard {shard.file!r} is not in its folder")
+    return shard
+
+
+def _check_types(counts: Iterable, texts: Iterable) -> None:
+    """Raise a TypeError unless these are whole numbers and texts."""
+    for count in counts:
+        if type(count) is not int or not 0 <= count < 2**62:
+            raise TypeError(f"{count!r:.40} is no count")
+    for text in texts:
+        if type(text) is not str:
+            raise TypeError(f"{text!r:.40} is no text")
 
 
 def sha256_of(path: Path) -> str:

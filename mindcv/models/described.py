@@ -1,0 +1,107 @@
+"""Build the network that a weight file's metadata describes. The file may be anybody's."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mindspore import nn
+
+from ..design_space import SETTINGS, complexity, plan_regnet
+from ..design_space.complexity import ACTIVATIONS, BLOCK_TYPES, STEM_TYPES
+from ..design_space.quantized_linear import ROUNDINGS
+from ..errors import MindCVError, WeightsError
+from ..weights import Metadata, WeightFile
+from .registry import canonical_name, create_model
+
+# All that a file may say of a network, and nothing of where weights come from: the builder's
+# option, `plan_regnet`'s name for it, and its texts or type and range.
+_OPTIONS: dict[str, tuple[str, tuple]] = {
+    "activation": ("activation", ACTIVATIONS),
+    "block_type": ("block_type", BLOCK_TYPES),
+    "bot_mul": ("bottleneck_ratio", (float, 1 / 64, 64)),
+    "d": ("depth", (int, 1, 1000)),
+    "global_pool": ("", ("avg", "max")),
+    "group_w": ("group_width", (int, 1, 2**16)),
+    "head_w": ("head_width", (int, 0, 2**16)),
+    "rounding": ("rounding", ROUNDINGS),
+    "se_r": ("se_ratio", (float, 0, 64)),
+    "stem_type": ("stem_type", STEM_TYPES),
+    "stem_w": ("stem_width", (int, 1, 2**16)),
+    "stride": ("stride", (int, 1, 4)),
+    "w_0": ("w_0", (int, 8, 2**16)),
+    "w_a": ("w_a", (float, 0, 2**16)),
+    "w_m": ("w_m", (float, 1, 2**16)),
+}
+
+# Parameters beyond those of the file: a somewhat larger network is built, so that loading can name
+# what is missing.
+_ROOM = 2**25
+
+
+def create_described(metadata: Metadata, file: WeightFile) -> nn.Cell:
+    """Build a network with fresh weights, of no more of them than the file holds.
+
+    Raises:
+        WeightsError: an option that no file may set, or of another type or range; options that make
+            no network, or a far larger one than the file's.
+        ConfigError: unknown model.
+    """
+    _check_options(metadata.options, file.path)
+    name = canonical_name(metadata.model)
+    try:
+        _check_size(name, metadata, file)
+        return create_model(
+            name,
+            num_classes=metadata.num_classes,
+            in_channels=metadata.in_channels,
+            **metadata.options,
+        )
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, MindCVError):
+            raise
+        raise WeightsError(
+            f"weight file {file.path!r} describes no {name} that can be built: {error}"
+        ) from error
+
+
+def _check_options(options: Mapping[str, Any], path: str) -> None:
+    for key, value in options.items():
+        if key not in _OPTIONS:
+            raise WeightsError(
+                f"weight file {path!r} sets the option {key[:60]!r} of its model; a file may set "
+                f"{', '.join(_OPTIONS)} only"
+            )
+        allowed = _OPTIONS[key][1]
+        if not _is_allowed(value, allowed):
+            expected = allowed if type(allowed[0]) is str else f"{allowed[1]} to {allowed[2]}"
+            raise WeightsError(
+                f"weight file {path!r} sets the option {key} of its model to {value!r:.60}; "
+                f"expected {expected}"
+            )
+
+
+def _is_allowed(value: Any, allowed: tuple) -> bool:
+    if type(allowed[0]) is str:
+        return type(value) is str and value in allowed
+    kind, low, high = allowed
+    types = (int, float) if kind is float else (int,)
+    return type(value) in types and low <= value <= high
+
+
+def _check_size(name: str, metadata: Metadata, file: WeightFile) -> None:
+    """Refuse a network that the file cannot fill, before memory is taken for it."""
+    held = sum(tensor.size for tensor in file.tensors.values())
+    wanted, room = max(metadata.num_classes, metadata.in_channels), 0
+    if name in SETTINGS:
+        shape = asdict(SETTINGS[name])
+        shape |= {_OPTIONS[key][0]: value for key, value in metadata.options.items()}
+        shape.pop("", None)  # what does not change the size
+        plan = plan_regnet(
+            **shape, num_classes=metadata.num_classes, in_channels=metadata.in_channels
+        )
+        wanted, room = complexity(plan).params, _ROOM
+    if wanted > held + room:
+        raise WeightsError(
+            f"weight file {file.path!r} holds {held} numbers, but its description is of a {name} "
+            f"with {metadata.num_classes} classes and at least {wanted} parameters"
+        )
