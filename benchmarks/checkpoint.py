@@ -4,26 +4,29 @@ The whole state of a run of a network: weights, their average, and the optimizer
 trained; a copy of the tensors is all that a step waits for, the rest is a thread's work.
 """
 
-import argparse
-import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import mindspore as ms
+from sides import ROOT, create_parser
+from tables import Table, markdown, write_results
 
-import mindcv
-from mindcv.checkpoint import Place
-from mindcv.weights import Metadata
+sys.path.insert(0, str(ROOT))
+import mindcv  # noqa: E402
+from mindcv.checkpoint import Place  # noqa: E402
+from mindcv.weights import Metadata  # noqa: E402
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = create_parser(__doc__.splitlines()[0])
     parser.add_argument("--model", default="regnet_x_800mf")
     parser.add_argument("--opt", default="momentum")
-    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--folder", help="where to write; default: a temporary folder")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.model = "regnet_x_200mf"
     ms.set_context(mode=ms.PYNATIVE_MODE)
     network = mindcv.create_model(arguments.model)
     optimizer = mindcv.create_optimizer(network, arguments.opt, lr=0.1)
@@ -34,13 +37,16 @@ def main() -> None:
     table = mindcv.engine.MetricsTable(None, mindcv.engine.columns_of(True))
     state = mindcv.engine.RunState(network, step, progress, table, runtime)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        measure(Path(folder), arguments, network, state)
+        table = measure(Path(folder), arguments, network, state)
+    versions = {"ours": f"{mindcv.__version__}, MindSpore {ms.__version__}"}
+    write_results(arguments.json, [table], versions, is_finished=True)
+    print(markdown(table))
 
 
-def measure(folder: Path, arguments, network, state) -> None:
+def measure(folder: Path, arguments, network, state) -> Table:
     keeper = mindcv.engine.CheckpointKeeper(folder, Metadata(arguments.model), "latest_k", 2)
     copying, handing, writing, verifying, plain = [], [], [], [], []
-    for epoch in range(1, arguments.repeats + 1):
+    for epoch in range(1, arguments.rounds + 1):
         start = time.perf_counter()
         snapshot = state.capture(within_epoch=False)
         copied = time.perf_counter()
@@ -56,16 +62,16 @@ def measure(folder: Path, arguments, network, state) -> None:
         plain.append(time.perf_counter() - verified)
     megabytes = sum(path.stat().st_size for path in folder.glob(f"*-{epoch}_1.*")) / 1e6
     own = (folder / "plain.ckpt").stat().st_size / 1e6
-    print(f"{arguments.model}, {arguments.opt}, averaged weights: {megabytes:.0f} MB, milliseconds")
-    for what, values in (
-        ("training stops: copy the tensors", copying),
-        ("training stops: hand them over", handing),
-        ("thread: write, hash, flush, seal, prune", writing),
-        ("resume: verify the newest", verifying),
-        (f"MindSpore's save_checkpoint, weights only ({own:.0f} MB)", plain),
-    ):
-        low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{what:58s} {1e3 * middle:7.0f}  ({1e3 * low:.0f} to {1e3 * high:.0f})")
+    setting = f"{arguments.model}, {arguments.opt}, averaged weights: {megabytes:.0f} MB"
+    rows = {
+        "training stops: copy the tensors": copying,
+        "training stops: hand them over": handing,
+        "thread: write, hash, flush, seal, prune": writing,
+        "resume: verify the newest": verifying,
+        f"MindSpore's save_checkpoint, weights only ({own:.0f} MB)": plain,
+    }
+    rows = {name: {"ours": [1e3 * value for value in own]} for name, own in rows.items()}
+    return Table("Saving a run", setting, "ms", rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Write an image folder of photographs: 500x375 JPEGs of quality 92, as ImageNet's mostly are.
 
-    python benchmarks/pipeline/make_photos.py OUT [--source DIR_OR_WHEEL …] [--count 1215]
+    python benchmarks/pipeline/make_photos.py OUT [--source DIR_OR_WHEEL …] [--count 1215] [--val 0]
 
 The photographs are those that scikit-image, scikit-learn and foolbox bring: installed, or in wheels
 or folders named by --source. Each file is another crop of one of them; the same call writes the
@@ -28,17 +28,22 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--source", type=Path, nargs="*", default=[])
     parser.add_argument("--count", type=int, default=1215)
+    parser.add_argument("--val", type=int, default=0, help="further files, of a folder val")
     arguments = parser.parse_args()
     photos = find_photos(arguments.source or _installed())
     if not photos:
         parser.error(f"no photographs found; install {', '.join(_PACKAGES)} or name --source")
     rng = np.random.default_rng(0)
-    for index in range(arguments.count):
-        folder = arguments.out / "train" / f"class_{index % CLASSES}"
+    for index in range(arguments.count + arguments.val):
+        split = "train" if index < arguments.count else "val"
+        folder = arguments.out / split / f"class_{index % CLASSES}"
         folder.mkdir(parents=True, exist_ok=True)
         photo = photos[index % len(photos)]
         _crop(photo, rng).save(folder / f"{index:05d}.jpg", quality=QUALITY)
-    print(f"{arguments.count} files of {len(photos)} photographs in {arguments.out}/train")
+    print(
+        f"{arguments.count} files of {len(photos)} photographs in {arguments.out}/train, "
+        f"{arguments.val} in val"
+    )
 
 
 def find_photos(sources: list[Path]) -> list[Image.Image]:

@@ -1,25 +1,24 @@
-"""One side of the comparison, a process of its own: reads names of pipelines, answers in JSON.
+"""One side of the comparison, a process of its own: a request is the name of a pipeline.
 
-    python side.py {ours,mindcv,timm} PHOTOS [folder that mindcv 0.3.0 is unpacked in]
+    python side.py {ours,MindCV,timm} PHOTOS
 
 An answer is one pass over all photographs: images, seconds, seconds to the first batch, and
 seconds of processor time (of this process; timm's workers are others).
 """
 
-import json
 import os
 import sys
 import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+from sides import serve  # noqa: E402
 
 
 def main() -> None:
-    side, photos, *place = sys.argv[1:]
-    if place:
-        sys.path.insert(0, place[0])
-    pipelines = {"ours": Ours, "mindcv": MindCV, "timm": Timm}[side](photos)
-    print(json.dumps({"ready": pipelines.version}), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(one_pass(pipelines, line.strip())), flush=True)
+    side, photos = sys.argv[1:]
+    pipelines = {"ours": Ours, "MindCV": MindCV, "timm": Timm}[side](photos)
+    serve(pipelines.version, lambda name: one_pass(pipelines, name))
 
 
 def one_pass(pipelines, name: str) -> dict:
@@ -35,12 +34,14 @@ def one_pass(pipelines, name: str) -> dict:
 
 class _OfMindSpore:
     def __init__(self, photos: str):
+        import mindspore
         import mindspore.dataset as ds
         from cases import WORKERS
 
         import mindcv
 
-        self.photos, self.version, self.loaders = photos, mindcv.__file__, {}
+        self.photos, self.loaders = photos, {}
+        self.version = f"{mindcv.__version__}, MindSpore {mindspore.__version__}"
         ds.config.set_seed(1)
         ds.config.set_num_parallel_workers(WORKERS)
 
@@ -150,7 +151,7 @@ class Timm:
         self.library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import timm
 
-        self.photos, self.version, self.loaders = photos, f"timm {timm.__version__}", {}
+        self.photos, self.version, self.loaders = photos, timm.__version__, {}
 
     def batches(self, name: str):
         if name not in self.loaders:
