@@ -79,14 +79,15 @@ class OfMindSpore:
 
 class Ours(OfMindSpore):
     def folded(self):
-        from mindcv.export import fold_batch_norm
+        from mindcv.models import fold_batch_norm
 
         network, _ = fold_batch_norm(self.network)
         return lambda: network(self.images).asnumpy()
 
     def export(self):
         """Write the network, folded, for onnxruntime; there is nothing to time."""
-        from mindcv.export import Deployment, export_network, fold_batch_norm
+        from mindcv.export import Deployment, export_network
+        from mindcv.models import fold_batch_norm
 
         network, _ = fold_batch_norm(self.network)
         shape = (3, self.size, self.size)
