@@ -10,6 +10,7 @@ cross entropy. The sides compile side by side; then they take turns.
 """
 
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -42,7 +43,8 @@ TASKS = {
     "folded": ("ours", "torchvision", "onnxruntime"),
 }
 TASK_TITLES = {"folded": "inference, batch norm folded"}
-TURN_SECONDS = 1.5  # of a side, about
+TURN_SECONDS = {"convolutions": 1.0, "models": 0.3}  # of a side, about
+TASK_BUDGETS = {"convolutions": math.inf, "models": 15}  # seconds, see `take_turns`
 STEP_GMACS = 8  # of a step of `models`: multiply-accumulates of its batch, forward
 LARGE = 300e6  # parameters from which sides run one after the other, to keep below 12 GB
 
@@ -135,46 +137,54 @@ def measure(
         for task, able in tasks.items():
             running = {name: side for name, side in sides.items() if name in able}
             steps = prepare(running, task, asked, notes)
-            for name in running.keys() - steps.keys():
-                del sides[name]
-            yield task, time_in_turns(running, task, steps, asked, notes)
+            try:
+                yield task, time_in_turns(running, task, steps, asked)
+            except SideEnded as error:
+                note_end("a side", f"{asked.model}, {task}", error, notes)
+                return
 
 
 @contextmanager
 def start_sides(asked, libraries, variables, versions, notes) -> Iterator[dict[str, Side]]:
-    sides = {}
-    with tempfile.TemporaryDirectory() as folder:
-        setting = {"model": asked.model, "size": asked.size, "batch": asked.batch}
-        setting["onnx"] = str(Path(folder) / "network.onnx")
+    """Start the sides that have a Python, at the same time; onnxruntime needs our exported file."""
+    setting = {"model": asked.model, "size": asked.size, "batch": asked.batch}
+
+    def start(library: str) -> Side | None:
+        own = variables
+        if library == "MindCV" and asked.section == "models":
+            own = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+        words = [str(HERE / "network_side.py"), library, json.dumps(setting)]
         try:
-            for library in libraries:
-                python = python_of(library, asked)
-                if python is None:
-                    continue
-                own = variables
-                if library == "MindCV" and asked.section == "models":
-                    own = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
-                words = [str(HERE / "network_side.py"), library, json.dumps(setting)]
-                if library == "onnxruntime":
-                    sides["ours"].ask({"task": "export", "steps": 0})
-                try:
-                    sides[library] = Side([python, *words], HERE, library == "ours", **own)
-                except SideEnded as error:
-                    note_end(library, asked.model, error, notes)
-                    continue
-                versions[library] = sides[library].ready["version"]
-            check_parameters(sides, asked.model)
+            return Side([python_of(library, asked), *words], HERE, library == "ours", **own)
+        except SideEnded as error:
+            note_end(library, asked.model, error, notes)
+
+    libraries = [name for name in libraries if python_of(name, asked)]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        setting["onnx"] = str(Path(folder) / "network.onnx")
+        first = [name for name in libraries if name != "onnxruntime"]
+        sides = dict(zip(first, pool.map(start, first)))
+        try:
+            if "onnxruntime" in libraries and sides["ours"]:
+                sides["ours"].ask({"task": "export", "steps": 0})
+                sides["onnxruntime"] = start("onnxruntime")
+            sides = {name: side for name, side in sides.items() if side}
+            versions.update({name: side.ready["version"] for name, side in sides.items()})
+            drop_other_networks(sides, asked.model, notes)
             yield sides
         finally:
-            for side in sides.values():
+            for side in filter(None, sides.values()):
                 side.close()
 
 
-def check_parameters(sides: dict[str, Side], model: str) -> None:
-    counts = {name: side.ready["parameters"] for name, side in sides.items()}
-    counts = {name: count for name, count in counts.items() if count is not None}
-    if len(set(counts.values())) > 1:
-        raise SystemExit(f"the sides' networks {model} differ in their parameters: {counts}")
+def drop_other_networks(sides: dict[str, Side], model: str, notes: list[str]) -> None:
+    """Close the sides whose network is another one than ours, by its number of parameters."""
+    own = sides["ours"].ready["parameters"] if "ours" in sides else None
+    for name, side in list(sides.items()):
+        count = side.ready["parameters"]
+        if own and count and count != own:
+            notes.append(f"{name} is left out: its {model} has {count:,} parameters, ours {own:,}.")
+            sides.pop(name).close()
 
 
 def prepare(sides: dict[str, Side], task: str, asked, notes: list[str]) -> dict[str, int]:
@@ -189,18 +199,21 @@ def prepare(sides: dict[str, Side], task: str, asked, notes: list[str]) -> dict[
     with ThreadPoolExecutor() as pool:
         built = [name for name, seconds in zip(sides, pool.map(ask, sides)) if seconds]
     warm = {name: seconds for name in built if (seconds := ask(name))}
-    return {name: max(1, min(20, round(TURN_SECONDS / own))) for name, own in warm.items()}
+    turn = TURN_SECONDS[asked.section]
+    return {name: max(1, min(20, round(turn / own))) for name, own in warm.items()}
 
 
 def time_in_turns(
-    sides: dict[str, Side], task: str, steps: dict[str, int], asked, notes: list[str]
+    sides: dict[str, Side], task: str, steps: dict[str, int], asked
 ) -> dict[str, list[float]]:
     def images_per_second(name: str) -> float:
         seconds = sides[name].ask({"task": task, "steps": steps[name]})["seconds"]
         return asked.batch * len(seconds) / sum(seconds)
 
     rates = take_turns(
-        {name: lambda name=name: images_per_second(name) for name in steps}, asked.rounds
+        {name: lambda name=name: images_per_second(name) for name in steps},
+        asked.rounds,
+        TASK_BUDGETS[asked.section],
     )
     found = ", ".join(f"{name} {sorted(own)[len(own) // 2]:.1f}" for name, own in rates.items())
     say(f"{asked.model}, {task}: {found} images/s")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -98,10 +99,21 @@ def last_lines(file, count: int = 5) -> str:
     return "\n".join(file.read().strip().splitlines()[-count:]) or "it wrote no error"
 
 
-def take_turns(turns: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Call each in turn, for so many rounds; what slows the machine slows all of them."""
+def take_turns(
+    turns: dict[str, Callable], rounds: int, budget: float = math.inf
+) -> dict[str, list]:
+    """Call each in turn, round by round; what slows the machine slows all of them.
+
+    Args:
+        turns: names and calls without arguments.
+        rounds: rounds at most.
+        budget: seconds after which no further round begins; three rounds are always taken.
+    """
     values = {name: [] for name in turns}
-    for _ in range(rounds):
+    start = time.monotonic()
+    for number in range(rounds):
+        if number >= 3 and time.monotonic() - start > budget:
+            break
         for name, turn in turns.items():
             values[name].append(turn())
     return values
