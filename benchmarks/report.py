@@ -76,7 +76,7 @@ def draw_chart(tables: list[Table], path: Path) -> bool:
     axes.invert_yaxis()
     axes.grid(color="#dddddd")
     axes.set_xlabel("times as fast as the peer: this library is faster right of 1×")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=len(COLOURS))
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
     return True

@@ -126,6 +126,7 @@ def library_versions(mindcv_python: str) -> dict[str, str]:
     for name, python in (("ours", sys.executable), ("MindCV", mindcv_python)):
         done = subprocess.run(
             [python, "-c", code],
+            cwd=HERE,  # -c imports from there first: not the checkout
             env=environment(name == "ours"),
             capture_output=True,
             text=True,

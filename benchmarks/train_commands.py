@@ -108,7 +108,7 @@ def describe(asked, recipe: dict) -> Table:
     )
     setting += (
         f", {recipe['epoch_size']} epochs of {train} photographs, validation on {val} and a "
-        "checkpoint after each; MindCV with ONEDNN_MAX_CPU_ISA=AVX2"
+        "checkpoint after each"
     )
     return Table("Whole runs of train.py", setting, "s")
 
@@ -120,7 +120,7 @@ class Commands:
         self.folder, self.asked, self.runs = folder, asked, 0
         self.recipe = folder / "recipe.yaml"
         self.recipe.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        self.variables = {"ours": {}, "MindCV": FAST}
+        self.variables = {"ours": {}, "MindCV, AVX2": FAST}
         if asked.section == "first_step":
             self.variables = {"ours": {}, "MindCV": {}, "MindCV, AVX2": FAST}
         for name in ("train.py", "config.py"):
