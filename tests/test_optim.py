@@ -247,6 +247,22 @@ def test_adam_divides_by_eps_after_the_bias_correction(opt):
     np.testing.assert_allclose(weight.asnumpy(), -0.1 * tiny / 1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("opt", ["adamw", "rmsprop"])
+def test_fused_kernels_update_every_element_of_a_large_weight(opt):
+    """Kernels divide a weight among threads and into vectors, with a rest at the end of each."""
+    rng, size, eps, lr, decay = np.random.default_rng(5), 200_003, 1e-3, 0.01, 0.1
+    start, gradient = rng.normal(0, 1, (2, size))
+    weight = Parameter(Tensor(start.astype(np.float32)), name="weight")
+    optimizer = create_optimizer([weight], opt, lr=lr, eps=eps, weight_decay=decay)
+    optimizer((Tensor(gradient.astype(np.float32)),))
+    if opt == "adamw":
+        expected = start * (1 - lr * decay) - lr * gradient / (np.abs(gradient) + eps)
+    else:
+        total = gradient + decay * start
+        expected = start - lr * total / np.sqrt(0.9 + 0.1 * total**2 + eps)
+    np.testing.assert_allclose(weight.asnumpy(), expected, rtol=0, atol=1e-6)
+
+
 def test_lamb_moves_a_weight_of_zero():
     weight = Parameter(Tensor(np.zeros(3, np.float32)), name="weight")
     optimizer = create_optimizer([weight], "lamb", lr=0.1, weight_decay=0.1)

@@ -3,7 +3,34 @@
 from mindspore import Parameter, Tensor, ops
 from mindspore import dtype as mstype
 
-from .base import BiasCorrection, RuleOptimizer
+from .base import BiasCorrection, RuleOptimizer, rule
+
+_apply_adam = ops.Adam()
+
+
+@rule
+def adam(scalars, kind, weight, m, v, gradient):
+    rate, decay, keep, beta1, beta2, eps, zero = scalars[kind]
+    if decay is not None:
+        gradient = gradient + decay * weight
+    if keep is not None:
+        ops.assign(weight, weight * keep)
+    # The kernel's own bias correction, `1 - power`, is switched off by powers of 0: it adds eps
+    # before it, and its subtraction costs digits.
+    return _apply_adam(weight, m, v, zero, zero, rate, beta1, beta2, eps, gradient)
+
+
+@rule
+def nadam(scalars, kind, weight, m, v, gradient):
+    now, ahead, decay, beta1, rest1, beta2, rest2, eps = scalars[kind]
+    if decay is not None:
+        gradient = gradient + decay * weight
+    new_m = beta1 * m + rest1 * gradient
+    new_v = beta2 * v + rest2 * ops.square(gradient)
+    step = (now * gradient + ahead * new_m) / (ops.sqrt(new_v) + eps)
+    ops.assign(m, new_m)
+    ops.assign(v, new_v)
+    return ops.assign(weight, weight - step)
 
 
 class Adam(RuleOptimizer):
@@ -12,6 +39,8 @@ class Adam(RuleOptimizer):
     Weight decay is added to the gradient. MindSpore's `nn.Adam` adds eps before the correction; the
     update itself is its fused kernel.
     """
+
+    rule = adam
 
     def __init__(
         self,
@@ -30,33 +59,16 @@ class Adam(RuleOptimizer):
         self.correction1 = BiasCorrection(beta1, "bias_correction1")
         self.correction2 = BiasCorrection(beta2, "bias_correction2")
         self.moment1, self.moment2 = self.state("moment1"), self.state("moment2")
-        self.adam = ops.Adam()
 
     def begin_step(self):
         return self.correction1(), ops.sqrt(self.correction2())
 
-    def update(self, index, gradient, rate, decay, scalars):
-        if self.decay_flags[index]:
-            gradient = gradient + decay * self._parameters[index]
-        return self.apply_adam(index, gradient, rate, scalars)
+    def scalars(self, rate, decay, correction1, root2):
+        rate = rate * root2 / correction1
+        return rate, decay, None, self.beta1, self.beta2, self.eps * root2, self.zero
 
-    def apply_adam(self, index, gradient, rate, scalars):
-        correction1, root2 = scalars
-        # The kernel's own correction, `1 - power`, is switched off by powers of 0: it adds eps
-        # before it, and its subtraction costs digits.
-        self.adam(
-            self._parameters[index],
-            self.moment1[index],
-            self.moment2[index],
-            self.zero,
-            self.zero,
-            rate * root2 / correction1,
-            self.beta1,
-            self.beta2,
-            self.eps * root2,
-            gradient,
-        )
-        return True
+    def states(self):
+        return self.moment1, self.moment2
 
 
 class AdamW(Adam):
@@ -66,12 +78,10 @@ class AdamW(Adam):
     `experimental.optim.AdamW` takes no list of rates.
     """
 
-    def update(self, index, gradient, rate, decay, scalars):
-        if self.decay_flags[index]:
-            weight = self._parameters[index]
-            decayed = ops.assign(weight, weight * (1.0 - rate * decay))
-            gradient = ops.depend(gradient, decayed)
-        return self.apply_adam(index, gradient, rate, scalars)
+    def scalars(self, rate, decay, correction1, root2):
+        keep = None if decay is None else 1.0 - rate * decay
+        rate = rate * root2 / correction1
+        return rate, None, keep, self.beta1, self.beta2, self.eps * root2, self.zero
 
 
 class NAdam(RuleOptimizer):
@@ -79,6 +89,8 @@ class NAdam(RuleOptimizer):
 
     `mu = beta1 * (1 - 0.96 ** (step * schedule_decay) / 2)`; weight decay is added to the gradient.
     """
+
+    rule = nadam
 
     def __init__(
         self,
@@ -112,15 +124,10 @@ class NAdam(RuleOptimizer):
     def momentum(self, step):
         return self.beta1 * (1.0 - 0.5 * ops.pow(self.base, step * self.schedule_decay))
 
-    def update(self, index, gradient, rate, decay, scalars):
-        now, ahead, root2 = scalars
-        weight = self._parameters[index]
-        if self.decay_flags[index]:
-            gradient = gradient + decay * weight
-        m = self.beta1 * self.moment1[index] + (1.0 - self.beta1) * gradient
-        v = self.beta2 * self.moment2[index] + (1.0 - self.beta2) * ops.square(gradient)
-        step = (now * gradient + ahead * m) / (ops.sqrt(v) / root2 + self.eps)
-        ops.assign(self.moment1[index], m)
-        ops.assign(self.moment2[index], v)
-        ops.assign(weight, weight - rate * step)
-        return True
+    def scalars(self, rate, decay, now, ahead, root2):
+        rate = rate * root2
+        betas = self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2
+        return rate * now, rate * ahead, decay, *betas, self.eps * root2
+
+    def states(self):
+        return self.moment1, self.moment2

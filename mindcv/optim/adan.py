@@ -3,7 +3,22 @@
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
-from .base import BiasCorrection, RuleOptimizer
+from .base import BiasCorrection, RuleOptimizer, rule
+
+
+@rule
+def adan(scalars, kind, weight, m, d, n, last, gradient):
+    rate, rate_d, keep, beta1, rest1, beta2, rest2, share, beta3, rest3, eps = scalars[kind]
+    change = gradient - last
+    new_m = beta1 * m + rest1 * gradient
+    new_d = beta2 * d + rest2 * change
+    new_n = beta3 * n + rest3 * ops.square(gradient + share * change)
+    new = weight - (rate * new_m + rate_d * new_d) / (ops.sqrt(new_n) + eps)
+    ops.assign(m, new_m)
+    ops.assign(d, new_d)
+    ops.assign(n, new_n)
+    ops.assign(last, gradient)
+    return ops.assign(weight, new if keep is None else new * keep)
 
 
 class Adan(RuleOptimizer):
@@ -14,6 +29,8 @@ class Adan(RuleOptimizer):
     `(g + beta2 * difference) ** 2`. The betas are kept shares, as in the authors' code; the paper
     and MindCV write 1 - beta, and MindCV takes 0.98 for it.
     """
+
+    rule = adan
 
     def __init__(
         self,
@@ -41,21 +58,15 @@ class Adan(RuleOptimizer):
         has_last = ops.cast(self.global_step.reshape(()) > 0, mstype.float32)
         return has_last, self.correction1(), self.correction2(), ops.sqrt(self.correction3())
 
-    def update(self, index, gradient, rate, decay, scalars):
-        has_last, correction1, correction2, root3 = scalars
-        weight = self._parameters[index]
-        change = has_last * (gradient - self.last[index])
-        m = self.beta1 * self.moment1[index] + (1.0 - self.beta1) * gradient
-        d = self.beta2 * self.difference[index] + (1.0 - self.beta2) * change
-        ahead = gradient + self.beta2 * change
-        n = self.beta3 * self.moment2[index] + (1.0 - self.beta3) * ops.square(ahead)
-        step = m / correction1 + self.beta2 / correction2 * d
-        new = weight - rate * step / (ops.sqrt(n) / root3 + self.eps)
-        if self.decay_flags[index]:
-            new = new / (1.0 + rate * decay)
-        ops.assign(self.moment1[index], m)
-        ops.assign(self.difference[index], d)
-        ops.assign(self.moment2[index], n)
-        ops.assign(self.last[index], gradient)
-        ops.assign(weight, new)
-        return True
+    def scalars(self, rate, decay, has_last, correction1, correction2, root3):
+        keep = None if decay is None else 1.0 / (1.0 + rate * decay)
+        rate = rate * root3
+        rates = rate / correction1, rate * self.beta2 / correction2
+        betas1 = self.beta1, 1.0 - self.beta1
+        # Without a last gradient the change is 0.
+        betas2 = self.beta2, has_last * (1.0 - self.beta2), has_last * self.beta2
+        betas3 = self.beta3, 1.0 - self.beta3
+        return *rates, keep, *betas1, *betas2, *betas3, self.eps * root3
+
+    def states(self):
+        return self.moment1, self.difference, self.moment2, self.last

@@ -3,7 +3,30 @@
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
-from .base import BiasCorrection, RuleOptimizer
+from .base import BiasCorrection, RuleOptimizer, rule
+
+
+@rule
+def lamb(scalars, kind, weight, m, v, gradient):
+    rate, factor, decay, adapts, most, beta1, rest1, beta2, rest2, eps = scalars[kind]
+    new_m = beta1 * m + rest1 * gradient
+    new_v = beta2 * v + rest2 * ops.square(gradient)
+    step = factor * new_m / (ops.sqrt(new_v) + eps)
+    if decay is not None:
+        step = step + decay * weight
+    if adapts:
+        rate = rate * _trust_ratio(weight, step, most)
+    ops.assign(m, new_m)
+    ops.assign(v, new_v)
+    return ops.assign(weight, weight - rate * step)
+
+
+def _trust_ratio(weight, step, most):
+    weight_norm = ops.sqrt(ops.square(weight).sum())
+    step_norm = ops.sqrt(ops.square(step).sum())
+    has_both = ops.logical_and(weight_norm > 0.0, step_norm > 0.0)
+    ratio = ops.select(has_both, weight_norm / step_norm, ops.ones_like(step_norm))
+    return ratio if most is None else ops.minimum(ratio, most)
 
 
 class Lamb(RuleOptimizer):
@@ -16,6 +39,8 @@ class Lamb(RuleOptimizer):
         trust_clip: no ratio above 1.
         always_adapt: rescale parameters without decay too; timm and we leave them to Adam.
     """
+
+    rule = lamb
 
     def __init__(
         self,
@@ -41,24 +66,11 @@ class Lamb(RuleOptimizer):
     def begin_step(self):
         return self.correction1(), ops.sqrt(self.correction2())
 
-    def update(self, index, gradient, rate, decay, scalars):
-        correction1, root2 = scalars
-        weight = self._parameters[index]
-        m = self.beta1 * self.moment1[index] + (1.0 - self.beta1) * gradient
-        v = self.beta2 * self.moment2[index] + (1.0 - self.beta2) * ops.square(gradient)
-        step = m / correction1 / (ops.sqrt(v) / root2 + self.eps)
-        if self.decay_flags[index]:
-            step = step + decay * weight
-        if self.decay_flags[index] or self.always_adapt:
-            step = step * self.trust_ratio(weight, step)
-        ops.assign(self.moment1[index], m)
-        ops.assign(self.moment2[index], v)
-        ops.assign(weight, weight - rate * step)
-        return True
+    def scalars(self, rate, decay, correction1, root2):
+        adapts = decay is not None or self.always_adapt
+        betas = self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2
+        most = self.one if self.trust_clip else None
+        return rate, root2 / correction1, decay, adapts, most, *betas, self.eps * root2
 
-    def trust_ratio(self, weight, step):
-        weight_norm = ops.sqrt(ops.square(weight).sum())
-        step_norm = ops.sqrt(ops.square(step).sum())
-        has_both = ops.logical_and(weight_norm > 0.0, step_norm > 0.0)
-        ratio = ops.select(has_both, weight_norm / step_norm, self.one)
-        return ops.minimum(ratio, self.one) if self.trust_clip else ratio
+    def states(self):
+        return self.moment1, self.moment2

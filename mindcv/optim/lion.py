@@ -3,7 +3,15 @@
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
-from .base import RuleOptimizer
+from .base import RuleOptimizer, rule
+
+
+@rule
+def lion(scalars, kind, weight, m, gradient):
+    rate, keep, beta1, rest1, beta2, rest2 = scalars[kind]
+    step = rate * ops.sign(beta1 * m + rest1 * gradient)
+    ops.assign(m, beta2 * m + rest2 * gradient)
+    return ops.assign(weight, (weight if keep is None else weight * keep) - step)
 
 
 class Lion(RuleOptimizer):
@@ -12,6 +20,8 @@ class Lion(RuleOptimizer):
     Then `m = beta2 * m + (1 - beta2) * g`. Rates are 3 to 10 times smaller than AdamW's, decays
     larger by as much.
     """
+
+    rule = lion
 
     def __init__(
         self,
@@ -26,11 +36,9 @@ class Lion(RuleOptimizer):
         self.beta1, self.beta2 = Tensor(beta1, mstype.float32), Tensor(beta2, mstype.float32)
         self.moment1 = self.state("moment1")
 
-    def update(self, index, gradient, rate, decay, scalars):
-        weight, m = self._parameters[index], self.moment1[index]
-        new = weight * (1.0 - rate * decay) if self.decay_flags[index] else weight
-        new = new - rate * ops.sign(self.beta1 * m + (1.0 - self.beta1) * gradient)
-        new_m = self.beta2 * m + (1.0 - self.beta2) * gradient
-        ops.assign(weight, new)
-        ops.assign(m, new_m)
-        return True
+    def scalars(self, rate, decay):
+        keep = None if decay is None else 1.0 - rate * decay
+        return rate, keep, self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2
+
+    def states(self):
+        return (self.moment1,)

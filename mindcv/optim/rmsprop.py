@@ -3,7 +3,20 @@
 from mindspore import Tensor, ops
 from mindspore import dtype as mstype
 
-from .base import RuleOptimizer
+from .base import RuleOptimizer, rule
+
+_apply_momentum = ops.ApplyMomentum()
+
+
+@rule
+def rmsprop(scalars, kind, weight, mean_square, moment, gradient):
+    rate, decay, share, rest, momentum, eps, one = scalars[kind]
+    if decay is not None:
+        gradient = gradient + decay * weight
+    new = share * mean_square + rest * ops.square(gradient)
+    ops.assign(mean_square, new)
+    step = rate * gradient / ops.sqrt(new + eps)
+    return _apply_momentum(weight, moment, one, step, momentum)
 
 
 class RMSProp(RuleOptimizer):
@@ -12,8 +25,11 @@ class RMSProp(RuleOptimizer):
     s is the running mean of g squared, from 1; weight decay is added to g. It is the RMSProp of the
     MobileNet and EfficientNet recipes and timm's `rmsprop_tf`; torch's has eps outside the root, s
     from 0 and the rate outside b. MindSpore's `nn.RMSProp` is meant to be the same, but its CPU
-    kernel (2.10) adds eps outside the root for all but the last few elements of a parameter.
+    kernel (2.10) adds eps outside the root for all but the last few elements of a parameter. b and
+    w are updated by the kernel of `nn.Momentum`.
     """
+
+    rule = rmsprop
 
     def __init__(
         self,
@@ -26,21 +42,14 @@ class RMSProp(RuleOptimizer):
         loss_scale=1.0,
     ):
         super().__init__(params, learning_rate, weight_decay, loss_scale)
-        self.decay, self.momentum, self.eps = (
-            Tensor(value, mstype.float32) for value in (decay, momentum, eps)
+        self.decay, self.momentum, self.eps, self.one = (
+            Tensor(value, mstype.float32) for value in (decay, momentum, eps, 1.0)
         )
         self.mean_square = self.state("mean_square", "ones")
         self.moment = self.state("moment")
 
-    def update(self, index, gradient, rate, decay, scalars):
-        weight = self._parameters[index]
-        if self.decay_flags[index]:
-            gradient = gradient + decay * weight
-        mean_square = self.decay * self.mean_square[index]
-        mean_square = mean_square + (1.0 - self.decay) * ops.square(gradient)
-        step = rate * gradient / ops.sqrt(mean_square + self.eps)
-        step = self.momentum * self.moment[index] + step
-        ops.assign(self.mean_square[index], mean_square)
-        ops.assign(self.moment[index], step)
-        ops.assign(weight, weight - step)
-        return True
+    def scalars(self, rate, decay):
+        return rate, decay, self.decay, 1.0 - self.decay, self.momentum, self.eps, self.one
+
+    def states(self):
+        return self.mean_square, self.moment
