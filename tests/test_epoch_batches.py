@@ -356,10 +356,10 @@ def test_a_log_that_cannot_be_written_is_a_config_error(root, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="log_samples .* cannot be written"):
         SampleLog(str(tmp_path / "file" / "log.csv"), run_of(root, **PLAIN), None, 0)
-    full = tmp_path / "log.csv"
-    os.symlink("/dev/full", full.with_name(f".log.csv.names.{os.getpid()}"))
-    with pytest.raises(ConfigError, match=f"cannot be written: {full}: No space left"):
-        SampleLog(str(full), run_of(root, **PLAIN), open_samples("", str(root)), 0)
+    taken = tmp_path / "log.csv"
+    taken.with_name(f".log.csv.names.{os.getpid()}").mkdir()
+    with pytest.raises(ConfigError, match=f"cannot be written: {taken}: Is a directory"):
+        SampleLog(str(taken), run_of(root, **PLAIN), open_samples("", str(root)), 0)
 
 
 def test_the_class_map_tells_the_first_difference(tmp_path):

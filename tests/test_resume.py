@@ -88,6 +88,7 @@ OPTIONS = dict(
     mixup=0.3,
     cutmix=1.0,
     ema=True,
+    val_weights="both",
     gradient_accumulation_steps=2,
     loss_scale_type="dynamic",
     auto_augment="randaug-m9-mstd0.5-inc1",
