@@ -15,6 +15,7 @@ from mindcv.config import (
     is_launched,
 )
 from mindcv.errors import DataError
+from mindcv.plain_files import replacing
 from mindcv.program import import_user_module, run
 from mindcv.ranks import telling_the_others
 
@@ -44,12 +45,15 @@ def main(config: Config) -> None:
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
     if folder:
-        with mindcv.engine.writing(folder / "config.yaml"):
-            (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
+        path = folder / "config.yaml"
+        with mindcv.engine.writing(path), replacing(path) as unfinished:
+            unfinished.write_text(dump_config(config), encoding="utf-8")
     if config.import_module:
         import_user_module(config.import_module)
+    mindcv.recipe.check_model(config)
 
-    train_set = mindcv.recipe.open_train_set(config, runtime)
+    bad_images_file = None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv")
+    train_set = mindcv.recipe.open_train_set(config, runtime, bad_images_file)
     described = mindcv.engine.describe_run(runtime, train_set, config.num_parallel_workers)
     options = describe_config(config)
     mindcv.engine.check_equal_ranks(runtime, options, described, config.import_module)
@@ -65,7 +69,9 @@ def main(config: Config) -> None:
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
-    network = mindcv.recipe.build_network(config, runtime, num_classes, is_fresh=not checkpoint)
+    network = mindcv.recipe.build_network(
+        config, runtime, num_classes, not checkpoint, train_set.class_names()
+    )
     dropout_count = mindcv.engine.count_dropout(network, config.seed, runtime.rank)
     mixed_network = mindcv.engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
@@ -83,12 +89,8 @@ def main(config: Config) -> None:
             config, runtime, mixed_network, train_set, num_classes, stop
         )
     if config.precise_bn_samples:
-        global_batch = config.batch_size * runtime.world_size
-        precise_batch_norm = mindcv.engine.PreciseBatchNorm(
-            mixed_network,
-            step.normalize,
-            lambda: batches.epoch(0),
-            -(-config.precise_bn_samples // global_batch),
+        precise_batch_norm = mindcv.recipe.build_precise_batch_norm(
+            config, runtime, mixed_network, step.normalize, batches
         )
 
     for line in mindcv.engine.describe_model(config.model, network, config.image_resize):
@@ -209,14 +211,10 @@ def count_updates(config: Config, train_set, batches: int) -> int:
     if updates:
         return updates
     several = "one batch" if together == 1 else f"{together} batches"
-    problem = (
+    raise DataError(
         f"{train_set.get_dataset_size()} training images of a process do not fill {several} of "
         f"{config.batch_size}; lower batch_size or set drop_remainder False"
     )
-    if not config.dry_run:
-        raise DataError(problem)
-    logger.warning("this run could take no step: %s; the dry run goes on with 1", problem)
-    return 1
 
 
 if __name__ == "__main__":

@@ -42,11 +42,23 @@ def main(config: Config) -> None:
             f"{metadata.num_classes}, without their names: which is which cannot be told; if the "
             f"folders are the first classes in order, add --num_classes {metadata.num_classes}"
         )
-    network = mindcv.models.fold_on_cpu(network, runtime.device_target)
+    if not config.precise_bn_samples:
+        network = mindcv.models.fold_on_cpu(network, runtime.device_target)
+    elif config.freeze_stages is not None:
+        mindcv.models.freeze(network, config.freeze_stages)  # they keep their statistics
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
+    precise_batch_norm = None
+    if config.precise_bn_samples:
+        precise_batch_norm = build_precise_batch_norm(
+            config, runtime, network, metadata.num_classes
+        )
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")
         return
+    if precise_batch_norm:
+        images = precise_batch_norm() * runtime.world_size
+        mindcv.engine.average_batch_statistics(network, runtime)
+        logger.info("batch normalisation measured anew over %d training images", images)
     step = mindcv.engine.EvaluationStep(
         network, metadata.num_classes, mindcv.recipe.build_normalize(config)
     )
@@ -54,6 +66,19 @@ def main(config: Config) -> None:
     logger.info("%d images", accuracy.images)
     if runtime.is_main:
         print(accuracy.as_dict(), flush=True)
+
+
+def build_precise_batch_norm(config: Config, runtime, network, num_classes: int):
+    """Return what measures a network's running statistics on images read as in training.
+
+    So they are those of a training with the same options, but for drop_path_rate: nothing is
+    dropped where they are used.
+    """
+    train_set = mindcv.recipe.open_train_set(config, runtime)
+    num_classes = max(num_classes, train_set.num_classes())  # labels matter only to mixing
+    batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
+    normalize = mindcv.recipe.build_normalize(config, mindcv.recipe.build_transforms(config))
+    return mindcv.recipe.build_precise_batch_norm(config, runtime, network, normalize, batches)
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:
@@ -66,11 +91,11 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         known = {"ckpt_path": path, "num_classes": weights.num_classes}
         return known | options_of(weights.preprocessing), f"published weights {weights.source}"
     file = mindcv.weights.read_weights(config.ckpt_path)
-    metadata = file.metadata
-    if metadata is None:
-        antialias = mindcv.weights.told_preprocessing(file).antialias
-        return {"antialias": antialias}, f"the library whose names {config.ckpt_path} has"
-    known = {"model": metadata.model} | options_of(metadata.preprocessing)
+    known = {"ema": mindcv.weights.has_averages(file)}
+    if file.metadata:
+        known |= {"model": file.metadata.model} | options_of(file.metadata.preprocessing)
+    else:
+        known["antialias"] = mindcv.weights.told_preprocessing(file).antialias
     return known, f"weight file {config.ckpt_path}"
 
 

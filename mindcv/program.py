@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from . import interrupts, noise
-from .config import Config, Rules, is_launched, parse_arguments, training_contradictions
+from .config import (
+    Config,
+    Rules,
+    is_launched,
+    model_contradictions,
+    parse_arguments,
+    training_contradictions,
+)
 from .errors import ConfigError, Interrupted, MindCVError
 
 
@@ -38,8 +45,13 @@ def run(
     """
     interrupts.take_over()
     config = None
+
+    def all_rules(config, environ):
+        yield from rules(config, environ)
+        yield from model_contradictions(config, environ)
+
     with guarded(show_traceback=lambda: config is not None and config.debug):
-        config = parse_arguments(program, description, rules, defaults=defaults)
+        config = parse_arguments(program, description, all_rules, defaults=defaults)
         if not config.debug:
             quieten()
         main(config)

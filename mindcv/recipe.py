@@ -18,7 +18,18 @@ from .weights import Metadata, Preprocessing
 _logger = logging.getLogger("mindcv.train")
 
 
-def open_train_set(config: Config, runtime):
+def check_model(config: Config) -> None:
+    """Refuse a model of `import_module` that is not registered, before the data take their time.
+
+    Raises:
+        ConfigError: no such model, or no such published weights.
+    """
+    models.canonical_name(config.model)
+    if config.pretrained:
+        models.find_published(config.model, config.pretrained)
+
+
+def open_train_set(config: Config, runtime, bad_images_file: Path | None = None):
     return data.create_dataset(
         config.dataset,
         config.data_dir,
@@ -31,7 +42,7 @@ def open_train_set(config: Config, runtime):
         num_aug_repeats=config.aug_repeats,
         even_shards=True,  # processes with fewer steps than others would leave them waiting
         max_bad_fraction=config.max_bad_fraction,
-        bad_images_file=None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv"),
+        bad_images_file=bad_images_file,
     )
 
 
@@ -109,17 +120,24 @@ def build_transforms(config: Config):
     )
 
 
-def build_network(config: Config, runtime, num_classes: int, is_fresh: bool):
+def build_network(config: Config, runtime, num_classes: int, is_fresh: bool, class_names=None):
+    """Return the network of a run.
+
+    Args:
+        is_fresh: its weights are new ones or those that the config names, not a checkpoint's.
+        class_names: of the training images; None: not known.
+    """
     network = models.create_model(
         config.model,
         num_classes=num_classes,
         in_channels=config.in_channels,
-        pretrained=config.pretrained and is_fresh,
+        pretrained=config.pretrained if is_fresh else False,
         drop_rate=config.drop_rate,
         drop_path_rate=config.drop_path_rate,
     )
     if config.ckpt_path and is_fresh:
-        models.load_weights(network, config.ckpt_path)
+        names = name_all(class_names, num_classes)
+        models.load_weights(network, config.ckpt_path, class_names=names)
     if config.sync_bn and runtime.world_size > 1:
         engine.synchronize_batch_norm(network, runtime.world_size)
     if config.freeze_stages is not None:
@@ -181,6 +199,25 @@ def build_normalize(config: Config, transform: Sequence | None = None):
     return data.create_normalize(config.dataset, config.mean, config.std, transform)
 
 
+def build_precise_batch_norm(config: Config, runtime, network, normalize, batches):
+    """Return what measures running statistics over `precise_bn_samples` training images.
+
+    Args:
+        network: mixed precision included.
+        normalize: see `TrainStep`.
+
+    Raises:
+        DataError: the images fill no batch.
+    """
+    if not batches.steps:
+        raise DataError(
+            f"the training images in {config.data_dir} do not fill one batch of {config.batch_size}"
+            " to measure batch normalisation on; lower batch_size or set drop_remainder False"
+        )
+    needed = -(-config.precise_bn_samples // (config.batch_size * runtime.world_size))
+    return engine.PreciseBatchNorm(network, normalize, lambda: batches.epoch(0), needed)
+
+
 def build_evaluation(config: Config, runtime, network, train_set, num_classes: int, stop):
     """Return a function that evaluates the network as it is at the time of the call.
 
@@ -228,14 +265,18 @@ def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str
 
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
     """Return what travels with the checkpoints, so that validate.py and predict need only them."""
-    names = train_set.class_names()
     return Metadata(
         models.canonical_name(config.model),
         num_classes,
         config.in_channels,
-        names and (*names, *map(str, range(len(names), num_classes))),
+        name_all(train_set.class_names(), num_classes),
         describe_preprocessing(config),
     )
+
+
+def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
+    """Return a name for every class, for those without images their number."""
+    return class_names and (*class_names, *map(str, range(len(class_names), num_classes)))
 
 
 def describe_preprocessing(config: Config) -> Preprocessing:

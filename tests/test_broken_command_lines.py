@@ -66,6 +66,9 @@ COMMAND_LINES = {
     "contradicts the file": ("-c GOOD --epoch_size 4", "GOOD:3: warmup_epochs | epoch_size 4"),
     "contradicts by itself": ("-c GOOD --warmup_epochs 30", "command line: warmup_epochs | 30"),
     "no words at all": ("", "model | no model given"),
+    "other library's name": ("--model m --learning_rate 3", "'--learning_rate' | did you mean lr?"),
+    "other library's size": ("--model m --img-size 3", "'--img-size' | did you mean image_resize?"),
+    "option of validate.py": ("--model m --val_amp_level O2", "val_amp_level: is an | validate.py"),
 }
 
 GOOD = "model: 'm'\nepoch_size: 30\nwarmup_epochs: 5\n"
@@ -78,8 +81,41 @@ OTHERS = {
     "validate: no weights": ("validate.py --model m", "ckpt_path | no weights given"),
     "validate: wrong number": ("validate.py --batch_size few", "batch_size | an integer | 'few'"),
     "validate: both weights": (
-        "validate.py --model m --ckpt_path x --pretrained timm",
+        "validate.py --model regnet_x_200mf --ckpt_path x --pretrained",
         "pretrained and ckpt_path",
+    ),
+    "validate: option of train.py": (
+        "validate.py --ckpt_path x --resume auto",
+        "command line: resume: is an option of train.py | leave it out",
+    ),
+    "validate: training images": (
+        "validate.py --ckpt_path x --num_samples 9",
+        "command line: num_samples: concerns training images | --precise_bn_samples",
+    ),
+    "validate: no such weights": (
+        "validate.py --model regnet_y_400mf --pretrained nonsense",
+        "command line: pretrained: | 'nonsense' | there are: mindcv, torchvision_v2",
+    ),
+    "predict: no such weights": (
+        "mindcv predict a.jpg --model regnet_y_400mf --pretrained nonsense",
+        "'nonsense' | there are: mindcv, torchvision_v2",
+    ),
+    "lr: an option that it ignores": (
+        "mindcv lr --steps_per_epoch 3 --hflip 0",
+        "command line: hflip: is an option of train.py",
+    ),
+    "model of another family": (
+        "train.py --model resnet50 --data_dir gone",
+        "command line: model: model 'resnet50' | only RegNets: regnet_x_{200mf,400mf",
+    ),
+    "misspelt model": ("train.py --model regnet_x_80mf", "model: | did you mean regnet_x_800mf"),
+    "source that the model lacks": (
+        "train.py --model regnet_y_400mf --pretrained torchvision_swag --data_dir gone",
+        "command line: pretrained: no weights of regnet_y_400mf from 'torchvision_swag' | mindcv",
+    ),
+    "source of the twin": (
+        "train.py --model regnet_x_400mf --pretrained torchvision_v2",
+        "command line: pretrained: torchvision's | regnet_x_400mf_tv",
     ),
     "no command": ("mindcv", "command line | COMMAND | --help"),
     "unknown command": ("mindcv validate", "no command 'validate' | average"),

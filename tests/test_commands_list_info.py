@@ -1,5 +1,7 @@
 """`list` and `info`: exact costs, whatever is known of any model, and a plot that fits."""
 
+import argparse
+import importlib
 import json
 from types import SimpleNamespace
 
@@ -8,6 +10,7 @@ from commands import call, registered
 from conftest import ROOT
 from mindspore import nn
 
+from mindcv.commands import COMMANDS
 from mindcv.commands.list import Row, table
 from mindcv.design_space import SETTINGS
 from mindcv.design_space.complexity import Complexity, complexity_by_part
@@ -39,6 +42,17 @@ def published(monkeypatch):
 
     for module in ("list", "info"):
         monkeypatch.setattr(f"mindcv.commands.{module}.published_weights", fake)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_tilde_in_a_path_of_a_command_is_the_users_home(command, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"mindcv.commands.{command}").add_arguments(parser)
+    places = {"FILE", "FOLDER", "DIR", "RUN_DIR", "SRC", "OUT", "IN", "CKPT", "IMAGE"}
+    for action in parser._actions:
+        if action.metavar in places or action.dest == "import_module":
+            assert action.type("~/x.ckpt") == "/home/somebody/x.ckpt", action.dest
 
 
 def linear(num_classes=1000, in_channels=3):

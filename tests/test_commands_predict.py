@@ -128,6 +128,27 @@ def test_every_image_is_classified_once_with_the_weights_own_preprocessing(
     assert len(out.splitlines()) == 11 * (1 + 3)
 
 
+def test_averaged_weights_are_the_first_choice_and_the_choice_is_told(capsys, tmp_path, pictures):
+    raw, averaged = weights(1), {f"ema.{name}": value for name, value in weights(2).items()}
+    for name, values in (("both", raw | averaged), ("raw", raw), ("averaged", weights(2))):
+        write_checkpoint(tmp_path / f"{name}.ckpt", values)
+    printed = {
+        words: call(capsys, "predict", pictures, "--ckpt_path", tmp_path / words[0], *words[1:])[1]
+        for words in [
+            ("both.ckpt",), ("both.ckpt", "--ema"), ("both.ckpt", "--ema", "False"),
+            ("raw.ckpt",), ("averaged.ckpt",),
+        ]
+    }  # fmt: skip
+    first, rest = zip(*(printed[words].split("\n", 1) for words in list(printed)[:3]))
+    assert rest == (printed["averaged.ckpt",], printed["averaged.ckpt",], printed["raw.ckpt",])
+    assert (
+        first[0] == f"{tmp_path / 'both.ckpt'}: the averaged weights; ema False takes the raw ones"
+    )
+    assert first[2].endswith(": the raw weights; ema True takes the averaged ones")
+    code, _, err = call(capsys, "predict", "--ckpt_path", "x", "--ema", "a.jpg")
+    assert code == 2 and "--ema" in err and "expected true or false, got 'a.jpg'" in err
+
+
 def test_bad_files_are_named_and_skipped(capsys, tmp_path, checkpoint, pictures, monkeypatch):
     bad = add_bad_files(pictures)
     monkeypatch.chdir(tmp_path)
@@ -276,7 +297,7 @@ def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
         (["--ckpt_path", "gone.ckpt"], 5, "gone.ckpt"),
         (["--ckpt_path", "a.JPG"], 5, "a.JPG"),
         (["--ckpt_path", "x", "--model", "regnet_x_201mf"], 2, "did you mean"),
-        (["--model", "regnet_x_200mf", "--pretrained", "nobody"], 5, "nobody"),
+        (["--model", "regnet_x_200mf", "--pretrained", "nobody"], 2, "nobody"),
     ],
 )
 def test_wrong_words_end_with_their_code_and_one_line(

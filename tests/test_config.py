@@ -23,7 +23,7 @@ from mindcv.config import (
     parse_arguments,
 )
 from mindcv.config.augment_policy import RandAugmentPolicy, parse_policy
-from mindcv.config.options import OPTIONS
+from mindcv.config.options import NAMES_ELSEWHERE, OPTIONS
 from mindcv.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,6 +92,38 @@ def test_a_bare_flag_means_true():
     config = from_words("--val_while_train", "--distribute", "--model", "m", "--dry_run")
     assert config.val_while_train and config.distribute and config.dry_run
     assert config.model == "m"
+
+
+@pytest.mark.parametrize(
+    "words, value",
+    [(("--pretrained",), True), (("--pretrained", "torchvision_v2"), "torchvision_v2")]
+    + [(("--pretrained", "True"), True), (("--pretrained=false",), False)],
+)
+def test_published_weights_are_asked_for_with_a_source_or_without(from_yaml, words, value):
+    assert from_words(*words).pretrained == value
+    assert from_words("--model", "m", *words, "--lr", "1").pretrained == value
+    assert from_yaml(f"pretrained: {value}").pretrained == value
+
+
+def test_a_tilde_in_a_path_is_the_users_home(from_yaml, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = [name for name, entry in OPTIONS.items() if entry.metadata["is_path"]]
+    texts = {name: entry.metadata["help"] for name, entry in OPTIONS.items()}
+    assert [n for n in texts if n.endswith(("_dir", "_path", "_module", "resume"))] == [
+        name for name in paths if name not in ("show_batch", "log_samples")
+    ]
+    for name in paths:
+        assert getattr(from_words(f"--{name}=~/x.py"), name) == f"{tmp_path}/x.py", name
+        assert getattr(from_yaml(f"{name}: ~/x.py"), name) == f"{tmp_path}/x.py", name
+    assert from_yaml("import_module: ~").import_module is None
+    (tmp_path / "own.yaml").write_text("lr: 0.25\n", encoding="utf-8")
+    assert from_words("--config=~/own.yaml").lr == 0.25
+
+
+def test_other_libraries_names_are_told_with_ours():
+    names = [name for names in NAMES_ELSEWHERE.values() for name in names.split()]
+    assert set(NAMES_ELSEWHERE) <= set(OPTIONS) and not set(names) & set(OPTIONS)
+    assert len(names) == len(set(names))
 
 
 def test_the_word_false_on_the_command_line_means_false():
@@ -220,10 +252,13 @@ def test_the_config_cannot_be_changed():
     )
 
 
-def test_help_lists_every_option_with_its_default_under_its_section(capsys, monkeypatch):
+@pytest.mark.parametrize("command", ["train", "validate"])
+def test_help_lists_each_option_of_a_command_with_its_default_under_its_section(
+    capsys, monkeypatch, command
+):
     monkeypatch.setenv("COLUMNS", "10000")
     with pytest.raises(SystemExit) as exit_info:
-        parse_arguments("train.py", "Train a classifier.", arguments=["--help"])
+        parse_arguments(f"{command}.py", "Train a classifier.", arguments=["--help"])
     assert exit_info.value.code == 0
     shown = capsys.readouterr().out
     assert "Train a classifier." in shown
@@ -231,6 +266,9 @@ def test_help_lists_every_option_with_its_default_under_its_section(capsys, monk
     section = None
     for name, entry in OPTIONS.items():
         section = entry.metadata["section"] or section
+        if not {command, "measuring" if command == "validate" else ""} & entry.metadata["used_by"]:
+            assert f"--{name} " not in shown
+            continue
         entries = blocks[section].replace("\n      ", " ").splitlines()
         lines = [line for line in entries if line.split()[0] == f"--{name}"]
         assert len(lines) == 1, name

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import ROOT
 
-from mindcv.errors import WeightsError
+from mindcv.errors import ConfigError
 from mindcv.hub import find_weights, published_weights
 from mindcv.hub.document import markdown_table
 from mindcv.weights import Preprocessing
@@ -87,9 +87,9 @@ def test_a_source_is_found_and_an_unknown_one_told_with_those_there_are():
         row.preprocessing == Preprocessing(384, 1.0, "bicubic", antialias=True)
         and row.top1 == 86.012
     )
-    with pytest.raises(WeightsError, match="mindcv, torchvision_v2, .*timm_sw_in12k$"):
+    with pytest.raises(ConfigError, match="mindcv, torchvision_v2, .*timm_sw_in12k$"):
         find_weights("regnet_y_16gf", "torchvision_v3")
-    with pytest.raises(WeightsError, match="no weights of regnet_q are published"):
+    with pytest.raises(ConfigError, match="no weights of regnet_q are published"):
         find_weights("regnet_q")
     assert published_weights("regnet_q") == ()
 

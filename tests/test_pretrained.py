@@ -4,9 +4,11 @@ import mindspore as ms
 import numpy as np
 import pytest
 
-from mindcv.errors import ConfigError, WeightsError
+from mindcv.config import Config
+from mindcv.errors import ConfigError
 from mindcv.hub import PublishedWeights
 from mindcv.models import RegNet, create_model, is_model_pretrained, list_models, registry
+from mindcv.recipe import build_network
 
 TABLE = (
     PublishedWeights("regnet_y_3_2gf", "mindcv", "https://example.org/a.ckpt"),
@@ -29,7 +31,7 @@ def hub(monkeypatch, tmp_path):
         for row in TABLE:
             if row.model == model and source in (None, row.source):
                 return row
-        raise WeightsError(f"no weights of {model} from {source}")
+        raise ConfigError(f"no weights of {model} from {source}")
 
     def fetch(weights):
         fetched.append((weights.model, weights.source))
@@ -95,15 +97,23 @@ def test_without_pretrained_a_tag_only_names_the_model(hub):
 @pytest.mark.parametrize("source", ["torchvision_v1", "torchvision_v2"])
 @pytest.mark.parametrize("name", ["regnet_x_400mf", "regnet_y_800mf", "regnet_y_8_0gf"])
 def test_torchvisions_weights_are_refused_to_pycls_widths_and_the_twin_is_named(hub, name, source):
-    with pytest.raises(WeightsError, match=f"{name}_tv"):
+    with pytest.raises(ConfigError, match=f"{name}_tv"):
         create_model(name, pretrained=source)
     assert hub == []
 
 
+def test_a_run_starts_from_the_source_that_its_config_names(hub):
+    for pretrained in (True, "torchvision_v2"):
+        config = Config(model="regnet_y_3_2gf", pretrained=pretrained)
+        build_network(config, None, 6, is_fresh=True)
+        build_network(config, None, 6, is_fresh=False)  # its weights come from the checkpoint
+    assert [source for _, source in hub] == ["mindcv", "torchvision_v2"]
+
+
 def test_a_source_that_has_none_is_refused_by_the_hub(hub):
-    with pytest.raises(WeightsError, match="regnet_y_3_2gf from pycls"):
+    with pytest.raises(ConfigError, match="regnet_y_3_2gf from pycls"):
         create_model("regnet_y_3_2gf", pretrained="pycls")
-    with pytest.raises(WeightsError, match="regnet_y_3_2gf from timm_ra9"):
+    with pytest.raises(ConfigError, match="regnet_y_3_2gf from timm_ra9"):
         create_model("regnety_032.ra9_in1k", pretrained=True)
 
 

@@ -276,6 +276,20 @@ def test_a_config_of_another_version_is_shown_and_not_used(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
+    "share, where", [(0, "before its first"), (0.02, "before"), (0.6, "after")]
+)
+def test_a_config_that_was_cut_is_refused_and_not_filled_up_with_defaults(
+    capsys, tmp_path, share, where
+):
+    folder = make_run(tmp_path / "run", f"{HEADER}1,2,1.9,0.1,2.1,10,50\r\n")
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    (folder / "config.yaml").write_text(text[: int(share * len(text))], encoding="utf-8")
+    code, message = refused(capsys, folder, "--no_eval")
+    assert code == 4 and f"config.yaml ends {where}" in message
+    assert not (folder / "report.html").exists()
+
+
+@pytest.mark.parametrize(
     "make, code, words",
     [
         (lambda folder: None, 4, ["no run folder"]),

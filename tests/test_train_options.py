@@ -31,6 +31,12 @@ def run(arguments, tmp_path, name, **options):
         return list(csv.DictReader(file)), done.stdout
 
 
+def validated(tmp_path, checkpoint, *words) -> dict:
+    done = run_command("validate.py", *words, "--ckpt_path", checkpoint, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return ast.literal_eval(done.stdout.strip().splitlines()[-1])
+
+
 def column(rows, name):
     return [row[name] for row in rows]
 
@@ -45,17 +51,20 @@ def test_averages_and_precise_statistics_are_seen_and_leave_the_training_alone(s
     assert column(rows, "ema_val_loss") != column(rows, "val_loss")
     assert printed.count("averaged weights: top-1") == 3
 
-    # validate.py finds either figure in the one file.
-    for key, words in (("val_loss", ()), ("ema_val_loss", ("--ema",))):
-        arguments = (*short_run[:2], "--data_dir", short_run[5], *words)
-        checked = run_command(
-            "validate.py",
-            *(*arguments, "--ckpt_path", tmp_path / "both/tiny_regnet-3_6.ckpt"),
-            cwd=tmp_path,
-        )
-        assert checked.returncode == 0, checked.stderr
-        figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
+    # validate.py finds either figure in the one file; the averages are its first choice.
+    whole, spoilt = tmp_path / "both/tiny_regnet-3_6.ckpt", tmp_path / "spoilt.ckpt"
+    data = ("--data_dir", short_run[5])
+    for key, words in (("val_loss", (*data, "--ema", "False")), ("ema_val_loss", data)):
+        figures = validated(tmp_path, whole, *short_run[:2], *words)
         assert figures["loss"] == pytest.approx(float(rows[-1][key]), abs=1e-5)
+    # It measures the statistics of a file as the run did, on the same training images.
+    entries = ms.load_checkpoint(str(whole))
+    for name, entry in entries.items():
+        if "moving_" in name:
+            entry.set_data(entry + 1)
+    ms.save_checkpoint(list(entries.values()), str(spoilt))
+    figures = validated(tmp_path, spoilt, "--config", tmp_path / "both/config.yaml")
+    assert figures["loss"] == pytest.approx(float(rows[-1]["ema_val_loss"]), abs=1e-6)
     averages = [row["ema_val_top1"] for row in rows]
     best = re.findall(r"best so far: top-1 ([\d.]+) %", printed)[-1]
     assert float(best) == pytest.approx(max(map(float, averages)), abs=1e-3)

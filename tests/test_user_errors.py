@@ -62,6 +62,7 @@ MISTAKES = {
     "empty folder": (TRAIN.replace("images", "empty"), 4, "empty/train | empty holds nothing"),
     "few classes": (TRAIN + "--num_classes 5", 4, "num_classes 5 | images holds 6 | leave"),
     "large batch": (TRAIN.replace("size 8", "size 49"), 4, "batch of 49 | lower batch_size"),
+    "no step": (TRAIN.replace("size 8", "size 49") + "--dry_run", 4, "49 | lower batch_size"),
     "bad image": (TRAIN.replace("images", "bad"), 4, "bad/train/class_0/0000.jpg | scan | repair"),
     "bad validation image": (
         TRAIN.replace("images", "bad_val") + "--val_while_train",
@@ -83,7 +84,7 @@ MISTAKES = {
     "weights of text": (TRAIN + "--ckpt_path text.pth", 5, "'text.pth' | b'hello | .safetensors"),
     "others' weights": (TRAIN + "--ckpt_path tiny.ckpt", 5, "'tiny.ckpt' | missing | check model"),
     "no checkpoint": (TRAIN + "--resume gone.ckpt", 5, "resume: no checkpoint gone.ckpt | .json"),
-    "unknown weights": (TRAIN + "--pretrained timm", 5, "noisy | checkpoint_path"),
+    "unknown weights": (TRAIN + "--pretrained timm", 2, "noisy | checkpoint_path"),
     "rate too high": (TRAIN.replace("0.01", "1e30"), 3, "loss is | step | lower lr"),
     "overflowing rows": (TRAIN + "--num_samples 2", 2, "num_samples | 2 | batch_size 8"),
     # validate.py

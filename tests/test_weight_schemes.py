@@ -83,7 +83,8 @@ def test_averages_and_optimizers_stand_aside_until_asked_for(averaged):
     more |= {f"optimizer_state.state.{i}.momentum_buffer": np.ones(1) for i in range(9)}
     file = file_of(names, "model_state.", **more)
     plain = sort_contents(file)
-    assert all(v >= 0 for v in plain.weights.values()) and set(plain.set_aside) == set(more)
+    assert all(v >= 0 for v in plain.weights.values()) and not plain.averaged
+    assert {*plain.set_aside, *plain.others} == set(more) and len(plain.set_aside) == 9
     ema = sort_contents(file, ema=True)
     assert set(ema.weights) == set(names.values())
     assert all(v == -1 for v in ema.weights.values())

@@ -9,6 +9,7 @@ from weight_files import equal, known_weights, refused, state
 
 from mindcv.errors import WeightsError
 from mindcv.models import RegNet, create_model, load_weights
+from mindcv.weights import Metadata, write_weights
 
 
 def regnet(num_classes: int = 10, **options) -> RegNet:
@@ -137,12 +138,15 @@ def test_training_state_is_set_aside_and_ema_taken_on_demand(tmp_path, network, 
     report = load_weights(network, path)
     assert equal(state(network), weights)
     assert report.loaded == len(weights)
-    assert len(report.set_aside) == 2 * len(averaged) + len(scalars)
+    assert len(report.set_aside) == len(averaged) + len(scalars)  # averages are weights, too
+    assert ": the raw weights; ema True takes the averaged ones; set aside" in log_lines[-1]
     assert f"set aside {len(report.set_aside)}" in log_lines[-1]
 
-    report = load_weights(network, path, ema=True)
-    assert equal(state(network), weights | averaged)  # running statistics have no average
-    assert report.loaded == len(weights)
+    for ema in (True, None):  # None: where there are such
+        report = load_weights(network, path, ema=ema)
+        assert equal(state(network), weights | averaged)  # running statistics have no average
+        assert report.loaded == len(weights)
+        assert ": the averaged weights; ema False takes the raw ones; set aside" in log_lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +178,23 @@ def test_a_whole_training_step_of_any_optimizer_gives_its_weights(tmp_path, netw
 
 def test_averages_that_are_not_there_are_an_error(tmp_path, network, checkpoint):
     assert "ema" in refused(network, checkpoint, ema=True)
+    assert "averaged" not in load_weights(network, checkpoint, ema=None).line
+
+
+def test_a_classifier_of_as_many_other_classes_is_left_fresh(tmp_path, network, log_lines):
+    count = len(network.head.fc.bias)
+    names = [f"class {number}" for number in range(count)]
+    write_weights(
+        tmp_path / "a.ckpt", known_weights(network), Metadata("x", count, 3, tuple(names))
+    )
+    others = [*names[:2], "another", *names[3:]]
+    for here, fresh in ((names, 0), (None, 0), (others, 2)):
+        report = load_weights(network, tmp_path / "a.ckpt", class_names=here)
+        assert len(report.reinitialized) == fresh
+    assert (
+        f"re-initialised: {count} classes in the file, {count} here, of other names" in report.line
+    )
+    assert report.line.endswith("class 2 is 'class 2' there and 'another' here")
 
 
 def test_averages_of_some_weights_only_are_an_error(tmp_path, network):

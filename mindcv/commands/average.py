@@ -10,11 +10,16 @@ from ..weights import read_weights, write_weights
 from ..weights.average import Weights, average_weights, running_statistics
 from ..weights.contents import sort_contents
 from .output_files import check_output
+from .values import file_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("checkpoints", nargs="+", metavar="CKPT", help="two files or more")
-    parser.add_argument("--output", metavar="FILE", required=True, help="the averaged checkpoint")
+    parser.add_argument(
+        "checkpoints", nargs="+", type=file_path, metavar="CKPT", help="two files or more"
+    )
+    parser.add_argument(
+        "--output", type=file_path, metavar="FILE", required=True, help="the averaged checkpoint"
+    )
     parser.add_argument(
         "--weights", nargs="+", type=float, metavar="W", help="a weight for each (default: equal)"
     )

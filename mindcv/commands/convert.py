@@ -10,11 +10,14 @@ from ..weights import Metadata, read_weights, write_weights
 from ..weights.contents import Contents, sort_contents, told_preprocessing
 from ..weights.reading import FORMATS
 from ..weights.schemes import OWN, WRITABLE
+from .values import file_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help=f"weight file: {FORMATS}")
-    parser.add_argument("output", metavar="OUT", help="ends in .ckpt, .safetensors or .npz")
+    parser.add_argument("input", type=file_path, metavar="IN", help=f"weight file: {FORMATS}")
+    parser.add_argument(
+        "output", type=file_path, metavar="OUT", help="ends in .ckpt, .safetensors or .npz"
+    )
     parser.add_argument("--model", default="", help="check the weights against this model")
     parser.add_argument("--names", default=OWN, choices=WRITABLE, help="whose names to write")
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
@@ -89,6 +92,8 @@ def _check_model(contents: Contents, metadata: Metadata, ema: bool) -> tuple[Con
 def _summary(contents: Contents) -> str:
     line = f"read {len(contents.weights)} tensors from {contents.file.path} "
     line += f"({contents.file.format}), names of {contents.scheme}"
+    if contents.choice:
+        line += f": {contents.choice}"
     if contents.set_aside:
-        line += f", set aside {len(contents.set_aside)} that are no weights"
+        line += f"; set aside {len(contents.set_aside)} that are no weights"
     return "; ".join([line, *contents.notes])

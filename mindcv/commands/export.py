@@ -10,7 +10,7 @@ from ..errors import ConfigError, WeightsError
 from ..weights import Metadata
 from .network_source import add_network_arguments, build_network, check_network_arguments
 from .output_files import appearing_when_complete, check_output
-from .values import at_least
+from .values import at_least, file_path
 
 FORMATS = ("mindir", "onnx", "air")
 
@@ -19,6 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add_network_arguments(parser)
     parser.add_argument(
         "--output",
+        type=file_path,
         metavar="FILE",
         required=True,
         help="its suffix is the format; FILE.json tells classes, preprocessing and checks",

@@ -9,7 +9,7 @@ from ..design_space.complexity import complexity, complexity_by_part
 from ..design_space.width_plot import draw_widths
 from ..hub import published_weights
 from ..program import import_user_module
-from .values import at_least
+from .values import at_least, file_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -20,7 +20,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--scale", choices=("linear", "log"), default="linear", help="of the plot's width axis"
     )
-    parser.add_argument("--import_module", help="module or .py file that registers your own models")
+    parser.add_argument(
+        "--import_module", type=file_path, help="module or .py file that registers your own models"
+    )
 
 
 def run(arguments: Namespace) -> None:

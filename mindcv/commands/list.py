@@ -9,7 +9,7 @@ from ..design_space import SETTINGS, Complexity, complexity
 from ..errors import ConfigError
 from ..hub import published_weights
 from ..program import import_user_module
-from .values import at_least
+from .values import at_least, file_path
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--image_size", type=at_least(8), default=224, help="side of the image, pixels"
     )
-    parser.add_argument("--import_module", help="module or .py file that registers your own models")
+    parser.add_argument(
+        "--import_module", type=file_path, help="module or .py file that registers your own models"
+    )
 
 
 def run(arguments: Namespace) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
 from ..errors import ConfigError, DataError
 from ..report import plot_rates
-from .values import at_least
+from .values import at_least, file_path
 
 TAKES_OPTIONS = True  # every word that is not an argument here is an option of train.py
 
@@ -34,8 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share the images",
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw the curve as PNG (extra plots)")
-    parser.add_argument("--csv", metavar="FILE", help="write the rate of every step")
+    parser.add_argument(
+        "--plot", type=file_path, metavar="FILE", help="draw the curve as PNG (extra plots)"
+    )
+    parser.add_argument(
+        "--csv", type=file_path, metavar="FILE", help="write the rate of every step"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -2,16 +2,20 @@
 
 from argparse import ArgumentParser, Namespace
 
+from ..design_space.names import family_name
 from ..errors import ConfigError
+from ..hub import choose_source, find_weights
 from ..program import import_user_module
-from ..weights import Metadata
-from .values import at_least
+from ..weights import Metadata, read_weights
+from .values import at_least, file_path, yes_or_no
 
 
 def add_network_arguments(parser: ArgumentParser) -> None:
     """Add the options that `build_network` reads."""
     group = parser.add_argument_group("network")
-    group.add_argument("--ckpt_path", metavar="FILE", help="weights; may tell model and classes")
+    group.add_argument(
+        "--ckpt_path", type=file_path, metavar="FILE", help="weights; may tell model and classes"
+    )
     group.add_argument("--model", metavar="NAME", help="needed where the file does not tell it")
     group.add_argument("--num_classes", type=at_least(1), help="of a file that does not tell them")
     group.add_argument(
@@ -21,12 +25,27 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         const="",
         help="published weights of --model; SOURCE: whose",
     )
-    group.add_argument("--ema", action="store_true", help="the averaged weights of --ckpt_path")
-    group.add_argument("--import_module", help="module or .py file that registers your own models")
+    add_ema_argument(group)
+    group.add_argument(
+        "--import_module", type=file_path, help="module or .py file that registers your own models"
+    )
+
+
+def add_ema_argument(parser) -> None:
+    """Add the option that chooses between raw and averaged weights."""
+    parser.add_argument(
+        "--ema",
+        type=yes_or_no,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="the averaged weights of --ckpt_path, False: the raw ones (default: the averaged ones "
+        "where the file holds them)",
+    )
 
 
 def check_network_arguments(arguments: Namespace) -> None:
-    """Refuse options that name no weights, or two; needs no MindSpore.
+    """Refuse options that name no weights, two, or unknown ones; needs no MindSpore.
 
     Raises:
         ConfigError: see above.
@@ -42,6 +61,9 @@ def check_network_arguments(arguments: Namespace) -> None:
         raise ConfigError("command line: --pretrained needs --model NAME")
     if published and arguments.num_classes:
         raise ConfigError("command line: published weights bring their classes; no --num_classes")
+    name = family_name(arguments.model) if published else None
+    if name:
+        find_weights(name, choose_source(arguments.model, name, arguments.pretrained or True))
 
 
 def build_network(arguments: Namespace):
@@ -52,12 +74,17 @@ def build_network(arguments: Namespace):
         WeightsError: the weights are missing, damaged or of another model.
     """
     from ..models import create_model_from_file
+    from ..weights.contents import sort_contents
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
     if arguments.pretrained is None:
+        file = read_weights(arguments.ckpt_path)
+        choice = sort_contents(file, ema=arguments.ema).choice
+        if choice:
+            print(f"{arguments.ckpt_path}: {choice}", flush=True)
         return create_model_from_file(
-            arguments.ckpt_path, arguments.model or "", arguments.num_classes, arguments.ema
+            file, arguments.model or "", arguments.num_classes, arguments.ema
         )
     return _published_network(arguments.model, arguments.pretrained)
 

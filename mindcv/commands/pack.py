@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from ..errors import ConfigError
-from .values import at_least
+from .values import at_least, file_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -17,9 +17,15 @@ def add_arguments(parser: ArgumentParser) -> None:
         "After an interruption the same command goes on where it stopped."
     )
     parser.add_argument(
-        "source", nargs="?", metavar="SRC", help="image folder: train/ and val/, or class folders"
+        "source",
+        nargs="?",
+        type=file_path,
+        metavar="SRC",
+        help="image folder: train/ and val/, or class folders",
     )
-    parser.add_argument("out", nargs="?", metavar="OUT", help="folder to write, new or unfinished")
+    parser.add_argument(
+        "out", nargs="?", type=file_path, metavar="OUT", help="folder to write, new or unfinished"
+    )
     parser.add_argument("--splits", nargs="+", metavar="NAME", help="folders of SRC to pack")
     parser.add_argument(
         "--cap",
@@ -40,7 +46,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=at_least(1), help="processes (default: one per core)")
     parser.add_argument(
-        "--verify", metavar="OUT", help="check the hashes of a packed dataset, and do nothing else"
+        "--verify",
+        type=file_path,
+        metavar="OUT",
+        help="check the hashes of a packed dataset, and do nothing else",
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from ..errors import ConfigError, DataError
 from .network_source import add_network_arguments, build_network, check_network_arguments
 from .output_files import appearing_when_complete, check_output
-from .values import at_least
+from .values import at_least, file_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -19,18 +19,31 @@ def add_arguments(parser: ArgumentParser) -> None:
         "Ends with 0 when at least one image was classified; files that cannot be read are named "
         "on stderr and skipped. Ends with 4 when none was classified."
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, and folders of files")
+    parser.add_argument(
+        "images", nargs="+", type=file_path, metavar="IMAGE", help="files, and folders of files"
+    )
     add_network_arguments(parser)
     parser.add_argument("--top_k", type=at_least(1), default=5, help="classes of each image")
-    parser.add_argument("--output", metavar="FILE", help="write the predictions: .json or .csv")
     parser.add_argument(
-        "--contact_sheet", metavar="FILE", help="draw the images and predictions: .png"
+        "--output", type=file_path, metavar="FILE", help="write the predictions: .json or .csv"
     )
     parser.add_argument(
-        "--font", metavar="FILE", help="of the contact sheet, for names beyond Latin letters"
+        "--contact_sheet",
+        type=file_path,
+        metavar="FILE",
+        help="draw the images and predictions: .png",
     )
     parser.add_argument(
-        "--class_names", metavar="FILE", help="one name a line, or .json; replaces the weights' own"
+        "--font",
+        type=file_path,
+        metavar="FILE",
+        help="of the contact sheet, for names beyond Latin letters",
+    )
+    parser.add_argument(
+        "--class_names",
+        type=file_path,
+        metavar="FILE",
+        help="one name a line, or .json; replaces the weights' own",
     )
     parser.add_argument("--image_size", type=at_least(8), help="instead of the weights' own")
     parser.add_argument("--batch_size", type=at_least(1), default=16, help="images at a time")

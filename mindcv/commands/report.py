@@ -2,25 +2,37 @@
 
 import argparse
 import dataclasses
-import os
 import sys
 from pathlib import Path
 
 from ..errors import ConfigError, DataError, MindCVError, WeightsError
+from ..plain_files import replacing
 from ..program import import_user_module
 from ..report import RunFolder, plot_run, read_run_folder
 from ..report.page import render_page
-from .values import at_least
+from .network_source import add_ema_argument
+from .values import at_least, file_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="ckpt_save_dir of a training run")
-    parser.add_argument("--output", metavar="FILE", help="default: RUN_DIR/report.html")
-    parser.add_argument("--png", metavar="FILE", help="draw the curves too (extra plots)")
+    parser.add_argument(
+        "run_dir", type=file_path, metavar="RUN_DIR", help="ckpt_save_dir of a training run"
+    )
+    parser.add_argument(
+        "--output", type=file_path, metavar="FILE", help="default: RUN_DIR/report.html"
+    )
+    parser.add_argument(
+        "--png", type=file_path, metavar="FILE", help="draw the curves too (extra plots)"
+    )
     parser.add_argument("--no_eval", action="store_true", help="curves and config only")
-    parser.add_argument("--ckpt_path", metavar="FILE", help="default: the best one of the run")
-    parser.add_argument("--data_dir", metavar="FOLDER", help="default: as in the run")
-    parser.add_argument("--import_module", metavar="NAME", help="default: as in the run")
+    parser.add_argument("--ckpt_path", type=file_path, metavar="FILE", help="default: the best one")
+    add_ema_argument(parser)
+    parser.add_argument(
+        "--data_dir", type=file_path, metavar="FOLDER", help="default: as in the run"
+    )
+    parser.add_argument(
+        "--import_module", type=file_path, metavar="NAME", help="default: as in the run"
+    )
     parser.add_argument(
         "--worst", type=at_least(0), default=24, metavar="N", help="mistakes to show (default: 24)"
     )
@@ -34,10 +46,15 @@ def run(arguments: argparse.Namespace) -> None:
         ConfigError: a file cannot be written, or no matplotlib for --png.
         MindCVError: what was named on the command line cannot be evaluated.
     """
-    asked = (arguments.ckpt_path, arguments.data_dir, arguments.import_module)
+    asked = (
+        arguments.ckpt_path,
+        arguments.ema is not None,
+        arguments.data_dir,
+        arguments.import_module,
+    )
     if arguments.no_eval and any(asked):
         raise ConfigError(
-            "command line: --no_eval contradicts --ckpt_path, --data_dir and --import_module"
+            "command line: --no_eval contradicts --ckpt_path, --ema, --data_dir and --import_module"
         )
     folder = read_run_folder(arguments.run_dir)
     if arguments.png:
@@ -87,9 +104,12 @@ def evaluate(folder: RunFolder, arguments: argparse.Namespace):
     if module:
         import_user_module(module)
     print(f"evaluating {checkpoint} on {config.val_split} of {config.data_dir}", flush=True)
-    averaged = config.ema and checkpoint.resolve().parent == folder.path.resolve()
-    found = predict_split(config, checkpoint, averaged)
-    print(f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
+    found = predict_split(config, checkpoint, arguments.ema)
+    whose = "averaged" if found.averaged else "raw"
+    print(
+        f"{whose} weights: "
+        f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}"
+    )
     return found, make_thumbnails(found, found.worst(arguments.worst))
 
 
@@ -99,10 +119,8 @@ def write_page(path: Path, text: str) -> None:
     Raises:
         ConfigError: it cannot be written.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(unfinished, path)
+        with replacing(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None

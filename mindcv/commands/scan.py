@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..errors import ConfigError, DataError
 from .output_files import appearing_when_complete, check_output
-from .values import at_least
+from .values import at_least, file_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -18,7 +18,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "several classes (conflicts)."
     )
     parser.add_argument(
-        "folder", metavar="DIR", help="<DIR>/<split>/<class>/<image>, or <DIR>/<class>/<image>"
+        "folder",
+        type=file_path,
+        metavar="DIR",
+        help="<DIR>/<split>/<class>/<image>, or <DIR>/<class>/<image>",
     )
     parser.add_argument(
         "--splits",
@@ -35,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--report",
         action="append",
+        type=file_path,
         default=[],
         metavar="FILE",
         help=".csv: one line an image; .json: everything; may be given for each",

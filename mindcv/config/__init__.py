@@ -13,14 +13,21 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from .checks import Rules, evaluation_contradictions, is_launched, training_contradictions
+from .checks import (
+    Rules,
+    evaluation_contradictions,
+    is_launched,
+    model_contradictions,
+    training_contradictions,
+)
 from .options import OPTIONS, Config
 from .resuming import check_unchanged, describe_config
 from .schedule import build_schedule, scale_rate, schedule_contradictions
-from .sources import Given, collect, read_command_line, read_yaml
+from .sources import Given, collect, command_of, read_command_line, read_yaml
 from .values import convert, quoted
 
 __all__ = [
+    "HEADER",
     "Config",
     "Rules",
     "build_schedule",
@@ -30,12 +37,14 @@ __all__ = [
     "evaluation_contradictions",
     "is_launched",
     "load_config",
+    "model_contradictions",
     "parse_arguments",
     "scale_rate",
     "schedule_contradictions",
     "training_contradictions",
 ]
 
+HEADER = "# The resolved config of this run; pass it back with --config."
 _LONGEST_MESSAGE = 500  # of a contradiction, which may show a list
 
 
@@ -49,7 +58,8 @@ def parse_arguments(
     """Return the config that a command line asks for.
 
     Args:
-        program: name shown by `--help`.
+        program: name shown by `--help`; its last word is the command, which decides the options
+            that are taken: `train.py`, `validate.py`, `python -m mindcv lr`.
         description: first lines of `--help`.
         rules: the contradictions that matter to this program.
         arguments: words of the command line; default: those of the process.
@@ -62,6 +72,7 @@ def parse_arguments(
     words = sys.argv[1:] if arguments is None else arguments
     path, overrides = read_command_line(words, program, description)
     given = {**({} if path is None else read_yaml(path)), **overrides}
+    _refuse_unused(overrides, _typed_config(given), program)
     config = _resolve(given, rules)
     if defaults is None:
         return config
@@ -91,7 +102,7 @@ def load_config(
 
 def dump_config(config: Config) -> str:
     """Return the config as yaml text that `--config` reads back to an equal config."""
-    lines = ["# The resolved config of this run; pass it back with --config."]
+    lines = [HEADER]
     for name, entry in OPTIONS.items():
         if entry.metadata["section"]:
             lines += ["", f"# {entry.metadata['section']}"]
@@ -113,8 +124,31 @@ def _as_text(value: Any) -> Any:
     return None if value is None else str(value)
 
 
+def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str) -> None:
+    """Refuse options of a command line that the command would not obey."""
+    command = command_of(program)
+    for key, given in overrides.items():
+        used_by = OPTIONS[key].metadata["used_by"]
+        measures = command == "validate" and config.precise_bn_samples
+        if command in used_by or (measures and "measuring" in used_by):
+            continue
+        if command == "validate" and "measuring" in used_by:
+            why = "concerns training images, which validate.py reads with --precise_bn_samples only"
+        else:
+            names = {"train": "train.py", "validate": "validate.py", "lr": "lr"}
+            others = " and ".join(name for key, name in names.items() if key in used_by)
+            why = f"is an option of {others} and would change nothing here"
+        raise ConfigError(
+            f"{given.place}: {key}: {why}; leave it out (in a yaml file it may stand)"
+        )
+
+
+def _typed_config(given: Mapping[str, Given]) -> Config:
+    return Config(**{key: _typed(key, entry) for key, entry in given.items()})
+
+
 def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
-    config = Config(**{key: _typed(key, entry) for key, entry in given.items()})
+    config = _typed_config(given)
     problems = [
         f"{given[key].place if key in given else 'default'}: {key}: {message[:_LONGEST_MESSAGE]}"
         for key, message in rules(config, os.environ)

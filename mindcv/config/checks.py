@@ -6,6 +6,7 @@ Each rule names the key to blame first, so that the message can say where it was
 from collections.abc import Callable, Iterator, Mapping
 
 from ..data.statistics import scale_problem
+from ..errors import ConfigError
 from .augment_policy import parse_policy
 from .options import Config
 from .schedule import schedule_contradictions
@@ -35,11 +36,31 @@ def evaluation_contradictions(
     The weight file may tell the model.
     """
     yield from _devices(config, environ)
-    yield from _preprocessing(config)
+    yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)
     if config.pretrained and not config.model:
         yield "pretrained", "published weights of which model? add --model NAME"
     if not (config.ckpt_path or config.pretrained):
         yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
+
+
+def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for a model or published weights that do not exist.
+
+    What `import_module` registers is known only after its import.
+    """
+    from ..design_space.names import family_name, unknown_model  # with numpy, which takes 0.1 s
+
+    name = family_name(config.model)
+    if name is None:
+        if config.model and not config.import_module:
+            yield "model", unknown_model(config.model)
+    elif config.pretrained:
+        from ..hub import choose_source, find_weights
+
+        try:
+            find_weights(name, choose_source(config.model, name, config.pretrained))
+        except ConfigError as error:
+            yield "pretrained", str(error)
 
 
 def _augmentation(config: Config) -> Iterator[tuple[str, str]]:

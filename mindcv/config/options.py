@@ -45,6 +45,8 @@ def option(
     high=None,
     above=None,
     fixed=None,
+    used_by="train",
+    is_path=False,
 ):
     """Declare one option.
 
@@ -55,9 +57,21 @@ def option(
         above: an exclusive lower bound.
         fixed: why only the default is accepted so far. The key is known, so that yaml files which
             spell the default out can be used, but any other value is refused with this reason.
+        used_by: the commands that obey it: train, validate, lr; measuring: validate too where it
+            reads training images, for precise_bn_samples. On the command line of the others it is
+            refused; a yaml file may serve several commands, so there it may stand.
+        is_path: a leading ~ in it is the user's home.
     """
     limits = dict(
-        help=help, section=section, choices=choices, low=low, high=high, above=above, fixed=fixed
+        help=help,
+        section=section,
+        choices=choices,
+        low=low,
+        high=high,
+        above=above,
+        fixed=fixed,
+        used_by=frozenset(used_by.split()),
+        is_path=is_path,
     )
     return field(default=default, metadata=limits)
 
@@ -67,90 +81,90 @@ class Config:
     """The resolved settings of one run; immutable, and the only place where an option stands."""
 
     # fmt: off
-    mode: int = option(0, "0: graph mode, 1: PyNative", choices=(0, 1), section="system")
-    distribute: bool = option(False, "data-parallel training; start the command with msrun")
-    device_target: Optional[str] = option(None, "device; null: Ascend where there is one, else CPU", choices=("Ascend", "CPU"))
-    jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"))
-    seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1)
+    mode: int = option(0, "0: graph mode, 1: PyNative", choices=(0, 1), section="system", used_by="train validate")
+    distribute: bool = option(False, "data-parallel training; start the command with msrun", used_by="train validate")
+    device_target: Optional[str] = option(None, "device; null: Ascend where there is one, else CPU", choices=("Ascend", "CPU"), used_by="train validate")
+    jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"), used_by="train validate")
+    seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1, used_by="train validate")
     val_while_train: bool = option(False, "evaluate on val_split during training")
     val_interval: int = option(1, "epochs between evaluations", low=1)
     log_interval: int = option(100, "steps between log lines", low=1)
-    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models")
-    dry_run: bool = option(False, "build everything up to the first step, print it and stop")
-    show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training")
-    log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are")
-    debug: bool = option(False, "show the traceback of an error")
+    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate", is_path=True)
+    dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate")
+    show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training", is_path=True)
+    log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True)
+    debug: bool = option(False, "show the traceback of an error", used_by="train validate")
 
-    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", section="dataset")
-    data_dir: str = option("./", "root folder of the dataset")
-    train_split: str = option("train", "split to train on")
-    val_split: str = option("val", "split to evaluate on")
-    dataset_download: bool = option(False, "download the dataset", fixed="nothing is downloaded: put the files into data_dir")
-    num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the number of cores", low=1)
-    shuffle: bool = option(True, "shuffle the training images every epoch")
-    num_samples: Optional[int] = option(None, "train on so many images only", low=1)
-    batch_size: int = option(128, "images per device and step", low=1)
-    max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1)
-    allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error")
-    drop_remainder: bool = option(True, "drop the last partial training batch")
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", section="dataset", used_by="train validate lr")
+    data_dir: str = option("./", "root folder of the dataset", used_by="train validate lr", is_path=True)
+    train_split: str = option("train", "split to train on", used_by="train validate lr")
+    val_split: str = option("val", "split to evaluate on", used_by="train validate")
+    dataset_download: bool = option(False, "download the dataset", fixed="nothing is downloaded: put the files into data_dir", used_by="train validate lr")
+    num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the number of cores", low=1, used_by="train validate")
+    shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring lr")
+    num_samples: Optional[int] = option(None, "train on so many images only", low=1, used_by="train measuring lr")
+    batch_size: int = option(128, "images per device and step", low=1, used_by="train validate lr")
+    max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1, used_by="train measuring")
+    allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error", used_by="train validate")
+    drop_remainder: bool = option(True, "drop the last partial training batch", used_by="train measuring lr")
 
-    image_resize: int = option(224, "side of the network's input, pixels", low=8, high=4096, section="augmentation")
-    scale: tuple[float, float] = option((0.08, 1.0), "area range of the random crop, as a fraction of the image", above=0, high=1)
-    ratio: tuple[float, float] = option((0.75, 1.333), "aspect range of the random crop", above=0)
-    hflip: float = option(0.5, "probability of a horizontal flip", low=0, high=1)
-    vflip: float = option(0.0, "probability of a vertical flip", low=0, high=1)
-    color_jitter: Union[None, float, tuple[float, float, float], tuple[float, float, float, float]] = option(0.4, "strength for brightness, contrast, saturation (and hue); off with auto_augment other than 3a", low=0)
-    lighting: float = option(0.0, "standard deviation of a colour shift along ImageNet's principal components; pycls: 0.1; 0: off", low=0)
-    interpolation: str = option("bilinear", "resampling of train and eval transforms; random: bilinear or bicubic in training, bilinear in eval", choices=("nearest", "bilinear", "bicubic", "area", "random"))
-    auto_augment: Optional[str] = option(None, "policy in timm's syntax: randaug-m9-mstd0.5-inc1, autoaug-mstd0.5, autoaugr, v0, 3a, trivialaugwide, augmix-m5-w4-d2")
-    augment_on_device: bool = option(False, "flip, jitter and erase whole batches in the graph: less work for the host, for an Ascend; not with lighting, hue, mixing, aug_splits and re_value random")
-    aug_splits: int = option(0, "copies of each image in a batch, the first one without auto_augment; for the JSD loss; 0: off", low=0)
-    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0: off", low=0)
-    re_prob: float = option(0.0, "probability of erasing a random rectangle", low=0, high=1)
-    re_scale: tuple[float, float] = option((0.02, 0.33), "area range of the erased rectangle", above=0, high=1)
-    re_ratio: tuple[float, float] = option((0.3, 3.3), "aspect range of the erased rectangle", above=0)
-    re_value: Union[float, str] = option(0.0, "fill after normalisation: 0 (the mean colour) or random (a normal draw per pixel)", choices=(0.0, "random"))
-    re_max_attempts: int = option(10, "tries to place the rectangle", low=1)
-    mean: Optional[tuple[float, ...]] = option(None, "channel means, 0-255 scale; null: the dataset's own", low=0, high=255)
-    std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0)
-    crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps", above=0, high=1)
-    crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=("center", "squash"))
-    antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's")
-    mixup: float = option(0.0, "mixup alpha; 0: off", low=0)
-    cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0)
-    cutmix_prob: float = option(1.0, "probability of mixing a batch at all", low=0, high=1)
-    switch_prob: float = option(0.5, "probability of cutmix where mixup is on too", low=0, high=1)
-    mixup_off_epoch: int = option(0, "epochs after which nothing is mixed; 0: never", low=0)
+    image_resize: int = option(224, "side of the network's input, pixels", low=8, high=4096, section="augmentation", used_by="train validate")
+    scale: tuple[float, float] = option((0.08, 1.0), "area range of the random crop, as a fraction of the image", above=0, high=1, used_by="train measuring")
+    ratio: tuple[float, float] = option((0.75, 1.333), "aspect range of the random crop", above=0, used_by="train measuring")
+    hflip: float = option(0.5, "probability of a horizontal flip", low=0, high=1, used_by="train measuring")
+    vflip: float = option(0.0, "probability of a vertical flip", low=0, high=1, used_by="train measuring")
+    color_jitter: Union[None, float, tuple[float, float, float], tuple[float, float, float, float]] = option(0.4, "strength for brightness, contrast, saturation (and hue); off with auto_augment other than 3a", low=0, used_by="train measuring")
+    lighting: float = option(0.0, "standard deviation of a colour shift along ImageNet's principal components; pycls: 0.1; 0: off", low=0, used_by="train measuring")
+    interpolation: str = option("bilinear", "resampling of train and eval transforms; random: bilinear or bicubic in training, bilinear in eval", choices=("nearest", "bilinear", "bicubic", "area", "random"), used_by="train validate")
+    auto_augment: Optional[str] = option(None, "policy in timm's syntax: randaug-m9-mstd0.5-inc1, autoaug-mstd0.5, autoaugr, v0, 3a, trivialaugwide, augmix-m5-w4-d2", used_by="train measuring")
+    augment_on_device: bool = option(False, "flip, jitter and erase whole batches in the graph: less work for the host, for an Ascend; not with lighting, hue, mixing, aug_splits and re_value random", used_by="train measuring")
+    aug_splits: int = option(0, "copies of each image in a batch, the first one without auto_augment; for the JSD loss; 0: off", low=0, used_by="train measuring")
+    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0: off", low=0, used_by="train measuring lr")
+    re_prob: float = option(0.0, "probability of erasing a random rectangle", low=0, high=1, used_by="train measuring")
+    re_scale: tuple[float, float] = option((0.02, 0.33), "area range of the erased rectangle", above=0, high=1, used_by="train measuring")
+    re_ratio: tuple[float, float] = option((0.3, 3.3), "aspect range of the erased rectangle", above=0, used_by="train measuring")
+    re_value: Union[float, str] = option(0.0, "fill after normalisation: 0 (the mean colour) or random (a normal draw per pixel)", choices=(0.0, "random"), used_by="train measuring")
+    re_max_attempts: int = option(10, "tries to place the rectangle", low=1, used_by="train measuring")
+    mean: Optional[tuple[float, ...]] = option(None, "channel means, 0-255 scale; null: the dataset's own", low=0, high=255, used_by="train validate")
+    std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0, used_by="train validate")
+    crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps", above=0, high=1, used_by="train validate")
+    crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=("center", "squash"), used_by="train validate")
+    antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's", used_by="train validate")
+    mixup: float = option(0.0, "mixup alpha; 0: off", low=0, used_by="train measuring")
+    cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0, used_by="train measuring")
+    cutmix_prob: float = option(1.0, "probability of mixing a batch at all", low=0, high=1, used_by="train measuring")
+    switch_prob: float = option(0.5, "probability of cutmix where mixup is on too", low=0, high=1, used_by="train measuring")
+    mixup_off_epoch: int = option(0, "epochs after which nothing is mixed; 0: never", low=0, used_by="train measuring")
 
-    model: str = option("", "name of a registered model", section="model")
-    num_classes: Optional[int] = option(None, "classes; null: read from the dataset", low=1)
-    in_channels: int = option(3, "image channels", fixed="the image readers deliver RGB")
+    model: str = option("", "name of a registered model", section="model", used_by="train validate")
+    num_classes: Optional[int] = option(None, "classes; null: read from the dataset", low=1, used_by="train validate")
+    in_channels: int = option(3, "image channels", fixed="the image readers deliver RGB", used_by="train validate")
     drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)
     drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
-    pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md")
-    ckpt_path: str = option("", "start from the weights of this file, whatever its name")
+    pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md", used_by="train validate")
+    ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True)
 
-    epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training")
+    epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training", used_by="train lr")
     dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
-    ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv")
-    summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)")
+    ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv", is_path=True)
+    summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)", is_path=True)
     ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)
     ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"))
     keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1)
     ckpt_save_steps: int = option(0, "steps between further checkpoints, to resume from; 0: none", low=0)
     ckpt_save_minutes: float = option(0.0, "minutes between such; 0: none", low=0)
-    resume: Optional[str] = option(None, "go on with a run: auto, from the newest checkpoint in ckpt_save_dir that verifies, or the path of one")
+    resume: Optional[str] = option(None, "go on with a run: auto, from the newest checkpoint in ckpt_save_dir that verifies, or the path of one", is_path=True)
     resume_opt: bool = option(False, "go on from ckpt_path with its optimizer and all else: the same as resume with that path")
-    ema: bool = option(False, "average the weights while training; validate.py: take the averaged ones of the checkpoint")
+    ema: bool = option(False, "average the weights while training; validate.py: take the averaged ones of the file, by default where it holds them", used_by="train validate")
     ema_decay: float = option(0.9999, "decay of the weight average; it rises to this over some 2,000 updates", low=0, high=0.9999999)
     val_weights: Optional[str] = option(None, "with ema: which weights an epoch's evaluation measures; the best checkpoint goes by the averaged ones where they are measured; null: averaged", choices=("averaged", "raw", "both"))
     clip_grad: bool = option(False, "clip gradients, after their reduction over the devices")
     clip_value: float = option(15.0, "limit of clip_grad", above=0)
     clip_mode: str = option("global_norm", "what clip_grad limits: the norm of all gradients, of each one, or each value", choices=("global_norm", "norm", "value"))
-    gradient_accumulation_steps: int = option(1, "batches per update; their gradients are averaged", low=1)
+    gradient_accumulation_steps: int = option(1, "batches per update; their gradients are averaged", low=1, used_by="train lr")
     sync_bn: bool = option(False, "batch normalisation over the images of all devices")
-    precise_bn_samples: int = option(0, "before an evaluation, measure the statistics of batch normalisation over so many training images; 0: keep the running ones", low=0)
-    freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0)
+    precise_bn_samples: int = option(0, "before an evaluation, validate.py's too, measure the statistics of batch normalisation over so many training images; 0: keep the running ones", low=0, used_by="train validate")
+    freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0, used_by="train measuring")
 
     opt: str = option("adam", "optimizer", choices=OPTIMIZERS, section="optimizer")
     momentum: float = option(0.9, "momentum of sgd, momentum, nesterov, rmsprop", low=0, high=1)
@@ -160,20 +174,20 @@ class Config:
     layer_decay: Optional[float] = option(None, "factor on the learning rate from each layer (stem, blocks, head) to the one below; null: 1", above=0, high=1)
     eps: float = option(1e-8, "epsilon of adam, adamw, nadam, adan, lamb, rmsprop", above=0)
 
-    scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler")
-    lr: float = option(0.001, "peak learning rate", above=0)
-    lr_base_size: Optional[int] = option(None, "lr is meant for a global batch of this size and is scaled to the run's own; null: lr as it is", low=1)
-    min_lr: float = option(1e-6, "final learning rate of cosine_decay, one_cycle and wsd, lowest of cyclic", low=0)
-    warmup_epochs: int = option(3, "epochs of linear warm-up", low=0)
-    warmup_steps: Optional[int] = option(None, "steps of linear warm-up, in place of warmup_epochs; null: warmup_epochs holds", low=0)
-    warmup_factor: float = option(0.0, "the warm-up starts at lr x this", low=0, high=1)
-    decay_epochs: Optional[int] = option(None, "cosine: length of a cycle, null: fill the rest of the run; step_decay: epochs between drops; wsd: length of the final decay, null: a tenth of the run", low=1)
-    decay_shape: str = option("linear", "final decay of wsd", choices=("linear", "cosine", "1-sqrt"))
-    decay_rate: float = option(0.9, "factor of step, multi-step and exponential decay, power of polynomial decay", above=0)
-    multi_step_decay_milestones: tuple[int, ...] = option((30, 60), "epochs of the drops of multi_step_decay, counted from the end of the warm-up", low=1)
-    lr_epoch_stair: bool = option(False, "one learning rate per epoch instead of one per step")
-    num_cycles: int = option(1, "cycles of cosine_decay and cyclic", low=1)
-    cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1)
+    scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler", used_by="train lr")
+    lr: float = option(0.001, "peak learning rate", above=0, used_by="train lr")
+    lr_base_size: Optional[int] = option(None, "lr is meant for a global batch of this size and is scaled to the run's own; null: lr as it is", low=1, used_by="train lr")
+    min_lr: float = option(1e-6, "final learning rate of cosine_decay, one_cycle and wsd, lowest of cyclic", low=0, used_by="train lr")
+    warmup_epochs: int = option(3, "epochs of linear warm-up", low=0, used_by="train lr")
+    warmup_steps: Optional[int] = option(None, "steps of linear warm-up, in place of warmup_epochs; null: warmup_epochs holds", low=0, used_by="train lr")
+    warmup_factor: float = option(0.0, "the warm-up starts at lr x this", low=0, high=1, used_by="train lr")
+    decay_epochs: Optional[int] = option(None, "cosine: length of a cycle, null: fill the rest of the run; step_decay: epochs between drops; wsd: length of the final decay, null: a tenth of the run", low=1, used_by="train lr")
+    decay_shape: str = option("linear", "final decay of wsd", choices=("linear", "cosine", "1-sqrt"), used_by="train lr")
+    decay_rate: float = option(0.9, "factor of step, multi-step and exponential decay, power of polynomial decay", above=0, used_by="train lr")
+    multi_step_decay_milestones: tuple[int, ...] = option((30, 60), "epochs of the drops of multi_step_decay, counted from the end of the warm-up", low=1, used_by="train lr")
+    lr_epoch_stair: bool = option(False, "one learning rate per epoch instead of one per step", used_by="train lr")
+    num_cycles: int = option(1, "cycles of cosine_decay and cyclic", low=1, used_by="train lr")
+    cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1, used_by="train lr")
 
     loss: str = option("CE", "training loss", choices=LOSSES, section="loss")
     bce_target_thresh: Optional[float] = option(None, "BCE: targets above it count as 1, the others as 0; null: as they are", low=0, high=0.999)
@@ -182,14 +196,14 @@ class Config:
     reduction: str = option("mean", "reduction over the batch", choices=("mean", "sum"))
 
     amp_level: str = option("O0", "mixed precision of training", choices=("O0", "O1", "O2", "O3", "auto"), section="precision")
-    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O1", "O2", "O3", "auto"))
+    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O1", "O2", "O3", "auto"), used_by="validate")
     amp_cast_list: Optional[tuple[str, ...]] = option(None, "layers of mindspore.nn instead of the level's list: those in float16 for O1, in float32 for O2")
     keep_bn_fp32: Optional[bool] = option(None, "normalisation in float32 with O2 and O3; null: O2 yes, O3 no")
     loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
     drop_overflow_update: bool = option(False, "skip a step whose loss or gradients are not finite, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told")
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0)
-    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order")
+    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate")
     # fmt: on
 
     @property
@@ -210,6 +224,38 @@ RENAMED_KEYS = {
 }
 RENAMED_VALUES = {
     "scheduler": {"cosineannealing": "cosine_decay", "cosine_decay_lr": "cosine_decay"},
+}
+
+# What other libraries call an option: today's key -> their names, to be told and not to be taken.
+NAMES_ELSEWHERE = {
+    "amp_level": "amp fp16 mixed_precision precision",
+    "auto_augment": "aa autoaugment",
+    "batch_size": "batch bs per_device_train_batch_size train_batch_size",
+    "ckpt_path": "checkpoint checkpoint_path initial_checkpoint weights",
+    "ckpt_save_dir": "output output_dir project save_dir",
+    "clip_value": "clip_norm gradient_clip_val max_grad_norm",
+    "data_dir": "data data_path dataset_dir root",
+    "device_target": "accelerator device",
+    "drop_path_rate": "drop_path stochastic_depth",
+    "drop_rate": "drop dropout",
+    "ema": "model_ema",
+    "epoch_size": "epochs max_epochs num_epochs num_train_epochs",
+    "gradient_accumulation_steps": "accumulate_grad_batches accumulation_steps grad_accum_steps",
+    "image_resize": "image_size img_size imgsz input_size resolution train_crop_size",
+    "label_smoothing": "smoothing",
+    "loss": "criterion loss_fn",
+    "lr": "base_lr learning_rate lr0",
+    "lr_base_size": "lr_base",
+    "min_lr": "eta_min lr_min lrf",
+    "model": "arch architecture backbone model_name net",
+    "num_classes": "classes nb_classes",
+    "num_parallel_workers": "dataloader_num_workers num_workers workers",
+    "opt": "optim optimizer",
+    "re_prob": "erasing random_erase random_erasing reprob",
+    "scheduler": "lr_scheduler lr_scheduler_type sched",
+    "sync_bn": "sync_batchnorm",
+    "val_while_train": "do_eval evaluate",
+    "weight_decay": "wd",
 }
 
 # Keys of MindCV's yaml files that have no meaning here, and why.

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass
@@ -9,7 +10,7 @@ from dataclasses import MISSING, dataclass
 import yaml
 
 from ..errors import ConfigError
-from .options import OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
+from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from .values import Text, describe, quoted
 
 # What PyYAML puts on a node that carries no tag of its own.
@@ -105,6 +106,9 @@ def collect(entries: Iterable[tuple[str, Text, str]]) -> dict[str, Given]:
         key, value = _today(written, value, place)
         if key in given:
             raise ConfigError(f"{place}: {key} is set twice, first at {given[key].place}; keep one")
+        # Alone it is yaml's null.
+        if OPTIONS[key].metadata["is_path"] and isinstance(value, str) and value != "~":
+            value = os.path.expanduser(value)
         given[key] = Given(value, place)
     return given
 
@@ -168,8 +172,10 @@ def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
 
 
 def nearest(key: str) -> str:
-    """Return `; did you mean …?` for a misspelt option name, or a pointer to the list."""
-    close = difflib.get_close_matches(key.replace("-", "_"), OPTIONS, n=2, cutoff=0.6)
+    """Return `; did you mean …?` for a misspelt or foreign name, or a pointer to the list."""
+    name = key.replace("-", "_")
+    close = [ours for ours, theirs in NAMES_ELSEWHERE.items() if name in theirs.split()]
+    close = close or difflib.get_close_matches(name, OPTIONS, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(close)}?" if close else "; --help lists the keys"
 
 
@@ -198,6 +204,7 @@ def read_command_line(
             "auto or a path, or leave it out for a new run"
         )
     path = words.pop("config", None)
+    path = path and os.path.expanduser(path)
     return path, collect((key, text, "command line") for key, text in words.items())
 
 
@@ -235,22 +242,30 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
             const="true",
             help=argparse.SUPPRESS,
         )
-    group = parser
+    group, command = parser, command_of(program)
     for name, entry in OPTIONS.items():
         limits = entry.metadata
         if limits["section"]:
             group = parser.add_argument_group(limits["section"])
         several = "list of" in describe(entry.type) or "numbers" in describe(entry.type)
+        may_be_bare = "true or false" in describe(entry.type)
+        is_used = {command, "measuring" if command == "validate" else command} & limits["used_by"]
         group.add_argument(
             f"--{name}",
             default=argparse.SUPPRESS,
             action=_StoreOnce,
-            nargs="?" if entry.type is bool else "+" if several else None,
-            const="true" if entry.type is bool else None,
+            nargs="?" if may_be_bare else "+" if several else None,
+            const="true" if may_be_bare else None,
             metavar=_metavar(entry),
-            help=_help(entry).replace("%", "%%"),
+            help=_help(entry).replace("%", "%%") if is_used else argparse.SUPPRESS,
         )
     return parser
+
+
+def command_of(program: str) -> str:
+    """Return train, validate or lr; a script of any other name is one that trains."""
+    name = os.path.basename(program.split()[-1]).removesuffix(".py")
+    return name if name in ("validate", "lr") else "train"
 
 
 def _metavar(entry) -> str:

@@ -1,6 +1,13 @@
 """Published weights: the table of them, and downloads that can be trusted."""
 
 from .cache import cache_folder, fetch
-from .table import PublishedWeights, find_weights, published_weights
+from .table import PublishedWeights, choose_source, find_weights, published_weights
 
-__all__ = ["PublishedWeights", "cache_folder", "fetch", "find_weights", "published_weights"]
+__all__ = [
+    "PublishedWeights",
+    "cache_folder",
+    "choose_source",
+    "fetch",
+    "find_weights",
+    "published_weights",
+]

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-from ..errors import WeightsError
+from ..design_space import SETTINGS
+from ..design_space.names import source_of_tag, split_tag
+from ..errors import ConfigError
 from ..weights.metadata import Preprocessing
 
 _TABLE = Path(__file__).with_name("published.yaml")
@@ -67,19 +69,47 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
         source: whose; None: the model's default.
 
     Raises:
-        WeightsError: there are none, or none of that source; those there are get told.
+        ConfigError: there are none, or none of that source; those there are get told.
     """
     found = published_weights(model)
     if not found:
-        raise WeightsError(
-            f"no weights of {model} are published that this version knows; "
-            "give a checkpoint's path as checkpoint_path"
+        raise ConfigError(
+            f"no weights of {model} are published that this version knows; give a file: ckpt_path, "
+            "in create_model checkpoint_path"
         )
     for row in found:
         if source in (None, row.source):
             return row
     known = ", ".join(row.source for row in found)
-    raise WeightsError(f"no weights of {model} from {source!r}; there are: {known}")
+    raise ConfigError(f"no weights of {model} from {source!r}; there are: {known}")
+
+
+def choose_source(asked: str, model: str, pretrained: bool | str) -> str | None:
+    """Return whose weights are meant; None: the model's default.
+
+    Args:
+        asked: the model's name as it was given; a tag of timm's in it names a source too.
+        model: its registered name.
+        pretrained: True, or a source.
+
+    Raises:
+        ConfigError: tag and source contradict each other, or the weights are of the model's twin.
+    """
+    tag = split_tag(asked)[1]
+    source = source_of_tag(tag) if tag else None
+    if isinstance(pretrained, str):
+        if source not in (None, pretrained):
+            raise ConfigError(
+                f"model {asked!r} names weights of {source}, pretrained those of {pretrained}"
+            )
+        source = pretrained
+    twin = f"{model}_tv"
+    if twin in SETTINGS and (source or "").startswith("torchvision"):
+        raise ConfigError(
+            f"torchvision's network of that name has other widths than {model}; its weights belong "
+            f"to {twin}"
+        )
+    return source
 
 
 @lru_cache(maxsize=1)

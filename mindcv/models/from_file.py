@@ -16,7 +16,7 @@ def create_model_from_file(
     path: str | os.PathLike | WeightFile,
     model_name: str = "",
     num_classes: int | None = None,
-    ema: bool = False,
+    ema: bool | None = None,
 ) -> tuple[nn.Cell, Metadata]:
     """Build a network, load the weights of a file and tell what is known of them.
 
@@ -25,7 +25,7 @@ def create_model_from_file(
             and preprocessing. Or what `read_weights` returned.
         model_name: the model; needed where the file does not tell it, and must agree where it does.
         num_classes: likewise; None: as the file's classifier has.
-        ema: take the averaged weights.
+        ema: take the averaged weights; None: where the file holds them, else the raw ones.
 
     Returns:
         network: in evaluation mode.

@@ -1,17 +1,16 @@
 """The model registry: names to builders, and `create_model` on top of it."""
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Sequence
 
 from mindspore import nn
 
-from ..errors import ConfigError, WeightsError
-from ..hub import PublishedWeights, fetch, find_weights, published_weights
+from ..design_space.names import split_tag, unknown_model
+from ..errors import ConfigError
+from ..hub import PublishedWeights, choose_source, fetch, find_weights, published_weights
 from ..weights.load import load_weights
 from .features import FeatureNet
-from .names import source_of_tag, split_tag
 
 _BUILDERS: dict[str, Callable[..., nn.Cell]] = {}
 _ALIASES: dict[str, str] = {}
@@ -72,8 +71,8 @@ def create_model(
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
 
     Raises:
-        ConfigError: unknown model (the closest names are told), unknown option, or options that
-            contradict each other.
+        ConfigError: unknown model (the closest names are told), unknown option, options that
+            contradict each other, or no such published weights.
         WeightsError: the weights are missing, damaged or belong to another model.
     """
     builder = model_entrypoint(model_name)
@@ -137,12 +136,7 @@ def canonical_name(model_name: str) -> str:
     name = _resolve(model_name)
     if name in _BUILDERS:
         return name
-    close = difflib.get_close_matches(model_name, [*_BUILDERS, *_ALIASES], n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}? " if close else ""
-    raise ConfigError(
-        f"model {model_name!r} is not registered; {hint}`python -m mindcv list` and list_models() "
-        "tell the names; a model of your own comes with --import_module"
-    )
+    raise ConfigError(unknown_model(model_name, [*_BUILDERS, *_ALIASES]))
 
 
 def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:
@@ -182,24 +176,11 @@ def find_published(model_name: str, pretrained: bool | str = True) -> PublishedW
         pretrained: True: those of the tag, or else the model's default; a text: of that source.
 
     Raises:
-        ConfigError: unknown model, or a tag and a source that contradict each other.
-        WeightsError: there are no such weights.
+        ConfigError: unknown model, a tag and a source that contradict each other, or there are no
+            such weights.
     """
-    name, (_, tag) = canonical_name(model_name), split_tag(model_name)
-    source = source_of_tag(tag) if tag else None
-    if isinstance(pretrained, str):
-        if source not in (None, pretrained):
-            raise ConfigError(
-                f"model {model_name!r} names weights of {source}, pretrained those of {pretrained}"
-            )
-        source = pretrained
-    twin = f"{name}_tv"
-    if twin in _BUILDERS and (source or "").startswith("torchvision"):
-        raise WeightsError(
-            f"torchvision's network of that name has other widths than {name}; its weights belong "
-            f"to {twin}"
-        )
-    return find_weights(name, source)
+    name = canonical_name(model_name)
+    return find_weights(name, choose_source(model_name, name, pretrained))
 
 
 def _resolve(name: str) -> str:

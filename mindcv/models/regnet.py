@@ -11,10 +11,10 @@ from mindspore import nn
 from mindspore.common.initializer import initializer
 
 from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
+from ..design_space.names import aliases_of
 from .blocks import STEMS, Head, build_stages
 from .features import FeatureInfo
 from .layers import initialize_weights
-from .names import aliases_of
 from .registry import register_model
 
 

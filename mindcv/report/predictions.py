@@ -15,7 +15,7 @@ from ..data.samples import Samples
 from ..errors import DataError
 from ..models import create_model_from_file
 from ..recipe import describe_preprocessing, number_classes
-from ..weights import Metadata, read_weights
+from ..weights import Metadata, has_averages, read_weights
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ class Predictions:
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:count].tolist()
 
 
-def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> Predictions:
+def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> Predictions:
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
     Preprocessing and class names are the checkpoint's own where it tells them, else the config's;
     mixed precision is the training's.
 
     Args:
-        averaged: take the averaged weights, which the checkpoint holds beside the others.
+        ema: take the averaged weights; None: where the file holds them, else the raw ones.
 
     Raises:
         ConfigError, DataError, WeightsError: unknown model; no images, or of other classes; the
@@ -96,9 +96,8 @@ def predict_split(config: Config, checkpoint: Path, averaged: bool = False) -> P
         allow_bad_images=config.allow_bad_images,
         antialias=how.antialias,
     )
-    network, metadata = create_model_from_file(
-        file, "" if file.metadata else config.model, ema=averaged
-    )
+    network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
+    averaged = has_averages(file) if ema is None else ema
     names = _class_names(config, metadata, found, samples)
     step = _Logits(
         engine.mixed_precision(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ..config import Config, load_config
+from ..config import HEADER, Config, load_config
+from ..config.options import OPTIONS
 from ..errors import ConfigError, DataError
 
 _CHARTS = (  # title, and what the name of a column must hold to belong there
@@ -125,6 +126,7 @@ def read_run_folder(folder: str) -> RunFolder:
                 f"training run, with config.yaml and metrics.csv{mindcv}"
             ) from None
     rows, notes = _read_table(texts["metrics.csv"])
+    _check_complete(path / "config.yaml", texts["config.yaml"])
     config = None
     try:
         config = load_config(str(path / "config.yaml"), rules=lambda config, environ: iter(()))
@@ -133,6 +135,26 @@ def read_run_folder(folder: str) -> RunFolder:
     if not any("val_top1" in row.values for row in rows):
         notes.append("metrics.csv holds no accuracy: the run did not evaluate (val_while_train)")
     return RunFolder(path, texts["config.yaml"], config, tuple(rows), tuple(notes))
+
+
+def _check_complete(path: Path, text: str) -> None:
+    """Refuse a config that was cut while it was written: its other options would be defaults.
+
+    One of another version lacks options here and there, a cut one all from some option on.
+
+    Raises:
+        DataError: it is cut.
+    """
+    keys = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
+    there = [name in keys for name in OPTIONS]
+    count = sum(there)
+    is_ours = text.startswith(HEADER)
+    if count == 0 or (is_ours and count < len(there) and all(there[:count])):
+        where = f"after {list(OPTIONS)[count - 1]}" if count else "before its first option"
+        raise DataError(
+            f"{path} ends {where}: it was cut while it was written; the options of the run stand "
+            'under "config" in the .json beside each checkpoint, too'
+        )
 
 
 def _read_table(text: str) -> tuple[list[Row], list[str]]:

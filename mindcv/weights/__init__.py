@@ -1,6 +1,6 @@
 """Weight files: reading those of any library, naming schemes, what travels with the weights."""
 
-from .contents import told_classes, told_preprocessing
+from .contents import has_averages, told_classes, told_preprocessing
 from .metadata import Metadata, Preprocessing
 from .reading import WeightFile, read_weights
 from .writing import write_weights
@@ -9,6 +9,7 @@ __all__ = [
     "Metadata",
     "Preprocessing",
     "WeightFile",
+    "has_averages",
     "read_weights",
     "told_classes",
     "told_preprocessing",

@@ -51,6 +51,8 @@ class Contents:
         weights: arrays by our names; entries that are not understood keep the file's.
         set_aside: entries of the file that are not weights of the network.
         notes: what was changed.
+        averaged: these are the averaged weights.
+        others: entries of the other set where the file holds two: the raw weights, or the averaged.
     """
 
     file: WeightFile
@@ -58,11 +60,22 @@ class Contents:
     weights: dict[str, np.ndarray]
     set_aside: tuple[str, ...]
     notes: tuple[str, ...]
+    averaged: bool = False
+    others: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         """Classes of the file's classifier; 0: it has none."""
         return len(self.weights.get("head.fc.weight", ()))
+
+    @property
+    def choice(self) -> str:
+        """Which of two sets of weights these are; empty: the file holds one."""
+        if not self.others:
+            return "the averaged weights" if self.averaged else ""
+        if self.averaged:
+            return "the averaged weights; ema False takes the raw ones"
+        return "the raw weights; ema True takes the averaged ones"
 
     @property
     def in_channels(self) -> int:
@@ -87,7 +100,14 @@ def told_preprocessing(file: WeightFile) -> Preprocessing:
     return Preprocessing(antialias=scheme is not None and scheme.uses_pillow)
 
 
-def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = False) -> Contents:
+def has_averages(file: WeightFile) -> bool:
+    """Tell whether a file holds averaged weights, beside the raw ones or alone."""
+    return sort_contents(file, ema=None).averaged
+
+
+def sort_contents(
+    file: WeightFile, wanted: Collection[str] = (), ema: bool | None = False
+) -> Contents:
     """Find the weights in a file and translate their names.
 
     pycls reads images in the order BGR, so the stem of its files is turned round to take RGB.
@@ -95,7 +115,8 @@ def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = Fa
     Args:
         file: what was read.
         wanted: parameter names of the network, where it is known; tells networks of other families.
-        ema: take the averaged weights; running statistics that are not averaged stay plain.
+        ema: take the averaged weights; running statistics that are not averaged stay plain. None:
+            take them where the file holds them, else the raw ones.
 
     Raises:
         WeightsError: no averaged weights though they are asked for, several sets of weights, or one
@@ -110,16 +131,17 @@ def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = Fa
             f"weight file {file.path!r} holds several sets of weights, under {places}; keep one"
         )
     plain = plains[0] if plains else ""
-    chosen = dict(groups.get(plain, {}))
+    chosen = raw = dict(groups.get(plain, {}))
+    averages = [group for prefix, group in groups.items() if _AVERAGED.fullmatch(prefix)]
+    ema = bool(averages) if ema is None else ema
     if ema:
-        averaged = [prefix for prefix in groups if _AVERAGED.fullmatch(prefix)]
-        if not averaged:
+        if not averages:
             raise WeightsError(
                 f"weight file {file.path!r} holds no averaged weights (entries ema.*, ema_state, "
                 "model_ema or state_dict_ema)"
             )
         statistics = {ours: name for ours, name in chosen.items() if ours.endswith(_STATISTICS)}
-        chosen = statistics | groups[averaged[0]]
+        chosen = statistics | averages[0]
     else:
         container = _PLAIN.fullmatch(plain)["container"]
         for name in unknown:
@@ -133,9 +155,12 @@ def sort_contents(file: WeightFile, wanted: Collection[str] = (), ema: bool = Fa
         notes.append("the stem's input channels turned from BGR to RGB")
     used = set(chosen.values())
     counters = {name for name in file.tensors if name.endswith("num_batches_tracked")}
-    set_aside = tuple(n for n in file.tensors if n not in used and n not in counters)
+    rest = [name for name in file.tensors if name not in used and name not in counters]
+    twins = {twin for group in ([raw] if ema else averages[:1]) for twin in group.values()}
+    others = tuple(name for name in rest if name in twins)
+    set_aside = tuple(name for name in rest if name not in twins)
     name = scheme.name if scheme else OWN if any(map(own_name, weights)) else ""
-    return Contents(file, name, weights, set_aside, tuple(notes))
+    return Contents(file, name, weights, set_aside, tuple(notes), ema, others)
 
 
 def _group(file: WeightFile, scheme, wanted: set[str]):

@@ -1,7 +1,9 @@
 """Load a weight file into a network: all of it or an error, never a part and never in silence."""
 
+import itertools
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
@@ -43,8 +45,9 @@ class LoadReport:
 def load_weights(
     network: nn.Cell,
     path: str | os.PathLike | WeightFile,
-    ema: bool = False,
+    ema: bool | None = False,
     new_head: bool = True,
+    class_names: Sequence[str] | None = None,
 ) -> LoadReport:
     """Load a weight file of any library into `network`.
 
@@ -55,9 +58,10 @@ def load_weights(
     Args:
         network: the network; unchanged if anything is wrong.
         path: a file of any name that `read_weights` reads, or what it returned.
-        ema: take the averaged weights.
-        new_head: keep the fresh classifier where the file has another number of classes, or none;
-            else that is an error.
+        ema: take the averaged weights; None: where the file holds them, else the raw ones.
+        new_head: keep the fresh classifier where the file has other classes, or none; else that is
+            an error.
+        class_names: the network's; by them a classifier of as many other classes is known.
 
     Raises:
         WeightsError: no such file, no weight file, entries missing, left over or misshapen.
@@ -75,7 +79,9 @@ def load_weights(
         weights = {name: value for name, value in weights.items() if name not in extra}
     if _STEM in wanted and _STEM in weights:
         weights[_STEM] = _fit_stem(weights[_STEM], wanted[_STEM].shape, notes)
-    fresh = _fresh_classifier(network, contents, weights, wanted) if new_head else []
+    known = file.metadata.class_names if file.metadata else None
+    has_others = bool(known and class_names and tuple(known) != tuple(class_names))
+    fresh = _fresh_classifier(network, contents, weights, wanted, has_others) if new_head else []
     missing = [name for name in wanted if name not in weights and name not in fresh]
     surplus = [name for name in weights if name not in wanted]
     wrong = [
@@ -96,6 +102,8 @@ def load_weights(
             values = np.ascontiguousarray(weights[name]).reshape(parameter.shape)
             parameter.set_data(ms.Tensor(values, parameter.dtype))
     line = _line(contents, len(wanted) - len(fresh), set_aside, notes, fresh, wanted)
+    if has_others and fresh:
+        line += f", of other names: {_first_difference(known, class_names)}"
     report = LoadReport(
         len(wanted) - len(fresh),
         tuple(set_aside),
@@ -126,8 +134,10 @@ def _fit_stem(weight: np.ndarray, shape: tuple[int, ...], notes: list[str]) -> n
     return weight[:, np.arange(channels) % 3] * np.float32(3 / channels)
 
 
-def _fresh_classifier(network: nn.Cell, contents: Contents, weights, wanted) -> list[str]:
-    """Return the classifier's parameters where the file has another number of classes, or none."""
+def _fresh_classifier(
+    network: nn.Cell, contents: Contents, weights, wanted, has_others: bool
+) -> list[str]:
+    """Return the classifier's parameters where the file has other classes, or none."""
     dense = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.Dense)]
     head = [parameter.name for parameter in dense[-1].get_parameters()] if dense else []
     if head and not any(name in weights for name in head) and _tells_it_has_no_head(contents):
@@ -137,7 +147,7 @@ def _fresh_classifier(network: nn.Cell, contents: Contents, weights, wanted) -> 
         name
         for name in head
         if name in weights
-        and weights[name].shape != wanted[name].shape
+        and (has_others or weights[name].shape != wanted[name].shape)
         and weights[name].shape[1:] == wanted[name].shape[1:]
     ]
 
@@ -198,8 +208,10 @@ def _architecture(weights) -> str:
 def _line(contents: Contents, loaded: int, set_aside, notes, fresh, wanted) -> str:
     names = f"names of {contents.scheme}" if contents.scheme else "the network's own names"
     line = f"loaded {loaded} tensors from {contents.file.path}, {names}"
+    if contents.choice:
+        line += f": {contents.choice}"
     if set_aside:
-        line += f", set aside {len(set_aside)} that are no weights of this network"
+        line += f"; set aside {len(set_aside)} that are no weights of this network"
     for note in notes:
         line += f"; {note}"
     if fresh:
@@ -207,6 +219,13 @@ def _line(contents: Contents, loaded: int, set_aside, notes, fresh, wanted) -> s
         line += f"; classifier re-initialised: {_classes(contents, fresh)} in the file, "
         line += f"{classes} here"
     return line
+
+
+def _first_difference(known: Sequence[str], here: Sequence[str]) -> str:
+    """Return the first class that is another one."""
+    pairs = enumerate(itertools.zip_longest(known, here, fillvalue="none"))
+    number, (old, new) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
+    return f"class {number} is {old!r} there and {new!r} here"
 
 
 def _classes(contents: Contents, fresh: list[str]) -> str:

@@ -4,7 +4,12 @@ torchvision's regnet_x_400mf and regnet_y_800mf are named like pycls' networks a
 a name means pycls' here, and torchvision's network is the one with `_tv`.
 """
 
+import difflib
 import re
+from collections.abc import Collection
+from functools import cache
+
+from .published import SETTINGS
 
 # Names that follow no rule. torchvision rounds its regnet_y_8gf in a way of its own; timm's
 # regnetz_040 has an activation instead of a convolution in its head and is none of ours.
@@ -49,3 +54,37 @@ def split_tag(name: str) -> tuple[str, str]:
 def source_of_tag(tag: str) -> str:
     """Return the source of published weights that timm's tag names: ra_in1k is timm_ra."""
     return _TIMM_TAGS.get(tag, f"timm_{tag.removesuffix('_in1k')}")
+
+
+def family_name(name: str) -> str | None:
+    """Return the model of the family that a name of any library means; None: it is none."""
+    if name in SETTINGS:
+        return name
+    return _aliases().get(split_tag(name)[0].lower())
+
+
+def unknown_model(name: str, others: Collection[str] = ()) -> str:
+    """Say that a name is of no model here, and which is meant, or which there are.
+
+    Args:
+        others: further names that would do.
+    """
+    known = [*SETTINGS, *_aliases(), *others]
+    # A resnet50 is near in letters and another network.
+    is_resnet = "resne" in name.lower()
+    close = [] if is_resnet else difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(close)}?" if close else f"here are only RegNets: {_all()}"
+    return f"model {name!r} is not registered; {hint} (your own comes with --import_module)"
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    return {alias: name for name in SETTINGS for alias in aliases_of(name)}
+
+
+def _all() -> str:
+    """Return the names of the family, shortened as a shell would write them."""
+    families: dict[str, list[str]] = {}
+    for name in SETTINGS:
+        families.setdefault(name[: len("regnet_x_")], []).append(name[len("regnet_x_") :])
+    return ", ".join(f"{family}{{{','.join(sizes)}}}" for family, sizes in families.items())
