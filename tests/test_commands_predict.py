@@ -27,6 +27,7 @@ from PIL import Image
 
 from mindcv import lettering
 from mindcv.data import create_evaluation_loader, create_transforms
+from mindcv.errors import DataError
 from mindcv.models import registry
 from mindcv.prediction import contact_sheet
 from mindcv.prediction.images import find_images, read_image
@@ -186,6 +187,25 @@ def test_folders_are_searched_below_sorted_without_hidden_files(pictures):
     found = find_images([str(pictures / "b.jpeg"), str(pictures), str(pictures / "Zebra")])
     names = [os.path.relpath(path, pictures) for path in found]
     assert names == ["b.jpeg", "a.JPG", "ü b,c.bmp", "Zebra/c.Jpg", "Zebra/d.png"]
+
+
+def test_linked_folders_are_followed_once_and_plots_of_a_run_left_out(tmp_path, pictures):
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    for name in ("e.png", "deep/f.png"):
+        (tmp_path / "elsewhere" / name).touch()
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    (pictures / "linked again").symlink_to(tmp_path / "elsewhere/deep")
+    (tmp_path / "elsewhere/circle").symlink_to(pictures)
+    (pictures / "run").mkdir()
+    for name in ("config.yaml", "metrics.csv", "first_batch.png"):
+        (pictures / "run" / name).touch()
+    names = [os.path.relpath(path, pictures) for path in find_images([str(pictures)])]
+    assert names == [
+        *("a.JPG", "b.jpeg", "ü b,c.bmp", "Zebra/c.Jpg", "Zebra/d.png"),
+        *("linked/e.png", "linked/deep/f.png"),
+    ]
+    with pytest.raises(DataError, match="run folder, whose plots are not classified"):
+        find_images([str(pictures / "run")])
 
 
 def test_csv_has_a_row_for_each_image_and_class(capsys, tmp_path, checkpoint, pictures):

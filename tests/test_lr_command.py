@@ -3,6 +3,7 @@
 import csv
 import importlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,7 +15,8 @@ import mindcv
 from mindcv.__main__ import main
 from mindcv.commands import lr
 from mindcv.config import Config, build_schedule, load_config
-from mindcv.data.samples import demo, image_walk
+from mindcv.data import open_samples
+from mindcv.data.samples import demo
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
 
@@ -141,8 +143,14 @@ def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_p
     )
 
 
-def test_suffixes_and_folder_are_those_of_the_readers():
-    assert (lr.IMAGE_SUFFIXES, lr.DEMO_FOLDER) == (image_walk.IMAGE_SUFFIXES, demo.FOLDER)
+def test_images_are_counted_as_they_are_read_through_links_too(capsys, tmp_path, image_folder):
+    shutil.copytree(image_folder / "train", tmp_path / "train")
+    (tmp_path / "train/class_0/more").symlink_to(image_folder / "val")  # 11 images
+    samples = open_samples("imagenet", str(tmp_path), "train")
+    assert len(samples) == 48 + 11
+    counted = printed(capsys, "--data_dir", tmp_path, "--batch_size", 1)
+    assert f"90 epochs of {len(samples)} steps" in counted
+    assert lr.DEMO_FOLDER == demo.FOLDER
 
 
 @pytest.mark.parametrize(

@@ -6,24 +6,22 @@ import os
 from pathlib import Path
 
 from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
+from ..config.options import OPTIONS
 from ..errors import ConfigError, DataError
 from ..report import plot_rates
 from .values import at_least, file_path
 
-TAKES_OPTIONS = True  # every word that is not an argument here is an option of train.py
+TAKES_OPTIONS = True  # every word that is not an argument here is an option as of train.py
 
-# The folder readers' own, which cannot be asked without importing mindspore.
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
-)  # fmt: skip
-DEMO_FOLDER = "mnist_demo"
+DEMO_FOLDER = "mnist_demo"  # the reader's own, which cannot be asked without importing mindspore
 
 _HEIGHT, _WIDTH = 12, 64  # of the plot, characters
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "%(prog)s [--config FILE] [--key value ...] [--steps_per_epoch N]"
-    parser.epilog = "Every option of train.py is taken: python train.py --help lists them."
+    used = [name for name, entry in OPTIONS.items() if "lr" in entry.metadata["used_by"]]
+    parser.epilog = f"The rates follow from these options of train.py: {', '.join(used)}."
     parser.add_argument(
         "--steps_per_epoch", type=at_least(1), metavar="N", help="default: counted from the images"
     )
@@ -91,8 +89,10 @@ def count_steps(config: Config, devices: int) -> int:
             f"steps per epoch are not known: {folder} is no image folder; add --data_dir FOLDER or "
             "--steps_per_epoch N"
         )
+    from ..data.samples.image_walk import Watcher, images_below  # with numpy
+
     images = sum(
-        _count_images(entry)
+        sum(1 for _ in images_below(folder, os.fsencode(entry.name), Watcher()))
         for entry in os.scandir(folder)
         if entry.is_dir() and not entry.name.startswith(".")
     )
@@ -110,21 +110,6 @@ def _whole_steps(images: int, folder: Path, config: Config, devices: int) -> int
             "batch_size or give --steps_per_epoch N"
         )
     return steps
-
-
-def _count_images(folder: os.DirEntry) -> int:
-    """Return the images at any depth below a class folder; see `index_images`."""
-    count = 0
-    for _, folders, files in os.walk(folder):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".") and not name.lower().endswith(IMAGE_SUFFIXES)
-        ]
-        count += sum(
-            not name.startswith(".") and name.lower().endswith(IMAGE_SUFFIXES) for name in files
-        )
-    return count
 
 
 def _share(images: int, config: Config, devices: int) -> int:

@@ -73,11 +73,13 @@ def build_network(arguments: Namespace):
         ConfigError: unknown model.
         WeightsError: the weights are missing, damaged or of another model.
     """
-    from ..models import create_model_from_file
+    from ..models import canonical_name, create_model_from_file
     from ..weights.contents import sort_contents
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
+    if arguments.model:
+        canonical_name(arguments.model)
     if arguments.pretrained is None:
         file = read_weights(arguments.ckpt_path)
         choice = sort_contents(file, ema=arguments.ema).choice
