@@ -176,7 +176,7 @@ def find_checkpoint(config: Config, runtime):
     asked = config.ckpt_path if config.resume_opt else config.resume
     checkpoint = mindcv.engine.find_checkpoint(Path(config.ckpt_save_dir), asked, runtime)
     if checkpoint:
-        check_unchanged(checkpoint.record["config"], config)
+        check_unchanged(checkpoint.record["config"], config, checkpoint.record["epoch"])
     return checkpoint
 
 

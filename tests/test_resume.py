@@ -82,6 +82,7 @@ OPTIONS = dict(
     epoch_size=4,
     opt="adamw",
     lr=0.01,
+    scheduler="exponential_decay",
     warmup_epochs=1,
     val_while_train=True,
     log_interval=3,
@@ -186,6 +187,14 @@ def test_a_run_ended_five_ways_in_turn_comes_to_the_same_bits(place, whole):
     assert_equal_runs(folder, whole)
     log = (folder / "train.log").read_text()
     assert log.count("resumed from") == 5 and "epoch 1/4 step 3/8" in log  # nothing was cut off
+
+
+def test_a_finished_run_made_longer_comes_to_the_bits_of_one_that_was_as_long(place, whole):
+    assert train(place, "longer", epoch_size=2).returncode == 0
+    done = train(place, "longer", resume="auto")
+    assert done.returncode == 0, done.stderr
+    assert "epoch_size: 2 -> 4; the 2 epochs so far keep their learning rates" in done.stdout
+    assert_equal_runs(place / "longer", whole)
 
 
 @pytest.mark.slow

@@ -257,11 +257,12 @@ def test_options_that_change_the_run_are_refused_with_both_values():
     before = Config(model="net", lr=0.1, epoch_size=90, scale=(0.08, 1.0))
     after = replace(before, lr=0.2, scale=(0.5, 1.0), log_interval=7, epoch_size=100)
     with pytest.raises(ConfigError) as told:
-        check_unchanged(describe_config(before), after)
+        check_unchanged(describe_config(before), after, 90)
     lines = str(told.value).splitlines()[1:-1]
     assert lines == [
         "  scale: [0.08, 1.0] -> [0.5, 1.0]",
-        "  epoch_size: 90 -> 100 (the learning rates follow from it)",
+        "  epoch_size: 90 -> 100 (with cosine_decay only the first 3 epochs would have had the "
+        "learning rates that they had, and 90 are done or begun)",
         "  lr: 0.1 -> 0.2",
     ]
     check_unchanged(describe_config(before), replace(before, log_interval=7, data_dir="/moved"))
@@ -269,6 +270,38 @@ def test_options_that_change_the_run_are_refused_with_both_values():
     check_unchanged(without, before)  # an option that did not exist then
     with pytest.raises(ConfigError, match="mixup: 0.0 -> 0.8"):
         check_unchanged(without, replace(before, mixup=0.8))
+
+
+@pytest.mark.parametrize(
+    "options, epochs",
+    [
+        (dict(scheduler="constant"), 90),
+        (dict(scheduler="exponential_decay"), 90),
+        (dict(scheduler="step_decay", decay_epochs=30), 90),
+        (dict(scheduler="multi_step_decay"), 90),
+        (dict(scheduler="cosine_decay", decay_epochs=87), 90),  # then at min_lr
+        (dict(scheduler="cosine_decay"), 3),  # the warm-up
+        (dict(scheduler="polynomial_decay"), 3),
+        (dict(scheduler="wsd"), 81),  # the plateau: a tenth of the run decays
+        (dict(scheduler="wsd", decay_epochs=20, warmup_steps=500), 70),
+        (dict(scheduler="one_cycle", warmup_epochs=0), 0),
+        (dict(scheduler="cyclic", warmup_epochs=0), 0),
+    ],
+)
+def test_a_run_may_be_as_long_as_its_rates_so_far_allow(options, epochs, log_lines):
+    before = Config(model="net", epoch_size=90, **options)
+    for size in (91, 180):
+        after = replace(before, epoch_size=size)
+        if epochs:
+            check_unchanged(describe_config(before), after, epochs)
+            assert f"epoch_size: 90 -> {size}; the {epochs} epochs so far keep" in log_lines[-1]
+        if epochs < 90:
+            with pytest.raises(
+                ConfigError, match=f"{epochs or 'no'} epoch.*, and {epochs + 1} are"
+            ):
+                check_unchanged(describe_config(before), after, epochs + 1)
+    with pytest.raises(ConfigError, match="epoch 90 is done or begun"):
+        check_unchanged(describe_config(before), replace(before, epoch_size=89), 90)
 
 
 def test_what_is_measured_at_evaluations_binds_their_interval():

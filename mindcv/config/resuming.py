@@ -1,12 +1,16 @@
 """Which options may change when a run is resumed."""
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ..errors import ConfigError
 from .options import OPTIONS, Config
+from .schedule import epochs_alike
+
+_logger = logging.getLogger("mindcv.train")
 
 # They say where things lie, what is shown and what is kept, and change no number of the run.
 # Device, mode and jit level are compared as they came out, not as they were asked for.
@@ -45,7 +49,6 @@ HARMLESS = frozenset(
     )
 )
 _REASONS = {
-    "epoch_size": "the learning rates follow from it",
     "num_parallel_workers": "the draws of MindSpore's random operations depend on it",
 }
 
@@ -55,17 +58,20 @@ def describe_config(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(config)))
 
 
-def check_unchanged(before: Mapping[str, Any], config: Config) -> None:
+def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) -> None:
     """Refuse a config that would take the run another way than it was going.
+
+    Another epoch_size is fine where the learning rates of the epochs so far do not depend on it.
 
     Args:
         before: what `describe_config` gave when the run was saved; an option that did not exist
             then has its default.
+        epochs: those done or begun.
 
     Raises:
         ConfigError: it lists each changed option with both values.
     """
-    lines = list(_changes(before, config))
+    lines = list(_changes(before, config, epochs))
     if lines:
         raise ConfigError(
             "resume: these options change the run, so that it would not go on as it began:\n"
@@ -75,7 +81,7 @@ def check_unchanged(before: Mapping[str, Any], config: Config) -> None:
         )
 
 
-def _changes(before: Mapping[str, Any], config: Config) -> Iterator[str]:
+def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator[str]:
     now = describe_config(config)
     allowed = HARMLESS
     if config.precise_bn_samples:  # measured at these points, and trained on with
@@ -85,9 +91,33 @@ def _changes(before: Mapping[str, Any], config: Config) -> Iterator[str]:
     for key in now:
         default = json.loads(json.dumps(OPTIONS[key].default))
         old = before.get(key, default)
-        if key not in allowed and old != now[key]:
+        if key == "epoch_size" and old != now[key]:
+            yield from _length(old, config, epochs)
+        elif key not in allowed and old != now[key]:
             reason = f" ({_REASONS[key]})" if key in _REASONS else ""
             yield f"{key}: {_shown(old)} -> {_shown(now[key])}{reason}"
+
+
+def _length(old: int, config: Config, epochs: int) -> Iterator[str]:
+    """Tell why the run cannot have another length; if it can, log what becomes of its schedule."""
+    change = f"epoch_size: {old} -> {config.epoch_size}"
+    if config.epoch_size < epochs:
+        yield f"{change} (epoch {epochs} is done or begun)"
+        return
+    alike = epochs_alike(replace(config, epoch_size=old), config)
+    if alike < epochs:
+        until = f"only the first {alike} epochs" if alike else "no epoch"
+        yield (
+            f"{change} (with {config.scheduler} {until} would have had the learning rates that "
+            f"they had, and {epochs} are done or begun)"
+        )
+        return
+    _logger.info(
+        "resume: %s; the %d epochs so far keep their learning rates, the schedule goes on as if "
+        "the run had had that length from the start",
+        change,
+        epochs,
+    )
 
 
 def _shown(value: Any) -> str:

@@ -23,6 +23,19 @@ def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) 
     lr = scale_rate(config, world_size)
     if _falls_to_min(config) and config.min_lr > lr:
         raise ConfigError(f"min_lr {config.min_lr} is above the scaled lr {lr:g}")
+    return _rates(config, updates_per_epoch, lr)
+
+
+def epochs_alike(config: Config, other: Config) -> int:
+    """Return after how many epochs the rates of two runs first differ, or one run ends."""
+    # Each epoch is a function of its number in these two; warm-up by steps fits into the first.
+    steps = max(10, config.warmup_steps or 0, other.warmup_steps or 0)
+    lines = [_rates(one, steps, max(one.lr, one.min_lr)) for one in (config, other)]
+    pairs = enumerate(zip(*lines))
+    return next((step // steps for step, (a, b) in pairs if a != b), min(map(len, lines)) // steps)
+
+
+def _rates(config: Config, updates_per_epoch: int, lr: float) -> list[float]:
     try:
         return create_scheduler(
             updates_per_epoch,

@@ -17,6 +17,7 @@ from .train_step import TrainStep
 from .values import copy_value, set_value
 
 STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
+_RATES = "learning_rate"  # tables that follow from the options, so that a run can become longer
 _LOSSES = "losses of the epoch"
 _OF_RANKS = "of ranks: "  # before the name of a statistic that differs between the ranks
 
@@ -61,7 +62,7 @@ class RunState:
     ):
         self.progress, self.table, self.runtime = progress, table, runtime
         self._weights = [*network.get_parameters(), *step.state]
-        self._state = step.own_state
+        self._state = [own for own in step.own_state if not own.name.startswith(_RATES)]
         self._skips = step.skips
         self._sums = {one.name for one in step.accumulator.sums} if step.accumulator else set()
         names = [parameter.name for parameter in (*self._weights, *self._state)]
@@ -104,6 +105,7 @@ class RunState:
         if losses is None:
             raise WeightsError(f"checkpoint {manifest.path} has no {_LOSSES!r} in its {STATE}")
         of_ranks = {n: state.pop(n) for n in list(state) if n.startswith(_OF_RANKS)}
+        state = {name: value for name, value in state.items() if not name.startswith(_RATES)}
         _check(self._weights, weights, manifest)
         _check(self._state, state, manifest)
         ranks = self.runtime.world_size
