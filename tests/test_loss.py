@@ -246,3 +246,12 @@ def test_train_adds_the_auxiliary_outputs_of_the_config():
 
 def test_the_config_offers_every_loss():
     assert OPTIONS["loss"].metadata["choices"] == LOSSES
+
+
+def test_class_weights_may_be_a_plain_list():
+    logits, weight = given("logits"), given("weight")
+    labels = Tensor(np.arange(len(logits)) % CLASSES, ms.int32)
+    for name in ("CE", "BCE"):
+        expected = create_loss(name, weight)(logits, labels).asnumpy()
+        for given_as in (weight.asnumpy().tolist(), weight.asnumpy().astype(np.float64)):
+            assert create_loss(name, given_as)(logits, labels).asnumpy() == expected

@@ -132,6 +132,16 @@ def test_what_no_image_can_be_made_of_is_an_image_error():
             samples.read(index)
 
 
+def test_pixels_that_are_floats_are_told_without_advice_that_cannot_help():
+    mindcv.register_dataset("floats", lambda root, split: [(np.zeros((8, 8, 3)), 0)] * 4)
+    dataset = create_dataset("floats", ".", "train", max_bad_fraction=0.5)
+    with pytest.raises((DataError, RuntimeError)) as told:
+        list(dataset.create_tuple_iterator(num_epochs=1))
+    message = str(told.value)
+    assert "pixels float64 of shape (8, 8, 3), not uint8 (H, W, 3) from 0 to 255" in message
+    assert "scan" not in message
+
+
 def test_labels_must_be_class_numbers():
     class Named(Own):
         labels = ["cat", "dog", "cat"]

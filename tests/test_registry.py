@@ -185,6 +185,12 @@ def test_an_option_of_none_means_the_default():
     assert network.head.dropout is None
 
 
+@pytest.mark.parametrize("name, value", [("num_classes", "3"), ("in_channels", 3.0)])
+def test_a_number_that_is_none_is_refused_by_name(name, value):
+    with pytest.raises(ConfigError, match=f"{name} {value!r} is no whole number"):
+        create_model("regnet_x_200mf", **{name: value})
+
+
 def test_an_unknown_option_is_refused_by_name():
     with pytest.raises(ConfigError, match="regnet_x_200mf.*drop_pth_rate") as caught:
         create_model("regnet_x_200mf", drop_rate=0.1, drop_pth_rate=0.1)

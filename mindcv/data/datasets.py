@@ -68,7 +68,12 @@ def create_dataset(
     rows = Rows(
         samples,
         ds.config.get_seed(),
-        bad=BadImages(len(samples), max_bad_fraction, bad_images_file and Path(bad_images_file)),
+        bad=BadImages(
+            len(samples),
+            max_bad_fraction,
+            bad_images_file and Path(bad_images_file),
+            can_scan=hasattr(samples, "folder"),
+        ),
         num_parallel_workers=usable_workers(num_parallel_workers),
         shuffle=shuffle,
         num_samples=num_samples,

@@ -231,7 +231,10 @@ def create_evaluation_loader(
         ds.config.get_seed(),
         num_parallel_workers=usable_workers(num_parallel_workers),
         bad=BadImages(
-            len(samples), float(allow_bad_images), remedy="leave them out with allow_bad_images"
+            len(samples),
+            float(allow_bad_images),
+            remedy="leave them out with allow_bad_images",
+            can_scan=hasattr(samples, "folder"),
         ),
         leave_out=True,
         shuffle=False,

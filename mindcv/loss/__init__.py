@@ -1,5 +1,8 @@
 """Training losses by name."""
 
+from collections.abc import Sequence
+
+import numpy as np
 from mindspore import Tensor, nn
 
 from .sigmoid import AsymmetricMultiLabel, BinaryCrossEntropy
@@ -10,7 +13,7 @@ LOSSES = ("CE", "BCE", "asl_single_label", "asl_multi_label", "jsd")
 
 def create_loss(
     name: str = "CE",
-    weight: Tensor | None = None,
+    weight: Tensor | Sequence[float] | None = None,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     aux_factor: float = 0.0,
@@ -51,6 +54,8 @@ def create_loss(
         raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")
     if bce_target_thresh is not None and known != "BCE":
         raise ValueError(f"bce_target_thresh belongs to BCE; loss {known} has none")
+    if weight is not None and not isinstance(weight, Tensor):
+        weight = Tensor(np.asarray(weight, np.float32))
     if known == "CE":
         return CrossEntropy(weight, reduction, label_smoothing, aux_factor)
     if known == "BCE":

@@ -4,6 +4,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from mindspore import nn
 
 from ..design_space.names import split_tag, unknown_model
@@ -71,11 +72,15 @@ def create_model(
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
 
     Raises:
-        ConfigError: unknown model (the closest names are told), unknown option, options that
-            contradict each other, or no such published weights.
+        ConfigError: unknown model (the closest names are told), unknown option, num_classes or
+            in_channels no whole number, options that contradict each other, or no such published
+            weights.
         WeightsError: the weights are missing, damaged or belong to another model.
     """
     builder = model_entrypoint(model_name)
+    for name, number in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
+            raise ConfigError(f"{name} {number!r} is no whole number")
     if pretrained and checkpoint_path:
         raise ConfigError("pretrained and checkpoint_path both name weights; give one of them")
     if out_indices is not None and not features_only:

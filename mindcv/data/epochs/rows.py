@@ -186,8 +186,8 @@ class Rows:
             if index == first:
                 raise DataError(
                     f"none of the {size} images can be read; the first one, "
-                    f"{self.samples.name(first)}: {self.bad.reasons[first]}; `python -m mindcv "
-                    "scan` tells of all; check the data folder"
+                    f"{self.samples.name(first)}: {self.bad.reasons[first]}{self.bad.advice}; "
+                    "check the dataset"
                 )
             (attempt,) = attempts([index])
         return index, attempt

@@ -29,6 +29,7 @@ class BadImages:
         max_bad_fraction: share of them that may be bad.
         file: bad_images.csv of the run; None: none is written.
         remedy: what a user who cannot repair them may do, for the message.
+        can_scan: they lie in a folder that `python -m mindcv scan` reads; the message advises it.
 
     Attributes:
         reasons, names: index to error, and to name, of those that this process met.
@@ -40,9 +41,11 @@ class BadImages:
         max_bad_fraction: float,
         file: Path | None = None,
         remedy: str = "allow more with max_bad_fraction",
+        can_scan: bool = True,
     ):
         self.size, self.max_bad_fraction, self.file = size, max_bad_fraction, file
         self.remedy = remedy
+        self.advice = "; `python -m mindcv scan` finds all of them" if can_scan else ""
         self.reasons: dict[int, str] = {}
         self.names: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -111,7 +114,7 @@ class BadImages:
         if len(self.reasons) <= most:
             _logger.warning("bad image %s: %s", name, reason)
         elif len(self.reasons) == most + 1:
-            others = "are not told one by one; `python -m mindcv scan` finds all of them"
+            others = f"are not told one by one{self.advice}"
             place = f"are listed in {self.file}" if self.file else others
             _logger.warning("%d images are bad; those from here on %s", count, place)
 
@@ -123,6 +126,6 @@ class BadImages:
         return (
             f"{count} of {self.size} images {'is' if count == 1 else 'are'} bad "
             f"({count / self.size:.2%}, {self.max_bad_fraction:.2%} are allowed): "
-            f"{', '.join(first)}{more}{listed}; `python -m mindcv scan` finds all of them; repair "
+            f"{', '.join(first)}{more}{listed}{self.advice}; repair "
             f"or remove them, or {self.remedy}"
         )

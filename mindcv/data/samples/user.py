@@ -245,7 +245,9 @@ def _as_bmp(image: Any) -> np.ndarray:
     if isinstance(image, np.ndarray):
         is_picture = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 2, 3, 4))
         if image.dtype != np.uint8 or not is_picture or not image.size:
-            raise ImageError(f"pixels {image.dtype} of shape {image.shape}, not uint8 (H, W, 3)")
+            raise ImageError(
+                f"pixels {image.dtype} of shape {image.shape}, not uint8 (H, W, 3) from 0 to 255"
+            )
         image = Image.fromarray(image.squeeze(-1) if image.shape[-1:] == (1,) else image)
     if not isinstance(image, Image.Image):
         raise ImageError(f"{type(image).__name__} is no image")
