@@ -37,8 +37,8 @@ def run(arguments: Namespace) -> None:
     if statistics:
         print(
             f"  {len(statistics)} of them are running statistics of batch normalisation, averaged "
-            "too; they are not those of the averaged weights: measure them anew over training "
-            "images (precise BN) before you trust an accuracy"
+            "too; they are not those of the averaged weights: validate.py --precise_bn_samples N "
+            "measures them anew on training images (precise BN); trust no other accuracy"
         )
 
 
