@@ -15,7 +15,6 @@ from mindcv.config import (
     is_launched,
 )
 from mindcv.errors import DataError
-from mindcv.plain_files import replacing
 from mindcv.program import import_user_module, run
 from mindcv.ranks import telling_the_others
 
@@ -45,9 +44,7 @@ def main(config: Config) -> None:
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
     if folder:
-        path = folder / "config.yaml"
-        with mindcv.engine.writing(path), replacing(path) as unfinished:
-            unfinished.write_text(dump_config(config), encoding="utf-8")
+        mindcv.engine.write_text(folder / "config.yaml", dump_config(config))
     if config.import_module:
         import_user_module(config.import_module)
     mindcv.recipe.check_model(config)

@@ -1,5 +1,7 @@
 """A run that can no longer save ends with 5, and leaves what it had saved as it was."""
 
+import errno
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +10,8 @@ import pytest
 from conftest import run_command, write_images
 
 from mindcv.checkpoint import CheckpointStore
+from mindcv.engine import write_text
+from mindcv.errors import WeightsError
 
 # A checkpoint has 160 KB. After the fifth step the fault of the environment comes.
 USER = """
@@ -112,3 +116,20 @@ def test_a_run_that_fills_the_disk_ends_with_5_and_goes_on_when_there_is_room(tm
         assert again.returncode == 0, again.stderr
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.parametrize("step", ["write_text", "replace"])
+def test_a_text_of_the_run_folder_is_there_whole_or_as_it_was(tmp_path, monkeypatch, step):
+    path = tmp_path / "config.yaml"
+    write_text(path, "lr: 0.1\n")
+
+    def fails(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(WeightsError, match="config.yaml.*No space"):
+        patch.setattr(Path if step == "write_text" else os, step, fails)
+        write_text(path, "lr: 0.2\n")
+    assert path.read_text(encoding="utf-8") == "lr: 0.1\n"
+    write_text(path, "lr: 0.2\n")
+    assert path.read_text(encoding="utf-8") == "lr: 0.2\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["config.yaml"]

@@ -8,7 +8,7 @@ from .evaluation import Accuracy, EvaluationStep, evaluate
 from .events import EventFiles, open_event_writer
 from .fit import fit
 from .logs import start_logging
-from .metrics_table import MetricsTable, writing
+from .metrics_table import MetricsTable, write_text, writing
 from .precision import mixed_precision
 from .rank_comparison import check_equal_ranks
 from .resuming import check_same_run, describe_run, find_checkpoint
@@ -55,5 +55,6 @@ __all__ = [
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",
+    "write_text",
     "writing",
 ]

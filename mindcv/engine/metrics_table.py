@@ -97,6 +97,16 @@ def _append(path: Path, rows: Sequence[Sequence]) -> None:
         csv.writer(file).writerows(rows)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file of the run folder; a kill leaves it as it was before, or whole.
+
+    Raises:
+        WeightsError: it cannot be written.
+    """
+    with writing(path), replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Write a file of the run folder inside.
