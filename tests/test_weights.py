@@ -9,7 +9,7 @@ from weight_files import equal, known_weights, refused, state
 
 from mindcv.errors import WeightsError
 from mindcv.models import RegNet, create_model, load_weights
-from mindcv.weights import Metadata, write_weights
+from mindcv.weights import Metadata, has_averages, read_weights, write_weights
 
 
 def regnet(num_classes: int = 10, **options) -> RegNet:
@@ -179,6 +179,13 @@ def test_a_whole_training_step_of_any_optimizer_gives_its_weights(tmp_path, netw
 def test_averages_that_are_not_there_are_an_error(tmp_path, network, checkpoint):
     assert "ema" in refused(network, checkpoint, ema=True)
     assert "averaged" not in load_weights(network, checkpoint, ema=None).line
+
+
+def test_averages_of_a_network_of_any_names_are_found(tmp_path):
+    one = {"fc.weight": np.ones((2, 3), np.float32)}
+    for beside, found in (("ema.fc.weight", True), ("moments.fc.weight", False)):
+        path = write(tmp_path / "own.ckpt", one | {beside: one["fc.weight"]})
+        assert has_averages(read_weights(path)) is found
 
 
 def test_a_classifier_of_as_many_other_classes_is_left_fresh(tmp_path, network, log_lines):

@@ -6,7 +6,7 @@ from ..design_space.names import family_name
 from ..errors import ConfigError
 from ..hub import choose_source, find_weights
 from ..program import import_user_module
-from ..weights import Metadata, read_weights
+from ..weights import Metadata, has_averages, read_weights
 from .values import at_least, file_path, yes_or_no
 
 
@@ -74,7 +74,7 @@ def build_network(arguments: Namespace):
         WeightsError: the weights are missing, damaged or of another model.
     """
     from ..models import canonical_name, create_model_from_file
-    from ..weights.contents import sort_contents
+    from ..weights.contents import CHOICES
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
@@ -82,9 +82,8 @@ def build_network(arguments: Namespace):
         canonical_name(arguments.model)
     if arguments.pretrained is None:
         file = read_weights(arguments.ckpt_path)
-        choice = sort_contents(file, ema=arguments.ema).choice
-        if choice:
-            print(f"{arguments.ckpt_path}: {choice}", flush=True)
+        if has_averages(file):
+            print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
         return create_model_from_file(
             file, arguments.model or "", arguments.num_classes, arguments.ema
         )

@@ -1,4 +1,4 @@
-"""What other libraries call the models, and their names for trainings.
+"""The names of the family: ours, those that other libraries give to models and to trainings.
 
 torchvision's regnet_x_400mf and regnet_y_800mf are named like pycls' networks and are others: such
 a name means pycls' here, and torchvision's network is the one with `_tv`.

@@ -38,6 +38,10 @@ _PLAIN = re.compile(rf"(?P<container>(?:{_CONTAINER})*){_WRAPPER}*")
 _AVERAGED = re.compile(
     rf"(?:{_CONTAINER})*(?:ema|ema_state|ema_model|model_ema|state_dict_ema)\.{_WRAPPER}*"
 )
+CHOICES = {
+    True: "the averaged weights; ema False takes the raw ones",
+    False: "the raw weights; ema True takes the averaged ones",
+}
 _STATISTICS = ("moving_mean", "moving_variance")
 
 
@@ -73,9 +77,7 @@ class Contents:
         """Which of two sets of weights these are; empty: the file holds one."""
         if not self.others:
             return "the averaged weights" if self.averaged else ""
-        if self.averaged:
-            return "the averaged weights; ema False takes the raw ones"
-        return "the raw weights; ema True takes the averaged ones"
+        return CHOICES[self.averaged]
 
     @property
     def in_channels(self) -> int:
@@ -102,7 +104,10 @@ def told_preprocessing(file: WeightFile) -> Preprocessing:
 
 def has_averages(file: WeightFile) -> bool:
     """Tell whether a file holds averaged weights, beside the raw ones or alone."""
-    return sort_contents(file, ema=None).averaged
+    starts = ((name, _AVERAGED.match(name)) for name in file.tensors)
+    # Of a network whose names nobody knows both sets tell.
+    have_twins = any(start and name[start.end() :] in file.tensors for name, start in starts)
+    return have_twins or sort_contents(file, ema=None).averaged
 
 
 def sort_contents(
