@@ -17,7 +17,7 @@ from weight_files import (
 
 from mindcv.errors import WeightsError
 from mindcv.models import create_model_from_file, load_weights
-from mindcv.weights import Metadata, read_weights, write_weights
+from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
 
 
 @pytest.fixture(autouse=True)
@@ -180,7 +180,8 @@ def test_a_weight_given_twice_is_an_error(tmp_path, network):
 
 def test_a_file_of_another_library_makes_a_model_of_its_own_head(tmp_path):
     network, metadata = create_model_from_file(GOLDEN / "zip.pth", "tiny_regnet")
-    assert metadata == Metadata("tiny_regnet", num_classes=5)
+    pillow = Preprocessing(antialias=True)  # torchvision's names, and so its image library
+    assert metadata == Metadata("tiny_regnet", num_classes=5, preprocessing=pillow)
     assert equal(state(network), known_weights(network)) and not network.training
     with pytest.raises(WeightsError, match="does not tell which model"):
         create_model_from_file(GOLDEN / "zip.pth")
