@@ -358,7 +358,7 @@ def test_a_log_that_cannot_be_written_is_a_config_error(root, tmp_path):
         SampleLog(str(tmp_path / "file" / "log.csv"), run_of(root, **PLAIN), None, 0)
     taken = tmp_path / "log.csv"
     taken.with_name(f".log.csv.names.{os.getpid()}").mkdir()
-    with pytest.raises(ConfigError, match=f"cannot be written: {taken}: Is a directory"):
+    with pytest.raises(ConfigError, match="cannot be written: .*: Is a directory"):
         SampleLog(str(taken), run_of(root, **PLAIN), open_samples("", str(root)), 0)
 
 
