@@ -9,7 +9,7 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ from .config import (
     training_contradictions,
 )
 from .errors import ConfigError, Interrupted, MindCVError
+from .foreign_text import printable_lines
+from .ranks import leave_last_words
 
 
 def run(
@@ -97,6 +99,8 @@ def guarded(show_traceback: Callable[[], bool]):
         _leave_pipe()
         sys.exit(141)  # as a shell tells of SIGPIPE
     except MindCVError as error:
+        with suppress(OSError):
+            leave_last_words(error.exit_code, str(error))
         _tell(f"error: {error}", show_traceback())
         sys.exit(error.exit_code)
     except Exception as error:
@@ -111,7 +115,7 @@ def _tell(message: str, show_traceback: bool) -> None:
         log.write(f"{traceback.format_exc()}{message}")
     if show_traceback:
         traceback.print_exc()
-    print(message, file=sys.stderr)
+    print(printable_lines(message), file=sys.stderr)
 
 
 def _describe(error: Exception) -> str:

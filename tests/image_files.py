@@ -10,6 +10,8 @@ from pictures import smooth_image
 from PIL import Image
 
 HEIGHT, WIDTH = 45, 61
+# As large as Pillow takes it, and one byte more, of zeros, in a thousandth of it.
+NOTE, BOMB = zlib.compress(bytes(1 << 20)), zlib.compress(bytes((1 << 20) + 1))
 
 
 def picture(height: int = HEIGHT, width: int = WIDTH) -> Image.Image:
@@ -53,6 +55,13 @@ def plain_files() -> dict[str, bytes]:
         "rgba png": encoded(rgb.convert("RGBA"), "PNG"),
         "grey and alpha png": encoded(grey.convert("LA"), "PNG"),
         "colour key": encoded(rgb, "PNG", transparency=(1, 2, 3)),
+        "png with notes": with_chunk(
+            with_chunk(
+                with_chunk(encoded(rgb, "PNG"), b"zTXt", b"a\0\0" + NOTE), b"zTXt", b"a\0\0no"
+            ),
+            b"iTXt",
+            b"a\0\0\0\0\0note",
+        ),
         "1x1 png": encoded(picture(1, 1), "PNG"),
         "bmp": encoded(rgb, "BMP"),
     }
@@ -101,6 +110,19 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "thin gif": (encoded(picture(500, 2).quantize(8), "GIF"), "too thin"),
         "gif bomb": (gif[:6] + struct.pack("<HH", 65000, 65000) + gif[10:], "too large"),
         "truncated bmp": (encoded(picture(), "BMP")[:-100], "damaged image"),
+        "iCCP bomb": (
+            with_chunk(png, b"iCCP", b"a\0\0" + BOMB),
+            "too large: its iCCP becomes more",
+        ),
+        "zTXt bomb": (
+            with_chunk(png, b"zTXt", b"a\0\0" + BOMB),
+            "too large: its zTXt becomes more",
+        ),
+        "iTXt bomb": (with_chunk(png, b"iTXt", b"a\0\1\0\0\0" + BOMB), "too large: its iTXt"),
+        "bomb in the end": (
+            with_chunk(png, b"zTXt", b"a\0\0" + BOMB, b"IEND"),
+            "too large: its zTXt",
+        ),
         "float tiff": (encoded(Image.new("F", (9, 9), 0.5), "TIFF"), "pixels of mode F"),
     }
 
@@ -124,6 +146,11 @@ def changed(content: bytes, at: int) -> bytes:
 def png_of_header(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def with_chunk(png: bytes, kind: bytes, content: bytes, before: bytes = b"IDAT") -> bytes:
+    at = png.find(before) - 4
+    return png[:at] + chunk(kind, content) + png[at:]
 
 
 def png_with_broken_pixels() -> bytes:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -21,7 +22,9 @@ from commands import (
 from conftest import ROOT
 from mindspore import Parameter, Tensor, load_param_into_net, nn
 
+from mindcv.errors import ConfigError
 from mindcv.export import relative_difference
+from mindcv.export.onnx_shape import name_output_batch
 from mindcv.models import AnyNet, create_model_from_file, fold_batch_norm
 
 
@@ -131,23 +134,27 @@ def test_folding_is_computed_in_float64():
 
 
 def test_a_mindir_file_takes_any_batch_and_gives_the_networks_logits(capsys, tmp_path, checkpoint):
-    path = tmp_path / "tiny.mindir"
+    folder = tmp_path / "é [a] b=c+"  # MindSpore takes no such names
+    folder.mkdir()
+    path = folder / "tiny é.mindir"
     words = ["--ckpt_path", checkpoint, "--output", path, "--batch_size", "dynamic"]
     code, out, _ = call(capsys, "export", *words)
     assert code == 0
     count = sum(name.endswith("gamma") for name in weights(1))
     assert f"{count} batch normalisations folded in" in out and "checked with MindSpore" in out
-    graph = nn.GraphCell(ms.load(str(path)))
+    plain = shutil.copy(path, tmp_path / "plain.mindir")
+    graph = nn.GraphCell(ms.load(str(plain)))
     for count in (2, 5):
         found = graph(Tensor(normalised(images(count)))).asnumpy()
         assert relative_difference(logits(checkpoint, images(count)), found) < 1e-5
-    about = json.loads((tmp_path / "tiny.mindir.json").read_text(encoding="utf-8"))
+    about = json.loads((folder / "tiny é.mindir.json").read_text(encoding="utf-8"))
     assert about["input"]["shape"] == ["any", 3, 32, 32] and about["input"]["type"] == "float32"
     assert tuple(about["class_names"]) == NAMES
     assert about["preprocessing"]["interpolation"] == "bicubic"
     assert about["checks"]["file"] < 1e-5
-    assert sorted(os.listdir(tmp_path)) == ["tiny.mindir", "tiny.mindir.json"]
-    assert path.stat().st_mode & 0o444 == 0o444
+    assert sorted(os.listdir(folder)) == ["tiny é.mindir", "tiny é.mindir.json"]
+    (folder / "new").touch()  # with the rights that umask leaves
+    assert path.stat().st_mode == (folder / "new").stat().st_mode
 
 
 @pytest.mark.parametrize("batch_size", [2, "dynamic"])
@@ -155,16 +162,19 @@ def test_an_onnx_file_takes_bytes_and_gives_probabilities(capsys, tmp_path, chec
     onnxruntime = pytest.importorskip("onnxruntime")
     if batch_size == "dynamic" and not hasattr(ms, "onnx"):
         pytest.skip("this MindSpore has no mindspore.onnx")
-    path = tmp_path / "tiny.onnx"
+    path = tmp_path / "tiny [é] a=b+.onnx"
     words = ["--ckpt_path", checkpoint, "--output", path, "--batch_size", batch_size]
     code, out, _ = call(capsys, "export", *words, "--normalize", "--softmax")
     assert code == 0 and "checked with onnxruntime" in out
     session = onnxruntime.InferenceSession(str(path))
+    declared = "batch" if batch_size == "dynamic" else batch_size
+    assert session.get_inputs()[0].shape == [declared, 32, 32, 3]
+    assert session.get_outputs()[0].shape == [declared, 5]
     for count in (1, 2, 7) if batch_size == "dynamic" else (2,):
         found = session.run(None, {session.get_inputs()[0].name: images(count)})[0]
         powers = np.exp(logits(checkpoint, images(count)).astype(np.float64))
         np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-4)
-    about = json.loads((tmp_path / "tiny.onnx.json").read_text(encoding="utf-8"))
+    about = json.loads(path.with_suffix(".onnx.json").read_text(encoding="utf-8"))
     assert about["input"]["type"] == "uint8" and about["output"]["values"] == "probabilities"
 
 
@@ -198,6 +208,31 @@ def test_a_network_that_folding_would_change_is_not_written(capsys, tmp_path):
     assert (code, out) == (5, "") and "add --no_fold_bn" in err
     assert os.listdir(tmp_path) == ["p.ckpt"]
     assert call(capsys, "export", *words, "--no_fold_bn")[0] == 0
+
+
+def message(*fields: tuple[int, bytes]) -> bytes:
+    """Return a protocol buffer of fields with a length, each below 128 bytes."""
+    return b"".join(bytes([number << 3 | 2, len(content)]) + content for number, content in fields)
+
+
+def test_only_the_batch_of_an_onnx_output_is_renamed(tmp_path):
+    """Beside it: a number, a fixed one, and a field of eight bytes, none of which we know."""
+
+    def model(batch: bytes) -> bytes:
+        shape = message((1, batch), (1, b"\x08\x05"))
+        value = message((1, b"output"), (2, message((1, b"\x08\x01" + message((2, shape))))))
+        beside = b"\x08\x96\x01" + b"\x11" + bytes(range(8)) + b"\x1d" + bytes(4)
+        return beside + message((2, b"name"), (7, message((11, b"in"), (12, value))))
+
+    path = tmp_path / "a.onnx"
+    path.write_bytes(model(b"\x08\x02"))
+    name_output_batch(path, "batch")
+    assert path.read_bytes() == model(message((2, b"batch")))
+    for damaged in (b"", b"no protocol buffer", model(b"\x08\x02")[:-1], message((7, b""))):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match="no shape of its output"):
+            name_output_batch(path, "batch")
+        assert path.read_bytes() == damaged
 
 
 def test_air_is_refused_where_there_is_no_ascend(capsys, tmp_path):

@@ -153,17 +153,27 @@ def test_averaged_weights_are_the_first_choice_and_the_choice_is_told(capsys, tm
 def test_bad_files_are_named_and_skipped(capsys, tmp_path, checkpoint, pictures, monkeypatch):
     bad = add_bad_files(pictures)
     monkeypatch.chdir(tmp_path)
-    words = [pictures, "gone.jpg", "--ckpt_path", checkpoint, "--output", "o.json"]
+    os.mkfifo("\x1b[31m\npipe.jpg")
+    words = [
+        pictures,
+        "gone.jpg",
+        "\x1b[31m\npipe.jpg",
+        "--ckpt_path",
+        checkpoint,
+        "--output",
+        "o.json",
+    ]
     code, _, err = call(capsys, "predict", *words)
     assert code == 0
     for name, reason in bad.items():
         assert f"skipped {pictures / name}: {reason}" in err
     assert "skipped gone.jpg: No such file" in err
-    assert err.splitlines()[-1] == "5 classified, 6 skipped"
+    assert r"skipped \x1b[31m\npipe.jpg: no file, but a pipe" in err and "\x1b" not in err
+    assert err.splitlines()[-1] == "5 classified, 7 skipped"
     found = json.loads(Path("o.json").read_text(encoding="utf-8"))
-    assert len(found["images"]) == 5 and len(found["skipped"]) == 6
+    assert len(found["images"]) == 5 and len(found["skipped"]) == 7
     # MindSpore's decoder would leave a copy of each in the working folder.
-    assert sorted(os.listdir()) == ["o.json", "pictures"]
+    assert sorted(os.listdir()) == ["\x1b[31m\npipe.jpg", "o.json", "pictures"]
 
 
 def test_no_good_image_at_all_is_an_error_and_writes_nothing(

@@ -29,6 +29,7 @@ from mindcv.data.epochs import reading
 from mindcv.data.epochs.failure import pipeline_failures_as_data_errors
 from mindcv.data.samples import ImageError
 from mindcv.data.samples import user as user_samples
+from mindcv.data.samples.files import MOST_BYTES, read_file
 from mindcv.errors import DataError
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
@@ -166,6 +167,14 @@ def test_what_is_no_file_is_refused_without_waiting(root, kind):
     )
     with pytest.raises(ImageError, match=f"no file, but {what}"):
         samples.read(0)
+
+
+def test_a_file_larger_than_any_image_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"\xff\xd8\xff")
+    os.truncate(path, MOST_BYTES + 1)  # takes no space
+    with pytest.raises(ImageError, match="too large: a file of 1073741825 bytes"):
+        read_file(os.fsencode(path))
 
 
 class Faulty:

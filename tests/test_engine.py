@@ -195,6 +195,30 @@ def test_the_parts_of_all_processes_add_up():
     assert accuracy.loss == pytest.approx(expected["loss"], rel=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_output_that_is_no_number_leaves_no_accuracy_in_any_process(value):
+    """The image of the second process; class 0, which argmax answers to NaN, is its label."""
+    images, labels, _ = evaluation_case(11, 10)
+    images[7, 0, 0, 3], labels[7] = value, 0
+    step = engine.EvaluationStep(Lookup(10), 10)
+    sums = []
+    recorder = types.SimpleNamespace(sum_over_ranks=lambda v: sums.append(v.copy()) or v)
+    for rank in range(2):
+        part = (images[rank::2], labels[rank::2])
+        loader = ds.NumpySlicesDataset(part, ["image", "label"], shuffle=False).batch(4)
+        if rank == 0:
+            engine.evaluate(step, loader, 4, recorder)
+        else:
+            with pytest.raises(NonFiniteLossError, match="for 1 of 5 validation images"):
+                engine.evaluate(step, loader, 4, recorder)
+    everything = types.SimpleNamespace(sum_over_ranks=lambda v: v + sums[0] + sums[1])
+    with pytest.raises(NonFiniteLossError, match="for 1 of 11 validation images"):
+        engine.evaluate(step, None, 4, everything)
+    labels[7] = -1  # a bad image that is left out
+    loader = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False).batch(8)
+    assert engine.evaluate(step, loader, 8, RUNTIME).images == 10
+
+
 def test_no_image_and_wrong_labels_are_errors():
     step = engine.EvaluationStep(Lookup(4), 4)
     with pytest.raises(DataError, match="no image"):

@@ -69,6 +69,19 @@ def test_an_exif_orientation_is_not_followed():
     assert np.array_equal(shown, pillow(image_files.rotated_by_exif()))
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_tiff_is_not_followed_either(orientation, compression):
+    """Pillow follows it; the pixels as they are stored come from the same file without it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    turned = image_files.encoded(image_files.picture(), "TIFF", exif=exif, compression=compression)
+    stored = image_files.encoded(image_files.picture(), "TIFF", compression=compression)
+    if orientation > 1:
+        assert not np.array_equal(pillow(turned), pillow(stored))
+    assert np.array_equal(pixels(array(turned)), pillow(stored))
+
+
 @pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("read", [decodable, pixels])
 def test_bad_files_are_refused_with_the_reason(kind, read):

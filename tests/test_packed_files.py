@@ -1,6 +1,7 @@
 """Reading packed datasets: as plain files, as MindSpore reads them; damage is named."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from pictures import batches_of
 
 from mindcv.data import create_dataset, create_loader, create_transforms
 from mindcv.data.samples.mindrecord import MindRecordSamples
+from mindcv.data.samples.mindrecord_file import MindRecordFile
 from mindcv.errors import DataError
 
 
@@ -159,6 +161,34 @@ def test_a_dataset_file_of_another_kind_is_refused(copy, content, message):
     (copy / "dataset.json").write_text(content)
     with pytest.raises(DataError, match=message):
         create_dataset("mindrecord", str(copy), "train")
+
+
+@pytest.mark.parametrize("key", ["class_names", "options", "source"])
+def test_a_changed_dataset_file_is_refused_by_its_own_hash(copy, capsys, key):
+    path = copy / "dataset.json"
+    contents = json.loads(path.read_bytes())
+    if key == "class_names":
+        contents[key][0] = contents[key][0].replace("c", "k")
+    else:
+        contents[key] = None
+    path.write_text(json.dumps(contents), encoding="ascii")
+    code, _, error = call(capsys, "pack", "--verify", copy)
+    assert code == 4 and f"{path} is damaged" in error
+    with pytest.raises(DataError, match="not what its own hash tells"):
+        create_dataset("mindrecord", str(copy), "train")
+    del contents["sha256"]  # as an older version wrote it
+    path.write_text(json.dumps(contents), encoding="ascii")
+    code, _, error = call(capsys, "pack", "--verify", copy)
+    assert code == 4 and ("holds no hash of itself" in error)
+
+
+def test_a_damaged_name_of_the_label_column_is_told(copy):
+    index = copy / "train/00001.mindrecord.db"
+    content = index.read_bytes()
+    index.write_bytes(content.replace(b"label_0", b"lapel_0"))
+    assert index.read_bytes() != content
+    with pytest.raises(DataError, match=r"00001\.mindrecord\.db is damaged: it has no column"):
+        MindRecordFile(copy / "train/00001.mindrecord")
 
 
 def write_foreign(path: Path, schema: dict, rows: list[dict], shards: int = 1, index=None) -> None:

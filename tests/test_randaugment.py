@@ -20,6 +20,7 @@ from mindcv.config.augment_policy import (
 )
 from mindcv.data import create_loader, create_transforms
 from mindcv.data.augment.auto_augment import RandAugment
+from mindcv.data.augment.image_operations import create_operations
 
 sys.path.insert(0, str(Path(__file__).parent / "golden"))
 from picture import picture  # noqa: E402
@@ -52,7 +53,7 @@ RESAMPLED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 @pytest.mark.parametrize("key", [key for key in GOLDEN.files if "/" in key])
 def test_operation_equals_timms(key):
     name, increasing, strength, sign = key.split("/")
-    operations = RandAugment(f"randaug-inc{increasing}", FILL).operations
+    operations = create_operations(increasing == "1")
     result = operations[name](Image.fromarray(picture()), float(strength), Signs(int(sign)), FILL)
     difference = np.abs(np.asarray(result).astype(int) - GOLDEN[key])
     # Pillow's affine resampling may round otherwise in another version.
@@ -64,15 +65,17 @@ def test_both_signs_of_a_geometric_operation_are_in_the_golden_file(name):
     assert {f"{name}/0/9.0/1", f"{name}/0/9.0/-1"} <= set(GOLDEN.files)
 
 
-def test_operations_are_timms():
-    ours = {name.replace("_", "") for name in RandAugment("randaug-inc1", FILL).operations}
+def test_operations_are_timms_and_those_drawn_are_mindcvs_fourteen():
+    ours = {name.replace("_", "") for name in create_operations(increasing=True)}
     theirs = {str(n).replace("Increasing", "").replace("Rel", "") for n in GOLDEN["names of inc1"]}
     assert ours == {name.lower() for name in theirs}
+    drawn = {name.replace("_", "") for name in RandAugment("randaug-inc1", FILL).operations}
+    assert ours - drawn == {"solarizeadd"} and len(drawn) == 14
 
 
 def test_more_weighted_operations_than_have_a_weight_are_refused():
-    assert len(RandAugment("randaug-n13-w0-p1", FILL)(picture())) == 16
-    with pytest.raises(ValueError, match="13"):
+    assert len(RandAugment("randaug-n12-w0-p1", FILL)(picture())) == 16
+    with pytest.raises(ValueError, match="12"):
         RandAugment("randaug-n14-w0", FILL)
 
 
@@ -106,8 +109,8 @@ def test_operations_are_drawn_evenly_and_applied_with_their_probability():
     draws = [name for image in recorded("randaug-m9-n2", 1500) for name, _ in image]
     assert abs(len(draws) - 1500) < 4 * math.sqrt(3000 * 0.25)
     counts = Counter(draws)
-    assert len(counts) == 15
-    assert max(abs(count - 100) for count in counts.values()) < 4.5 * math.sqrt(100)
+    assert len(counts) == 14
+    assert max(abs(count - 107) for count in counts.values()) < 4.5 * math.sqrt(107)
     assert all(len(image) == 3 for image in recorded("randaug-m9-n3-p1", 50))
     assert not any(recorded("randaug-p0", 50))
 

@@ -1,6 +1,8 @@
 """What processes of a run write down of themselves, and how one ends because of another."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from conftest import ROOT
 from mindcv.errors import DataError, Interrupted, RankError
 from mindcv.ranks import Ending, Record, first_failure, read_records, root_cause
 from mindcv.ranks import telling as telling_module
-from mindcv.ranks.record import OwnRecord, write_first_failure
+from mindcv.ranks.record import OwnRecord, _is_running, write_first_failure
 from mindcv.ranks.telling import begin_record, telling_the_others
 
 # A process without MindSpore: argv is rank, run folder and what it does after all have begun.
@@ -221,3 +223,38 @@ def test_ranks_that_were_all_asked_to_stop_end_the_scheduler_without_an_error(tm
     ranks[1].end(143, "stopped by SIGTERM")
     printed, _ = scheduler.communicate(timeout=10)
     assert (scheduler.returncode, printed) == (143, "")
+
+
+# As msrun: it starts a rank and waits for it, or does not.
+STARTS_A_RANK = """
+import subprocess, sys
+rank = "from mindcv.ranks.parent import end_with_launcher; import time; end_with_launcher();"
+rank += "print('ready', flush=True); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", rank])
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.parametrize("words", [["--join=True"], ["--join", "true"], ["--join", "False"], []])
+def test_a_rank_is_asked_to_stop_when_the_msrun_that_waits_for_it_ends(words):
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", STARTS_A_RANK, *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    rank = int(launcher.stdout.readline())
+    try:
+        assert launcher.stdout.readline() == "ready\n"
+        launcher.send_signal(signal.SIGTERM)
+        launcher.wait()
+        ends = bool(words) and words[-1].lower().endswith("true")
+        deadline = time.monotonic() + (20 if ends else 0.3)
+        while _is_running(rank) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert _is_running(rank) != ends
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rank, signal.SIGKILL)
+        launcher.stdout.close()

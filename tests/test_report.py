@@ -19,7 +19,7 @@ from mindcv.config import Config, dump_config
 from mindcv.data import create_evaluation_loader, create_normalize, open_samples
 from mindcv.engine import EvaluationStep, Runtime, evaluate
 from mindcv.report import read_run_folder
-from mindcv.report.confusion import draw_confusion
+from mindcv.report.confusion import BACKS, SHADES, draw_confusion
 from mindcv.report.predictions import Predictions
 from mindcv.report.thumbnails import make_thumbnails
 from mindcv.weights import Metadata, Preprocessing, write_weights
@@ -336,6 +336,41 @@ def test_curves_of_short_and_long_runs_stay_on_the_canvas(capsys, tmp_path, epoc
     if epochs > 1:
         ends = [points.split("L") for points in re.findall(r'class="line c0" d="M(.*?)"', page)]
         assert all(line[0].startswith("52.0 ") and line[-1].startswith("388.0 ") for line in ends)
+
+
+def test_a_run_of_one_epoch_shows_that_epoch_and_whole_labels(capsys, tmp_path):
+    row = "1,1,2.3,0.000123,2.1,50,\r\n"
+    page, _ = report(capsys, make_run(tmp_path / "run", HEADER + row), "--no_eval")
+    for chart in re.findall(r"<svg.*?</svg>", page, re.S):
+        assert re.findall(r'text-anchor="middle">([\d.]+)</text>', chart) == ["1"]
+        labels = re.findall(r'<text x="(\d+)" y="[\d.]+" dy=".35em"[^>]*>([^<]+)<', chart)
+        assert len(labels) > 2
+        assert all(int(right) >= 7 * len(label) for right, label in labels)
+        (place,) = set(re.findall(r'<circle class="dot c\d" cx="([\d.]+)"', chart))
+        assert f'<text x="{place}"' in chart  # the point stands over its epoch
+
+
+@pytest.mark.parametrize("total", [1, 7, 50, 1300])
+def test_digits_of_the_confusion_matrix_can_be_read_by_day_and_by_night(total):
+    """WCAG 2.2 AA: a contrast of 4.5, counted from the page's own colours."""
+    for count in {1, max(1, total // 10), max(1, total // 3), total}:
+        counts = np.array([[count, total - count], [total - count, count]])
+        cells = re.findall(
+            r'<td class="(hit|miss) day-(\w+) night-(\w+)" style="--shade:([\d.]+)">',
+            draw_confusion(counts, ("a", "b")),
+        )
+        assert len(cells) == 4 if total > count else 2
+        for kind, *digits, shade in cells:
+            for colour, back in zip(digits, BACKS):
+                share = np.array(SHADES[kind]) * float(shade) + np.array(back) * (1 - float(shade))
+                assert contrast(share, {"black": (0, 0, 0), "white": (255,) * 3}[colour]) >= 4.5
+
+
+def contrast(one, other) -> float:
+    parts = np.array([one, other]) / 255.0
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    darker, lighter = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def test_many_classes_are_told_by_their_most_frequent_confusions():

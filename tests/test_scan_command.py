@@ -221,7 +221,7 @@ def test_a_file_that_vanishes_is_bad(clean):
     (clean / "train/a/y.jpg").unlink()
     table = scan(found, workers=1)
     assert [image.verdict for image in table].count("bad") == 1
-    assert table[1].reason == "cannot be read: No such file or directory"
+    assert table[1].reason == "No such file or directory"
 
 
 FATAL = """

@@ -170,6 +170,38 @@ def test_the_supervisor_needs_no_mindspore_and_starts_at_once():
     assert done.stdout.strip() == "False" and time.monotonic() - begin < 10
 
 
+# What msrun does: it starts ranks, and ends with 1 when one of them has failed.
+LAUNCHER = """
+import os, subprocess, sys
+code = "from mindcv.errors import ConfigError; from mindcv.program import guarded\\n"
+code += "with guarded(lambda: False): raise ConfigError('no such model')"
+for rank in "01":
+    env = {**os.environ, "MS_ROLE": "MS_WORKER", "RANK_ID": rank}
+    subprocess.run([sys.executable, "-c", code], env=env)
+sys.exit(1)
+"""
+
+
+def test_a_rank_that_ends_before_it_has_a_record_is_told_and_not_restarted(job, tmp_path):
+    (tmp_path / "train.py").write_text(LAUNCHER)
+    code, _, told = ended(job([]))
+    assert code == 2 and told.count(" begins ") == 1
+    assert "rank 0 (process " in told and "ended with exit code 2: no such model" in told
+    assert "options or configuration are wrong" in told.splitlines()[-1]
+
+
+def test_a_rank_that_was_stopped_is_told_with_its_number(job, tmp_path):
+    (tmp_path / "train.py").write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom mindcv.ranks.record import OwnRecord\n"
+        "for rank in (2, 1):\n"
+        "    OwnRecord(Path('run'), 7, rank).end(143, 'stopped by SIGTERM')\n"
+        "    time.sleep(0.01)\n"
+        "sys.exit(1)\n"
+    )
+    code, _, told = ended(job([]))
+    assert code == 143 and "with 143: rank 2 (process " in told
+
+
 TRAIN = ("python", "train.py", "--ckpt_save_dir", "run")
 MSRUN = ("msrun", "--worker_num", "2", "--log_dir=old", "--join=True")
 

@@ -128,7 +128,7 @@ def test_a_damaged_number_in_a_zip_is_found(tmp_path):
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".ckpt"])
 def test_what_we_write_comes_back_bit_for_bit_with_its_metadata(tmp_path, suffix):
     weights = golden_weights()
-    path = tmp_path / f"a{suffix}"
+    path = tmp_path / f"é [a] b=c{suffix}"  # MindSpore takes no such names
     assert write_weights(path, weights, METADATA) == 50
     file = read_weights(path)
     assert file.metadata == METADATA and file.notes == ()
@@ -137,6 +137,8 @@ def test_what_we_write_comes_back_bit_for_bit_with_its_metadata(tmp_path, suffix
     write_weights(path, {"w": np.ones(2, np.float32)})  # over the old one, without metadata
     assert read_weights(path).metadata is None
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    (tmp_path / "new").touch()  # with the rights that umask leaves
+    assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])

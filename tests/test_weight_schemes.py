@@ -170,6 +170,27 @@ def test_only_pycls_files_are_turned_from_bgr():
         assert any("BGR" in note for note in contents.notes) == turned
 
 
+@pytest.mark.parametrize(
+    "prefix", ["state.model.", "state.model.module.", "backbone.", "model.backbone."]
+)
+@pytest.mark.parametrize("library", ["timm", "torchvision", "ours"])
+def test_what_composer_and_users_put_before_a_network_is_taken_off(prefix, library):
+    """A classifier may stand beside a backbone, as in a detector or a module of one's own."""
+    names = table("RegNetY-400MF", "pycls" if library == "ours" else library)
+    ours = list(names.values())
+    names = ours if library == "ours" else list(names)
+    beside = prefix.endswith("backbone.")
+    before = prefix.removesuffix("backbone.")
+    put = [
+        f"{before if beside and our.startswith('head.fc') else prefix}{name}"
+        for name, our in zip(names, ours)
+    ]
+    state = ["state.optimizers.SGD.momentum"] if prefix.startswith("state") else []
+    contents = sort_contents(file_of([*put, *state]))
+    assert set(contents.set_aside) == set(state)
+    assert sorted(contents.weights) == sorted(ours)
+
+
 def test_our_names_and_strangers_are_left_as_they_are():
     ours = list(table("RegNetY-400MF", "pycls").values())
     for names in (ours, ["layer1.0.conv1.weight", "fc.bias"], ["stages.0.blocks.1.f.new.weight"]):

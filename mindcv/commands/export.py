@@ -89,7 +89,7 @@ def run(arguments: Namespace) -> None:
     original = Deployment(network, normalize).set_train(False)
     with appearing_when_complete(output, f"{output}.json") as (stand_in, description):
         stand_in.parent.joinpath("graph").mkdir()
-        graph = stand_in.parent / "graph" / stand_in.name
+        graph = stand_in.parent / "graph" / f"network.{file_format}"  # takes its name at the end
         channels = metadata.in_channels
         shape = (size, size, channels) if arguments.normalize else (channels, size, size)
         checks = _export(original, graph, file_format, shape, arguments)

@@ -45,9 +45,10 @@ def appearing_when_complete(*paths: str) -> Iterator[list[Path]]:
     try:
         shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process of the same number
         unfinished.mkdir()
+        rights = unfinished.stat().st_mode & 0o666  # as umask has it for a new file
         yield stand_ins
         for stand_in, path in zip(stand_ins, paths):
-            stand_in.chmod(0o644)  # MindSpore leaves its files readable for their owner alone
+            stand_in.chmod(rights)  # MindSpore leaves its files readable for their owner alone
             os.replace(stand_in, path)
     except OSError as error:
         raise ConfigError(f"{paths[0]} cannot be written: {error}") from None

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 
 from ..errors import ConfigError, DataError
+from ..foreign_text import printable
 from .network_source import add_network_arguments, build_network, check_network_arguments
 from .output_files import appearing_when_complete, check_output
 from .values import at_least, file_path
@@ -90,7 +91,7 @@ def run(arguments: Namespace) -> None:
 
     def skip(path: str, reason: str) -> None:
         skipped[path] = reason
-        print(f"skipped {path}: {reason}", file=sys.stderr)
+        print(f"skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
 
     predictions, tiles = [], []
     batch_size = min(arguments.batch_size, len(paths))

@@ -4,7 +4,7 @@ from .batch_norm import PreciseBatchNorm, average_batch_statistics, synchronize_
 from .callbacks import EpochEnd, Progress, columns_of
 from .checkpoint import CheckpointKeeper
 from .dropout import count_dropout
-from .evaluation import Accuracy, EvaluationStep, evaluate
+from .evaluation import Accuracy, EvaluationStep, evaluate, non_finite_outputs
 from .events import EventFiles, open_event_writer
 from .fit import fit
 from .logs import start_logging
@@ -51,6 +51,7 @@ __all__ = [
     "find_checkpoint",
     "fit",
     "mixed_precision",
+    "non_finite_outputs",
     "open_event_writer",
     "start_logging",
     "start_runtime",

@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from ..data.epochs.failure import pipeline_failures_as_data_errors
-from ..errors import DataError
+from ..errors import DataError, NonFiniteLossError
 from ..loss import create_loss
 from .runtime import Runtime
 from .stopping import EvaluationStopped, StopSignal
@@ -39,7 +39,9 @@ class Accuracy:
 
 
 class EvaluationStep(nn.Cell):
-    """Map a batch to the sums [loss, top-1 hits, top-5 hits] over its counted images.
+    """Map a batch to sums over its counted images: [loss, top-1 hits, top-5 hits, not finite].
+
+    An image is not finite where its loss or one of its logits is NaN or infinite.
 
     Args:
         network: images to logits.
@@ -62,14 +64,17 @@ class EvaluationStep(nn.Cell):
             logits = logits[0]
         logits = ops.cast(logits, mstype.float32)
         loss = ops.where(counted, self.cross_entropy(logits, label), Tensor(0.0, mstype.float32))
+        # NaN has no largest logit: argmax answers class 0, which is right for some images.
+        finite = ops.logical_and(ops.isfinite(logits).all(axis=1), ops.isfinite(loss))
+        broken = ops.logical_and(ops.logical_not(finite), counted)
         top1 = ops.logical_and(ops.argmax(logits, 1) == label, counted)
         top5 = top1
         if self.has_top5:
             _, best = ops.topk(logits, 5)
             hits = ops.cast(best == label.reshape((-1, 1)), mstype.float32).sum(1) > 0
             top5 = ops.logical_and(hits, counted)
-        sums = (loss, ops.cast(top1, mstype.float32), ops.cast(top5, mstype.float32))
-        return ops.stack([value.sum() for value in sums])
+        sums = [ops.cast(value, mstype.float32).sum() for value in (loss, top1, top5, broken)]
+        return ops.stack(sums)
 
 
 def evaluate(
@@ -92,9 +97,10 @@ def evaluate(
     Raises:
         EvaluationStopped: by the signal.
         DataError: no image at all, one that cannot be read, or a label outside the classes.
+        NonFiniteLossError: an output is NaN or infinite; in every process, whose ever it was.
     """
     step.set_train(False)
-    totals = np.zeros(5, np.float64)
+    totals = np.zeros(6, np.float64)
     batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
     with pipeline_failures_as_data_errors(loader):
         for image, label in batches:
@@ -102,16 +108,27 @@ def evaluate(
                 raise EvaluationStopped
             sums = _sums_of_batch(step, image, label, batch_size)
             totals += (*sums, (label >= 0).sum(), (label < 0).sum())
-    loss, top1, top5, images, bad = runtime.sum_over_ranks(totals)
+    loss, top1, top5, broken, images, bad = runtime.sum_over_ranks(totals)
     if bad and runtime.is_main:
         _logger.warning("%d of %d images are bad and left out", bad, images + bad)
     if not images:
         raise DataError("no image to evaluate")
+    if broken:
+        raise non_finite_outputs(int(broken), int(images))
     return Accuracy(
         images=int(images),
         loss=float(loss / images),
         top1=float(100.0 * top1 / images),
         top5=float(100.0 * top5 / images) if step.has_top5 else None,
+    )
+
+
+def non_finite_outputs(broken: int, images: int) -> NonFiniteLossError:
+    """Return the error of a network that gives no numbers."""
+    return NonFiniteLossError(
+        f"the network's outputs are NaN or infinite for {broken} of {images} validation images, so "
+        "it has no accuracy: the weights have diverged, or float16 overflows; check the weights, "
+        "evaluate in float32 (amp_level O0), or train with a lower lr"
     )
 
 

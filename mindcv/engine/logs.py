@@ -9,8 +9,16 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import ConfigError
+from ..foreign_text import printable_lines
 from ..noise import diverted
 from ..plain_files import open_regular
+
+
+class _Lines(logging.Formatter):
+    """Escapes what a terminal would obey: names of files and classes may hold it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
 
 
 class _Terminal(logging.Handler):
@@ -71,7 +79,7 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
     logger.setLevel(logging.INFO if is_main else logging.WARNING)
     logger.propagate = False
     terminal = _Terminal()
-    terminal.setFormatter(logging.Formatter("%(message)s"))
+    terminal.setFormatter(_Lines("%(message)s"))
     logger.addHandler(terminal)
     if log_file is not None:
         try:
@@ -83,5 +91,5 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
                 f"{log_file} cannot be written: {error.strerror}; remove it, or name another "
                 "ckpt_save_dir"
             ) from None
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(handler)

@@ -56,7 +56,7 @@ class TrainStep(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.normalize = normalize
-        self.skips = dynamic or skip_overflow
+        self.dynamic, self.skips = dynamic, dynamic or skip_overflow
         if dynamic:
             start = loss_scale if loss_scale > 1.0 else DYNAMIC_START
             self.scaler = ms.amp.DynamicLossScaler(start, 2, DYNAMIC_WINDOW)
@@ -123,27 +123,41 @@ class TrainStep(nn.Cell):
         if self.skips:
             good = ops.logical_and(ops.isfinite(loss), ms.amp.all_finite(gradients))
             good = ops.depend(good, self.statistics.put_back_unless(good))
-        if self.accumulator is None:
-            applied = self.update(gradients, good)
-            return ops.depend(loss, applied), applied
-        gradients, complete = self.accumulator(gradients, good)
-        applied = self.always
-        if complete:
-            if self.skips:
-                good = ms.amp.all_finite(gradients)
-            applied = self.update(gradients, good)
+        if self.accumulator is not None:
+            applied = self.accumulate(gradients, good)
+        elif self.skips:
+            applied = self.update_where(good, self.scaler.unscale(gradients))
+            self.scaler.adjust(good)
+        else:
+            applied = ops.depend(good, self.apply(self.scaler.unscale(gradients)))
         return ops.depend(loss, applied), applied
 
-    def update(self, gradients, good):
-        """Apply scaled gradients where they are good; return whether they were."""
+    def accumulate(self, gradients, good):
+        """Update when the sum of gradients is complete; return False for a skipped update."""
+        sums, complete = self.accumulator(gradients, good)
+        gradients = self.scaler.unscale(sums)
         if not self.skips:
-            return ops.depend(self.always, self.apply(self.scaler.unscale(gradients)))
-        applied = good
-        gradients = self.scaler.unscale(gradients)
-        if applied:
+            return ops.depend(self.always, self.update_where(complete, gradients))
+        good = ms.amp.all_finite(sums)
+        done = self.update_where(ops.logical_and(complete, good), gradients)
+        # Side by side: MindSpore 2.10 loses memory at every run of a condition within another one.
+        if self.dynamic:
+            done = ops.depend(done, self.adjust_where(complete, good))
+        return ops.depend(ops.logical_or(good, ops.logical_not(complete)), done)
+
+    def update_where(self, condition, gradients):
+        """Apply gradients where the condition holds; return the condition."""
+        applied = condition
+        if condition:
             applied = ops.depend(applied, self.apply(gradients))
-        self.scaler.adjust(applied)
         return applied
+
+    def adjust_where(self, condition, good):
+        """Adjust the loss scale where the condition holds; return the condition."""
+        adjusted = condition
+        if condition:
+            adjusted = ops.depend(adjusted, self.scaler.adjust(good))
+        return adjusted
 
     def apply(self, gradients):
         if self.clip is not None:

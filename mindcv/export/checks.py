@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from ..errors import WeightsError
+from .formats import plain_path
 
 # Largest difference of two outputs, relative to the largest output: float32 rounding stays below.
 TOLERANCE = 1e-5
@@ -44,7 +45,8 @@ def check_mindir(
     Raises:
         WeightsError: it is above the tolerance.
     """
-    graph = nn.GraphCell(ms.load(str(path)))
+    with plain_path(path) as plain:
+        graph = nn.GraphCell(ms.load(str(plain)))
     found = [graph(Tensor(batch)).asnumpy() for batch in images]
     return _largest(path, found, expected, tolerance)
 

@@ -1,5 +1,8 @@
 """Write a network as MINDIR, ONNX or AIR."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mindspore as ms
@@ -8,8 +11,9 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from ..errors import ConfigError
+from .onnx_shape import name_output_batch
 
-INPUT, OUTPUT = "image", "output"  # names in an ONNX file
+INPUT, OUTPUT, BATCH = "image", "output", "batch"  # names in an ONNX file
 
 
 class Deployment(nn.Cell):
@@ -48,8 +52,9 @@ def export_network(
     """Write the network into one file.
 
     Args:
-        path: ends in the format's suffix, in an empty folder of its own: MindSpore changes the
-            rights of the folder, and puts further files beside for a very large network.
+        path: ends in the format's suffix, in an empty folder of its own, of any name:
+            MindSpore changes the rights of the folder, and puts further files beside for a very
+            large network.
         file_format: mindir, onnx or air; air where Ascend is only.
         image_shape: (C, H, W), or (H, W, C) where the network normalises.
         batch_size: images of a batch; None: any number, for mindir and onnx.
@@ -58,20 +63,7 @@ def export_network(
         ConfigError: MindSpore cannot export this network, or not into one file.
     """
     try:
-        if file_format == "onnx" and can_write_dynamic_onnx():
-            dynamic = {INPUT: {0: "batch"}, OUTPUT: {0: "batch"}} if batch_size is None else {}
-            ms.onnx.export(
-                network,
-                # Two images: a graph made of one could spread it over the batch unnoticed.
-                _example(network, (batch_size or 2, *image_shape)),
-                file_name=str(path),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                dynamic_axes=dynamic,
-            )
-        else:
-            example = _example(network, (batch_size, *image_shape))
-            ms.export(network, example, file_name=str(path), file_format=file_format.upper())
+        _write(network, path, file_format, image_shape, batch_size)
     except (RuntimeError, ValueError, TypeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
@@ -83,6 +75,35 @@ def export_network(
             f"the network does not fit into one {file_format} file: MindSpore wrote "
             f"{', '.join(found) or 'nothing'}"
         )
+    if file_format == "onnx" and batch_size is None:
+        name_output_batch(path, BATCH)
+
+
+@contextmanager
+def plain_path(path: Path) -> Iterator[Path]:
+    """Give another path to a file, for MindSpore's functions: they refuse blanks and accents."""
+    with tempfile.TemporaryDirectory(prefix="mindcv-") as folder:
+        link = Path(folder, "folder")
+        link.symlink_to(path.parent.resolve())
+        yield link / path.name
+
+
+def _write(network: Deployment, path: Path, file_format: str, image_shape, batch_size) -> None:
+    with plain_path(path) as plain:
+        if file_format == "onnx" and can_write_dynamic_onnx():
+            dynamic = {INPUT: {0: BATCH}} if batch_size is None else {}
+            ms.onnx.export(
+                network,
+                # Two images: a graph made of one could spread it over the batch unnoticed.
+                _example(network, (batch_size or 2, *image_shape)),
+                file_name=str(plain),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_axes=dynamic,
+            )
+        else:
+            example = _example(network, (batch_size, *image_shape))
+            ms.export(network, example, file_name=str(plain), file_format=file_format.upper())
 
 
 def can_write_dynamic_onnx() -> bool:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.samples.packed_set import PackedSet, ShardFile, read_packed_set
+from ..data.samples.packed_set import FILE, PackedSet, ShardFile, is_sealed, read_packed_set
 from ..errors import DataError
 
 
 def verify(out: str, workers: int | None = None, show_progress: bool = False) -> PackedSet:
-    """Compare the hashes of all files with those of dataset.json.
+    """Compare the hashes of all files with those of dataset.json, and its own.
 
     Args:
         out: folder of the packed dataset.
@@ -30,6 +30,11 @@ def verify(out: str, workers: int | None = None, show_progress: bool = False) ->
     shards = [shard for split in packed.splits.values() for shard in split.shards]
     found = check_hashes(root, shards, workers or os.cpu_count() or 1, show_progress)
     problems = [problem for problem in found.values() if problem]
+    if not is_sealed(root):
+        raise DataError(
+            f"{root / FILE} holds no hash of itself: an older version packed it, and nobody can "
+            "tell whether its class names are what they were; pack again"
+        )
     if problems:
         raise DataError(
             f"{len(problems)} of {len(shards)} shards: {'; '.join(problems)}; copy these files "

@@ -58,18 +58,13 @@ def read_image(path: str, operations: Sequence) -> np.ndarray:
             uint8 (H, W, 3).
 
     Raises:
-        DataError: the file is missing, or `decodable` or the operations refuse it.
+        DataError: `read_file`, `decodable` or the operations refuse it.
     """
-    from ..data.images.image_check import (
-        decodable,  # with it comes mindspore; folders are found without
-    )
+    # With these comes mindspore; folders are found without.
+    from ..data.images.image_check import decodable
+    from ..data.samples.files import read_file
 
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise DataError(error.strerror or type(error).__name__) from None
-    image = decodable(np.frombuffer(content, np.uint8))
+    image = decodable(read_file(os.fsencode(path)))
     try:
         for operation in operations:
             image = operation(image)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..foreign_text import printable, table_cell
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ def prediction_lines(prediction: Prediction, names: Sequence[str] | None) -> lis
     """Return the lines for the terminal: the path, then a line for each class."""
     rows = zip(prediction.classes, prediction.probabilities)
     return [
-        prediction.path,
-        *(f"  {p:7.2%}  {index:>4}  {class_name(names, index)}".rstrip() for index, p in rows),
+        printable(prediction.path),
+        *(
+            f"  {p:7.2%}  {index:>4}  {printable(class_name(names, index))}".rstrip()
+            for index, p in rows
+        ),
     ]
 
 
@@ -96,7 +100,9 @@ def write_csv(path: Path, predictions: Sequence[Prediction], names: Sequence[str
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for entry in predictions:
-            writer.writerows({"path": entry.path, **row} for row in _rows(entry, names))
+            for row in _rows(entry, names):
+                foreign = {"path": entry.path, "class_name": row["class_name"]}
+                writer.writerow(row | {name: table_cell(text) for name, text in foreign.items()})
 
 
 def _rows(entry: Prediction, names: Sequence[str] | None) -> list[dict]:

@@ -13,7 +13,7 @@ from ..plain_files import make_folder, open_regular, read_regular, replacing
 FOLDER = "ranks"
 _FIRST = "first_failure"
 _SIZE = 8192  # bytes of a record, spaces included
-_LONGEST_CAUSE = 1000  # characters
+LONGEST_CAUSE = 1000  # characters
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class OwnRecord:
     def end(self, exit_code: int, cause: str, of_rank: int | None = None) -> None:
         """Write the ending down, unless there is one already."""
         if self.record.ending is None:
-            ending = Ending(exit_code, cause[:_LONGEST_CAUSE], of_rank, time.time())
+            ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
             self.record = replace(self.record, ending=ending)
             self._write()
 
@@ -112,13 +112,16 @@ class OwnRecord:
 
 def read_records(folder: Path) -> list[Record]:
     """Return the records in a run folder; those of runs before may be among them."""
-    found = []
-    for path in sorted((folder / FOLDER).glob("*.json")):
-        try:
-            found.append(_record(read_regular(path, 4 * _SIZE)))
-        except (OSError, *_UNREADABLE):
-            continue  # it is being created, or somebody else's
-    return found
+    found = map(read_record, sorted((folder / FOLDER).glob("*.json")))
+    return [record for record in found if record is not None]
+
+
+def read_record(path: Path) -> Record | None:
+    """Return the record in a file; None: it is being created, or somebody else's."""
+    try:
+        return _record(read_regular(path, 4 * _SIZE))
+    except (OSError, *_UNREADABLE):
+        return None
 
 
 def write_first_failure(folder: Path, cause: Record) -> None:
@@ -134,10 +137,7 @@ def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
         folder: run folder.
         runs_before: numbers of other runs in it.
     """
-    try:
-        seen = _record(read_regular(folder / FOLDER / _FIRST, 4 * _SIZE))
-    except (OSError, *_UNREADABLE):
-        seen = None
+    seen = read_record(folder / FOLDER / _FIRST)
     cause = root_cause([one for one in read_records(folder) if one.run not in runs_before])
     if seen is None or seen.run in runs_before or (cause and cause.ending):
         return cause

@@ -10,6 +10,8 @@ from pathlib import Path
 from .. import interrupts
 from ..config import Config
 from ..errors import Interrupted, MindCVError, RankError
+from .last_words import FOLDER_VARIABLE
+from .parent import end_with_launcher
 from .record import OwnRecord, Record, root_cause
 from .scheduler import guard_scheduler
 
@@ -54,6 +56,9 @@ def telling_the_others(
     def tells(config: Config) -> None:
         if watches and not config.dry_run:
             guard_scheduler(Path(config.ckpt_save_dir))
+        # A supervisor asks the ranks itself; a second signal would not let them save.
+        if os.environ.get("MS_ROLE") == "MS_WORKER" and FOLDER_VARIABLE not in os.environ:
+            end_with_launcher()
         try:
             main(config)
         except Exception as error:

@@ -7,7 +7,8 @@ from html import escape
 from .run_folder import Chart
 
 _WIDTH, _HEIGHT = 400, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins, the left one where labels are short
+_DIGIT = 7  # width of one of a label, more than any font needs
 _CURVES = 4  # the page has so many colours
 
 
@@ -22,12 +23,15 @@ def draw_chart(chart: Chart, best: int | None) -> str:
     values = [value for _, value in points]
     x_ticks = _ticks(min(epochs), max(epochs), whole=True)
     y_ticks = _ticks(min(values), max(values))
-    # One epoch, or one value throughout, still needs an axis with a length.
-    left, right = min(epochs), max(max(epochs), min(epochs) + 1)
+    labels = [f"{value:.12g}" for value in y_ticks]
+    margin = max(_LEFT, 10 + _DIGIT * max(map(len, labels)))
+    left, right = min(epochs), max(epochs)
+    if left == right:  # one epoch stands in the middle of an axis that needs a length
+        left, right = left - 0.5, right + 0.5
     low, high = min(min(values), y_ticks[0]), max(max(values), y_ticks[-1])
 
     def x(epoch: float) -> float:
-        return _LEFT + (epoch - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
+        return margin + (epoch - left) / (right - left) * (_WIDTH - margin - _RIGHT)
 
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
@@ -35,11 +39,11 @@ def draw_chart(chart: Chart, best: int | None) -> str:
     parts = [
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(chart.title)}">'
     ]
-    for value in y_ticks:
+    for value, label in zip(y_ticks, labels):
         place = f"{y(value):.1f}"
-        parts.append(f'<path class="grid" d="M{_LEFT} {place}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<path class="grid" d="M{margin} {place}H{_WIDTH - _RIGHT}"/>')
         parts.append(
-            f'<text x="{_LEFT - 6}" y="{place}" dy=".35em" text-anchor="end">{value:g}</text>'
+            f'<text x="{margin - 6}" y="{place}" dy=".35em" text-anchor="end">{label}</text>'
         )
     for epoch in x_ticks:
         parts.append(
@@ -51,7 +55,7 @@ def draw_chart(chart: Chart, best: int | None) -> str:
     for number, (name, curve) in enumerate(chart.curves.items()):
         parts.append(_line(number % _CURVES, name, [(x(e), y(v)) for e, v in curve]))
     parts.append(
-        f'<text x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>'
+        f'<text x="{(_WIDTH + margin) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>'
         "</svg>"
     )
     return "".join(parts)
@@ -77,8 +81,10 @@ def _line(colour: int, name: str, places: Sequence[tuple[float, float]]) -> str:
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
     """Return about five round numbers, the outer ones at or beyond the ends unless whole."""
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
-        pad = 1.0 if whole else abs(low) / 2.0 or 1.0
-        low, high = (low, high + pad) if whole else (low - pad, high + pad)
+        if whole:
+            return [low]
+        pad = abs(low) / 2.0 or 1.0
+        low, high = low - pad, high + pad
     rough = (high - low) / 4.0
     scale = 10.0 ** math.floor(math.log10(rough))
     step = min(f * scale for f in (1.0, 2.0, 5.0, 10.0) if f * scale >= rough * 0.999)

@@ -4,23 +4,29 @@ from collections.abc import Sequence
 from dataclasses import fields
 from html import escape
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..config import Config
-from .confusion import draw_confusion
+from .confusion import BACKS, SHADES, draw_confusion
 from .curves import draw_chart, draw_legend
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:  # it imports mindspore, and a page without an evaluation needs none
     from .predictions import Predictions
 
-_STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --back: #fff; --soft: #f3f4f6; --rule: #d5d9de;
-  --faint: #646b75; --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7;
-  --hit: 0 114 178; --miss: 213 94 0; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e7eb; --back: #15181c; --soft: #1f242a;
-  --rule: #3a4149; --faint: #9aa3ad; --c0: #56b4e9; --c1: #e8833a; --c2: #2fc99b; } }
+_COLOURS = {name: f"rgb{back}" for name, back in zip(("day", "night"), BACKS)} | {
+    kind: f"rgb({red} {green} {blue} / var(--shade))" for kind, (red, green, blue) in SHADES.items()
+}
+_STYLE = Template("""
+:root { color-scheme: light dark; --text: #1b1f24; --back: $day; --soft: #f3f4f6; --rule: #d5d9de;
+  --faint: #646b75; --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7; }
+.day-black { color: #000; } .day-white { color: #fff; }
+.hit { background: $hit; } .miss { background: $miss; }
+@media (prefers-color-scheme: dark) { :root { --text: #e4e7eb; --back: $night; --soft: #1f242a;
+  --rule: #3a4149; --faint: #9aa3ad; --c0: #56b4e9; --c1: #e8833a; --c2: #2fc99b; }
+  .night-black { color: #000; } .night-white { color: #fff; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 1rem; max-width: 75rem; color: var(--text); background: var(--back);
   font: 16px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -49,13 +55,11 @@ th { font-weight: 600; } tr { border-bottom: 1px solid var(--rule); }
 .heat th { text-align: center; } .heat th.name { position: sticky; left: 0; max-width: 9rem;
   background: var(--back); overflow: hidden; text-align: left; text-overflow: ellipsis;
   white-space: nowrap; } .heat td:last-child { white-space: nowrap; padding-left: .6rem; }
-.hit { background: rgb(var(--hit) / var(--shade)); }
-.miss { background: rgb(var(--miss) / var(--shade)); } .dark { color: #fff; }
 .mistake { padding: .4rem; margin: 0; font-size: .85rem; } .mistake img { width: 100%;
   aspect-ratio: 1; object-fit: contain; background: var(--back); border-radius: .3rem; }
 .tiny { image-rendering: pixelated; } pre { white-space: pre-wrap; font-size: .8rem; }
 summary { cursor: pointer; margin: .5rem 0; } footer { margin-top: 2rem; }
-"""
+""").substitute(_COLOURS)
 
 
 def render_page(

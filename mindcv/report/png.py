@@ -42,6 +42,7 @@ def plot_run(path: str, run: RunFolder, title: str) -> None:
         if run.best is not None:
             axes.axvline(run.best.epoch, color="#888888", linestyle=":", label="best epoch")
         axes.set(ylabel=chart.title)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.legend(loc="best", fontsize="small", frameon=False)
     axes.set(xlabel="epoch")
     _save(figure, path)

@@ -76,6 +76,7 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
     Raises:
         ConfigError, DataError, WeightsError: unknown model; no images, or of other classes; the
             file cannot be used.
+        NonFiniteLossError: an output of the network is NaN or infinite.
     """
     engine.start_runtime(config.mode, seed=config.seed)
     file = read_weights(checkpoint)
@@ -114,6 +115,9 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
         raise DataError(
             f"the images of {config.data_dir} changed while they were read; run it again"
         )
+    broken = np.count_nonzero(~np.isfinite(losses[places]))
+    if broken:
+        raise engine.non_finite_outputs(broken, len(places))
     outcomes = (part[places] for part in (labels, predicted, losses, shares))
     return Predictions(checkpoint, averaged, names, *outcomes, samples, places)
 
@@ -148,6 +152,7 @@ def _evaluate(
 
 def _outcome(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, ...]:
     rows, predicted = np.arange(len(labels)), logits.argmax(1)
+    logits[~np.isfinite(logits).all(1)] = np.nan  # an infinity beside numbers, too, is no answer
     logits = logits - logits.max(1, keepdims=True)
     log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     shares = np.exp(np.stack([log_shares[rows, predicted], log_shares[rows, labels]], 1))

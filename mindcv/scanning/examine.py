@@ -11,9 +11,9 @@ from PIL import Image as PillowImage
 
 from ..data.images.image_check import FORMATS, decodable, decode
 from ..data.samples import ImageError
+from ..data.samples.files import read_file
 from .table import BAD, CONVERTED, Image
 
-MOST_BYTES = 1 << 30
 TINY = 32  # pixels of the shorter side, below which it is told
 EXTREME_ASPECT = 5
 _ORIENTATION = 0x112
@@ -39,15 +39,10 @@ def examine(path: str, with_pixels: bool = False) -> Image:
     Args:
         with_pixels: hash the decoded pixels too.
     """
-    size = 0
     try:
-        size = _regular_size(path)
-        with open(path, "rb") as file:
-            data = np.frombuffer(file.read(), np.uint8)
-    except OSError as error:
-        return Image(size, verdict=BAD, reason=_why_unreadable(path, error))
+        data = read_file(os.fsencode(path))
     except ImageError as error:
-        return Image(size, verdict=BAD, reason=str(error))
+        return Image(_size(path), verdict=BAD, reason=_dead_link(path) or str(error))
     facts = {"bytes": data.size, "sha256": hashlib.sha256(data).digest()}
     try:
         return _examine_content(path, data, facts, with_pixels)
@@ -55,28 +50,26 @@ def examine(path: str, with_pixels: bool = False) -> Image:
         return Image(**facts, verdict=BAD, reason=str(error))
 
 
-def _regular_size(path: str) -> int:
-    """Return the bytes of a file.
-
-    Raises:
-        OSError: there is none.
-        ImageError: it is something else, or too large to be read.
-    """
-    state = os.stat(path)  # before it is opened: opening a pipe would wait for ever
-    if stat.S_ISDIR(state.st_mode):
-        raise ImageError("a folder, no file")
-    if not stat.S_ISREG(state.st_mode):
-        raise ImageError("a device or pipe, no file")
-    if state.st_size > MOST_BYTES:
-        raise ImageError(f"too large: a file of {state.st_size} bytes, at most {MOST_BYTES}")
-    return state.st_size
+def _size(path: str) -> int:
+    """Return the bytes of what cannot be read; 0: a folder, a pipe, or not even that is known."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return 0
+    return state.st_size if stat.S_ISREG(state.st_mode) else 0
 
 
-def _why_unreadable(path: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+def _dead_link(path: str) -> str:
+    if not os.path.islink(path) or os.path.exists(path):
+        return ""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
         target = os.readlink(path).encode("utf-8", "backslashreplace").decode("utf-8")
         return f"a link that leads nowhere, to {target!r}"
-    return f"cannot be read: {error.strerror or error}"
+    except OSError:  # a loop, which has a reason of its own
+        pass
+    return ""
 
 
 def _examine_content(path: str, data: np.ndarray, facts: dict, with_pixels: bool) -> Image:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from ..foreign_text import table_cell
 from .findings import Findings
 from .places import Places
 
@@ -14,6 +15,7 @@ COLUMNS = (
     "path", "split", "class", "bytes", "width", "height", "mode", "format", "sha256", "verdict",
     "reason", "duplicate_of", "notes",
 )  # fmt: skip
+_FOREIGN = ("path", "split", "class", "duplicate_of")  # names of files and folders
 
 
 def write_csv(path: Path, findings: Findings) -> None:
@@ -22,7 +24,9 @@ def write_csv(path: Path, findings: Findings) -> None:
         writer = csv.DictWriter(file, _columns(findings), lineterminator="\n")
         writer.writeheader()
         for row in _rows(findings):
-            writer.writerow(row | {"notes": "; ".join(row["notes"])})
+            cells = row | {"notes": "; ".join(row["notes"])}
+            foreign = {name: table_cell(cells[name]) for name in _FOREIGN}
+            writer.writerow(cells | foreign)
 
 
 def write_json(path: Path, findings: Findings) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from ..foreign_text import printable
 from .findings import Findings, SplitSummary
 from .listing import Listing
 from .places import Places
@@ -50,16 +51,6 @@ def report_lines(findings: Findings) -> Iterator[str]:
 def summary(problems: dict[str, int]) -> str:
     """Return the problems in one line."""
     return ", ".join(f"{count} {_PROBLEMS[kind][count > 1]}" for kind, count in problems.items())
-
-
-def printable(text: str) -> str:
-    """Return text that a terminal shows as it is, whatever a file name holds."""
-    if text.isprintable():
-        return text
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
-        for sign in text
-    )
 
 
 def _table(findings: Findings) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ..checkpoint import CheckpointStore, Place, place_of
 from ..errors import ConfigError, WeightsError
 from ..plain_files import make_folder, open_regular
-from ..ranks import Record, first_failure, read_records
+from ..ranks import Record, first_failure, first_last_words, read_records
 from .job import Job
 from .processes import Processes
 
@@ -99,14 +99,16 @@ class _Supervisor:
         self._tell(f"attempt {logs.name} begins {_from(newest)}: {shlex.join(words)}")
         started = time.monotonic()
         with _opened(logs / "output.log") as output:
-            processes = Processes(words, output)
+            processes = Processes(words, output, logs)
             found = self._wait(processes)
             leaves_ranks = found == 0 and self._asked is None and processes.has_ranks()
-            stopped = 128 + self._asked if self._asked else self._stopped(runs_before)
+            asked = self._stopped(runs_before)
+            stopped = 128 + self._asked if self._asked else asked and asked.ending.exit_code
             left = processes.end(_GRACE, lambda: self._hurries)  # of ranks without their msrun
-        cause = first_failure(self.job.folder, runs_before)
+        cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
         code = _exit_code(found, cause, stopped)
-        told = f": {cause.describe()}" if cause and code not in _STOPPED else ""
+        who = asked if code in _STOPPED else cause
+        told = f": {who.describe()}" if who else ""
         swept = f", {left} processes were left and are ended" if left else ""
         after = time.monotonic() - started
         self._tell(f"attempt {logs.name} ended after {after:.0f} s with {code}{swept}{told}")
@@ -130,11 +132,11 @@ class _Supervisor:
             time.sleep(_INTERVAL)
         return code
 
-    def _stopped(self, runs_before: Container[int]) -> int | None:
-        """Return the exit code of ranks that somebody asked to stop; None: nobody did."""
+    def _stopped(self, runs_before: Container[int]) -> Record | None:
+        """Return the first rank that was asked to stop; None: nobody asked."""
         records = [one for one in read_records(self.job.folder) if one.run not in runs_before]
-        codes = [one.ending.exit_code for one in records if one.ending]
-        return next((code for code in codes if code in _STOPPED), None)
+        stopped = [one for one in records if one.ending and one.ending.exit_code in _STOPPED]
+        return min(stopped, key=lambda one: one.ending.time, default=None)
 
     def _reason_to_end(self, code: int, restarts: int, stalls: int) -> str | None:
         if code == 0:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..errors import ConfigError
-from ..ranks import end_with_parent
+from ..ranks import FOLDER_VARIABLE, end_with_parent
 
 _ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl
 _INTERVAL = 0.1
@@ -30,16 +30,18 @@ class Processes:
     Args:
         words: the command.
         output: takes what it prints, as the terminal does.
+        last_words: folder for what ranks say that end before they have a record.
 
     Raises:
         ConfigError: there is no such command, or this system is not Linux.
     """
 
-    def __init__(self, words: Sequence[str], output: BinaryIO):
+    def __init__(self, words: Sequence[str], output: BinaryIO, last_words: Path):
         adopt_orphans()
         try:
             self._child = subprocess.Popen(
                 words,
+                env={**os.environ, FOLDER_VARIABLE: str(last_words.resolve())},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

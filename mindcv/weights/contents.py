@@ -30,7 +30,7 @@ _TRAINING_STATE = {
 }
 # Under what training programs put a network: containers, and wrappers that only add their name.
 _CONTAINER = (
-    r"(?:model_state|model_state_dict|state_dict|model|network|net"
+    r"(?:state|model_state|model_state_dict|state_dict|model|network|net"
     r"|classy_state_dict\.base_model\.model)\."
 )
 _WRAPPER = r"(?:(?:module|_orig_mod)\.)"

@@ -84,8 +84,8 @@ _TAILS = {
     "running_var": "moving_variance",
 }
 _TORCH_TAILS = {ours: theirs for theirs, ours in _TAILS.items()}
-# Libraries put a network without classifier inside one with it under these names.
-_BODIES = ("regnet.", "trunk.")
+# Libraries, and users, put a network without classifier inside one with it under these names.
+_BODIES = ("regnet.", "trunk.", "backbone.")
 # ClassyVision hangs heads to blocks, vissl numbers them; the last part is the classifier.
 _CLASSIFIER_OF_HEADS = re.compile(r"(?P<prefix>(?:.*\.)?)heads\.(?:.*\.)?(?:fc|clf\.0)")
 # MindCV's stages are nested by accident: the first has no number.
@@ -186,7 +186,7 @@ def recognise(names: Iterable[str]) -> Scheme | None:
 def own_name(name: str) -> tuple[str, str] | None:
     """Do as `Scheme.to_ours` does for our own names."""
     match = _OWN_NAME.fullmatch(name)
-    return (match["prefix"], match["ours"]) if match else None
+    return (_without_body(match["prefix"]), match["ours"]) if match else None
 
 
 def _column(index: int) -> Scheme:

@@ -43,8 +43,10 @@ def write_weights(
     try:
         unfinished.parent.mkdir(exist_ok=True)
         writers[path.suffix](unfinished, named, metadata, names)
+        # As umask has it for a new file: safetensors leaves its files to their owner alone.
+        unfinished.chmod(unfinished.parent.stat().st_mode & 0o666)
         os.replace(unfinished, path)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, ValueError, KeyError) as error:
         if isinstance(error, WeightsError):
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

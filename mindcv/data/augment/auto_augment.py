@@ -72,6 +72,9 @@ class RandAugment(_Policy):
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
         self.operations = create_operations(self.policy.increasing)
+        # MindCV's 14, with which its recipes were measured, and those of `compiled_policy`; timm
+        # has this one too.
+        del self.operations["solarize_add"]
         self.weights = None
         if self.policy.weighted:
             weights = np.array([WEIGHTS[name] for name in self.operations])

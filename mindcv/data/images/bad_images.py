@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 from ...errors import DataError
+from ...foreign_text import printable, table_cell
 from ...plain_files import open_regular
 
 _COLUMNS = ("index", "path", "error", "count")
@@ -67,10 +68,10 @@ class BadImages:
             self.reasons[index], self.names[index] = reason, name
             self._catch_up()
             count = len(self._met_by_others | self.reasons.keys())
-            row = (str(index), name, reason)
+            row = (str(index), table_cell(name), reason)
             if self.file and row not in self._listed:
                 self._append((*row, str(count)))
-            self._log(name, reason, count)
+            self._log(printable(name), reason, count)
             if count / self.size > self.max_bad_fraction:
                 raise DataError(self._complaint(count))
 
@@ -120,7 +121,10 @@ class BadImages:
 
     def _complaint(self, count: int) -> str:
         most = 5
-        first = [f"{self.names[key]} ({self.reasons[key]})" for key in list(self.reasons)[:most]]
+        first = [
+            f"{printable(self.names[key])} ({self.reasons[key]})"
+            for key in list(self.reasons)[:most]
+        ]
         more = f", … {len(self.reasons) - most} more" if len(self.reasons) > most else ""
         listed = f"; {self.file} lists those met so far" if self.file else ""
         return (

@@ -10,6 +10,7 @@ from ...errors import DataError
 from .name_table import NameTable
 from .protocol import ImageError
 
+MOST_BYTES = 1 << 30  # of an image file
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 
@@ -72,7 +73,8 @@ def read_file(path: bytes) -> np.ndarray:
     """Return the bytes of an image file, uint8.
 
     Raises:
-        ImageError: it cannot be read, is empty, or is no file: a pipe could be read for ever.
+        ImageError: it cannot be read, is empty, has more than `MOST_BYTES`, or is no file: a pipe
+            could be read for ever.
     """
     try:
         # Opening a pipe waits for its writer otherwise.
@@ -82,17 +84,24 @@ def read_file(path: bytes) -> np.ndarray:
             if not stat.S_ISREG(status.st_mode):
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
                 raise ImageError(f"no file, but {kind}")
+            _check_bytes(status.st_size)
             content = os.read(handle, status.st_size + 1)
             if len(content) != status.st_size:  # it grew, or came in parts
-                with open(handle, "rb", buffering=0, closefd=False) as file:
-                    content += file.readall()
+                with open(handle, "rb", closefd=False) as file:
+                    content += file.read(MOST_BYTES + 1 - len(content))
+                _check_bytes(len(content))
         finally:
             os.close(handle)
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
     if not content:
-        raise ImageError("the file is empty")
+        raise ImageError("empty file")
     return np.frombuffer(content, np.uint8)
+
+
+def _check_bytes(count: int) -> None:
+    if count > MOST_BYTES:
+        raise ImageError(f"too large: a file of {count} bytes, at most {MOST_BYTES}")
 
 
 def fingerprint_of(names, labels: np.ndarray, class_names: tuple[str, ...] | None) -> str:

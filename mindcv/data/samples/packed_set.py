@@ -11,6 +11,7 @@ from ...errors import DataError
 from ...plain_files import replacing
 
 FILE = "dataset.json"
+SEAL = "sha256"  # of all else in the file
 WORK = ".pack"  # folder of what is not finished, and of the records of what is
 FORMAT = "mindcv packed dataset"
 VERSION = 1
@@ -103,7 +104,7 @@ def write_packed_set(root: Path, packed: PackedSet) -> None:
         OSError: it cannot be written.
     """
     contents = {"format": FORMAT, "version": VERSION, **asdict(packed)}
-    write_json(root / FILE, contents)
+    write_json(root / FILE, {**contents, SEAL: _seal(contents)})
 
 
 def write_json(path: Path, contents: dict) -> None:
@@ -141,6 +142,12 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
             f"{path} has version {contents.get('version')!r}, this library reads {VERSION}: "
             f"install the one that packed it, or remove {root} and pack again"
         )
+    seal = contents.pop(SEAL, None)  # sets packed before there was one have none
+    if seal is not None and seal != _seal(contents):
+        raise DataError(
+            f"{path} is damaged: it is not what its own hash tells; copy it anew, or remove {root} "
+            "and pack again"
+        )
     try:
         _check_types((), contents["class_names"])
         return PackedSet(
@@ -152,6 +159,15 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from None
+
+
+def is_sealed(root: Path) -> bool:
+    """Tell whether dataset.json holds a hash of itself, which reading it has compared."""
+    return SEAL in json.loads((root / FILE).read_bytes())
+
+
+def _seal(contents: dict) -> str:
+    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode("ascii")).hexdigest()
 
 
 def _split(contents: dict) -> PackedSplit:
