@@ -1,8 +1,8 @@
 """The batches of a run: each epoch by itself, from any step, told image by image."""
 
 import csv
-import os
 import random
+import resource
 import threading
 import time
 import types
@@ -356,10 +356,17 @@ def test_a_log_that_cannot_be_written_is_a_config_error(root, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="log_samples .* cannot be written"):
         SampleLog(str(tmp_path / "file" / "log.csv"), run_of(root, **PLAIN), None, 0)
-    taken = tmp_path / "log.csv"
-    taken.with_name(f".log.csv.names.{os.getpid()}").mkdir()
-    with pytest.raises(ConfigError, match="cannot be written: .*: Is a directory"):
-        SampleLog(str(taken), run_of(root, **PLAIN), open_samples("", str(root)), 0)
+    full, samples, limits = (
+        tmp_path / "log.csv",
+        open_samples("", str(root)),
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+    )
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match=f"cannot be written: {full}: File too large"):
+            SampleLog(str(full), run_of(root, **PLAIN), samples, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_the_class_map_tells_the_first_difference(tmp_path):

@@ -78,6 +78,11 @@ MISTAKES = {
     "module's own import": (TRAIN.replace("own", "needs"), 2, "'no_such_thing' | needs.py:1"),
     "no launcher": (TRAIN + "--distribute True", 2, "distribute | msrun"),
     "no Ascend": (TRAIN + "--device_target Ascend", 2, "device_target Ascend is not on"),
+    "log that is a folder": (
+        TRAIN.replace("run_{name}", "log_folder"),
+        2,
+        "log_folder/train.log cannot be written: Is a directory | remove it",
+    ),
     "place of a run": (TRAIN.replace("run_{name}", "/proc/run"), 2, "ckpt_save_dir /proc/run"),
     "place of events": (TRAIN + "--summary_dir /proc/events", 2, "summary_dir /proc/events"),
     "no weights": (TRAIN + "--ckpt_path gone.ckpt", 5, "'gone.ckpt' does not exist | expected"),
@@ -139,6 +144,7 @@ def place(tmp_path_factory, image_folder, tiny_models) -> Path:
     for victim in ("bad/train", "bad_val/val"):
         (folder / victim / "class_0/0000.jpg").write_text("no image", encoding="utf-8")
     (folder / "empty").mkdir()
+    (folder / "log_folder/train.log").mkdir(parents=True)
     shutil.copy(tiny_models, folder / "tiny_models.py")
     for name, text in {
         "own.py": OWN_MODELS,
@@ -227,10 +233,12 @@ def test_without_a_run_folder_the_trace_is_kept_in_a_file_of_its_own(warm, place
 
 def test_a_log_that_cannot_be_written_is_told_once_and_costs_no_more(warm, place):
     (place / "run_full").mkdir()
-    (place / "run_full/train.log").symlink_to("/dev/full")
-    words = TRAIN.format(name="full").replace("own.py --model noisy", "tiny_models.py --model tiny")
+    (place / "run_full/train.log").write_bytes(b"x" * 300_000)
+    limit = "\nimport resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+    (place / "full.py").write_text((place / "tiny_models.py").read_text("utf-8") + limit, "utf-8")
+    words = TRAIN.format(name="full").replace("own.py --model noisy", "full.py --model tiny")
     done = warm.run(words.split(), place)
-    told = f"{place}/run_full/train.log cannot be written: No space left on device\n"
+    told = f"{place}/run_full/train.log cannot be written: File too large\n"
     assert (done.code, done.err) == (0, told)
     assert (place / "run_full/metrics.csv").exists()
 

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import pickle
-import re
 import resource
 import struct
 import subprocess
@@ -310,15 +309,6 @@ CROWDS = {
 }
 
 
-@pytest.mark.parametrize("name", CROWDS)
-def test_files_of_very_many_parts_are_refused_by_their_count(tmp_path, name):
-    path = tmp_path / name
-    path.write_bytes(CROWDS[name]())
-    assert re.search(
-        "no set of weights|more than 32 axes|field .* in a rec|has .* bytes", refused(path)
-    )
-
-
 def copies_over_and_over() -> bytes:
     """Return a pickle that keeps a thousand copies of a dictionary of 10,000 entries."""
     names = b"".join(text(str(number)) + b"N" for number in range(10_000))
@@ -354,8 +344,8 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[2:]:
     try:
         read_weights(path)
-    except WeightsError:
-        pass
+    except WeightsError as error:
+        print(str(error).replace(path, ""), file=sys.stderr)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024, "MiB more")
 """
 
@@ -367,7 +357,6 @@ def test_lies_do_not_fill_the_memory(tmp_path):
     for number, (content, _) in enumerate(PICKLE_LIES.values()):
         paths.append(torch_zip(tmp_path / f"{number}.pth", content))
     paths.append(torch_zip(tmp_path / "copies.pth", copies_over_and_over()))
-    assert "over and over" in refused(paths[-1])
     for name, content in CROWDS.items():
         paths.append(tmp_path / name)
         paths[-1].write_bytes(content())
@@ -380,3 +369,12 @@ def test_lies_do_not_fill_the_memory(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[0]) < 100, done.stdout
+    for reason, count in (
+        ("copies its dictionaries over and over", 1),
+        ("holds more than 50000 tensors", 2),
+        ("of more than 32 axes", 1),
+        ("field 2048 in a record", 1),
+        ("has a header of", 1),
+        ("its list of entries has", 1),
+    ):
+        assert done.stderr.count(reason) == count, reason

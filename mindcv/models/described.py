@@ -50,18 +50,18 @@ def create_described(metadata: Metadata, file: WeightFile) -> nn.Cell:
     name = canonical_name(metadata.model)
     try:
         _check_size(name, metadata, file)
-        return create_model(
-            name,
-            num_classes=metadata.num_classes,
-            in_channels=metadata.in_channels,
-            **metadata.options,
-        )
     except (ValueError, TypeError, OverflowError) as error:
         if isinstance(error, MindCVError):
             raise
         raise WeightsError(
             f"weight file {file.path!r} describes no {name} that can be built: {error}"
-        ) from error
+        ) from None
+    return create_model(
+        name,
+        num_classes=metadata.num_classes,
+        in_channels=metadata.in_channels,
+        **metadata.options,
+    )
 
 
 def _check_options(options: Mapping[str, Any], path: str) -> None:

@@ -159,7 +159,19 @@ def root_cause(records: Iterable[Record]) -> Record | None:
 def _record(content: bytes) -> Record:
     values = json.loads(content)
     ending = values.pop("ending")
-    return Record(**values, ending=ending and Ending(**ending))
+    record = Record(**values, ending=None if ending is None else Ending(**ending))
+    counts, texts = [record.run, record.rank, record.pid], [record.host, record.pid_space]
+    if record.ending:
+        of_rank = record.rank if record.ending.of_rank is None else record.ending.of_rank
+        counts += [record.ending.exit_code, of_rank]
+        texts.append(record.ending.cause)
+        if type(record.ending.time) not in (int, float):
+            raise ValueError("a time is none")
+    if not all(type(one) is int and 0 <= one < 2**31 for one in counts):
+        raise ValueError("a number is none")
+    if not all(type(one) is str for one in texts):
+        raise ValueError("a text is none")
+    return record
 
 
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)

@@ -12,12 +12,14 @@ from pathlib import Path
 from ..config import HEADER, Config, load_config
 from ..config.options import OPTIONS
 from ..errors import ConfigError, DataError
+from ..plain_files import read_regular
 
 _CHARTS = (  # title, and what the name of a column must hold to belong there
     ("loss", "loss"),
     ("accuracy, %", "top"),
     ("learning rate", "lr"),
 )
+_LARGEST = 2**26  # bytes of a table or config
 _MANY_POINTS = 2000  # more than a curve on a screen has pixels
 
 
@@ -118,7 +120,7 @@ def read_run_folder(folder: str) -> RunFolder:
     texts = {}
     for name in ("config.yaml", "metrics.csv"):
         try:
-            texts[name] = (path / name).read_text(encoding="utf-8", errors="replace")
+            texts[name] = read_regular(path / name, _LARGEST).decode(errors="replace")
         except OSError as error:
             mindcv = "; result.log is MindCV's own" if (path / "result.log").is_file() else ""
             raise DataError(

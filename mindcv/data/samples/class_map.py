@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError
-from ...plain_files import replacing
+from ...plain_files import read_regular, replacing
 from .protocol import Samples
+
+_LARGEST = 2**26  # bytes
 
 
 def write_class_map(path: Path, samples: Samples) -> None:
@@ -50,7 +52,7 @@ def _description(samples: Samples) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="ascii"))
+        content = json.loads(read_regular(path, _LARGEST))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise DataError(f"{path} cannot be read: {reason}") from None

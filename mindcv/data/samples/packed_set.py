@@ -157,7 +157,7 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
             contents["source"],
             contents["made_by"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
         raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from None
 
 
@@ -182,7 +182,7 @@ def _shard(contents: dict) -> ShardFile:
     sizes = (shard.images, shard.bytes, shard.index_bytes)
     _check_types(sizes, (shard.file, shard.sha256, shard.index_sha256))
     place = PurePosixPath(shard.file)
-    if place.is_absolute() or ".." in place.parts or "\0" in shard.file:
+    if place.is_absolute() or ".." in place.parts or b"\0" in os.fsencode(shard.file):
         raise TypeError(f"the shard {shard.file!r} is not in its folder")
     return shard
 
