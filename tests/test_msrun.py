@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, launcher, run_command, write_images
 
+from mindcv.onednn import limit_instructions
+
 
 def train_on_two(arguments, tmp_path, **env):
     done = run_command(
@@ -59,6 +61,8 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_
         assert one["val_top1"] == both["val_top1"]
         assert float(one["val_loss"]) == pytest.approx(float(both["val_loss"]), rel=1e-5)
     assert logs.count("epoch 3/3 step 6/6") == 1  # rank 0 alone speaks
+    if limit_instructions("CPU"):
+        assert logs.count("oneDNN limited to ") == 1
 
 
 def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp_path):
