@@ -79,6 +79,10 @@ class EpochBatches:
             )
             self.steps = steps
 
+    def images_of(self, step: int) -> int:
+        """Return how many images a batch of an epoch has; it is counted from 0."""
+        return min(self._batch_size, len(self._dataset.source) - step * self._batch_size)
+
     def image_names(self, epoch: int, step: int) -> list[str]:
         """Return the names of a batch's images; epoch and step in it are counted from 0."""
         rows = self._dataset.source
