@@ -117,6 +117,7 @@ def build_transforms(config: Config):
         re_ratio=config.re_ratio,
         re_value=config.re_value,
         re_max_attempts=config.re_max_attempts,
+        decoder=config.decoder,
     )
 
 
