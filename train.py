@@ -63,6 +63,8 @@ def main(config: Config) -> None:
     batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
     batches.limit(updates_per_epoch * config.gradient_accumulation_steps)
+    if not config.dry_run:
+        batches.trace_decoding(Path(config.ckpt_save_dir, f".decoding-{runtime.rank}"))
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
