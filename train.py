@@ -63,12 +63,15 @@ def main(config: Config) -> None:
     batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
     batches.limit(updates_per_epoch * config.gradient_accumulation_steps)
+    if not config.dry_run:
+        batches.trace_decoding(Path(config.ckpt_save_dir, f".decoding-{runtime.rank}"))
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
     network = mindcv.recipe.build_network(
         config, runtime, num_classes, not checkpoint, train_set.class_names()
     )
+    mindcv.recipe.check_batch_statistics(config, runtime, network, batches, batches.steps - 1)
     dropout_count = mindcv.engine.count_dropout(network, config.seed, runtime.rank)
     mixed_network = mindcv.engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
@@ -207,10 +210,16 @@ def count_updates(config: Config, train_set, batches: int) -> int:
     updates = batches // together
     if updates:
         return updates
+    images = train_set.get_dataset_size()
     several = "one batch" if together == 1 else f"{together} batches"
+    remedy = (
+        "lower batch_size" if together == 1 else "lower batch_size or gradient_accumulation_steps"
+    )
+    if config.drop_remainder and -(-images // config.batch_size) >= together:
+        remedy += ", or set drop_remainder False"
     raise DataError(
-        f"{train_set.get_dataset_size()} training images of a process do not fill {several} of "
-        f"{config.batch_size}; lower batch_size or set drop_remainder False"
+        f"{images} training images of a process do not fill {several} of {config.batch_size}; "
+        f"{remedy}"
     )
 
 

@@ -117,6 +117,7 @@ def build_transforms(config: Config):
         re_ratio=config.re_ratio,
         re_value=config.re_value,
         re_max_attempts=config.re_max_attempts,
+        decoder=config.decoder,
     )
 
 
@@ -194,6 +195,19 @@ def build_step(
     )
 
 
+def check_batch_statistics(config: Config, runtime, network, batches, last: int) -> None:
+    """Refuse batches of an epoch, up to the last one used, that batch normalisation cannot use.
+
+    Raises:
+        DataError: see `engine.check_batch_statistics`.
+    """
+    images = batches.images_of(last) * max(1, config.aug_splits)
+    if config.sync_bn:
+        images *= runtime.world_size
+    shape = (config.in_channels, config.image_resize, config.image_resize)
+    engine.check_batch_statistics(network, shape, images, config.batch_size)
+
+
 def build_normalize(config: Config, transform: Sequence | None = None):
     """Return the cell in front of the network; it does what `transform` leaves to the device."""
     return data.create_normalize(config.dataset, config.mean, config.std, transform)
@@ -215,6 +229,7 @@ def build_precise_batch_norm(config: Config, runtime, network, normalize, batche
             " to measure batch normalisation on; lower batch_size or set drop_remainder False"
         )
     needed = -(-config.precise_bn_samples // (config.batch_size * runtime.world_size))
+    check_batch_statistics(config, runtime, network, batches, min(needed, batches.steps) - 1)
     return engine.PreciseBatchNorm(network, normalize, lambda: batches.epoch(0), needed)
 
 

@@ -125,6 +125,7 @@ CHANGED = dict(
     shuffle=False,
     num_samples=1000,
     batch_size=64,
+    decoder="pillow",
     max_bad_fraction=0.25,
     allow_bad_images=True,
     drop_remainder=False,

@@ -1,8 +1,10 @@
 """The batches of a run: each epoch by itself, from any step, told image by image."""
 
 import csv
+import os
 import random
 import resource
+import shutil
 import threading
 import time
 import types
@@ -350,6 +352,20 @@ def test_the_log_of_a_resumed_run_goes_on_behind_its_checkpoint(root, tmp_path):
         file.write(b"1,6,0,3 1")  # killed while writing
     assert log_of(2, 3, 4, 5) == whole
     assert [path.name for path in tmp_path.glob("samples*.csv")] == ["samples.csv"]
+
+
+def test_names_of_the_log_are_neither_formulas_nor_commands_of_a_terminal(root, tmp_path):
+    place = tmp_path / "images/train/class_0"
+    place.mkdir(parents=True)
+    for name in ("=HYPERLINK(1).png", "a\x1b[2J\n.png", os.fsdecode(b"\xff.png"), "plain.png"):
+        shutil.copy(next(root.rglob("*.png")), place / name)
+    samples = open_samples("", str(tmp_path / "images"))
+    SampleLog(str(tmp_path / "log.csv"), run_of(root, **PLAIN), samples, 0)
+    with (tmp_path / "log.csv.names").open(encoding="utf-8", newline="") as file:
+        told = [row["path"] for row in csv.DictReader(file)]
+    assert len(told) == len(samples) == 4
+    assert not any("\x1b" in path or "\n" in path or path.startswith("=") for path in told)
+    assert any(path.endswith(r"a\x1b[2J\n.png") for path in told)
 
 
 def test_a_log_that_cannot_be_written_is_a_config_error(root, tmp_path):

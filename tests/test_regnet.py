@@ -11,7 +11,7 @@ from golden.fill import fill, images
 from mindspore import nn, ops
 
 from mindcv import create_model
-from mindcv.models import AnyNet, RegNet
+from mindcv.models import AnyNet, RegNet, blocks
 from mindcv.models.layers import DropPath
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -230,3 +230,20 @@ def test_strides_of_one_keep_the_resolution_and_skip_the_projection():
 def test_a_network_that_cannot_be_built_is_refused(change):
     with pytest.raises(ValueError):
         AnyNet(**small_plan(**change))
+
+
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_what_is_no_batch_of_images_is_refused_with_its_shape(mode, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # MindSpore leaves the graph that it could not compile
+    ms.set_context(mode=mode)
+    networks = [stem(3, 8) for stem in blocks.STEMS.values()]
+    networks.append(AnyNet(**small_plan()))
+    networks.append(create_model("regnet_x_200mf", features_only=True, out_indices=[0]))
+    shapes = ((2, 32, 32, 3), (3, 32, 32), (2, 1, 32, 32), (2, 3))
+    for network, wrong in zip(networks, (shapes, *zip(shapes))):
+        for shape in wrong:
+            with pytest.raises(ValueError) as refusal:
+                run(network, *shape)
+            told = str(refusal.value).splitlines()[0].strip("'")
+            assert told == f"the network takes images as (N, 3, H, W); it was given {shape}"
+        network(ms.Tensor(images((2, 3, 32, 32))))

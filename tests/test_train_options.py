@@ -16,15 +16,19 @@ from mindcv.__main__ import main as tools
 OFF = {"scale": "0.5,1.0", "hflip": "0.5", "shuffle": "True"}
 
 
-def run(arguments, tmp_path, name, **options):
-    """Run train.py into the folder `name`; return (rows of metrics.csv, what it printed)."""
+def changed(arguments, **options) -> list[str]:
     arguments = list(arguments)
-    options = {"ckpt_save_dir": tmp_path / name, **options}
     for key, value in options.items():
         if f"--{key}" in arguments:
             arguments[arguments.index(f"--{key}") + 1] = str(value)
         else:
             arguments += [f"--{key}", str(value)]
+    return arguments
+
+
+def run(arguments, tmp_path, name, **options):
+    """Run train.py into the folder `name`; return (rows of metrics.csv, what it printed)."""
+    arguments = changed(arguments, **{"ckpt_save_dir": tmp_path / name, **options})
     done = run_command("train.py", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with (tmp_path / name / "metrics.csv").open(encoding="utf-8") as file:
@@ -82,6 +86,23 @@ def test_accumulation_is_the_larger_batch_and_leaves_no_half_update(short_run, t
     )
     assert "the last 2 batches of an epoch are left out" in printed
     assert "1 steps per epoch, 2 epochs, 2 steps" in printed
+
+
+def test_an_epoch_that_cannot_be_trained_is_refused_with_what_helps(short_run, tmp_path):
+    """48 images: of two batches of 47 the last has one, and that no variance on a 1x1 map."""
+
+    def refusal(**options) -> str:
+        words = changed(short_run, **options)
+        done = run_command("train.py", *words, "--dry_run", cwd=tmp_path)
+        assert done.returncode == 4, done.stderr
+        return done.stderr
+
+    told = refusal(model="tiny_regnet", image_resize=8, batch_size=47, drop_remainder=False)
+    assert "a batch of one image" in told and "drop_remainder True" in told and "lr" not in told
+    told = refusal(batch_size=30, gradient_accumulation_steps=2)
+    assert "lower batch_size or gradient_accumulation_steps, or set drop_remainder False" in told
+    told = refusal(batch_size=20, gradient_accumulation_steps=4)
+    assert "do not fill 4 batches of 20" in told and "drop_remainder" not in told
 
 
 def test_clipping_scaled_rates_and_precision_change_the_run_as_they_say(short_run, tmp_path):

@@ -12,7 +12,7 @@ from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import Place
 from mindcv.config.options import OPTIONS
 from mindcv.engine.clipping import CLIP_MODES, create_clip
-from mindcv.errors import ConfigError
+from mindcv.errors import ConfigError, DataError
 from mindcv.models import RegNet, freeze, load_weights
 from mindcv.weights import Metadata
 
@@ -246,6 +246,48 @@ def batches_of(images, size=4):
     rows = ds.NumpySlicesDataset((images, labels), ["image", "label"], shuffle=False)
     batches = rows.batch(size, drop_remainder=True)
     return lambda: batches.create_tuple_iterator(num_epochs=1, output_numpy=True)
+
+
+class Normalized(nn.Cell):
+    """A user's own network, normalised behind the pooling."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.BatchNorm1d(3)
+
+    def construct(self, x):
+        return self.bn(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "build_network, side, layer", [(small_regnet, 8, r"stages\S+"), (Normalized, 16, "bn")]
+)
+def test_a_batch_without_variance_is_refused_before_the_first_step(build_network, side, layer):
+    network = build_network()
+    network.set_train()
+    before = weights(network)
+    words = f"a batch of one image, of which {layer} sees one value .*; "
+    with pytest.raises(DataError, match=f"{words}set drop_remainder True, or a batch_size other"):
+        engine.check_batch_statistics(network, (3, side, side), 1, 7)
+    with pytest.raises(DataError, match=f"{words}make batch_size 2 or more"):
+        engine.check_batch_statistics(network, (3, side, side), 1, 1)
+    engine.check_batch_statistics(network, (3, side, side), 2, 7)
+    assert network.training and ms.get_context("mode") == ms.GRAPH_MODE
+    assert_close(weights(network), before, 0)
+    # That two images are fine, and one is not, is no opinion.
+    for images, is_finite in ((2, True), (1, False)):
+        network(
+            Tensor(np.random.default_rng(0).standard_normal((images, 3, side, side)), ms.float32)
+        )
+        found = weights(network).values()
+        assert all(np.isfinite(value).all() for value in found) is is_finite
+
+
+def test_one_image_is_enough_for_larger_maps_and_for_frozen_layers():
+    engine.check_batch_statistics(small_regnet(), (3, 64, 64), 1, 1)
+    network = small_regnet()
+    freeze(network, len(network.stages))
+    engine.check_batch_statistics(network, (3, 8, 8), 1, 1)
 
 
 def test_precise_statistics_are_those_of_the_batches():

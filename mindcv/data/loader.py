@@ -83,9 +83,12 @@ def create_loader(
         transform = create_transforms(is_training=is_training)
     workers = usable_workers(num_parallel_workers)
     operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
-    if operations and isinstance(operations[0], PillowDecode) and _holds_files(dataset):
+    are_lists = bool(operations) and isinstance(operations[0], list)
+    primary = operations[0] if are_lists else operations
+    if primary and isinstance(primary[0], PillowDecode) and _holds_files(dataset):
         # Decoded by the thread that reads it, a file makes one way fewer from thread to thread.
-        dataset, operations = dataset.decoded(), operations[1:]
+        dataset = dataset.decoded()
+        operations = [primary[1:], *operations[1:]] if are_lists else primary[1:]
     mixes, splits = is_training and (mixup > 0.0 or cutmix > 0.0), is_training and separate
     has_own_labels = isinstance(dataset, ImageDataset)
     draws = mixes or splits or any(map(_draws_by_pass, operations))
@@ -102,7 +105,14 @@ def create_loader(
             )
         map_image = partial(_map_image, workers=workers, in_processes=python_multiprocessing)
         return _split_batches(
-            dataset, transform, aug_splits, batch_size, drop_remainder, workers, map_image, shard_id
+            dataset,
+            operations,
+            aug_splits,
+            batch_size,
+            drop_remainder,
+            workers,
+            map_image,
+            shard_id,
         )
     in_batch = {}
     columns = ["image", "label"]

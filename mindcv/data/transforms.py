@@ -25,6 +25,7 @@ _INTERPOLATION = {
     "area": vision.Inter.AREA,
 }
 _CROP_MODES = ("center", "squash")
+_DECODERS = ("mindspore", "pillow")
 
 
 class Normalize(nn.Cell):
@@ -109,6 +110,7 @@ def create_transforms(
     lighting: float = 0.0,
     augment_on_device: bool = False,
     antialias: bool = False,
+    decoder: str = "mindspore",
 ) -> list | tuple[list, list, list]:
     """Return the operations that turn a dataset's image into the network's input.
 
@@ -141,11 +143,14 @@ def create_transforms(
             `create_normalize`, see `DeviceAugment`; with normalize_on_device.
         antialias: in evaluation, resize and crop as torchvision and timm do with Pillow; False: as
             MindCV does with MindSpore. With bilinear and bicubic.
+        decoder: of training images, mindspore or pillow. Pillow's is safe from files whose damage
+            ends the process inside MindSpore; the crops are the same, but for pixels at their edge
+            where colours are stored coarser. Evaluation decodes with Pillow always.
 
     Raises:
         ConfigError: image_resize is no size of a square; mean or std are on the scale 0-1.
-        ValueError: an unknown interpolation, policy, crop_mode or re_value; antialias with another
-            interpolation; separate without anything that makes the splits differ;
+        ValueError: an unknown interpolation, policy, crop_mode, re_value or decoder; antialias with
+            another interpolation; separate without anything that makes the splits differ;
             augment_on_device with what only the host does.
     """
     image_resize = _side(image_resize)
@@ -156,6 +161,8 @@ def create_transforms(
         raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
     if crop_mode not in _CROP_MODES:
         raise ValueError(f"crop_mode {crop_mode!r} is unknown; expected {', '.join(_CROP_MODES)}")
+    if decoder not in _DECODERS:
+        raise ValueError(f"decoder {decoder!r} is unknown; expected {', '.join(_DECODERS)}")
     mean, std = channel_statistics(dataset_name, mean, std)
     is_cifar = dataset_name.startswith("cifar")
     on_host = [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
@@ -185,7 +192,8 @@ def create_transforms(
         hflip, vflip, jitter, erasing = 0.0, 0.0, None, None
     if erasing:
         final.append(erasing)
-    primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar)
+    by_pillow = decoder == "pillow"
+    primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar, by_pillow)
     flips = _flips(hflip, vflip)
     compiled = None
     # The splits of an image need draws of their own, as Python operations have.
@@ -229,18 +237,21 @@ def _evaluation(size, crop_pct, crop_mode, interpolation, antialias, is_cifar) -
     return [PillowDecode(), resize(target), crop]
 
 
-def _random_crop(size, scale, ratio, interpolation, is_cifar) -> list:
+def _random_crop(size, scale, ratio, interpolation, is_cifar, by_pillow) -> list:
     def resize(resample):
         if is_cifar:
             return vision.Resize((size, size), resample)
-        return vision.RandomCropDecodeResize(size, tuple(scale), tuple(ratio), resample)
+        crop = vision.RandomResizedCrop if by_pillow else vision.RandomCropDecodeResize
+        return crop(size, tuple(scale), tuple(ratio), resample)
 
     if interpolation == "random":
         choices = [resize(_INTERPOLATION[name]) for name in ("bilinear", "bicubic")]
         operation = transforms.RandomChoice(choices)
     else:
         operation = resize(_INTERPOLATION[interpolation])
-    return [vision.RandomCrop(32, 4), operation] if is_cifar else [operation]
+    if is_cifar:
+        return [vision.RandomCrop(32, 4), operation]
+    return [PillowDecode(), operation] if by_pillow else [operation]
 
 
 def _flips(hflip: float, vflip: float) -> list[tuple]:

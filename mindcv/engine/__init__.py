@@ -1,6 +1,11 @@
 """Training and evaluation of a network on one or several devices."""
 
-from .batch_norm import PreciseBatchNorm, average_batch_statistics, synchronize_batch_norm
+from .batch_norm import (
+    PreciseBatchNorm,
+    average_batch_statistics,
+    check_batch_statistics,
+    synchronize_batch_norm,
+)
 from .callbacks import EpochEnd, Progress, columns_of
 from .checkpoint import CheckpointKeeper
 from .dropout import count_dropout
@@ -39,6 +44,7 @@ __all__ = [
     "TrainStep",
     "WeightAverage",
     "average_batch_statistics",
+    "check_batch_statistics",
     "check_equal_ranks",
     "check_same_run",
     "columns_of",

@@ -3,9 +3,11 @@
 import itertools
 from collections.abc import Callable, Iterable
 
+import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..errors import DataError
 from .runtime import Runtime
 from .values import set_value
 
@@ -101,6 +103,62 @@ def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
         start += parameter.size
 
 
+def check_batch_statistics(
+    network: nn.Cell, shape: tuple[int, ...], images: int, batch_size: int
+) -> None:
+    """Refuse batches that leave a layer of batch normalisation one value a channel.
+
+    A single value has no variance: the running one would become nan, to be noticed at the end of
+    an epoch. Only a batch of one image can be so small, and only that one is looked into.
+
+    Args:
+        network: images to logits, without mixed precision.
+        shape: of one image, (C, H, W).
+        images: normalised together in the smallest batch, those of other processes included where
+            they are.
+        batch_size: to be named.
+
+    Raises:
+        DataError: there is such a layer.
+    """
+    single = _single_value_layer(network, shape) if images == 1 else None
+    if single is None:
+        return
+    remedy = "make batch_size 2 or more"
+    if batch_size > 1:
+        remedy = f"set drop_remainder True, or a batch_size other than {batch_size}"
+    raise DataError(
+        f"an epoch has a batch of one image, of which {single} sees one value a channel, and that "
+        f"has no variance; {remedy}, or enlarge image_resize"
+    )
+
+
+def _single_value_layer(network: nn.Cell, shape: tuple[int, ...]) -> str | None:
+    """Return the first layer that would measure statistics of one value a channel; None: none."""
+    found = []
+
+    def look(name):
+        def note(cell, inputs):
+            if inputs[0].size == inputs[0].shape[1]:
+                found.append(name)
+
+        return note
+
+    layers = [(name, cell) for name, cell in network.cells_and_names() if _normalizes(cell)]
+    hooks = [cell.register_forward_pre_hook(look(name)) for name, cell in layers]
+    mode, is_training = ms.get_context("mode"), network.training
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # where hooks are called
+    network.set_train(False)
+    try:
+        network(Tensor(np.zeros((1, *shape), np.float32)))
+    finally:
+        network.set_train(is_training)
+        ms.set_context(mode=mode)
+        for hook in hooks:
+            hook.remove()
+    return found[0] if found else None
+
+
 class PreciseBatchNorm:
     """Measure the statistics over many images instead of trusting the running average.
 
@@ -158,5 +216,10 @@ class _Forward(nn.Cell):
         return self.network(image)
 
 
+def _normalizes(cell: nn.Cell) -> bool:
+    is_layer = isinstance(cell, (nn.BatchNorm1d, nn.BatchNorm2d))
+    return is_layer and cell.use_batch_statistics is not False
+
+
 def _measures(cell: nn.Cell) -> bool:
-    return isinstance(cell, nn.BatchNorm2d) and cell.use_batch_statistics is not False
+    return isinstance(cell, nn.BatchNorm2d) and _normalizes(cell)

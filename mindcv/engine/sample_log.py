@@ -10,6 +10,7 @@ import mindspore as ms
 from ..data.epochs.epoch_batches import EpochBatches
 from ..data.samples import Samples
 from ..errors import ConfigError
+from ..foreign_text import printable, table_cell
 from ..plain_files import open_regular, replacing
 from .metrics_table import append_rows, start_table
 
@@ -99,4 +100,4 @@ def _write_names(path: Path, samples: Samples) -> None:
         table = csv.writer(file)
         table.writerow(("index", "label", "path"))
         for index, label in enumerate(samples.labels.tolist()):
-            table.writerow((index, label, samples.name(index)))
+            table.writerow((index, label, table_cell(printable(samples.name(index)))))

@@ -11,18 +11,36 @@ from ..design_space import NetworkPlan
 from .layers import DropPath, SqueezeExcite, activation_of, batch_norm, conv2d
 
 
+def check_images(x, channels: int) -> None:
+    """Refuse what is no batch of images, in graph mode while it is compiled.
+
+    Raises:
+        ValueError: x is not (N, channels, H, W).
+    """
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(
+            f"the network takes images as (N, {channels}, H, W); it was given {x.shape}"
+        )
+
+
 class ResStemCifar(nn.Cell):
-    """`act(bn(conv3x3(x)))` at full resolution."""
+    """`act(bn(conv3x3(x)))` at full resolution.
+
+    Raises:
+        ValueError: called with anything but images of `in_channels`.
+    """
 
     kernel, stride = 3, 1
 
     def __init__(self, in_channels: int, out_channels: int, activation: str = "relu"):
         super().__init__()
+        self.in_channels = in_channels
         self.conv = conv2d(in_channels, out_channels, self.kernel, self.stride)
         self.bn = batch_norm(out_channels)
         self.act = activation_of(activation)
 
     def construct(self, x):
+        check_images(x, self.in_channels)
         return self.act(self.bn(self.conv(x)))
 
 
@@ -42,6 +60,7 @@ class ResStem(ResStemCifar):
         self.pool = nn.MaxPool2d(3, stride=2, pad_mode="pad", padding=1)
 
     def construct(self, x):
+        check_images(x, self.in_channels)
         return self.pool(self.act(self.bn(self.conv(x))))
 
 

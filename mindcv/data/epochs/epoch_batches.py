@@ -11,6 +11,7 @@ import mindspore.dataset as ds
 import numpy as np
 
 from ...errors import DataError
+from .decoding_trace import DecodingTrace
 from .drawing import drawing
 from .failure import INTERRUPTED
 from .rows import ImageDataset, Rows
@@ -78,6 +79,16 @@ class EpochBatches:
                 "the last %d batches of an epoch are left out: they make no whole update", surplus
             )
             self.steps = steps
+
+    def images_of(self, step: int) -> int:
+        """Return how many images a batch of an epoch has; it is counted from 0."""
+        return min(self._batch_size, len(self._dataset.source) - step * self._batch_size)
+
+    def trace_decoding(self, path: Path) -> None:
+        """Write down what is being decoded, until `close`; see `DecodingTrace`."""
+        rows = self._dataset.source
+        if rows.samples.encoded:
+            rows.trace = DecodingTrace(path)
 
     def image_names(self, epoch: int, step: int) -> list[str]:
         """Return the names of a batch's images; epoch and step in it are counted from 0."""
@@ -159,6 +170,8 @@ class EpochBatches:
         self._is_closed = True
         for reader in list(self._readers):
             reader.stop()
+        if trace := self._dataset.source.trace:
+            trace.close()
 
     def keep(self, reader) -> None:
         """Remember an iterator of MindSpore over the passes, for `close`."""

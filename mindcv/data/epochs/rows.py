@@ -14,6 +14,7 @@ from ..images.bad_images import BadImages
 from ..images.decoding import check_by_decoding
 from ..images.image_check import as_bmp, decodable, pixels
 from ..samples import ImageError, Samples
+from .decoding_trace import DecodingTrace
 from .reading import ReadingThreads
 from .sample_order import copy_numbers, sample_order
 
@@ -46,6 +47,7 @@ class Rows:
             the place of what they replace.
         read_count: rows of the newest pass that were read.
         failure: what ended the newest pass early; MindSpore tells it as a text only.
+        trace: takes the names of image files that MindSpore is to decode, where it is set.
 
     Raises:
         DataError: see `sample_order`; while reading: an image that cannot be read, or too many; a
@@ -63,6 +65,7 @@ class Rows:
         **sampling,
     ):
         self.samples, self.bad, self.leave_out = samples, bad, leave_out
+        self.trace: DecodingTrace | None = None
         self.decode = self.has_passes = False
         self.read_count = 0
         self.indices = np.zeros(0, np.int64)
@@ -156,6 +159,8 @@ class Rows:
             for place, attempt in enumerate(attempts(order)):
                 index, image = self._image(int(order[place]), attempt, attempts)
                 read[place], self.read_count = index, place + 1
+                if self.trace and not self.decode:
+                    self.trace.note(self.samples.name(index))
                 is_bad = self.leave_out and index in self.bad.reasons
                 yield image, np.int32(-1) if is_bad else labels[index]
         except Exception as error:
