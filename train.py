@@ -32,10 +32,12 @@ def main(config: Config) -> None:
         config.seed,
     )
     folder, event_writer = None, None
-    if runtime.is_main and not config.dry_run:
-        event_writer = config.summary_dir and mindcv.engine.open_event_writer(config.summary_dir)
-        folder = mindcv.checkpoint.open_run_folder(config.ckpt_save_dir)
-    mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
+    with mindcv.ranks.failing_together(runtime):
+        if runtime.is_main and not config.dry_run:
+            summary_dir = config.summary_dir
+            event_writer = summary_dir and mindcv.engine.open_event_writer(summary_dir)
+            folder = mindcv.checkpoint.open_run_folder(config.ckpt_save_dir)
+        mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
 

@@ -100,7 +100,7 @@ def guarded(show_traceback: Callable[[], bool]):
         sys.exit(141)  # as a shell tells of SIGPIPE
     except MindCVError as error:
         with suppress(OSError):
-            leave_last_words(error.exit_code, str(error))
+            leave_last_words(error.exit_code, str(error), getattr(error, "rank", None))
         _tell(f"error: {error}", show_traceback())
         sys.exit(error.exit_code)
     except Exception as error:

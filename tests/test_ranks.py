@@ -28,7 +28,8 @@ from mindcv.ranks import read_records, telling_the_others, watch_ranks
 
 rank, folder, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 runtime = types.SimpleNamespace(
-    world_size=2, rank=rank, is_main=rank == 0, sum_over_ranks=lambda values: [77]
+    world_size=2, rank=rank, is_main=rank == 0, sum_over_ranks=lambda values: [77],
+    gather=lambda values: values[None],
 )
 
 def main(config):
@@ -210,13 +211,13 @@ def test_ranks_that_were_all_asked_to_stop_end_the_scheduler_without_an_error(tm
     code = (
         "import sys, time; from pathlib import Path\n"
         "from mindcv.ranks.scheduler import guard_scheduler\n"
-        "guard_scheduler(Path(sys.argv[1])); time.sleep(60)\n"
+        "guard_scheduler(Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MS_WORKER_NUM": "2"}
-    ranks = [OwnRecord(tmp_path, 7, rank) for rank in range(2)]
     words = [sys.executable, "-c", code, str(tmp_path)]
     scheduler = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
-    time.sleep(1)  # it has seen them running
+    assert scheduler.stdout.readline() == "ready\n"
+    ranks = [OwnRecord(tmp_path, 7, rank) for rank in range(2)]
     ranks[0].end(143, "stopped by SIGTERM")
     time.sleep(0.3)
     assert scheduler.poll() is None

@@ -9,13 +9,14 @@ from .last_words import FOLDER_VARIABLE, first_last_words, leave_last_words
 from .parent import end_with_parent
 from .record import Ending, Record, first_failure, read_records, root_cause
 from .telling import telling_the_others
-from .watching import watch_ranks
+from .watching import failing_together, watch_ranks
 
 __all__ = [
     "FOLDER_VARIABLE",
     "Ending",
     "Record",
     "end_with_parent",
+    "failing_together",
     "first_failure",
     "first_last_words",
     "leave_last_words",

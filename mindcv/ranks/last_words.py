@@ -14,12 +14,16 @@ FOLDER_VARIABLE = "MINDCV_LAST_WORDS"  # `supervise` sets it to a folder of the 
 _SUFFIX = ".last_words.json"
 
 
-def leave_last_words(exit_code: int, cause: str) -> None:
-    """Write down why this rank ends; nothing where no supervisor of an msrun asks for it."""
+def leave_last_words(exit_code: int, cause: str, of_rank: int | None = None) -> None:
+    """Write down why this rank ends; nothing where no supervisor of an msrun asks for it.
+
+    Args:
+        exit_code, cause, of_rank: see `Ending`.
+    """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder or os.environ.get("MS_ROLE") != "MS_WORKER":
         return
-    ending = Ending(exit_code, cause[:LONGEST_CAUSE], None, time.time())
+    ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
     rank = int(os.environ.get("RANK_ID", 0))
     record = Record(0, rank, os.getpid(), socket.gethostname(), "", ending)
     path = Path(folder, f"{socket.gethostname()}-{os.getpid()}{_SUFFIX}")

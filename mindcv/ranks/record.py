@@ -11,6 +11,7 @@ from pathlib import Path
 from ..plain_files import make_folder, open_regular, read_regular, replacing
 
 FOLDER = "ranks"
+SCHEDULER = -1  # in place of a rank: the process of msrun that brings the ranks together
 _FIRST = "first_failure"
 _SIZE = 8192  # bytes of a record, spaces included
 LONGEST_CAUSE = 1000  # characters
@@ -44,7 +45,7 @@ class Record:
 
     Attributes:
         run: number that all processes of a run share, and no run before it in the folder had.
-        rank: among those processes.
+        rank: among those processes; `SCHEDULER`: not one that trains.
         pid, host, pid_space: the process; other processes see its number in the same space only.
         ending: None: it is running, or it was killed.
     """
@@ -63,11 +64,14 @@ class Record:
 
     def describe(self) -> str:
         """Return who it was and why it ended."""
-        who = f"rank {self.rank} (process {self.pid} on {self.host})"
+        name, log = f"rank {self.rank}", f"worker_{self.rank}.log"
+        if self.rank == SCHEDULER:
+            name, log = "the scheduler", "scheduler.log"
+        who = f"{name} (process {self.pid} on {self.host})"
         if self.ending is None:
             return (
                 f"{who} ended without a word: it was killed (kill -9, out of memory) or crashed; "
-                f"see its log, with msrun worker_{self.rank}.log"
+                f"see its log, with msrun {log}"
             )
         return f"{who} ended with exit code {self.ending.exit_code}: {self.ending.cause}"
 
@@ -90,7 +94,9 @@ class OwnRecord:
         self.record = Record(run, rank, os.getpid(), socket.gethostname(), _pid_space())
         folder.mkdir(parents=True, exist_ok=True)
         make_folder(folder / FOLDER)
-        self._handle = open_regular(folder / FOLDER / f"{rank}.json", os.O_RDWR | os.O_CREAT)
+        name = "scheduler" if rank == SCHEDULER else str(rank)
+        self._path = folder / FOLDER / f"{name}.json"
+        self._handle = open_regular(self._path, os.O_RDWR | os.O_CREAT)
         self._write()
 
     def others(self) -> list[Record]:
@@ -104,6 +110,10 @@ class OwnRecord:
             ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
             self.record = replace(self.record, ending=ending)
             self._write()
+
+    def remove(self) -> None:
+        """Leave no record behind."""
+        self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
         # One write of a block that is there already: nobody reads half of it.
@@ -138,7 +148,10 @@ def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
         runs_before: numbers of other runs in it.
     """
     seen = read_record(folder / FOLDER / _FIRST)
-    cause = root_cause([one for one in read_records(folder) if one.run not in runs_before])
+    records = [one for one in read_records(folder) if one.run not in runs_before]
+    # A scheduler may as well be killed once its ranks have ended.
+    blamed = {one.ending.of_rank for one in records if one.ending}
+    cause = root_cause(one for one in records if one.rank != SCHEDULER or SCHEDULER in blamed)
     if seen is None or seen.run in runs_before or (cause and cause.ending):
         return cause
     return seen
@@ -160,13 +173,15 @@ def _record(content: bytes) -> Record:
     values = json.loads(content)
     ending = values.pop("ending")
     record = Record(**values, ending=None if ending is None else Ending(**ending))
-    counts, texts = [record.run, record.rank, record.pid], [record.host, record.pid_space]
+    ranks, counts = [record.rank], [record.run, record.pid]
+    texts = [record.host, record.pid_space]
     if record.ending:
-        of_rank = record.rank if record.ending.of_rank is None else record.ending.of_rank
-        counts += [record.ending.exit_code, of_rank]
+        ranks += [] if record.ending.of_rank is None else [record.ending.of_rank]
+        counts.append(record.ending.exit_code)
         texts.append(record.ending.cause)
         if type(record.ending.time) not in (int, float):
             raise ValueError("a time is none")
+    counts += [0 if one == SCHEDULER else one for one in ranks]
     if not all(type(one) is int and 0 <= one < 2**31 for one in counts):
         raise ValueError("a number is none")
     if not all(type(one) is str for one in texts):

@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 
 from .parent import end_with_parent
-from .record import Record, read_records, root_cause, write_first_failure
+from .record import SCHEDULER, OwnRecord, Record, read_records, root_cause, write_first_failure
 
 _INTERVAL = 0.1
 _LONGEST_WAIT = 10.0  # seconds for the other ranks to end after the first one
@@ -16,6 +17,8 @@ _LONGEST_WAIT = 10.0  # seconds for the other ranks to end after the first one
 
 def guard_scheduler(folder: Path) -> None:
     """Return in a child process, which becomes the scheduler; end this one with its exit code.
+
+    It has a record while ranks are running, so that they end when it is killed.
 
     MindSpore's scheduler waits half a minute for a rank that has ended, and keeps Python's lock
     meanwhile; msrun waits for it, and prints what of its log looks like an error. So this process
@@ -28,59 +31,96 @@ def guard_scheduler(folder: Path) -> None:
     Raises:
         SystemExit: in the parent process, always.
     """
+    # Another run may be living in the folder, which will refuse this one.
+    runs_before = {one.run for one in read_records(folder)}
     parent = os.getpid()
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the other process takes it
         end_with_parent(parent, signal.SIGKILL)
         return
-    cause = _first_to_end(folder, child)
-    if cause is None:
-        _, status = os.waitpid(child, 0)
+    sys.exit(_Guard(folder, child, runs_before).run())
+
+
+class _Guard:
+    def __init__(self, folder: Path, child: int, runs_before: Container[int]):
+        self.folder, self.child, self.runs_before = folder, child, runs_before
+        self.own: OwnRecord | None = None
+
+    def run(self) -> int:
+        """Wait for the end; return the exit code."""
+        cause = self._first_to_end()
+        code = self._end_of_child() if cause is None else self._end_because_of(cause)
+        if self.own is not None and self.own.record.ending is None:
+            self.own.remove()
+        return code
+
+    def _first_to_end(self) -> Record | None:
+        """Return the rank that failed first, or one of those that all stopped as they were asked.
+
+        None: the scheduler ended by itself.
+        """
+        gone_before: set[int] = set()
+        while not _has_ended(self.child):
+            ranks = self._ranks()
+            if ranks and self.own is None:
+                self._begin_record(ranks[0].run)
+            gone = {one.rank for one in ranks if one.is_gone}
+            # Gone at two looks, as in `watching`.
+            cause = root_cause([one for one in ranks if one.rank not in gone - gone_before])
+            cause = cause or _of_all_that_stopped(ranks)
+            if cause is not None:
+                return cause
+            gone_before = gone
+            time.sleep(_INTERVAL)
+        return None
+
+    def _begin_record(self, run: int) -> None:
+        # Whoever stops all processes of a job lets the ranks save, which need it until then.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with contextlib.suppress(OSError):  # a full disk: ranks learn of its end by MindSpore
+            self.own = OwnRecord(self.folder, run, SCHEDULER)
+
+    def _end_because_of(self, cause: Record) -> int:
+        if cause.ending is None or cause.ending.is_failure:
+            _tell(cause.describe())
+            with contextlib.suppress(OSError):  # a full disk: it was printed
+                write_first_failure(self.folder, cause)
+        deadline = time.monotonic() + _LONGEST_WAIT
+        while time.monotonic() < deadline and any(
+            one.ending is None and not one.is_gone for one in self._ranks()
+        ):
+            time.sleep(_INTERVAL)
+        os.kill(self.child, signal.SIGKILL)
+        os.waitpid(self.child, 0)
+        return cause.ending.exit_code if cause.ending else 1
+
+    def _end_of_child(self) -> int:
+        _, status = os.waitpid(self.child, 0)
         code = os.waitstatus_to_exitcode(status)
-        sys.exit(code if code >= 0 else 128 - code)
-    if cause.ending is None or cause.ending.is_failure:
-        print(f"Error: {cause.describe()}", flush=True)  # msrun looks for lines with this word
-        with contextlib.suppress(OSError):  # a full disk: it was printed
-            write_first_failure(folder, cause)
-    deadline = time.monotonic() + _LONGEST_WAIT
-    while time.monotonic() < deadline and _are_running(folder, cause.run):
-        time.sleep(_INTERVAL)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    sys.exit(cause.ending.exit_code if cause.ending else 1)
+        if code >= 0:
+            return code
+        cause = f"it was killed by {signal.Signals(-code).name}"
+        if self.own is None:
+            _tell(f"the scheduler ended before the training began: {cause}")
+        else:
+            self.own.end(1, cause)
+            _tell(self.own.record.describe())
+        return 1
+
+    def _ranks(self) -> list[Record]:
+        records = read_records(self.folder)
+        return [one for one in records if one.run not in self.runs_before and one.rank >= 0]
 
 
-def _first_to_end(folder: Path, child: int) -> Record | None:
-    """Return the process that failed first, or one of those that all stopped as they were asked.
-
-    None: the scheduler ended by itself.
-    """
-    seen: set[tuple[int, int]] = set()  # running ranks: records of runs before are none
-    gone_before: set[int] = set()
-    while not _has_ended(child):
-        records = read_records(folder)
-        gone = {one.pid for one in records if one.is_gone}
-        seen |= {(one.run, one.rank) for one in records if not one.ending and one.pid not in gone}
-        known = [one for one in records if (one.run, one.rank) in seen]
-        # Gone at two looks, as in `watching`.
-        cause = root_cause([one for one in known if one.pid not in gone - gone_before])
-        cause = cause or _of_all_that_stopped(known)
-        if cause is not None:
-            return cause
-        gone_before = gone
-        time.sleep(_INTERVAL)
-    return None
+def _tell(cause: str) -> None:
+    print(f"Error: {cause}", flush=True)  # msrun looks for lines with this word
 
 
 def _of_all_that_stopped(records: list[Record]) -> Record | None:
     if len(records) < int(os.environ["MS_WORKER_NUM"]) or any(not one.ending for one in records):
         return None
     return next((one for one in records if one.ending.exit_code), None)
-
-
-def _are_running(folder: Path, run: int) -> bool:
-    records = [one for one in read_records(folder) if one.run == run]
-    return any(one.ending is None and not one.is_gone for one in records)
 
 
 def _has_ended(child: int) -> bool:

@@ -12,7 +12,7 @@ from ..config import Config
 from ..errors import Interrupted, MindCVError, RankError
 from .last_words import FOLDER_VARIABLE
 from .parent import end_with_launcher
-from .record import OwnRecord, Record, root_cause
+from .record import SCHEDULER, OwnRecord, Record, root_cause
 from .scheduler import guard_scheduler
 
 _LINGER = 2.5  # seconds in which the others take the cause over, before a launcher kills them
@@ -20,7 +20,7 @@ _LINGER = 2.5  # seconds in which the others take the cause over, before a launc
 # waited too long, and in the scheduler.
 _LOST_CONTACT = re.compile(
     r"The state of the cluster is error|Launch kernel failed: .*All(Reduce|Gather)|timed out node"
-    r"|is the first one timed out"
+    r"|is the first one timed out|TCP connection between the scheduler and the worker"
 )
 
 _own: OwnRecord | None = None
@@ -95,7 +95,9 @@ def _end(error: BaseException) -> None:
     if isinstance(error, Interrupted):
         return
     deadline = time.monotonic() + _LINGER
-    while time.monotonic() < deadline and any(one.ending is None for one in _own.others()):
+    while time.monotonic() < deadline and any(
+        one.ending is None for one in _own.others() if one.rank != SCHEDULER
+    ):
         time.sleep(0.05)
 
 

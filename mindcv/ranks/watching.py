@@ -1,14 +1,16 @@
 """End this process soon after another one of the run has failed, and tell the cause."""
 
+import contextlib
 import logging
 import os
 import secrets
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, RankError
 from .record import OwnRecord, Record, root_cause
 from .telling import begin_record, rank_error
 
@@ -17,6 +19,42 @@ _GRACE = 1.0  # seconds in which the training may end by itself
 _LONGEST_SAVE = 60.0  # seconds that a checkpoint under way is waited for
 
 _logger = logging.getLogger("mindcv.train")
+
+
+@contextlib.contextmanager
+def failing_together(runtime) -> Iterator[None]:
+    """Let what fails in one process end all of them, before they watch each other.
+
+    Args:
+        runtime: `Runtime`; every process calls this, and nothing in the body waits for the others.
+
+    Raises:
+        RankError: in the others, with the exit code of the first that failed.
+    """
+    if runtime.world_size == 1:
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        _exit_codes(runtime, getattr(error, "exit_code", 1))
+        raise
+    codes = _exit_codes(runtime, 0)
+    rank = next((rank for rank, code in enumerate(codes) if code), None)
+    if rank is not None:
+        raise RankError(
+            f"stopped, because rank {rank} ended with exit code {codes[rank]} before the first "
+            f"step; its log says why, with msrun worker_{rank}.log",
+            codes[rank],
+            rank,
+        )
+
+
+def _exit_codes(runtime, own: int) -> list[int]:
+    """Return what each process is about to end with; 0: it goes on."""
+    import numpy as np  # not sooner: its threads would take ctrl-C, see mindcv/interrupts.py
+
+    return [int(code) for code in runtime.gather(np.array([own], np.float32))[:, 0]]
 
 
 def watch_ranks(folder: str | None, runtime) -> None:
@@ -31,19 +69,21 @@ def watch_ranks(folder: str | None, runtime) -> None:
 
     Raises:
         ConfigError: the record cannot be written.
+        RankError: that of another process cannot.
     """
     if folder is None or runtime.world_size == 1:
         return
-    import numpy as np  # not sooner: its threads would take ctrl-C, see mindcv/interrupts.py
+    import numpy as np  # as above
 
     own = secrets.randbelow(2**24 - 1) + 1 if runtime.is_main else 0  # exact as a float32
     run = int(runtime.sum_over_ranks(np.array([own], np.float32))[0])
-    try:
-        record = begin_record(Path(folder), run, runtime.rank)
-    except OSError as error:
-        raise ConfigError(
-            f"ckpt_save_dir {folder} cannot be written by rank {runtime.rank}: {error.strerror}"
-        ) from None
+    with failing_together(runtime):
+        try:
+            record = begin_record(Path(folder), run, runtime.rank)
+        except OSError as error:
+            raise ConfigError(
+                f"ckpt_save_dir {folder} cannot be written by rank {runtime.rank}: {error.strerror}"
+            ) from None
     interval = _INTERVAL * max(1, runtime.world_size // 8)
     threading.Thread(target=_watch, args=(record, interval), name="ranks", daemon=True).start()
 
