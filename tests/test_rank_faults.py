@@ -2,22 +2,19 @@
 
 import json
 import os
-import random
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, free_port, launcher, write_images
+from conftest import ROOT, launcher, write_images
 from test_resume import MODEL, OPTIONS, assert_equal_runs
 
 from mindcv.checkpoint import CheckpointStore
 from mindcv.ranks import read_records
-from mindcv.supervise.processes import descendants, ranks
 
 # FAULT is rank:what:N, what goes wrong in a rank before its N-th step is looked at. SLOW: seconds
 # that a step takes longer.
@@ -64,14 +61,17 @@ saving.SavePoints.on_train_step_end = look
 )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """A folder with 32 training and 7 validation images, and the network."""
-    root = tmp_path_factory.mktemp("faults")
+def prepare(root: Path) -> Path:
+    """Fill a folder with 32 training and 7 validation images, and the network; return it."""
     write_images(root / "images/train", 32, 4)
     write_images(root / "images/val", 7, 4, seed=1)
     (root / "small.py").write_text(MODULE)
     return root
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return prepare(tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def command(folder: str, **options) -> list[str]:
 
 def environment(**changes) -> dict[str, str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    changes = {"PYTHONPATH": ROOT} | changes
     return {**os.environ, "PATH": path, **{key: str(value) for key, value in changes.items()}}
 
 
@@ -213,38 +214,6 @@ def test_without_join_msrun_returns_at_once_and_the_run_ends_by_itself(place):
     assert last.startswith("error: stopped, because rank 1 (process ")
 
 
-@pytest.mark.slow
-def test_five_random_kills_under_supervise_come_to_the_same_bits(place, whole):
-    """Each time a rank or msrun itself, by kill -9, some moments after a new checkpoint."""
-    random.seed(int(os.environ.get("KILL_SEED", "0")))
-    words = [sys.executable, "-m", "mindcv", "supervise", "--backoff", "0.5", "--"]
-    words += [str(Path(sys.executable).with_name("msrun")), "--worker_num=2"]
-    words += ["--local_worker_num=2", f"--master_port={free_port()}", *command("supervised")]
-    env = environment(SLOW=1, PYTHONPATH=ROOT)
-    job = subprocess.Popen(words, cwd=place, env=env, stderr=subprocess.PIPE, text=True)
-    folder, kills = place / "supervised", []
-    try:
-        while len(kills) < 5:
-            wait_for_attempt(folder, len(kills) + 1, job)
-            wait_for_newer(folder, newest_place(folder), job)
-            time.sleep(random.uniform(0, 1))
-            victims = {"a rank": ranks(descendants(job.pid)), "msrun": children(job.pid)}
-            what = random.choice(["a rank", "msrun"])
-            os.kill(random.choice(sorted(victims[what])), signal.SIGKILL)
-            kills.append(what)
-        _, told = job.communicate(timeout=600)
-    finally:
-        while job.poll() is None:  # it ends its job; the second signal kills
-            job.terminate()
-            time.sleep(0.5)
-    print(kills, told)
-    assert job.returncode == 0, told
-    assert told.count(" begins ") == 6 and " begins from epoch " in told
-    assert len(list((folder / "attempts").glob("*/worker_1.log"))) == 6
-    assert processes_of(place) == []
-    assert_equal_runs(folder, whole)
-
-
 def newest_place(folder: Path) -> tuple[int, int] | None:
     manifest = CheckpointStore(folder).newest()[0] if folder.exists() else None
     return manifest and (manifest.record["epoch"], manifest.record["steps"])
@@ -259,20 +228,6 @@ def wait_for_newer(folder: Path, before: tuple[int, int] | None, job) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("no newer checkpoint")
-
-
-def wait_for_attempt(folder: Path, number: int, job) -> None:
-    deadline = time.monotonic() + 300
-    while time.monotonic() < deadline and job.poll() is None:
-        if len(list((folder / "attempts").glob("*/output.log"))) >= number:
-            return
-        time.sleep(0.1)
-    raise AssertionError("no further attempt")
-
-
-def children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(word) for word in text.split()]
 
 
 @pytest.fixture

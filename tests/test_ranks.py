@@ -6,15 +6,24 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import ROOT
 
 from mindcv.errors import DataError, Interrupted, RankError
-from mindcv.ranks import Ending, Record, first_failure, read_records, root_cause
+from mindcv.ranks import (
+    Ending,
+    Record,
+    failing_together,
+    first_failure,
+    read_records,
+    root_cause,
+)
 from mindcv.ranks import telling as telling_module
-from mindcv.ranks.record import OwnRecord, _is_running, write_first_failure
+from mindcv.ranks.record import SCHEDULER, OwnRecord, _is_running, write_first_failure
 from mindcv.ranks.telling import begin_record, telling_the_others
 
 # A process without MindSpore: argv is rank, run folder and what it does after all have begun.
@@ -207,23 +216,87 @@ def test_without_a_run_folder_the_scheduler_is_left_to_mindspore(monkeypatch):
     assert ran == ["config"]
 
 
-def test_ranks_that_were_all_asked_to_stop_end_the_scheduler_without_an_error(tmp_path):
+def start_scheduler(folder) -> subprocess.Popen:
+    """Start a scheduler without MindSpore of a run of two; the first line is its own process."""
     code = (
-        "import sys, time; from pathlib import Path\n"
+        "import os, sys, time; from pathlib import Path\n"
         "from mindcv.ranks.scheduler import guard_scheduler\n"
-        "guard_scheduler(Path(sys.argv[1])); print('ready', flush=True); time.sleep(60)\n"
+        "guard_scheduler(Path(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(60)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MS_WORKER_NUM": "2"}
-    words = [sys.executable, "-c", code, str(tmp_path)]
-    scheduler = subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
-    assert scheduler.stdout.readline() == "ready\n"
+    words = [sys.executable, "-c", code, str(folder)]
+    return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("killed", ["all of it", "the one that computes nothing"])
+def test_a_killed_scheduler_is_the_cause_where_a_rank_ended_because_of_it(tmp_path, killed):
+    OwnRecord(tmp_path, 6, 0)  # of a run that goes on in the same folder, and is none of its own
+    scheduler = start_scheduler(tmp_path)
+    child = int(scheduler.stdout.readline())
+    own = OwnRecord(tmp_path, 7, 1)
+    wait_for(lambda: any(one.rank == SCHEDULER and one.run == 7 for one in own.others()))
+    scheduler.send_signal(signal.SIGTERM)  # its ranks need it while they save
+    os.kill(child, signal.SIGTERM)
+    time.sleep(0.2)
+    assert scheduler.poll() is None and _is_running(child)
+    os.kill(scheduler.pid if killed == "all of it" else child, signal.SIGKILL)
+    printed, _ = scheduler.communicate(timeout=10)
+    wait_for(lambda: not _is_running(child))
+    cause = root_cause(own.others())
+    assert cause.rank == SCHEDULER
+    who = f"the scheduler (process {scheduler.pid} on "
+    if killed == "all of it":
+        assert cause.describe().startswith(who) and "scheduler.log" in cause.describe()
+    else:
+        assert (scheduler.returncode, printed) == (1, f"Error: {cause.describe()}\n")
+        assert cause.describe().startswith(who) and "killed by SIGKILL" in cause.describe()
+    assert first_failure(tmp_path, runs_before=[6]) is None  # its ranks may have been done
+    own.end(1, "stopped", of_rank=SCHEDULER)
+    assert first_failure(tmp_path, runs_before=[6]) == cause
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_what_fails_in_one_process_before_the_first_step_ends_all_with_its_code(failing):
+    codes = np.zeros((2, 1), np.float32)
+    codes[failing] = 4
+    given = []
+
+    def gather(values):
+        given.append(values.tolist())
+        return codes
+
+    for rank in range(2):
+        runtime = types.SimpleNamespace(world_size=2, rank=rank, gather=gather)
+        kind = DataError if rank == failing else RankError
+        with pytest.raises(kind) as caught, failing_together(runtime):
+            if rank == failing:
+                raise DataError("no images")
+        assert caught.value.exit_code == 4
+        if rank != failing:
+            assert caught.value.rank == failing
+            assert f"rank {failing} ended with exit code 4" in str(caught.value)
+    assert sorted(given) == [[0.0], [4.0]]
+
+
+def test_ranks_that_were_all_asked_to_stop_end_the_scheduler_without_an_error(tmp_path):
+    scheduler = start_scheduler(tmp_path)
+    assert scheduler.stdout.readline()
     ranks = [OwnRecord(tmp_path, 7, rank) for rank in range(2)]
+    wait_for(lambda: len(read_records(tmp_path)) == 3)
     ranks[0].end(143, "stopped by SIGTERM")
     time.sleep(0.3)
     assert scheduler.poll() is None
     ranks[1].end(143, "stopped by SIGTERM")
     printed, _ = scheduler.communicate(timeout=10)
     assert (scheduler.returncode, printed) == (143, "")
+    assert len(read_records(tmp_path)) == 2
 
 
 # As msrun: it starts a rank and waits for it, or does not.
