@@ -134,6 +134,8 @@ def test_what_we_write_comes_back_bit_for_bit_with_its_metadata(tmp_path, suffix
     assert file.metadata == METADATA and file.notes == ()
     assert set(file.tensors) == set(weights)
     assert all(file.tensors[k].tobytes() == v.tobytes() for k, v in weights.items())
+    # MindSpore 2.7 takes no array that spells out its byte order.
+    assert not any("<" in memoryview(array).format for array in file.tensors.values())
     write_weights(path, {"w": np.ones(2, np.float32)})  # over the old one, without metadata
     assert read_weights(path).metadata is None
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]

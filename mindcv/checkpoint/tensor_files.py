@@ -49,6 +49,16 @@ def write_checkpoint(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> Non
     stream.write(CHECKSUM + checksum.to_bytes(10, "big"))
 
 
+def native(array: np.ndarray) -> np.ndarray:
+    """Return an array in the processor's byte order, which does not spell it out.
+
+    `<f4` and `f4` are the same numbers, and numpy takes them for equal; MindSpore 2.7 knows the
+    second only.
+    """
+    spelled = array.dtype.newbyteorder("=")
+    return array.view(spelled) if array.dtype.isnative else array.astype(spelled)
+
+
 def _records(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | np.ndarray]:
     for name, array in tensors.items():
         array = np.asarray(array)

@@ -16,7 +16,7 @@ from itertools import chain
 
 import numpy as np
 
-from ..checkpoint.tensor_files import CHECKSUM
+from ..checkpoint.tensor_files import CHECKSUM, native
 from ..errors import WeightsError
 from .limits import MOST_AXES, check_count
 
@@ -106,8 +106,7 @@ def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple
         raise ValueError(
             f"tensor {name!r} of shape {shape} has {len(content)} bytes, {size} expected"
         )
-    array = np.frombuffer(content, numbers).reshape(shape)
-    return dtype, array.astype(numbers.newbyteorder("="), copy=False)
+    return dtype, native(np.frombuffer(content, numbers).reshape(shape))
 
 
 def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, memoryview]]:

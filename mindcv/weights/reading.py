@@ -16,6 +16,7 @@ from tokenize import TokenError
 import numpy as np
 
 from ..checkpoint import STATE, read_manifest
+from ..checkpoint.tensor_files import native
 from ..errors import WeightsError
 from .checkpoint_file import has_checksum, read_checkpoint
 from .limits import LARGEST_DIRECTORY, LARGEST_HEADER, check_count
@@ -259,7 +260,7 @@ def _read_npy(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> np
         if len(numbers) != size:
             raise ValueError(f"{entry.filename} has {len(numbers)} bytes, {size} expected")
     array = np.frombuffer(numbers, dtype).reshape(shape, order="F" if fortran_order else "C")
-    return array if array.dtype.isnative else array.astype(dtype.newbyteorder("="))
+    return native(array)
 
 
 @contextmanager
@@ -325,7 +326,7 @@ def _safetensors_arrays(entries: list, path: str) -> Iterator[tuple[str, tuple]]
             )
         numbers = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
         array = np.frombuffer(entry["data"], numbers).reshape(entry["shape"])
-        yield name, (dtype, array.astype(numbers.newbyteorder("="), copy=False))
+        yield name, (dtype, native(array))
 
 
 def _read_checkpoint(path: str) -> tuple[dict[str, tuple], Metadata | None]:

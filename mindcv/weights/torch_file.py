@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checkpoint.tensor_files import native
 from ..errors import WeightsError
 from .limits import check_count
 from .pickle_reader import Storage, StoredTensor, read_pickle
@@ -154,7 +155,7 @@ def _view(tensor: StoredTensor, flat: np.ndarray, name: str, path: str) -> np.nd
     view = np.lib.stride_tricks.as_strided(
         flat[tensor.offset :], tensor.shape, strides, writeable=False
     )
-    return view if view.dtype.isnative else view.astype(view.dtype.newbyteorder("="))
+    return native(view)
 
 
 def _walk(tree: Any, path: str):
