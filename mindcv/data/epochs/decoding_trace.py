@@ -49,7 +49,11 @@ class DecodingTrace:
     def close(self) -> None:
         """Remove the file: the process has not ended while it was decoding."""
         # It stays open: a thread of the pipeline may be at its last images.
-        self.path.unlink(missing_ok=True)
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:  # a folder that may no longer be written in
+            if self._file is not None:
+                os.ftruncate(self._file.fileno(), 0)
 
     def _tell_last(self) -> None:
         names = read_trace(self.path)
