@@ -23,6 +23,7 @@ optimizer holds everything that its next step depends on.
 from collections.abc import Sequence
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn
 
 from ..errors import ConfigError, WeightsError
@@ -123,7 +124,7 @@ def _restore(optimizer: nn.Optimizer, path: str) -> None:
         tensors = read_weights(path).tensors
     except WeightsError as error:
         raise ConfigError(f"optimizer state: {error}") from None
-    state = {name: ms.Parameter(ms.Tensor(array), name=name) for name, array in tensors.items()}
+    state = {name: ms.Parameter(np.array(array), name=name) for name, array in tensors.items()}
     missing, _ = ms.load_param_into_net(optimizer, state)
     if missing:
         raise ConfigError(f"optimizer state {path!r} lacks {len(missing)} entries: {missing[:3]}")

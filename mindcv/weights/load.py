@@ -99,7 +99,8 @@ def load_weights(
         raise WeightsError(_mismatch(file.path, weights, wanted, missing, surplus, wrong, typed))
     for name, parameter in wanted.items():
         if name not in fresh:
-            values = np.ascontiguousarray(weights[name]).reshape(parameter.shape)
+            # Aligned: an array of a .ckpt may lie anywhere, and MindSpore 2.7 refuses that.
+            values = np.require(weights[name], requirements="CA").reshape(parameter.shape)
             parameter.set_data(ms.Tensor(values, parameter.dtype))
     line = _line(contents, len(wanted) - len(fresh), set_aside, notes, fresh, wanted)
     if has_others and fresh:
