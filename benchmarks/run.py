@@ -21,9 +21,9 @@ from tables import read_results
 # Minutes on two cores, without anything else running.
 MINUTES = {
     "convolutions": 5,
-    "optimizers": 3,
+    "optimizers": 11,
     "first_step": 3,
-    "epochs": 6,
+    "epochs": 10,
     "pipelines": 2,
     "checkpoints": 1,
     "models": 15,
