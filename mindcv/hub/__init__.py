@@ -1,6 +1,7 @@
 """Published weights: the table of them, and downloads that can be trusted."""
 
-from .cache import cache_folder, fetch
+from ..cache_folder import cache_folder
+from .cache import fetch
 from .table import PublishedWeights, choose_source, find_weights, published_weights
 
 __all__ = [

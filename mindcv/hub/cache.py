@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from ..cache_folder import cache_folder
 from ..errors import ConfigError, WeightsError
 from ..plain_files import open_regular
 from .content import check_cached, check_content, remember
@@ -75,20 +76,6 @@ def _refuse_links(folder: Path) -> None:
     for part in (folder.parent, folder):
         if part.is_symlink():
             raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
-
-
-def cache_folder() -> Path:
-    """Return the folder of all downloads; it need not exist.
-
-    It is that of the environment variable MINDCV_CACHE, else `mindcv` in that of XDG_CACHE_HOME,
-    else ~/.cache/mindcv.
-    """
-    if own := os.environ.get("MINDCV_CACHE"):
-        return Path(os.path.abspath(os.path.expanduser(own)))
-    shared = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(shared):  # its specification wants a relative one ignored
-        shared = os.path.expanduser("~/.cache")
-    return Path(shared) / "mindcv"
 
 
 def _plain(name: str) -> str:

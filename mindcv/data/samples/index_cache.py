@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...hub.cache import cache_folder
+from ...cache_folder import cache_folder
 from ...plain_files import open_regular
 from .name_table import NameTable
 
