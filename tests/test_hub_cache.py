@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from mindcv.cache_folder import cache_folder
 from mindcv.errors import ConfigError, WeightsError
-from mindcv.hub import PublishedWeights, cache_folder, fetch
+from mindcv.hub import PublishedWeights, fetch
 from mindcv.hub.cache import place_of
 from mindcv.hub.https import Origin, request_for
 from mindcv.hub.part import Part

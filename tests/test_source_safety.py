@@ -7,6 +7,7 @@ from unsafe_source import findings
 CHECKED = [
     *sorted((ROOT / "mindcv").rglob("*.py")),
     *sorted((ROOT / "benchmarks").rglob("*.py")),
+    *sorted((ROOT / "docs").rglob("*.py")),
     *(ROOT / name for name in ("train.py", "validate.py", "setup.py")),
 ]
 

@@ -1,22 +1,21 @@
-"""The part of docs/pretrained.md that is generated: one table of all published weights."""
+"""Write the table of published weights into pretrained.md; run it after published.yaml changed."""
 
 from pathlib import Path
 
-from .table import PublishedWeights, published_weights
+from mindcv.hub import PublishedWeights, published_weights
 
+DOCUMENT = Path(__file__).with_name("pretrained.md")
 _BEGIN, _END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 _COLUMNS = ("model", "source", "top-1", "top-5", "input", "licence", "whose", "SHA-256", "note")
 
 
-def write_table(path: str) -> None:
-    """Put the table of today between the two marks of the document."""
-    document = Path(path).read_text(encoding="utf-8")
+def with_table(document: str) -> str:
+    """Return the document with the table of today between its two marks."""
     before, rest = document.split(_BEGIN)
-    after = rest.split(_END)[1]
-    Path(path).write_text(before + _BEGIN + markdown_table() + _END + after, encoding="utf-8")
+    return before + _BEGIN + _table() + _END + rest.split(_END)[1]
 
 
-def markdown_table() -> str:
+def _table() -> str:
     """Return the published weights as a Markdown table, each model's default first."""
     models = sorted({row.model for row in published_weights()}, key=_size)
     lines = [_COLUMNS, ["---"] * len(_COLUMNS)]
@@ -46,3 +45,7 @@ def _cells(row: PublishedWeights) -> list[str]:
         "none known" if row.sha256 is None else f"`{row.sha256[:8]}`",
         row.note,
     ]
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")
