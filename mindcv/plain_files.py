@@ -6,11 +6,13 @@ end of a path, so that only opening needs care.
 """
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _REASONS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is no regular file"}
 
@@ -47,6 +49,14 @@ def read_regular(path: Path, most: int) -> bytes:
         if size > most:
             raise OSError(errno.EFBIG, f"it has {size} bytes, at most {most} expected", str(path))
         return file.read(most)
+
+
+def sha256_of(file: BinaryIO) -> str:
+    """Return the hash, hexadecimal, of what is left to read of a file."""
+    digest = hashlib.sha256()
+    while block := file.read(2**20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def make_folder(path: Path) -> None:

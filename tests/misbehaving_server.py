@@ -1,5 +1,6 @@
-"""A local HTTP server that answers each request as a test plans it."""
+"""A local HTTP server that answers each request as a test plans it, and downloads from it."""
 
+import hashlib
 import os
 import socket
 import ssl
@@ -9,6 +10,16 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import pytest
+
+from mindcv.errors import WeightsError
+from mindcv.hub import PublishedWeights, download, fetch
+from mindcv.hub.cache import place_of
+
+CONTENT = bytes(range(256)) * 4000  # 1 MB
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+LOCK = "net-1234.pth.lock"
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -23,7 +34,6 @@ class Server:
 
     def __init__(self, content: bytes, certificate: Path | None = None):
         self.content, self.plan, self.requests, self.sent = content, [whole], [], []
-        self.etag, self.path = '"first"', "/models/net-1234.pth"
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
         if certificate:
@@ -32,7 +42,7 @@ class Server:
             self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
         scheme = "https" if certificate else "http"
         self.root = f"{scheme}://127.0.0.1:{self._http.server_address[1]}"
-        self.url = self.root + self.path
+        self.url = f"{self.root}/models/net-1234.pth"
         threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
@@ -71,16 +81,16 @@ def send(handler, body: bytes) -> None:
 
 
 def whole(handler) -> None:
-    """Answer as a good server does, ranges and If-Range included."""
+    """Answer as a good server does, ranges included."""
     server = handler.server_of_test
     size, wish = len(server.content), handler.headers.get("Range")
-    if wish and handler.headers.get("If-Range") == server.etag:
+    if wish:
         start = int(wish.removeprefix("bytes=").removesuffix("-"))
         body, span = server.content[start:], f"bytes {start}-{size - 1}/{size}"
-        headers(handler, 206, Content_Length=len(body), Content_Range=span, ETag=server.etag)
+        headers(handler, 206, Content_Length=len(body), Content_Range=span)
     else:
         body = server.content
-        headers(handler, 200, Content_Length=size, ETag=server.etag)
+        headers(handler, 200, Content_Length=size)
     send(handler, body)
 
 
@@ -100,7 +110,7 @@ def short(share: float) -> Answer:
 
     def answer(handler):
         server = handler.server_of_test
-        headers(handler, 200, Content_Length=len(server.content), ETag=server.etag)
+        headers(handler, 200, Content_Length=len(server.content))
         send(handler, server.content[: int(share * len(server.content))])
 
     return answer
@@ -146,15 +156,6 @@ def redirect(address: str) -> Answer:
     return status(302, Location=address)
 
 
-def drip(handler) -> None:
-    """Send a byte every 20 ms."""
-    content = handler.server_of_test.content
-    headers(handler, 200, Content_Length=len(content))
-    for index in range(500):
-        handler.wfile.write(content[index : index + 1])
-        time.sleep(0.02)
-
-
 def slow(seconds: float) -> Answer:
     """Send everything, evenly over so many seconds."""
 
@@ -186,3 +187,43 @@ def reset(share: float) -> Answer:
 
 def garbage(handler) -> None:
     handler.wfile.write(b"220 this is no HTTP\r\n\r\n")
+
+
+def weights(url: str, sha256: str | None = DIGEST) -> PublishedWeights:
+    return PublishedWeights("regnet_x_200mf", "test", url, sha256)
+
+
+def get(server, sha256=DIGEST) -> Path:
+    return fetch(weights(server.url, sha256))
+
+
+def refusal(server, sha256=DIGEST) -> str:
+    """Fetch in vain and return the message, which always gives address and place."""
+    with pytest.raises(WeightsError) as caught:
+        get(server, sha256)
+    assert caught.value.exit_code == 5
+    message, place = str(caught.value), place_of(weights(server.url))
+    assert server.url in message and str(place) in message
+    assert not place.exists()
+    return message
+
+
+def make_impatient(monkeypatch, **limits) -> list[float]:
+    """Let downloads wait for nothing; return the seconds they would have waited."""
+    waits = []
+    monkeypatch.setattr(download, "sleep", waits.append)
+    for name, limit in {"ATTEMPTS": 4, "STALL": 0.3, **limits}.items():
+        monkeypatch.setattr(download, name, limit)
+    return waits
+
+
+def leave_part(server, content: bytes) -> Path:
+    """Leave the beginning of a file as a killed process does."""
+    part = place_of(weights(server.url)).with_name("net-1234.pth.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(content)
+    return part
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())

@@ -1,26 +1,41 @@
-"""The cache of published weights: where files are, and that a wrong one is never used."""
+"""The cache of published weights: one process fills it, and a wrong file is never used."""
 
 import hashlib
 import json
 import logging
 import os
-import random
-import zipfile
+import resource
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import misbehaving_server as answers
 import pytest
+from conftest import ROOT
+from misbehaving_server import LOCK, Server, files, get, leave_part, refusal
 
 from mindcv.cache_folder import cache_folder
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.hub import PublishedWeights, fetch
+from mindcv.hub import cache as hub_cache
 from mindcv.hub.cache import place_of
-from mindcv.hub.https import Origin, request_for
-from mindcv.hub.part import Part
 
 CONTENT = b"some weights"
-TORCH_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch's magic number
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-URL = "https://example.org/models/net.pth"  # never asked: there is no network in these tests
+URL = "https://example.org/models/net.pth"  # never asked: without a server these tests are offline
+TORCH = {kind: ROOT / f"tests/golden/weights/{kind}.pth" for kind in ("zip", "legacy")}
+
+# What a user's process does: wait for a line, fetch, print where.
+PROGRAM = """
+import sys
+from mindcv.hub import PublishedWeights, fetch
+from mindcv.hub import cache as hub_cache
+print("ready", flush=True)
+sys.stdin.readline()
+print(fetch(PublishedWeights("regnet_x_200mf", "test", sys.argv[1], sys.argv[2])))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +43,15 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("MINDCV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("MINDCV_OFFLINE", "1")
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("MINDCV_OFFLINE", "0")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server(answers.CONTENT)
+    yield server
+    server.close()
 
 
 def weights(url: str = URL, sha256: str | None = DIGEST, **more) -> PublishedWeights:
@@ -158,7 +182,7 @@ def test_a_link_in_place_of_a_folder_of_the_cache_is_told(cache, tmp_path, monke
 )
 def test_a_link_or_pipe_in_place_of_a_file_of_the_cache_is_told(tmp_path, name, sha256):
     row = weights(sha256=sha256)
-    path = put(row, TORCH_START).with_name(name)
+    path = put(row, TORCH["legacy"].read_bytes()).with_name(name)
     path.unlink(missing_ok=True)
     outside = tmp_path / "outside"
     outside.write_bytes(CONTENT)
@@ -172,81 +196,20 @@ def test_a_link_or_pipe_in_place_of_a_file_of_the_cache_is_told(tmp_path, name, 
     assert outside.read_bytes() == CONTENT
 
 
-def note(**changes) -> str:
-    return json.dumps({"url": URL, "validator": '"tag"', "length": 100, **changes})
-
-
-NOTES = {
-    "line break": note(validator='"tag"\r\nHost: evil'),
-    "other alphabet": note(validator='"täg"'),
-    "number": note(validator=7),
-    "list": note(validator=["x"]),
-    "length as text": note(length="100"),
-    "length of a fraction": note(length=99.5),
-    "endless": note(length=1e999),
-    "nothing": note(validator=None),
-    "more keys": note(more=1),
-    "deep": "[" * 30_000,
-    "long": note(validator="x" * 70_000),
-    "no text": "\ud800",
-    "empty": "",
-}
-
-
-@pytest.mark.parametrize("kind", [*NOTES, "link", "pipe"])
-def test_a_note_that_cannot_be_continued_from_is_none(tmp_path, kind):
-    part = Part(tmp_path / "net.pth.part", URL)
-    part.path.write_bytes(CONTENT)
-    place = tmp_path / "net.pth.part.json"
-    place.write_text(note())
-    assert part.kept()[0] == len(CONTENT)
-    place.unlink()
-    if kind == "pipe":
-        os.mkfifo(place)
-    elif kind == "link":
-        (tmp_path / "outside").write_text(note())
-        place.symlink_to(tmp_path / "outside")
-    else:
-        place.write_text(NOTES[kind], encoding="utf-8", errors="surrogatepass")
-    assert part.kept() == (0, None)
-    os.close(part.begin(Origin(URL, '"tag"', 100)))  # begins anew, and is at once in order
-    part.path.write_bytes(CONTENT)
-    assert part.kept() == (len(CONTENT), Origin(URL, '"tag"', 100))
-
-
-@pytest.mark.parametrize("rounds", [150, pytest.param(5_000, marks=pytest.mark.slow)])
-def test_a_mutated_note_makes_a_request_or_none(tmp_path, rounds):
-    """What is continued from makes one line of a request, and no more."""
-    part, counts = Part(tmp_path / "net.pth.part", URL), {True: 0, False: 0}
-    part.path.write_bytes(CONTENT)
-    for seed in range(rounds):
-        rng, text = random.Random(seed), list(note())
-        for _ in range(rng.randrange(1, 4)):
-            at = rng.randrange(len(text))
-            text[at : at + rng.randrange(3)] = rng.choice(["\\r\\n", '"', "\\u0000", "é", "9", "{"])
-        (tmp_path / "net.pth.part.json").write_text("".join(text), encoding="utf-8")
-        size, origin = part.kept()
-        counts[origin is not None] += 1
-        if origin:
-            header = request_for(URL, size, origin).get_header("If-range")
-            assert header.isascii() and header.isprintable()
-    assert all(counts.values())
-
-
 def test_without_a_known_hash_the_first_one_is_recorded_and_must_stay(caplog):
     row = weights("https://h/model.safetensors", None)
     first, second = safetensors(), safetensors()[:-1] + b"!"
     place = put(row, first)
     with caplog.at_level(logging.WARNING):
         assert fetch(row) == place
-    assert "no published hash of https://h/model.safetensors is known" in caplog.text
+    assert "no published hash of https://h/model.safetensors is known: trusted" in caplog.text
     record = place.with_name("model.safetensors.sha256")
     assert record.read_text() == f"{hashlib.sha256(first).hexdigest()}  model.safetensors\n"
     caplog.clear()
     fetch(row)
     assert caplog.text == ""
     place.write_bytes(second)
-    with pytest.raises(WeightsError, match="has changed") as caught:
+    with pytest.raises(WeightsError, match="is not what it was at its first use") as caught:
         fetch(row)
     assert all(hashlib.sha256(each).hexdigest() in str(caught.value) for each in (first, second))
     assert place.read_bytes() == second
@@ -261,26 +224,24 @@ def test_a_damaged_record_is_told():
 
 
 @pytest.mark.parametrize(
-    "name, content, fault",
+    "content, fault",
     [
-        ("a.safetensors", safetensors(7), "bytes, the header tells"),
-        ("a.safetensors", safetensors(9), "bytes, the header tells"),
-        ("a.safetensors", b"\xff" * 40, "header is longer than the file"),
-        ("a.safetensors", (4).to_bytes(8, "little") + b"{no}", "header cannot be read"),
-        ("a.safetensors", (2).to_bytes(8, "little") + b"{}", "header cannot be read"),
-        ("a.safetensors", b"", "header cannot be read"),
-        ("a.pyth", b"PK\x03\x04 cut off", "no torch file begins with"),
-        ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "no torch file begins with"),
-        ("a.pth", b"\n <!DOCTYPE HTML><p>Not found", "it is a web page"),
-        ("a.ckpt", b"<html>", "it is a web page"),
+        (safetensors(7), "cut off or damaged"),
+        (safetensors(9), "cut off or damaged"),
+        (b"\xff" * 40, "no known format"),
+        (b"", "is empty"),
+        (b"PK\x03\x04 cut off", "cut off or damaged"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+        (b"\n <!DOCTYPE HTML><p>Not found", "is a web page"),
     ],
 )
-def test_without_a_known_hash_the_structure_must_be_right(name, content, fault):
-    row = weights(f"https://h/{name}", None)
+def test_without_a_known_hash_it_must_be_a_whole_weight_file(content, fault):
+    row = weights(sha256=None)
     place = put(row, content)
-    with pytest.raises(WeightsError, match=fault):
+    with pytest.raises(WeightsError, match=fault) as caught:
         fetch(row)
-    assert os.listdir(place.parent) == [name]
+    assert f"delete {place}" in str(caught.value)
+    assert files(place.parent) == ["net.pth"]
 
 
 def test_without_a_known_hash_the_size_must_fit_the_parameters():
@@ -290,11 +251,106 @@ def test_without_a_known_hash_the_size_must_fit_the_parameters():
         fetch(row)
 
 
-def test_without_a_known_hash_torch_files_of_both_kinds_are_taken():
-    new, old = (weights(f"https://h/{name}.pyth", None) for name in ("new", "old"))
-    place = put(new, b"")
-    with zipfile.ZipFile(place, "w") as archive:
-        archive.writestr("archive/data.pkl", b"\x80\x02.")
-    assert fetch(new) == place
-    place = put(old, TORCH_START)
-    assert fetch(old) == place
+@pytest.mark.parametrize("kind", TORCH)
+def test_without_a_known_hash_torch_files_of_both_kinds_are_taken(kind):
+    row = weights(sha256=None)
+    place = put(row, TORCH[kind].read_bytes())
+    assert fetch(row) == place
+
+
+def test_a_file_that_is_fetched_again_must_be_the_one_of_its_first_use(server):
+    server.content = TORCH["zip"].read_bytes()
+    get(server, None).unlink()
+    assert get(server, None).read_bytes() == server.content
+    get(server, None).unlink()
+    server.content = TORCH["legacy"].read_bytes()
+    assert "is not what it was at its first use" in refusal(server, None)
+
+
+# ---- many processes, and killed ones
+
+
+def start(server) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, server.url, answers.DIGEST],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return process
+
+
+def test_processes_that_ask_at_once_cause_one_transfer(server, cache):
+    server.plan = [answers.slow(1.0)]
+    processes = [start(server) for _ in range(4)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    outputs = {process.communicate(timeout=60)[0] for process in processes}
+    path = cache / "regnet_x_200mf/test/net-1234.pth"
+    assert outputs == {f"{path}\n"} and path.read_bytes() == answers.CONTENT
+    assert len(server.requests) == 1
+
+
+def test_a_killed_download_is_continued_by_the_next_process(server, cache):
+    server.plan = [answers.then_silence(0.5, 30), answers.whole]
+    process = start(server)
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    part = cache / "regnet_x_200mf/test/net-1234.pth.part"
+    deadline = time.monotonic() + 30
+    while not (part.exists() and part.stat().st_size):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = part.stat().st_size
+    assert not part.with_suffix("").exists() and kept <= len(answers.CONTENT) // 2
+    assert get(server).read_bytes() == answers.CONTENT
+    assert server.requests[1]["Range"] == f"bytes={kept}-"
+    assert files(cache) == ["net-1234.pth", LOCK]
+
+
+def test_waiting_for_another_process_has_an_end(server, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    path = place_of(weights(server.url))
+    path.parent.mkdir(parents=True)
+    with path.with_name(LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(hub_cache, "DEADLINE", 0.2)
+        assert "another process has been fetching" in refusal(server)
+    assert server.requests == []
+
+
+# ---- the disk
+
+
+def test_a_full_disk_is_told_and_left_no_fuller(server, cache):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(answers.CONTENT) // 2, before[1]))
+    try:
+        assert "net-1234.pth.part: File too large" in refusal(server)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert files(cache) == [LOCK]
+
+
+def test_a_cache_folder_that_cannot_be_written_is_told(server, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MINDCV_CACHE", str(tmp_path / "file/cache"))
+    assert "Not a directory" in refusal(server)
+    assert server.requests == []
+
+
+def test_a_symbolic_link_does_not_lead_a_download_out_of_the_cache(server, tmp_path):
+    outside = tmp_path / "outside"
+    outside.write_bytes(answers.CONTENT[:100])
+    part = leave_part(server, b"")
+    part.unlink()
+    part.symlink_to(outside)
+    assert "it is a symbolic link" in refusal(server)
+    assert get(server).read_bytes() == answers.CONTENT
+    assert outside.read_bytes() == answers.CONTENT[:100]

@@ -7,15 +7,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..errors import WeightsError
-from ..plain_files import open_regular, read_regular
+from ..plain_files import open_regular, read_regular, sha256_of
 
 FORMAT = 1
 PRUNED = ".pruned"  # replaces .json while the files are being removed
 STATE = ".state.npz"
-_BLOCK = 2**20
 _LARGEST = 2**26  # bytes; that of a run over ImageNet-21k has one million
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -63,7 +62,7 @@ class Manifest:
         try:
             with open(path, "rb", opener=open_regular) as file:
                 found = os.fstat(file.fileno()).st_size
-                content = _sha256(file) if found == size else ""
+                content = sha256_of(file) if found == size else ""
         except OSError as error:
             raise WeightsError(
                 f"checkpoint file {path} cannot be read: {error.strerror}; {self.path.name} "
@@ -78,13 +77,6 @@ class Manifest:
                 f"checkpoint file {path} is damaged: its SHA-256 is {content[:12]}…, of what "
                 f"was written {digest[:12]}…"
             )
-
-
-def _sha256(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(_BLOCK):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def seal(files: Mapping[str, tuple[int, str]], record: Mapping[str, Any]) -> bytes:

@@ -1,64 +1,70 @@
-"""The cache of published weights: `<cache>/<model>/<source>/<file>`, one process fetches each."""
+"""The cache of published weights, `<cache>/<model>/<source>/<file>`: verified at every use."""
 
 import errno
+import fcntl
 import logging
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..cache_folder import cache_folder
 from ..errors import ConfigError, WeightsError
-from ..plain_files import open_regular
-from .content import check_cached, check_content, remember
-from .download import PATIENCE, Patience, download, unavailable
+from ..plain_files import open_regular, read_regular, replacing, sha256_of
+from ..weights.reading import is_web_page, read_weights
+from .download import DEADLINE, Failure, download
 from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)
 
-_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
+_LARGEST_RECORD = 2**16  # bytes
 
 
-def fetch(
-    weights: PublishedWeights,
-    patience: Patience = PATIENCE,
-    sleep: Callable[[float], None] = time.sleep,
-) -> Path:
+def fetch(weights: PublishedWeights) -> Path:
     """Return the path of the weight file in the cache, after downloading it if need be.
 
-    A file that stands in the cache, fetched or put there by hand, is verified at every use and
-    never replaced. Of several processes that ask at once one downloads and the others wait. With
-    MINDCV_OFFLINE=1 nothing is downloaded.
-
-    Args:
-        patience: how often and how long to try.
-        sleep: waits so many seconds between two attempts.
+    A file in the cache, downloaded or put there by hand, is verified at every use and never
+    replaced. Of several processes one downloads it and the others wait. With MINDCV_OFFLINE=1
+    nothing is downloaded.
 
     Raises:
-        WeightsError: the file cannot be fetched, or is not the published one; the message tells
-            the address and where the file can be put by hand.
+        ConfigError: MINDCV_OFFLINE is neither 1 nor 0.
+        WeightsError: the file cannot be fetched, or is not the published one; the message gives
+            its address and where to put it by hand.
     """
     target = place_of(weights)
     try:
         _refuse_links(target.parent)
-        if os.path.lexists(target):
-            check_cached(target, weights)
-            return target
-        if _offline():
-            raise unavailable(weights.url, target, "MINDCV_OFFLINE is set")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target, weights.url, patience.deadline):
-            if os.path.lexists(target):  # another process was faster
-                check_cached(target, weights)
-            else:
-                _download(weights, target, patience, sleep)
+        if not os.path.lexists(target):
+            if _is_offline():
+                raise Failure("MINDCV_OFFLINE is set")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _locked(target, weights.url):
+                if not os.path.lexists(target):  # else another process was faster
+                    note = f"; {weights.note}" if weights.note else ""
+                    _logger.info(
+                        "weights of %s, licence %s%s", weights.owner, weights.licence, note
+                    )
+                    fault_of = partial(_fault_of, weights=weights, target=target)
+                    download(weights, target, fault_of)
+                    return target
+        if fault := _fault_of(target, weights, target):
+            remedy = f"delete {target}* and try again; the file is published at {weights.url}"
+            raise WeightsError(f"{fault}\n  {remedy}")
+        return target
+    except Failure as failure:
+        reason = failure.reason
     except OSError as error:
         reason = f"{error.filename or target.parent}: {error.strerror or error}"
-        raise unavailable(weights.url, target, reason) from None
-    return target
+    raise WeightsError(
+        f"published weights cannot be fetched: {reason}\n"
+        f"  address: {weights.url}\n"
+        f"  if you get the file elsewhere, put it here: {target}"
+    )
 
 
 def place_of(weights: PublishedWeights) -> Path:
@@ -71,6 +77,14 @@ def place_of(weights: PublishedWeights) -> Path:
     return cache_folder().joinpath(*map(_plain, (weights.model, weights.source, file)))
 
 
+def _plain(name: str) -> str:
+    """Return the name as one part of a path that cannot lead elsewhere."""
+    plain = re.sub("[^A-Za-z0-9._+-]", "_", name).lstrip(".")
+    if not plain:
+        raise WeightsError(f"published weights: {name!r} is no file name")
+    return plain
+
+
 def _refuse_links(folder: Path) -> None:
     """Raise an OSError where a folder within the cache is a link; the cache itself may be one."""
     for part in (folder.parent, folder):
@@ -78,15 +92,7 @@ def _refuse_links(folder: Path) -> None:
             raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
 
 
-def _plain(name: str) -> str:
-    """Return the name as one part of a path that cannot lead elsewhere."""
-    plain = _UNSAFE.sub("_", name).lstrip(".")
-    if not plain:
-        raise WeightsError(f"published weights: {name!r} is no file name")
-    return plain
-
-
-def _offline() -> bool:
+def _is_offline() -> bool:
     wish = os.environ.get("MINDCV_OFFLINE", "").lower()
     if wish in ("1", "true", "yes", "on"):
         return True
@@ -96,45 +102,74 @@ def _offline() -> bool:
 
 
 @contextmanager
-def _locked(target: Path, url: str, longest: float):
+def _locked(target: Path, url: str) -> Iterator[None]:
     """Hold the lock of one file; it dies with its process, so that a killed one blocks nobody."""
+    give_up = time.monotonic() + DEADLINE
+    lock = open_regular(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT)
     try:
-        import fcntl
-    except ImportError:
-        raise unavailable(url, target, "this system has no file locks (fcntl)") from None
-    give_up = time.monotonic() + longest
-    lock = open_regular(target.with_name(target.name + ".lock"), os.O_RDWR | os.O_CREAT)
-    try:
-        told = False
+        is_waiting = False
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    reason = f"another process has been fetching it for {longest:.0f} s"
-                    raise unavailable(url, target, reason) from None
-            if not told:
+                    reason = f"another process has been fetching it for {DEADLINE:.0f} s"
+                    raise Failure(reason) from None
+            if not is_waiting:
                 _logger.info("another process fetches %s; waiting for it", url)
-                told = True
+                is_waiting = True
             time.sleep(0.05)
         yield
     finally:
         os.close(lock)
 
 
-def _download(weights: PublishedWeights, target: Path, patience: Patience, sleep) -> None:
-    note = f"; {weights.note}" if weights.note else ""
-    _logger.info("weights of %s, licence %s%s", weights.owner, weights.licence, note)
-    digests = []
-    download(
-        weights.url,
-        target,
-        check=lambda path: digests.append(check_content(path, weights)),
-        patience=patience,
-        # What a dead process left can only be trusted where the whole can be proved.
-        continue_leftover=weights.sha256 is not None,
-        sleep=sleep,
-    )
-    if weights.sha256 is None:
-        remember(target, weights, digests[-1])
+def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None:
+    """Return why a file is not the published one; None: nothing speaks against it.
+
+    A file without a known hash is taken on trust once, if it can be read and is large enough. Its
+    hash is recorded beside `target`, in the form of sha256sum, and must stay the same.
+    """
+    with open(path, "rb", opener=open_regular) as file:
+        start = file.read(512)
+        file.seek(0)
+        digest = sha256_of(file)
+    record = target.with_name(f"{target.name}.sha256")
+    expected, whose = weights.sha256, "the published one"
+    if expected is None and os.path.lexists(record):
+        text = read_regular(record, _LARGEST_RECORD).decode(errors="replace")
+        if not re.match(r"[0-9a-f]{64}\s", text):
+            return f"{str(record)!r} holds no SHA-256"
+        expected, whose = text[:64], f"what it was at its first use, see {record.name}"
+    if expected is not None:
+        if digest.startswith(expected):
+            return None
+        page = "; it is a web page" if is_web_page(start) else ""
+        dots = "…" if len(expected) < len(digest) else ""
+        return (
+            f"weight file {str(path)!r} is not {whose}{page}: SHA-256 is {digest}, expected "
+            f"{expected}{dots}"
+        )
+    try:
+        read_weights(path)
+    except WeightsError as error:
+        return str(error)
+    size = path.stat().st_size
+    if weights.params and size < weights.params * 1e6 * 2:  # in half precision, at least
+        return (
+            f"weight file {str(path)!r}: {size} bytes are too few for {weights.params} million "
+            "parameters"
+        )
+    _record(record, digest, weights.url)
+    return None
+
+
+def _record(record: Path, digest: str, url: str) -> None:
+    try:
+        with replacing(record) as unfinished:
+            unfinished.write_text(f"{digest}  {record.stem}\n", encoding="utf-8")
+        where = f"recorded in {record}"
+    except OSError as error:
+        where = f"which cannot be recorded: {record}: {error.strerror}"
+    _logger.warning("no published hash of %s is known: trusted, SHA-256 %s, %s", url, digest, where)

@@ -1,188 +1,255 @@
-"""One transfer that ends with the whole, verified file under its name, or with nothing there."""
+"""Downloads over https that end with the whole, checked file under its name, or with a reason."""
 
+import errno
+import http.client
+import io
 import logging
 import os
 import random
-import time
-from collections.abc import Callable
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ..errors import WeightsError
-from .https import (
-    Trouble,
-    continues,
-    is_safe,
-    network,
-    opener_for,
-    origin_of,
-    refuse_other_content,
-    request_for,
-)
-from .part import Part
+from ..foreign_text import printable
+from ..plain_files import open_regular
+from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
-_LARGEST = 1 << 34  # bytes; no file of the table comes near it
+ATTEMPTS = 5  # between two of them 1, 2, 4, … seconds or what the server asks for, at most:
+LONGEST_WAIT = 60.0  # seconds
+STALL = 30.0  # seconds of silence, or of less than SLOWEST, that end an attempt
+SLOWEST = 1024  # bytes a second
+DEADLINE = 4 * 3600.0  # seconds for everything
+_LARGEST = 2**34  # bytes; no file of the table comes near it
+_CHUNK = 2**20  # bytes
+_RANGE_BEYOND_END = 416  # what is there is as long as the file, or longer
+_PASSING = {408, 425, 429, 500, 502, 503, 504, _RANGE_BEYOND_END}
+_UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
+# On terminals only.
+_progress_bar = partial(tqdm, unit="B", unit_scale=True, leave=False, disable=None)
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How often and how long to try; seconds.
+@dataclass(eq=False)
+class Failure(Exception):
+    """Why a file cannot be fetched.
 
     Attributes:
-        attempts: transfers begun, at most.
-        first_wait, longest_wait: before the second attempt, doubled for each further one, and its
-            bound, which holds for a wait that the server asks for as well.
-        stall: of silence, or of less than `slowest` bytes a second, that end an attempt.
-        deadline: of everything.
+        again: another attempt may do better.
+        keep: it can use what has come so far.
+        wait: seconds before it that the server asks for.
     """
 
-    attempts: int = 5
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    stall: float = 30.0
-    slowest: float = 1024.0
-    deadline: float = 4 * 3600.0
+    reason: str
+    again: bool = True
+    keep: bool = True
+    wait: float | None = None
 
 
-PATIENCE = Patience()
+class _NoNetwork(Failure):
+    """The host is not found or not reached: only a transfer that has begun waits for it."""
 
 
 def download(
-    url: str,
-    target: Path,
-    check: Callable[[Path], object],
-    patience: Patience = PATIENCE,
-    continue_leftover: bool = True,
-    sleep: Callable[[float], None] = time.sleep,
+    weights: PublishedWeights, target: Path, fault_of: Callable[[Path], str | None]
 ) -> None:
-    """Fetch `url` and give it the name `target` once `check` has passed it.
+    """Fetch a weight file and give it the name `target`; until it is whole it is `<target>.part`.
 
-    Until then it is `<target>.part`. An attempt continues what an earlier one got if the server
-    still has the same file (ETag or date, and length), else it begins anew. The caller sees to it
-    that no other process fetches the same target.
+    Where the hash is known, an attempt continues what an earlier one left, of this process or
+    another: pieces that do not belong together are noticed. Else it begins anew. No two processes
+    may fetch the same target at once.
 
     Args:
-        url: https; http only on this machine.
-        check: takes the path of the whole file and raises WeightsError if it is a wrong one.
-        continue_leftover: use what an earlier call left; else it is discarded, and nothing is left.
+        fault_of: returns why the whole file is a wrong one; None: it is not.
 
     Raises:
-        WeightsError: not to be had; address, reason and `target` are told.
+        Failure: it cannot be fetched.
+        OSError: the disk refuses it.
     """
-    if not is_safe(url):
-        raise unavailable(url, target, "the address is not https")
-    opener = opener_for(url)
-    part = Part(target.with_name(target.name + ".part"), url)
-    end = time.monotonic() + patience.deadline
-    if not continue_leftover:
-        part.discard()
-    for attempt in range(1, patience.attempts + 1):
+    if not _is_safe(weights.url):
+        raise Failure("the address is not https")
+    part = target.with_name(f"{target.name}.part")
+    end = monotonic() + DEADLINE
+    client = urllib.request.build_opener(_Client(end), _Redirects())
+    for attempt in range(1, ATTEMPTS + 1):
         try:
-            continued = _transfer(opener, part, patience, end)
-            _check(check, part, continued)
-            part.publish(target)
+            size = part.lstat().st_size if weights.sha256 and os.path.lexists(part) else 0
+            is_pieced = _transfer(client, weights.url, part, size)
+            if fault := fault_of(part):
+                raise Failure(f"{fault}; it was discarded", again=is_pieced, keep=False)
+            os.replace(part, target)
             return
-        except Trouble as trouble:
-            last = not trouble.passing or attempt == patience.attempts
-            if trouble.stale or (last and not continue_leftover):
-                part.discard()
-            wait = _wait(trouble, attempt, patience)
-            if last or time.monotonic() + wait > end:
-                count = f" (attempt {attempt} of {patience.attempts})" if attempt > 1 else ""
-                raise unavailable(url, target, trouble.reason + count) from None
-            _logger.warning("%s: %s; next attempt in %.1f s", url, trouble.reason, wait)
+        except Failure as failure:
+            if not failure.keep:
+                part.unlink(missing_ok=True)
+            wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # processes that fail together part
+            wait = min(wait if failure.wait is None else failure.wait, LONGEST_WAIT)
+            is_last = attempt == ATTEMPTS or monotonic() + wait > end
+            if is_last or not failure.again or (attempt == 1 and isinstance(failure, _NoNetwork)):
+                count = f" (attempt {attempt} of {ATTEMPTS})" if attempt > 1 else ""
+                raise Failure(failure.reason + count) from None
+            _logger.warning("%s: %s; next attempt in %.1f s", weights.url, failure.reason, wait)
+        except OSError as error:  # of a full disk too: leave it no fuller than it was
+            part.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, error.filename or str(part)) from None
         sleep(wait)
 
 
-def unavailable(url: str, target: Path, reason: str) -> WeightsError:
-    """Return the error that tells why there are no weights, and how to get them by hand."""
-    return WeightsError(
-        f"published weights cannot be fetched: {reason}\n"
-        f"  address: {url}\n"
-        f"  if you get the file elsewhere, put it here: {target}"
-    )
+def _transfer(client, url: str, part: Path, size: int) -> bool:
+    """Get the file, or what it has beyond `size` bytes; tell whether these were kept."""
+    headers = {"User-Agent": "mindcv"} | ({"Range": f"bytes={size}-"} if size else {})
+    with _network():
+        response = client.open(urllib.request.Request(url, headers=headers), timeout=STALL)
+    with response:
+        kind = response.headers.get("Content-Type", "").lower()
+        if kind.startswith(("text/html", "application/xhtml")):
+            reason = "the server sent a web page, perhaps the login page of a network or proxy"
+            raise Failure(reason, again=False)
+        is_pieced = size > 0 and response.status == 206
+        if not is_pieced:
+            size = 0
+            part.unlink(missing_ok=True)
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {size}-"):
+            raise Failure("the server sent another range than was requested", keep=False)
+        _logger.info("fetching %s to %s, from byte %d on", url, part.parent, size)
+        _receive(response, part, size)
+    return is_pieced
 
 
-def _transfer(opener, part: Part, patience: Patience, end: float) -> bool:
-    """Get the file, or what is missing of it; tell whether bytes of before were continued."""
-    size, origin = part.kept()
-    if origin and size == origin.length:
-        return True
-    timeout = max(0.001, min(patience.stall, end - time.monotonic()))
+def _receive(response: http.client.HTTPResponse, part: Path, size: int) -> None:
+    """Append the body to the `size` bytes that are there."""
+    total = None if response.length is None else size + response.length
+    if (total or 0) > _LARGEST:
+        raise Failure(f"the server announces more than {_LARGEST} bytes", again=False)
     with (
-        network(),
-        opener.open(request_for(part.url, size, origin), timeout=timeout) as response,
+        open(part, "ab", opener=open_regular) as file,
+        _progress_bar(desc=part.stem, total=total, initial=size) as bar,
     ):
-        refuse_other_content(response)
-        continued = response.status == 206
-        if continued:
-            if not origin or not continues(response, size, origin):
-                raise Trouble("the server sent another range than was asked for", stale=True)
-            _logger.info("continuing %s at byte %d of %d", part.url, size, origin.length)
-            file = part.resume()
-        else:
-            size, origin = 0, origin_of(part.url, response)
-            if (origin.length or 0) > _LARGEST:
-                raise Trouble(f"the server announces {origin.length} bytes", passing=False)
-            _logger.info("fetching %s to %s", part.url, part.path.parent)
-            file = part.begin(origin)
-        try:
-            size += _copy(response, part, file, size, origin.length, patience, end)
-        finally:
-            os.close(file)
-    if origin.length not in (None, size):
-        raise Trouble(f"the transfer ended after {size} of {origin.length} bytes")
-    return continued
-
-
-def _copy(response, part, file: int, size: int, length: int | None, patience, end: float) -> int:
-    """Write the body to the part and return its bytes."""
-    copied, window, moved = 0, time.monotonic(), 0
-    bar = tqdm(
-        desc=part.path.stem,
-        total=length,
-        initial=size,
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        disable=None,  # where standard error is no terminal
-    )
-    with bar:
-        while chunk := response.read1(_CHUNK):
-            part.write(file, chunk)
+        while chunk := _read(response):
+            size += len(chunk)
+            if size > _LARGEST:
+                raise Failure(f"more than {_LARGEST} bytes came", again=False, keep=False)
+            file.write(chunk)
             bar.update(len(chunk))
-            copied += len(chunk)
-            moved += len(chunk)
-            now = time.monotonic()
-            if size + copied > _LARGEST:
-                raise Trouble(f"more than {_LARGEST} bytes came", passing=False, stale=True)
-            if now > end:
-                raise Trouble(f"{patience.deadline:.0f} s are over", passing=False)
-            if now - window >= patience.stall:
-                if moved < patience.slowest * (now - window):
-                    raise Trouble(f"slower than {patience.slowest:.0f} bytes a second")
-                window, moved = now, 0
-    return copied
+        file.flush()
+        os.fsync(file.fileno())
+    if total not in (None, size):
+        raise Failure(f"the transfer ended after {size} of {total} bytes")
 
 
-def _check(check: Callable[[Path], object], part: Part, continued: bool) -> None:
-    """Discard a wrong file; one pieced together from two transfers deserves a fresh attempt."""
+def _read(response: http.client.HTTPResponse) -> bytes:
+    with _network():
+        return response.read1(_CHUNK)
+
+
+@contextmanager
+def _network() -> Iterator[None]:
+    """Turn what urllib, TLS and sockets raise into a Failure."""
     try:
-        check(part.path)
-    except WeightsError as error:
-        reason = f"{error}; it was discarded"
-        raise Trouble(reason, passing=continued, wait=0, stale=True) from None
-    except OSError as error:
-        raise Trouble(f"{part.path}: {error.strerror}", passing=False) from None
+        yield
+    except urllib.error.HTTPError as error:
+        with error:
+            asked = error.headers.get("Retry-After", "")
+        raise Failure(
+            f"HTTP {error.code} {_first_line(error.msg)}",
+            again=error.code in _PASSING,
+            keep=error.code != _RANGE_BEYOND_END,
+            wait=float(asked) if re.fullmatch("[0-9]+", asked) else None,
+        ) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    else:
+        return
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        reason = f"the server's certificate is not trusted: {cause.verify_message}"
+        raise Failure(reason, again=False)
+    if isinstance(cause, TimeoutError):
+        raise Failure("the server fell silent")
+    if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE:
+        raise _NoNetwork(f"there is no network, or no such host: {cause.strerror}")
+    # Of an address that is none comes a ValueError, or mere text.
+    is_address = isinstance(cause, (ValueError, str))
+    raise Failure(f"{type(cause).__name__}: {_first_line(cause)}", again=not is_address)
 
 
-def _wait(trouble: Trouble, attempt: int, patience: Patience) -> float:
-    if trouble.wait is not None:
-        return min(trouble.wait, patience.longest_wait)
-    wait = min(patience.first_wait * 2 ** (attempt - 1), patience.longest_wait)
-    return wait * random.uniform(0.5, 1)  # so that processes that fail together part
+def _first_line(text: object) -> str:
+    """Return the beginning of what a server wrote, for a message."""
+    return printable(str(text).strip().split("\n")[0])[:200]
+
+
+def _is_safe(url: str) -> bool:
+    """Tell whether the address is https, or http on this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme, parts.hostname) == ("http", "127.0.0.1")
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect to plain http."""
+
+    def redirect_request(self, req, fp, code, msg, headers, newurl):
+        if not _is_safe(newurl) or (req.type == "https" and urlsplit(newurl).scheme != "https"):
+            fp.close()
+            raise Failure(f"redirected to {_first_line(newurl)}, which is not https", again=False)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Sends requests, over verified TLS, and reads the answers by a `_Stream`."""
+
+    def __init__(self, end: float):
+        super().__init__(context=ssl.create_default_context())
+        self._end = end
+
+    def do_open(self, http_class, req, **options):
+        def respond(sock, *args, **more):
+            response = http.client.HTTPResponse(sock, *args, **more)
+            response.fp = io.BufferedReader(_Stream(response.fp, self._end))
+            return response
+
+        def connect(host, **more):
+            connection = http_class(host, **more)
+            connection.response_class = respond
+            return connection
+
+        return super().do_open(connect, req, **options)
+
+
+class _Stream(io.RawIOBase):
+    """What a server sends, headers and all, for as long as it comes fast enough.
+
+    The timeout of a socket begins anew with each byte, so that a server could drip for ever.
+    """
+
+    def __init__(self, file: io.BufferedReader, end: float):
+        self._file, self._end = file, end
+        self._since, self._count = monotonic(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        count = self._file.readinto1(buffer)
+        self._count += count
+        seconds = monotonic() - self._since
+        if monotonic() > self._end:
+            raise Failure("the time for all attempts is over", again=False)
+        if seconds > STALL:
+            if self._count < SLOWEST * seconds:
+                raise Failure(f"the server is too slow: {self._count} bytes in {seconds:.1f} s")
+            self._since, self._count = monotonic(), 0
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -69,7 +69,7 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
         source: whose; None: the model's default.
 
     Raises:
-        ConfigError: there are none, or none of that source; those there are get told.
+        ConfigError: there are none, or none of that source; the message lists those there are.
     """
     found = published_weights(model)
     if not found:

@@ -166,7 +166,7 @@ def _recognise(path: str):
         return "torch legacy", _read_torch_legacy
     elif size > 9 and start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8:
         return "safetensors", _read_safetensors
-    elif _WEB_PAGE.match(start):
+    elif is_web_page(start):
         what = "a web page (HTML), as servers send in place of a file; fetch it again"
     elif start[257:262] == b"ustar":
         what = "a tar archive, as torch before 0.1.10 wrote; save it anew with a later torch"
@@ -178,6 +178,11 @@ def _recognise(path: str):
         known = [what for begin, what in _OTHERS if start.startswith(begin)]
         what = known[0] if known else f"of no known format (it starts with {start[:8]!r})"
     raise WeightsError(f"weight file {path!r} is {what}; expected one of {FORMATS}")
+
+
+def is_web_page(start: bytes) -> bool:
+    """Tell it from the first bytes of a file."""
+    return _WEB_PAGE.match(start) is not None
 
 
 class _BoundedFile(io.FileIO):
