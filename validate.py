@@ -11,6 +11,9 @@ from mindcv.ranks import telling_the_others
 
 logger = logging.getLogger("mindcv.validate")
 
+# By path, what was read to learn options from it: a weight file is read and verified once.
+files_read = {}
+
 
 def main(config: Config) -> None:
     runtime = mindcv.engine.start_runtime(
@@ -25,7 +28,8 @@ def main(config: Config) -> None:
     if config.import_module:
         import_user_module(config.import_module)
 
-    file = mindcv.weights.read_weights(config.ckpt_path)
+    path = config.ckpt_path
+    file = files_read.pop(path, None) or mindcv.weights.read_weights(path)
     loader, found_classes = mindcv.recipe.build_evaluation_batches(
         config, runtime, mindcv.recipe.number_classes(config, file.metadata)
     )
@@ -90,7 +94,7 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         path = str(mindcv.hub.fetch(weights))
         known = {"ckpt_path": path, "num_classes": weights.num_classes}
         return known | options_of(weights.preprocessing), f"published weights {weights.source}"
-    file = mindcv.weights.read_weights(config.ckpt_path)
+    file = files_read[config.ckpt_path] = mindcv.weights.read_weights(config.ckpt_path)
     known = {"ema": mindcv.weights.has_averages(file)}
     if file.metadata:
         known |= {"model": file.metadata.model} | options_of(file.metadata.preprocessing)

@@ -208,6 +208,31 @@ def test_a_converted_file_is_evaluated_as_its_library_does(
     assert read_weights(converted).metadata.preprocessing.antialias is antialias
 
 
+def test_validate_reads_a_weight_file_once(tmp_path, monkeypatch):
+    path, read, loaded = str(tmp_path / "a.ckpt"), [], []
+    write_checkpoint(tmp_path / "a.ckpt", weights(1, tiny_regnet(6)))
+    monkeypatch.syspath_prepend(str(ROOT))
+    import validate
+
+    def reading(path):
+        read.append(read_weights(path))
+        return read[-1]
+
+    def loading(file, *_):
+        loaded.append(file)
+        raise InterruptedError
+
+    monkeypatch.setattr("mindcv.weights.read_weights", reading)
+    monkeypatch.setattr("mindcv.models.create_model_from_file", loading)
+    monkeypatch.setattr(engine, "start_runtime", lambda *_: RUNTIME)
+    monkeypatch.setattr(engine, "start_logging", lambda *_: None)
+    monkeypatch.setattr(recipe, "build_evaluation_batches", lambda *_: (None, 6))
+    known, _ = validate.told_by_the_weights(Config(ckpt_path=path))
+    with pytest.raises(InterruptedError):
+        validate.main(Config(ckpt_path=path, **known))
+    assert loaded == read and len(read) == 1
+
+
 def test_checkpoints_from_before_the_property_are_evaluated_as_they_were():
     found = json.loads(METADATA.to_json())
     del found["preprocessing"]["antialias"]
