@@ -97,7 +97,7 @@ def test_existing_files_stay_unless_forced(capsys, tmp_path, files):
 
 def test_an_input_is_never_overwritten(capsys, tmp_path, files):
     own = write_checkpoint(tmp_path / "own.ckpt", weights(1))
-    refused(capsys, own, 2, "one of the files to average", own, files[0], "--force")
+    refused(capsys, own, 2, "is an input file", own, files[0], "--force")
 
 
 def test_wrong_files_and_words_are_refused(capsys, tmp_path, files):

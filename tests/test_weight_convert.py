@@ -99,7 +99,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, capsys):
     code, _, errors = convert(capsys, GOLDEN / "half.pth", out)
     assert code == 2 and "--force" in errors and out.read_bytes() == before
     code, _, errors = convert(capsys, out, out, "--force")
-    assert code == 2 and "is IN" in errors and out.read_bytes() == before
+    assert code == 2 and "is an input file" in errors and out.read_bytes() == before
     (tmp_path / "link.npz").symlink_to(out)
     assert convert(capsys, out, tmp_path / "link.npz", "--force")[0] == 2
     (tmp_path / "page.pth").write_bytes(b"<!doctype html>")
@@ -111,7 +111,7 @@ def test_nothing_is_overwritten_unasked(tmp_path, capsys):
 
 def test_a_wrong_command_line_is_told(tmp_path, capsys):
     code, _, errors = convert(capsys, GOLDEN / "zip.pth", tmp_path / "a.pth")
-    assert code == 2 and "should end in .ckpt, .safetensors or .npz" in errors
+    assert code == 2 and "expected a name ending in .ckpt or .safetensors or .npz" in errors
     code, _, errors = convert(capsys, GOLDEN / "zip.pth", tmp_path / "none" / "a.npz")
     assert code == 2 and "no folder" in errors
     code, _, errors = convert(capsys, tmp_path / "none.pth", tmp_path / "a.npz")

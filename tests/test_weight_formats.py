@@ -259,7 +259,7 @@ def test_writing_refuses_what_it_cannot_do_and_keeps_the_old_file(tmp_path):
         write_weights(path, {"stages.0.blocks.0.other.weight": np.ones(1)}, names="timm")
     with pytest.raises(WeightsError, match="cannot be written"):
         write_weights(path, {"w": np.array(["text"])})
-    with pytest.raises(WeightsError, match="should end in .safetensors, .npz, .ckpt"):
+    with pytest.raises(WeightsError, match="should end in .ckpt, .safetensors, .npz"):
         write_weights(tmp_path / "a.pth", weights)
     with pytest.raises(WeightsError, match="names of 'keras'"):
         write_weights(path, weights, names="keras")

@@ -9,6 +9,7 @@ from ..errors import ConfigError
 from ..weights import read_weights, write_weights
 from ..weights.average import Weights, average_weights, running_statistics
 from ..weights.contents import sort_contents
+from ..weights.writing import SUFFIXES
 from .output_files import check_output
 from .values import file_path
 
@@ -28,8 +29,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     paths, shares = arguments.checkpoints, arguments.weights or [1.0] * len(arguments.checkpoints)
-    check_output("output", arguments.output, (".ckpt", ".safetensors", ".npz"), arguments.force)
-    _check_inputs(paths, shares, arguments.output)
+    check_output("output", arguments.output, SUFFIXES, arguments.force, paths)
+    _check_inputs(paths, shares)
     tensors, metadata = average_weights(_read_all(paths), shares)
     write_weights(arguments.output, tensors, metadata)
     print(f"wrote {arguments.output}: the mean of {len(tensors)} tensors of {len(paths)} files")
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> None:
         )
 
 
-def _check_inputs(paths: list[str], shares: list[float], output: str) -> None:
+def _check_inputs(paths: list[str], shares: list[float]) -> None:
     if len(paths) < 2:
         raise ConfigError("command line: one checkpoint has no average; name two or more")
     if len(shares) != len(paths):
@@ -53,8 +54,6 @@ def _check_inputs(paths: list[str], shares: list[float], output: str) -> None:
     twice = [path for index, path in enumerate(paths) if real[index] in real[:index]]
     if twice:
         raise ConfigError(f"command line: {twice[0]!r} is named twice; --weights counts it more")
-    if os.path.realpath(output) in real:
-        raise ConfigError(f"output {output!r} is one of the files to average; choose another name")
 
 
 def _read_all(paths: list[str]) -> Iterator[Weights]:

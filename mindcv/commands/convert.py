@@ -1,15 +1,15 @@
 """Turn a weight file of any library into another format or other names."""
 
 import argparse
-import os
 from dataclasses import replace
-from pathlib import Path
 
-from ..errors import ConfigError, WeightsError
+from ..errors import WeightsError
 from ..weights import Metadata, read_weights, write_weights
 from ..weights.contents import Contents, sort_contents, told_preprocessing
 from ..weights.reading import FORMATS
 from ..weights.schemes import OWN, WRITABLE
+from ..weights.writing import SUFFIXES
+from .output_files import check_output
 from .values import file_path
 
 
@@ -28,10 +28,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Convert and print what was read and written.
 
     Raises:
-        ConfigError: OUT is IN, exists, or has no known ending; or no such model.
+        ConfigError: OUT cannot be written or is IN, see `check_output`; or no such model.
         WeightsError: IN cannot be read, does not fit the model, or has no such names.
     """
-    _check_output(arguments.input, Path(arguments.output), arguments.force)
+    check_output("OUT", arguments.output, SUFFIXES, arguments.force, [arguments.input])
     file = read_weights(arguments.input)
     contents = sort_contents(file, ema=arguments.ema)
     metadata = _metadata(contents, arguments.model)
@@ -47,17 +47,6 @@ def run(arguments: argparse.Namespace) -> None:
     print(line)
     count = write_weights(arguments.output, contents.weights, metadata, arguments.names)
     print(f"wrote {count} tensors to {arguments.output}, names of {arguments.names}")
-
-
-def _check_output(source: str, output: Path, force: bool) -> None:
-    if output.suffix not in (".ckpt", ".safetensors", ".npz"):
-        raise ConfigError(f"OUT {str(output)!r} should end in .ckpt, .safetensors or .npz")
-    if output.exists() and os.path.exists(source) and os.path.samefile(source, output):
-        raise ConfigError(f"OUT {str(output)!r} is IN; choose another name")
-    if output.exists() and not force:
-        raise ConfigError(f"OUT {str(output)!r} exists; --force replaces it")
-    if not output.parent.is_dir():
-        raise ConfigError(f"OUT: no folder {str(output.parent)!r}")
 
 
 def _metadata(contents: Contents, model: str) -> Metadata | None:

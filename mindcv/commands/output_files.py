@@ -9,18 +9,24 @@ from pathlib import Path
 from ..errors import ConfigError
 
 
-def check_output(option: str, path: str, suffixes: Sequence[str], force: bool) -> None:
+def check_output(
+    option: str, path: str, suffixes: Sequence[str], force: bool, inputs: Sequence[str] = ()
+) -> None:
     """Refuse an output that could not be written in the end.
 
     Args:
         option: its name on the command line.
         suffixes: those it may end in; empty: any.
         force: an existing file may be replaced.
+        inputs: files that may not.
 
     Raises:
-        ConfigError: another suffix, no such folder, a folder of that name, or the file exists.
+        ConfigError: another suffix, no such folder, a folder of that name, the file exists, or it
+            is an input.
     """
     place = Path(path)
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
+        raise ConfigError(f"{option} {path!r} is an input file; choose another name")
     if suffixes and not (path.endswith(tuple(suffixes)) and place.stem):
         raise ConfigError(f"{option} {path!r}: expected a name ending in {' or '.join(suffixes)}")
     if not place.parent.is_dir():

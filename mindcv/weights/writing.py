@@ -12,6 +12,8 @@ from ..errors import WeightsError
 from .metadata import ENTRY, Metadata
 from .schemes import OWN, SCHEMES, WRITABLE
 
+SUFFIXES = (".ckpt", ".safetensors", ".npz")
+
 
 def write_weights(
     path: str | os.PathLike,
@@ -35,9 +37,9 @@ def write_weights(
             cannot be written.
     """
     path = Path(path)
-    writers = {".safetensors": _write_safetensors, ".npz": _write_npz, ".ckpt": _write_checkpoint}
+    writers = dict(zip(SUFFIXES, (_write_checkpoint, _write_safetensors, _write_npz)))
     if path.suffix not in writers:
-        raise WeightsError(f"weight file {str(path)!r} should end in {', '.join(writers)}")
+        raise WeightsError(f"weight file {str(path)!r} should end in {', '.join(SUFFIXES)}")
     named = _named(weights, names)
     unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
     try:
