@@ -2,8 +2,7 @@
 
 The other parsers of foreign bytes have such tests beside them: weight files in test_weight_fuzz.py
 and test_checkpoint_file.py, metadata in test_described_networks.py, manifests and records of ranks
-in test_foreign_folders.py, notes of downloads in test_hub_cache.py, recipes in
-test_recipe_mutations.py.
+in test_foreign_folders.py, recipes in test_recipe_mutations.py.
 """
 
 import csv
@@ -18,7 +17,6 @@ import pytest
 from test_foreign_folders import mutated
 
 from mindcv.data.images.bad_images import BadImages
-from mindcv.data.samples.class_map import compare_class_map, write_class_map
 from mindcv.data.samples.lists import ListSamples
 from mindcv.data.samples.packed_set import (
     PackedSet,
@@ -38,16 +36,6 @@ def pythons_own_limit():
     before = csv.field_size_limit(2**17)
     yield
     csv.field_size_limit(before)
-
-
-class Samples:
-    num_classes, class_names = 2, ("a", "b")
-
-    def __len__(self):
-        return 3
-
-    def fingerprint(self):
-        return "f"
 
 
 SHARD = ShardFile("train-00000.mindrecord", 3, 5, "0" * 64, 7, "1" * 64)
@@ -80,7 +68,6 @@ def finished(folder: Path):
 # The file, its content, whether it is JSON, and what reads its folder.
 PARSERS = {
     "dataset.json": (None, pack),
-    "classes.json": (None, lambda folder: compare_class_map(folder / "classes.json", Samples())),
     "r.json": ({"shard": asdict(SHARD), "bad": [["a.jpg", "torn"]]}, finished),
     "train.json": (ROWS, lambda folder: ListSamples("json", str(folder), "train")),
     "train.jsonl": (
@@ -98,7 +85,6 @@ PARTS = ['"', ",", "\n", "\r", "\0", "9" * 5000, "-", "1e999", "x" * 140_000, "\
 @pytest.mark.parametrize("name", PARSERS)
 def test_a_damaged_table_or_json_file_is_read_or_refused(tmp_path, caplog, name, rounds):
     write_packed_set(tmp_path, PACKED)
-    write_class_map(tmp_path / "classes.json", Samples())
     (tmp_path / "config.yaml").write_text("model: regnet_x_200mf\n")
     for image in ("a.jpg", "b.jpg"):
         (tmp_path / image).touch()

@@ -8,7 +8,6 @@ _LAZY = {
     "EpochBatches": ".epochs.epoch_batches",
     "Normalize": ".transforms",
     "channel_statistics": ".statistics",
-    "compare_class_map": ".samples.class_map",
     "create_dataset": ".datasets",
     "create_evaluation_loader": ".loader",
     "create_loader": ".loader",
