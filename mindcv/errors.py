@@ -31,6 +31,16 @@ class WeightsError(MindCVError, ValueError):
     exit_code = 5
 
 
+class RunFolderError(MindCVError):
+    """A file of the run folder, other than a checkpoint, can no longer be written.
+
+    The code is that of a checkpoint that cannot be written: the disk is full or gone, and the same
+    command goes on when it is back.
+    """
+
+    exit_code = 5
+
+
 class Interrupted(MindCVError):
     """A signal ended the command, after it had left everything in order.
 

@@ -38,8 +38,8 @@ def run(
     """Run a command on the config of its command line and end with the right exit code.
 
     0: done; 1: an error that nobody foresaw; 2: user or config error; 3: non-finite loss; 4: data;
-    5: checkpoint or weights; 130 and 143: interrupted. With the option `debug` an error shows its
-    traceback.
+    5: checkpoint, weights or run folder; 130 and 143: interrupted. With the option `debug` an error
+    shows its traceback.
 
     Args:
         main: the command; takes the checked config.

@@ -11,7 +11,7 @@ from conftest import run_command, write_images
 
 from mindcv.checkpoint import CheckpointStore
 from mindcv.engine import write_text
-from mindcv.errors import WeightsError
+from mindcv.errors import RunFolderError
 
 # A checkpoint has 160 KB. After the fifth step the fault of the environment comes.
 USER = """
@@ -126,7 +126,10 @@ def test_a_text_of_the_run_folder_is_there_whole_or_as_it_was(tmp_path, monkeypa
     def fails(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(WeightsError, match="config.yaml.*No space"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(RunFolderError, match="config.yaml.*No space"),
+    ):
         patch.setattr(Path if step == "write_text" else os, step, fails)
         write_text(path, "lr: 0.2\n")
     assert path.read_text(encoding="utf-8") == "lr: 0.1\n"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import WeightsError
+from ..errors import RunFolderError
 from ..plain_files import open_regular, replacing
 
 
@@ -31,7 +31,7 @@ class MetricsTable:
         """Begin the file; that of a resumed run loses the rows behind the checkpoint.
 
         Raises:
-            WeightsError: it cannot be written.
+            RunFolderError: it cannot be written.
         """
         if self.path is None:
             return
@@ -49,7 +49,7 @@ class MetricsTable:
         """Add a row, filled up with empty cells.
 
         Raises:
-            WeightsError: it cannot be written.
+            RunFolderError: it cannot be written.
         """
         row = [*map(str, row), *[""] * (len(self.columns) - len(row))]
         self.rows.append(row)
@@ -61,7 +61,7 @@ def start_table(path: Path, columns: Sequence[str]) -> None:
     """Begin a csv file; the table of an earlier run is kept under a number, if it has rows.
 
     Raises:
-        WeightsError: it cannot be written.
+        RunFolderError: it cannot be written.
     """
     with writing(path):
         if _is_worth_keeping(path, columns):
@@ -86,7 +86,7 @@ def append_rows(path: Path, rows: Sequence[Sequence]) -> None:
     """Add rows to a csv file.
 
     Raises:
-        WeightsError: they cannot be written.
+        RunFolderError: they cannot be written.
     """
     with writing(path):
         _append(path, rows)
@@ -101,7 +101,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file of the run folder; a kill leaves it as it was before, or whole.
 
     Raises:
-        WeightsError: it cannot be written.
+        RunFolderError: it cannot be written.
     """
     with writing(path), replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
@@ -112,12 +112,12 @@ def writing(path: Path) -> Iterator[None]:
     """Write a file of the run folder inside.
 
     Raises:
-        WeightsError: the system refuses it.
+        RunFolderError: the system refuses it.
     """
     try:
         yield
     except OSError as error:
-        raise WeightsError(
+        raise RunFolderError(
             f"{path} cannot be written: {error.strerror}; the checkpoints are untouched. Make room "
             "or put the folder back, and go on with --resume auto"
         ) from None

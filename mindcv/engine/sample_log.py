@@ -34,7 +34,7 @@ class SampleLog(ms.Callback):
 
     Raises:
         ConfigError: the file cannot be written.
-        WeightsError: while training: it cannot be written any more.
+        RunFolderError: while training: it cannot be written any more.
     """
 
     COLUMNS = ("epoch", "step", "rank", "indices")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..checkpoint import CheckpointStore, Place, place_of
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, RunFolderError
 from ..plain_files import make_folder, open_regular
 from ..ranks import Record, first_failure, first_last_words, read_records
 from .job import Job
@@ -40,7 +40,7 @@ def supervise(job: Job, max_restarts: int, backoff: float, max_stalls: int) -> i
     Raises:
         ConfigError: the command or the run folder is not there, or the command does not wait for
             its training.
-        WeightsError: the logs of an attempt cannot be written.
+        RunFolderError: the logs of an attempt cannot be written.
     """
     try:
         job.folder.mkdir(parents=True, exist_ok=True)
@@ -203,8 +203,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _no_room(path: Path, error: OSError) -> WeightsError:
-    return WeightsError(
+def _no_room(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(
         f"supervise: {path} cannot be written: {error.strerror}; the checkpoints are untouched. "
         "Make room or put the folder back; the same command goes on"
     )
