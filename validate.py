@@ -91,6 +91,7 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
     if config.pretrained:
         weights = mindcv.models.find_published(config.model, config.pretrained)
+        mindcv.hub.require_classifier(weights)
         path = str(mindcv.hub.fetch(weights))
         known = {"ckpt_path": path, "num_classes": weights.num_classes}
         return known | options_of(weights.preprocessing), f"published weights {weights.source}"

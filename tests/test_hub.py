@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import ROOT
 
+from mindcv.design_space.names import family_name, source_of_tag
 from mindcv.errors import ConfigError
 from mindcv.hub import find_weights, published_weights
 from mindcv.weights import Preprocessing
@@ -44,11 +45,11 @@ def test_every_row_is_sound(row):
     if row.num_classes == 1000:
         assert 65 < row.top1 < 90 and 88 < row.top5 < 99
     else:
-        assert (row.num_classes, row.top1, row.top5) == (11821, None, None)
+        assert row.num_classes in (0, 11821) and row.top1 is row.top5 is None
     if row.params is not None and row.model in COSTS:
         assert row.params * 1e6 == pytest.approx(COSTS[row.model]["params"], rel=2e-3)
     used = row.preprocessing
-    assert used.image_size in (224, 288, 384) and 0.8 < used.crop_pct <= 1
+    assert used.image_size in (224, 288, 320, 384) and 0.8 < used.crop_pct <= 1
     assert used.interpolation in ("bilinear", "bicubic")
     assert (used.mean, used.std) == (Preprocessing().mean, Preprocessing().std)
 
@@ -128,14 +129,21 @@ def test_torchvision_publishes_the_same():
 
 
 @pytest.mark.peers
-def test_timm_knows_the_same_addresses_and_preprocessing():
+def test_timm_publishes_the_same_for_our_models():
     models = peer("timm.models")
     entries = {name: models.get_pretrained_cfg(name) for name in models.list_pretrained("regnet*")}
+    entries = {name: entry for name, entry in entries.items() if family_name(name)}
     by_address = {entry.url: entry for entry in entries.values()}
+    names = {row.url.removeprefix("https://huggingface.co/timm/").split("/")[0] for row in ROWS}
+    addresses = {row.url for row in ROWS}
+    for name, entry in entries.items():
+        assert name in names or entry.url in addresses, name
     for row in ROWS:
         if row.source.startswith("timm") or row.source == "deit":
             name = row.url.removeprefix("https://huggingface.co/timm/").split("/")[0]
             entry = entries.get(name) or by_address[row.url]
+            tag = name.partition(".")[2] or entry.tag
+            assert source_of_tag(tag) == row.source
             used = row.preprocessing
             assert used.image_size == (entry.test_input_size or entry.input_size)[1]
             assert used.crop_pct == (entry.test_crop_pct or entry.crop_pct)

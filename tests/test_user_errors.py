@@ -93,6 +93,11 @@ MISTAKES = {
     "rate too high": (TRAIN.replace("0.01", "1e30"), 3, "loss is | step | lower lr"),
     "overflowing rows": (TRAIN + "--num_samples 2", 2, "num_samples | 2 | batch_size 8"),
     # validate.py
+    "no classifier to validate": (
+        VALIDATE + "--model regnet_y_32gf --pretrained timm_seer",
+        2,
+        "timm_seer of regnet_y_32gf have no classifier | train.py",
+    ),
     "no folder to validate": (
         VALIDATE.replace("images", "/nowhere") + "--ckpt_path tiny.ckpt",
         4,
@@ -104,6 +109,11 @@ MISTAKES = {
     # python -m mindcv
     "no command": ("mindcv train", 2, "no command 'train' | predict"),
     "no network": (PREDICT, 2, "--ckpt_path | neither was given"),
+    "no classifier to predict": (
+        PREDICT + "--model regnet_y_32gf --pretrained timm_seer",
+        2,
+        "timm_seer of regnet_y_32gf have no classifier | train.py",
+    ),
     "unregistered": ("mindcv predict images/val --ckpt_path tiny.ckpt", 2, "'tiny_regnet'"),
     "text for an image": (
         PREDICT.replace("images/val/class_0", "text.pth") + "--ckpt_path tiny.ckpt",

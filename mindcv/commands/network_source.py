@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..design_space.names import family_name
 from ..errors import ConfigError
-from ..hub import choose_source, find_weights
+from ..hub import choose_source, find_weights, require_classifier
 from ..program import import_user_module
 from ..weights import Metadata, has_averages, read_weights
 from .values import at_least, file_path, yes_or_no
@@ -44,8 +44,11 @@ def add_ema_argument(parser) -> None:
     )
 
 
-def check_network_arguments(arguments: Namespace) -> None:
+def check_network_arguments(arguments: Namespace, classifies: bool = False) -> None:
     """Refuse options that name no weights, two, or unknown ones; needs no MindSpore.
+
+    Args:
+        classifies: refuse published weights without a classifier too.
 
     Raises:
         ConfigError: see above.
@@ -63,7 +66,10 @@ def check_network_arguments(arguments: Namespace) -> None:
         raise ConfigError("command line: published weights bring their classes; no --num_classes")
     name = family_name(arguments.model) if published else None
     if name:
-        find_weights(name, choose_source(arguments.model, name, arguments.pretrained or True))
+        source = choose_source(arguments.model, name, arguments.pretrained or True)
+        weights = find_weights(name, source)
+        if classifies:
+            require_classifier(weights)
 
 
 def build_network(arguments: Namespace):

@@ -61,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
-    check_network_arguments(arguments)
+    check_network_arguments(arguments, classifies=True)
     if arguments.output:
         check_output("output", arguments.output, (".json", ".csv"), force=True)
     if arguments.contact_sheet:

@@ -1,6 +1,19 @@
 """Published weights: the table of them, and downloads that can be trusted."""
 
 from .cache import fetch
-from .table import PublishedWeights, choose_source, find_weights, published_weights
+from .table import (
+    PublishedWeights,
+    choose_source,
+    find_weights,
+    published_weights,
+    require_classifier,
+)
 
-__all__ = ["PublishedWeights", "choose_source", "fetch", "find_weights", "published_weights"]
+__all__ = [
+    "PublishedWeights",
+    "choose_source",
+    "fetch",
+    "find_weights",
+    "published_weights",
+    "require_classifier",
+]

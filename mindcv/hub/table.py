@@ -30,7 +30,7 @@ class PublishedWeights:
         top1, top5: accuracy on ImageNet-1k's validation images as published, per cent; None: none.
         params: parameters as published, millions; None: not told.
         preprocessing: of evaluation; mean and deviation in RGB order.
-        num_classes: rows of the classifier.
+        num_classes: rows of the classifier; 0: the file has none.
         licence: SPDX identifier.
         owner: whose weights they are.
         channel_order: RGB or BGR, what the first convolution expects.
@@ -82,6 +82,19 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
             return row
     known = ", ".join(row.source for row in found)
     raise ConfigError(f"no weights of {model} from {source!r}; there are: {known}")
+
+
+def require_classifier(weights: PublishedWeights) -> None:
+    """Refuse weights that give features only, where classes are wanted.
+
+    Raises:
+        ConfigError: they have no classifier.
+    """
+    if not weights.num_classes:
+        raise ConfigError(
+            f"weights {weights.source} of {weights.model} have no classifier; train one: "
+            f"train.py --model {weights.model} --pretrained {weights.source}"
+        )
 
 
 def choose_source(asked: str, model: str, pretrained: bool | str) -> str | None:
