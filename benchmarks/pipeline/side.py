@@ -116,8 +116,7 @@ class Ours(_OfMindSpore):
 
         from mindcv.data import create_transforms
 
-        on_device = dict(normalize_on_device=True, augment_on_device=CASES[case]["is_training"])
-        arguments = on_device | CASES[case] | arguments
+        arguments = dict(normalize_on_device=True) | CASES[case] | arguments
         return create_transforms("imagenet", SIDE, **arguments)
 
     def _run(self, case: str, dataset):
