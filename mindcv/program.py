@@ -70,9 +70,12 @@ def quieten() -> None:
     """Keep the noise of libraries off the terminal of this process.
 
     What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
-    of MindSpore and ours stay together.
+    of MindSpore and ours stay together, with its warnings: they alone say which process did not
+    come, or cannot be reached.
     """
     sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    if "MS_ROLE" in os.environ:
+        return
     if is_launched(os.environ) or not noise.divert():
         # MindSpore's warnings are for its developers; its errors stay visible.
         os.environ.setdefault("GLOG_v", "3")

@@ -86,6 +86,14 @@ def store(tmp_path) -> CheckpointStore:
 
 
 @pytest.fixture
+def gone_pid() -> int:
+    """Return the number of a process that has ended."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    return gone.pid
+
+
+@pytest.fixture
 def started_alone(monkeypatch):
     """Hide a launcher that may have started the tests themselves."""
     for key in ("MS_ROLE", "MS_WORKER_NUM", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"):

@@ -1,5 +1,6 @@
 """Images that vanish, change, or are never read to the end: named in bounded time, no run hangs."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -237,6 +238,19 @@ def test_a_slow_read_is_told_and_the_run_goes_on(root, monkeypatch, log_lines):
     name = registered(monkeypatch, "training", lambda: time.sleep(0.6))
     read_all(training(root, name))
     assert any("sample 9 is being read for 0.2 s already" in line for line in log_lines)
+
+
+def test_time_in_which_no_read_could_end_does_not_count(root, monkeypatch):
+    """The compiler keeps Python's lock for minutes; a stopped process comes to the same."""
+    monkeypatch.setattr(reading, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(reading, "GIVEN_UP_AFTER", 0.6)
+    keep_the_lock = ctypes.PyDLL(None).usleep
+
+    def fail():
+        keep_the_lock(900_000)
+        time.sleep(0.1)  # the waiting thread looks now
+
+    read_all(training(root, registered(monkeypatch, "training", fail)))
 
 
 def test_an_operation_that_raises_is_told_by_its_reason(root):

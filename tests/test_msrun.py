@@ -61,6 +61,8 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_
         assert one["val_top1"] == both["val_top1"]
         assert float(one["val_loss"]) == pytest.approx(float(both["val_loss"]), rel=1e-5)
     assert logs.count("epoch 3/3 step 6/6") == 1  # rank 0 alone speaks
+    # Who came to the scheduler, and who did not, stands in warnings of MindSpore only.
+    assert "[WARNING] DISTRIBUTED" in (tmp_path / "scheduler.log").read_text()
     if limit_instructions("CPU"):
         assert logs.count("oneDNN limited to ") == 1
 

@@ -1,7 +1,6 @@
 """Datasets that a user registers: what is taken, and what is said of one that cannot be."""
 
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -252,7 +251,7 @@ def evaluated_labels(monkeypatch, name: str, num_classes: int) -> list[int]:
         ],
     )
     config = Config(model="m", dataset=name, data_dir=".", image_resize=16)
-    runtime = SimpleNamespace(world_size=1, rank=0)
+    runtime = engine.Runtime("CPU", 1, "O1", 0, 1)
     train_set = recipe.open_train_set(config, runtime)
     network = nn.ReLU()
     return recipe.build_evaluation(config, runtime, network, train_set, num_classes, None)()

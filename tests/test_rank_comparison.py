@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mindcv.config import Config, describe_config
-from mindcv.engine import check_equal_ranks
+from mindcv.engine import check_equal_ranks, rank_comparison
 from mindcv.engine.rank_comparison import check_equal_states
 from mindcv.engine.run_state import STATISTICS, Snapshot
 from mindcv.errors import ConfigError, DataError, WeightsError
@@ -17,14 +17,18 @@ from mindcv.errors import ConfigError, DataError, WeightsError
 class Together:
     """Stands for `Runtime` on several ranks: threads that gather what all of them give."""
 
-    def __init__(self, world_size: int):
+    def __init__(self, world_size: int, device_target: str = "CPU"):
         self.world_size, self.given = world_size, [None] * world_size
+        self.device_target = device_target
         self.barrier = threading.Barrier(world_size, timeout=20)
 
     def of(self, rank: int):
         runtime = copy.copy(self)
-        runtime.rank = rank
+        runtime.rank, runtime.is_main = rank, rank == 0
         return runtime
+
+    def sum_over_ranks(self, values):
+        return self.gather(values).sum(0)
 
     def gather(self, values):
         assert values.dtype == np.float32 and values.ndim == 1
@@ -35,9 +39,9 @@ class Together:
         return found
 
 
-def on_ranks(check, arguments) -> list[Exception | None]:
+def on_ranks(check, arguments, device_target: str = "CPU") -> list[Exception | None]:
     """Call a check once a rank, with arguments of its own; return what each raised."""
-    together = Together(len(arguments))
+    together = Together(len(arguments), device_target)
 
     def call(rank):
         try:
@@ -81,6 +85,66 @@ def test_the_one_of_many_that_differs_is_named():
     found = on_ranks(check_equal_states, [(snapshot(),), (snapshot(),), (odd,), (snapshot(),)])
     for error in found:
         assert "rank 2 differs from the 3 others" in str(error) and error.exit_code == 5
+
+
+def changed(part: str, name: str, change) -> Snapshot:
+    """Return the snapshot with one array changed."""
+    odd = snapshot()
+    getattr(odd, part)[name] = change(getattr(odd, part)[name])
+    return odd
+
+
+@pytest.mark.parametrize(
+    "part, name, change",
+    [
+        ("weights", "fc.weight", lambda values: values * np.float32(1 + 2e-7)),
+        ("weights", "fc.weight", lambda values: values + np.float32(9e-4) * values.max()),
+        ("state", "momentum.fc.weight", lambda values: values * 2),  # shows in the weights next
+    ],
+)
+def test_on_ascend_the_order_of_a_sum_is_a_warning_that_names_the_remedy(
+    part, name, change, log_lines
+):
+    states = [(snapshot(),), (changed(part, name, change),), (snapshot(),)]
+    assert on_ranks(check_equal_states, states, "Ascend") == [None] * 3
+    (line,) = log_lines  # rank 0's
+    assert "HCCL_DETERMINISTIC=true" in line and "1 of 4 tensors" in line
+    log_lines.clear()
+    assert None not in on_ranks(check_equal_states, states, "CPU") and not log_lines
+
+
+def flipped(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values.view(np.uint32).flat[5] ^= 1 << 30  # the highest bit of the exponent
+    return values
+
+
+@pytest.mark.parametrize(
+    "part, name, change, what",
+    [
+        ("weights", "fc.weight", lambda values: values * np.float32(1.002), "by 2.0e-03 of its"),
+        ("weights", "fc.weight", lambda values: -values, "by 2.0e[+]00 of its largest value"),
+        ("weights", "fc.weight", flipped, "rank 2 differs from rank 0 in fc.weight by"),
+        ("weights", "fc.weight", lambda values: values * np.nan, "rank 2 .* fc.weight by nan"),
+        ("state", "step", lambda value: value + 1, "step, which holds whole numbers"),
+    ],
+)
+def test_on_ascend_what_no_rounding_explains_is_an_error_on_all_ranks(
+    part, name, change, what, log_lines
+):
+    states = [(snapshot(),), (snapshot(),), (changed(part, name, change),)]
+    for error in on_ranks(check_equal_states, states, "Ascend"):
+        with pytest.raises(WeightsError, match=what):
+            raise error
+    assert not log_lines
+
+
+def test_on_ascend_large_states_are_compared_part_by_part(monkeypatch):
+    monkeypatch.setattr(rank_comparison, "_CHUNK", 5)
+    odd = changed("weights", "bn.moving_mean", lambda values: values * 1.01)
+    odd.weights["fc.weight"][0, 0] *= np.float32(1 + 1e-6)
+    for error in on_ranks(check_equal_states, [(snapshot(),), (odd,)], "Ascend"):
+        assert "rank 1 differs from rank 0 in bn.moving_mean by 1.0e-02" in str(error)
 
 
 def test_nan_of_equal_bits_is_equal_and_minus_zero_is_not_zero():

@@ -23,7 +23,7 @@ from mindcv.ranks import (
     root_cause,
 )
 from mindcv.ranks import telling as telling_module
-from mindcv.ranks.record import SCHEDULER, OwnRecord, _is_running, write_first_failure
+from mindcv.ranks.record import SCHEDULER, OwnRecord, is_running, write_first_failure
 from mindcv.ranks.telling import begin_record, telling_the_others
 
 # A process without MindSpore: argv is rank, run folder and what it does after all have begun.
@@ -36,9 +36,20 @@ from mindcv.program import run
 from mindcv.ranks import read_records, telling_the_others, watch_ranks
 
 rank, folder, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+calls = []
+
+def gather(values):
+    import numpy as np
+    calls.append(values)
+    paths = [Path(folder, f"{len(calls)}-{one}.npy") for one in range(2)]
+    np.save(f"{folder}/part-{rank}.npy", values)
+    os.replace(f"{folder}/part-{rank}.npy", paths[rank])
+    while not paths[1 - rank].exists():
+        time.sleep(0.01)
+    return np.stack([np.load(path) for path in paths])
+
 runtime = types.SimpleNamespace(
-    world_size=2, rank=rank, is_main=rank == 0, sum_over_ranks=lambda values: [77],
-    gather=lambda values: values[None],
+    world_size=2, rank=rank, is_main=rank == 0, sum_over_ranks=lambda values: [77], gather=gather
 )
 
 def main(config):
@@ -130,11 +141,9 @@ def ended(rank, code, time=0.0, of_rank=None) -> Record:
     return replace(RUNNING, rank=rank, ending=Ending(code, "cause", of_rank, time))
 
 
-def test_the_cause_is_the_first_failure_that_no_other_caused(tmp_path):
-    gone = subprocess.Popen(["true"])
-    gone.wait()
+def test_the_cause_is_the_first_failure_that_no_other_caused(tmp_path, gone_pid):
     here = OwnRecord(tmp_path, 1, 0).record
-    killed = replace(here, rank=2, pid=gone.pid)
+    killed = replace(here, rank=2, pid=gone_pid)
     assert killed.is_gone and not here.is_gone
     assert not replace(killed, pid_space="another host").is_gone  # its number means nothing here
     assert root_cause([RUNNING, ended(1, 0), ended(2, 143), ended(3, 130)]) is None
@@ -191,13 +200,36 @@ def test_an_error_is_written_down_and_goes_on(own_record, error, code, cause):
         "\n-----\n- Kernel error:\n-----\nLaunch kernel failed: Default/AllReduce-op3\n",
         "The total number of timed out node is 1. Timed out node list is: {1}",
         "Worker 0 is the first one timed out",
+        "Ascend Error Message:\nEI0006: Getting socket times out. Reason: Remote Rank did not send",
+        "Communication_Error_Timeout(EI0002): An timeout occurs when the Notify register waits",
     ],
 )
 def test_what_mindspore_says_of_missing_processes_is_told_readably(own_record, message):
-    """The messages are those of MindSpore 2.10 on CPU."""
+    """The messages are those of MindSpore 2.10 on CPU, and of HCCL's manual."""
     with pytest.raises(RankError, match="cannot be reached any more: a host, a process"):
         raising(RuntimeError(message))(None)
     assert own_record.record.ending.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Failed to initialize distributed job cluster because some processes in the cluster are "
+        "not successfully spawned. You can run command: …\n1.Spawned worker process number is …",
+        "Failed to register the compute graph node: 0. Reason: Repeated registration node: 0",
+    ],
+)
+def test_processes_that_are_missing_from_the_start_are_told_with_what_to_check(
+    own_record, message, monkeypatch
+):
+    for key, value in (("WORKER_NUM", "16"), ("SCHED_PORT", "8118"), ("TOPO_TIMEOUT", "600")):
+        monkeypatch.setenv(f"MS_{key}", value)
+    monkeypatch.setenv("MS_SCHED_HOST", "10.0.0.1")
+    with pytest.raises(
+        RankError, match="the 16 processes .* at 10.0.0.1:8118 within 600 s"
+    ) as told:
+        raising(RuntimeError(message))(None)
+    assert "--cluster_time_out" in str(told.value) and message[:40] in str(told.value)
 
 
 def test_an_error_after_another_process_failed_is_told_as_that_failure(own_record, tmp_path):
@@ -245,10 +277,10 @@ def test_a_killed_scheduler_is_the_cause_where_a_rank_ended_because_of_it(tmp_pa
     scheduler.send_signal(signal.SIGTERM)  # its ranks need it while they save
     os.kill(child, signal.SIGTERM)
     time.sleep(0.2)
-    assert scheduler.poll() is None and _is_running(child)
+    assert scheduler.poll() is None and is_running(child)
     os.kill(scheduler.pid if killed == "all of it" else child, signal.SIGKILL)
     printed, _ = scheduler.communicate(timeout=10)
-    wait_for(lambda: not _is_running(child))
+    wait_for(lambda: not is_running(child))
     cause = root_cause(own.others())
     assert cause.rank == SCHEDULER
     who = f"the scheduler (process {scheduler.pid} on "
@@ -325,9 +357,9 @@ def test_a_rank_is_asked_to_stop_when_the_msrun_that_waits_for_it_ends(words):
         launcher.wait()
         ends = bool(words) and words[-1].lower().endswith("true")
         deadline = time.monotonic() + (20 if ends else 0.3)
-        while _is_running(rank) and time.monotonic() < deadline:
+        while is_running(rank) and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert _is_running(rank) != ends
+        assert is_running(rank) != ends
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(rank, signal.SIGKILL)

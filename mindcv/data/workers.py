@@ -1,4 +1,4 @@
-"""How many threads the pipeline may have."""
+"""How many threads or processes may work side by side."""
 
 import functools
 import logging
@@ -9,21 +9,35 @@ from ..errors import ConfigError
 _logger = logging.getLogger(__name__)
 
 
+def available_cores() -> list[int]:
+    """Return the numbers of the cores that this process may run on.
+
+    They are fewer than the machine has where a launcher (`msrun --bind_core`), `taskset` or a
+    container bound it.
+    """
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 @functools.cache
-def usable_workers(asked: int | None) -> int:
+def usable_workers(asked: int | None, cores: int | None = None) -> int:
     """Return the number of threads, at most one per core; None: one per core.
 
-    MindSpore refuses more threads than cores, and recipes ask for the 8 of a large machine. A log
-    line tells of the change, once.
+    MindSpore refuses more threads than the machine has cores, and recipes ask for the 8 of a large
+    machine. A log line tells of the change, once.
+
+    Args:
+        cores: those of this process; None: `available_cores`.
 
     Raises:
         ConfigError: fewer than one are asked for.
     """
     if asked is not None and asked < 1:
         raise ConfigError(f"num_parallel_workers {asked}: expected 1 or more; None: one per core")
-    cores = os.cpu_count() or 1
+    cores = cores or len(available_cores())
     if asked is not None and asked > cores:
         _logger.info(
-            "num_parallel_workers %d lowered to %d, the cores of this machine", asked, cores
+            "num_parallel_workers %d lowered to %d, the cores that this process has", asked, cores
         )
     return min(asked or cores, cores)

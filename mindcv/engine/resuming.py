@@ -20,7 +20,6 @@ from ..checkpoint import (
 )
 from ..data.epochs.rows import ImageDataset
 from ..data.samples.file_states import describe_files
-from ..data.workers import usable_workers
 from ..errors import ConfigError, DataError, WeightsError
 from .runtime import Runtime
 
@@ -76,7 +75,7 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
             "numpy": np.__version__,
             "python": platform.python_version(),
         },
-        "workers": usable_workers(workers),
+        "workers": runtime.workers(workers),
         "data": {
             "class_names": list(samples.class_names or ()),
             "images_of_classes": counts.tolist(),

@@ -1,7 +1,7 @@
 """The seam to the device: everything that differs between one CPU and eight Ascends is set here."""
 
-import os
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import mindspore as ms
@@ -11,7 +11,9 @@ from mindspore import Tensor, nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
 from .. import onednn
-from ..errors import ConfigError
+from ..data.workers import available_cores, usable_workers
+from ..errors import ConfigError, RankError
+from ..ranks.record import own_pid_space
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Runtime:
         jit_level: graph compilation level.
         rank, world_size: this process among the processes that train together.
         instructions: what was done about slow convolutions, see `onednn`; empty: nothing.
+        cores: processor cores of this process, see `_share_of_cores`.
     """
 
     device_target: str
@@ -32,6 +35,7 @@ class Runtime:
     rank: int
     world_size: int
     instructions: str = ""
+    cores: int = field(default_factory=lambda: len(available_cores()))
 
     @property
     def is_main(self) -> bool:
@@ -44,6 +48,14 @@ class Runtime:
         count = "1 process" if self.world_size == 1 else f"{self.world_size} processes"
         parts = [f"MindSpore {ms.__version__} on {self.device_target}", mode, count]
         return ", ".join([*parts, self.instructions] if self.instructions else parts)
+
+    def workers(self, asked: int | None) -> int:
+        """Return how many threads the input pipeline of this process may have.
+
+        Raises:
+            ConfigError: see `usable_workers`.
+        """
+        return usable_workers(asked, self.cores)
 
     def sum_over_ranks(self, values: np.ndarray) -> np.ndarray:
         """Return the sum of a float32 array over all processes; every process must call it."""
@@ -107,6 +119,7 @@ def start_runtime(
 
     Raises:
         ConfigError: the device does not exist or does not know the jit level.
+        RankError: another process cannot be reached.
     """
     target = _set_device(device_target)
     instructions = onednn.limit_instructions(target)
@@ -125,9 +138,35 @@ def start_runtime(
         )
     ms.set_seed(seed)
     ds.config.set_seed(seed)
+    runtime = Runtime(target, mode, level, rank, world_size, instructions)
+    runtime = replace(runtime, cores=_share_of_cores(runtime))
     # For pipeline operations that name no number; MindSpore's own default exceeds small machines.
-    ds.config.set_num_parallel_workers(max(1, min(8, os.cpu_count() or 1)))
-    return Runtime(target, mode, level, rank, world_size, instructions)
+    ds.config.set_num_parallel_workers(min(8, runtime.cores))
+    return runtime
+
+
+def _share_of_cores(runtime: Runtime) -> int:
+    """Return this process's part of the cores: those that may run on the same ones share them.
+
+    It is the first exchange of the processes, so that one that is missing is reported now, and not
+    after the dataset was listed and the network compiled.
+
+    Raises:
+        RankError: another process cannot be reached.
+    """
+    cores = available_cores()
+    digest = hashlib.sha256(f"{own_pid_space()} {cores}".encode()).digest()[:16]
+    try:
+        found = runtime.gather(np.frombuffer(digest, np.uint8).astype(np.float32))
+    except RuntimeError as error:
+        reason = next(iter(str(error).strip().splitlines()), "no reason")
+        raise RankError(
+            f"rank {runtime.rank} cannot reach all of the {runtime.world_size} processes: one has "
+            "ended, or the network between the devices is down; the logs of the others may say "
+            f"more (MindSpore: {reason})"
+        ) from error
+    sharing = int((found == found[runtime.rank]).all(1).sum())
+    return max(1, len(cores) // sharing)
 
 
 def _set_device(device_target: str | None) -> str:

@@ -12,7 +12,7 @@ from .checkpoint import CheckpointKeeper
 from .rank_comparison import check_equal_states
 from .run_state import STATISTICS, RunState, Snapshot
 from .runtime import Runtime
-from .stopping import StopSignal
+from .stopping import Agreement, StopSignal
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -28,8 +28,9 @@ class SavePoints(ms.Callback):
         runtime: the processes that train together, which save and stop at the same step.
         interval: epochs between checkpoints.
         steps: steps between further ones, which are there to resume from; 0: none.
-        minutes: time between such; 0: none.
-        stop: tells of signals; None: nobody listens.
+        minutes: time between such; 0: none. Several processes look at the clock as often as they
+            ask each other for signals, see `Agreement`.
+        stop: knows of signals; None: nobody listens.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class SavePoints(ms.Callback):
         self.state, self.keeper, self.runtime = state, keeper, runtime
         self.interval, self.steps, self.minutes = interval, steps, minutes
         self.stop = stop or StopSignal()
+        self.agreement = Agreement(runtime, self.stop)
         self._saved = time.monotonic()
         self._is_due = False  # at the end of this epoch
 
@@ -57,11 +59,11 @@ class SavePoints(ms.Callback):
         step, batches = params.cur_step_num, params.batch_num
         if self.keeper:
             self.keeper.check()
-        self._is_due = self._agree(self.steps > 0 and step % self.steps == 0)
+        self._is_due = self.steps > 0 and step % self.steps == 0
         if step % batches == 0:
             return  # what follows the epoch's last step decides
-        signal = self.stop.agreed(self.runtime)
-        if signal or self._is_due:
+        signal, is_time = self.agreement.after_step(step, self._is_time())
+        if signal or is_time or self._is_due:
             place = Place(params.cur_epoch_num, step % batches)
             snapshot = self.state.capture(within_epoch=True)
             check_equal_states(self.runtime, snapshot, skipped=STATISTICS)
@@ -81,9 +83,10 @@ class SavePoints(ms.Callback):
             WeightsError: nothing can be written, or the processes have diverged.
             Interrupted: a signal came.
         """
-        place, signal = Place(epoch, batches), self.stop.agreed(self.runtime)
+        place = Place(epoch, batches)
+        signal, is_time = self.agreement.now(epoch * batches, self._is_time())
         is_regular = self.is_regular(epoch, is_last)
-        is_kept = bool(is_regular or self._is_due or signal)
+        is_kept = bool(is_regular or self._is_due or is_time or signal)
         # Several processes are compared after every epoch, saved or not.
         if is_kept or score is not None or self.runtime.world_size > 1:
             snapshot = self.state.capture(within_epoch=False)
@@ -120,12 +123,8 @@ class SavePoints(ms.Callback):
             _logger.info("saving %s.ckpt", place.name(self.keeper.metadata.model))
         return is_best
 
-    def _agree(self, is_step: bool) -> bool:
-        """Tell whether a save is due; the first rank's clock counts for all."""
-        if is_step or not self.minutes:
-            return is_step
-        is_time = time.monotonic() - self._saved > 60 * self.minutes and self.runtime.is_main
-        return bool(self.runtime.sum_over_ranks(np.array([is_time], np.float32))[0])
+    def _is_time(self) -> bool:
+        return self.minutes > 0 and time.monotonic() - self._saved > 60 * self.minutes
 
     def _stop(self, signal, place: Place) -> None:
         if self.keeper:

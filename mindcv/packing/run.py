@@ -19,6 +19,7 @@ from ..data.samples.packed_set import (
     PackedSplit,
     write_packed_set,
 )
+from ..data.workers import available_cores
 from ..errors import ConfigError, DataError
 from .folder import held, reopen, sealed_before
 from .pool import write_shards
@@ -88,7 +89,7 @@ def pack(
         if sealed:
             tell(f"{'; '.join(problems[:5])}: packed anew")
             reopen(root, sealed, tasks)
-        results = _all_shards(root, tasks, workers or os.cpu_count() or 1, show_progress, tell)
+        results = _all_shards(root, tasks, workers or len(available_cores()), show_progress, tell)
         return _seal(root, found, results, plan, skip_bad)
 
 

@@ -1,6 +1,5 @@
 """Is a packed dataset still what it was?"""
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..data.samples.packed_set import FILE, PackedSet, ShardFile, is_sealed, read_packed_set
+from ..data.workers import available_cores
 from ..errors import DataError
 
 
@@ -28,7 +28,7 @@ def verify(out: str, workers: int | None = None, show_progress: bool = False) ->
     if packed is None:
         raise DataError(f"{out} is no folder that `python -m mindcv pack` wrote")
     shards = [shard for split in packed.splits.values() for shard in split.shards]
-    found = check_hashes(root, shards, workers or os.cpu_count() or 1, show_progress)
+    found = check_hashes(root, shards, workers or len(available_cores()), show_progress)
     problems = [problem for problem in found.values() if problem]
     if not is_sealed(root):
         raise DataError(

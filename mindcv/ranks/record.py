@@ -1,5 +1,6 @@
 """The record of one process: who it is, and how it ended."""
 
+import contextlib
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ from ..plain_files import make_folder, open_regular, read_regular, replacing
 
 FOLDER = "ranks"
 SCHEDULER = -1  # in place of a rank: the process of msrun that brings the ranks together
-_FIRST = "first_failure"
+_FIRST = "first_failure"  # one file for all: whoever fails writes it, all the others read it
 _SIZE = 8192  # bytes of a record, spaces included
 LONGEST_CAUSE = 1000  # characters
 
@@ -60,7 +61,9 @@ class Record:
     @property
     def is_gone(self) -> bool:
         """Tell whether the process is known to have ended without a word."""
-        return self.ending is None and self.pid_space == _pid_space() and not _is_running(self.pid)
+        return (
+            self.ending is None and self.pid_space == own_pid_space() and not is_running(self.pid)
+        )
 
     def describe(self) -> str:
         """Return who it was and why it ended."""
@@ -91,11 +94,10 @@ class OwnRecord:
 
     def __init__(self, folder: Path, run: int, rank: int):
         self.folder = folder
-        self.record = Record(run, rank, os.getpid(), socket.gethostname(), _pid_space())
+        self.record = Record(run, rank, os.getpid(), socket.gethostname(), own_pid_space())
         folder.mkdir(parents=True, exist_ok=True)
         make_folder(folder / FOLDER)
-        name = "scheduler" if rank == SCHEDULER else str(rank)
-        self._path = folder / FOLDER / f"{name}.json"
+        self._path = path_of(folder, rank)
         self._handle = open_regular(self._path, os.O_RDWR | os.O_CREAT)
         self._write()
 
@@ -104,12 +106,28 @@ class OwnRecord:
         run, rank = self.record.run, self.record.rank
         return [one for one in read_records(self.folder) if one.run == run and one.rank != rank]
 
+    def first_failure(self) -> Record | None:
+        """Return the process of this run that is written down as the first to fail; None: none."""
+        seen = read_first_failure(self.folder)
+        return seen if seen is not None and seen.run == self.record.run else None
+
     def end(self, exit_code: int, cause: str, of_rank: int | None = None) -> None:
-        """Write the ending down, unless there is one already."""
+        """Write the ending down, unless there is one already; a failure of its own for all."""
         if self.record.ending is None:
             ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
             self.record = replace(self.record, ending=ending)
             self._write()
+            if ending.is_failure and of_rank is None:
+                with contextlib.suppress(OSError):  # the record of this process says it as well
+                    write_first_failure(self.folder, self.record)
+
+    def wait_for_others(self, seconds: float) -> None:
+        """Wait until the other ranks have ended, so long at most."""
+        deadline = time.monotonic() + seconds
+        for one in self.others():
+            while one.ending is None and one.rank != SCHEDULER and time.monotonic() < deadline:
+                time.sleep(0.05)
+                one = read_record(path_of(self.folder, one.rank)) or one
 
     def remove(self) -> None:
         """Leave no record behind."""
@@ -117,7 +135,12 @@ class OwnRecord:
 
     def _write(self) -> None:
         # One write of a block that is there already: nobody reads half of it.
-        os.pwrite(self._handle, json.dumps(asdict(self.record)).encode().ljust(_SIZE), 0)
+        os.pwrite(self._handle, _block_of(self.record), 0)
+
+
+def path_of(folder: Path, rank: int) -> Path:
+    """Return where the record of a rank lies in a run folder."""
+    return folder / FOLDER / f"{'scheduler' if rank == SCHEDULER else rank}.json"
 
 
 def read_records(folder: Path) -> list[Record]:
@@ -134,10 +157,30 @@ def read_record(path: Path) -> Record | None:
         return None
 
 
-def write_first_failure(folder: Path, cause: Record) -> None:
-    """Write down which process failed first, by one who saw it."""
-    with replacing(folder / FOLDER / _FIRST) as unfinished:
-        unfinished.write_text(json.dumps(asdict(cause)), encoding="utf-8")
+def write_first_failure(folder: Path, cause: Record | None) -> None:
+    """Write down which process failed first, by one who saw it; None: none did so far.
+
+    The file has its full size from the first call, as a record.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = folder / FOLDER / _FIRST
+    try:
+        handle = open_regular(path, os.O_WRONLY)
+    except OSError:  # it is not there, or no file of ours
+        with replacing(path) as unfinished:
+            unfinished.write_bytes(_block_of(cause))
+        return
+    try:
+        os.pwrite(handle, _block_of(cause), 0)
+    finally:
+        os.close(handle)
+
+
+def read_first_failure(folder: Path) -> Record | None:
+    """Return what `write_first_failure` wrote, for any run; None: nothing."""
+    return read_record(folder / FOLDER / _FIRST)
 
 
 def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
@@ -147,14 +190,14 @@ def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
         folder: run folder.
         runs_before: numbers of other runs in it.
     """
-    seen = read_record(folder / FOLDER / _FIRST)
+    seen = read_first_failure(folder)
     records = [one for one in read_records(folder) if one.run not in runs_before]
     # A scheduler may as well be killed once its ranks have ended.
     blamed = {one.ending.of_rank for one in records if one.ending}
     cause = root_cause(one for one in records if one.rank != SCHEDULER or SCHEDULER in blamed)
     if seen is None or seen.run in runs_before or (cause and cause.ending):
         return cause
-    return seen
+    return cause if seen.rank == SCHEDULER else seen
 
 
 def root_cause(records: Iterable[Record]) -> Record | None:
@@ -167,6 +210,12 @@ def root_cause(records: Iterable[Record]) -> Record | None:
     gone = [one for one in records if one.is_gone]
     blamed = {one.ending.of_rank for one in failed}
     return next((one for one in gone if one.rank in blamed), gone[0] if gone else None)
+
+
+def _block_of(record: Record | None) -> bytes:
+    """Return the content of a file of full size; blank for None."""
+    text = "" if record is None else json.dumps(asdict(record), ensure_ascii=False)
+    return text.encode(errors="backslashreplace").ljust(_SIZE)
 
 
 def _record(content: bytes) -> Record:
@@ -192,7 +241,7 @@ def _record(content: bytes) -> Record:
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-def _pid_space() -> str:
+def own_pid_space() -> str:
     """Return what tells containers and hosts apart whose process numbers mean different things."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -201,7 +250,7 @@ def _pid_space() -> str:
         return socket.gethostname()
 
 
-def _is_running(pid: int) -> bool:
+def is_running(pid: int) -> bool:
     """Tell whether a process of this host is neither gone nor a zombie."""
     try:
         os.kill(pid, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from .parent import end_with_parent
 from .record import SCHEDULER, OwnRecord, Record, read_records, root_cause, write_first_failure
 
-_INTERVAL = 0.1
+_INTERVAL = 0.1  # seconds between two looks at all records, up to 8 of them
 _LONGEST_WAIT = 10.0  # seconds for the other ranks to end after the first one
 
 
@@ -61,18 +61,19 @@ class _Guard:
         None: the scheduler ended by itself.
         """
         gone_before: set[int] = set()
+        interval = _INTERVAL * max(1, int(os.environ["MS_WORKER_NUM"]) // 8)
         while not _has_ended(self.child):
             ranks = self._ranks()
             if ranks and self.own is None:
                 self._begin_record(ranks[0].run)
             gone = {one.rank for one in ranks if one.is_gone}
-            # Gone at two looks, as in `watching`.
+            # Gone at two looks: an ending may be written between reading it and looking for it.
             cause = root_cause([one for one in ranks if one.rank not in gone - gone_before])
             cause = cause or _of_all_that_stopped(ranks)
             if cause is not None:
                 return cause
             gone_before = gone
-            time.sleep(_INTERVAL)
+            time.sleep(interval)
         return None
 
     def _begin_record(self, run: int) -> None:

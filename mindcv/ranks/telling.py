@@ -2,7 +2,6 @@
 
 import os
 import re
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +11,21 @@ from ..config import Config
 from ..errors import Interrupted, MindCVError, RankError
 from .last_words import FOLDER_VARIABLE
 from .parent import end_with_launcher
-from .record import SCHEDULER, OwnRecord, Record, root_cause
+from .record import OwnRecord, Record, root_cause
 from .scheduler import guard_scheduler
 
 _LINGER = 2.5  # seconds in which the others take the cause over, before a launcher kills them
 # What MindSpore (2.10) says of missing processes: after a heartbeat, in a collective operation that
-# waited too long, and in the scheduler.
+# waited too long, and in the scheduler; and HCCL, by the codes of its manual: a rank that did not
+# come to an operation within HCCL_EXEC_TIMEOUT, or was not met within HCCL_CONNECT_TIMEOUT.
 _LOST_CONTACT = re.compile(
     r"The state of the cluster is error|Launch kernel failed: .*All(Reduce|Gather)|timed out node"
     r"|is the first one timed out|TCP connection between the scheduler and the worker"
+    r"|\bEI000[26]\b"
+)
+# What it says (2.7 to 2.10) where processes are missing from the start.
+_NOT_TOGETHER = re.compile(
+    "Failed to initialize distributed job cluster|Failed to register the compute graph node"
 )
 
 _own: OwnRecord | None = None
@@ -94,26 +99,40 @@ def _end(error: BaseException) -> None:
         _own.end(1, _in_short(error))
     if isinstance(error, Interrupted):
         return
-    deadline = time.monotonic() + _LINGER
-    while time.monotonic() < deadline and any(
-        one.ending is None for one in _own.others() if one.rank != SCHEDULER
-    ):
-        time.sleep(0.05)
+    _own.wait_for_others(_LINGER)
 
 
 def _of_another_rank(error: Exception) -> RankError | None:
     """Return what to tell instead of an error of MindSpore that only says: somebody is missing."""
     if not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
         return None
-    cause = root_cause(_own.others()) if _own is not None else None
+    cause = _own and (root_cause(_own.others()) or _own.first_failure())
     if cause is not None:
         return rank_error(cause)
-    reason = next(filter(_LOST_CONTACT.search, str(error).splitlines()), None)
+    lines = str(error).splitlines()
+    if reason := next(filter(_NOT_TOGETHER.search, lines), None):
+        return RankError(_not_together(reason))
+    reason = next(filter(_LOST_CONTACT.search, lines), None)
     if reason is None:
         return None
     return RankError(
         "the other processes of this run cannot be reached any more: a host, a process or the "
         f"network between them is gone; their logs may tell more (MindSpore: {reason})"
+    )
+
+
+def _not_together(reason: str) -> str:
+    """Return what to check where not all processes came to the scheduler of msrun."""
+    count, host, port, seconds = (
+        os.environ.get(f"MS_{key}", "?")
+        for key in ("WORKER_NUM", "SCHED_HOST", "SCHED_PORT", "TOPO_TIMEOUT")
+    )
+    return (
+        f"the {count} processes of this run did not come together at {host}:{port} within {seconds}"
+        " s (msrun --cluster_time_out). Start msrun on every host, with the same --worker_num (of "
+        "all hosts together), --master_addr and a --master_port that no other job uses and each "
+        "host can reach. Who came stands in scheduler.log (is registered), who did not reach it "
+        f"in worker_<rank>.log (Failed to connect). MindSpore: {reason[:300]}"
     )
 
 

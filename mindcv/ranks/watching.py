@@ -1,6 +1,7 @@
 """End this process soon after another one of the run has failed, and tell the cause."""
 
 import contextlib
+import hashlib
 import logging
 import os
 import secrets
@@ -11,10 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError, RankError
-from .record import OwnRecord, Record, root_cause
+from .record import (
+    SCHEDULER,
+    OwnRecord,
+    Record,
+    is_running,
+    own_pid_space,
+    path_of,
+    read_record,
+    root_cause,
+    write_first_failure,
+)
 from .telling import begin_record, rank_error
 
-_INTERVAL = 0.2  # seconds between two looks, up to 8 processes
+_INTERVAL = 0.2  # seconds between two looks
 _GRACE = 1.0  # seconds in which the training may end by itself
 _LONGEST_SAVE = 60.0  # seconds that a checkpoint under way is waited for
 
@@ -80,27 +91,90 @@ def watch_ranks(folder: str | None, runtime) -> None:
     with failing_together(runtime):
         try:
             record = begin_record(Path(folder), run, runtime.rank)
+            if runtime.is_main:
+                write_first_failure(Path(folder), None)
         except OSError as error:
             raise ConfigError(
                 f"ckpt_save_dir {folder} cannot be written by rank {runtime.rank}: {error.strerror}"
             ) from None
-    interval = _INTERVAL * max(1, runtime.world_size // 8)
-    threading.Thread(target=_watch, args=(record, interval), name="ranks", daemon=True).start()
+    watch = Watch(record, _processes_here(runtime))
+    threading.Thread(target=_watch, args=(watch,), name="ranks", daemon=True).start()
 
 
-def _watch(record: OwnRecord, interval: float) -> None:
-    """Look at the others' records until one of them failed or this process ends."""
-    gone_before: set[int] = set()
-    while record.record.ending is None:
-        time.sleep(interval)
-        others = record.others()
-        # Gone at two looks: an ending may be written between reading it and asking for the process.
-        gone = {one.rank for one in others if one.is_gone}
-        cause = root_cause(one for one in others if one.rank not in gone - gone_before)
+def _processes_here(runtime) -> dict[int, int]:
+    """Return rank to process of those whose numbers mean something here, this one among them."""
+    import numpy as np  # as above
+
+    space = np.frombuffer(hashlib.sha256(own_pid_space().encode()).digest()[:16], np.uint8)
+    found = runtime.gather(np.array([os.getpid(), *space], np.float32))  # exact: below 2**24
+    return {rank: int(row[0]) for rank, row in enumerate(found) if (row[1:] == space).all()}
+
+
+class Watch:
+    """Looks for the first failure of a run.
+
+    Whoever fails writes it into one file, which all the others read. A process that is killed
+    cannot, so the rank before it on its host watches it, and writes. The lowest rank of a host
+    watches the scheduler, if that is there. So a look takes each rank one file or two, however many
+    ranks there are.
+
+    Args:
+        own: the record of this process.
+        processes: rank to process of those on this host, this one among them.
+    """
+
+    def __init__(self, own: OwnRecord, processes: dict[int, int]):
+        self.own, self.folder, self.run = own, own.folder, own.record.run
+        rank = own.record.rank
+        ring = sorted(processes, key=lambda one: (one <= rank, one))
+        self._after = [(one, processes[one]) for one in ring if one != rank]
+        self._watches_scheduler = rank == min(processes, default=rank)
+
+    def look(self) -> Record | None:
+        """Return the process that failed first; None: none did so far."""
+        return self._failure() or self._told(self._gone_rank() or self._gone_scheduler())
+
+    def _failure(self) -> Record | None:
+        seen = self.own.first_failure()
+        return seen and (root_cause(self.own.others()) or seen)
+
+    def _gone_rank(self) -> Record | None:
+        while self._after and not is_running(self._after[0][1]):
+            # Read only now: its ending would be there.
+            record = read_record(path_of(self.folder, self._after[0][0]))
+            if record is None or (record.run == self.run and record.ending is None):
+                return record
+            del self._after[0]  # it has ended; from now on the next one is watched
+        return None
+
+    def _gone_scheduler(self) -> Record | None:
+        if not self._watches_scheduler:
+            return None
+        path = path_of(self.folder, SCHEDULER)
+        record = read_record(path)
+        is_gone = record is not None and record.run == self.run and record.is_gone
+        # It may have ended well since it was read, and removed its record.
+        return record if is_gone and read_record(path) == record else None
+
+    def _told(self, gone: Record | None) -> Record | None:
+        """Tell the others of a process that is gone, unless it was killed because of a failure."""
+        if gone is None:
+            return None
+        cause = self._failure()
+        if cause is None:
+            with contextlib.suppress(OSError):  # the ranks of this host find out in turn
+                write_first_failure(self.folder, gone)
+        return cause or gone
+
+
+def _watch(watch: Watch) -> None:
+    """Look until a process has failed or this one ends."""
+    while watch.own.record.ending is None:
+        time.sleep(_INTERVAL)
+        cause = watch.look()
         if cause is not None:
-            _end_because_of(cause, record)
+            _end_because_of(cause, watch.own)
             return
-        gone_before = gone
 
 
 def _end_because_of(cause: Record, record: OwnRecord) -> None:

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 
 from PIL import Image as PillowImage
 
+from ..data.workers import available_cores
 from .examine import examine
 from .listing import Listing
 from .table import BAD, Image, ImageTable
@@ -33,12 +34,12 @@ def scan(
     The processes start afresh, so a script that calls this needs `if __name__ == "__main__":`.
 
     Args:
-        workers: processes; None: one per core.
+        workers: processes; None: one per core that this one may use.
         with_pixels: hash the decoded pixels too.
         step: is told, again and again, how many images are done since.
     """
     most_of_use = (len(listing) + _CHUNK - 1) // _CHUNK
-    workers = max(1, min(workers or os.cpu_count() or 1, most_of_use))
+    workers = max(1, min(workers or len(available_cores()), most_of_use))
     table = ImageTable(with_pixels)
     for images in _examined(listing.paths(), workers, with_pixels):
         for image in images:

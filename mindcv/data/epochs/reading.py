@@ -1,18 +1,17 @@
 """Threads that read images, each image within a time limit."""
 
 import logging
-import math
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ...errors import DataError
 
-# Seconds for one image. A network disk whose server starts anew comes back within minutes.
+# Seconds that one image is waited for. A network disk whose server restarts is back in minutes.
 TOLD_AFTER, GIVEN_UP_AFTER = 20.0, 180.0
+_LOOKS = 1.0  # seconds between two looks
 # What a thread reads together: handing over one small file costs more than to read it, and pixels
 # of large photographs would fill the memory.
 _MOST_IMAGES, _MOST_BYTES = 16, 2_500_000
@@ -68,37 +67,41 @@ class ReadingThreads:
             self._jobs.put(None)
 
     def _results(self, job: "_Job") -> Iterator[Any]:
-        told = None
-        while not job.done.wait(min(1.0, TOLD_AFTER)):
-            number, begin = job.reading
-            name, seconds = self._name(int(job.indices[number])), time.monotonic() - begin
-            if seconds > GIVEN_UP_AFTER:
+        look = min(_LOOKS, TOLD_AFTER)
+        number, waited = 0, 0.0
+        while not job.done.wait(look):
+            if job.reading != number:
+                number, waited = job.reading, 0.0
+            # Counted by looks, not by the clock: the compiler keeps Python's lock for minutes, in
+            # which no read can end. So does a process that is stopped.
+            waited += look
+            name = self._name(int(job.indices[number]))
+            if waited >= GIVEN_UP_AFTER:
                 raise DataError(
                     f"{name} could not be read within {GIVEN_UP_AFTER:g} s: the read does not "
                     "return; is the disk, or the network disk, still there?"
                 )
-            if seconds > TOLD_AFTER and told != number:
+            if waited >= TOLD_AFTER > waited - look:
                 _logger.warning("%s is being read for %g s already", name, TOLD_AFTER)
-                told = number
         yield from job.results
         if job.error is not None:
             raise job.error
 
 
 class _Job:
-    """Images that one thread reads: which of them it is at, and since when."""
+    """Images that one thread reads, and which of them it is at."""
 
     def __init__(self, indices: Sequence[int]):
         self.indices = indices
         self.results: list = []
         self.error: BaseException | None = None
-        self.reading = 0, math.inf  # not begun
+        self.reading = 0
         self.done = threading.Event()
 
     def run(self, read: Callable[[int], Any]) -> None:
         try:
             for number, index in enumerate(self.indices):
-                self.reading = number, time.monotonic()
+                self.reading = number
                 self.results.append(read(index))
         except BaseException as error:  # raised where the image is asked for
             self.error = error
