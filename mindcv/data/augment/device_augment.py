@@ -116,7 +116,7 @@ class AugmentBatch(nn.Cell):
 
     def change(self, images, draws):
         factor, is_contrast, is_saturation = draws[:, 0:1], draws[:, 1:2], draws[:, 2:3]
-        grey = (images * self.grey).sum(1, keepdims=True)
+        grey = ops.sum(images * self.grey, 1, True)
         other = is_contrast * grey.mean((2, 3), True) + is_saturation * grey
         return ops.clamp(factor * images + (1.0 - factor) * other, 0.0, 255.0)
 
