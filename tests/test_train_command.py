@@ -327,6 +327,16 @@ def test_numpy_2_is_refused_in_one_line_with_the_remedy(monkeypatch):
     assert "\n" not in str(found.value)
 
 
+@pytest.mark.parametrize("version", ["2.3.0", "2.3.0rc2", "2.11.0", "3.0.0"])
+def test_a_mindspore_it_is_not_written_for_is_refused_with_the_remedy(monkeypatch, version):
+    versions = {"numpy": "1.26.4", "mindspore": version}
+    monkeypatch.setattr("mindcv.program.metadata.version", versions.get)
+    with pytest.raises(ConfigError, match=f'{version} .* pip install "mindspore>=2.3.1,<2.11"'):
+        check_environment()
+    for versions["mindspore"] in ("2.3.1", "2.7.0rc1", "2.10.0"):
+        check_environment()
+
+
 def test_the_demo_recipe_is_an_unmodified_zoo_model():
     config = load_config(str(ROOT / "configs/demo.yaml"))
     assert config.model in ("regnet_x_200mf", "regnet_y_200mf")
