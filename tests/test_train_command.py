@@ -18,6 +18,7 @@ import mindspore as ms
 import pytest
 import yaml
 from conftest import ROOT, run_command
+from deprecations import SHOW_DEPRECATIONS, check_deprecations
 
 from mindcv.config import load_config
 from mindcv.errors import ConfigError
@@ -83,8 +84,8 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     assert figures["loss"] == pytest.approx(float(table[1]["val_loss"]), abs=1e-5)
 
 
-def test_sink_mode_and_pynative_mode_give_the_same_metrics(short_run, tmp_path):
-    tables = {}
+def test_every_mode_gives_the_same_metrics_and_no_new_deprecation_warning(short_run, tmp_path):
+    tables, log = {}, ""
     for name, options in {
         "sink": ("--dataset_sink_mode", "True"),
         "plain": ("--dataset_sink_mode", "False"),
@@ -96,9 +97,11 @@ def test_sink_mode_and_pynative_mode_give_the_same_metrics(short_run, tmp_path):
         done = run_command("train.py", *arguments, "--model", "tiny_regnet", cwd=tmp_path)
         assert done.returncode == 2 and "given twice" in done.stderr  # an option stands once
         arguments[arguments.index("--model") + 1] = "tiny_regnet"
-        done = run_command("train.py", *arguments, cwd=tmp_path)
+        done = run_command("train.py", *arguments, cwd=tmp_path, env=SHOW_DEPRECATIONS)
         assert done.returncode == 0, done.stderr
         tables[name] = rows(folder)
+        log += (folder / "train.log").read_text(encoding="utf-8")
+    check_deprecations(log, ms.__version__)
     assert tables["sink"] == tables["plain"]
     for one, other in zip(tables["plain"], tables["pynative"]):
         assert one["val_top1"] == other["val_top1"]

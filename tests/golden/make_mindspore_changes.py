@@ -14,7 +14,7 @@ from pathlib import Path
 
 import mindspore
 import mindspore.dataset as ds
-from mindspore import amp, communication, nn, ops
+from mindspore import amp, communication, mindrecord, nn, ops, train
 from mindspore.common import initializer
 
 PLACES = {
@@ -26,9 +26,12 @@ PLACES = {
     "mindspore.dataset.config": ds.config,
     "mindspore.dataset.transforms": ds.transforms,
     "mindspore.dataset.vision": ds.vision,
+    "mindspore.dtype": mindspore.dtype,
+    "mindspore.mindrecord": mindrecord,
     "mindspore.nn": nn,
     "mindspore.ops": ops,
     "mindspore.Tensor": mindspore.Tensor,
+    "mindspore.train": train,
 }
 _FUTURE = r"after version 2\.9\.0|version 2\.9\.0[^.]*and will be removed|future versions?"
 _ADDS = r"(optional|single-argument)[^.]*(will be added|will be supported)|change is backward-comp"
