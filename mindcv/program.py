@@ -160,14 +160,24 @@ def _leave_pipe() -> None:
 
 
 def check_environment() -> None:
-    """Refuse numpy 2, with which MindSpore up to 2.10 dies later and without a reason.
+    """Refuse versions of numpy and MindSpore that pip may install for another package's sake.
+
+    With numpy 2 MindSpore up to 2.10 dies later and without a reason. After 2.10 the same calls
+    are announced to mean something else, e.g. the momentum of `nn.BatchNorm2d`.
 
     Raises:
-        ConfigError: numpy 2 is installed, as pip may do when another package asks for it.
+        ConfigError: such a version is installed; the message says what to install.
     """
     version = metadata.version("numpy")
     if int(version.split(".")[0]) >= 2:
         raise ConfigError(f'numpy {version} breaks MindSpore; run: pip install "numpy>=1.26,<2"')
+    with suppress(metadata.PackageNotFoundError):  # built from source under another name
+        version = metadata.version("mindspore")
+        if not (2, 3, 1) <= tuple(map(int, re.findall(r"\d+", version)[:3])) < (2, 11):
+            raise ConfigError(
+                f"this library is written for MindSpore 2.3.1 to 2.10, and {version} is installed; "
+                'run: pip install "mindspore>=2.3.1,<2.11"'
+            )
 
 
 def import_user_module(name: str) -> None:

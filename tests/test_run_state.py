@@ -16,7 +16,7 @@ from mindcv.checkpoint import Place
 from mindcv.config import Config, check_unchanged, describe_config
 from mindcv.config.options import OPTIONS
 from mindcv.config.resuming import HARMLESS
-from mindcv.engine.dropout import count_dropout
+from mindcv.engine.dropout import _numbers, count_dropout
 from mindcv.engine.stopping import StopSignal
 from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.models import RegNet
@@ -176,27 +176,43 @@ def test_draws_are_a_function_of_seed_rank_layer_and_count():
         assert (one == other).mean() == pytest.approx(0.625, abs=0.03)
 
 
-@pytest.mark.parametrize("p", [0.1, 0.5])
-def test_draws_are_independent_and_as_probable_as_asked(p):
-    """Over layers, steps and elements: means, their spread, and correlation of neighbours."""
+@pytest.mark.parametrize(("p", "shape"), [(0.1, (32, 16)), (0.5, (8, 4, 1, 16))])
+def test_draws_are_independent_and_as_probable_as_asked(p, shape):
+    """Over layers, steps and elements: means, their spread, correlations of two and of four."""
     network = nn.SequentialCell([nn.Dropout(p=p) for _ in range(3)])
     count = count_dropout(network, seed=5)
     network.set_train()
-    ones, drops = Tensor(np.ones((32, 16), np.float32)), []
+    ones, drops = Tensor(np.ones(shape, np.float32)), []
     for layer in network:
         for step in range(25):
             count.set_data(Tensor(step, ms.int32))
             drops.append(layer(ones).asnumpy() == 0)
-    drops = np.stack(drops).reshape(3, 25, 32, 16)
+    drops = np.squeeze(np.stack(drops).reshape(3, 25, *shape))
     deviation = np.sqrt(p * (1 - p))
     assert abs(drops.mean() - p) < 4 * deviation / np.sqrt(drops.size)
+    standard = (drops - p) / deviation
+    steps = {}  # products of neighbours along an axis
     for axis, length in enumerate(drops.shape):
-        means = drops.mean(tuple(other for other in range(4) if other != axis))
+        means = drops.mean(tuple(other for other in range(drops.ndim) if other != axis))
         assert np.abs(means - p).max() < 4.5 * deviation / np.sqrt(drops.size / length)
-        one = np.take(drops, range(1, length), axis) - p
-        other = np.take(drops, range(length - 1), axis) - p
-        correlation = (one * other).mean() / deviation**2
-        assert abs(correlation) < 4.5 / np.sqrt(one.size), axis
+        one = np.take(standard, range(1, length), axis)
+        steps[axis] = one * np.take(standard, range(length - 1), axis)
+        assert abs(steps[axis].mean()) < 4.5 / np.sqrt(one.size), axis
+    # The numbers of two axes are added up: four corners of a rectangle must not depend either.
+    for axis, other in itertools.combinations(steps, 2):
+        sides, length = steps[axis], drops.shape[other]
+        corners = np.take(sides, range(1, length), other) * np.take(sides, range(length - 1), other)
+        assert abs(corners.mean()) < 4.5 / np.sqrt(corners.size), (axis, other)
+
+
+def test_an_early_feature_map_needs_no_constant_of_its_size():
+    numbers = _numbers((64, 32, 112, 112), (1, 0, 0))
+    assert sum(half.size for halves in numbers for half in halves) == 2 * (1 + 64 + 32 + 112 + 112)
+    network = nn.SequentialCell(nn.Dropout(p=0.3))
+    count_dropout(network, seed=1)
+    drops = network.set_train()(ops.ones((2, 3, 64, 65), ms.float32)).asnumpy() == 0
+    assert drops.mean() == pytest.approx(0.3, abs=4.5 * np.sqrt(0.21 / drops.size))
+    assert len({row.tobytes() for row in drops.reshape(-1, 65)}) == 2 * 3 * 64
 
 
 def test_kept_elements_are_scaled_and_nothing_is_dropped_in_evaluation():

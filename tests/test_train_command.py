@@ -18,6 +18,7 @@ import mindspore as ms
 import pytest
 import yaml
 from conftest import ROOT, run_command
+from deprecations import SHOW_DEPRECATIONS, check_deprecations
 
 from mindcv.config import load_config
 from mindcv.errors import ConfigError
@@ -83,8 +84,8 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     assert figures["loss"] == pytest.approx(float(table[1]["val_loss"]), abs=1e-5)
 
 
-def test_sink_mode_and_pynative_mode_give_the_same_metrics(short_run, tmp_path):
-    tables = {}
+def test_every_mode_gives_the_same_metrics_and_no_new_deprecation_warning(short_run, tmp_path):
+    tables, log = {}, ""
     for name, options in {
         "sink": ("--dataset_sink_mode", "True"),
         "plain": ("--dataset_sink_mode", "False"),
@@ -96,9 +97,11 @@ def test_sink_mode_and_pynative_mode_give_the_same_metrics(short_run, tmp_path):
         done = run_command("train.py", *arguments, "--model", "tiny_regnet", cwd=tmp_path)
         assert done.returncode == 2 and "given twice" in done.stderr  # an option stands once
         arguments[arguments.index("--model") + 1] = "tiny_regnet"
-        done = run_command("train.py", *arguments, cwd=tmp_path)
+        done = run_command("train.py", *arguments, cwd=tmp_path, env=SHOW_DEPRECATIONS)
         assert done.returncode == 0, done.stderr
         tables[name] = rows(folder)
+        log += (folder / "train.log").read_text(encoding="utf-8")
+    check_deprecations(log, ms.__version__)
     assert tables["sink"] == tables["plain"]
     for one, other in zip(tables["plain"], tables["pynative"]):
         assert one["val_top1"] == other["val_top1"]
@@ -325,6 +328,16 @@ def test_numpy_2_is_refused_in_one_line_with_the_remedy(monkeypatch):
     with pytest.raises(ConfigError, match=r'numpy 2.1.3 .* pip install "numpy>=1.26,<2"') as found:
         check_environment()
     assert "\n" not in str(found.value)
+
+
+@pytest.mark.parametrize("version", ["2.3.0", "2.3.0rc2", "2.11.0", "3.0.0"])
+def test_a_mindspore_it_is_not_written_for_is_refused_with_the_remedy(monkeypatch, version):
+    versions = {"numpy": "1.26.4", "mindspore": version}
+    monkeypatch.setattr("mindcv.program.metadata.version", versions.get)
+    with pytest.raises(ConfigError, match=f'{version} .* pip install "mindspore>=2.3.1,<2.11"'):
+        check_environment()
+    for versions["mindspore"] in ("2.3.1", "2.7.0rc1", "2.10.0"):
+        check_environment()
 
 
 def test_the_demo_recipe_is_an_unmodified_zoo_model():

@@ -53,7 +53,7 @@ class Normalize(nn.Cell):
 
     def construct(self, x, draws=None):
         # Transposed while its values are bytes: a quarter of the memory to move.
-        planes = ops.transpose(x, (0, 3, 1, 2))
+        planes = ops.permute(x, (0, 3, 1, 2))
         if draws is not None:
             planes = self.augment(planes, draws)
         return (ops.cast(planes, ms.float32) - self.mean) / self.std

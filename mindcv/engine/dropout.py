@@ -1,5 +1,7 @@
 """Dropout whose draws can be repeated, in place of MindSpore's."""
 
+import math
+
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
@@ -45,10 +47,13 @@ def _replace(network: nn.Cell, key: tuple[int, ...], count: Parameter, layers: i
 class CountedDropout(nn.Cell):
     """Drop each element with probability p in training, and scale the others by 1 / (1 - p).
 
-    Each element has a random number of 32 bits of its own, which never changes. The count turns it
-    into the draw: a Feistel network of six rounds over its halves, keyed by the count, which itself
-    went through six rounds. Products stay below 2**31, because what a device makes of an overflow
-    is nowhere promised.
+    The draw of an element is a hash of the count, the layer's own number and the element's place:
+    each axis has a random number of 32 bits for every position. They are added one axis after the
+    other, with a Feistel network of six rounds after each. So the graph holds as many constants as
+    the axes are long together, not as many as there are elements.
+
+    Sums and products stay below 2**31, because what a device makes of an overflow is nowhere
+    promised. Shapes meet in sums only: bitwise_and and bitwise_xor document no broadcasting.
 
     Args:
         p: in [0, 1).
@@ -67,27 +72,33 @@ class CountedDropout(nn.Cell):
     def construct(self, x):
         if not self.training or self.p == 0:
             return x
-        high, low = _own_numbers(x.shape, self.key)
         count = ops.add(self.count, 0)
-        first, second = _mix(_half(ops.bitwise_right_shift(count, 16)), _half(count))
-        high, low = _mix(ops.bitwise_xor(high, first), ops.bitwise_xor(low, second))
+        high = ops.bitwise_right_shift(count, 16)
+        low = count - high * 65536
+        for own_high, own_low in _numbers(x.shape, self.key):
+            high, low = _mix(high + own_high, low + own_low)
         draw = high * 256 + ops.bitwise_right_shift(low, 8)
         return x * (ops.cast(draw >= self.limit, x.dtype) * self.scale)
 
 
-@ops.constexpr
-def _own_numbers(shape: tuple[int, ...], key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+@ms.constexpr
+def _numbers(shape: tuple[int, ...], key: tuple[int, ...]) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Return the halves of the layer's number, then of those along each axis longer than 1."""
     # Raw numbers: NumPy promises these for ever, but not what it makes of them.
-    raw = np.random.PCG64(key).random_raw(int(np.prod(shape))).reshape(shape)
-    return Tensor((raw >> 16 & _HALF).astype(np.int32)), Tensor((raw & _HALF).astype(np.int32))
+    generator, numbers = np.random.PCG64(key), []
+    for axis in (None, *(axis for axis, length in enumerate(shape) if length > 1)):
+        places = [length if axis == other else 1 for other, length in enumerate(shape)]
+        raw = generator.random_raw(math.prod(places)).reshape(places)
+        halves = raw >> 16 & _HALF, raw & _HALF
+        numbers.append(tuple(Tensor(half.astype(np.int32)) for half in halves))
+    return tuple(numbers)
 
 
 def _mix(high, low):
+    # Made of the data: a mask that the compiler knows would be a constant of the full shape.
+    mask = ops.cast(low >= 0, ms.int32) * _HALF
+    high, low = ops.bitwise_and(high, mask), ops.bitwise_and(low, mask)
     for factor in _ROUNDS:
-        turned = _half(ops.bitwise_right_shift(low * factor, 7))
+        turned = ops.bitwise_and(ops.bitwise_right_shift(low * factor, 7), mask)
         high, low = low, ops.bitwise_xor(high, turned)
     return high, low
-
-
-def _half(value):
-    return ops.bitwise_and(value, _HALF)

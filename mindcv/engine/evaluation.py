@@ -65,7 +65,7 @@ class EvaluationStep(nn.Cell):
         logits = ops.cast(logits, mstype.float32)
         loss = ops.where(counted, self.cross_entropy(logits, label), Tensor(0.0, mstype.float32))
         # NaN has no largest logit: argmax answers class 0, which is right for some images.
-        finite = ops.logical_and(ops.isfinite(logits).all(axis=1), ops.isfinite(loss))
+        finite = ops.logical_and(ops.isfinite(logits).all(1), ops.isfinite(loss))
         broken = ops.logical_and(ops.logical_not(finite), counted)
         top1 = ops.logical_and(ops.argmax(logits, 1) == label, counted)
         top5 = top1

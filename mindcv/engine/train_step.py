@@ -63,7 +63,7 @@ class TrainStep(nn.Cell):
         else:
             self.scaler = ms.amp.StaticLossScaler(loss_scale)
         self.weights = optimizer.parameters
-        self.value_and_grad = ops.value_and_grad(self.scaled_loss, None, self.weights)
+        self.value_and_grad = ms.value_and_grad(self.scaled_loss, None, self.weights)
         self.averages = world_size > 1
         if self.averages:
             self.reducer = nn.DistributedGradReducer(self.weights, mean=True, degree=world_size)
@@ -195,7 +195,7 @@ class RunningStatistics(nn.Cell):
         """Return the loss of the batch; NaN where the batch left a statistic that is not finite."""
         if self.exist:
             good = ms.amp.all_finite(self.statistics)
-            loss = ops.select(good, loss, ops.full_like(loss, float("nan")))
+            loss = ops.where(good, loss, Tensor(float("nan"), ms.float32))
         return loss
 
     def put_back_unless(self, good):
@@ -210,7 +210,7 @@ _put_back = ops.MultitypeFuncGraph("put_back")
 
 @_put_back.register("Tensor", "Tensor", "Tensor")
 def _put_one_back(good, now, before):
-    return ops.assign(now, ops.select(good, now, before))
+    return ops.assign(now, ops.where(good, now, before))
 
 
 class Accumulator(nn.Cell):
@@ -234,7 +234,7 @@ class Accumulator(nn.Cell):
     def construct(self, gradients, good):
         is_first = ops.equal(self.seen, 0)
         seen = ops.assign(self.seen, (self.seen + 1) % self.batches)
-        share = ops.select(good, Tensor(self.share, ms.float32), Tensor(float("nan"), ms.float32))
+        share = ops.where(good, Tensor(self.share, ms.float32), Tensor(float("nan"), ms.float32))
         sums = self.map(ops.partial(_add, is_first, share), self.sums, gradients)
         return sums, ops.equal(seen, 0)
 
@@ -245,5 +245,5 @@ _add = ops.MultitypeFuncGraph("add_gradient")
 @_add.register("Tensor", "Tensor", "Tensor", "Tensor")
 def _add_gradient(is_first, share, total, gradient):
     # A sum begins anew without looking at the old one, which an overflow may have left infinite.
-    begin = ops.select(is_first, ops.zeros_like(total), total)
+    begin = ops.where(is_first, ops.zeros_like(total), total)
     return ops.assign(total, begin + gradient * share)

@@ -8,7 +8,6 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
-from mindspore import dtype as mstype
 
 from ..errors import ConfigError
 from .onnx_shape import name_output_batch
@@ -113,5 +112,5 @@ def can_write_dynamic_onnx() -> bool:
 
 def _example(network: Deployment, shape: tuple[int | None, ...]) -> Tensor:
     if shape[0] is None:
-        return Tensor(shape=shape, dtype=mstype.pytype_to_dtype(network.input_type))
+        return Tensor(shape=shape, dtype=Tensor(np.zeros(1, network.input_type)).dtype)
     return Tensor(np.zeros(shape, network.input_type))

@@ -25,7 +25,7 @@ def _trust_ratio(weight, step, most):
     weight_norm = ops.sqrt(ops.square(weight).sum())
     step_norm = ops.sqrt(ops.square(step).sum())
     has_both = ops.logical_and(weight_norm > 0.0, step_norm > 0.0)
-    ratio = ops.select(has_both, weight_norm / step_norm, ops.ones_like(step_norm))
+    ratio = ops.where(has_both, weight_norm / step_norm, ops.ones_like(step_norm))
     return ratio if most is None else ops.minimum(ratio, most)
 
 

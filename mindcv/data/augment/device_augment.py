@@ -95,16 +95,17 @@ class AugmentBatch(nn.Cell):
         self.jitters, self.erases = bool(augment.jitter), augment.erasing is not None
         self.fill = Tensor(augment.erasing.mean[None] if self.erases else 0.0, ms.float32)
         self.grey = Tensor(np.reshape(_GREY, (1, 3, 1, 1)), ms.float32)
-        self.places = Tensor(np.arange(augment.size), ms.float32)
+        self.size = augment.size
+        self.places = Tensor(np.arange(self.size), ms.float32)
 
     def construct(self, images, draws):
         """Images (N, C, H, W) uint8, draws (N, 15); returns float32, 0-255 scale."""
         if self.hflips:
             is_flipped = draws[:, 0].reshape((-1, 1, 1, 1)) > 0.5
-            images = ops.select(is_flipped, ops.flip(images, (3,)), images)
+            images = ops.where(is_flipped, ops.flip(images, (3,)), images)
         if self.vflips:
             is_flipped = draws[:, 1].reshape((-1, 1, 1, 1)) > 0.5
-            images = ops.select(is_flipped, ops.flip(images, (2,)), images)
+            images = ops.where(is_flipped, ops.flip(images, (2,)), images)
         images = ops.cast(images, ms.float32)
         if self.jitters:
             for first in range(_CHANGES, _ERASED, 3):
@@ -115,7 +116,7 @@ class AugmentBatch(nn.Cell):
 
     def change(self, images, draws):
         factor, is_contrast, is_saturation = draws[:, 0:1], draws[:, 1:2], draws[:, 2:3]
-        grey = (images * self.grey).sum(1, keepdims=True)
+        grey = ops.sum(images * self.grey, 1, True)
         other = is_contrast * grey.mean((2, 3), True) + is_saturation * grey
         return ops.clamp(factor * images + (1.0 - factor) * other, 0.0, 255.0)
 
@@ -124,5 +125,5 @@ class AugmentBatch(nn.Cell):
         rows = ops.logical_and(self.places >= box[:, 0:1], self.places < box[:, 1:2])
         columns = ops.logical_and(self.places >= box[:, 2:3], self.places < box[:, 3:4])
         return ops.logical_and(
-            rows.expand_dims(1).expand_dims(3), columns.expand_dims(1).expand_dims(1)
+            rows.reshape((-1, 1, self.size, 1)), columns.reshape((-1, 1, 1, self.size))
         )
