@@ -202,7 +202,7 @@ class Config:
     keep_bn_fp32: Optional[bool] = option(None, "normalisation in float32 with O2 and O3; null: O2 yes, O3 no")
     loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
-    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients are not finite, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told")
+    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told")
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0)
     eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate")
     # fmt: on

@@ -44,7 +44,7 @@ class FiniteWatch:
             they are not known.
 
     Attributes:
-        skipped: updates that were skipped, because a loss or a gradient was not finite.
+        skipped: updates that were skipped, because a loss or a gradient overflowed.
         in_a_row: how many of them were the last ones.
         rate: learning rate of the last step looked at.
     """
@@ -119,7 +119,7 @@ class FiniteWatch:
         """Tell how many updates were skipped in all."""
         if self.skipped:
             _logger.warning(
-                "%d of %d updates were skipped: a loss or a gradient was not finite",
+                "%d of %d updates were skipped: a loss or a gradient overflowed",
                 self.skipped,
                 len(self.rates) // self.accumulation,
             )
@@ -127,11 +127,11 @@ class FiniteWatch:
     def _skip(self) -> None:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if not self._is_told:
-            _logger.info("gradients are not finite %s; the update is skipped", self._where())
+            _logger.info("gradients overflowed %s; the update is skipped", self._where())
         if self.max_skipped is not None and self.in_a_row > self.max_skipped:
             raise NonFiniteLossError(
-                f"{self.in_a_row} updates in a row were skipped, since a loss or a gradient was "
-                f"not finite, more than max_skipped_steps {self.max_skipped}; the last one "
+                f"{self.in_a_row} updates in a row were skipped, since a loss or a gradient "
+                f"overflowed, more than max_skipped_steps {self.max_skipped}; the last one "
                 f"{self._where()}{self._told_images()}; lower lr or loss_scale, or check the data"
             )
 
