@@ -146,7 +146,7 @@ class Config:
     ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True)
 
     epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training", used_by="train lr")
-    dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
+    dataset_sink_mode: bool = option(True, "Ascend, graph mode: let the device pull its batches, by MindSpore's data sink; losses, checkpoints and stop signals are then looked at after each epoch")
     ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv", is_path=True)
     summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)", is_path=True)
     ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)

@@ -1,10 +1,11 @@
 """Losses and weights that are not finite: they end the run, or their steps are skipped and told."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from mindspore import Tensor
 
 from ..errors import NonFiniteLossError
 
@@ -30,6 +31,20 @@ class StepPlace:
     def in_epoch(self) -> int:
         """The step within its epoch, from 1."""
         return (self.step - 1) % self.steps_per_epoch + 1
+
+
+def each_step(
+    last: StepPlace, losses: Tensor, applied: Tensor
+) -> Iterator[tuple[StepPlace, float, bool]]:
+    """Yield place, loss and applied of the steps up to the last one.
+
+    Args:
+        losses, applied: of that step alone, or of as many steps as they are long, see
+            `EpochOutputs`.
+    """
+    found = list(zip(*(np.atleast_1d(one.asnumpy()).tolist() for one in (losses, applied))))
+    for step, (loss, was_applied) in enumerate(found, last.step - len(found) + 1):
+        yield replace(last, step=step), loss, bool(was_applied)
 
 
 class FiniteWatch:
