@@ -41,6 +41,8 @@ def main(config: Config) -> None:
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
 
+    sinks = mindcv.recipe.uses_sink(config, runtime)
+
     # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
     # images are compared with those it was made with; all is built as for a new run, then its
     # tensors, counters and rows are put in place; the batches go on behind the last step it holds.
@@ -158,13 +160,16 @@ def main(config: Config) -> None:
         callbacks.insert(0, log)
     if event_writer:
         callbacks.append(mindcv.engine.EventFiles(event_writer, progress, epoch_end))
+    if sinks:
+        hand_out = mindcv.engine.HandOut(config.epoch_size, batches.steps, config.log_interval)
+        batches.listeners.append(hand_out)
     with contextlib.closing(batches), stop.listening():
         mindcv.engine.fit(
             step,
             batches.as_dataset(),
             config.epoch_size,
             callbacks,
-            config.dataset_sink_mode,
+            sinks,
             epochs_done,
             steps_done,
             batches.rest(epochs_done, steps_done) if 0 < steps_done < batches.steps else None,

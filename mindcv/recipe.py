@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import data, engine, models
-from .config import Config
-from .errors import DataError
+from .config import Config, sink_contradictions
+from .errors import ConfigError, DataError
 from .loss import create_loss
 from .optim import create_optimizer
 from .weights import Metadata, Preprocessing
@@ -193,6 +193,18 @@ def build_step(
         average=average,
         dropout_count=dropout_count,
     )
+
+
+def uses_sink(config: Config, runtime) -> bool:
+    """Tell whether the device pulls the batches, see `engine.uses_sink`.
+
+    Raises:
+        ConfigError: another option contradicts that.
+    """
+    sinks = engine.uses_sink(config.dataset_sink_mode, runtime)
+    for key, message in sink_contradictions(config) if sinks else ():
+        raise ConfigError(f"{key}: {message}")
+    return sinks
 
 
 def check_batch_statistics(config: Config, runtime, network, batches, last: int) -> None:

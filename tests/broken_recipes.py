@@ -249,6 +249,14 @@ CONTRADICTIONS = {
         "device_target: CPU\njit_level: O2",
         "@3 | jit_level | O2 | on CPU",
     ),
+    "partial batch in the sink": (
+        "device_target: Ascend\ndrop_remainder: no",
+        "@3 | drop_remainder | one shape | dataset_sink_mode False",
+    ),
+    "save within a sink": (
+        "device_target: Ascend\nckpt_save_steps: 500",
+        "@3 | ckpt_save_steps | 500 | ckpt_save_interval",
+    ),
     "Nesterov's Adam": ("opt: adam\nuse_nesterov: True", "@3 | use_nesterov | opt adam"),
     "Nesterov without momentum": ("opt: nesterov\nmomentum: 0", "@3 | momentum | Nesterov"),
     "threshold without BCE": (

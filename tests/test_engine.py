@@ -1,6 +1,5 @@
 """The training step, the evaluation and what watches a run, without a command around them."""
 
-import csv
 import types
 
 import mindspore as ms
@@ -11,7 +10,7 @@ from mindspore import Tensor, nn
 
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import Place
-from mindcv.engine.callbacks import EpochEnd, Progress
+from mindcv.engine.callbacks import Progress
 from mindcv.errors import DataError, NonFiniteLossError, WeightsError
 from mindcv.models import RegNet
 from mindcv.weights import Metadata
@@ -301,34 +300,3 @@ def test_a_skipped_step_may_have_any_loss():
     for step, loss in [(1, 2.0), (2, float("inf")), (3, 1.0), (4, 1.0)]:
         progress.on_train_step_end(step_event(step, loss, applied=loss < 9))
     assert progress.watch.skipped == 1
-
-
-def test_a_device_that_pulls_its_batches_shows_one_step_an_epoch(tmp_path):
-    """Ascend's data sink calls back once an epoch; rows, rates and saves must still be right."""
-    rates = [0.4, 0.3, 0.2, 0.1, 0.05, 0.04, 0.03, 0.02]
-    progress = Progress(rates, 8, 100, bar=False)
-    keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
-    table = engine.MetricsTable(tmp_path / "metrics.csv", engine.columns_of(has_average=False))
-    accuracy = engine.Accuracy(5, 0.5, 60.0, None)
-    network = nn.Dense(1, 1)
-    step = engine.TrainStep(network, nn.MSELoss(), nn.SGD(network.trainable_params()))
-    state = engine.RunState(network, step, progress, table, RUNTIME)
-    saves = engine.SavePoints(state, keeper, RUNTIME, interval=2)
-    epoch_end = EpochEnd(network, progress, rates, lambda: accuracy, 2, saves, table, RUNTIME)
-    progress.on_train_begin(step_event(0, 0.0))
-    epoch_end.on_train_begin(None)
-    for count, loss in [(4, 2.0), (8, 1.0)]:
-        event = step_event(count, loss)
-        progress.on_train_epoch_begin(event)
-        for callback in (progress, saves):
-            callback.on_train_step_end(event)
-        for callback in (progress, epoch_end):
-            callback.on_train_epoch_end(event)
-    keeper.wait()
-    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["train_loss"] for row in rows] == ["2.000000", "1.000000"]
-    assert [row["lr"] for row in rows] == ["0.1", "0.02"]
-    assert [row["val_top1"] for row in rows] == ["", "60.0000"]
-    names = sorted(path.name for path in tmp_path.glob("*.ckpt"))
-    assert names == ["net-2_4.ckpt", "net_best.ckpt"]

@@ -9,7 +9,6 @@ import shutil
 import threading
 import time
 import types
-from collections import deque
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -70,6 +69,13 @@ def passes(run: EpochBatches, epochs: int) -> list[list[tuple]]:
     return [[tuple(part.copy() for part in row) for row in rows] for _ in range(epochs)]
 
 
+def told_by(run: EpochBatches) -> list[tuple]:
+    """Return a list that takes (epoch, step, indices) of every batch from now on."""
+    told = []
+    run.listeners.append(lambda *batch: told.append(batch))
+    return told
+
+
 def assert_equal(found: list[tuple], expected: list[tuple]) -> None:
     for one, other in zip(found, expected, strict=True):
         for part, same in zip(one, other, strict=True):
@@ -110,15 +116,14 @@ def test_an_epoch_begun_at_any_step_goes_on_bit_for_bit(root, how):
 
 def test_the_order_does_not_depend_on_the_workers_and_each_image_comes_once(root):
     runs = [run_of(root, workers, drop=False, **PLAIN) for workers in (1, 2)]
-    read = []
-    for run in runs:
-        run.read = deque()
+    told = [told_by(run) for run in runs]
     one, two = (passes(run, 2) for run in runs)
     for epoch in (0, 1):
         assert_equal(one[epoch], two[epoch])
-    for run in runs:
-        read.append([indices.tolist() for _, indices in run.read])
-        assert [epoch for epoch, _ in run.read] == [0] * 7 + [1] * 7
+    places = [[epoch, step] for epoch in (0, 1) for step in range(7)]
+    for those in told:
+        assert [place for *place, _ in those] == places
+    read = [[indices.tolist() for _, _, indices in those] for those in told]
     assert read[0] == read[1]
     assert sorted(sum(read[0][:7], [])) == sorted(sum(read[0][7:], [])) == list(range(COUNT))
     assert read[0][:7] != read[0][7:]
@@ -126,9 +131,9 @@ def test_the_order_does_not_depend_on_the_workers_and_each_image_comes_once(root
 
 def test_the_images_of_a_batch_are_those_that_are_told(root):
     run = run_of(root, drop=False, **PLAIN)
-    run.read = deque()
+    told = told_by(run)
     samples = open_samples("", str(root))
-    for (images, labels), (_, indices) in zip(passes(run, 1)[0], run.read, strict=True):
+    for (images, labels), (_, _, indices) in zip(passes(run, 1)[0], told, strict=True):
         images = images if images.shape[-1] == 3 else images.transpose(0, 2, 3, 1)
         assert labels.tolist() == samples.labels[indices].tolist()
         for image, index in zip(images, indices):
@@ -137,10 +142,10 @@ def test_the_images_of_a_batch_are_those_that_are_told(root):
 
 def test_shards_read_different_images_and_draw_differently(root):
     runs = [run_of(root, shards=2, shard=shard, drop=False, **PLAIN) for shard in (0, 1)]
+    told = [told_by(run) for run in runs]
     for run in runs:
-        run.read = deque()
         passes(run, 1)
-    mine, other = (np.concatenate([indices for _, indices in run.read]) for run in runs)
+    mine, other = (np.concatenate([indices for _, _, indices in those]) for those in told)
     assert sorted([*mine, *other]) == list(range(COUNT))
     drawn = [run_of(root, shards=1, shard=0, color_jitter=0.4).epoch(0) for _ in (0, 1)]
     assert_equal(list(drawn[0]), list(drawn[1]))
@@ -173,9 +178,9 @@ def test_mindspore_learns_sizes_without_using_up_an_epoch(root):
     assert dataset.get_dataset_size() == run.steps == 6
     assert [list(shape)[0] for shape in dataset.output_shapes()] == [SIZE, SIZE]
     assert dataset.output_types() == [np.uint8, np.int32]
-    run.read = deque()
+    told = told_by(run)
     passes(run, 1)
-    assert {epoch for epoch, _ in run.read} == {0}
+    assert {epoch for epoch, _, _ in told} == {0}
 
 
 def test_the_end_of_an_epoch_can_be_left_out(root):

@@ -81,6 +81,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     train_set.class_names.return_value = None
     library.data.EpochBatches.return_value.steps = 101
     library.engine.find_checkpoint.return_value = None
+    library.engine.uses_sink.return_value = False
     library.data.first_batch.return_value = ("images", "labels")
     library.data.channel_statistics.return_value = ((1.0,) * 3, (2.0,) * 3)
     library.data.create_evaluation_loader.return_value = (MagicMock(name="loader"), 6)

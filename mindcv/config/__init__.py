@@ -18,6 +18,7 @@ from .checks import (
     evaluation_contradictions,
     is_launched,
     model_contradictions,
+    sink_contradictions,
     training_contradictions,
 )
 from .options import OPTIONS, Config
@@ -41,6 +42,7 @@ __all__ = [
     "parse_arguments",
     "scale_rate",
     "schedule_contradictions",
+    "sink_contradictions",
     "training_contradictions",
 ]
 

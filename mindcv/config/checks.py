@@ -168,12 +168,33 @@ def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, 
         yield "jit_level", "O2 is Ascend's graph engine; on CPU use O0 or O1, or leave it out"
 
 
+def sink_contradictions(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for what the data sink cannot do.
+
+    Where device_target is not given, the device shows only when MindSpore has started.
+    """
+    if not config.drop_remainder:
+        yield (
+            "drop_remainder",
+            "False leaves a smaller last batch, and the data sink takes batches of one shape; use "
+            "True, or dataset_sink_mode False",
+        )
+    if config.ckpt_save_steps:
+        yield (
+            "ckpt_save_steps",
+            f"{config.ckpt_save_steps}: within an epoch of the data sink nothing can be saved; use "
+            "ckpt_save_interval, or dataset_sink_mode False",
+        )
+
+
 def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     if not config.model:
         yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
     if not config.ckpt_save_dir:
         yield "ckpt_save_dir", "names no folder; leave it out for ./ckpt"
     yield from _devices(config, environ)
+    if config.device_target == "Ascend" and config.mode == 0 and config.dataset_sink_mode:
+        yield from sink_contradictions(config)
     if config.ckpt_save_policy == "top_k" and not config.val_while_train:
         yield "ckpt_save_policy", "top_k ranks by accuracy and needs val_while_train True"
     if config.val_weights and not (config.ema and config.val_while_train):

@@ -146,7 +146,7 @@ class Config:
     ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True)
 
     epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training", used_by="train lr")
-    dataset_sink_mode: bool = option(True, "feed the device through MindSpore's data sink")
+    dataset_sink_mode: bool = option(True, "Ascend, graph mode: let the device pull its batches, by MindSpore's data sink; losses, checkpoints and stop signals are then looked at after each epoch")
     ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv", is_path=True)
     summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)", is_path=True)
     ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)
@@ -202,7 +202,7 @@ class Config:
     keep_bn_fp32: Optional[bool] = option(None, "normalisation in float32 with O2 and O3; null: O2 yes, O3 no")
     loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
-    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients are not finite, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told")
+    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told")
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0)
     eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate")
     # fmt: on

@@ -21,6 +21,7 @@ from .run_state import RunState, Snapshot
 from .runtime import Runtime, start_runtime
 from .sample_log import SampleLog
 from .saving import SavePoints
+from .sink import HandOut, uses_sink
 from .stopping import StopSignal
 from .summary import describe_end, describe_model, describe_schedule
 from .train_step import TrainStep
@@ -32,6 +33,7 @@ __all__ = [
     "EpochEnd",
     "EvaluationStep",
     "EventFiles",
+    "HandOut",
     "MetricsTable",
     "PreciseBatchNorm",
     "Progress",
@@ -62,6 +64,7 @@ __all__ = [
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",
+    "uses_sink",
     "write_text",
     "writing",
 ]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..errors import NonFiniteLossError
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .evaluation import Accuracy
-from .finite import FiniteWatch, StepPlace
+from .finite import FiniteWatch, StepPlace, each_step
 from .metrics_table import MetricsTable
 from .runtime import Runtime
 from .saving import SavePoints
@@ -42,12 +42,10 @@ class Progress(ms.Callback):
         accumulation, max_skipped, images: see `FiniteWatch`.
 
     Attributes:
-        epoch_loss: mean loss of the last epoch's steps, as far as MindSpore showed them: with the
-            data sink of Ascend it shows the last step of an epoch only. What is not finite does not
-            count.
+        epoch_loss: mean loss of the last epoch's steps; what is not finite does not count.
         watch: counts the steps that were skipped.
         last_line: step, its loss, and images per second (None: not known) of the last log line.
-        compile_seconds: how long the first step took.
+        first_steps, compile_seconds: which steps were seen first, and how long they took.
         seconds: how long the training took, evaluations included.
     """
 
@@ -71,7 +69,7 @@ class Progress(ms.Callback):
         self._pending: list[tuple[StepPlace, Tensor, Tensor]] = []  # with loss and applied
         self._losses: list[float] = []
         self._losses_before: list[float] = []  # of the epoch that was begun before
-        self.compile_seconds = self.seconds = 0.0
+        self.first_steps, self.compile_seconds, self.seconds = "", 0.0, 0.0
         self._trained = (0, 0.0)  # steps behind the first one, and their seconds
         self._started = False
         self._shown = 0.0  # time when the bar last told a loss
@@ -134,10 +132,10 @@ class Progress(ms.Callback):
             NonFiniteLossError: see `FiniteWatch.look`.
         """
         try:
-            for place, loss, applied in self._pending:
-                value = float(loss.asnumpy())
-                self.watch.look(place, value, bool(applied.asnumpy()))
-                self._losses.append(value)
+            for outputs in self._pending:
+                for place, loss, applied in each_step(*outputs):
+                    self.watch.look(place, loss, applied)
+                    self._losses.append(loss)
         except NonFiniteLossError:
             self._bar.close()
             raise
@@ -154,7 +152,7 @@ class Progress(ms.Callback):
         self.take_losses()  # waits until the step is really done
         step = params.cur_step_num
         count = step - self._mark[1]
-        done = "first step" if count == 1 else f"first {count} steps"
+        done = self.first_steps = "first step" if count == 1 else f"first {count} steps"
         self.compile_seconds = time.perf_counter() - self._mark[0]
         _logger.info(
             "%s with graph compilation: %.1f s, %s", done, self.compile_seconds, self._state()

@@ -1,10 +1,11 @@
 """Losses and weights that are not finite: they end the run, or their steps are skipped and told."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from mindspore import Tensor
 
 from ..errors import NonFiniteLossError
 
@@ -32,6 +33,20 @@ class StepPlace:
         return (self.step - 1) % self.steps_per_epoch + 1
 
 
+def each_step(
+    last: StepPlace, losses: Tensor, applied: Tensor
+) -> Iterator[tuple[StepPlace, float, bool]]:
+    """Yield place, loss and applied of the steps up to the last one.
+
+    Args:
+        losses, applied: of that step alone, or of as many steps as they are long, see
+            `EpochOutputs`.
+    """
+    found = list(zip(*(np.atleast_1d(one.asnumpy()).tolist() for one in (losses, applied))))
+    for step, (loss, was_applied) in enumerate(found, last.step - len(found) + 1):
+        yield replace(last, step=step), loss, bool(was_applied)
+
+
 class FiniteWatch:
     """Looks at the loss of every step, in their order.
 
@@ -44,7 +59,7 @@ class FiniteWatch:
             they are not known.
 
     Attributes:
-        skipped: updates that were skipped, because a loss or a gradient was not finite.
+        skipped: updates that were skipped, because a loss or a gradient overflowed.
         in_a_row: how many of them were the last ones.
         rate: learning rate of the last step looked at.
     """
@@ -119,7 +134,7 @@ class FiniteWatch:
         """Tell how many updates were skipped in all."""
         if self.skipped:
             _logger.warning(
-                "%d of %d updates were skipped: a loss or a gradient was not finite",
+                "%d of %d updates were skipped: a loss or a gradient overflowed",
                 self.skipped,
                 len(self.rates) // self.accumulation,
             )
@@ -127,11 +142,11 @@ class FiniteWatch:
     def _skip(self) -> None:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if not self._is_told:
-            _logger.info("gradients are not finite %s; the update is skipped", self._where())
+            _logger.info("gradients overflowed %s; the update is skipped", self._where())
         if self.max_skipped is not None and self.in_a_row > self.max_skipped:
             raise NonFiniteLossError(
-                f"{self.in_a_row} updates in a row were skipped, since a loss or a gradient was "
-                f"not finite, more than max_skipped_steps {self.max_skipped}; the last one "
+                f"{self.in_a_row} updates in a row were skipped, since a loss or a gradient "
+                f"overflowed, more than max_skipped_steps {self.max_skipped}; the last one "
                 f"{self._where()}{self._told_images()}; lower lr or loss_scale, or check the data"
             )
 

@@ -7,6 +7,7 @@ import mindspore as ms
 import mindspore.dataset as ds
 
 from ..data.epochs.failure import pipeline_failures_as_data_errors
+from .sink import EpochOutputs, FeedEnd
 from .train_step import TrainStep
 
 
@@ -15,7 +16,7 @@ def fit(
     loader: ds.Dataset,
     epochs: int,
     callbacks: Sequence[ms.Callback],
-    dataset_sink_mode: bool = False,
+    sinks: bool = False,
     epochs_done: int = 0,
     steps_done: int = 0,
     rest: ds.Dataset | None = None,
@@ -23,15 +24,16 @@ def fit(
     """Train up to so many epochs.
 
     `Model.train` is called once for all whole epochs: with the data sink each call would compile
-    the graph anew. What is left of an epoch that was begun before is a call of its own. On CPU
-    MindSpore feeds step by step whatever `dataset_sink_mode` says.
+    the graph anew. What is left of an epoch that was begun before is a call of its own, fed step by
+    step.
 
     Args:
         step: the compiled step; maps a batch to (loss, applied).
         loader: training batches (image, label), from the first epoch on that is to be begun.
         epochs: passes over the loader, those that were done before included.
         callbacks: what watches the run; epochs and steps are numbered through for them.
-        dataset_sink_mode: let the device pull the batches (Ascend).
+        sinks: let the device pull the batches of whole epochs; see `uses_sink`. Callbacks then see
+            the end of an epoch's last step only, with the outputs of all its steps.
         epochs_done: whole epochs that were trained before.
         steps_done: steps of the next epoch that were; all of them: only its end is still to come.
         rest: the batches of that epoch behind them; None: there are none.
@@ -44,18 +46,23 @@ def fit(
     steps = loader.get_dataset_size()
     watchers = _Watchers(callbacks, step, steps)
     watchers.start_run(epochs_done * steps + steps_done)
-    model = ms.Model(step)
-    shared = dict(callbacks=[watchers], dataset_sink_mode=dataset_sink_mode)
     if rest is not None:
-        with pipeline_failures_as_data_errors(rest):
-            model.train(epochs_done + 1, rest, initial_epoch=epochs_done, **shared)
+        _train(step, rest, epochs_done + 1, epochs_done, [watchers])
     elif steps_done:
         watchers.end_epoch(epochs_done + 1)
     epochs_done += steps_done > 0
     if epochs_done < epochs:
-        with pipeline_failures_as_data_errors(loader):
-            model.train(epochs, loader, initial_epoch=epochs_done, **shared)
+        network = EpochOutputs(step, steps) if sinks else step
+        watching = [watchers, FeedEnd()] if sinks else [watchers]
+        _train(network, loader, epochs, epochs_done, watching, sinks)
     watchers.end_run()
+
+
+def _train(network, dataset, epochs, epochs_done, callbacks, sinks=False) -> None:
+    with pipeline_failures_as_data_errors(dataset):
+        ms.Model(network).train(
+            epochs, dataset, callbacks, dataset_sink_mode=sinks, initial_epoch=epochs_done
+        )
 
 
 class _Watchers(ms.Callback):

@@ -63,8 +63,6 @@ class RunState:
         self.progress, self.table, self.runtime = progress, table, runtime
         self._weights = [*network.get_parameters(), *step.state]
         self._state = [own for own in step.own_state if not own.name.startswith(_RATES)]
-        self._skips = step.skips
-        self._sums = {one.name for one in step.accumulator.sums} if step.accumulator else set()
         names = [parameter.name for parameter in (*self._weights, *self._state)]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
@@ -82,10 +80,8 @@ class RunState:
         losses = np.array(self.progress.take_losses(), np.float32)[: None if within_epoch else 0]
         weights, of_ranks = _copies(self._weights), self._statistics_of_ranks()
         state = _copies(self._state)
-        # A sum that is not finite is how an update is marked that will be skipped.
-        sums = self._sums if self._skips else ()
         watch = self.progress.watch
-        watch.check({n: v for n, v in {**weights, **state, **of_ranks}.items() if n not in sums})
+        watch.check({**weights, **state, **of_ranks})
         figures = {"skipped": watch.skipped, "skipped_in_a_row": watch.in_a_row}
         return Snapshot(
             weights,

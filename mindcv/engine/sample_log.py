@@ -6,6 +6,7 @@ from collections import deque
 from pathlib import Path
 
 import mindspore as ms
+import numpy as np
 
 from ..data.epochs.epoch_batches import EpochBatches
 from ..data.samples import Samples
@@ -44,7 +45,8 @@ class SampleLog(ms.Callback):
         if rank:
             self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
         self._written = 0
-        self._read = batches.read = deque()
+        self._read: deque[tuple[int, list[int]]] = deque()
+        batches.listeners.append(self._remember)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(open_regular(self.path, os.O_WRONLY | os.O_CREAT))
@@ -66,9 +68,11 @@ class SampleLog(ms.Callback):
         while self._written < step and self._read:
             self._written += 1
             epoch, indices = self._read.popleft()
-            numbers = " ".join(map(str, indices.tolist()))
-            rows.append((epoch + 1, self._written, self.rank, numbers))
+            rows.append((epoch + 1, self._written, self.rank, " ".join(map(str, indices))))
         append_rows(self.path, rows)
+
+    def _remember(self, epoch: int, step: int, indices: np.ndarray) -> None:
+        self._read.append((epoch, indices.tolist()))
 
     def _cut_off(self, step: int) -> bool:
         """Remove the rows behind a step, if the file is such a table at all."""

@@ -46,7 +46,7 @@ def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> str:
     """
     parts = [f"done in {timedelta(seconds=round(progress.seconds))}"]
     if progress.compile_seconds:
-        parts[0] += f" ({progress.compile_seconds:.0f} s to the end of the first step)"
+        parts[0] += f" ({progress.compile_seconds:.0f} s to the end of the {progress.first_steps})"
     if progress.images_per_second:
         parts.append(f"{progress.images_per_second:.0f} images/s")
     # The averaged weights decide which epoch is the best, where they are evaluated.

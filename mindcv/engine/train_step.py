@@ -4,6 +4,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from .clipping import create_clip
+from .overflow import OverflowCheck
 from .weight_average import WeightAverage
 
 DYNAMIC_START = 2.0**16  # first dynamic loss scale where none is given
@@ -14,9 +15,10 @@ class TrainStep(nn.Cell):
     """Map a batch (image, label, …) to (loss, applied), updating the weights on the way.
 
     `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step
-    whose update was skipped because a loss or a gradient was not finite. A skipped step leaves
-    weights, optimizer, weight average and running statistics as they were, on all processes. Of an
-    update of several batches the statistics of the good ones stay.
+    whose update was skipped because a loss, a gradient or a running statistic was not finite in
+    some process, see `OverflowCheck`. A skipped step leaves weights, optimizer, weight average and
+    running statistics as they were, on all processes. Of an update of several batches the
+    statistics of the good ones stay.
 
     Gradients are averaged over the processes, then summed up over the batches of an update, then
     unscaled, then clipped; then the optimizer runs, and the weight average after it.
@@ -29,7 +31,7 @@ class TrainStep(nn.Cell):
             normalised.
         loss_scale: factor on the loss before the backward pass, undone on the gradients.
         dynamic: halve the scale on overflow and double it after `DYNAMIC_WINDOW` finite steps.
-        skip_overflow: skip the update when a loss or a gradient is not finite; implied by dynamic.
+        skip_overflow: skip such updates; implied by dynamic.
         world_size: processes whose gradients are averaged.
         accumulation: batches of an update; its gradient is the mean of theirs.
         clip_mode, clip_value: see `create_clip`; None: no clipping.
@@ -71,7 +73,9 @@ class TrainStep(nn.Cell):
             self.share = 1.0 / world_size
         self.accumulation = accumulation
         self.accumulator = Accumulator(self.weights, accumulation) if accumulation > 1 else None
-        self.statistics = RunningStatistics(network) if self.skips else None
+        if self.skips:
+            self.overflow = OverflowCheck(world_size)
+            self.statistics = RunningStatistics(network)
         self.clip = create_clip(clip_mode, clip_value) if clip_mode else None
         self.average = average
         self.dropout_count = dropout_count
@@ -110,21 +114,22 @@ class TrainStep(nn.Cell):
     def construct(self, image, label, *draws):
         if self.skips:
             self.statistics.keep()
+            image = self.overflow.begin(image)
         loss, gradients = self.value_and_grad(image, label, *draws)
-        if self.skips:
-            loss = self.statistics.spoil(loss)
         if self.dropout_count is not None:
             ops.assign(self.dropout_count, self.dropout_count + 1)
         if self.averages:
             gradients = self.reducer(gradients)
             loss = self.all_reduce(loss) * self.share
         loss = self.scaler.unscale(loss)
+        if self.accumulator is not None:
+            gradients = self.accumulator.add(gradients)
         good = self.always
         if self.skips:
-            good = ops.logical_and(ops.isfinite(loss), ms.amp.all_finite(gradients))
+            good = self.overflow(loss, self.statistics.now, gradients)
             good = ops.depend(good, self.statistics.put_back_unless(good))
         if self.accumulator is not None:
-            applied = self.accumulate(gradients, good)
+            applied = self.update_when_complete(gradients, good)
         elif self.skips:
             applied = self.update_where(good, self.scaler.unscale(gradients))
             self.scaler.adjust(good)
@@ -132,13 +137,12 @@ class TrainStep(nn.Cell):
             applied = ops.depend(good, self.apply(self.scaler.unscale(gradients)))
         return ops.depend(loss, applied), applied
 
-    def accumulate(self, gradients, good):
-        """Update when the sum of gradients is complete; return False for a skipped update."""
-        sums, complete = self.accumulator(gradients, good)
+    def update_when_complete(self, sums, good):
+        """Keep sums of gradients, or update by complete ones; return False for a skipped update."""
+        complete, good = self.accumulator(sums, good)
         gradients = self.scaler.unscale(sums)
         if not self.skips:
             return ops.depend(self.always, self.update_where(complete, gradients))
-        good = ms.amp.all_finite(sums)
         done = self.update_where(ops.logical_and(complete, good), gradients)
         # Side by side: MindSpore 2.10 loses memory at every run of a condition within another one.
         if self.dynamic:
@@ -180,44 +184,36 @@ class RunningStatistics(nn.Cell):
         ends = ("moving_mean", "moving_variance")
         found = [one for one in network.get_parameters() if one.name.endswith(ends)]
         self.exist = bool(found)
-        if found:
-            self.statistics = ms.ParameterTuple(found)
-            self.kept = self.statistics.clone(prefix="kept", init="same")
+        self.now = ms.ParameterTuple(found)
+        self.kept = self.now.clone(prefix="kept", init="same")
         self.map = ops.HyperMap()
 
     def keep(self):
         """Remember them as they are, before the batch."""
         # Written to parameters: a copy in the graph could be taken after the batch.
         if self.exist:
-            self.map(ops.partial(_put_back, Tensor(False)), self.kept, self.statistics)
-
-    def spoil(self, loss):
-        """Return the loss of the batch; NaN where the batch left a statistic that is not finite."""
-        if self.exist:
-            good = ms.amp.all_finite(self.statistics)
-            loss = ops.where(good, loss, Tensor(float("nan"), ms.float32))
-        return loss
+            self.map(ops.partial(_set_where, Tensor(True)), self.kept, self.now)
 
     def put_back_unless(self, good):
         """Make them what they were before the batch, unless it was good."""
         if self.exist:
-            return self.map(ops.partial(_put_back, good), self.statistics, self.kept)
+            return self.map(ops.partial(_set_where, ops.logical_not(good)), self.now, self.kept)
         return good
 
 
-_put_back = ops.MultitypeFuncGraph("put_back")
+_set_where = ops.MultitypeFuncGraph("set_where")
 
 
-@_put_back.register("Tensor", "Tensor", "Tensor")
-def _put_one_back(good, now, before):
-    return ops.assign(now, ops.where(good, now, before))
+@_set_where.register("Tensor", "Tensor", "Tensor")
+def _set_one_where(condition, parameter, value):
+    return ops.assign(parameter, ops.where(condition, value, parameter))
 
 
 class Accumulator(nn.Cell):
-    """Add up the gradients of several batches: gradients to (mean so far, complete).
+    """Add up the gradients of several batches, in two parts: `add` a batch, then call to keep it.
 
-    The call that makes the sum complete hands it out and starts the next one. A batch that is not
-    good makes the sum NaN.
+    The call maps the sums and whether the batch was good to (complete, whether all batches of the
+    sum were). Complete sums are means; the next batch begins new ones. A bad batch leaves zeros.
 
     Args:
         weights: parameters in the order of their gradients.
@@ -227,23 +223,37 @@ class Accumulator(nn.Cell):
     def __init__(self, weights: ms.ParameterTuple, batches: int):
         super().__init__(auto_prefix=False)
         self.sums = weights.clone(prefix="accumulated", init="zeros")
+        # Batches of the sum so far; a negative number once one of them was bad.
         self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_batches")
         self.batches, self.share = batches, 1.0 / batches
         self.map = ops.HyperMap()
 
-    def construct(self, gradients, good):
-        is_first = ops.equal(self.seen, 0)
-        seen = ops.assign(self.seen, (self.seen + 1) % self.batches)
-        share = ops.where(good, Tensor(self.share, ms.float32), Tensor(float("nan"), ms.float32))
-        sums = self.map(ops.partial(_add, is_first, share), self.sums, gradients)
-        return sums, ops.equal(seen, 0)
+    def add(self, gradients):
+        """Return the sums with a batch's gradients."""
+        return self.map(
+            ops.partial(_add, ops.equal(self.seen, 0), self.share), self.sums, gradients
+        )
+
+    def construct(self, sums, good):
+        good = ops.logical_and(good, ops.greater_equal(self.seen, 0))
+        count = (ops.abs(self.seen) + 1) % self.batches
+        sign = ops.cast(good, ms.int32) * 2 - 1
+        kept = self.map(ops.partial(_keep, good), self.sums, sums)
+        seen = ops.assign(self.seen, count * sign)
+        return ops.depend(ops.equal(seen, 0), kept), good
 
 
 _add = ops.MultitypeFuncGraph("add_gradient")
+_keep = ops.MultitypeFuncGraph("keep_sum")
 
 
-@_add.register("Tensor", "Tensor", "Tensor", "Tensor")
+@_add.register("Tensor", "Number", "Tensor", "Tensor")
 def _add_gradient(is_first, share, total, gradient):
-    # A sum begins anew without looking at the old one, which an overflow may have left infinite.
+    # A sum begins anew without looking at the old one.
     begin = ops.where(is_first, ops.zeros_like(total), total)
-    return ops.assign(total, begin + gradient * share)
+    return begin + gradient * share
+
+
+@_keep.register("Tensor", "Tensor", "Tensor")
+def _keep_sum(good, total, value):
+    return ops.assign(total, ops.where(good, value, ops.zeros_like(value)))

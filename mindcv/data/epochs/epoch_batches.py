@@ -3,8 +3,7 @@
 import logging
 import os
 import weakref
-from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -19,6 +18,8 @@ from .rows import ImageDataset, Rows
 _logger = logging.getLogger("mindcv.train")
 
 _COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
+
+Listener = Callable[[int, int, np.ndarray], None]
 
 
 class EpochBatches:
@@ -38,8 +39,8 @@ class EpochBatches:
     Attributes:
         columns: names of the parts of a batch.
         steps: batches of a whole epoch.
-        read: takes (epoch, indices of the images) of each batch that a pass hands out, where it is
-            set to a deque; replacements stand in the place of what they replace.
+        listeners: called with (epoch, step in it, indices of the images) of each batch that a pass
+            hands out, all counted from 0; replacements stand in the place of what they replace.
         failure: what ended a pass early; MindSpore tells it as a text only.
     """
 
@@ -51,7 +52,7 @@ class EpochBatches:
         shard_id: int = 0,
     ):
         self.failure: Exception | None = None
-        self.read: deque[tuple[int, np.ndarray]] | None = None
+        self.listeners: list[Listener] = []
         self._dataset, self._make_loader = dataset, make_loader
         self._batch_size, self._shard_id = batch_size, shard_id
         self._seed = ds.config.get_seed()
@@ -65,7 +66,7 @@ class EpochBatches:
         # A generator: MindSpore asks for iterators that it never reads from.
         epoch, step = self._next
         self._next = (epoch + 1, 0)
-        yield from self.epoch(epoch, step, self.read)
+        yield from self.epoch(epoch, step, self.listeners)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Let the next pass begin at a step of an epoch, both counted from 0."""
@@ -98,22 +99,22 @@ class EpochBatches:
         return [rows.samples.name(index) for index in indices.tolist()]
 
     def epoch(
-        self, epoch: int, step: int = 0, read: deque | None = None
+        self, epoch: int, step: int = 0, listeners: Sequence[Listener] = ()
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches of an epoch from a step on; other passes are not disturbed.
 
         Args:
-            read: see the attribute.
+            listeners: see the attribute.
 
         Raises:
             DataError: an image cannot be read.
             RuntimeError: the pipeline failed otherwise.
         """
         while step is not None:
-            step = yield from self._batches(epoch, step, read)
+            step = yield from self._batches(epoch, step, listeners)
 
     def _batches(
-        self, epoch: int, step: int, read: deque | None
+        self, epoch: int, step: int, listeners: Sequence[Listener]
     ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
         """Yield the batches from a step on; return the step to go on with, None at the end.
 
@@ -131,9 +132,9 @@ class EpochBatches:
                 batch = next(batches, None)
                 if batch is None:
                     break
-                if read is not None:
-                    own = slice(step * self._batch_size, (step + 1) * self._batch_size)
-                    read.append((epoch, rows.indices[own]))
+                own = slice(step * self._batch_size, (step + 1) * self._batch_size)
+                for listener in listeners:
+                    listener(epoch, step, rows.indices[own])
                 yield tuple(batch)
                 step += 1
         except RuntimeError as error:
@@ -216,9 +217,9 @@ class _RestOfEpoch:
         return self._batches.failure
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        read = self._batches.read if self._is_first else None
+        listeners = self._batches.listeners if self._is_first else ()
         self._is_first = False
-        yield from self._batches.epoch(self._epoch, self._step, read)
+        yield from self._batches.epoch(self._epoch, self._step, listeners)
 
 
 class BatchDataset(ds.GeneratorDataset):
