@@ -74,7 +74,7 @@ def test_a_living_run_refuses_another_and_stops_with_its_msrun(place):
 
 
 def test_a_rank_that_never_comes_is_reported_when_the_wait_is_over(place):
-    """One of two is started. What it waited for stands in the scheduler's log."""
+    """One of two is started. What MindSpore says meanwhile stands in the logs."""
     words = launcher(2)
     words[words.index("--local_worker_num=2")] = "--local_worker_num=1"
     words += ["--node_rank=0", "--cluster_time_out=6", f"--log_dir={place}/alone_logs"]
@@ -92,8 +92,7 @@ def test_a_rank_that_never_comes_is_reported_when_the_wait_is_over(place):
     told = r"error: the 2 processes of this run did not come together at 127.0.0.1:\d+ within 6 s"
     assert re.search(told, (place / "alone_logs/worker_0.log").read_text())
     assert re.search(told, done.stdout) and "did not expect this" not in done.stdout
-    log = (place / "alone_logs/scheduler.log").read_text()
-    assert re.search(r"\[WARNING\] DISTRIBUTED.*node: 0.*is registered", log)
+    assert "[WARNING] DISTRIBUTED" in (place / "alone_logs/scheduler.log").read_text()
 
 
 def test_supervise_names_a_killed_scheduler_and_then_a_rank_that_was_asked_to_stop(place):

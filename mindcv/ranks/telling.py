@@ -131,8 +131,9 @@ def _not_together(reason: str) -> str:
         f"the {count} processes of this run did not come together at {host}:{port} within {seconds}"
         " s (msrun --cluster_time_out). Start msrun on every host, with the same --worker_num (of "
         "all hosts together), --master_addr and a --master_port that no other job uses and each "
-        "host can reach. Who came stands in scheduler.log (is registered), who did not reach it "
-        f"in worker_<rank>.log (Failed to connect). MindSpore: {reason[:300]}"
+        "host can reach. Who came stands in scheduler.log (is registered; older versions say so "
+        "with GLOG_v=1 only), who did not reach it in worker_<rank>.log (Failed to connect). "
+        f"MindSpore: {reason[:300]}"
     )
 
 
