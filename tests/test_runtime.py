@@ -4,13 +4,14 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import mindspore as ms
 import pytest
 from test_rank_comparison import Together
 
 from mindcv import engine
 from mindcv.data import workers
 from mindcv.engine import runtime as runtime_module
-from mindcv.errors import RankError
+from mindcv.errors import ConfigError, RankError
 
 
 @pytest.fixture
@@ -79,3 +80,32 @@ def test_a_rank_that_is_missing_at_the_start_is_reported_at_once():
     runtime.gather = gather
     with pytest.raises(RankError, match="rank 3 cannot reach all of the 8 processes.*EI0006"):
         runtime_module._share_of_cores(runtime)
+
+
+@pytest.mark.parametrize(
+    "environ, expected",
+    [
+        ({}, {}),
+        ({"RANK_TABLE_FILE": "hccl.json", "DEVICE_ID": "3"}, {"device_id": 3}),
+        ({"OMPI_COMM_WORLD_RANK": "11", "OMPI_COMM_WORLD_LOCAL_RANK": "3"}, {"device_id": 3}),
+        ({"MS_ROLE": "MS_WORKER", "DEVICE_ID": "3"}, {}),  # msrun's affair
+    ],
+)
+def test_each_process_of_a_rank_table_or_mpirun_takes_its_own_card(monkeypatch, environ, expected):
+    chosen = {}
+    name = "set_device" if hasattr(ms, "set_device") else "set_context"
+    monkeypatch.setattr(ms, name, lambda *target, **options: chosen.update(options))
+    for key in ("MS_ROLE", "DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK"):
+        monkeypatch.delenv(key, raising=False)
+    for key, value in environ.items():
+        monkeypatch.setenv(key, value)
+    runtime_module._set_device("Ascend")
+    chosen.pop("device_target", None)
+    assert chosen == expected
+
+
+def test_cards_that_mindspore_does_not_see_are_not_left_idle_in_silence(monkeypatch, tmp_path):
+    monkeypatch.setattr(runtime_module, "_ASCEND_DRIVER", tmp_path)
+    with pytest.raises(ConfigError, match=r"set_env\.sh .* --device_target CPU"):
+        runtime_module._set_device(None)
+    assert runtime_module._set_device("CPU") == "CPU"

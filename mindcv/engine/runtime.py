@@ -1,8 +1,11 @@
 """The seam to the device: everything that differs between one CPU and eight Ascends is set here."""
 
 import hashlib
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -14,6 +17,8 @@ from .. import onednn
 from ..data.workers import available_cores, usable_workers
 from ..errors import ConfigError, RankError
 from ..ranks.record import own_pid_space
+
+_ASCEND_DRIVER = Path("/dev/davinci_manager")  # the driver makes it where there are cards
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,8 @@ def start_runtime(
         seed: the same on every rank, so that all start with the same weights.
 
     Raises:
-        ConfigError: the device does not exist or does not know the jit level.
+        ConfigError: the device does not exist or does not know the jit level; there are Ascend
+            cards that MindSpore does not see, and no device_target was given.
         RankError: another process cannot be reached.
     """
     target = _set_device(device_target)
@@ -170,16 +176,37 @@ def _share_of_cores(runtime: Runtime) -> int:
 
 
 def _set_device(device_target: str | None) -> str:
-    if device_target is None:
-        return ms.get_context("device_target")  # MindSpore has looked already
+    found = ms.get_context("device_target")  # MindSpore has looked already
+    if device_target is None and found == "CPU" and _ASCEND_DRIVER.exists():
+        raise ConfigError(
+            f"this machine has Ascend cards ({_ASCEND_DRIVER}), but MindSpore {ms.__version__} "
+            "cannot load CANN for them: source CANN's set_env.sh in this shell and compare the "
+            "versions in docs/ascend.md, or add --device_target CPU"
+        )
+    card = _card_of(os.environ) if (device_target or found) == "Ascend" else {}
+    if device_target is None and not card:
+        return found
+    device_target = device_target or found
     try:
         if hasattr(ms, "set_device"):  # since 2.5; the older spelling warns since then
-            ms.set_device(device_target)
+            ms.set_device(device_target, **card)
         else:
-            ms.set_context(device_target=device_target)
+            ms.set_context(device_target=device_target, **card)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(
             f"device_target {device_target} is not on this machine: {reason}"
         ) from None
     return device_target
+
+
+def _card_of(environ: Mapping[str, str]) -> dict[str, int]:
+    """Return the card that a rank table or mpirun means; msrun tells MindSpore itself.
+
+    Without a number MindSpore 2.5 and later take card 0, in each of the processes.
+    """
+    if "MS_ROLE" not in environ:
+        for key in ("DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK"):
+            if environ.get(key, "").isdecimal():
+                return {"device_id": int(environ[key])}
+    return {}
