@@ -148,7 +148,11 @@ class MindRecordFile:
     def _labels_of_rows(self) -> np.ndarray:
         """Ask MindSpore for labels that are in no index; that takes 0.1 ms a row."""
         try:
-            rows = ds.MindDataset([str(self.path)], [LABEL_COLUMN], shuffle=False)
+            # A second thread of MindSpore 2.10 waits for ever for an index that the first, at a
+            # damaged column, has closed.
+            rows = ds.MindDataset(
+                [str(self.path)], [LABEL_COLUMN], num_parallel_workers=1, shuffle=False
+            )
             rows = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
             labels = np.array([label for (label,) in rows], np.int64).reshape(-1)
         except RuntimeError:
