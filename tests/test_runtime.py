@@ -82,6 +82,14 @@ def test_a_rank_that_is_missing_at_the_start_is_reported_at_once():
         runtime_module._share_of_cores(runtime)
 
 
+def chosen_device(monkeypatch) -> dict:
+    """Return what will be asked of MindSpore; its own device stays as it is."""
+    chosen = {}
+    name = "set_device" if hasattr(ms, "set_device") else "set_context"
+    monkeypatch.setattr(ms, name, lambda *target, **options: chosen.update(options))
+    return chosen
+
+
 @pytest.mark.parametrize(
     "environ, expected",
     [
@@ -92,9 +100,7 @@ def test_a_rank_that_is_missing_at_the_start_is_reported_at_once():
     ],
 )
 def test_each_process_of_a_rank_table_or_mpirun_takes_its_own_card(monkeypatch, environ, expected):
-    chosen = {}
-    name = "set_device" if hasattr(ms, "set_device") else "set_context"
-    monkeypatch.setattr(ms, name, lambda *target, **options: chosen.update(options))
+    chosen = chosen_device(monkeypatch)
     for key in ("MS_ROLE", "DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK"):
         monkeypatch.delenv(key, raising=False)
     for key, value in environ.items():
@@ -108,4 +114,5 @@ def test_cards_that_mindspore_does_not_see_are_not_left_idle_in_silence(monkeypa
     monkeypatch.setattr(runtime_module, "_ASCEND_DRIVER", tmp_path)
     with pytest.raises(ConfigError, match=r"set_env\.sh .* --device_target CPU"):
         runtime_module._set_device(None)
+    chosen_device(monkeypatch)
     assert runtime_module._set_device("CPU") == "CPU"
