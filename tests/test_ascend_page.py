@@ -67,12 +67,12 @@ def test_the_log_lines_are_those_that_train_writes(monkeypatch, started_alone):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(ms, "__version__", "2.10.0")
     _, config = parsed(OWN[0], "CPU")
-    rates = build_schedule(config, 250)
+    rates = build_schedule(config, 125)
     network = create_model(config.model, num_classes=10)
     lines = [
         Runtime("CPU", 0, "O1", 0, 1).describe(),
         *describe_model(config.model, network, config.image_resize),
-        *describe_schedule(rates, 250),
+        *describe_schedule(rates, 125),
     ]
     for line in lines:
         assert f"\n{line}\n" in PAGE or f"\n{line}, oneDNN" in PAGE
