@@ -186,6 +186,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
+@pytest.fixture(params=[ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
+def mode(request):
+    before = ms.get_context("mode")
+    ms.set_context(mode=request.param)
+    yield request.param
+    ms.set_context(mode=before)
+
+
 def launcher(workers: int) -> list[str]:
     """Return the msrun words for so many processes on this machine."""
     msrun = Path(sys.executable).with_name("msrun")

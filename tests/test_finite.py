@@ -59,14 +59,6 @@ def changed(before: dict, after: dict) -> list[str]:
     return [name for name in before if before[name].tobytes() != after[name].tobytes()]
 
 
-@pytest.fixture(params=[ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
-def mode(request):
-    before = ms.get_context("mode")
-    ms.set_context(mode=request.param)
-    yield request.param
-    ms.set_context(mode=before)
-
-
 def test_a_skipped_step_leaves_everything_as_if_it_had_not_been(mode):
     """Weights, optimizer, averages and running statistics, to the last bit."""
     plain, skipping = build(), build(skip_overflow=True)
@@ -243,13 +235,17 @@ OPTIONS = dict(
 )
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("finite")
+def place_with_a_white_image(root: Path) -> Path:
+    """Write 16 images, of which the white one makes the loss of the model beside them infinite."""
     write_images(root / "images/train", 16, 2)
     Image.new("RGB", (40, 40), (255,) * 3).save(root / "images/train/class_1/0003.jpg")
     (root / "fragile.py").write_text(MODEL)
     return root
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return place_with_a_white_image(tmp_path_factory.mktemp("finite"))
 
 
 def train(place: Path, folder: str, launched_by=None, **options):

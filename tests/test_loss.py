@@ -26,12 +26,6 @@ def pynative_mode_for_speed():
     ms.set_context(mode=ms.GRAPH_MODE)
 
 
-@pytest.fixture(params=[ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
-def mode(request):
-    ms.set_context(mode=request.param)
-    return request.param
-
-
 def given(name: str) -> Tensor:
     return Tensor(GOLDEN[name])
 

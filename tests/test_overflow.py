@@ -50,14 +50,6 @@ class Net(nn.Cell):
         return self.fc(ops.relu(self.bn(x)).mean((2, 3)))
 
 
-@pytest.fixture(params=[ms.GRAPH_MODE, ms.PYNATIVE_MODE], ids=["graph", "pynative"])
-def mode(request):
-    before = ms.get_context("mode")
-    ms.set_context(mode=request.param)
-    yield request.param
-    ms.set_context(mode=before)
-
-
 @pytest.fixture(params=["values", "register"])
 def chip(request) -> str:
     return request.param

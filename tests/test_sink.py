@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import write_images
-from PIL import Image
-from test_finite import MODEL, OPTIONS, assert_same_bits
+from test_finite import OPTIONS, assert_same_bits, place_with_a_white_image
 from warm_commands import Done, WarmCommands
 
 from mindcv import engine, recipe
@@ -32,11 +30,7 @@ RICH = OPTIONS | dict(
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("sink")
-    write_images(root / "images/train", 16, 2)
-    Image.new("RGB", (40, 40), (255,) * 3).save(root / "images/train/class_1/0003.jpg")
-    (root / "fragile.py").write_text(MODEL)
-    return root
+    return place_with_a_white_image(tmp_path_factory.mktemp("sink"))
 
 
 @pytest.fixture(scope="module")
