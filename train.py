@@ -15,7 +15,7 @@ from mindcv.config import (
     is_launched,
 )
 from mindcv.errors import DataError
-from mindcv.program import import_user_module, run
+from mindcv.process.entry_point import import_user_module, run
 from mindcv.ranks import telling_the_others
 
 logger = logging.getLogger("mindcv.train")
@@ -41,7 +41,7 @@ def main(config: Config) -> None:
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
 
-    sinks = mindcv.recipe.uses_sink(config, runtime)
+    sinks = mindcv.engine.build.uses_sink(config, runtime)
 
     # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
     # images are compared with those it was made with; all is built as for a new run, then its
@@ -51,20 +51,20 @@ def main(config: Config) -> None:
         mindcv.engine.write_text(folder / "config.yaml", dump_config(config))
     if config.import_module:
         import_user_module(config.import_module)
-    mindcv.recipe.check_model(config)
+    mindcv.engine.build.check_model(config)
 
     bad_images_file = None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv")
-    train_set = mindcv.recipe.open_train_set(config, runtime, bad_images_file)
+    train_set = mindcv.engine.build.open_train_set(config, runtime, bad_images_file)
     described = mindcv.engine.describe_run(runtime, train_set, config.num_parallel_workers)
     options = describe_config(config)
     mindcv.engine.check_equal_ranks(runtime, options, described, config.import_module)
     if checkpoint:
         mindcv.engine.check_same_run(checkpoint, described)
-    num_classes = mindcv.recipe.count_classes(config, train_set)
+    num_classes = mindcv.engine.build.count_classes(config, train_set)
     if folder:
         with mindcv.engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
-    batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
+    batches = mindcv.engine.build.build_train_batches(config, runtime, train_set, num_classes)
     updates_per_epoch = count_updates(config, train_set, batches.steps)
     batches.limit(updates_per_epoch * config.gradient_accumulation_steps)
     if not config.dry_run:
@@ -72,10 +72,10 @@ def main(config: Config) -> None:
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, batches)
 
-    network = mindcv.recipe.build_network(
+    network = mindcv.engine.build.build_network(
         config, runtime, num_classes, not checkpoint, train_set.class_names()
     )
-    mindcv.recipe.check_batch_statistics(config, runtime, network, batches, batches.steps - 1)
+    mindcv.engine.build.check_batch_statistics(config, runtime, network, batches, batches.steps - 1)
     dropout_count = mindcv.engine.count_dropout(network, config.seed, runtime.rank)
     mixed_network = mindcv.engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
@@ -83,17 +83,17 @@ def main(config: Config) -> None:
 
     rates = build_schedule(config, updates_per_epoch, runtime.world_size)
     average = mindcv.engine.WeightAverage(network, config.ema_decay) if config.ema else None
-    step = mindcv.recipe.build_step(
+    step = mindcv.engine.build.build_step(
         config, runtime, network, mixed_network, rates, average, dropout_count
     )
     stop = mindcv.engine.StopSignal()
     evaluate = precise_batch_norm = None
     if config.val_while_train:
-        evaluate = mindcv.recipe.build_evaluation(
+        evaluate = mindcv.engine.build.build_evaluation(
             config, runtime, mixed_network, train_set, num_classes, stop
         )
     if config.precise_bn_samples:
-        precise_batch_norm = mindcv.recipe.build_precise_batch_norm(
+        precise_batch_norm = mindcv.engine.build.build_precise_batch_norm(
             config, runtime, mixed_network, step.normalize, batches
         )
 
@@ -124,7 +124,7 @@ def main(config: Config) -> None:
     state = mindcv.engine.RunState(network, step, progress, table, runtime)
     keeper = folder and mindcv.engine.CheckpointKeeper(
         folder,
-        mindcv.recipe.describe_weights(config, train_set, num_classes),
+        mindcv.engine.build.describe_weights(config, train_set, num_classes),
         config.ckpt_save_policy,
         config.keep_checkpoint_max,
         {"config": options, **described},
@@ -202,7 +202,7 @@ def resume(checkpoint, state, keeper, batches) -> tuple[int, int]:
 def show_batch(config: Config, train_set, batches) -> None:
     """Write a contact sheet of the first training batch."""
     images, labels = mindcv.data.first_batch(
-        batches.epoch(0), mindcv.recipe.build_transforms(config)
+        batches.epoch(0), mindcv.engine.build.build_transforms(config)
     )
     names = train_set.class_names()
     count = mindcv.data.write_contact_sheet(

@@ -6,7 +6,7 @@ import os
 import mindcv
 from mindcv.config import Config, evaluation_contradictions, is_launched
 from mindcv.errors import ConfigError, DataError
-from mindcv.program import import_user_module, run
+from mindcv.process.entry_point import import_user_module, run
 from mindcv.ranks import telling_the_others
 
 logger = logging.getLogger("mindcv.validate")
@@ -30,8 +30,8 @@ def main(config: Config) -> None:
 
     path = config.ckpt_path
     file = files_read.pop(path, None) or mindcv.weights.read_weights(path)
-    loader, found_classes = mindcv.recipe.build_evaluation_batches(
-        config, runtime, mindcv.recipe.number_classes(config, file.metadata)
+    loader, found_classes = mindcv.engine.build.build_evaluation_batches(
+        config, runtime, mindcv.engine.build.number_classes(config, file.metadata)
     )
     told = mindcv.weights.told_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
@@ -64,7 +64,7 @@ def main(config: Config) -> None:
         mindcv.engine.average_batch_statistics(network, runtime)
         logger.info("batch normalisation measured anew over %d training images", images)
     step = mindcv.engine.EvaluationStep(
-        network, metadata.num_classes, mindcv.recipe.build_normalize(config)
+        network, metadata.num_classes, mindcv.engine.build.build_normalize(config)
     )
     accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
     logger.info("%d images", accuracy.images)
@@ -78,11 +78,15 @@ def build_precise_batch_norm(config: Config, runtime, network, num_classes: int)
     So they are those of a training with the same options, but for drop_path_rate: nothing is
     dropped where they are used.
     """
-    train_set = mindcv.recipe.open_train_set(config, runtime)
+    train_set = mindcv.engine.build.open_train_set(config, runtime)
     num_classes = max(num_classes, train_set.num_classes())  # labels matter only to mixing
-    batches = mindcv.recipe.build_train_batches(config, runtime, train_set, num_classes)
-    normalize = mindcv.recipe.build_normalize(config, mindcv.recipe.build_transforms(config))
-    return mindcv.recipe.build_precise_batch_norm(config, runtime, network, normalize, batches)
+    batches = mindcv.engine.build.build_train_batches(config, runtime, train_set, num_classes)
+    normalize = mindcv.engine.build.build_normalize(
+        config, mindcv.engine.build.build_transforms(config)
+    )
+    return mindcv.engine.build.build_precise_batch_norm(
+        config, runtime, network, normalize, batches
+    )
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:

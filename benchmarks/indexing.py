@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from pathlib import Path
 
-from mindcv.data.epochs.rows import Rows
+from mindcv.data.rows import Rows
 from mindcv.data.samples.image_folder import FolderSamples
 from mindcv.data.samples.index_cache import _RACY_NS
 

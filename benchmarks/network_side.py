@@ -86,8 +86,8 @@ class Ours(OfMindSpore):
 
     def export(self):
         """Write the network, folded, for onnxruntime; there is nothing to time."""
-        from mindcv.export import Deployment, export_network
         from mindcv.models import fold_batch_norm
+        from mindcv.tools.export import Deployment, export_network
 
         network, _ = fold_batch_norm(self.network)
         shape = (3, self.size, self.size)

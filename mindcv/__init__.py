@@ -26,7 +26,7 @@ _LAZY = {
     "create_scheduler": ".scheduler",
 }
 
-_LAZY_PACKAGES = ("checkpoint", "data", "engine", "hub", "models", "recipe", "weights")
+_LAZY_PACKAGES = ("checkpoint", "data", "engine", "hub", "models", "ranks", "weights")
 
 __all__ = ["__version__", *_LAZY]
 
@@ -34,7 +34,7 @@ __all__ = ["__version__", *_LAZY]
 def __getattr__(name: str):
     if name not in _LAZY and name not in _LAZY_PACKAGES:
         raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
-    from .program import check_environment
+    from .process.entry_point import check_environment
 
     check_environment()
     if name in _LAZY_PACKAGES:

@@ -1,12 +1,12 @@
 """`python -m mindcv COMMAND …`: the tools around training."""
 
 import argparse
-import importlib
+import importlib.util
 import sys
 
-from .commands import COMMANDS
 from .errors import ConfigError
-from .program import guarded, quieten
+from .process.entry_point import guarded, quieten
+from .tools import COMMANDS
 
 
 def main(words: list[str] | None = None) -> None:
@@ -35,13 +35,19 @@ def _parse(words: list[str]):
         command = subparsers.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if words and words[0] == name:
-            module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+            module = importlib.import_module(_module_of(name))
             module.add_arguments(command)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(module, "TAKES_OPTIONS"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.options = rest  # options of train.py, for a command that takes them
     return module, arguments
+
+
+def _module_of(command: str) -> str:
+    name = f"{__package__}.tools.{command}"
+    is_folder = importlib.util.find_spec(name).submodule_search_locations is not None
+    return f"{name}.command" if is_folder else name
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,13 +1,13 @@
 """Checkpoints that are complete and verified, or not there. Nothing here imports mindspore."""
 
-from .background import BackgroundWriter
-from .choosing import choose_checkpoint
-from .keeping import Kept, superfluous
+from .choose import choose_checkpoint
+from .keep import Kept, superfluous
 from .lock import FolderLock, open_run_folder
 from .manifest import STATE, Manifest, read_manifest
 from .record import check_record
 from .store import CheckpointStore, Place, place_of
 from .tensor_files import write_checkpoint, write_npz
+from .writer import BackgroundWriter
 
 __all__ = [
     "STATE",

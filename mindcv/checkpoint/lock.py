@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..plain_files import open_regular, remove_unfinished
+from ..process.files import open_regular, remove_unfinished
 
 NAME = ".lock"
 # Written whole by way of a stand-in, which a killed run leaves.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
-from ..plain_files import open_regular, read_regular, sha256_of
+from ..process.files import open_regular, read_regular, sha256_of
 
 FORMAT = 1
 PRUNED = ".pruned"  # replaces .json while the files are being removed

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WeightsError
-from ..plain_files import is_real_folder
+from ..process.files import is_real_folder
 from .manifest import PRUNED, STATE, Manifest, read_manifest, seal
 
 BEST = "_best"  # ends the name of the best weights, behind the model's

@@ -22,7 +22,7 @@ from .checks import (
     training_contradictions,
 )
 from .options import OPTIONS, Config
-from .resuming import check_unchanged, describe_config
+from .resume import check_unchanged, describe_config
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, command_of, read_command_line, read_yaml
 from .values import convert, quoted

@@ -5,7 +5,7 @@ import importlib
 # MindSpore takes seconds to import, and what only looks at files does without: parts are imported
 # at first use (PEP 562).
 _LAZY = {
-    "EpochBatches": ".epochs.epoch_batches",
+    "EpochBatches": ".batches",
     "Normalize": ".transforms",
     "channel_statistics": ".statistics",
     "create_dataset": ".datasets",

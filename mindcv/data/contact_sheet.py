@@ -10,9 +10,9 @@ from mindspore import Tensor
 from PIL import Image, ImageDraw
 
 from ..errors import ConfigError, DataError
-from ..lettering import fit_text, load_font
 from .augment.device_augment import AugmentBatch, DeviceAugment
-from .epochs.failure import pipeline_failures_as_data_errors
+from .failure import pipeline_failures_as_data_errors
+from .lettering import fit_text, load_font
 
 _COLUMNS = 8
 _MOST = 64  # images of a sheet

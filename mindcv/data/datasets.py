@@ -8,8 +8,9 @@ from pathlib import Path
 import mindspore.dataset as ds
 
 from ..errors import ConfigError, DataError
-from .epochs.rows import ImageDataset, Rows
-from .images.bad_images import BadImages
+from ..process.cores import usable_workers
+from .bad_images import BadImages
+from .rows import ImageDataset, Rows
 from .samples import DATASETS, Samples
 from .samples.cifar import CifarSamples
 from .samples.demo import FOLDER, write_demo_set
@@ -19,7 +20,6 @@ from .samples.mindrecord import MindRecordSamples
 from .samples.mnist import MnistSamples
 from .samples.packed_set import read_packed_set
 from .samples.user import open_registered, registered_datasets
-from .workers import usable_workers
 
 
 def create_dataset(

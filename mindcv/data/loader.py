@@ -8,19 +8,19 @@ import numpy as np
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
+from ..process.cores import usable_workers
 from .augment.device_augment import DeviceAugment, DrawInBatch
 from .augment.erasing import EraseInBatch, RandomErasing
 from .augment.mixup import MixBatch
 from .augment.pixel_seed import OfPass, PixelSeeded
+from .bad_images import BadImages
+from .batches import EpochBatches
 from .datasets import open_samples
-from .epochs.drawing import SeededLoader
-from .epochs.epoch_batches import EpochBatches
-from .epochs.passes import with_passes
-from .epochs.rows import PASS, ImageDataset, Rows
-from .images.bad_images import BadImages
-from .images.decoding import PillowDecode
+from .decoding import PillowDecode
+from .drawing import SeededLoader
+from .passes import with_passes
+from .rows import PASS, ImageDataset, Rows
 from .transforms import create_transforms
-from .workers import usable_workers
 
 
 def create_loader(

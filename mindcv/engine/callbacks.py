@@ -23,7 +23,7 @@ from .finite import FiniteWatch, StepPlace, each_step
 from .metrics_table import MetricsTable
 from .runtime import Runtime
 from .saving import SavePoints
-from .stopping import EvaluationStopped
+from .stop import EvaluationStopped
 from .weight_average import WeightAverage
 
 _logger = logging.getLogger("mindcv.train")

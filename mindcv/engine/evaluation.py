@@ -8,11 +8,11 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from ..data.epochs.failure import pipeline_failures_as_data_errors
+from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError, NonFiniteLossError
 from ..loss import create_loss
 from .runtime import Runtime
-from .stopping import EvaluationStopped, StopSignal
+from .stop import EvaluationStopped, StopSignal
 
 _logger = logging.getLogger(__name__)
 

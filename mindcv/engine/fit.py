@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import mindspore as ms
 import mindspore.dataset as ds
 
-from ..data.epochs.failure import pipeline_failures_as_data_errors
+from ..data.failure import pipeline_failures_as_data_errors
 from .sink import EpochOutputs, FeedEnd
 from .train_step import TrainStep
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import RunFolderError
-from ..plain_files import open_regular, replacing
+from ..process.files import open_regular, replacing
 
 
 class MetricsTable:

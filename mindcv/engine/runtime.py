@@ -13,9 +13,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 
-from .. import onednn
-from ..data.workers import available_cores, usable_workers
 from ..errors import ConfigError, RankError
+from ..process import onednn
+from ..process.cores import available_cores, usable_workers
 from ..ranks.record import own_pid_space
 
 _ASCEND_DRIVER = Path("/dev/davinci_manager")  # the driver makes it where there are cards

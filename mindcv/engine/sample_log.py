@@ -8,11 +8,11 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
-from ..data.epochs.epoch_batches import EpochBatches
+from ..data.batches import EpochBatches
 from ..data.samples import Samples
 from ..errors import ConfigError
-from ..foreign_text import printable, table_cell
-from ..plain_files import open_regular, replacing
+from ..process.files import open_regular, replacing
+from ..process.foreign_text import printable, table_cell
 from .metrics_table import append_rows, start_table
 
 

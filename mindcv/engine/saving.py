@@ -12,7 +12,7 @@ from .checkpoint import CheckpointKeeper
 from .rank_comparison import check_equal_states
 from .run_state import STATISTICS, RunState, Snapshot
 from .runtime import Runtime
-from .stopping import Agreement, StopSignal
+from .stop import Agreement, StopSignal
 
 _logger = logging.getLogger("mindcv.train")
 

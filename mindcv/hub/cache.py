@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..cache_folder import cache_folder
 from ..errors import ConfigError, WeightsError
-from ..plain_files import open_regular, read_regular, replacing, sha256_of
-from ..weights.reading import is_web_page, read_weights
+from ..process.cache_folder import cache_folder
+from ..process.files import open_regular, read_regular, replacing, sha256_of
+from ..weights.read import is_web_page, read_weights
 from .download import DEADLINE, Failure, download
 from .table import PublishedWeights
 

@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ..foreign_text import printable
-from ..plain_files import open_regular
+from ..process.files import open_regular
+from ..process.foreign_text import printable
 from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 import mindspore as ms
 
-from .. import onednn
+from ..process import onednn
 from ..weights.load import load_weights
 from .described import create_described
 from .features import FeatureInfo, FeatureNet

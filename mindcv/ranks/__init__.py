@@ -5,11 +5,11 @@ says there half a minute later is only that somebody is missing. So each rank ha
 `<run folder>/ranks/`, and looks at those of the others. Nothing here imports mindspore.
 """
 
+from ..process.parent import end_with_parent
+from .failure import telling_the_others
 from .last_words import FOLDER_VARIABLE, first_last_words, leave_last_words
-from .parent import end_with_parent
 from .record import Ending, Record, first_failure, read_records, root_cause
-from .telling import telling_the_others
-from .watching import failing_together, watch_ranks
+from .watch import failing_together, watch_ranks
 
 __all__ = [
     "FOLDER_VARIABLE",

@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from ..plain_files import open_regular
+from ..process.files import open_regular
 from .record import LONGEST_CAUSE, Ending, Record, read_record, root_cause
 
 FOLDER_VARIABLE = "MINDCV_LAST_WORDS"  # `supervise` sets it to a folder of the attempt

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from ..plain_files import make_folder, open_regular, read_regular, replacing
+from ..process.files import make_folder, open_regular, read_regular, replacing
 
 FOLDER = "ranks"
 SCHEDULER = -1  # in place of a rank: the process of msrun that brings the ranks together

@@ -2,8 +2,8 @@
 
 from .contents import has_averages, told_classes, told_preprocessing
 from .metadata import Metadata, Preprocessing
-from .reading import WeightFile, read_weights
-from .writing import write_weights
+from .read import WeightFile, read_weights
+from .write import write_weights
 
 __all__ = [
     "Metadata",

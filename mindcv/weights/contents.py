@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import WeightsError
 from .metadata import Preprocessing
-from .reading import WeightFile
+from .read import WeightFile
 from .schemes import OWN, own_name, recognise
 
 # What optimizers, loss scalers and EMA leave in a checkpoint, apart from `<prefix>.<weight>`.

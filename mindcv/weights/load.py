@@ -12,7 +12,7 @@ from mindspore import nn
 
 from ..errors import WeightsError
 from .contents import Contents, sort_contents
-from .reading import CHECKPOINT, WeightFile, read_weights
+from .read import CHECKPOINT, WeightFile, read_weights
 
 _logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Make losses.npz: losses and gradients of torch and timm for tests/test_loss.py.
+"""Make losses.npz: losses and gradients of torch and timm for tests/engine/test_loss.py.
 
 Run with torch and timm: `python make_losses.py`. All is computed in float64 from the float32
 inputs of loss_cases.py. Where torchvision's compiled operators do not load, two empty ones are

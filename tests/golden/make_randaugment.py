@@ -1,4 +1,4 @@
-"""Make randaugment.npz: timm's RandAugment operations on one image for tests/test_transforms.py.
+"""Make randaugment.npz: timm's RandAugment operations on one image for data/test_transforms.py.
 
 Run with torch and timm: `python make_randaugment.py`. Geometric operations and the increasing
 enhancements draw a sign; both are kept where they differ. An operation that inc1

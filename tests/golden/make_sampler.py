@@ -1,4 +1,4 @@
-"""Make repeat_sampler.json: lengths and indices of timm's RepeatAugSampler for tests/test_data.py.
+"""Make repeat_sampler.json: lengths and indices of timm's RepeatAugSampler for data/test_data.py.
 
 Run with torch and timm: `python make_sampler.py`.
 """

@@ -1,4 +1,4 @@
-"""Write training.json: 20 steps of SGD with momentum by torch, for tests/test_identity.py.
+"""Write training.json: 20 steps of SGD with momentum by torch, for tests/models/test_identity.py.
 
 Run once, with torch and timm installed: `python tests/golden/make_training.py` (a few minutes). The
 network is timm's in train mode, the weights and images are fill.py's, the figures of float64.

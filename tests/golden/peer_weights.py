@@ -1,4 +1,4 @@
-"""The other libraries' side of tests/test_weight_peers.py, run where torch is installed.
+"""The other libraries' side of tests/weights/test_weight_peers.py, run where torch is installed.
 
 `peer_weights.py save FOLDER` writes networks of pycls, timm, torchvision and transformers as files
 with the logits they give; `peer_weights.py load FOLDER` loads `<library>.safetensors`, all of it

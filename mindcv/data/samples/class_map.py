@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from ...plain_files import replacing
+from ...process.files import replacing
 from .protocol import Samples
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...cache_folder import cache_folder
-from ...plain_files import open_regular
+from ...process.cache_folder import cache_folder
+from ...process.files import open_regular
 from .name_table import NameTable
 
 _logger = logging.getLogger(__name__)

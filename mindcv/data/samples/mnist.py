@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
-from ..images.image_check import as_bmp
+from ..image_check import as_bmp
 
 _LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
 _FOLDERS = ("", "MNIST/raw", "mnist")

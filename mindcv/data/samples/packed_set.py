@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
-from ...plain_files import replacing
+from ...process.files import replacing
 
 FILE = "dataset.json"
 SEAL = "sha256"  # of all else in the file

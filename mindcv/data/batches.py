@@ -1,0 +1,254 @@
+"""The batches of a run: each epoch a function of seed, number and shard, whatever came before."""
+
+import logging
+import os
+import weakref
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+
+import mindspore.dataset as ds
+import numpy as np
+
+from ..errors import DataError
+from .decoding_trace import DecodingTrace
+from .drawing import drawing
+from .failure import INTERRUPTED
+from .rows import ImageDataset, Rows
+
+_logger = logging.getLogger("mindcv.train")
+
+_COPY = "abnormal_image.jpg"  # MindSpore leaves it in the working folder
+
+Listener = Callable[[int, int, np.ndarray], None]
+
+
+class EpochBatches:
+    """Batches (image, label, …) of a run, from a fresh MindSpore pipeline for each epoch.
+
+    A pass is an epoch, and the next pass the next one. What an epoch holds depends on MindSpore's
+    seed as it is now, the epoch's number, the sharding and, where C++ operations draw random
+    numbers, on the number of threads that the pipeline has; on no earlier epoch. An epoch that
+    begins at a later step replays the steps before it without handing them out.
+
+    Args:
+        dataset: all rows of the run; its own passes are not used up.
+        make_loader: returns the batches of one epoch's rows; see `create_loader`.
+        batch_size: rows of a batch.
+        shard_id: this process among those that train together.
+
+    Attributes:
+        columns: names of the parts of a batch.
+        steps: batches of a whole epoch.
+        listeners: called with (epoch, step in it, indices of the images) of each batch that a pass
+            hands out, all counted from 0; replacements stand in the place of what they replace.
+        failure: what ended a pass early; MindSpore tells it as a text only.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        make_loader: Callable[[ImageDataset], ds.Dataset],
+        batch_size: int,
+        shard_id: int = 0,
+    ):
+        self.failure: Exception | None = None
+        self.listeners: list[Listener] = []
+        self._dataset, self._make_loader = dataset, make_loader
+        self._batch_size, self._shard_id = batch_size, shard_id
+        self._seed = ds.config.get_seed()
+        self._next, self._is_closed = (0, 0), False
+        self._readers: weakref.WeakSet = weakref.WeakSet()  # MindSpore's iterators over the passes
+        loader = self._loader(0)
+        self.columns, self.steps = loader.get_col_names(), loader.get_dataset_size()
+
+    # No __len__: MindSpore would refuse a pass that begins at a later step.
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        # A generator: MindSpore asks for iterators that it never reads from.
+        epoch, step = self._next
+        self._next = (epoch + 1, 0)
+        yield from self.epoch(epoch, step, self.listeners)
+
+    def start(self, epoch: int, step: int = 0) -> None:
+        """Let the next pass begin at a step of an epoch, both counted from 0."""
+        self._next = (epoch, step)
+
+    def limit(self, steps: int) -> None:
+        """Leave out the batches of an epoch after so many."""
+        surplus = self.steps - steps
+        if surplus > 0:
+            _logger.info(
+                "the last %d batches of an epoch are left out: they make no whole update", surplus
+            )
+            self.steps = steps
+
+    def images_of(self, step: int) -> int:
+        """Return how many images a batch of an epoch has; it is counted from 0."""
+        return min(self._batch_size, len(self._dataset.source) - step * self._batch_size)
+
+    def trace_decoding(self, path: Path) -> None:
+        """Write down what is being decoded, until `close`; see `DecodingTrace`."""
+        rows = self._dataset.source
+        if rows.samples.encoded:
+            rows.trace = DecodingTrace(path)
+
+    def image_names(self, epoch: int, step: int) -> list[str]:
+        """Return the names of a batch's images; epoch and step in it are counted from 0."""
+        rows = self._dataset.source
+        first = step * self._batch_size
+        indices = rows.indices_of(epoch, first, first + self._batch_size)
+        return [rows.samples.name(index) for index in indices.tolist()]
+
+    def epoch(
+        self, epoch: int, step: int = 0, listeners: Sequence[Listener] = ()
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batches of an epoch from a step on; other passes are not disturbed.
+
+        Args:
+            listeners: see the attribute.
+
+        Raises:
+            DataError: an image cannot be read.
+            RuntimeError: the pipeline failed otherwise.
+        """
+        while step is not None:
+            step = yield from self._batches(epoch, step, listeners)
+
+    def _batches(
+        self, epoch: int, step: int, listeners: Sequence[Listener]
+    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
+        """Yield the batches from a step on; return the step to go on with, None at the end.
+
+        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
+        another pipeline, which replaces it, goes on at the step that was not reached.
+        """
+        had_copy = os.path.exists(_COPY)
+        with drawing(self._seed, epoch, self._shard_id):
+            loader = self._loader(epoch)
+            rows = _rows_of(loader)
+            loader = loader.skip(step) if step else loader
+            batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        try:
+            while step < self.steps:
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                own = slice(step * self._batch_size, (step + 1) * self._batch_size)
+                for listener in listeners:
+                    listener(epoch, step, rows.indices[own])
+                yield tuple(batch)
+                step += 1
+        except RuntimeError as error:
+            if self._is_closed:
+                return None
+            batches.stop()
+            failure = rows.failure or self._failure(rows, step, error)
+            if not had_copy:
+                Path(_COPY).unlink(missing_ok=True)
+            if failure is None:
+                return step
+            # MindSpore begins the next pass early, and ends it when this one fails.
+            if self.failure is None or INTERRUPTED not in str(failure):
+                self.failure = failure
+            raise failure from None
+        finally:
+            batches.stop()
+        return None
+
+    def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
+        """Return what to raise for a failed pipeline; None where a bad image was the reason.
+
+        It is most likely among the rows read since the last batch, else among those replayed.
+        """
+        reached = step * self._batch_size
+        try:
+            found = rows.note_undecodable(reached, len(rows)) or rows.note_undecodable(0, reached)
+        except DataError as too_many:
+            return too_many
+        return None if found else error
+
+    def close(self) -> None:
+        """End all that reads the passes, and their threads, once the batches in work are done."""
+        self._is_closed = True
+        for reader in list(self._readers):
+            reader.stop()
+        if trace := self._dataset.source.trace:
+            trace.close()
+
+    def keep(self, reader) -> None:
+        """Remember an iterator of MindSpore over the passes, for `close`."""
+        self._readers.add(reader)
+
+    def as_dataset(self) -> "BatchDataset":
+        """Return the passes as a MindSpore dataset, for `Model.train`."""
+        return BatchDataset(self)
+
+    def rest(self, epoch: int, step: int) -> "BatchDataset":
+        """Return what is left of an epoch behind a step as a MindSpore dataset."""
+        return BatchDataset(_RestOfEpoch(self, epoch, step))
+
+    def describe(self) -> tuple[list, list]:
+        """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
+        with drawing(self._seed, 0, self._shard_id):
+            loader = self._loader(0)
+            return loader.output_types(), loader.output_shapes()
+
+    def _loader(self, epoch: int) -> ds.Dataset:
+        return self._make_loader(self._dataset.of_epoch(epoch))
+
+
+def _rows_of(loader: ds.Dataset) -> Rows:
+    """Return what a pipeline reads: it may be rows that decode, made of the epoch's."""
+    while loader.children:
+        loader = loader.children[0]
+    return loader.source
+
+
+class _RestOfEpoch:
+    """A source whose every pass is the same: MindSpore may begin a second one to be early."""
+
+    def __init__(self, batches: EpochBatches, epoch: int, step: int):
+        self._batches, self._epoch, self._step = batches, epoch, step
+        self.columns, self.steps = batches.columns, batches.steps - step
+        self.describe, self.keep = batches.describe, batches.keep
+        self._is_first = True
+
+    @property
+    def failure(self) -> Exception | None:
+        return self._batches.failure
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        listeners = self._batches.listeners if self._is_first else ()
+        self._is_first = False
+        yield from self._batches.epoch(self._epoch, self._step, listeners)
+
+
+class BatchDataset(ds.GeneratorDataset):
+    """A MindSpore dataset of `EpochBatches`; each of its epochs is a pass."""
+
+    def __init__(self, batches: EpochBatches | _RestOfEpoch):
+        super().__init__(batches, batches.columns, shuffle=False, num_parallel_workers=1)
+        self._described = None
+
+    def create_tuple_iterator(self, *args, **named):
+        reader = super().create_tuple_iterator(*args, **named)
+        self.source.keep(reader)
+        return reader
+
+    def create_dict_iterator(self, *args, **named):
+        reader = super().create_dict_iterator(*args, **named)
+        self.source.keep(reader)
+        return reader
+
+    def get_dataset_size(self) -> int:
+        return self.source.steps
+
+    # MindSpore would ask a running pipeline, and so use up an epoch.
+    def output_types(self) -> list:
+        return self._describe()[0]
+
+    def output_shapes(self, estimate: bool = False) -> list:
+        return self._describe()[1]
+
+    def _describe(self) -> tuple[list, list]:
+        self._described = self._described or self.source.describe()
+        return self._described

@@ -1,0 +1,98 @@
+"""Which images MindSpore was decoding when its process ended: a file tells the next start."""
+
+import itertools
+import logging
+import os
+from pathlib import Path
+
+from ..process.files import open_regular, read_regular, replacing
+from ..process.foreign_text import printable
+
+# More names than MindSpore's queues hold in front of its decoder; bytes of each, with its number.
+_NAMES, _BYTES = 512, 256
+
+_logger = logging.getLogger("mindcv.train")
+
+
+class DecodingTrace:
+    """Writes down the images handed to MindSpore last, for the case that one ends the process.
+
+    What the page cache holds outlives the process; a write takes microseconds, and, unlike a mapped
+    file, a disk that is full or gone cannot end the process. An end in order removes the file. If
+    one stands there already, its names go into a text file beside it, and the log says so.
+
+    Args:
+        path: file in the run folder, of this process alone.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self._file = path, None
+        self._numbers = itertools.count()
+        try:
+            self._tell_last()
+            self._file = open(path, "wb", buffering=0, opener=open_regular)  # noqa: SIM115
+        except OSError as error:
+            self._give_up(error)
+
+    def note(self, name: str) -> None:
+        """Write down an image that is handed over now."""
+        if self._file is None:
+            return
+        number = next(self._numbers)
+        start, text = b"%d " % number, os.fsencode(name)
+        entry = (start + text[len(start) - _BYTES :]).ljust(_BYTES, b"\0")  # the end tells most
+        try:
+            os.pwrite(self._file.fileno(), entry, number % _NAMES * _BYTES)
+        except OSError as error:
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Remove the file: the process has not ended while it was decoding."""
+        # It stays open: a thread of the pipeline may be at its last images.
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError:  # a folder that may no longer be written in
+            if self._file is not None:
+                os.ftruncate(self._file.fileno(), 0)
+
+    def _tell_last(self) -> None:
+        names = read_trace(self.path)
+        if not names:
+            return
+        told = self.path.with_name(f"{self.path.name.lstrip('.')}.txt")
+        with replacing(told) as unfinished:
+            unfinished.write_text("".join(f"{printable(name)}\n" for name in names), "utf-8")
+        _logger.warning(
+            "the last run here ended while it was decoding; if by a crash (SIGSEGV, SIGFPE), one "
+            "of the %d images named in %s is likely damaged; the last one is %s; check them, or "
+            "go on with --decoder pillow",
+            len(names),
+            told,
+            names[-1],
+        )
+
+    def _give_up(self, error: OSError) -> None:
+        self._file = None
+        _logger.warning(
+            "%s cannot be written: %s; a crash of the decoder will not name its images",
+            self.path,
+            error.strerror,
+        )
+
+
+def read_trace(path: Path) -> list[str]:
+    """Return the names in a trace, in the order of handing over; none where there is no file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    try:
+        content = read_regular(path, _NAMES * _BYTES)
+    except FileNotFoundError:
+        return []
+    found = []
+    for start in range(0, len(content), _BYTES):
+        number, _, name = content[start : start + _BYTES].rstrip(b"\0").partition(b" ")
+        if name and number.isdigit():
+            found.append((len(number), number, os.fsdecode(name)))
+    return [name for *_, name in sorted(found)]

@@ -1,0 +1,70 @@
+"""Failures inside MindSpore's pipeline, told as data errors."""
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mindspore.dataset as ds
+
+from ..errors import DataError
+
+_WAITS = 30  # tenths of a second
+_REASON = re.compile(r"Dataset Pipeline Error Message:\s*\n-+\s*\n\[ERROR\] (.*)")
+_PYTHON = re.compile(r"Python Call Stack:\s*\n-+\s*\n(.*?)\n\s*\n-+", re.DOTALL)
+INTERRUPTED = "Interrupted system call"  # told by a pipeline that is ended, whatever the reason
+
+
+@contextmanager
+def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[None]:
+    """Turn a failure of an input pipeline into one message; let other errors pass.
+
+    Args:
+        *pipelines: those that are read inside. MindSpore tells a failure as a text; the errors of
+            their sources are raised as they were.
+
+    Raises:
+        DataError: the pipeline failed; the message names the file where it is known.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        told = [str(error)]
+        for failure in _failures_in(pipelines, error):
+            if isinstance(failure, DataError):
+                raise failure from None
+            told.append(str(failure))
+        reasons = list(filter(None, map(_reason_in, told)))
+        if not reasons:
+            raise
+        reason = next((one for one in reasons if INTERRUPTED not in one), reasons[0])
+        remedy = "replace or remove the file" if "data file is" in reason else "see --debug"
+        raise DataError(f"the input pipeline failed: {reason} ({remedy})") from error
+
+
+def _reason_in(text: str) -> str | None:
+    """Return the reason in a message of MindSpore: the error of a Python operation, or its own."""
+    # A pipeline within another: the last stack is the innermost one's.
+    stacks, own = _PYTHON.findall(text), _REASON.search(text)
+    return stacks[-1].strip().splitlines()[-1].strip() if stacks else own and own[1].strip()
+
+
+def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:
+    """Return what the sources raised.
+
+    MindSpore may tell of a failure inside a source before the source has found its reason.
+    """
+    for _ in range(_WAITS if _REASON.search(str(error)) and pipelines else 1):
+        found = list(filter(None, map(_failure_in, pipelines)))
+        if found:
+            break
+        time.sleep(0.1)
+    return found
+
+
+def _failure_in(pipeline: ds.Dataset | None) -> Exception | None:
+    """Return what the source of a pipeline raised, if that can tell."""
+    if pipeline is None:
+        return None
+    own = getattr(getattr(pipeline, "source", None), "failure", None)
+    return own or next(filter(None, map(_failure_in, pipeline.children)), None)

@@ -1,0 +1,87 @@
+"""Which images a process reads in an epoch, and in which order."""
+
+import numpy as np
+
+from ..errors import ConfigError, DataError
+
+
+def sample_order(
+    size: int,
+    seed: int,
+    epoch: int,
+    shuffle: bool,
+    num_samples: int | None = None,
+    num_shards: int | None = None,
+    shard_id: int | None = None,
+    num_aug_repeats: int = 0,
+    even_shards: bool = False,
+) -> np.ndarray:
+    """Return the indices that one process reads in one epoch, in order; a pure function.
+
+    The images are shuffled by seed and epoch alone, then dealt out: position p goes to shard
+    p % num_shards. Shuffled or even shards have equal sizes, as data-parallel training needs: the
+    last ones are filled up from the beginning of the order. Others are exact, as evaluation needs.
+
+    Repeated augmentation (Hoffer et al., 2020): the copies of an image stand one after the other
+    before they are dealt out, so that they go to different shards. An epoch keeps the length of one
+    image set, from 256 images on in whole 256s: it ends before all images were seen. Source of that
+    length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
+
+    Args:
+        size: images of the dataset.
+        shuffle: another random order every epoch; else the images' own.
+        num_samples: images of all shards together; shuffled: other ones every epoch. None: all.
+        num_shards, shard_id: the processes, and this one; None: one process.
+        num_aug_repeats: copies of an image; below 2: off. They are always shuffled and even.
+        even_shards: give all shards equally many images; shuffled ones always are.
+
+    Raises:
+        ConfigError: num_samples below 1.
+        DataError: num_shards without shard_id, or a shard without an image.
+    """
+    if num_samples is not None and num_samples < 1:
+        raise ConfigError(f"num_samples {num_samples}: expected 1 or more; None: all images")
+    if (num_shards is None) != (shard_id is None) or (
+        num_shards and not 0 <= shard_id < num_shards
+    ):
+        raise DataError(f"num_shards {num_shards} and shard_id {shard_id} do not go together")
+    shards, shard = num_shards or 1, shard_id or 0
+    kind = np.int32 if size < 2**31 else np.int64
+    if num_aug_repeats > 1:
+        length = size // 256 * 256 // shards if size >= 256 else -(-size // shards)
+        needed = -(-shards * length // num_aug_repeats)
+        order = np.resize(_shuffled(size, seed, epoch).astype(kind), needed)
+        return np.repeat(order, num_aug_repeats)[: shards * length][shard::shards].copy()
+    if shuffle:
+        length = -(-size // shards)
+        order = np.resize(_shuffled(size, seed, epoch).astype(kind), shards * length)
+        return order[shard::shards][: num_samples and max(1, num_samples // shards)].copy()
+    count = min(size, num_samples or size)
+    dealt = -(-count // shards) * shards if even_shards else count
+    mine = np.arange(shard, dealt, shards, dtype=kind) % count
+    if not len(mine):
+        raise DataError(f"{size} images over {shards} processes leave none for {shard}")
+    return mine
+
+
+def copy_numbers(
+    count: int,
+    num_shards: int | None = None,
+    shard_id: int | None = None,
+    num_aug_repeats: int = 0,
+    **sampling,
+) -> np.ndarray:
+    """Return which of its copies each of the first images of `sample_order` is, counted from 0.
+
+    The copies of all shards count together: no two of an image have the same number.
+    """
+    places = np.arange(count) * (num_shards or 1) + (shard_id or 0)
+    return places % max(1, num_aug_repeats)
+
+
+def _shuffled(size: int, seed: int, epoch: int) -> np.ndarray:
+    """Return a random order of range(size).
+
+    NumPy promises the raw numbers of its generators for ever, but not what it makes of them.
+    """
+    return np.argsort(np.random.PCG64((seed, epoch)).random_raw(size), kind="stable")

@@ -1,0 +1,119 @@
+"""Threads that read images, each image within a time limit."""
+
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..errors import DataError
+
+# Seconds that one image is waited for. A network disk whose server restarts is back in minutes.
+TOLD_AFTER, GIVEN_UP_AFTER = 20.0, 180.0
+_LOOKS = 1.0  # seconds between two looks
+# What a thread reads together: handing over one small file costs more than to read it, and pixels
+# of large photographs would fill the memory.
+_MOST_IMAGES, _MOST_BYTES = 16, 2_500_000
+
+_logger = logging.getLogger(__name__)
+
+
+class ReadingThreads:
+    """Read images by threads, some ahead of those that are asked for.
+
+    A read that never returns, as of a network disk that is gone, cannot be ended; it can only be
+    left to itself. So the threads are daemons, which nobody waits for.
+
+    Args:
+        read: index to what is read.
+        name: index to what a user finds the image by.
+        threads: their number.
+    """
+
+    def __init__(self, read: Callable[[int], Any], name: Callable[[int], str], threads: int = 1):
+        self._name, self._count = name, threads
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        for number in range(threads):
+            threading.Thread(
+                target=_work, args=(self._jobs, read), name=f"mindcv-read_{number}", daemon=True
+            ).start()
+
+    def in_order(self, indices: Sequence[int]) -> Iterator[Any]:
+        """Yield what `read` returns for each index, from as many threads as there are.
+
+        Raises:
+            DataError: an image takes too long.
+            Exception: what `read` raised, in the place of the image.
+        """
+        begun: deque[_Job] = deque()
+        at, together = 0, 1
+        while at < len(indices) or begun:
+            if at < len(indices):
+                begun.append(job := _Job(indices[at : at + together]))
+                self._jobs.put(job)
+                at += together
+                if len(begun) <= self._count:
+                    continue
+            job = begun.popleft()
+            yield from self._results(job)
+            together = job.fitting()
+
+    def close(self) -> None:
+        """End the threads when they are done with the images at hand."""
+        while not self._jobs.empty():
+            self._jobs.get()
+        for _ in range(self._count):
+            self._jobs.put(None)
+
+    def _results(self, job: "_Job") -> Iterator[Any]:
+        look = min(_LOOKS, TOLD_AFTER)
+        number, waited = 0, 0.0
+        while not job.done.wait(look):
+            if job.reading != number:
+                number, waited = job.reading, 0.0
+            # Counted by looks, not by the clock: the compiler keeps Python's lock for minutes, in
+            # which no read can end. So does a process that is stopped.
+            waited += look
+            name = self._name(int(job.indices[number]))
+            if waited >= GIVEN_UP_AFTER:
+                raise DataError(
+                    f"{name} could not be read within {GIVEN_UP_AFTER:g} s: the read does not "
+                    "return; is the disk, or the network disk, still there?"
+                )
+            if waited >= TOLD_AFTER > waited - look:
+                _logger.warning("%s is being read for %g s already", name, TOLD_AFTER)
+        yield from job.results
+        if job.error is not None:
+            raise job.error
+
+
+class _Job:
+    """Images that one thread reads, and which of them it is at."""
+
+    def __init__(self, indices: Sequence[int]):
+        self.indices = indices
+        self.results: list = []
+        self.error: BaseException | None = None
+        self.reading = 0
+        self.done = threading.Event()
+
+    def run(self, read: Callable[[int], Any]) -> None:
+        try:
+            for number, index in enumerate(self.indices):
+                self.reading = number
+                self.results.append(read(index))
+        except BaseException as error:  # raised where the image is asked for
+            self.error = error
+        self.done.set()
+
+    def fitting(self) -> int:
+        """Return how many images like these are to be read together."""
+        largest = max(getattr(result, "nbytes", 0) for result in self.results)
+        return max(1, min(_MOST_IMAGES, _MOST_BYTES // max(1, largest)))
+
+
+def _work(jobs: queue.SimpleQueue, read: Callable[[int], Any]) -> None:
+    while (job := jobs.get()) is not None:
+        job.run(read)
+        del job  # an idle thread keeps no image

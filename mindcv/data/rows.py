@@ -1,0 +1,274 @@
+"""The rows (image, label) of an epoch: in order, with bad images replaced, and what was read."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+
+import mindspore.dataset as ds
+import numpy as np
+from PIL import Image
+
+from ..errors import DataError, MindCVError
+from .bad_images import BadImages
+from .decoding import check_by_decoding
+from .decoding_trace import DecodingTrace
+from .image_check import as_bmp, decodable, pixels
+from .order import copy_numbers, sample_order
+from .reading import ReadingThreads
+from .samples import ImageError, Samples
+
+# A column (2,) int64: number of the pass over the dataset, and which of an image's copies this is.
+PASS = "mindcv.pass"
+_BLACK = Image.new("RGB", (32, 32))
+
+
+class Rows:
+    """Source of a `GeneratorDataset`: one pass is one epoch, and the next pass the next one.
+
+    An image that cannot be used is replaced by the next one of the dataset that can, with its
+    label, so that every run replaces it by the same. Image files are checked: see `decodable`.
+
+    Args:
+        samples: the dataset.
+        seed: of the order.
+        epoch: number of the first pass.
+        num_parallel_workers: so many threads read and decode images ahead, a quarter of so many
+            where they only read; the order stays.
+        bad: is told of each image that cannot be used, and may end the run; None: the first one
+            ends it.
+        leave_out: with `bad`; do not replace a bad image, but give a black one with the label -1.
+        **sampling: what is read, see `sample_order`.
+
+    Attributes:
+        decode: rows hold the pixels of image files, (H, W, 3) uint8, instead of their bytes.
+        has_passes: rows hold `PASS` too.
+        indices: of the images of the newest pass, as far as they were read: replacements stand in
+            the place of what they replace.
+        read_count: rows of the newest pass that were read.
+        failure: what ended the newest pass early; MindSpore tells it as a text only.
+        trace: takes the names of image files that MindSpore is to decode, where it is set.
+
+    Raises:
+        DataError: see `sample_order`; while reading: an image that cannot be read, or too many; a
+            read that raises another error, or does not return.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        seed: int,
+        epoch: int = 0,
+        num_parallel_workers: int = 1,
+        bad: BadImages | None = None,
+        leave_out: bool = False,
+        **sampling,
+    ):
+        self.samples, self.bad, self.leave_out = samples, bad, leave_out
+        self.trace: DecodingTrace | None = None
+        self.decode = self.has_passes = False
+        self.read_count = 0
+        self.indices = np.zeros(0, np.int64)
+        self.failure: Exception | None = None
+        self._seed, self._epoch, self._sampling = seed, epoch, sampling
+        self._workers = num_parallel_workers
+        self._length = len(self._order(epoch))
+        # What each image was when it was found plain; the epochs share it.
+        self._checked = np.zeros(len(samples) if samples.encoded else 0, np.int64)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[tuple]:
+        # A generator: MindSpore asks for iterators that it never reads from.
+        epoch, order = self._epoch, self._order(self._epoch)
+        self._epoch += 1
+        self.failure = None
+        self.indices, self.read_count = order.copy(), 0
+        rows = self._pass(order, self.indices)
+        if not self.has_passes:
+            yield from rows
+            return
+        copies = copy_numbers(len(order), **self._sampling)
+        with closing(rows):
+            for row, number in zip(rows, copies):
+                yield *row, np.array((epoch, number))
+
+    def of_epoch(self, epoch: int) -> "Rows":
+        """Return rows of their own whose first pass is this epoch."""
+        rows = copy.copy(self)
+        rows._epoch, rows.failure = epoch, None
+        rows.indices, rows.read_count = np.zeros(0, np.int64), 0
+        return rows
+
+    def holding(self, decode: bool = False, has_passes: bool = False) -> "Rows":
+        """Return rows of their own that hold more, see the attributes."""
+        rows = self.of_epoch(self._epoch)
+        rows.decode, rows.has_passes = self.decode or decode, self.has_passes or has_passes
+        return rows
+
+    def indices_of(self, epoch: int, first: int, end: int) -> np.ndarray:
+        """Return the indices of some rows of an epoch, whether they were read or not.
+
+        Replacements stand in the place of the images that are known to be bad by now.
+        """
+        indices, size = self._order(epoch)[first:end], len(self.samples)
+        bad = self.bad.reasons if self.bad and not self.leave_out else {}
+        for place, index in enumerate(indices.tolist()):
+            while index in bad and len(bad) < size:
+                index = (index + 1) % size
+            indices[place] = index
+        return indices
+
+    def note_undecodable(self, first: int, end: int) -> bool:
+        """Find images among some rows of the newest pass that no check but decoding refuses.
+
+        Args:
+            first, end: rows; those that were not read yet do not count.
+
+        Returns:
+            Some were found, and are bad images from now on.
+
+        Raises:
+            DataError: see `BadImages`.
+        """
+        found = False
+        if self.bad is None or self.decode or not self.samples.encoded:
+            return found
+        for index in dict.fromkeys(self.indices[first : min(end, self.read_count)].tolist()):
+            if index in self.bad.reasons:
+                continue
+            try:
+                check_by_decoding(self._read(index))
+            except ImageError as error:
+                self._note(index, error)
+                found = True
+        return found
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
+
+    def _pass(self, order: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, np.int32]]:
+        labels = self.samples.labels
+        threads, attempts = None, partial(map, self._try)
+        if not getattr(self.samples, "in_memory", False):
+            count = self._workers if self.decode else max(1, self._workers // 4)
+            threads = ReadingThreads(self._try, self.samples.name, count)
+            attempts = threads.in_order
+        try:
+            for place, attempt in enumerate(attempts(order)):
+                index, image = self._image(int(order[place]), attempt, attempts)
+                read[place], self.read_count = index, place + 1
+                if self.trace and not self.decode:
+                    self.trace.note(self.samples.name(index))
+                is_bad = self.leave_out and index in self.bad.reasons
+                yield image, np.int32(-1) if is_bad else labels[index]
+        except Exception as error:
+            self.failure = error
+            raise
+        finally:
+            if threads:
+                threads.close()
+
+    def _image(
+        self,
+        index: int,
+        attempt: np.ndarray | ImageError,
+        attempts: Callable[[Sequence[int]], Iterable[np.ndarray | ImageError]],
+    ) -> tuple[int, np.ndarray]:
+        """Return the image, or the first one after it that can be read, and its index.
+
+        Raises:
+            DataError: there is none, or no bad image is allowed.
+        """
+        size, first = len(self.samples), index
+        while isinstance(attempt, ImageError):
+            self._note(index, attempt)
+            if self.leave_out:
+                is_file = self.samples.encoded and not self.decode
+                return index, as_bmp(_BLACK) if is_file else np.asarray(_BLACK)
+            index = (index + 1) % size
+            if index == first:
+                raise DataError(
+                    f"none of the {size} images can be read; the first one, "
+                    f"{self.samples.name(first)}: {self.bad.reasons[first]}{self.bad.advice}; "
+                    "check the dataset"
+                )
+            (attempt,) = attempts([index])
+        return index, attempt
+
+    def _try(self, index: int) -> np.ndarray | ImageError:
+        try:
+            return self._read(int(index))
+        except ImageError as error:
+            return error
+
+    def _read(self, index: int) -> np.ndarray:
+        if self.bad is not None and index in self.bad.reasons:
+            raise ImageError(self.bad.reasons[index])
+        try:
+            image = self.samples.read(index)
+        except MindCVError:
+            raise
+        except (Exception, SystemExit) as error:  # of a user's own dataset
+            raise DataError(
+                f"{self.samples.name(index)}: reading it raised {type(error).__name__}: {error}"
+            ) from error
+        if not self.samples.encoded:
+            return image
+        return pixels(image) if self.decode else self._decodable(index, image)
+
+    def _decodable(self, index: int, data: np.ndarray) -> np.ndarray:
+        """Return what `decodable` does, which is asked but once for bytes that are plain.
+
+        Later epochs know them by their number and both ends: to look at all of them takes longer
+        than to read them.
+        """
+        ends = hash((data.size, data[:1024].tobytes(), data[-64:].tobytes()))
+        if self._checked[index] == ends:
+            return data
+        safe = decodable(data)
+        if safe is data:
+            self._checked[index] = ends
+        return safe
+
+    def _note(self, index: int, error: ImageError) -> None:
+        name = self.samples.name(index)
+        if self.bad is None:
+            raise DataError(f"{name}: {error}; replace or remove the file") from None
+        self.bad.add(index, name, str(error))
+
+
+class ImageDataset(ds.GeneratorDataset):
+    """A MindSpore dataset of `Rows`, with the columns image and label, that tells its classes."""
+
+    def __init__(self, rows: Rows):
+        names = ["image", "label", PASS] if rows.has_passes else ["image", "label"]
+        super().__init__(rows, names, shuffle=False, num_parallel_workers=1)
+
+    @property
+    def samples(self) -> Samples:
+        return self.source.samples
+
+    def of_epoch(self, epoch: int) -> "ImageDataset":
+        """Return the dataset of one epoch, whatever was read before."""
+        return ImageDataset(self.source.of_epoch(epoch))
+
+    def decoded(self) -> "ImageDataset":
+        """Return the dataset with pixels, (H, W, 3) uint8, in the place of bytes of image files."""
+        return ImageDataset(self.source.holding(decode=True))
+
+    def numbered(self) -> "ImageDataset":
+        """Return the dataset with the column `PASS` too."""
+        return ImageDataset(self.source.holding(has_passes=True))
+
+    def num_classes(self) -> int:
+        return self.samples.num_classes
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names in the order of the labels; None where the files hold none."""
+        return self.samples.class_names
+
+    def get_class_indexing(self) -> dict[str, int]:
+        """Return class name to label; empty where the files hold no names."""
+        return {name: label for label, name in enumerate(self.class_names() or ())}

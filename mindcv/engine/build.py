@@ -1,0 +1,320 @@
+"""The parts of a run that a config asks for: options on one side, plain factories on the other.
+
+train.py, validate.py and the report ask here, so that a run's own evaluation, the accuracy command
+and the report cannot come to differ.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import data, engine, models
+from ..config import Config, sink_contradictions
+from ..errors import ConfigError, DataError
+from ..loss import create_loss
+from ..optim import create_optimizer
+from ..weights import Metadata, Preprocessing
+
+_logger = logging.getLogger("mindcv.train")
+
+
+def check_model(config: Config) -> None:
+    """Refuse a model of `import_module` that is not registered, before the data take their time.
+
+    Raises:
+        ConfigError: no such model, or no such published weights.
+    """
+    models.canonical_name(config.model)
+    if config.pretrained:
+        models.find_published(config.model, config.pretrained)
+
+
+def open_train_set(config: Config, runtime, bad_images_file: Path | None = None):
+    return data.create_dataset(
+        config.dataset,
+        config.data_dir,
+        config.train_split,
+        config.shuffle,
+        num_samples=config.num_samples,
+        num_shards=runtime.world_size if runtime.world_size > 1 else None,
+        shard_id=runtime.rank if runtime.world_size > 1 else None,
+        num_parallel_workers=runtime.workers(config.num_parallel_workers),
+        num_aug_repeats=config.aug_repeats,
+        even_shards=True,  # processes with fewer steps than others would leave them waiting
+        max_bad_fraction=config.max_bad_fraction,
+        bad_images_file=bad_images_file,
+    )
+
+
+def count_classes(config: Config, train_set) -> int:
+    found = train_set.num_classes()
+    if config.num_classes is not None and config.num_classes < found:
+        raise DataError(
+            f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
+            "classes; leave num_classes out to take them from the data"
+        )
+    if max(found, config.num_classes or 0) < 2:
+        raise DataError(_one_class(config, train_set))
+    return config.num_classes or found
+
+
+def _one_class(config: Config, train_set) -> str:
+    """Tell that nothing can be learnt, and the likely cause: folders one level too deep."""
+    name = (train_set.class_names() or ("0",))[0]
+    place = getattr(train_set.samples, "folder", config.data_dir)
+    hint = "num_classes 2 or more leaves room for others"
+    if isinstance(place, Path):
+        hint = (
+            f"if the class folders lie in {place / name}, as archives unpack, move them up into "
+            f"{place}; {hint}"
+        )
+    return f"{place} holds one class, {name!r}, and nothing can be learnt from it: {hint}"
+
+
+def build_train_batches(config: Config, runtime, train_set, num_classes: int):
+    def loader_of_epoch(rows):
+        return data.create_loader(
+            rows,
+            config.batch_size,
+            config.drop_remainder,
+            is_training=True,
+            mixup=config.mixup,
+            cutmix=config.cutmix,
+            cutmix_prob=config.cutmix_prob,
+            switch_prob=config.switch_prob,
+            mixup_off_epoch=config.mixup_off_epoch,
+            num_classes=num_classes,
+            transform=build_transforms(config),
+            num_parallel_workers=runtime.workers(config.num_parallel_workers),
+            separate=config.aug_splits > 1,
+            aug_splits=config.aug_splits,
+            shard_id=runtime.rank,
+        )
+
+    return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
+
+
+def build_transforms(config: Config):
+    return data.create_transforms(
+        config.dataset,
+        config.image_resize,
+        is_training=True,
+        auto_augment=config.auto_augment,
+        separate=config.aug_splits > 1,
+        normalize_on_device=True,
+        scale=config.scale,
+        ratio=config.ratio,
+        hflip=config.hflip,
+        vflip=config.vflip,
+        color_jitter=config.color_jitter,
+        lighting=config.lighting,
+        augment_on_device=config.augment_on_device,
+        interpolation=config.interpolation,
+        mean=config.mean,
+        std=config.std,
+        re_prob=config.re_prob,
+        re_scale=config.re_scale,
+        re_ratio=config.re_ratio,
+        re_value=config.re_value,
+        re_max_attempts=config.re_max_attempts,
+        decoder=config.decoder,
+    )
+
+
+def build_network(config: Config, runtime, num_classes: int, is_fresh: bool, class_names=None):
+    """Return the network of a run.
+
+    Args:
+        is_fresh: its weights are new ones or those that the config names, not a checkpoint's.
+        class_names: of the training images; None: not known.
+    """
+    network = models.create_model(
+        config.model,
+        num_classes=num_classes,
+        in_channels=config.in_channels,
+        pretrained=config.pretrained if is_fresh else False,
+        drop_rate=config.drop_rate,
+        drop_path_rate=config.drop_path_rate,
+    )
+    if config.ckpt_path and is_fresh:
+        names = name_all(class_names, num_classes)
+        models.load_weights(network, config.ckpt_path, class_names=names)
+    if config.sync_bn and runtime.world_size > 1:
+        engine.synchronize_batch_norm(network, runtime.world_size)
+    if config.freeze_stages is not None:
+        frozen = models.freeze(network, config.freeze_stages)
+        _logger.info(
+            "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
+        )
+    return network
+
+
+def build_loss(config: Config):
+    return create_loss(
+        config.loss,
+        reduction=config.reduction,
+        label_smoothing=config.label_smoothing,
+        aux_factor=config.aux_factor,
+        bce_target_thresh=config.bce_target_thresh,
+        num_splits=config.aug_splits,
+    )
+
+
+def build_optimizer(config: Config, network, rates: list[float]):
+    return create_optimizer(
+        network,
+        config.opt,
+        lr=rates,
+        weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        nesterov=config.use_nesterov,
+        weight_decay_filter=config.weight_decay_filter,
+        layer_decay=config.layer_decay,
+        eps=config.eps,
+    )
+
+
+def build_step(
+    config: Config, runtime, network, mixed_network, rates: list[float], average, dropout_count
+) -> engine.TrainStep:
+    """Return the step of `mixed_network`, which computes with the parameters of `network`."""
+    return engine.TrainStep(
+        mixed_network,
+        build_loss(config),
+        build_optimizer(config, network, rates),
+        build_normalize(config, build_transforms(config)),
+        loss_scale=config.loss_scale,
+        dynamic=config.has_dynamic_scale,
+        skip_overflow=config.drop_overflow_update,
+        world_size=runtime.world_size,
+        accumulation=config.gradient_accumulation_steps,
+        clip_mode=config.clip_mode if config.clip_grad else None,
+        clip_value=config.clip_value,
+        average=average,
+        dropout_count=dropout_count,
+    )
+
+
+def uses_sink(config: Config, runtime) -> bool:
+    """Tell whether the device pulls the batches, see `engine.uses_sink`.
+
+    Raises:
+        ConfigError: another option contradicts that.
+    """
+    sinks = engine.uses_sink(config.dataset_sink_mode, runtime)
+    for key, message in sink_contradictions(config) if sinks else ():
+        raise ConfigError(f"{key}: {message}")
+    return sinks
+
+
+def check_batch_statistics(config: Config, runtime, network, batches, last: int) -> None:
+    """Refuse batches of an epoch, up to the last one used, that batch normalisation cannot use.
+
+    Raises:
+        DataError: see `engine.check_batch_statistics`.
+    """
+    images = batches.images_of(last) * max(1, config.aug_splits)
+    if config.sync_bn:
+        images *= runtime.world_size
+    shape = (config.in_channels, config.image_resize, config.image_resize)
+    engine.check_batch_statistics(network, shape, images, config.batch_size)
+
+
+def build_normalize(config: Config, transform: Sequence | None = None):
+    """Return the cell in front of the network; it does what `transform` leaves to the device."""
+    return data.create_normalize(config.dataset, config.mean, config.std, transform)
+
+
+def build_precise_batch_norm(config: Config, runtime, network, normalize, batches):
+    """Return what measures running statistics over `precise_bn_samples` training images.
+
+    Args:
+        network: mixed precision included.
+        normalize: see `TrainStep`.
+
+    Raises:
+        DataError: the images fill no batch.
+    """
+    if not batches.steps:
+        raise DataError(
+            f"the training images in {config.data_dir} do not fill one batch of {config.batch_size}"
+            " to measure batch normalisation on; lower batch_size or set drop_remainder False"
+        )
+    needed = -(-config.precise_bn_samples // (config.batch_size * runtime.world_size))
+    check_batch_statistics(config, runtime, network, batches, min(needed, batches.steps) - 1)
+    return engine.PreciseBatchNorm(network, normalize, lambda: batches.epoch(0), needed)
+
+
+def build_evaluation(config: Config, runtime, network, train_set, num_classes: int, stop):
+    """Return a function that evaluates the network as it is at the time of the call.
+
+    Raises:
+        DataError: `val_split` cannot be used, or holds classes that the network has not.
+    """
+    numbers = train_set.get_class_indexing() or None
+    loader, found = build_evaluation_batches(config, runtime, numbers)
+    if found > num_classes:
+        raise DataError(
+            f"the split {config.val_split!r} of {config.dataset or config.data_dir} has labels of "
+            f"{found} classes, the training has {num_classes}: take the images of other classes "
+            f"out of it, or train with num_classes {found}"
+        )
+    step = engine.EvaluationStep(network, num_classes, build_normalize(config))
+    return lambda: engine.evaluate(step, loader, config.batch_size, runtime, stop)
+
+
+def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
+    """Return this process's batches of `val_split`, and the count of classes."""
+    return data.create_evaluation_loader(
+        config.dataset,
+        config.data_dir,
+        config.val_split,
+        config.batch_size,
+        config.image_resize,
+        config.interpolation,
+        config.crop_pct,
+        runtime.workers(config.num_parallel_workers),
+        runtime.world_size,
+        runtime.rank,
+        numbers,
+        config.crop_mode,
+        config.allow_bad_images,
+        config.antialias,
+    )
+
+
+def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
+    """Return class name to number as in training: by the file, or else by the training split."""
+    if metadata and metadata.class_names:
+        return {name: number for number, name in enumerate(metadata.class_names)}
+    return data.training_classes(config.dataset, config.data_dir, config.train_split)
+
+
+def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
+    """Return what travels with the checkpoints, so that validate.py and predict need only them."""
+    return Metadata(
+        models.canonical_name(config.model),
+        num_classes,
+        config.in_channels,
+        name_all(train_set.class_names(), num_classes),
+        describe_preprocessing(config),
+    )
+
+
+def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
+    """Return a name for every class, for those without images their number."""
+    return class_names and (*class_names, *map(str, range(len(class_names), num_classes)))
+
+
+def describe_preprocessing(config: Config) -> Preprocessing:
+    """Return how the images are evaluated."""
+    mean, std = data.channel_statistics(config.dataset, config.mean, config.std)
+    return Preprocessing(
+        config.image_resize,
+        config.crop_pct,
+        data.evaluation_interpolation(config.interpolation),
+        mean,
+        std,
+        config.crop_mode,
+        config.antialias,
+    )

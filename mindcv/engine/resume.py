@@ -1,0 +1,157 @@
+"""Find the checkpoint that a run goes on from, and compare the run with it."""
+
+import logging
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+
+from .. import __version__
+from ..checkpoint import CheckpointStore, Manifest, Place, check_record, choose_checkpoint, place_of
+from ..data.rows import ImageDataset
+from ..data.samples.file_states import describe_files
+from ..errors import ConfigError, DataError, WeightsError
+from .runtime import Runtime
+
+_logger = logging.getLogger("mindcv.train")
+
+
+def find_checkpoint(folder: Path, asked: str | None, runtime: Runtime) -> Manifest | None:
+    """Return the checkpoint that the first rank chooses, on all ranks; see `choose_checkpoint`.
+
+    Raises:
+        ConfigError, WeightsError: see `choose_checkpoint`; or this rank cannot read it.
+    """
+    manifest = choose_checkpoint(folder, asked) if runtime.is_main else None
+    if manifest:
+        check_record(manifest)
+    if runtime.world_size == 1:
+        return manifest
+    place = place_of(manifest.path.stem) if manifest else Place(0, 0)
+    own = (place.epoch, place.steps, place.is_evaluated) if runtime.is_main else (0, 0, 0)
+    epoch, steps, is_evaluated = runtime.sum_over_ranks(np.array(own, np.float32))
+    chosen = Place(int(epoch), int(steps), bool(is_evaluated))
+    if runtime.is_main or not chosen.epoch:
+        return manifest
+    path = folder if asked == "auto" else Path(asked)
+    store = CheckpointStore(path if path.is_dir() else path.parent)
+    names = [name for name in store.names() if place_of(name) == chosen]
+    if not names:
+        raise WeightsError(
+            f"resume: rank {runtime.rank} finds no checkpoint of epoch {chosen.epoch}, step "
+            f"{chosen.steps} in {store.folder}, from which rank 0 goes on; each host needs it"
+        )
+    return store.verify(names[0])
+
+
+def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dict[str, Any]:
+    """Return what a checkpoint tells of its run beside the options, as JSON values.
+
+    Args:
+        workers: the option num_parallel_workers.
+    """
+    samples = train_set.samples
+    counts = np.bincount(samples.labels, minlength=samples.num_classes)
+    return {
+        "runtime": {
+            "world_size": runtime.world_size,
+            "device_target": runtime.device_target,
+            "mode": runtime.mode,
+            "jit_level": runtime.jit_level,
+        },
+        "versions": {
+            "mindcv": __version__,
+            "mindspore": ms.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "workers": runtime.workers(workers),
+        "data": {
+            "class_names": list(samples.class_names or ()),
+            "images_of_classes": counts.tolist(),
+            "fingerprint": samples.fingerprint(),
+            "files": describe_files(samples),
+        },
+    }
+
+
+def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
+    """Compare what `describe_run` gives now with what it gave then.
+
+    Other versions, and another number of threads on a smaller machine, are only warned of: without
+    them a run could not survive an update. It goes on, though not to the same bits. So are images
+    of the same sizes that were written since: a dataset that was copied looks the same.
+
+    Raises:
+        ConfigError: another number of processes, device, mode or jit level.
+        DataError: other classes or images, or image files of other sizes.
+    """
+    before = manifest.record
+    for name, value in before["runtime"].items():
+        if now["runtime"].get(name) != value:
+            raise ConfigError(
+                f"resume: {manifest.path} is of a run with {name} {value}, this one has "
+                f"{now['runtime'].get(name)}; go on with the same"
+            )
+    _check_data(manifest, before["data"], now["data"])
+    others = {**now["versions"], "threads": now["workers"]}
+    for name, value in {**before["versions"], "threads": before["workers"]}.items():
+        if others.get(name) != value:
+            _logger.warning(
+                "resume: %s was %s and is %s; the run goes on, but not to the same bits",
+                name,
+                value,
+                others.get(name),
+            )
+
+
+def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise a DataError that names the first difference between the datasets."""
+    files = {what: _first_class(before, now, what) for what in ("names", "sizes", "times")}
+    names = _first_difference(before["class_names"], now["class_names"])
+    counts = _first_difference(before["images_of_classes"], now["images_of_classes"])
+    if names is not None:
+        label, (old, new) = names
+        what = f"class {label} was {old or 'not there'} and is {new or 'not there'}"
+    elif counts is not None:
+        label, (old, new) = counts
+        what = f"class {_class_name(now, label)} had {old} training images and has {new}"
+    elif before["fingerprint"] != now["fingerprint"]:
+        where = f"class {files['names']} has " if files["names"] else ""
+        what = f"{where}as many training images as before, but under other names"
+    elif files["sizes"]:
+        what = f"files of class {files['sizes']} have other sizes than before, under the same names"
+    else:
+        if files["times"]:
+            _logger.warning(
+                "resume: training images were written since %s was saved, the first of class %s; "
+                "they have the sizes they had: if they are others, the run goes on, but not to the "
+                "same bits",
+                manifest.path,
+                files["times"],
+            )
+        return
+    raise DataError(
+        f"resume: the dataset is not the one of {manifest.path}: {what}; put it back as it was, or "
+        "start a new run from the weights with --ckpt_path and another ckpt_save_dir"
+    )
+
+
+def _class_name(data: Mapping[str, Any], label: int) -> str:
+    return data["class_names"][label] if data["class_names"] else f"number {label}"
+
+
+def _first_class(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> str | None:
+    """Return the first class whose files differ in their names, sizes or times."""
+    hashes = [data.get("files", {}).get(what, []) for data in (before, now)]
+    found = _first_difference(*hashes) if all(hashes) else None
+    return found and _class_name(now, found[0])
+
+
+def _first_difference(before: list, now: list) -> tuple[int, tuple] | None:
+    length = max(len(before), len(now))
+    pairs = zip(before + [None] * (length - len(before)), now + [None] * (length - len(now)))
+    return next(((place, pair) for place, pair in enumerate(pairs) if pair[0] != pair[1]), None)

@@ -1,0 +1,197 @@
+"""End this process soon after another one of the run has failed, and tell the cause."""
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import ConfigError, RankError
+from .failure import begin_record, rank_error
+from .record import (
+    SCHEDULER,
+    OwnRecord,
+    Record,
+    is_running,
+    own_pid_space,
+    path_of,
+    read_record,
+    root_cause,
+    write_first_failure,
+)
+
+_INTERVAL = 0.2  # seconds between two looks
+_GRACE = 1.0  # seconds in which the training may end by itself
+_LONGEST_SAVE = 60.0  # seconds that a checkpoint under way is waited for
+
+_logger = logging.getLogger("mindcv.train")
+
+
+@contextlib.contextmanager
+def failing_together(runtime) -> Iterator[None]:
+    """Let what fails in one process end all of them, before they watch each other.
+
+    Args:
+        runtime: `Runtime`; every process calls this, and nothing in the body waits for the others.
+
+    Raises:
+        RankError: in the others, with the exit code of the first that failed.
+    """
+    if runtime.world_size == 1:
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        _exit_codes(runtime, getattr(error, "exit_code", 1))
+        raise
+    codes = _exit_codes(runtime, 0)
+    rank = next((rank for rank, code in enumerate(codes) if code), None)
+    if rank is not None:
+        raise RankError(
+            f"stopped, because rank {rank} ended with exit code {codes[rank]} before the first "
+            f"step; its log says why, with msrun worker_{rank}.log",
+            codes[rank],
+            rank,
+        )
+
+
+def _exit_codes(runtime, own: int) -> list[int]:
+    """Return what each process is about to end with; 0: it goes on."""
+    import numpy as np  # not sooner: its threads would take ctrl-C, see mindcv/process/signals.py
+
+    return [int(code) for code in runtime.gather(np.array([own], np.float32))[:, 0]]
+
+
+def watch_ranks(folder: str | None, runtime) -> None:
+    """Write down that this process runs, and end it when another one of the run has failed.
+
+    Call it once the first process holds the run folder. Where hosts do not share the folder, each
+    learns of the others' ends by MindSpore's heartbeat only.
+
+    Args:
+        folder: run folder; None: the run has none, nothing is done.
+        runtime: `Runtime`; every process calls this, and for one alone it does nothing.
+
+    Raises:
+        ConfigError: the record cannot be written.
+        RankError: that of another process cannot.
+    """
+    if folder is None or runtime.world_size == 1:
+        return
+    import numpy as np  # as above
+
+    own = secrets.randbelow(2**24 - 1) + 1 if runtime.is_main else 0  # exact as a float32
+    run = int(runtime.sum_over_ranks(np.array([own], np.float32))[0])
+    with failing_together(runtime):
+        try:
+            record = begin_record(Path(folder), run, runtime.rank)
+            if runtime.is_main:
+                write_first_failure(Path(folder), None)
+        except OSError as error:
+            raise ConfigError(
+                f"ckpt_save_dir {folder} cannot be written by rank {runtime.rank}: {error.strerror}"
+            ) from None
+    watch = Watch(record, _processes_here(runtime))
+    threading.Thread(target=_watch, args=(watch,), name="ranks", daemon=True).start()
+
+
+def _processes_here(runtime) -> dict[int, int]:
+    """Return rank to process of those whose numbers mean something here, this one among them."""
+    import numpy as np  # as above
+
+    space = np.frombuffer(hashlib.sha256(own_pid_space().encode()).digest()[:16], np.uint8)
+    found = runtime.gather(np.array([os.getpid(), *space], np.float32))  # exact: below 2**24
+    return {rank: int(row[0]) for rank, row in enumerate(found) if (row[1:] == space).all()}
+
+
+class Watch:
+    """Looks for the first failure of a run.
+
+    Whoever fails writes it into one file, which all the others read. A process that is killed
+    cannot, so the rank before it on its host watches it, and writes. The lowest rank of a host
+    watches the scheduler, if that is there. So a look takes each rank one file or two, however many
+    ranks there are.
+
+    Args:
+        own: the record of this process.
+        processes: rank to process of those on this host, this one among them.
+    """
+
+    def __init__(self, own: OwnRecord, processes: dict[int, int]):
+        self.own, self.folder, self.run = own, own.folder, own.record.run
+        rank = own.record.rank
+        ring = sorted(processes, key=lambda one: (one <= rank, one))
+        self._after = [(one, processes[one]) for one in ring if one != rank]
+        self._watches_scheduler = rank == min(processes, default=rank)
+
+    def look(self) -> Record | None:
+        """Return the process that failed first; None: none did so far."""
+        return self._failure() or self._told(self._gone_rank() or self._gone_scheduler())
+
+    def _failure(self) -> Record | None:
+        seen = self.own.first_failure()
+        return seen and (root_cause(self.own.others()) or seen)
+
+    def _gone_rank(self) -> Record | None:
+        while self._after and not is_running(self._after[0][1]):
+            # Read only now: its ending would be there.
+            record = read_record(path_of(self.folder, self._after[0][0]))
+            if record is None or (record.run == self.run and record.ending is None):
+                return record
+            del self._after[0]  # it has ended; from now on the next one is watched
+        return None
+
+    def _gone_scheduler(self) -> Record | None:
+        if not self._watches_scheduler:
+            return None
+        path = path_of(self.folder, SCHEDULER)
+        record = read_record(path)
+        is_gone = record is not None and record.run == self.run and record.is_gone
+        # It may have ended well since it was read, and removed its record.
+        return record if is_gone and read_record(path) == record else None
+
+    def _told(self, gone: Record | None) -> Record | None:
+        """Tell the others of a process that is gone, unless it was killed because of a failure."""
+        if gone is None:
+            return None
+        cause = self._failure()
+        if cause is None:
+            with contextlib.suppress(OSError):  # the ranks of this host find out in turn
+                write_first_failure(self.folder, gone)
+        return cause or gone
+
+
+def _watch(watch: Watch) -> None:
+    """Look until a process has failed or this one ends."""
+    while watch.own.record.ending is None:
+        time.sleep(_INTERVAL)
+        cause = watch.look()
+        if cause is not None:
+            _end_because_of(cause, watch.own)
+            return
+
+
+def _end_because_of(cause: Record, record: OwnRecord) -> None:
+    """Tell the cause, finish a save that is under way, and leave without asking the main thread.
+
+    It waits inside MindSpore for a process that will not come.
+    """
+    error = rank_error(cause)
+    _logger.error("error: %s", error)
+    deadline = time.monotonic() + _GRACE
+    while time.monotonic() < deadline:
+        if record.record.ending is not None:
+            return  # the main thread is ending by itself
+        time.sleep(0.05)
+    record.end(error.exit_code, str(error), error.rank)
+    for thread in threading.enumerate():
+        if thread.name == "checkpoint":
+            thread.join(_LONGEST_SAVE)
+    sys.stdout.flush()
+    os._exit(error.exit_code)

@@ -1,0 +1,21 @@
+"""The commands of `python -m mindcv`: one module each, imported only when it is used.
+
+A module has `add_arguments(parser)` and `run(arguments)`, which raises a `MindCVError` where it
+cannot do what was asked. `STARTS_COMMANDS` in one that starts other programs leaves standard error
+to them; of the others it shows their own words only (see process/terminal.py).
+"""
+
+# Command -> its line in `python -m mindcv --help`. The module is `NAME.py`, or `NAME/command.py`.
+COMMANDS = {
+    "list": "table of the models: costs, input size, published weights",
+    "info": "one model: stages, costs, the line its widths follow",
+    "predict": "classify images with a checkpoint or published weights",
+    "convert": "turn a weight file of any library into another format or naming",
+    "export": "write a checkpoint as MINDIR, ONNX or AIR, batch normalisation folded in",
+    "average": "average the weights of several checkpoints",
+    "lr": "print and plot the learning rates of a recipe",
+    "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
+    "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
+    "supervise": "restart a training that failed from its newest checkpoint",
+    "pack": "pack an image folder into a few large MindRecord files, or check such files",
+}

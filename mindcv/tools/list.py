@@ -1,0 +1,115 @@
+"""`python -m mindcv list`: what the models cost, and the published weights there are."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from ..design_space import SETTINGS, Complexity, complexity
+from ..errors import ConfigError
+from ..hub import published_weights
+from ..process.entry_point import import_user_module
+from .arguments import at_least, file_path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model of the table.
+
+    Attributes:
+        params: trainable parameters.
+        macs, activations: of one square image of `image_size` pixels; None: not known.
+        top1: best published top-1 accuracy, percent; None: not known.
+        weights: who published weights.
+    """
+
+    model: str
+    params: int
+    macs: int | None
+    activations: int | None
+    image_size: int
+    top1: float | None
+    weights: tuple[str, ...]
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "pattern", nargs="?", default="", help="part of a name, or a pattern such as 'regnet_y*gf'"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON with exact numbers")
+    parser.add_argument(
+        "--image_size", type=at_least(8), default=224, help="side of the image, pixels"
+    )
+    parser.add_argument(
+        "--import_module", type=file_path, help="module or .py file that registers your own models"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    from ..models import list_models
+
+    if arguments.import_module:
+        import_user_module(arguments.import_module)
+    pattern = arguments.pattern
+    if pattern and not any(sign in pattern for sign in "*?["):
+        pattern = f"*{pattern}*"
+    names = list_models(pattern)
+    if not names:
+        raise ConfigError(f"no model matches {arguments.pattern!r}; list without it shows all")
+    rows = [describe(name, arguments.image_size) for name in names]
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        print("\n".join(table(rows)))
+
+
+def describe(name: str, image_size: int) -> Row:
+    """Return the table's row of a model."""
+    published = published_weights(name)
+    costs = _costs(name, image_size)
+    return Row(
+        model=name,
+        params=costs.params,
+        macs=costs.macs,
+        activations=costs.activations,
+        image_size=image_size,
+        top1=max((entry.top1 for entry in published if entry.top1 is not None), default=None),
+        weights=tuple(dict.fromkeys(entry.source for entry in published)),
+    )
+
+
+def _costs(name: str, image_size: int) -> Complexity:
+    from ..models import create_model
+
+    if name in SETTINGS:  # building a large network would take seconds
+        return complexity(SETTINGS[name].plan(), image_size)
+    network = create_model(name)
+    if hasattr(network, "complexity"):
+        return network.complexity(image_size)
+    return Complexity(sum(p.size for p in network.trainable_params()), None, None)
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Return the lines of the aligned table."""
+    head = ("model", "params (M)", "MACs (G)", "acts (M)", "input", "top-1", "weights")
+    cells = [
+        (
+            row.model,
+            f"{row.params / 1e6:.2f}",
+            "-" if row.macs is None else f"{row.macs / 1e9:.2f}",
+            "-" if row.activations is None else f"{row.activations / 1e6:.2f}",
+            str(row.image_size),
+            "-" if row.top1 is None else f"{row.top1:.2f}",
+            ", ".join(row.weights) or "-",
+        )
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(head, *cells)]
+    left = (0, len(head) - 1)  # names to the left, numbers to the right
+    return [
+        "  ".join(
+            cell.ljust(width) if index in left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths))
+        ).rstrip()
+        for line in (head, *cells)
+    ]

@@ -1,0 +1,107 @@
+"""Where a command's network comes from: a checkpoint, or published weights of a named model."""
+
+from argparse import ArgumentParser, Namespace
+
+from ..design_space.names import family_name
+from ..errors import ConfigError
+from ..hub import choose_source, find_weights, require_classifier
+from ..process.entry_point import import_user_module
+from ..weights import Metadata, has_averages, read_weights
+from .arguments import at_least, file_path, yes_or_no
+
+
+def add_network_arguments(parser: ArgumentParser) -> None:
+    """Add the options that `build_network` reads."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--ckpt_path", type=file_path, metavar="FILE", help="weights; may tell model and classes"
+    )
+    group.add_argument("--model", metavar="NAME", help="needed where the file does not tell it")
+    group.add_argument("--num_classes", type=at_least(1), help="of a file that does not tell them")
+    group.add_argument(
+        "--pretrained",
+        metavar="SOURCE",
+        nargs="?",
+        const="",
+        help="published weights of --model; SOURCE: whose",
+    )
+    add_ema_argument(group)
+    group.add_argument(
+        "--import_module", type=file_path, help="module or .py file that registers your own models"
+    )
+
+
+def add_ema_argument(parser) -> None:
+    """Add the option that chooses between raw and averaged weights."""
+    parser.add_argument(
+        "--ema",
+        type=yes_or_no,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="the averaged weights of --ckpt_path, False: the raw ones (default: the averaged ones "
+        "where the file holds them)",
+    )
+
+
+def check_network_arguments(arguments: Namespace, classifies: bool = False) -> None:
+    """Refuse options that name no weights, two, or unknown ones; needs no MindSpore.
+
+    Args:
+        classifies: refuse published weights without a classifier too.
+
+    Raises:
+        ConfigError: see above.
+    """
+    published = arguments.pretrained is not None
+    if published == bool(arguments.ckpt_path):
+        many = "not both" if published else "neither was given"
+        raise ConfigError(
+            "command line: the weights come from --ckpt_path FILE or from "
+            f"--model NAME --pretrained; {many}"
+        )
+    if published and not arguments.model:
+        raise ConfigError("command line: --pretrained needs --model NAME")
+    if published and arguments.num_classes:
+        raise ConfigError("command line: published weights bring their classes; no --num_classes")
+    name = family_name(arguments.model) if published else None
+    if name:
+        source = choose_source(arguments.model, name, arguments.pretrained or True)
+        weights = find_weights(name, source)
+        if classifies:
+            require_classifier(weights)
+
+
+def build_network(arguments: Namespace):
+    """Return the network in evaluation mode, and the `Metadata` of its weights.
+
+    Raises:
+        ConfigError: unknown model.
+        WeightsError: the weights are missing, damaged or of another model.
+    """
+    from ..models import canonical_name, create_model_from_file
+    from ..weights.contents import CHOICES
+
+    if arguments.import_module:
+        import_user_module(arguments.import_module)
+    if arguments.model:
+        canonical_name(arguments.model)
+    if arguments.pretrained is None:
+        file = read_weights(arguments.ckpt_path)
+        if has_averages(file):
+            print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
+        return create_model_from_file(
+            file, arguments.model or "", arguments.num_classes, arguments.ema
+        )
+    return _published_network(arguments.model, arguments.pretrained)
+
+
+def _published_network(name: str, source: str):
+    from ..models import create_model, find_published
+
+    weights = find_published(name, source or True)
+    network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
+    metadata = Metadata(
+        weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing
+    )
+    return network.set_train(False), metadata

@@ -1,0 +1,93 @@
+"""`python -m mindcv pack`: an image folder as a few large MindRecord files.
+
+Ends with 0 when everything is packed, and the folder then has its `dataset.json`. After an
+interruption the same command goes on: finished shards are kept where their hashes are right.
+"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from ...errors import ConfigError
+from ..arguments import at_least, file_path
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = (
+        "Read it with `--dataset mindrecord --data_dir OUT`, or with MindSpore's own MindDataset. "
+        "After an interruption the same command goes on where it stopped."
+    )
+    parser.add_argument(
+        "source",
+        nargs="?",
+        type=file_path,
+        metavar="SRC",
+        help="image folder: train/ and val/, or class folders",
+    )
+    parser.add_argument(
+        "out", nargs="?", type=file_path, metavar="OUT", help="folder to write, new or unfinished"
+    )
+    parser.add_argument("--splits", nargs="+", metavar="NAME", help="folders of SRC to pack")
+    parser.add_argument(
+        "--cap",
+        type=at_least(1),
+        metavar="PIXELS",
+        help="resize larger images to this shorter side, as JPEG (default: the files' own bytes)",
+    )
+    parser.add_argument(
+        "--quality", type=int, default=90, help="of those JPEGs, 1 to 100 (default 90)"
+    )
+    parser.add_argument(
+        "--shards", type=at_least(1), help="files of a split (default: one for each 512 MB)"
+    )
+    parser.add_argument(
+        "--skip_bad",
+        action="store_true",
+        help="leave out images that cannot be decoded, listed in OUT/bad_images.csv",
+    )
+    parser.add_argument("--workers", type=at_least(1), help="processes (default: one per core)")
+    parser.add_argument(
+        "--verify",
+        type=file_path,
+        metavar="OUT",
+        help="check the hashes of a packed dataset, and do nothing else",
+    )
+
+
+def run(arguments: Namespace) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    if arguments.verify and arguments.source:
+        raise ConfigError("command line: --verify takes the packed folder, and no SRC")
+    if not arguments.verify and not arguments.out:
+        raise ConfigError("command line: give SRC and OUT, or --verify OUT")
+    from . import pack, verify
+
+    if arguments.verify:
+        out = arguments.verify
+        packed = verify(out, arguments.workers, show_progress=sys.stderr.isatty())
+    else:
+        out = arguments.out
+        try:
+            packed = pack(
+                arguments.source,
+                out,
+                arguments.splits,
+                arguments.cap,
+                arguments.quality,
+                arguments.shards,
+                arguments.skip_bad,
+                arguments.workers,
+                show_progress=sys.stderr.isatty(),
+            )
+        except KeyboardInterrupt:
+            print("finished shards are kept; the same command goes on", file=sys.stderr)
+            raise
+    for name, split in packed.splits.items():
+        size = sum(shard.bytes + shard.index_bytes for shard in split.shards)
+        skipped = f", {split.skipped} bad ones left out" if split.skipped else ""
+        print(
+            f"{out}/{name}: {split.images} images of {len(packed.class_names)} classes in "
+            f"{len(split.shards)} shards, {size / 2**20:.1f} MB{skipped}"
+        )
+    if arguments.verify:
+        print("all files are whole")

@@ -1,0 +1,276 @@
+"""One shard: read, checked, written, read back, and only then moved to its place."""
+
+import json
+import os
+import re
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from mindspore.mindrecord import FileWriter
+
+from ...data.decoding import check_to_the_end
+from ...data.samples import ImageError
+from ...data.samples.files import read_file
+from ...data.samples.mindrecord_file import MindRecordFile
+from ...data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
+from ...errors import DataError
+from .cap import capped
+
+_SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
+_PAGE_BYTES, _MOST_PAGE_BYTES = 4 << 20, 256 << 20
+_WRITE_BYTES = 4 << 20  # rows of so many bytes are handed to MindSpore at a time
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one shard is made of.
+
+    Attributes:
+        out: folder of the packed dataset.
+        split, number: which shard; it becomes `<out>/<split>/<number>.mindrecord`.
+        folder: of the split's images.
+        paths: of the images, below `folder`.
+        labels, sizes: of each image; sizes in bytes.
+        cap, quality: see `capped`; cap None: the bytes as they are.
+        skip_bad: leave bad images out, see `check_to_the_end`, instead of refusing the shard.
+        header_bytes, page_bytes: of the MindRecord file, see `with_common_layout`.
+    """
+
+    out: str
+    split: str
+    number: int
+    folder: str
+    paths: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+    cap: int | None
+    quality: int
+    skip_bad: bool
+    header_bytes: int = 0
+    page_bytes: int = 0
+
+    @property
+    def record(self) -> Path:
+        """The file that tells that the shard is finished."""
+        return Path(self.out, WORK, f"{self.split}-{self.number:05d}.json")
+
+    @property
+    def file(self) -> str:
+        return f"{self.split}/{self.number:05d}.mindrecord"
+
+
+@dataclass(frozen=True)
+class ShardResult:
+    """What became of a shard.
+
+    Attributes:
+        split, number: as in the task.
+        shard: None where bad images forbid it, or where none is left.
+        bad: path, with the split, and reason of each bad image.
+    """
+
+    split: str
+    number: int
+    shard: ShardFile | None
+    bad: list[tuple[str, str]]
+
+
+def with_common_layout(tasks: list[ShardTask]) -> list[ShardTask]:
+    """Give all files the same sizes of header and pages: MindSpore refuses to mix them."""
+    # A page has room for the largest image, and not much more than there is at all.
+    whole = max(int(task.sizes.sum()) + 256 * len(task.paths) for task in tasks)
+    needed = max(min(whole, _PAGE_BYTES), max(int(task.sizes.max()) for task in tasks))
+    page = min(-(-needed // 4096) * 4096 + (64 << 10), _MOST_PAGE_BYTES)
+    # The header describes each page in some 200 bytes. Pages are half full at least: what does not
+    # fit begins a new one.
+    header = (64 << 10) + 1024 * (2 * whole // page)
+    return [replace(task, header_bytes=header, page_bytes=page) for task in tasks]
+
+
+def finished_shard(task: ShardTask) -> ShardResult | None:
+    """Return the result of an earlier run, None where its record is missing or damaged."""
+    try:
+        contents = json.loads(task.record.read_bytes())
+        shard = contents["shard"] and ShardFile(**contents["shard"])
+        bad = [tuple(entry) for entry in contents["bad"]]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    if bad and not task.skip_bad:
+        return None
+    return ShardResult(task.split, task.number, shard, bad)
+
+
+def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
+    """Make one shard; what an earlier run left of it is replaced.
+
+    Args:
+        task: what to do.
+        step: called after each image; an exception that it raises ends the work.
+
+    Raises:
+        DataError: the shard cannot be written, or an image changed since it was listed.
+    """
+    bad: list[tuple[str, str]] = []
+    with _place_to_work(task) as place:
+        path = place / Path(task.file).name
+        sums = _write(path, task, _rows(task, step, bad))
+        if bad and not task.skip_bad:
+            return ShardResult(task.split, task.number, None, bad)
+        shard = None
+        if sums:
+            shard = _check(path, task, sums)
+            _move(path, Path(task.out, task.file))
+        write_record(task, shard, bad)
+        return ShardResult(task.split, task.number, shard, bad)
+
+
+def write_record(task: ShardTask, shard: ShardFile | None, bad: list[tuple[str, str]]) -> None:
+    """Note that a shard is finished, for `finished_shard`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_json(task.record, {"shard": shard and asdict(shard), "bad": bad})
+
+
+@contextmanager
+def _place_to_work(task: ShardTask) -> Iterator[Path]:
+    """Give an empty folder beside the finished shards; nothing is left of it."""
+    place = Path(task.out, WORK, f"{task.split}-{task.number:05d}.{os.getpid()}")
+    try:
+        shutil.rmtree(place, ignore_errors=True)  # of a killed process of the same number
+        place.mkdir()
+        yield place
+    except OSError as error:
+        raise DataError(_cannot_write(task.out, error.strerror or str(error))) from None
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _cannot_write(out: str, reason: str) -> str:
+    try:
+        free = f"; {shutil.disk_usage(out).free / 2**20:.0f} MB are free there"
+    except OSError:
+        free = ""
+    return f"{out} cannot be written: {reason}{free}; the same command goes on where it stopped"
+
+
+def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
+    """Read the images of a task in order; those that training would find bad go to `bad`."""
+    for path, label, size in zip(task.paths, task.labels, task.sizes):
+        name = f"{task.split}/{path}"
+        try:
+            image = _read(os.path.join(task.folder, path), int(size))
+            check_to_the_end(image)
+            if task.cap:
+                image = capped(image, task.cap, task.quality)
+            # These very types: MindSpore leaves rows of other ones out, with a warning.
+            yield {"image": image.tobytes(), "label": int(label), "name": os.fsencode(name)}
+        except ImageError as error:
+            bad.append((name, str(error)))
+        step()
+
+
+def _read(path: str, size: int) -> np.ndarray:
+    """Read an image file.
+
+    Raises:
+        ImageError: see `read_file`.
+        DataError: it has another size than when it was listed, or is gone.
+    """
+    try:
+        data = read_file(os.fsencode(path))
+    except ImageError:
+        if _size(path) == size:
+            raise
+        data = np.zeros(0, np.uint8)
+    if len(data) != size:
+        raise DataError(f"{path} changed while it was packed: {len(data)} bytes, {size} before")
+    return data
+
+
+def _size(path: str) -> int:
+    """Return the bytes of a file as `list_source` tells them: 0 where there is none."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int, int]]:
+    """Write the rows; return the label and the checksum of each."""
+    page = task.page_bytes
+    writer = FileWriter(str(path))
+    try:
+        writer.set_header_size(task.header_bytes)
+        writer.set_page_size(page)
+        writer.add_schema(_SCHEMA, "mindcv pack")
+        writer.add_index(["label"])
+        sums, batch, size = [], [], 0
+        for row in rows:
+            if len(row["image"]) + len(row["name"]) + 64 > page:
+                raise DataError(
+                    f"{os.fsdecode(row['name'])} has {len(row['image'])} bytes, more than the "
+                    f"{page} of a page of a MindRecord file; remove it, or pack with a smaller cap"
+                )
+            sums.append((row["label"], _checksum(row["image"], row["name"])))
+            batch.append(row)
+            size += len(row["image"])
+            if size >= _WRITE_BYTES:
+                writer.write_raw_data(batch)
+                batch, size = [], 0
+        if batch:
+            writer.write_raw_data(batch)
+        if sums:
+            writer.commit()
+        return sums
+    except RuntimeError as error:
+        raise DataError(_cannot_write(task.out, _reason(error))) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return the line of MindSpore's report that says what happened."""
+    found = re.search(r"\[ERROR\] (.*)", str(error))
+    return f"MindSpore: {found[1].strip() if found else str(error).splitlines()[0]}"
+
+
+def _checksum(image, name: bytes) -> int:
+    return zlib.crc32(name, zlib.crc32(image))
+
+
+def _check(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardFile:
+    """Read a written shard back: MindSpore tells of a full disk late, or not at all."""
+    try:
+        written = MindRecordFile(path)
+        found = [
+            (int(label), _checksum(written.read(row), written.name(row)))
+            for row, label in enumerate(written.labels)
+        ]
+    except DataError as error:
+        raise DataError(_cannot_write(task.out, f"reading back, {error}")) from None
+    if found != sums:
+        raise DataError(_cannot_write(task.out, f"{path.name} reads back differently"))
+    index = path.with_name(f"{path.name}.db")
+    for file in (path, index):
+        file.chmod(0o644)  # MindSpore leaves its files readable for their owner alone
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+    return ShardFile(
+        task.file,
+        len(sums),
+        path.stat().st_size,
+        sha256_of(path),
+        index.stat().st_size,
+        sha256_of(index),
+    )
+
+
+def _move(path: Path, place: Path) -> None:
+    place.parent.mkdir(exist_ok=True)
+    os.replace(path.with_name(f"{path.name}.db"), place.with_name(f"{place.name}.db"))
+    os.replace(path, place)

@@ -1,0 +1,121 @@
+"""What is to be packed: splits, images, classes, and a hash that tells of a change."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...data.samples.image_folder import FolderSamples, class_index
+from ...data.samples.image_index import class_folders, holds_image, is_there
+from ...data.samples.split_folders import SPLITS, folders_beside, split_folders
+from ...errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class SourceSplit:
+    """The images of one split, in the order in which the image folder is read too.
+
+    Attributes:
+        name: of the split.
+        folder: of its class folders.
+        paths: of the images, below the folder.
+        labels: (n,) int32.
+        sizes: (n,) int64, bytes; 0 where the file system does not tell.
+        class_names: in the order of the labels.
+    """
+
+    name: str
+    folder: Path
+    paths: list[str]
+    labels: np.ndarray
+    sizes: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit], str]:
+    """Return the splits, all with the same numbers for the classes, and the hash of the files.
+
+    Classes are numbered as the split `train` does; where there is none, as all splits together do.
+
+    Args:
+        source: folder of split folders, or of class folders; those are one split with the name of
+            the folder.
+        wanted: split folders; None: those named as in `SPLITS`.
+
+    Raises:
+        ConfigError: a split is named twice, or by what is no name of a folder, or not in UTF-8.
+        DataError: no such folder, one that cannot be read, a class without an image, a class that
+            the training split lacks, or images beside the splits where none are named.
+    """
+    if not is_there(Path(source)):
+        raise DataError(f"there is no folder {source}; expected class folders, or train/ and val/")
+    root = Path(os.path.abspath(source))
+    if wanted and len(set(wanted)) < len(wanted):
+        raise ConfigError(f"command line: splits {' '.join(wanted)}: one is named twice")
+    names = wanted or _splits_in(root)
+    folders = {name: root / name for name in names} or {root.name: root}
+    for name in folders:
+        _check_name(name)
+    classes = {name: class_index(folder) for name, folder in folders.items()}
+    known = classes["train"] if "train" in classes else set().union(*classes.values())
+    numbers = {name: number for number, name in enumerate(sorted(known, key=os.fsencode))}
+    digest = hashlib.sha256()
+    splits = [_list(name, folder, numbers, digest) for name, folder in folders.items()]
+    return splits, digest.hexdigest()
+
+
+def _check_name(split: str) -> None:
+    if not split or split.startswith(".") or os.sep in split:
+        raise ConfigError(
+            f"split {split!r}: expected the name of a folder that lies in SRC and is not hidden, "
+            "such as train"
+        )
+    try:
+        split.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"split {split!r} is not UTF-8, which MindSpore needs; rename the folder"
+        ) from None
+
+
+def _splits_in(root: Path) -> tuple[str, ...]:
+    """Return the splits; none where the folder holds the classes itself.
+
+    Raises:
+        DataError: other folders hold images too, which would be missing from what is packed.
+    """
+    names = split_folders(root)
+    flat = [name for name in names if not class_folders(root / name) and holds_image(root, name)]
+    beside = folders_beside(root, names) if names else []
+    if not flat and not beside:
+        return names
+    left = [name for name in names if name not in flat]
+    reasons = [f"{', '.join(flat)} (images without class folders)"] if flat else []
+    if beside:
+        shown = ", ".join(beside[:5]) + (", …" if len(beside) > 5 else "")
+        reasons.append(f"{shown} (none of the names {', '.join(SPLITS)})")
+    raise DataError(
+        f"{root} holds images also in {' and '.join(reasons)}; name what is to be packed, "
+        f"--splits {' '.join(left)} …; if all of its folders are classes: pack {root.parent} "
+        f"with --splits {root.name}"
+    )
+
+
+def _list(name: str, folder: Path, numbers: dict[str, int], digest) -> SourceSplit:
+    samples = FolderSamples(folder, numbers)
+    start = len(os.path.join(os.fsencode(folder), b""))
+    paths = [samples.path(index)[start:] for index in range(len(samples))]
+    sizes = np.zeros(len(paths), np.int64)
+    for index, path in enumerate(paths):
+        try:
+            found = os.stat(samples.path(index))
+            state = b"%d %d" % (found.st_size, found.st_mtime_ns)
+            sizes[index] = found.st_size
+        except OSError:  # a dangling link: reading it will tell
+            state = b"-"
+        digest.update(b"%s/%s\0%s\0" % (os.fsencode(name), path, state))
+    return SourceSplit(
+        name, folder, [*map(os.fsdecode, paths)], samples.labels, sizes, samples.class_names
+    )

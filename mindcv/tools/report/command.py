@@ -1,0 +1,126 @@
+"""`python -m mindcv report`: a run folder as one HTML page, and its curves as PNG."""
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from ...errors import ConfigError, DataError, MindCVError, WeightsError
+from ...process.entry_point import import_user_module
+from ...process.files import replacing
+from ..arguments import at_least, file_path
+from ..network_source import add_ema_argument
+from . import RunFolder, plot_run, read_run_folder
+from .page import render_page
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_dir", type=file_path, metavar="RUN_DIR", help="ckpt_save_dir of a training run"
+    )
+    parser.add_argument(
+        "--output", type=file_path, metavar="FILE", help="default: RUN_DIR/report.html"
+    )
+    parser.add_argument(
+        "--png", type=file_path, metavar="FILE", help="draw the curves too (extra plots)"
+    )
+    parser.add_argument("--no_eval", action="store_true", help="curves and config only")
+    parser.add_argument("--ckpt_path", type=file_path, metavar="FILE", help="default: the best one")
+    add_ema_argument(parser)
+    parser.add_argument(
+        "--data_dir", type=file_path, metavar="FOLDER", help="default: as in the run"
+    )
+    parser.add_argument(
+        "--import_module", type=file_path, metavar="NAME", help="default: as in the run"
+    )
+    parser.add_argument(
+        "--worst", type=at_least(0), default=24, metavar="N", help="mistakes to show (default: 24)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the page; where the run cannot be evaluated the page says why.
+
+    Raises:
+        DataError: no run folder.
+        ConfigError: a file cannot be written, or no matplotlib for --png.
+        MindCVError: what was named on the command line cannot be evaluated.
+    """
+    asked = (
+        arguments.ckpt_path,
+        arguments.ema is not None,
+        arguments.data_dir,
+        arguments.import_module,
+    )
+    if arguments.no_eval and any(asked):
+        raise ConfigError(
+            "command line: --no_eval contradicts --ckpt_path, --ema, --data_dir and --import_module"
+        )
+    folder = read_run_folder(arguments.run_dir)
+    if arguments.png:
+        title = folder.config.model if folder.config else folder.path.resolve().name
+        plot_run(arguments.png, folder, title)
+        print(f"wrote {arguments.png}")
+    found, thumbnails, notes = None, {}, []
+    if not arguments.no_eval:
+        try:
+            found, thumbnails = evaluate(folder, arguments)
+        except MindCVError as error:
+            if any(asked):
+                raise
+            notes.append(f"Not evaluated: {error}")
+    for note in (*folder.notes, *notes):
+        print(f"note: {note}", file=sys.stderr)
+    output = Path(arguments.output or folder.path / "report.html")
+    write_page(output, render_page(folder, found, thumbnails, notes))
+    print(f"wrote {output}")
+
+
+def evaluate(folder: RunFolder, arguments: argparse.Namespace):
+    """Return the predictions of the checkpoint and thumbnails of the worst mistakes.
+
+    Raises:
+        MindCVError: there is no checkpoint, no data, or they do not fit together.
+    """
+    if folder.config is None:
+        raise ConfigError("config.yaml, which tells the data, cannot be read; see --no_eval")
+    checkpoint = arguments.ckpt_path and Path(arguments.ckpt_path)
+    checkpoint = checkpoint or folder.best_checkpoint()
+    if checkpoint is None:
+        raise DataError(
+            f"{folder.path} holds no <model>_best.ckpt: a run writes it when it evaluates "
+            "(val_while_train); name another checkpoint by --ckpt_path"
+        )
+    if not checkpoint.is_file():
+        raise WeightsError(f"no checkpoint {checkpoint}; name a file by --ckpt_path")
+    config = folder.config
+    if arguments.data_dir:
+        config = dataclasses.replace(config, data_dir=arguments.data_dir)
+    module = arguments.import_module or config.import_module
+    # mindspore, which takes seconds to import, from here on.
+    from .predictions import predict_split
+    from .thumbnails import make_thumbnails
+
+    if module:
+        import_user_module(module)
+    print(f"evaluating {checkpoint} on {config.val_split} of {config.data_dir}", flush=True)
+    found = predict_split(config, checkpoint, arguments.ema)
+    whose = "averaged" if found.averaged else "raw"
+    print(
+        f"{whose} weights: "
+        f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}"
+    )
+    return found, make_thumbnails(found, found.worst(arguments.worst))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the page whole: an older one stands until then.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    try:
+        with replacing(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,211 @@
+"""Read what a training run left in its folder, also where it was stopped half-way."""
+
+import csv
+import io
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ...config import HEADER, Config, load_config
+from ...config.options import OPTIONS
+from ...errors import ConfigError, DataError
+from ...process.files import read_regular
+
+_CHARTS = (  # title, and what the name of a column must hold to belong there
+    ("loss", "loss"),
+    ("accuracy, %", "top"),
+    ("learning rate", "lr"),
+)
+_LARGEST = 2**26  # bytes of a table or config
+_MANY_POINTS = 2000  # more than a curve on a screen has pixels
+
+
+@dataclass(frozen=True)
+class Row:
+    """One epoch of metrics.csv: the columns that hold a finite number."""
+
+    epoch: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves that share an axis: name to points (epoch, value)."""
+
+    title: str
+    curves: dict[str, list[tuple[int, float]]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A training run as its folder tells it.
+
+    Attributes:
+        path: the folder.
+        config_text: config.yaml as it stands there.
+        config: None where this version cannot read it.
+        rows: one an epoch, in order.
+        notes: what is missing or damaged, in sentences.
+    """
+
+    path: Path
+    config_text: str
+    config: Config | None
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def decides(self) -> str:
+        """The column that ranks the epochs: of the averaged weights where there are such."""
+        averaged = any("ema_val_top1" in row.values for row in self.rows)
+        return "ema_val_top1" if averaged else "val_top1"
+
+    @cached_property
+    def best(self) -> Row | None:
+        """The first epoch of the highest top-1, as `CheckpointKeeper` chooses; None: none."""
+        evaluated = [row for row in self.rows if self.decides in row.values]
+        return max(evaluated, key=lambda row: row.values[self.decides], default=None)
+
+    def charts(self) -> list[Chart]:
+        """Return what there is to draw; a curve of very many epochs is thinned out."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row.values))
+        charts = []
+        for title, word in _CHARTS:
+            curves = {name: self._points(name) for name in names if word in name}
+            if curves:
+                charts.append(Chart(title, curves))
+        return charts
+
+    def _points(self, name: str) -> list[tuple[int, float]]:
+        points = [(row.epoch, row.values[name]) for row in self.rows if name in row.values]
+        every = math.ceil(len(points) / _MANY_POINTS)
+        return points[:: max(1, every)] if every <= 1 else [*points[:-1:every], points[-1]]
+
+    def row_of(self, checkpoint: Path) -> Row | None:
+        """Return the epoch that a checkpoint's name tells; None: none, or of another run."""
+        if checkpoint.resolve().parent != self.path.resolve():
+            return None
+        if checkpoint.stem.endswith("_best"):
+            return self.best
+        named = re.fullmatch(r".+-(\d+)_\d+", checkpoint.stem)
+        return next((row for row in self.rows if named and row.epoch == int(named[1])), None)
+
+    def best_checkpoint(self) -> Path | None:
+        """Return the file of the best epoch; None: there is none.
+
+        Raises:
+            DataError: there are several, of different models.
+        """
+        if self.config and (self.path / f"{self.config.model}_best.ckpt").is_file():
+            return self.path / f"{self.config.model}_best.ckpt"
+        found = sorted(self.path.glob("*_best.ckpt"))
+        if len(found) > 1:
+            names = ", ".join(path.name for path in found)
+            raise DataError(f"{self.path} holds {names}; name one by --ckpt_path")
+        return found[0] if found else None
+
+
+def read_run_folder(folder: str) -> RunFolder:
+    """Read a run folder.
+
+    Raises:
+        DataError: no folder, or one without config.yaml or metrics.csv.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        raise DataError(f"no run folder {folder}; expected the ckpt_save_dir of a training run")
+    texts = {}
+    for name in ("config.yaml", "metrics.csv"):
+        try:
+            texts[name] = read_regular(path / name, _LARGEST).decode(errors="replace")
+        except OSError as error:
+            mindcv = "; result.log is MindCV's own" if (path / "result.log").is_file() else ""
+            raise DataError(
+                f"{path / name} cannot be read: {error.strerror}; expected the ckpt_save_dir of a "
+                f"training run, with config.yaml and metrics.csv{mindcv}"
+            ) from None
+    rows, notes = _read_table(texts["metrics.csv"])
+    _check_complete(path / "config.yaml", texts["config.yaml"])
+    config = None
+    try:
+        config = load_config(str(path / "config.yaml"), rules=lambda config, environ: iter(()))
+    except ConfigError as error:
+        notes.append(f"config.yaml is not one that this version reads: {error}")
+    if not any("val_top1" in row.values for row in rows):
+        notes.append("metrics.csv holds no accuracy: the run did not evaluate (val_while_train)")
+    return RunFolder(path, texts["config.yaml"], config, tuple(rows), tuple(notes))
+
+
+def _check_complete(path: Path, text: str) -> None:
+    """Refuse a config that was cut while it was written: its other options would be defaults.
+
+    One of another version lacks options here and there, a cut one all from some option on.
+
+    Raises:
+        DataError: it is cut.
+    """
+    keys = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
+    there = [name in keys for name in OPTIONS]
+    count = sum(there)
+    is_ours = text.startswith(HEADER)
+    if count == 0 or (is_ours and count < len(there) and all(there[:count])):
+        where = f"after {list(OPTIONS)[count - 1]}" if count else "before its first option"
+        raise DataError(
+            f"{path} ends {where}: it was cut while it was written; the options of the run stand "
+            'under "config" in the .json beside each checkpoint, too'
+        )
+
+
+def _read_table(text: str) -> tuple[list[Row], list[str]]:
+    """Return the rows, the last one of an epoch where it was trained twice, and notes."""
+    complete, _, rest = text.rpartition("\n")
+    notes = []
+    if rest:
+        notes.append(
+            f"the last line of metrics.csv, {rest[:60]!r}, has no end: the run was stopped while "
+            "it was written; it is left out"
+        )
+    lines = _lines(complete.replace("\0", ""), notes)
+    header = next(lines, (0, []))[1]
+    if "epoch" not in header:
+        return [], [f"metrics.csv has no column epoch in its first line {','.join(header)[:80]!r}"]
+    rows: dict[int, Row] = {}
+    for number, fields in lines:
+        try:
+            row = _read_row(header, fields)
+        except ValueError as error:
+            shown = ",".join(fields)[:60]
+            notes.append(f"line {number} of metrics.csv, {shown!r}, is left out: {error}")
+        else:
+            rows.pop(row.epoch, None)
+            rows[row.epoch] = row
+    if not rows:
+        notes.append("no epoch was finished yet: metrics.csv holds no complete row")
+    return [rows[epoch] for epoch in sorted(rows)], notes
+
+
+def _lines(text: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and fields of each line, up to one that is too damaged to be parted."""
+    lines = csv.reader(io.StringIO(text))
+    try:
+        for fields in lines:
+            yield lines.line_num, fields
+    except csv.Error as error:
+        notes.append(f"metrics.csv is damaged from line {lines.line_num} on: {error}")
+
+
+def _read_row(header: list[str], fields: list[str]) -> Row:
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} fields, expected {len(header)}")
+    texts = dict(zip(header, fields))
+    try:
+        epoch = int(texts.pop("epoch"))
+        values = {name: float(text) for name, text in texts.items() if text}
+    except ValueError:
+        raise ValueError("a field is not a number") from None
+    if not 0 < epoch < 10**9:
+        raise ValueError("the epoch is out of range")
+    return Row(epoch, {name: value for name, value in values.items() if math.isfinite(value)})

@@ -1,0 +1,88 @@
+"""`python -m mindcv scan`: check the images of a dataset before a training meets them."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+
+from ...errors import ConfigError, DataError
+from ..arguments import at_least, file_path
+from ..output_files import appearing_when_complete, check_output
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    from .text import PROBLEMS
+
+    parser.epilog = (
+        "Reads, hashes and decodes every image. Ends with 0 when nothing is wrong; with 4 when "
+        "there are bad files, folders that cannot be read, folders of images that are no split, "
+        "empty classes, classes that training lacks, images in several splits (leaks) or in "
+        "several classes (conflicts)."
+    )
+    parser.add_argument(
+        "folder",
+        type=file_path,
+        metavar="DIR",
+        help="<DIR>/<split>/<class>/<image>, or <DIR>/<class>/<image>",
+    )
+    parser.add_argument(
+        "--splits",
+        metavar="NAMES",
+        help="names of the split folders, the training set first: train,val (default: train, val, "
+        "valid, validation and test, as far as they are there)",
+    )
+    parser.add_argument(
+        "--pixels",
+        action="store_true",
+        help="compare decoded pixels instead of bytes: finds copies in another lossless format, "
+        "not those that lost something in between",
+    )
+    parser.add_argument(
+        "--report",
+        action="append",
+        type=file_path,
+        default=[],
+        metavar="FILE",
+        help=".csv: one line an image; .json: everything; may be given for each",
+    )
+    parser.add_argument(
+        "--allow",
+        type=lambda text: text.split(","),
+        default=[],
+        metavar="KINDS",
+        help=f"end with 0 in spite of these: {','.join(PROBLEMS)}",
+    )
+    parser.add_argument("--workers", type=at_least(1), help="processes (default: one per core)")
+
+
+def run(arguments: Namespace) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    from tqdm import tqdm
+
+    from . import find, list_images, scan
+    from .report_file import write_csv, write_json
+    from .text import PROBLEMS, report_lines, summary
+
+    unknown = [kind for kind in arguments.allow if kind not in PROBLEMS]
+    if unknown:
+        raise ConfigError(
+            f"allow: {unknown[0]!r} is unknown; expected some of {', '.join(PROBLEMS)}"
+        )
+    for path in arguments.report:
+        check_output("report", path, (".json", ".csv"), force=True)
+    splits = arguments.splits.split(",") if arguments.splits is not None else None
+    listing = list_images(arguments.folder, splits)
+    shown = sys.stderr.isatty()
+    with tqdm(total=len(listing), unit=" images", disable=not shown, file=sys.stderr) as bar:
+        table = scan(listing, arguments.workers, arguments.pixels, bar.update)
+    findings = find(listing, table)
+    problems = findings.problems()
+    serious = {kind: count for kind, count in problems.items() if kind not in arguments.allow}
+    lines = list(report_lines(findings))
+    if not serious:
+        lines += ["", f"allowed: {summary(problems)}" if problems else "nothing is wrong"]
+    print("\n".join(lines), flush=True)
+    for path in arguments.report:
+        with appearing_when_complete(path) as (stand_in,):
+            (write_json if path.endswith(".json") else write_csv)(stand_in, findings)
+    if serious:
+        raise DataError(f"{arguments.folder}: {summary(serious)}")

@@ -1,0 +1,182 @@
+"""The files of a dataset's folders: what training would read, and what it would leave out."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from ...data.samples.image_walk import HIDDEN, IMAGE_SUFFIXES, OTHER, Watcher, images_below
+from ...data.samples.split_folders import SPLITS, folders_beside, split_folders
+from ...errors import ConfigError, DataError
+
+_MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """A class of a split.
+
+    Attributes:
+        path: of its folder.
+        split: empty where the dataset has no splits.
+        images: paths below the folder, in byte order.
+    """
+
+    path: str
+    split: str
+    name: str
+    images: list[str]
+
+
+@dataclass
+class Listing:
+    """What the folders hold.
+
+    Attributes:
+        root: the folder of the dataset.
+        splits: their names, the training set first; one empty name: the classes are in root.
+        classes: by split, then in byte order.
+        left_out: numbers of what training would not read, by kind.
+        named: the first paths of each kind in left_out.
+        beside: folders with images that are no split, where the splits were not named.
+        unreadable: folder and reason.
+    """
+
+    root: str
+    splits: tuple[str, ...]
+    classes: list[ClassFolder] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+    named: dict[str, list[str]] = field(default_factory=dict)
+    beside: list[str] = field(default_factory=list)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return sum(len(folder.images) for folder in self.classes)
+
+    def paths(self) -> Iterator[str]:
+        """Yield the paths of all images, in order."""
+        for folder in self.classes:
+            for image in folder.images:
+                yield os.path.join(folder.path, image)
+
+    def classes_of(self, split: str) -> list[ClassFolder]:
+        return [folder for folder in self.classes if folder.split == split]
+
+
+def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
+    """List `<root>/<split>/<class>/**/<image>`, or `<root>/<class>/**/<image>`.
+
+    Files with one of `IMAGE_SUFFIXES` are images, links to anything among them. Hidden files and
+    folders, other files, images outside of class folders, and folders that are named like an image
+    are left out and told. A folder of a class is entered once, however many links lead to it.
+
+    Args:
+        root: the folder of the dataset.
+        splits: names of the split folders, the training set first. None: those of `SPLITS` that
+            there are; without any, root holds the classes itself.
+
+    Raises:
+        ConfigError: no split, or one named twice.
+        DataError: no such folder, or one without class folders.
+    """
+    if splits is not None:
+        _check_split_names(splits)
+    if not os.path.isdir(root):
+        what = "is a file" if os.path.exists(root) else "does not exist"
+        raise DataError(f"{root!r} {what}; expected a folder of <split>/<class>/<image>")
+    found = Listing(root, tuple(splits) if splits is not None else split_folders(root) or ("",))
+    for split in found.splits:
+        _list_split(found, split)
+    if found.splits != ("",):
+        _list_beside(found)
+        if splits is None:
+            beside = folders_beside(root, found.splits)
+            found.beside += [os.path.join(root, name) for name in beside]
+    if not found.classes and not found.unreadable:
+        raise DataError(
+            f"{root!r} holds no class folders; expected <split>/<class>/<image> with a split of "
+            f"{', '.join(found.splits if splits else SPLITS)}, or <class>/<image>"
+        )
+    return found
+
+
+def _check_split_names(splits: Sequence[str]) -> None:
+    if not splits or not all(splits):
+        raise ConfigError(f"splits {','.join(splits)!r}: expected names such as train,val")
+    twice = [name for name in splits if splits.count(name) > 1]
+    if twice:
+        raise ConfigError(f"splits: {twice[0]!r} is named twice")
+
+
+def _list_split(found: Listing, split: str) -> None:
+    top = os.path.join(found.root, split) if split else found.root
+    if not os.path.isdir(top):
+        there = sorted(entry.name for entry in _visible_entries(found, found.root))[:5]
+        raise DataError(
+            f"no split folder {top!r}; {found.root!r} holds {', '.join(there) or 'nothing'}"
+        )
+    watcher = _ScanWatcher(found, top)
+    for name in _sorted_folders(found, top):
+        start = os.fsencode(name)
+        images = sorted(path[len(start) + 1 :] for path in images_below(top, start, watcher))
+        path = os.path.join(top, name)
+        found.classes.append(ClassFolder(path, split, name, [*map(os.fsdecode, images)]))
+
+
+def _sorted_folders(found: Listing, top: str) -> list[str]:
+    names = []
+    for entry in _visible_entries(found, top):
+        if _is_folder(entry):
+            names.append(entry.name)
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            _leave_out(found, "images outside of class folders", entry.path)
+        else:
+            _leave_out(found, OTHER, entry.path)
+    return sorted(names, key=os.fsencode)
+
+
+class _ScanWatcher(Watcher):
+    """Notes in a listing what is no image, and goes on behind a folder that cannot be read."""
+
+    def __init__(self, found: Listing, top: str):
+        self._found, self._top = found, top
+
+    def passed_over(self, kind: str, path: bytes) -> None:
+        _leave_out(self._found, kind, os.path.join(self._top, os.fsdecode(path)))
+
+    def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
+        self._found.unreadable.append((os.fsdecode(full_path), error.strerror or str(error)))
+
+
+def _visible_entries(found: Listing, path: str) -> Iterator[os.DirEntry]:
+    try:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    _leave_out(found, HIDDEN, entry.path)
+                else:
+                    yield entry
+    except OSError as error:
+        found.unreadable.append((path, error.strerror or str(error)))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _list_beside(found: Listing) -> None:
+    """Name what lies beside the split folders."""
+    for entry in _visible_entries(found, found.root):
+        if not _is_folder(entry):
+            _leave_out(found, OTHER, entry.path)
+        elif entry.name not in found.splits:
+            _leave_out(found, "folders that are no split", entry.path)
+
+
+def _leave_out(found: Listing, kind: str, path: str) -> None:
+    found.left_out[kind] += 1
+    if found.left_out[kind] <= _MOST_NAMED:
+        found.named.setdefault(kind, []).append(path)

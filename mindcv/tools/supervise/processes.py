@@ -1,0 +1,167 @@
+"""The processes of a job: all that it started, directly or not."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from ...errors import ConfigError
+from ...ranks import FOLDER_VARIABLE, end_with_parent
+
+_ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl
+_INTERVAL = 0.1
+
+
+class Processes:
+    """One attempt of a job. It has a session of its own, so that ctrl-C does not reach it.
+
+    The ranks of msrun have sessions of their own as well. What loses its parent becomes a child of
+    this process, so that none can be overlooked. When this process dies the command is asked to
+    stop.
+
+    Args:
+        words: the command.
+        output: takes what it prints, as the terminal does.
+        last_words: folder for what ranks say that end before they have a record.
+
+    Raises:
+        ConfigError: there is no such command, or this system is not Linux.
+    """
+
+    def __init__(self, words: Sequence[str], output: BinaryIO, last_words: Path):
+        adopt_orphans()
+        try:
+            self._child = subprocess.Popen(
+                words,
+                env={**os.environ, FOLDER_VARIABLE: str(last_words.resolve())},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=partial(end_with_parent, os.getpid(), signal.SIGTERM),
+            )
+        except OSError as error:
+            raise ConfigError(f"supervise: {words[0]} cannot be run: {error.strerror}") from None
+        self._reader = threading.Thread(target=self._copy, args=(output,), daemon=True)
+        self._reader.start()
+
+    def poll(self) -> int | None:
+        """Return the exit code of the command, negative for a signal; None: it is running."""
+        return self._child.poll()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the ranks; to the command where there are none.
+
+        msrun itself would end its ranks by kill -9.
+        """
+        _send(number, ranks(descendants(os.getpid())) or {self._child.pid})
+
+    def has_ranks(self) -> bool:
+        """Tell whether ranks of msrun are running."""
+        return bool(ranks(self._left()))
+
+    def end(self, grace: float, hurries: Callable[[], bool]) -> int:
+        """End what is left; return how many processes that were.
+
+        Args:
+            grace: seconds in which the ranks may save before kill -9.
+            hurries: tells that they may no longer.
+        """
+        left = self._left()
+        deadline = time.monotonic() + grace
+        _send(signal.SIGTERM, ranks(left))
+        while time.monotonic() < deadline and ranks(self._left()) and not hurries():
+            time.sleep(_INTERVAL)
+        while remaining := self._left():
+            _send(signal.SIGKILL, remaining)
+            time.sleep(_INTERVAL)
+        self._reader.join(1.0)
+        return len(left)
+
+    def _left(self) -> set[int]:
+        """Return the living processes of the job, and bury the dead ones."""
+        with contextlib.suppress(ChildProcessError):
+            while self._child.poll() is not None and os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        return descendants(os.getpid())
+
+    def _copy(self, output: BinaryIO) -> None:
+        while block := os.read(self._child.stdout.fileno(), 2**16):
+            for stream in (output, sys.stdout.buffer):
+                with contextlib.suppress(OSError, ValueError):  # full or closed: the job goes on
+                    stream.write(block)
+                    stream.flush()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant that loses its own.
+
+    Raises:
+        ConfigError: this system is not Linux.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is None or not Path("/proc/self/stat").exists():
+        raise ConfigError("supervise: needs Linux, to find all processes of a job")
+    prctl(_ADOPT, 1)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the living processes that a process started, directly or not."""
+    children: dict[int, set[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        state, parent = _state_and_parent(path.name)
+        if state not in "ZX":
+            children.setdefault(parent, set()).add(int(path.name))
+    found, rest = set(), {pid}
+    while rest:
+        rest = set().union(*(children.get(one, set()) for one in rest)) - found
+        found |= rest
+    return found
+
+
+def ranks(pids: Iterable[int]) -> set[int]:
+    """Return those that msrun started as ranks, not what these have started themselves.
+
+    msrun gives their environment to the `tail` that shows their logs as well.
+    """
+    workers = {pid for pid in pids if b"MS_ROLE=MS_WORKER" in _environment(pid)}
+    workers -= {pid for pid in workers if _name(pid) == "tail"}
+    return {pid for pid in workers if _state_and_parent(pid)[1] not in workers}
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _state_and_parent(pid: int | str) -> tuple[str, int]:
+    """Return one letter and a process number; X and 0 for a process that has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return "X", 0
+    state, parent = text.rpartition(")")[2].split()[:2]
+    return state, int(parent)
+
+
+def _send(number: int, pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

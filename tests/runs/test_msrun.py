@@ -1,0 +1,142 @@
+"""Two processes under msrun on CPU: the code path that eight Ascends take."""
+
+import ast
+import csv
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from conftest import ROOT, launcher, run_command, write_images
+
+from mindcv.process.onednn import limit_instructions
+
+
+def train_on_two(arguments, tmp_path, **env):
+    done = run_command(
+        "train.py",
+        *arguments,
+        *("--distribute", "True", "--device_target", "CPU"),
+        cwd=tmp_path,
+        env={key: str(value) for key, value in env.items()},
+        launcher=launcher(2),
+    )
+    logs = "\n".join(path.read_text(errors="replace") for path in tmp_path.glob("worker_*.log"))
+    assert done.returncode == 0, done.stderr + logs
+    return logs
+
+
+def replace(arguments, **options):
+    arguments = list(arguments)
+    for key, value in options.items():
+        arguments[arguments.index(f"--{key}") + 1] = str(value)
+    return arguments
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_path):
+    alone = tmp_path / "alone"
+    assert (
+        run_command("train.py", *replace(short_run, ckpt_save_dir=alone), cwd=tmp_path).returncode
+        == 0
+    )
+    dumped = tmp_path / "weights"
+    dumped.mkdir()
+    arguments = replace(short_run, batch_size=4)
+    if find_spec("tensorboardX"):
+        arguments += ["--summary_dir", str(tmp_path / "events")]
+    logs = train_on_two(arguments, tmp_path, DUMP_WEIGHTS=dumped)
+    if find_spec("tensorboardX"):
+        assert len(list((tmp_path / "events").iterdir())) == 1  # rank 0's
+    first, second = (np.load(dumped / f"{rank}.npz") for rank in range(2))
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    for one, both in zip(rows(alone), rows(tmp_path / "run")):
+        assert float(one["train_loss"]) == pytest.approx(float(both["train_loss"]), rel=1e-5)
+        assert one["val_top1"] == both["val_top1"]
+        assert float(one["val_loss"]) == pytest.approx(float(both["val_loss"]), rel=1e-5)
+    assert logs.count("epoch 3/3 step 6/6") == 1  # rank 0 alone speaks
+    # Who came to the scheduler, and who did not, stands in warnings of MindSpore only.
+    assert "[WARNING] DISTRIBUTED" in (tmp_path / "scheduler.log").read_text()
+    if limit_instructions("CPU"):
+        assert logs.count("oneDNN limited to ") == 1
+
+
+def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp_path):
+    """Random augmentation and shuffling on; the file that rank 0 writes is what both have."""
+    arguments = replace(short_run, model="tiny_regnet", batch_size=4, shuffle="True", hflip=0.5)
+    dumped = tmp_path / "weights"
+    dumped.mkdir()
+    train_on_two(arguments, tmp_path, DUMP_WEIGHTS=dumped)
+    first, second = (np.load(dumped / f"{rank}.npz") for rank in range(2))
+    assert any(name.endswith("moving_variance") for name in first.files)
+    for name in first.files:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    last = rows(tmp_path / "run")[-1]
+    checked = run_command(
+        "validate.py",
+        *("--config", tmp_path / "run/config.yaml", "--distribute", "False"),
+        *("--ckpt_path", tmp_path / "run/tiny_regnet-3_6.ckpt"),
+        cwd=tmp_path,
+    )
+    assert checked.returncode == 0, checked.stderr
+    figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
+    assert figures["Top_1_Accuracy"] == pytest.approx(float(last["val_top1"]), abs=1e-4)
+    assert figures["loss"] == pytest.approx(float(last["val_loss"]), rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_validation_on_two_ranks_counts_each_image_once(short_run, tmp_path, count):
+    write_images(tmp_path / "odd/train", 16, 4)
+    write_images(tmp_path / "odd/val", count, 4 if count >= 4 else 1, seed=2)
+    arguments = replace(short_run, data_dir=tmp_path / "odd", model="tiny_regnet")
+    train_on_two(replace(arguments, batch_size=4), tmp_path)
+    assert f"on {count} images" in (tmp_path / "run/train.log").read_text()
+
+
+def test_validate_on_two_ranks_prints_once_what_one_process_prints(short_run, tmp_path):
+    assert run_command("train.py", *short_run, cwd=tmp_path).returncode == 0
+    asked = (
+        "--config",
+        tmp_path / "run/config.yaml",
+        "--ckpt_path",
+        tmp_path / "run/tiny_best.ckpt",
+    )
+    alone = run_command("validate.py", *asked, cwd=tmp_path)
+    both = run_command(
+        "validate.py", *asked, "--distribute", "True", cwd=tmp_path, launcher=launcher(2)
+    )
+    assert both.returncode == 0, both.stderr
+    first, second = ((tmp_path / f"worker_{rank}.log").read_text() for rank in range(2))
+    printed = [line for line in first.splitlines() if line.startswith("{'Top_1")]
+    expected = ast.literal_eval(alone.stdout.strip().splitlines()[-1])
+    assert ast.literal_eval(printed[0]) == pytest.approx(expected, rel=1e-6)
+    assert "Top_1" not in second
+
+
+def test_a_failing_run_fails_under_msrun_too(short_run, tmp_path):
+    done = run_command(
+        "train.py",
+        *replace(short_run, data_dir="/nowhere"),
+        *("--distribute", "True"),
+        cwd=tmp_path,
+        launcher=launcher(2),
+    )
+    assert done.returncode != 0
+
+
+def test_a_wrong_config_is_answered_before_mindspore_is_imported(tmp_path):
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = ['train.py', '--modle', 'x']; sys.path.insert(0, {str(ROOT)!r})\n"
+        "try: runpy.run_path(sys.path[0] + '/train.py', run_name='__main__')\n"
+        "finally: print('mindspore' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout.strip() == "False"
+    assert "did you mean mode or model?" in done.stderr

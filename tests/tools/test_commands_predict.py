@@ -1,0 +1,409 @@
+"""`predict`: the evaluation's pixels, each good image once, bad ones named, whole results."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from commands import (
+    METADATA,
+    NAMES,
+    call,
+    other_metadata,
+    registered,
+    tiny_regnet,
+    weights,
+    write_checkpoint,
+)
+from conftest import ROOT
+from mindspore import Parameter, Tensor, load_param_into_net
+from PIL import Image
+
+from mindcv.data import create_evaluation_loader, create_transforms, lettering
+from mindcv.errors import DataError
+from mindcv.models import registry
+from mindcv.tools.predict import contact_sheet
+from mindcv.tools.predict.images import find_images, read_image
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny():
+    with registered(tiny_regnet):
+        yield
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("weights") / "tiny.ckpt", weights(1))
+
+
+@pytest.fixture
+def pictures(image_folder, tmp_path):
+    """Five images in a folder, and bad files beside them."""
+    folder = tmp_path / "pictures"
+    (folder / "Zebra").mkdir(parents=True)
+    sources = sorted((image_folder / "val").rglob("*.jpg"))[:5]
+    for name, source in zip(
+        ("a.JPG", "b.jpeg", "Zebra/c.Jpg", "Zebra/d.png", "ü b,c.bmp"), sources
+    ):
+        Image.open(source).save(
+            folder / name, Image.registered_extensions()[Path(name.lower()).suffix]
+        )
+    return folder
+
+
+def add_bad_files(folder: Path) -> dict[str, str]:
+    """Write files that are no images; return their names and what is wrong with them."""
+    jpeg, png = (folder / "a.JPG").read_bytes(), (folder / "Zebra/d.png").read_bytes()
+    bad = {
+        "cut.jpg": (jpeg[: len(jpeg) // 2], "damaged image"),
+        "header.jpg": (jpeg[:300], "damaged image"),  # ends MindSpore's decoder, and the process
+        "cut.png": (png[: len(png) // 2], "damaged image"),
+        "empty.png": (b"", "empty file"),
+        "page.jpg": (b"<html>not found</html>", "text, no image"),
+    }
+    for name, (content, _) in bad.items():
+        (folder / name).write_bytes(content)
+    return {name: reason for name, (_, reason) in bad.items()}
+
+
+def expected_probabilities(paths) -> np.ndarray:
+    """Classify with MindSpore's own pieces: decode, PIL-free transforms, float64 softmax."""
+    network = tiny_regnet(5).set_train(False)
+    load_param_into_net(network, {k: Parameter(v) for k, v in weights(1).items()})
+    used = METADATA.preprocessing
+    transform = create_transforms(
+        image_resize=32, interpolation="bicubic", crop_pct=0.8, mean=used.mean, std=used.std
+    )
+    images = []
+    for path in paths:
+        image = np.fromfile(path, np.uint8)
+        for operation in transform:
+            image = operation(image)
+        images.append(image)
+    logits = network(Tensor(np.stack(images))).asnumpy().astype(np.float64)
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def test_prediction_sees_the_pixels_that_validation_sees(image_folder):
+    loader, _ = create_evaluation_loader("", str(image_folder), "val", 11, 24, "bicubic", 0.9)
+    images, _ = next(loader.create_tuple_iterator(num_epochs=1, output_numpy=True))
+    paths = find_images([str(image_folder / "val")])
+    operations = create_transforms(
+        image_resize=24, interpolation="bicubic", crop_pct=0.9, normalize_on_device=True
+    )
+    assert len(paths) == 11
+    assert np.array_equal(np.stack([read_image(path, operations) for path in paths]), images)
+
+
+def test_every_image_is_classified_once_with_the_weights_own_preprocessing(
+    capsys, tmp_path, checkpoint, image_folder
+):
+    folder = image_folder / "val"
+    twice = sorted(folder.rglob("*.jpg"))[3]
+    words = [folder, twice, "--ckpt_path", checkpoint, "--batch_size", 4, "--top_k", 3]
+    code, out, err = call(capsys, "predict", *words, "--output", tmp_path / "o.json")
+    assert (code, err) == (0, "")
+    found = json.loads((tmp_path / "o.json").read_text(encoding="utf-8"))
+    assert found["model"] == "tiny_regnet" and found["skipped"] == []
+    paths = [row["path"] for row in found["images"]]
+    assert paths == [str(path) for path in sorted(folder.rglob("*.jpg"))]  # 4 + 4 + 3
+    expected = expected_probabilities(paths)
+    for row, probabilities in zip(found["images"], expected):
+        order = np.argsort(-probabilities)[:3]
+        rows = row["predictions"]
+        assert [entry["rank"] for entry in rows] == [1, 2, 3]
+        assert [entry["class_index"] for entry in rows] == order.tolist()
+        assert [entry["class_name"] for entry in rows] == [NAMES[index] for index in order]
+        np.testing.assert_allclose(
+            [entry["probability"] for entry in rows], probabilities[order], rtol=1e-4
+        )
+    assert len(out.splitlines()) == 11 * (1 + 3)
+
+
+def test_averaged_weights_are_the_first_choice_and_the_choice_is_told(capsys, tmp_path, pictures):
+    raw, averaged = weights(1), {f"ema.{name}": value for name, value in weights(2).items()}
+    for name, values in (("both", raw | averaged), ("raw", raw), ("averaged", weights(2))):
+        write_checkpoint(tmp_path / f"{name}.ckpt", values)
+    printed = {
+        words: call(capsys, "predict", pictures, "--ckpt_path", tmp_path / words[0], *words[1:])[1]
+        for words in [
+            ("both.ckpt",), ("both.ckpt", "--ema"), ("both.ckpt", "--ema", "False"),
+            ("raw.ckpt",), ("averaged.ckpt",),
+        ]
+    }  # fmt: skip
+    first, rest = zip(*(printed[words].split("\n", 1) for words in list(printed)[:3]))
+    assert rest == (printed["averaged.ckpt",], printed["averaged.ckpt",], printed["raw.ckpt",])
+    assert (
+        first[0] == f"{tmp_path / 'both.ckpt'}: the averaged weights; ema False takes the raw ones"
+    )
+    assert first[2].endswith(": the raw weights; ema True takes the averaged ones")
+    code, _, err = call(capsys, "predict", "--ckpt_path", "x", "--ema", "a.jpg")
+    assert code == 2 and "--ema" in err and "expected true or false, got 'a.jpg'" in err
+
+
+def test_bad_files_are_named_and_skipped(capsys, tmp_path, checkpoint, pictures, monkeypatch):
+    bad = add_bad_files(pictures)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("\x1b[31m\npipe.jpg")
+    words = [
+        pictures,
+        "gone.jpg",
+        "\x1b[31m\npipe.jpg",
+        "--ckpt_path",
+        checkpoint,
+        "--output",
+        "o.json",
+    ]
+    code, _, err = call(capsys, "predict", *words)
+    assert code == 0
+    for name, reason in bad.items():
+        assert f"skipped {pictures / name}: {reason}" in err
+    assert "skipped gone.jpg: No such file" in err
+    assert r"skipped \x1b[31m\npipe.jpg: no file, but a pipe" in err and "\x1b" not in err
+    assert err.splitlines()[-1] == "5 classified, 7 skipped"
+    found = json.loads(Path("o.json").read_text(encoding="utf-8"))
+    assert len(found["images"]) == 5 and len(found["skipped"]) == 7
+    # MindSpore's decoder would leave a copy of each in the working folder.
+    assert sorted(os.listdir()) == ["\x1b[31m\npipe.jpg", "o.json", "pictures"]
+
+
+def test_no_good_image_at_all_is_an_error_and_writes_nothing(
+    capsys, tmp_path, checkpoint, pictures
+):
+    bad = [pictures / name for name in add_bad_files(pictures)]
+    output = tmp_path / "o.csv"
+    output.write_text("older\n", encoding="utf-8")
+    code, out, err = call(capsys, "predict", *bad, "--ckpt_path", checkpoint, "--output", output)
+    assert (code, out) == (4, "")
+    assert "none of 5 files could be read" in err
+    assert output.read_text(encoding="utf-8") == "older\n"
+
+
+def test_folders_are_searched_below_sorted_without_hidden_files(pictures):
+    for hidden in (".hidden.jpg", "Zebra/.hidden.png"):
+        (pictures / hidden).touch()
+    (pictures / ".git").mkdir()
+    (pictures / ".git" / "picture.jpg").touch()
+    (pictures / "notes.txt").touch()
+    found = find_images([str(pictures / "b.jpeg"), str(pictures), str(pictures / "Zebra")])
+    names = [os.path.relpath(path, pictures) for path in found]
+    assert names == ["b.jpeg", "a.JPG", "ü b,c.bmp", "Zebra/c.Jpg", "Zebra/d.png"]
+
+
+def test_linked_folders_are_followed_once_and_plots_of_a_run_left_out(tmp_path, pictures):
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    for name in ("e.png", "deep/f.png"):
+        (tmp_path / "elsewhere" / name).touch()
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    (pictures / "linked again").symlink_to(tmp_path / "elsewhere/deep")
+    (tmp_path / "elsewhere/circle").symlink_to(pictures)
+    (pictures / "run").mkdir()
+    for name in ("config.yaml", "metrics.csv", "first_batch.png"):
+        (pictures / "run" / name).touch()
+    names = [os.path.relpath(path, pictures) for path in find_images([str(pictures)])]
+    assert names == [
+        *("a.JPG", "b.jpeg", "ü b,c.bmp", "Zebra/c.Jpg", "Zebra/d.png"),
+        *("linked/e.png", "linked/deep/f.png"),
+    ]
+    with pytest.raises(DataError, match="run folder, whose plots are not classified"):
+        find_images([str(pictures / "run")])
+
+
+def test_csv_has_a_row_for_each_image_and_class(capsys, tmp_path, checkpoint, pictures):
+    odd = os.fsencode(pictures) + b"/\xff.jpg"  # no UTF-8
+    with open(odd, "wb") as file:
+        file.write((pictures / "a.JPG").read_bytes())
+    words = [pictures, "--ckpt_path", checkpoint, "--top_k", 9, "--output", tmp_path / "o.csv"]
+    code, out, _ = call(capsys, "predict", *words)
+    assert code == 0 and "\\udcff.jpg" in out
+    with open(tmp_path / "o.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6 * 5  # top_k is lowered to the classes there are
+    assert {os.fsencode(row["path"]) for row in rows} >= {odd, os.fsencode(pictures / "ü b,c.bmp")}
+    sums = {}
+    for row in rows:
+        sums[row["path"]] = sums.get(row["path"], 0) + float(row["probability"])
+    np.testing.assert_allclose(list(sums.values()), 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("n.txt", "one\ntwo\nthree\nfour\nfünf\n"),
+        ("n.json", '["one", "two", "three", "four", "fünf"]'),
+        (
+            "n.json",
+            '{"4": ["n4", "fünf"], "0": ["n0", "one"], "1": "two", "2": "three", "3": "four"}',
+        ),
+    ],
+)
+def test_class_names_of_a_file_replace_the_weights_own(
+    capsys, tmp_path, checkpoint, pictures, name, content
+):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    words = [pictures / "a.JPG", "--ckpt_path", checkpoint, "--class_names", tmp_path / name]
+    code, out, _ = call(capsys, "predict", *words)
+    assert code == 0
+    named = dict(line.split()[1:] for line in out.splitlines()[1:])
+    assert named == {"0": "one", "1": "two", "2": "three", "3": "four", "4": "fünf"}
+
+
+def test_indices_stand_for_names_that_are_not_known(capsys, tmp_path, pictures):
+    path = write_checkpoint(tmp_path / "t.ckpt", weights(1), other_metadata(class_names=None))
+    code, out, _ = call(capsys, "predict", pictures / "a.JPG", "--ckpt_path", path)
+    assert code == 0
+    assert {line.split()[-1] for line in out.splitlines()[1:]} == set("01234")
+
+
+def test_a_file_that_tells_nothing_needs_the_model(capsys, tmp_path, pictures):
+    path = write_checkpoint(tmp_path / "t.ckpt", weights(1), None)
+    code, _, err = call(capsys, "predict", pictures / "a.JPG", "--ckpt_path", path)
+    assert code == 5 and "name the model" in err
+    words = ["--ckpt_path", path, "--model", "tiny_regnet", "--num_classes", 5]
+    assert call(capsys, "predict", pictures / "a.JPG", *words, "--image_size", 32)[0] == 0
+
+
+def test_the_contact_sheet_shows_what_the_network_saw(
+    capsys, tmp_path, checkpoint, pictures, monkeypatch
+):
+    monkeypatch.setattr(contact_sheet, "MOST_IMAGES", 4)
+    sheet = tmp_path / "sheet.png"
+    words = [pictures, "--ckpt_path", checkpoint, "--contact_sheet", sheet]
+    code, _, err = call(capsys, "predict", *words)
+    assert code == 0 and "1 images left out" in err
+    drawn = np.asarray(Image.open(sheet)).astype(int)
+    operations = create_transforms(
+        image_resize=32, interpolation="bicubic", crop_pct=0.8, normalize_on_device=True
+    )
+    view = read_image(str(pictures / "a.JPG"), operations)
+    side, gap, head = contact_sheet._PICTURE, contact_sheet._GAP, 44
+    tile = drawn[head : head + side, gap : gap + side]
+    centres = np.arange(32) * side // 32 + side // 64
+    assert np.array_equal(tile[np.ix_(centres, centres)], view)
+    below = drawn[head + side : head + side + 100, gap : gap + side]
+    assert (below.min(2) < 100).sum() > 300  # letters
+
+
+def test_any_name_can_be_written_on_a_contact_sheet():
+    font = lettering.load_font(None)
+    for text in ("猫の写真", "bée", "\udcff\udcfe", "a\nb\tc", "עברית", "🐈", "", "x" * 500):
+        fitted = lettering.fit_text(text, 200, font)
+        assert font.getlength(fitted) <= 200
+        assert fitted.isprintable()
+    assert lettering.fit_text("IMG_" + "0" * 90 + "7.jpg", 200, font).endswith("7.jpg")
+
+
+def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
+    values = weights(1)
+    values["head.fc.bias"][0] = np.nan
+    path = write_checkpoint(tmp_path / "nan.ckpt", values)
+    output = tmp_path / "o.json"
+    code, out, err = call(capsys, "predict", pictures, "--ckpt_path", path, "--output", output)
+    assert (code, out) == (5, "") and "not finite" in err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        ([], 2, "neither was given"),
+        (["--ckpt_path", "x", "--model", "m", "--pretrained"], 2, "not both"),
+        (["--pretrained"], 2, "--pretrained needs --model"),
+        (["--ckpt_path", "x", "--output", "o.txt"], 2, "ending in .json or .csv"),
+        (["--ckpt_path", "x", "--output", "none/o.csv"], 2, "there is no folder 'none'"),
+        (["--ckpt_path", "x", "--contact_sheet", "o.jpg"], 2, "ending in .png"),
+        (["--ckpt_path", "x", "--font", "none.ttf"], 2, "font: 'none.ttf' cannot be read"),
+        (["--ckpt_path", "x", "--class_names", "none.txt"], 2, "class_names: 'none.txt'"),
+        (["--ckpt_path", "x", "--top_k", "0"], 2, "'0' is no whole number of at least 1"),
+        (["--ckpt_path", "gone.ckpt"], 5, "gone.ckpt"),
+        (["--ckpt_path", "a.JPG"], 5, "a.JPG"),
+        (["--ckpt_path", "x", "--model", "regnet_x_201mf"], 2, "did you mean"),
+        (["--model", "regnet_x_200mf", "--pretrained", "nobody"], 2, "nobody"),
+    ],
+)
+def test_wrong_words_end_with_their_code_and_one_line(
+    capsys, pictures, monkeypatch, words, code, told
+):
+    monkeypatch.chdir(pictures)
+    before = sorted(os.listdir())
+    found, out, err = call(capsys, "predict", "a.JPG", *words)
+    assert (found, out) == (code, "")
+    assert told in err and err.count("\n") == 1
+    assert sorted(os.listdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[1, 2, 3, 4, 5]", "no list of names"),
+        ('{"1": "a"}', "no entry '0'"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_a_class_name_file_of_something_else_is_refused(
+    capsys, tmp_path, checkpoint, pictures, content, told
+):
+    (tmp_path / "n.json").write_text(content, encoding="utf-8")
+    words = ["--ckpt_path", checkpoint, "--class_names", tmp_path / "n.json"]
+    code, _, err = call(capsys, "predict", pictures, *words)
+    assert code == 2 and told in err
+
+
+def test_class_names_must_be_as_many_as_classes(capsys, tmp_path, checkpoint, pictures):
+    (tmp_path / "n.txt").write_text("a\nb\n", encoding="utf-8")
+    words = ["--ckpt_path", checkpoint, "--class_names", tmp_path / "n.txt"]
+    code, out, err = call(capsys, "predict", pictures, *words)
+    assert (code, out) == (2, "") and "2 names, the model has 5 classes" in err
+
+
+def test_a_folder_without_images_is_an_error(capsys, tmp_path, checkpoint):
+    code, _, err = call(capsys, "predict", tmp_path, "--ckpt_path", checkpoint)
+    assert code == 4 and "holds no image" in err
+
+
+def test_published_weights_bring_their_own_preprocessing(
+    capsys, tmp_path, checkpoint, pictures, monkeypatch
+):
+    def find_weights(model, source=None):
+        assert (model, source) in {("tiny_regnet", None), ("tiny_regnet", "first")}
+        return SimpleNamespace(
+            model=model, source="first", num_classes=5, preprocessing=METADATA.preprocessing
+        )
+
+    monkeypatch.setattr(registry, "find_weights", find_weights)
+    monkeypatch.setattr(registry, "fetch", lambda found: checkpoint)
+    _, of_file, _ = call(capsys, "predict", pictures, "--ckpt_path", checkpoint)
+    for words in (["--pretrained"], ["--pretrained", "first"]):
+        code, out, err = call(capsys, "predict", pictures, "--model", "tiny_regnet", *words)
+        assert (code, err) == (0, "")
+        # ImageNet's class names are nobody's to ship: indices stand for them.
+        assert [line.split()[:2] for line in out.splitlines() if line[0] == " "] == [
+            line.split()[:2] for line in of_file.splitlines() if line[0] == " "
+        ]
+
+
+def test_predict_runs_as_a_command_with_a_model_of_ones_own(tmp_path, tiny_models, pictures):
+    path = write_checkpoint(tmp_path / "t.ckpt", weights(1, tiny_regnet(5, se_r=0.0)))
+    add_bad_files(pictures)
+    words = ["--import_module", tiny_models, "--ckpt_path", path, "--mode", "0", "--top_k", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mindcv", "predict", str(pictures), *map(str, words)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 10
+    assert "\\xfc b,c.bmp" in done.stdout
+    reader = io.StringIO(done.stderr)
+    assert sum(line.startswith("skipped ") for line in reader) == 5
