@@ -1,6 +1,7 @@
 """Accuracy that counts every image exactly once, for any number of images and processes."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import mindspore.dataset as ds
@@ -9,7 +10,7 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from ..data.failure import pipeline_failures_as_data_errors
-from ..errors import DataError, NonFiniteLossError
+from ..errors import DataError, NonFiniteLossError, WeightsError
 from ..loss import create_loss
 from .runtime import Runtime
 from .stop import EvaluationStopped, StopSignal
@@ -101,13 +102,11 @@ def evaluate(
     """
     step.set_train(False)
     totals = np.zeros(6, np.float64)
-    batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True) if loader else ()
-    with pipeline_failures_as_data_errors(loader):
-        for image, label in batches:
-            if stop is not None and stop.received and runtime.world_size == 1:
-                raise EvaluationStopped
-            sums = _sums_of_batch(step, image, label, batch_size)
-            totals += (*sums, (label >= 0).sum(), (label < 0).sum())
+    for image, label in padded_batches(loader, batch_size, step.num_classes):
+        if stop is not None and stop.received and runtime.world_size == 1:
+            raise EvaluationStopped
+        sums = _sums_of_batch(step, image, label)
+        totals += (*sums, (label >= 0).sum(), (label < 0).sum())
     loss, top1, top5, broken, images, bad = runtime.sum_over_ranks(totals)
     if bad and runtime.is_main:
         _logger.warning("%d of %d images are bad and left out", bad, images + bad)
@@ -123,6 +122,47 @@ def evaluate(
     )
 
 
+def padded_batches(
+    loader: ds.Dataset | None, batch_size: int, num_classes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the images of each batch, padded to `batch_size`, and the labels without padding.
+
+    Raises:
+        DataError: an image cannot be read, or a label lies outside the classes.
+    """
+    if loader is None:
+        return
+    with pipeline_failures_as_data_errors(loader):
+        for image, label in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
+            if label.max() >= num_classes:
+                raise DataError(f"label {label.max()} lies outside the {num_classes} classes")
+            padding = np.zeros((batch_size - len(label), *image.shape[1:]), image.dtype)
+            yield np.concatenate([image, padding]), label
+
+
+def _sums_of_batch(step: EvaluationStep, image: np.ndarray, label: np.ndarray) -> np.ndarray:
+    padding = np.full(len(image) - len(label), -1, label.dtype)
+    label = np.concatenate([label, padding])
+    counted = label >= 0
+    return step(Tensor(image), Tensor(np.where(counted, label, 0)), Tensor(counted)).asnumpy()
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits (N, classes), in float64.
+
+    Raises:
+        WeightsError: a logit is NaN or infinite.
+    """
+    if not np.isfinite(logits).all():
+        raise WeightsError(
+            "the network's outputs are not finite numbers: the training diverged before these "
+            "weights were written, or they belong to other preprocessing"
+        )
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    powers = np.exp(shifted)
+    return powers / powers.sum(1, keepdims=True)
+
+
 def non_finite_outputs(broken: int, images: int) -> NonFiniteLossError:
     """Return the error of a network that gives no numbers."""
     return NonFiniteLossError(
@@ -130,14 +170,3 @@ def non_finite_outputs(broken: int, images: int) -> NonFiniteLossError:
         "it has no accuracy: the weights have diverged, or float16 overflows; check the weights, "
         "evaluate in float32 (amp_level O0), or train with a lower lr"
     )
-
-
-def _sums_of_batch(step: EvaluationStep, image, label, batch_size: int) -> np.ndarray:
-    if label.max() >= step.num_classes:
-        raise DataError(f"label {label.max()} lies outside the {step.num_classes} classes")
-    padding = batch_size - len(label)
-    if padding:
-        image = np.concatenate([image, np.zeros((padding, *image.shape[1:]), image.dtype)])
-        label = np.concatenate([label, np.full(padding, -1, label.dtype)])
-    counted = label >= 0
-    return step(Tensor(image), Tensor(np.where(counted, label, 0)), Tensor(counted)).asnumpy()

@@ -24,7 +24,7 @@ from mindcv.data.failure import pipeline_failures_as_data_errors
 from mindcv.data.image_check import decode
 from mindcv.engine import EvaluationStep, evaluate, start_runtime
 from mindcv.errors import DataError
-from mindcv.tools.predict.images import read_image
+from mindcv.tools.predict import read_image
 
 UNUSABLE = {
     "a0-byte.jpg": "empty",

@@ -16,8 +16,7 @@ from mindcv import engine
 from mindcv.config import Config
 from mindcv.data import create_transforms
 from mindcv.engine import build as recipe
-from mindcv.tools.predict.classify import classify
-from mindcv.tools.predict.images import find_images, read_image
+from mindcv.tools.predict import classify, find_images, read_image
 from mindcv.tools.report import predictions
 from mindcv.weights import Preprocessing, read_weights, told_preprocessing
 from mindcv.weights.metadata import Metadata
@@ -140,7 +139,7 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
     def by_predict(path):
         network, metadata = predictions.create_model_from_file(path)
         paths = find_images([str(image_folder / "val")])
-        rows = classify(network, paths, metadata.preprocessing, 1, 4, pytest.fail)
+        rows = classify(network, metadata, paths, top_k=1, batch_size=4, on_bad=pytest.fail)
         return np.stack([view for _, view in rows])
 
     def by_export(path):

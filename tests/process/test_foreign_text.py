@@ -8,7 +8,7 @@ import pytest
 from mindcv.data.bad_images import BadImages
 from mindcv.engine import start_logging
 from mindcv.process.foreign_text import printable, printable_lines, table_cell
-from mindcv.tools.predict.results import Prediction, prediction_lines, write_csv
+from mindcv.tools.predict import Guess, Prediction, prediction_lines, write_csv
 
 
 def test_control_characters_are_escaped_and_letters_are_not():
@@ -22,7 +22,7 @@ def test_no_cell_is_a_formula(tmp_path, start):
     name = f"{start}HYPERLINK(1)"
     assert table_cell("a\r=1") == r"a\r=1"
     assert table_cell(name) == f"'{name}" and table_cell(f"a{name}") == f"a{name}"
-    write_csv(tmp_path / "p.csv", [Prediction(name, (0,), (1.0,))], (name,))
+    write_csv(tmp_path / "p.csv", [Prediction(name, (Guess(1, 0, name, 1.0),))])
     (row,) = csv.DictReader((tmp_path / "p.csv").open(encoding="utf-8", newline=""))
     assert row["path"] == row["class_name"] == f"'{name}" and row["probability"] == "1.0"
 
@@ -47,6 +47,6 @@ def test_names_reach_terminal_log_and_table_escaped(tmp_path, capsys, own_loggin
     logging.getLogger("mindcv").warning("the class %s", name)
     shown = capsys.readouterr().out + (tmp_path / "train.log").read_text(encoding="utf-8")
     assert "\x1b" not in shown and shown.count(r"=1\x1b[2J.jpg") == 4
-    assert "\x1b" not in "".join(prediction_lines(Prediction(name, (0,), (1.0,)), (name,)))
+    assert "\x1b" not in "".join(prediction_lines(Prediction(name, (Guess(1, 0, name, 1.0),))))
     BadImages(100, 0.5, table).add(3, name, "damaged")  # a resumed run: listed already
     assert len(table.read_text(encoding="utf-8").splitlines()) == 2

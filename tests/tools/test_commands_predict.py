@@ -28,8 +28,8 @@ from PIL import Image
 from mindcv.data import create_evaluation_loader, create_transforms, lettering
 from mindcv.errors import DataError
 from mindcv.models import registry
-from mindcv.tools.predict import contact_sheet
-from mindcv.tools.predict.images import find_images, read_image
+from mindcv.tools import prediction_sheet
+from mindcv.tools.predict import find_images, read_image
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -274,7 +274,7 @@ def test_a_file_that_tells_nothing_needs_the_model(capsys, tmp_path, pictures):
 def test_the_contact_sheet_shows_what_the_network_saw(
     capsys, tmp_path, checkpoint, pictures, monkeypatch
 ):
-    monkeypatch.setattr(contact_sheet, "MOST_IMAGES", 4)
+    monkeypatch.setattr(prediction_sheet, "MOST_IMAGES", 4)
     sheet = tmp_path / "sheet.png"
     words = [pictures, "--ckpt_path", checkpoint, "--contact_sheet", sheet]
     code, _, err = call(capsys, "predict", *words)
@@ -284,7 +284,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(
         image_resize=32, interpolation="bicubic", crop_pct=0.8, normalize_on_device=True
     )
     view = read_image(str(pictures / "a.JPG"), operations)
-    side, gap, head = contact_sheet._PICTURE, contact_sheet._GAP, 44
+    side, gap, head = prediction_sheet._PICTURE, prediction_sheet._GAP, 44
     tile = drawn[head : head + side, gap : gap + side]
     centres = np.arange(32) * side // 32 + side // 64
     assert np.array_equal(tile[np.ix_(centres, centres)], view)

@@ -124,8 +124,8 @@ def _export(original, graph: Path, file_format: str, shape, arguments: Namespace
     import numpy as np
     from mindspore import Tensor
 
+    from ...engine.evaluation import softmax
     from ...models import fold_batch_norm
-    from ..predict.classify import softmax
     from . import TOLERANCE, Deployment, check_mindir, check_onnx, export_network, random_images
 
     # A file for any batch is tried with two sizes that its example did not have.

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ...data.lettering import fit_text
-from .results import Prediction, class_name
+from ..data.lettering import fit_text
+from .predict import Prediction
 
 MOST_IMAGES = 60
 
@@ -22,24 +22,23 @@ _BACKGROUND, _INK, _FAINT, _BAR, _FIRST_BAR = "#ffffff", "#1c1c1c", "#6b6b6b", "
 
 def write_contact_sheet(
     path: Path,
-    title: str,
     tiles: Sequence[tuple[Prediction, np.ndarray]],
-    names: Sequence[str] | None,
+    *,
+    title: str,
     left_out: int,
     font: ImageFont.FreeTypeFont,
 ) -> None:
     """Draw the tiles in rows and write a PNG.
 
     Args:
-        title: written above.
         tiles: predictions with their views, uint8 (H, W, 3).
-        names: class names; None: indices are written.
+        title: written above.
         left_out: images that did not fit; their number is written into the title line.
         font: of all text.
     """
     columns = min(_MOST_COLUMNS, math.ceil(math.sqrt(len(tiles))), len(tiles))
     rows = math.ceil(len(tiles) / columns)
-    classes = min(_MOST_CLASSES, len(tiles[0][0].classes))
+    classes = min(_MOST_CLASSES, len(tiles[0][0].guesses))
     tile_height = _PICTURE + _LINE * (1 + classes) + 6
     head = _LINE + _GAP
     # A sheet of one tile is still wide enough for its title.
@@ -59,7 +58,7 @@ def write_contact_sheet(
         left = _GAP + index % columns * (_PICTURE + _GAP)
         top = head + index // columns * (tile_height + _GAP)
         sheet.paste(_picture(view), (left, top))
-        _write_below(draw, left, top + _PICTURE + 4, prediction, names, classes, font)
+        _write_below(draw, (left, top + _PICTURE + 4), prediction, font)
     sheet.save(path, "PNG")
 
 
@@ -69,18 +68,18 @@ def _picture(view: np.ndarray) -> Image.Image:
     return image.resize((_PICTURE, _PICTURE), Image.NEAREST if small else Image.LANCZOS)
 
 
-def _write_below(draw, left: int, top: int, prediction: Prediction, names, classes: int, font):
+def _write_below(draw, place: tuple[int, int], prediction: Prediction, font) -> None:
+    left, top = place
     file_name = fit_text(os.path.basename(prediction.path), _PICTURE, font)
     draw.text((left, top + _LINE // 2), file_name, _FAINT, font, "lm")
-    rows = list(zip(prediction.classes, prediction.probabilities))[:classes]
-    for rank, (index, probability) in enumerate(rows):
-        y = top + _LINE * (1 + rank)
-        bar = _FIRST_BAR if rank == 0 else _BAR
-        if round(_PICTURE * probability) > 0:
-            right = left + round(_PICTURE * probability) - 1
-            draw.rectangle((left, y + 1, right, y + _LINE - 2), bar)
-        share = f"{probability:.1%}"
+    for guess in prediction.guesses[:_MOST_CLASSES]:
+        y = top + _LINE * guess.rank
+        bar = _FIRST_BAR if guess.rank == 1 else _BAR
+        length = round(_PICTURE * guess.probability)
+        if length > 0:
+            draw.rectangle((left, y + 1, left + length - 1, y + _LINE - 2), bar)
+        share = f"{guess.probability:.1%}"
         room = _PICTURE - font.getlength(share) - 16
-        text = fit_text(class_name(names, index) or f"class {index}", room, font)
+        text = fit_text(guess.class_name or f"class {guess.class_index}", room, font)
         draw.text((left + 4, y + _LINE // 2), text, _INK, font, "lm")
         draw.text((left + _PICTURE - 4, y + _LINE // 2), share, _INK, font, "rm")
