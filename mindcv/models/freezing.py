@@ -1,5 +1,7 @@
 """Freeze the first stages of a network for fine-tuning."""
 
+import itertools
+
 from mindspore import nn
 
 from ..errors import ConfigError
@@ -13,7 +15,8 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
     the train step are built, and after a conversion to synchronised batch normalisation.
 
     Args:
-        network: a network with `stem` and `stages`: AnyNet, RegNet or what features_only gives.
+        network: one with `layer_groups()`, as AnyNet and RegNet, or with `stem` and `stages`, as
+            what features_only gives.
         stages: number of stages; 0: the stem only.
 
     Returns:
@@ -22,14 +25,16 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
     Raises:
         ConfigError: the network has no stages, or fewer.
     """
-    if not (isinstance(network, nn.Cell) and hasattr(network, "stem")):
+    if hasattr(network, "layer_groups"):
+        stem, *rest = network.layer_groups()
+    elif hasattr(network, "stem") and hasattr(network, "stages"):
+        stem, rest = [network.stem], [[stage] for stage in network.stages]
+    else:
         raise ConfigError(f"{type(network).__name__} has no stem and stages to freeze")
-    if not 0 <= stages <= len(network.stages):
-        raise ConfigError(
-            f"{stages} stages to freeze: expected 0 (the stem) to {len(network.stages)}"
-        )
+    if not 0 <= stages <= len(rest):
+        raise ConfigError(f"{stages} stages to freeze: expected 0 (the stem) to {len(rest)}")
     frozen = []
-    for part in (network.stem, *list(network.stages)[:stages]):
+    for part in itertools.chain(stem, *rest[:stages]):
         for parameter in part.trainable_params():
             parameter.requires_grad = False
             frozen.append(parameter.name)

@@ -123,6 +123,23 @@ class AnyNet(nn.Cell):
         """Return the last layer: a Dense, or an Identity where num_classes is 0."""
         return self.head.fc
 
+    # What loading, freezing and layer-wise rates ask of a network; a network of your own that has
+    # the same three is treated alike.
+
+    @property
+    def first_conv(self) -> nn.Conv2d:
+        """The convolution that takes the image."""
+        return self.stem.conv
+
+    @property
+    def classifier(self) -> nn.Cell:
+        """The last layer, see `get_classifier`."""
+        return self.head.fc
+
+    def layer_groups(self) -> list[list[nn.Cell]]:
+        """Return the layers below the head, from the image on: the stem, then each stage's."""
+        return [[self.stem], *(list(stage.blocks) for stage in self.stages)]
+
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by a fresh one, initialised as in a new network.
 
@@ -139,8 +156,8 @@ class AnyNet(nn.Cell):
         self.head.reset(num_classes, self.head.pool if global_pool is None else global_pool)
         self.plan, self.num_classes = plan, num_classes
         initialize_weights(self.head.fc)
-        # The network may itself be part of another: the stem's name tells the prefix.
-        prefix = self.stem.conv.weight.name.removesuffix("stem.conv.weight")
+        # The network may itself be part of another: the stem's name holds the prefix.
+        prefix = self.first_conv.weight.name.removesuffix("stem.conv.weight")
         self.head.fc.update_parameters_name(f"{prefix}head.fc.")
         self.compile_cache.clear()  # graphs that hold the old classifier
 

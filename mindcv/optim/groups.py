@@ -1,5 +1,6 @@
 """Parameter groups: who decays, and who learns how fast."""
 
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -33,8 +34,7 @@ def parameter_groups(
     if layer_decay is None:
         scales = {p.name: None for p in params}
     else:
-        everything = model_or_params.get_parameters() if is_network else params
-        scales = layer_scales([p.name for p in everything], layer_decay)
+        scales = layer_scales(model_or_params if is_network else params, layer_decay)
     members: dict[tuple, list[Parameter]] = {}
     for p in params:
         decay = 0.0 if p.name in exempt else weight_decay
@@ -47,18 +47,32 @@ def parameter_groups(
     return [*groups, {"order_params": params}], rates
 
 
-def layer_scales(names: Sequence[str], layer_decay: float) -> dict[str, float]:
+def layer_scales(
+    model_or_params: nn.Cell | Sequence[Parameter], layer_decay: float
+) -> dict[str, float]:
     """Return the factor on the rate of each parameter: layer_decay ** layers above its own.
 
+    A network's layers are those that its `layer_groups()` gives, and above them all the rest; those
+    of other networks and of plain parameters follow from the names of a RegNet's parameters.
+
     Raises:
-        ConfigError: the names tell of no blocks, `stages.{s}.blocks.{b}.`.
+        ConfigError: there are no layers, and no names `stages.{s}.blocks.{b}.`.
     """
-    places = {name: _place(name) for name in names}
+    if hasattr(model_or_params, "layer_groups"):
+        cells = itertools.chain.from_iterable(model_or_params.layer_groups())
+        layers = {p.name: layer for layer, cell in enumerate(cells) for p in cell.get_parameters()}
+        top = max(layers.values()) + 1
+        names = [p.name for p in model_or_params.get_parameters()]
+        return {name: layer_decay ** (top - layers.get(name, top)) for name in names}
+    is_network = isinstance(model_or_params, nn.Cell)
+    params = model_or_params.get_parameters() if is_network else model_or_params
+    places = {p.name: _place(p.name) for p in params}
     layers = {place: layer for layer, place in enumerate(sorted(set(places.values())))}
     if not any(place[0] == _BLOCKS for place in layers):
         raise ConfigError(
-            f"layer_decay {layer_decay} needs a network of stem, stages.N.blocks.N and head, such "
-            f"as RegNet; this one's parameters are called {list(names)[:3]}"
+            f"layer_decay {layer_decay} needs a network with layer_groups(), or with parameters "
+            "named stem, stages.N.blocks.N and head as RegNet's; these are called "
+            f"{list(places)[:3]}"
         )
     return {name: layer_decay ** (len(layers) - 1 - layers[p]) for name, p in places.items()}
 

@@ -206,7 +206,8 @@ def test_lists_of_rates_of_different_length_are_refused():
 
 def test_layers_of_a_regnet_have_the_rates_of_timm():
     network = mindcv.create_model("regnet_x_200mf")
-    scales = layer_scales([p.name for p in network.get_parameters()], 0.75)
+    scales = layer_scales(network, 0.75)
+    assert scales == layer_scales(list(network.get_parameters()), 0.75)  # by their names
     trainable = {p.name for p in network.trainable_params()}
     expected = dict(zip(GOLDEN["layer_names"].tolist(), GOLDEN["layer_scales"].tolist()))
     assert {n: s for n, s in scales.items() if n in trainable} == pytest.approx(expected)
