@@ -1,104 +1,57 @@
-"""Shards written side by side, by processes that end with the one that started them."""
+"""Processes that work side by side and end with the one that started them."""
 
-import multiprocessing
 import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for_end
-
-from tqdm import tqdm
-
-from ..errors import DataError
-from ..tools.pack.shard import ShardResult, ShardTask, write_shard
-
-_POLL_SECONDS = 0.2
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
 
 
-class _Stopped(Exception):
-    """The process that gave the work wants it no more."""
+@contextmanager
+def worker_pool(
+    workers: int, prepare: Callable[..., None], *arguments: Any
+) -> Iterator[Callable[..., Future]]:
+    """Give a function that submits a call to the pool; leaving the body ends all its processes.
 
-
-def write_shards(
-    tasks: list[ShardTask], workers: int, done: int, show_progress: bool
-) -> Iterator[ShardResult]:
-    """Yield the results as the shards are finished, in any order.
+    They are fresh processes, no forks, since MindSpore has threads: a script that uses them needs
+    `if __name__ == "__main__":`. If one dies, submitting and unfinished calls raise
+    `concurrent.futures.process.BrokenProcessPool`.
 
     Args:
-        tasks: the shards.
-        workers: processes at most.
-        done: images that an earlier run packed, for the bar.
-        show_progress: draw a bar of the images on stderr.
-
-    Raises:
-        DataError: see `write_shard`; or a process was killed.
+        workers: number of processes.
+        prepare: each process calls it with `arguments` before its first work.
     """
-    bar = tqdm(
-        total=done + sum(len(task.paths) for task in tasks),
-        initial=done,
-        unit=" images",
-        disable=not show_progress,
-        file=sys.stderr,
-    )
-    with bar:
-        if min(workers, len(tasks)) <= 1:
-            for task in tasks:
-                yield write_shard(task, bar.update)
-        else:
-            yield from _in_processes(tasks, min(workers, len(tasks)), done, bar)
-
-
-def _in_processes(tasks, workers: int, done: int, bar: tqdm) -> Iterator[ShardResult]:
-    # Fresh processes, not forks: MindSpore has threads by now.
-    context = multiprocessing.get_context("spawn")
-    stop, count = context.Event(), context.Value("q", done)
-    pool = ProcessPoolExecutor(workers, context, _start, (stop, count))
+    context = get_context("spawn")
+    # The processes end when its other end is closed: by this one, or because this one was killed.
+    lifeline, end = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, _start, (lifeline, prepare, arguments))
     try:
-        pending = _submit(pool, tasks)
-        while pending:
-            finished, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-            bar.update(count.value - bar.n)
-            for future in finished:
-                yield future.result()
-    except BrokenProcessPool:
-        raise DataError(
-            "a packing process was killed, perhaps for lack of memory; the same command goes on "
-            "where it stopped, --workers with fewer processes"
-        ) from None
+        yield partial(_submit, pool)
     finally:
-        stop.set()
-        pool.shutdown(wait=True, cancel_futures=True)
+        end.close()
+        pool.shutdown(cancel_futures=True)
+        lifeline.close()
 
 
-def _submit(pool: ProcessPoolExecutor, tasks: list[ShardTask]) -> set[Future]:
-    """Start the processes deaf to ctrl-C, which a terminal sends to all: this one tells them."""
+def _submit(pool: ProcessPoolExecutor, *call: Any) -> Future:
+    """Submit a call. Processes that this starts never see ctrl-C, which a terminal sends to all."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        return {pool.submit(_work, task) for task in tasks}
+        return pool.submit(*call)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(stop, count) -> None:
-    global _stop, _count
-    _stop, _count = stop, count
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _start(lifeline: Connection, prepare: Callable[..., None], arguments: tuple) -> None:
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    prepare(*arguments)
 
 
-def _end_with_parent() -> None:
-    wait_for_end([multiprocessing.parent_process().sentinel])
+def _end_with(lifeline: Connection) -> None:
+    wait([lifeline])
     os._exit(1)
-
-
-def _work(task: ShardTask) -> ShardResult:
-    return write_shard(task, _step)
-
-
-def _step() -> None:
-    if _stop.is_set():
-        raise _Stopped
-    with _count.get_lock():
-        _count.value += 1

@@ -16,7 +16,7 @@ from mindcv.data import create_dataset
 from mindcv.data.samples.image_folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
-from mindcv.tools.pack import run as run_module
+from mindcv.tools.pack import dataset as dataset_module
 from mindcv.tools.pack import source as source_module
 
 
@@ -63,7 +63,7 @@ def test_an_image_that_vanishes_while_it_is_packed_is_no_bad_image(
         change(source / "train/class_0/0000.jpg")
         return found
 
-    monkeypatch.setattr(run_module, "list_source", listed)
+    monkeypatch.setattr(dataset_module, "list_source", listed)
     with pytest.raises(DataError, match=r"0000\.jpg changed while it was packed: 0 bytes"):
         quiet_pack(source, tmp_path / "out", skip_bad=True)
 

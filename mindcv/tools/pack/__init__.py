@@ -1,6 +1,5 @@
 """Packing an image folder into sharded MindRecord files, which are read as one dataset."""
 
-from .run import pack
-from .verify import verify
+from .dataset import pack, verify
 
 __all__ = ["pack", "verify"]

@@ -1,4 +1,4 @@
-"""The folder of a packed dataset while it is not sealed: begun, held, found again."""
+"""The folder of a packed dataset until it is sealed: begun, locked, found again."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 from ...checkpoint import FolderLock
 from ...data.samples.packed_set import FILE, WORK, PackedSet, read_packed_set, write_json
 from ...errors import ConfigError, DataError
-from .shard import ShardTask, write_record
+from .shard import ShardResult, ShardTask, write_record
 
 PLAN = "plan.json"
 
@@ -18,7 +18,7 @@ def sealed_before(root: Path, plan: dict) -> PackedSet | None:
     """Return what was packed completely before; None where that is nothing.
 
     Raises:
-        ConfigError, DataError: it was packed of other images or with other options; see
+        ConfigError, DataError: it was packed from other images or with other options; see
             `read_packed_set`.
     """
     try:
@@ -34,7 +34,7 @@ def sealed_before(root: Path, plan: dict) -> PackedSet | None:
 
 @contextmanager
 def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
-    """Begin the folder, or find it as an interrupted run left it; no other process may meanwhile.
+    """Lock the folder, new or as an interrupted run left it; leave no unfinished shard in it.
 
     Raises:
         ConfigError: it holds something else, was begun with other options, or another process
@@ -42,59 +42,27 @@ def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
         DataError: it was begun with other images, is damaged, or cannot be written.
     """
     work = root / WORK
-    try:
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         if not was_sealed and not (work / PLAN).exists():
             _check_empty(root)
         work.mkdir(exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{root} cannot be written: {error.strerror}") from None
     lock = FolderLock(work, called=str(root))
     try:
-        _begin(root, plan)
+        with writing(root):
+            _begin(root, plan)
         yield
     finally:
+        _remove_unfinished(work)
         lock.release()
 
 
-def reopen(root: Path, sealed: PackedSet, tasks: list[ShardTask]) -> None:
-    """Turn a packed dataset into one whose packing was interrupted behind its shards.
-
-    Which of its shards are whole is looked at later, as after any interruption. Those that images
-    were left out of count as missing: dataset.json does not tell which images.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    shards = {shard.file: shard for split in sealed.splits.values() for shard in split.shards}
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
     try:
-        for task in tasks:
-            shard = shards.get(task.file)
-            if shard and shard.images == len(task.paths):
-                write_record(task, shard, [])
-        (root / FILE).unlink()
+        yield
     except OSError as error:
         raise DataError(f"{root} cannot be written: {error.strerror}") from None
-
-
-def _check_plan(root: Path, plan: dict, before: dict) -> None:
-    """Refuse to go on with other images or options than an earlier run had.
-
-    Raises:
-        ConfigError: other options.
-        DataError: other images.
-    """
-    told = f"remove {root} to begin anew, or choose another folder"
-    if before.get("options") != plan["options"]:
-        raise ConfigError(
-            f"{root} was begun with the options {before.get('options')}; now they are "
-            f"{plan['options']}; {told}"
-        )
-    if before.get("source") != plan["source"]:
-        raise DataError(
-            f"the images changed since {root} was begun: names, sizes or times of files are "
-            f"others; {told}"
-        )
 
 
 def _check_empty(root: Path) -> None:
@@ -111,18 +79,53 @@ def _begin(root: Path, plan: dict) -> None:
     try:
         before = json.loads(path.read_bytes())
     except FileNotFoundError:
-        before = None
+        write_json(path, plan)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}; remove {root} to begin anew") from None
-    if before is not None:
+    else:
         if not isinstance(before, dict):
             raise DataError(f"{path} is damaged: no plan; remove {root} to begin anew")
         _check_plan(root, plan, before)
-    try:
-        if before is None:
-            write_json(path, plan)
-        for entry in path.parent.iterdir():
-            if entry.is_dir():  # of a killed process, as nobody else holds the folder
-                shutil.rmtree(entry)
-    except OSError as error:
-        raise DataError(f"{root} cannot be written: {error.strerror}") from None
+    _remove_unfinished(path.parent)
+
+
+def _check_plan(root: Path, plan: dict, before: dict) -> None:
+    """Refuse to go on with other images or options than an earlier run had.
+
+    Raises:
+        ConfigError: other options.
+        DataError: other images.
+    """
+    remedy = f"remove {root} to begin anew, or choose another folder"
+    if before.get("options") != plan["options"]:
+        raise ConfigError(
+            f"{root} was begun with the options {before.get('options')}; now they are "
+            f"{plan['options']}; {remedy}"
+        )
+    if before.get("source") != plan["source"]:
+        raise DataError(
+            f"the images changed since {root} was begun: names, sizes or times of files are "
+            f"others; {remedy}"
+        )
+
+
+def _remove_unfinished(work: Path) -> None:
+    """Remove what processes that have ended were writing; nobody else holds the folder."""
+    for entry in work.glob("*"):
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def reopen(root: Path, sealed: PackedSet, tasks: list[ShardTask]) -> None:
+    """Turn a packed dataset into one whose packing was interrupted behind its shards.
+
+    Whether its shards are whole is checked later, as after any interruption. Those with images
+    left out count as missing, since dataset.json does not name these images.
+    """
+    shards = {shard.file: shard for split in sealed.splits.values() for shard in split.shards}
+    with writing(root):
+        for task in tasks:
+            shard = shards.get(task.file)
+            if shard and shard.images == len(task.images):
+                write_record(task, ShardResult(task.split, shard, []))
+        (root / FILE).unlink()

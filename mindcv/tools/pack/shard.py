@@ -1,5 +1,6 @@
 """One shard: read, checked, written, read back, and only then moved to its place."""
 
+import io
 import json
 import os
 import re
@@ -9,17 +10,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from mindspore.mindrecord import FileWriter
+from PIL import Image
 
 from ...data.decoding import check_to_the_end
+from ...data.image_check import decode
 from ...data.samples import ImageError
 from ...data.samples.files import read_file
 from ...data.samples.mindrecord_file import MindRecordFile
 from ...data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
 from ...errors import DataError
-from .cap import capped
+from .source import SourceSplit
 
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
 _PAGE_BYTES, _MOST_PAGE_BYTES = 4 << 20, 256 << 20
@@ -32,22 +36,15 @@ class ShardTask:
 
     Attributes:
         out: folder of the packed dataset.
-        split, number: which shard; it becomes `<out>/<split>/<number>.mindrecord`.
-        folder: of the split's images.
-        paths: of the images, below `folder`.
-        labels, sizes: of each image; sizes in bytes.
+        images: those of the shard, which becomes `<out>/<split>/<number>.mindrecord`.
         cap, quality: see `capped`; cap None: the bytes as they are.
         skip_bad: leave bad images out, see `check_to_the_end`, instead of refusing the shard.
         header_bytes, page_bytes: of the MindRecord file, see `with_common_layout`.
     """
 
-    out: str
-    split: str
+    out: Path
+    images: SourceSplit
     number: int
-    folder: str
-    paths: list[str]
-    labels: np.ndarray
-    sizes: np.ndarray
     cap: int | None
     quality: int
     skip_bad: bool
@@ -55,36 +52,42 @@ class ShardTask:
     page_bytes: int = 0
 
     @property
-    def record(self) -> Path:
-        """The file that tells that the shard is finished."""
-        return Path(self.out, WORK, f"{self.split}-{self.number:05d}.json")
+    def split(self) -> str:
+        return self.images.name
 
     @property
     def file(self) -> str:
         return f"{self.split}/{self.number:05d}.mindrecord"
 
+    @property
+    def record(self) -> Path:
+        """The file that exists as soon as the shard is finished."""
+        return self.work_path("json")
 
-@dataclass(frozen=True)
-class ShardResult:
+    def work_path(self, suffix: str) -> Path:
+        return self.out / WORK / f"{self.split}-{self.number:05d}.{suffix}"
+
+
+class ShardResult(NamedTuple):
     """What became of a shard.
 
     Attributes:
-        split, number: as in the task.
-        shard: None where bad images forbid it, or where none is left.
+        split: its name.
+        shard: None where bad images forbid it, or where no image is left.
         bad: path, with the split, and reason of each bad image.
     """
 
     split: str
-    number: int
     shard: ShardFile | None
     bad: list[tuple[str, str]]
 
 
 def with_common_layout(tasks: list[ShardTask]) -> list[ShardTask]:
     """Give all files the same sizes of header and pages: MindSpore refuses to mix them."""
+    sizes = [task.images.sizes for task in tasks]
     # A page has room for the largest image, and not much more than there is at all.
-    whole = max(int(task.sizes.sum()) + 256 * len(task.paths) for task in tasks)
-    needed = max(min(whole, _PAGE_BYTES), max(int(task.sizes.max()) for task in tasks))
+    whole = max(int(of_task.sum()) + 256 * len(of_task) for of_task in sizes)
+    needed = max(min(whole, _PAGE_BYTES), max(int(of_task.max()) for of_task in sizes))
     page = min(-(-needed // 4096) * 4096 + (64 << 10), _MOST_PAGE_BYTES)
     # The header describes each page in some 200 bytes. Pages are half full at least: what does not
     # fit begins a new one.
@@ -100,17 +103,21 @@ def finished_shard(task: ShardTask) -> ShardResult | None:
         bad = [tuple(entry) for entry in contents["bad"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    if bad and not task.skip_bad:
-        return None
-    return ShardResult(task.split, task.number, shard, bad)
+    return None if bad and not task.skip_bad else ShardResult(task.split, shard, bad)
+
+
+def write_record(task: ShardTask, result: ShardResult) -> None:
+    """Note that a shard is finished, for `finished_shard`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    shard = result.shard and asdict(result.shard)
+    write_json(task.record, {"shard": shard, "bad": result.bad})
 
 
 def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
-    """Make one shard; what an earlier run left of it is replaced.
-
-    Args:
-        task: what to do.
-        step: called after each image; an exception that it raises ends the work.
+    """Make one shard, replacing what an earlier run left of it; call `step` after each image.
 
     Raises:
         DataError: the shard cannot be written, or an image changed since it was listed.
@@ -120,28 +127,19 @@ def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
         path = place / Path(task.file).name
         sums = _write(path, task, _rows(task, step, bad))
         if bad and not task.skip_bad:
-            return ShardResult(task.split, task.number, None, bad)
-        shard = None
-        if sums:
-            shard = _check(path, task, sums)
-            _move(path, Path(task.out, task.file))
-        write_record(task, shard, bad)
-        return ShardResult(task.split, task.number, shard, bad)
-
-
-def write_record(task: ShardTask, shard: ShardFile | None, bad: list[tuple[str, str]]) -> None:
-    """Note that a shard is finished, for `finished_shard`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    write_json(task.record, {"shard": shard and asdict(shard), "bad": bad})
+            return ShardResult(task.split, None, bad)
+        shard = _checked(path, task, sums) if sums else None
+        if shard:
+            _move(path, task.out / task.file)
+        result = ShardResult(task.split, shard, bad)
+        write_record(task, result)
+        return result
 
 
 @contextmanager
 def _place_to_work(task: ShardTask) -> Iterator[Path]:
     """Give an empty folder beside the finished shards; nothing is left of it."""
-    place = Path(task.out, WORK, f"{task.split}-{task.number:05d}.{os.getpid()}")
+    place = task.work_path(str(os.getpid()))
     try:
         shutil.rmtree(place, ignore_errors=True)  # of a killed process of the same number
         place.mkdir()
@@ -152,7 +150,7 @@ def _place_to_work(task: ShardTask) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def _cannot_write(out: str, reason: str) -> str:
+def _cannot_write(out: Path, reason: str) -> str:
     try:
         free = f"; {shutil.disk_usage(out).free / 2**20:.0f} MB are free there"
     except OSError:
@@ -161,11 +159,12 @@ def _cannot_write(out: str, reason: str) -> str:
 
 
 def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
-    """Read the images of a task in order; those that training would find bad go to `bad`."""
-    for path, label, size in zip(task.paths, task.labels, task.sizes):
+    """Read the images of a task in order; add those that training would find bad to `bad`."""
+    images = task.images
+    for path, label, size in zip(images.paths, images.labels, images.sizes):
         name = f"{task.split}/{path}"
         try:
-            image = _read(os.path.join(task.folder, path), int(size))
+            image = _read(os.path.join(images.folder, path), int(size))
             check_to_the_end(image)
             if task.cap:
                 image = capped(image, task.cap, task.quality)
@@ -176,13 +175,42 @@ def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
         step()
 
 
-def _read(path: str, size: int) -> np.ndarray:
-    """Read an image file.
+def capped(data: np.ndarray, cap: int, quality: int) -> np.ndarray:
+    """Return an image file whose shorter side is at most `cap` pixels.
+
+    A smaller image keeps its bytes. A larger one becomes RGB, is resized (bicubic, antialiased) and
+    encoded as JPEG, 4:2:0, without colour profile and EXIF. Its EXIF orientation is not followed,
+    as it is not when the original is read. FFCV does the same to the longer side (`max_resolution`
+    of `RGBImageField`); the shorter one is what a crop has to fit into.
+
+    Args:
+        data: content of an image file, (bytes,) uint8.
+        cap: pixels.
+        quality: of the JPEG, 1 … 100.
 
     Raises:
-        ImageError: see `read_file`.
-        DataError: it has another size than when it was listed, or is gone.
+        ImageError: it cannot be decoded, or its longer side is more than JPEG allows.
     """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ImageError(f"damaged image: {error}") from None
+    shorter = min(width, height)
+    if shorter <= cap:
+        return data
+    size = (round(width * cap / shorter), round(height * cap / shorter))
+    smaller = decode(data).resize(size, Image.BICUBIC)
+    buffer = io.BytesIO()
+    try:
+        smaller.save(buffer, "JPEG", quality=quality)
+    except OSError as error:
+        raise ImageError(f"{size[0]}x{size[1]} pixels cannot become a JPEG: {error}") from None
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def _read(path: str, size: int) -> np.ndarray:
+    """Read an image file; raise a DataError if its size changed since it was listed."""
     try:
         data = read_file(os.fsencode(path))
     except ImageError:
@@ -195,7 +223,7 @@ def _read(path: str, size: int) -> np.ndarray:
 
 
 def _size(path: str) -> int:
-    """Return the bytes of a file as `list_source` tells them: 0 where there is none."""
+    """Return the bytes of a file as `list_source` has them: 0 where there is none."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -243,8 +271,8 @@ def _checksum(image, name: bytes) -> int:
     return zlib.crc32(name, zlib.crc32(image))
 
 
-def _check(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardFile:
-    """Read a written shard back: MindSpore tells of a full disk late, or not at all."""
+def _checked(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardFile:
+    """Read a written shard back: MindSpore reports a full disk late, or not at all."""
     try:
         written = MindRecordFile(path)
         found = [

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,16 @@ class SourceSplit:
     labels: np.ndarray
     sizes: np.ndarray
     class_names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def part(self, start: int, stop: int) -> "SourceSplit":
+        """Return the images from start to stop - 1 alone."""
+        part = slice(start, stop)
+        return replace(
+            self, paths=self.paths[part], labels=self.labels[part], sizes=self.sizes[part]
+        )
 
 
 def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit], str]:

@@ -1,0 +1,295 @@
+"""Packing from beginning to end, or from where an earlier run stopped; and verifying."""
+
+import csv
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+import mindspore
+import numpy as np
+import PIL
+from tqdm import tqdm
+
+from ... import __version__
+from ...data.samples.files import fingerprint_of
+from ...data.samples.name_table import NameTable
+from ...data.samples.packed_set import (
+    FILE,
+    WORK,
+    PackedSet,
+    PackedSplit,
+    ShardFile,
+    is_sealed,
+    read_packed_set,
+    write_packed_set,
+)
+from ...errors import ConfigError, DataError
+from ...process.cores import available_cores
+from ...process.pool import worker_pool
+from .folder import held, reopen, sealed_before, writing
+from .shard import ShardResult, ShardTask, finished_shard, with_common_layout, write_shard
+from .source import SourceSplit, list_source
+
+BAD_IMAGES = "bad_images.csv"
+_SHARD_BYTES = 512 << 20
+_MOST_DEFAULT_SHARDS = 256  # of a split, as all of them are open while it is read
+_MOST_SHARDS = 1000
+_REFRESH_SECONDS = 0.2  # of the progress bar
+
+
+def pack(
+    source: str,
+    out: str,
+    splits: list[str] | None = None,
+    cap: int | None = None,
+    quality: int = 90,
+    shards: int | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    show_progress: bool = False,
+    tell: Callable[[str], None] = print,
+) -> PackedSet:
+    """Pack an image folder; shards that an earlier run finished are kept where they are whole.
+
+    Args:
+        source, splits: see `list_source`.
+        out: folder of the packed dataset; new, empty, or of an earlier run.
+        cap, quality: see `capped`; cap None: keep the bytes of the images.
+        shards: files of each split; None: one for each 512 MB of source images, 256 at most.
+        skip_bad: leave bad images out, see `check_to_the_end`; bad_images.csv lists them.
+        workers: processes; None: one per core.
+        show_progress: draw progress bars on stderr.
+        tell: called with lines for the user.
+
+    Raises:
+        ConfigError: options out of range; `out` holds something else, was begun with other
+            options, or another process packs into it.
+        DataError: the source is no image folder, holds bad images, or changed since; `out` cannot
+            be written.
+    """
+    _check_arguments(source, out, cap, quality, shards)
+    found, fingerprint = list_source(source, splits)
+    root, workers = Path(out), workers or len(available_cores())
+    tasks = with_common_layout(
+        [
+            ShardTask(root.absolute(), images, number, cap, quality, skip_bad)
+            for split in found
+            for number, images in enumerate(_cut(split, shards))
+        ]
+    )
+    counts = {split.name: sum(task.split == split.name for task in tasks) for split in found}
+    options = {"cap": cap, "quality": cap and quality, "shards": counts}
+    plan = {"source": fingerprint, "options": options}
+    sealed = sealed_before(root, plan)
+    problems = sealed.problems(root) if sealed else []
+    if sealed and not problems:
+        tell(f"{out} is packed already: nothing to do; --verify {out} checks it")
+        return sealed
+    with held(root, plan, was_sealed=sealed is not None):
+        if sealed:
+            tell(f"{'; '.join(problems[:5])}: packed anew")
+            reopen(root, sealed, tasks)
+        results = _kept(root, tasks, workers, show_progress)
+        if results:
+            tell(f"{len(results)} of {len(tasks)} shards were finished before and are whole: kept")
+        left = [task for task in tasks if task.file not in results]
+        done = sum(len(task.images) for task in tasks if task.file in results)
+        bar = tqdm(
+            total=sum(len(task.images) for task in tasks),
+            initial=done,
+            unit=" images",
+            disable=not show_progress,
+            file=sys.stderr,
+        )
+        with bar:
+            results |= _write_shards(left, workers, bar)
+        in_order = [results[task.file] for task in tasks]
+        with writing(root):
+            _report_bad_images(root, [bad for result in in_order for bad in result.bad], skip_bad)
+            return _seal(root, found, in_order, plan)
+
+
+def verify(out: str, workers: int | None = None, show_progress: bool = False) -> PackedSet:
+    """Compare the hashes of all files with those in dataset.json, and its own.
+
+    Args:
+        out: folder of the packed dataset.
+        workers: threads; None: one per core.
+        show_progress: draw a progress bar on stderr.
+
+    Raises:
+        DataError: it is no packed dataset, unfinished, or files are missing or damaged; the
+            message names them all.
+    """
+    root = Path(out)
+    packed = read_packed_set(root)
+    if packed is None:
+        raise DataError(f"{out} is no folder that `python -m mindcv pack` wrote")
+    shards = [shard for split in packed.splits.values() for shard in split.shards]
+    found = _check_hashes(root, shards, workers or len(available_cores()), show_progress)
+    problems = [problem for problem in found.values() if problem]
+    if not is_sealed(root):
+        raise DataError(
+            f"{root / FILE} holds no hash of itself: an older version packed it, and nobody can "
+            "tell whether its class names are what they were; pack again"
+        )
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(shards)} shards: {'; '.join(problems)}; copy these files "
+            "anew, or remove them and pack again"
+        )
+    return packed
+
+
+def _check_arguments(source, out, cap, quality, shards) -> None:
+    in_range = (cap is None or cap >= 1) and 1 <= quality <= 100
+    if not in_range or not (shards is None or 1 <= shards <= _MOST_SHARDS):
+        raise ConfigError(
+            f"cap {cap}, quality {quality}, shards {shards}: expected at least 1, 1 … 100, and "
+            f"1 … {_MOST_SHARDS}"
+        )
+    inner, outer = os.path.realpath(out), os.path.realpath(source)
+    if os.path.commonpath([inner, outer]) in (inner, outer):
+        raise ConfigError(f"{out} and {source} lie one inside the other; choose another place")
+    try:
+        inner.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{out!r} is not UTF-8, which MindSpore needs; choose another place"
+        ) from None
+
+
+def _cut(split: SourceSplit, shards: int | None) -> Iterator[SourceSplit]:
+    total = int(split.sizes.sum())
+    wanted = shards or -(-total // max(_SHARD_BYTES, -(-total // _MOST_DEFAULT_SHARDS)))
+    cuts = np.linspace(0, len(split), min(max(wanted, 1), len(split)) + 1).astype(int)
+    for start, stop in zip(cuts, cuts[1:]):
+        yield split.part(start, stop)
+
+
+def _kept(
+    root: Path, tasks: list[ShardTask], workers: int, show_progress: bool
+) -> dict[str, ShardResult]:
+    """Return, by file, the results of an earlier run whose files still have their hashes."""
+    finished = {task.file: result for task in tasks if (result := finished_shard(task))}
+    shards = [result.shard for result in finished.values() if result.shard]
+    problems = _check_hashes(root, shards, workers, show_progress)
+    return {
+        file: result
+        for file, result in finished.items()
+        if result.shard is None or problems[result.shard.file] is None
+    }
+
+
+def _check_hashes(
+    root: Path, shards: list[ShardFile], workers: int, show_progress: bool
+) -> dict[str, str | None]:
+    """Return, by file, what is wrong with each shard, None where nothing is."""
+    problems = {}
+    bar = tqdm(
+        total=sum(shard.bytes for shard in shards),
+        desc="checking",
+        unit="B",
+        unit_scale=True,
+        disable=not (show_progress and shards),
+        file=sys.stderr,
+    )
+    with bar, ThreadPoolExecutor(workers) as threads:
+        found = threads.map(lambda shard: shard.problem(root, with_hash=True), shards)
+        for shard, problem in zip(shards, found):
+            problems[shard.file] = problem
+            bar.update(shard.bytes)
+    return problems
+
+
+def _write_shards(tasks: list[ShardTask], workers: int, bar: tqdm) -> dict[str, ShardResult]:
+    """Return the results by file.
+
+    Raises:
+        DataError: see `write_shard`; or a process was killed.
+    """
+    workers = min(workers, len(tasks))
+    if workers <= 1:
+        return {task.file: write_shard(task, bar.update) for task in tasks}
+    count = get_context("spawn").Value("q", bar.n)
+    results = {}
+    try:
+        with worker_pool(workers, _count_images, count) as submit:
+            files = {submit(_write_counted, task): task.file for task in tasks}
+            pending = set(files)
+            while pending:
+                finished, pending = wait(pending, _REFRESH_SECONDS, FIRST_COMPLETED)
+                bar.update(count.value - bar.n)
+                results |= {files[future]: future.result() for future in finished}
+    except BrokenProcessPool:
+        raise DataError(
+            "a packing process was killed, perhaps for lack of memory; the same command goes on "
+            "where it stopped, --workers with fewer processes"
+        ) from None
+    return results
+
+
+def _count_images(count) -> None:
+    global _count
+    _count = count  # shared by all processes
+
+
+def _write_counted(task: ShardTask) -> ShardResult:
+    return write_shard(task, _count_image)
+
+
+def _count_image() -> None:
+    with _count.get_lock():
+        _count.value += 1
+
+
+def _report_bad_images(root: Path, bad: list[tuple[str, str]], skip_bad: bool) -> None:
+    if not bad:
+        return
+    path = root / BAD_IMAGES
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        csv.writer(file).writerows([("path", "error"), *bad])
+    if not skip_bad:
+        first = "; ".join(f"{name}: {reason}" for name, reason in bad[:5])
+        raise DataError(
+            f"{len(bad)} images cannot be decoded: {first}; all of them are in {path}; repair or "
+            "remove them and begin anew, or go on with --skip_bad, which leaves them out"
+        )
+
+
+def _seal(
+    root: Path, found: list[SourceSplit], results: list[ShardResult], plan: dict
+) -> PackedSet:
+    packed = PackedSet(
+        found[0].class_names,
+        {split.name: _packed_split(split, results) for split in found},
+        plan["options"],
+        plan["source"],
+        {"mindcv": __version__, "mindspore": mindspore.__version__, "pillow": PIL.__version__},
+    )
+    write_packed_set(root, packed)
+    shutil.rmtree(root / WORK, ignore_errors=True)
+    return packed
+
+
+def _packed_split(split: SourceSplit, results: list[ShardResult]) -> PackedSplit:
+    own = [result for result in results if result.split == split.name]
+    bad = {name for result in own for name, _ in result.bad}
+    good = [f"{split.name}/{path}" not in bad for path in split.paths]
+    labels = split.labels[good]
+    empty = np.setdiff1d(split.labels, labels)
+    if len(empty):
+        names = ", ".join(split.class_names[number] for number in empty[:5])
+        raise DataError(f"{split.folder}: no image of these classes can be decoded: {names}")
+    names = NameTable.of(os.fsencode(path) for path, is_good in zip(split.paths, good) if is_good)
+    return PackedSplit(
+        len(labels),
+        len(bad),
+        fingerprint_of(names, labels, split.class_names),  # the image folder's own
+        tuple(result.shard for result in own if result.shard),
+    )
