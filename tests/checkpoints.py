@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mindcv.checkpoint import STATE, CheckpointStore, Place, write_checkpoint, write_npz
+from mindcv.checkpoint import STATE, CheckpointStore, Place
+from mindcv.weights import ckpt, npz
 
 ARRAYS = {
     "a.weight": np.arange(600, dtype=np.float32).reshape(20, 30),
@@ -17,8 +18,8 @@ def save(store: CheckpointStore, epoch: int, steps: int = 4, arrays=ARRAYS, **re
     """Save a checkpoint as a run does, with less in it."""
     name = Place(epoch, steps).name("net")
     writers = {
-        f"{name}.ckpt": partial(write_checkpoint, tensors=arrays),
-        f"{name}{STATE}": partial(write_npz, arrays={"step": np.int32(epoch)}),
+        f"{name}.ckpt": partial(ckpt.write, tensors=arrays),
+        f"{name}{STATE}": partial(npz.write, tensors={"step": np.int32(epoch)}),
     }
     record = {"epoch": epoch, "is_midway": False, "score": None} | record
     return store.save(name, writers, record)

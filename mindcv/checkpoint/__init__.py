@@ -6,7 +6,6 @@ from .lock import FolderLock, open_run_folder
 from .manifest import STATE, Manifest, read_manifest
 from .record import check_record
 from .store import CheckpointStore, Place, place_of
-from .tensor_files import write_checkpoint, write_npz
 from .writer import BackgroundWriter
 
 __all__ = [
@@ -23,6 +22,4 @@ __all__ = [
     "place_of",
     "read_manifest",
     "superfluous",
-    "write_checkpoint",
-    "write_npz",
 ]

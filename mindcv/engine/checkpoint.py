@@ -17,11 +17,9 @@ from ..checkpoint import (
     place_of,
     read_manifest,
     superfluous,
-    write_checkpoint,
-    write_npz,
 )
 from ..errors import WeightsError
-from ..weights import Metadata
+from ..weights import Metadata, ckpt, npz
 from ..weights.metadata import ENTRY
 from .run_state import Snapshot
 
@@ -140,14 +138,14 @@ class CheckpointKeeper:
         is_kept: bool,
     ) -> None:
         entries = {**snapshot.weights, ENTRY: self.metadata.to_array()}
-        weights = partial(write_checkpoint, tensors=entries)
+        weights = partial(ckpt.write, tensors=entries)
         # The best weights first: a run that goes on from the checkpoint counts on them.
         if is_best:
             best = f"{self.metadata.model}_best"
             self.store.save(best, {f"{best}.ckpt": weights}, {"score": record["score"]})
         if not is_kept:
             return
-        state = partial(write_npz, arrays=snapshot.state)
+        state = partial(npz.write, tensors=snapshot.state)
         writers = {f"{name}.ckpt": weights, f"{name}{STATE}": state}
         manifest = self.store.save(name, writers, record)
         self._kept = [one for one in self._kept if one.place != place_of(name)]

@@ -6,8 +6,8 @@ from mindspore import nn
 
 from ..errors import WeightsError
 from ..weights import Metadata, WeightFile, read_weights
-from ..weights.contents import sort_contents, told_preprocessing
 from ..weights.load import load_weights
+from ..weights.match import sort_contents, told_preprocessing
 from .described import create_described
 from .registry import canonical_name
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..errors import ConfigError
 from ..weights import read_weights, write_weights
-from ..weights.contents import sort_contents
+from ..weights.match import sort_contents
 from ..weights.write import SUFFIXES
 from .arguments import file_path
 from .averaging import Weights, average_weights, running_statistics

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from ..errors import WeightsError
 from ..weights import Metadata, read_weights, write_weights
-from ..weights.contents import Contents, sort_contents, told_preprocessing
-from ..weights.read import FORMATS
+from ..weights.match import Contents, sort_contents, told_preprocessing
+from ..weights.read import READABLE
 from ..weights.schemes import OWN, WRITABLE
 from ..weights.write import SUFFIXES
 from .arguments import file_path
@@ -14,7 +14,7 @@ from .output_files import check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", type=file_path, metavar="IN", help=f"weight file: {FORMATS}")
+    parser.add_argument("input", type=file_path, metavar="IN", help=f"weight file: {READABLE}")
     parser.add_argument(
         "output", type=file_path, metavar="OUT", help="ends in .ckpt, .safetensors or .npz"
     )

@@ -80,7 +80,7 @@ def build_network(arguments: Namespace):
         WeightsError: the weights are missing, damaged or of another model.
     """
     from ..models import canonical_name, create_model_from_file
-    from ..weights.contents import CHOICES
+    from ..weights.match import CHOICES
 
     if arguments.import_module:
         import_user_module(arguments.import_module)

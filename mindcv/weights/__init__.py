@@ -1,6 +1,6 @@
 """Weight files: reading those of any library, naming schemes, what travels with the weights."""
 
-from .contents import has_averages, told_classes, told_preprocessing
+from .match import has_averages, told_classes, told_preprocessing
 from .metadata import Metadata, Preprocessing
 from .read import WeightFile, read_weights
 from .write import write_weights

@@ -11,8 +11,9 @@ import numpy as np
 from mindspore import nn
 
 from ..errors import WeightsError
-from .contents import Contents, sort_contents
-from .read import CHECKPOINT, WeightFile, read_weights
+from . import ckpt
+from .match import Contents, sort_contents
+from .read import WeightFile, read_weights
 
 _logger = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _tells_it_has_no_head(contents: Contents) -> bool:
     """
     file = contents.file
     told = file.metadata is not None and file.metadata.num_classes == 0
-    return told or file.format != CHECKPOINT
+    return told or file.format != ckpt.NAME
 
 
 def _mismatch(path, weights, wanted, missing, surplus, wrong, typed) -> str:

@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin
 import numpy as np
 
 from ..errors import WeightsError
-from .limits import LARGEST_HEADER
+from .guards import LARGEST_HEADER
 
 ENTRY = "mindcv.metadata"  # name of the entry in a checkpoint
 _LARGEST = 10**9

@@ -8,14 +8,13 @@ import io
 import math
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..checkpoint.tensor_files import native
 from ..errors import WeightsError
-from .limits import check_count
+from .guards import Tensors, WeightStream, check_count, native, open_zip, stored_type
 from .pickle_reader import Storage, StoredTensor, read_pickle
 
 # The first pickle of the older format: the number 0x1950A86A20F9469CFC6C.
@@ -27,17 +26,50 @@ _DEEPEST = 20  # dictionaries within each other
 _LONGEST_NAME = 1000
 
 
-def read_zip(archive: zipfile.ZipFile, path: str, file_size: int) -> dict[str, tuple]:
-    """Read a zip archive of `torch.save`.
+def starts_zip(head: bytes, entries: Sequence[str]) -> bool:
+    """Return whether an archive is one of `torch.save`; see `read.Format`."""
+    return any(name.endswith("/data.pkl") for name in entries)
 
-    Returns:
-        For every tensor its name, dictionaries within each other joined by dots, with the name of
-        its type and the array; bfloat16 as uint16, bit by bit.
+
+def starts_legacy(head: bytes, entries: Sequence[str]) -> bool:
+    """Return whether a file begins as torch before 1.6 wrote it; see `read.Format`."""
+    return head.startswith(LEGACY_START)
+
+
+def read_zip(file: WeightStream) -> Tensors:
+    """Read a zip archive of `torch.save`; names within each other are joined by dots.
 
     Raises:
-        WeightsError: not such an archive, damaged, or holding more than tensors.
+        WeightsError: not such an archive, or holding more than tensors.
+        Exception: damaged; see `read.DAMAGE`.
     """
-    entries = {entry.filename: entry for entry in archive.infolist()}
+    path = file.name
+    with open_zip(file) as archive:
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        root = _root(entries, path, file.size)
+
+        def content(name: str, size: int | None = None) -> bytes:
+            entry = entries.get(root + name)
+            if entry is None:
+                raise WeightsError(f"weight file {path!r} is cut off or damaged: no entry {name}")
+            if size is not None and entry.file_size != size:
+                raise WeightsError(
+                    f"weight file {path!r}: entry {name} has {entry.file_size} bytes, {size} "
+                    "expected"
+                )
+            return archive.read(entry)
+
+        order = content("byteorder") if f"{root}byteorder" in entries else b"little"
+        tree = read_pickle(io.BytesIO(content("data.pkl")), path)
+
+        def buffer(storage: Storage) -> bytes:
+            return content(f"data/{storage.key}", _byte_size(storage))
+
+        return _tensors(tree, buffer, ">" if order == b"big" else "<", file)
+
+
+def _root(entries: dict[str, zipfile.ZipInfo], path: str, file_size: int) -> str:
+    """Return what stands before the names of all entries, once they are as torch writes them."""
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise WeightsError(f"weight file {path!r} is a zip archive with {len(roots)} data.pkl")
@@ -50,36 +82,18 @@ def read_zip(archive: zipfile.ZipFile, path: str, file_size: int) -> dict[str, t
         raise WeightsError(f"weight file {path!r} is compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries.values()) > file_size:
         raise WeightsError(f"weight file {path!r}: its entries are larger than the file")
-
-    def content(name: str, size: int | None = None) -> bytes:
-        entry = entries.get(root + name)
-        if entry is None:
-            raise WeightsError(f"weight file {path!r} is cut off or damaged: no entry {name}")
-        if size is not None and entry.file_size != size:
-            raise WeightsError(
-                f"weight file {path!r}: entry {name} has {entry.file_size} bytes, {size} expected"
-            )
-        return archive.read(entry)
-
     if entries[f"{root}data.pkl"].file_size > _LARGEST_PICKLE:
         raise WeightsError(f"weight file {path!r}: its pickle is too large for a set of weights")
-    order = content("byteorder") if f"{root}byteorder" in entries else b"little"
-    tree = read_pickle(io.BytesIO(content("data.pkl")), path)
-    return _tensors(
-        tree,
-        lambda storage: content(f"data/{storage.key}", storage.size * _item_size(storage.dtype)),
-        ">" if order == b"big" else "<",
-        path,
-        file_size,
-    )
+    return root
 
 
-def read_legacy(content: bytes, path: str) -> dict[str, tuple]:
+def read_legacy(file: WeightStream) -> Tensors:
     """Read the format that torch wrote before 1.6; see `read_zip`.
 
     Five pickles (a number, the version, the machine, the object, the storages' keys), then each
     storage's element count in 8 bytes and its numbers.
     """
+    path, content = file.name, file.read()
     stream = io.BytesIO(content)
     read_pickle(stream, path)
     version, machine = read_pickle(stream, path), read_pickle(stream, path)
@@ -99,7 +113,7 @@ def read_legacy(content: bytes, path: str) -> dict[str, tuple]:
         if at + 8 > len(content):
             raise WeightsError(f"weight file {path!r} is cut off before storage {key!r}")
         (count,) = struct.unpack_from("<q", content, at)
-        end = at + 8 + storage.size * _item_size(storage.dtype)
+        end = at + 8 + _byte_size(storage)
         if count != storage.size or end > len(content):
             raise WeightsError(
                 f"weight file {path!r} is cut off or damaged in storage {key!r}: {storage.size} "
@@ -116,13 +130,14 @@ def read_legacy(content: bytes, path: str) -> dict[str, tuple]:
             raise WeightsError(f"weight file {path!r}: storage {storage.key!r} is not there")
         return buffers[storage.key]
 
-    return _tensors(tree, buffer, order, path, len(content))
+    return _tensors(tree, buffer, order, file)
 
 
 def _tensors(
-    tree: Any, content: Callable[[Storage], bytes], order: str, path: str, file_size: int
-) -> dict[str, tuple]:
+    tree: Any, content: Callable[[Storage], bytes], order: str, file: WeightStream
+) -> Tensors:
     """Return the tensors of the tree, as views of their storages."""
+    path, limit = file.name, 16 * file.size
     buffers: dict[Storage, np.ndarray] = {}
     found, total = {}, 0
     for name, tensor in _walk(tree, path):
@@ -131,11 +146,11 @@ def _tensors(
             raise WeightsError(f"weight file {path!r} holds {name!r} twice")
         check_count(len(found), path)
         if storage not in buffers:
-            buffers[storage] = np.frombuffer(content(storage), _numpy_type(storage.dtype, order))
+            buffers[storage] = np.frombuffer(content(storage), stored_type(storage.dtype, order))
         found[name] = (storage.dtype, _view(tensor, buffers[storage], name, path))
         # Tensors may share a storage, but a small file must not become a large heap.
         total += found[name][1].nbytes
-        if total > 16 * file_size:
+        if total > limit:
             raise WeightsError(f"weight file {path!r}: its tensors are far larger than the file")
     return found
 
@@ -188,9 +203,5 @@ def _children(name: str, container: Any) -> Iterator[tuple[str, Any]]:
     return ((f"{name}.{key}" if name else str(key), value) for key, value in items)
 
 
-def _numpy_type(dtype: str, order: str) -> np.dtype:
-    return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder(order)
-
-
-def _item_size(dtype: str) -> int:
-    return _numpy_type(dtype, "=").itemsize
+def _byte_size(storage: Storage) -> int:
+    return storage.size * stored_type(storage.dtype).itemsize

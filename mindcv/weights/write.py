@@ -1,18 +1,18 @@
 """Write a weight file, in any library's names; a file appears under its name when it is whole."""
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from ..checkpoint import write_checkpoint
 from ..errors import WeightsError
+from ..process.files import replacing
 from .metadata import ENTRY, Metadata
+from .read import FORMATS
 from .schemes import OWN, SCHEMES, WRITABLE
 
-SUFFIXES = (".ckpt", ".safetensors", ".npz")
+SUFFIXES = tuple(form.suffix for form in FORMATS if form.write)
 
 
 def write_weights(
@@ -37,25 +37,20 @@ def write_weights(
             cannot be written.
     """
     path = Path(path)
-    writers = dict(zip(SUFFIXES, (_write_checkpoint, _write_safetensors, _write_npz)))
+    writers = {form.suffix: form.write for form in FORMATS if form.write}
     if path.suffix not in writers:
         raise WeightsError(f"weight file {str(path)!r} should end in {', '.join(SUFFIXES)}")
-    named = _named(weights, names)
-    unfinished = path.parent / f".unfinished-{os.getpid()}" / path.name
+    tensors = _named(weights, names)
+    count = len(tensors)
+    if metadata is not None:
+        tensors[ENTRY] = metadata.to_array()
     try:
-        unfinished.parent.mkdir(exist_ok=True)
-        writers[path.suffix](unfinished, named, metadata, names)
-        # As umask has it for a new file: safetensors leaves its files to their owner alone.
-        unfinished.chmod(unfinished.parent.stat().st_mode & 0o666)
-        os.replace(unfinished, path)
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, WeightsError):
-            raise
+        with replacing(path) as unfinished, open(unfinished, "wb") as stream:
+            writers[path.suffix](stream, tensors)
+    except (OSError, ImportError, ValueError, KeyError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"weight file {str(path)!r} cannot be written: {reason}") from None
-    finally:
-        shutil.rmtree(unfinished.parent, ignore_errors=True)
-    return len(named)
+    return count
 
 
 def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarray]:
@@ -77,34 +72,3 @@ def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarra
             # torch's normalisation counts batches; a strict reader wants the entry.
             named[theirs.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return named
-
-
-def _write_safetensors(path: Path, named, metadata: Metadata | None, names: str) -> None:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-    except ImportError:
-        raise WeightsError(
-            f"weight file {path.name!r} cannot be written; run: pip install safetensors"
-        ) from None
-    header = {} if names == OWN else {"format": "pt"}  # transformers asks for it
-    if metadata is not None:
-        header[ENTRY] = metadata.to_json()
-    try:
-        save_file(named, path, metadata=header or None)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-
-
-def _write_npz(path: Path, named, metadata: Metadata | None, _: str) -> None:
-    if metadata is not None:
-        named = {**named, ENTRY: metadata.to_array()}
-    with open(path, "wb") as file:
-        np.savez(file, **named)
-
-
-def _write_checkpoint(path: Path, named, metadata: Metadata | None, _: str) -> None:
-    if metadata is not None:
-        named = {**named, ENTRY: metadata.to_array()}
-    with open(path, "wb") as file:
-        write_checkpoint(file, named)

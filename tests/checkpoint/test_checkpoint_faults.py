@@ -17,9 +17,9 @@ import pytest
 from checkpoints import files, save
 from conftest import ROOT
 
-from mindcv.checkpoint import CheckpointStore, write_checkpoint
+from mindcv.checkpoint import CheckpointStore
 from mindcv.errors import WeightsError
-from mindcv.weights import read_weights
+from mindcv.weights import ckpt, read_weights
 
 
 def test_pruning_removes_the_seal_first_and_can_be_killed_anywhere(store, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_save_that_dies_at_any_system_call_is_completed_or_cleared_away(store,
 def test_a_best_file_replaced_half_is_completed(store, monkeypatch):
     def write(value):
         tensors = {"w": np.full(4, value, np.float32)}
-        writers = {"net_best.ckpt": partial(write_checkpoint, tensors=tensors)}
+        writers = {"net_best.ckpt": partial(ckpt.write, tensors=tensors)}
         store.save("net_best", writers, {"score": float(value)})
 
     write(1.0)
@@ -123,9 +123,8 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from functools import partial
 import numpy as np
-from mindcv.checkpoint import (
-    CheckpointStore, FolderLock, Kept, Place, superfluous, write_checkpoint, write_npz
-)
+from mindcv.checkpoint import CheckpointStore, FolderLock, Kept, Place, superfluous
+from mindcv.weights import ckpt, npz
 
 folder = Path(sys.argv[1])
 lock, store = FolderLock(folder), CheckpointStore(folder)
@@ -139,8 +138,8 @@ while True:
     name = f"net-{epoch}_4"
     arrays = {f"w{i}": rng.random((100, 100)) for i in range(10)}
     writers = {
-        f"{name}.ckpt": partial(write_checkpoint, tensors=arrays),
-        f"{name}.state.npz": partial(write_npz, arrays={"step": np.int32(epoch)}),
+        f"{name}.ckpt": partial(ckpt.write, tensors=arrays),
+        f"{name}.state.npz": partial(npz.write, tensors={"step": np.int32(epoch)}),
     }
     store.save(name, writers, {"epoch": epoch})
     print(epoch, flush=True)

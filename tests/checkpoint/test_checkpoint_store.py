@@ -21,11 +21,9 @@ from mindcv.checkpoint import (
     Place,
     read_manifest,
     superfluous,
-    write_checkpoint,
-    write_npz,
 )
 from mindcv.errors import ConfigError, WeightsError
-from mindcv.weights import read_weights
+from mindcv.weights import ckpt, npz, read_weights
 
 
 def test_a_checkpoint_is_what_mindspore_reads_and_writes(tmp_path):
@@ -36,7 +34,7 @@ def test_a_checkpoint_is_what_mindspore_reads_and_writes(tmp_path):
     arrays |= {"scalar": np.array(3.5, np.float32), "turned": ARRAYS["a.weight"].T}
     arrays |= {"bytes": np.frombuffer("Straße".encode(), np.uint8)}
     with (tmp_path / "a.ckpt").open("wb") as file:
-        write_checkpoint(file, arrays)
+        ckpt.write(file, arrays)
     found = ms.load_checkpoint(str(tmp_path / "a.ckpt"))
     assert list(found) == list(arrays)
     for name, array in arrays.items():
@@ -47,9 +45,9 @@ def test_a_checkpoint_is_what_mindspore_reads_and_writes(tmp_path):
 
 def test_a_tensor_above_the_size_of_a_record_is_read_whole_by_mindspore(tmp_path, monkeypatch):
     ms = pytest.importorskip("mindspore")
-    monkeypatch.setattr("mindcv.checkpoint.tensor_files._PIECE", 500)
+    monkeypatch.setattr("mindcv.weights.ckpt._PIECE", 500)
     with (tmp_path / "a.ckpt").open("wb") as file:
-        write_checkpoint(file, ARRAYS)
+        ckpt.write(file, ARRAYS)
     found = ms.load_checkpoint(str(tmp_path / "a.ckpt"))
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(found[name].asnumpy(), array)
@@ -58,7 +56,7 @@ def test_a_tensor_above_the_size_of_a_record_is_read_whole_by_mindspore(tmp_path
 def test_npz_files_are_numpys_and_equal_for_equal_arrays(tmp_path):
     arrays = ARRAYS | {"scalar": np.array(7, np.int32), "none": np.zeros(0, np.float32)}
     first, second = io.BytesIO(), io.BytesIO()
-    write_npz(first, arrays), write_npz(second, arrays)
+    npz.write(first, arrays), npz.write(second, arrays)
     assert first.getvalue() == second.getvalue()
     first.seek(0)
     with np.load(first, allow_pickle=False) as found:

@@ -8,9 +8,8 @@ import pytest
 from mindspore import nn
 from mindspore.train import serialization
 
-from mindcv.checkpoint.tensor_files import write_checkpoint
 from mindcv.errors import WeightsError
-from mindcv.weights import Metadata, read_weights, write_weights
+from mindcv.weights import Metadata, ckpt, read_weights, write_weights
 
 TYPES = (
     "int8",
@@ -158,7 +157,7 @@ def test_mutated_checkpoints_are_read_or_refused(tmp_path, rounds):
     path = tmp_path / "a.ckpt"
     arrays = {"a": np.ones((3, 4), np.float32), "b": np.ones(5, np.float16), "s": np.int32(3)}
     with path.open("wb") as stream:
-        write_checkpoint(stream, arrays)
+        ckpt.write(stream, arrays)
     # Without the checksum, which would refuse all.
     whole, outcomes = path.read_bytes()[:-17], {"read": 0, "refused": 0}
     for seed in range(rounds):

@@ -7,7 +7,7 @@ from weight_files import GOLDEN, known_weights, register_tiny, tiny
 
 from mindcv.__main__ import main
 from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
-from mindcv.weights.contents import sort_contents
+from mindcv.weights.match import sort_contents
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from golden.fill import fill
 
 from mindcv.errors import WeightsError
 from mindcv.weights import Metadata, read_weights, write_weights
-from mindcv.weights.contents import sort_contents
+from mindcv.weights.match import sort_contents
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mindcv.errors import WeightsError
-from mindcv.weights.contents import sort_contents
+from mindcv.weights.match import sort_contents
 from mindcv.weights.read import WeightFile
 from mindcv.weights.schemes import SCHEMES, recognise
 

@@ -1,26 +1,38 @@
-"""Read a MindSpore checkpoint without MindSpore.
+"""MindSpore checkpoints, read and written without MindSpore.
 
 Its own `load_checkpoint` (2.10) copies as many bytes as a record holds into a tensor of the shape
-that it tells, and compares nothing: a damaged file overwrites the memory of the process. Here every
-size is checked before anything is made of it.
+that the record states, and compares nothing: a damaged file overwrites the memory of the process.
+Here every size is checked before anything is made of it. Writing needs no MindSpore either, so a
+thread can write beside the training, and the bytes are hashed on their way.
 
-The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto, see `write_checkpoint`
-in checkpoint/tensor_files.py. Behind it may stand `crc_num` and the CRC-32 of all before, in ten
-bytes.
+The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records of field 1,
+each with a name (1) and a tensor (2) of dimensions (1), element type (2) and little-endian content
+(3). Consecutive records of one name are the pieces of one tensor. Behind them may stand `crc_num`
+and the CRC-32 of all before in ten bytes, as MindSpore's own `crc_check` has it.
 """
 
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from typing import BinaryIO
 
 import numpy as np
 
-from ..checkpoint.tensor_files import CHECKSUM, native
 from ..errors import WeightsError
-from .limits import MOST_AXES, check_count
+from .guards import (
+    MOST_AXES,
+    Tensors,
+    WeightStream,
+    check_count,
+    is_web_page,
+    native,
+    stored_type,
+)
 
-# MindSpore's names of element types; bfloat16 is read as uint16, bit by bit.
+NAME = "MindSpore checkpoint"
+
+# MindSpore's names of element types (mindspore/train/serialization.py).
 _TYPES = {
     **{
         f"{sign}Int{bits}": f"{sign.lower()}int{bits}"
@@ -31,44 +43,55 @@ _TYPES = {
     "Bool": "bool",
     "BFloat16": "bfloat16",
 }
+_NAMES = {dtype: name for name, dtype in _TYPES.items() if dtype != "bfloat16"}
 _TEXT = "str"  # text beside the weights, which `append_dict` of save_checkpoint allows
+_CHECKSUM = b"crc_num"
+_CHECKSUM_SIZE = len(_CHECKSUM) + 10
+_PIECE = 2**29  # bytes of a tensor that one record holds; a larger one is cut, as MindSpore does
 
 
-def read_checkpoint(content: bytes, path: str) -> dict[str, tuple]:
-    """Read the tensors of a checkpoint, as views of its content.
+def starts(head: bytes, entries: Sequence[str]) -> bool:
+    """Return whether a file begins like a checkpoint; see `read.Format`."""
+    return head[:1] == b"\n" and not is_web_page(head)
 
-    Args:
-        path: for the message.
 
-    Returns:
-        For every tensor its name, with the name of its type and the array; bfloat16 as uint16, bit
-        by bit. Entries that are text are left out.
+def read(file: WeightStream) -> Tensors:
+    """Read the tensors as views of the file's content; entries that are text are left out.
 
     Raises:
-        WeightsError: damaged or cut off, or holding anything but tensors.
+        WeightsError: a hash table, or too many tensors.
+        ValueError: damaged or cut off, or holding anything but tensors.
     """
-    try:
-        body = _without_checksum(content)
-        return dict(_tensors(body, path))
-    except ValueError as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(
-            f"weight file {path!r} is no MindSpore checkpoint, or a damaged one: {error}; fetch or "
-            "write it again"
-        ) from None
+    return dict(_tensors(_without_checksum(file.read()), file.name))
 
 
-def has_checksum(content: bytes) -> bool:
-    """Tell whether a checkpoint, or its end, tells a checksum of its content."""
-    return content[-17:-10] == CHECKSUM
+def has_checksum(file: WeightStream) -> bool:
+    """Return whether a checkpoint ends with a checksum of its content."""
+    file.seek(max(0, file.size - _CHECKSUM_SIZE))
+    return file.read(len(_CHECKSUM)) == _CHECKSUM
+
+
+def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
+    """Write a checkpoint with a checksum, so that the file alone shows whether it is intact.
+
+    Raises:
+        ValueError: a tensor of a type that MindSpore does not have.
+    """
+    checksum = 0
+    for part in _encoded(tensors):
+        stream.write(part)
+        checksum = zlib.crc32(part, checksum)
+    stream.write(_CHECKSUM + checksum.to_bytes(10, "big"))
+
+
+# ---- reading
 
 
 def _without_checksum(content: bytes) -> memoryview:
     whole = memoryview(content)
-    if not has_checksum(content):
+    if not content.startswith(_CHECKSUM, max(0, len(content) - _CHECKSUM_SIZE)):
         return whole
-    body = whole[:-17]
+    body = whole[:-_CHECKSUM_SIZE]
     if zlib.crc32(body) != int.from_bytes(content[-10:], "big"):
         raise ValueError("its checksum is not that of its content")
     return body
@@ -96,8 +119,7 @@ def _tensors(body: memoryview, path: str) -> Iterator[tuple[str, tuple]]:
 def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple:
     if kind not in _TYPES:
         raise ValueError(f"tensor {name!r} is of the unknown type {kind!r}")
-    dtype = _TYPES[kind]
-    numbers = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+    numbers = stored_type(_TYPES[kind])
     content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     # A scalar has the dimension 0.
     shape = () if dims == (0,) and len(content) else dims
@@ -106,7 +128,7 @@ def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple
         raise ValueError(
             f"tensor {name!r} of shape {shape} has {len(content)} bytes, {size} expected"
         )
-    return dtype, native(np.frombuffer(content, numbers).reshape(shape))
+    return _TYPES[kind], native(np.frombuffer(content, numbers).reshape(shape))
 
 
 def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, memoryview]]:
@@ -167,7 +189,7 @@ def _varints(message: memoryview) -> Iterator[int]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Read a number of seven bits a byte, lowest first; return it and the place behind it."""
+    """Decode seven bits a byte, lowest first; return the number and the place behind it."""
     value = 0
     for shift in range(0, 64, 7):
         if at == len(message):
@@ -183,3 +205,44 @@ def _text(value: int | memoryview) -> str:
     if isinstance(value, int):
         raise ValueError("a number in place of a text")
     return str(value, "utf-8")
+
+
+# ---- writing
+
+
+def _encoded(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | np.ndarray]:
+    """Yield head and content of each record in turn."""
+    for name, array in tensors.items():
+        array = np.asarray(array)
+        if array.dtype.name not in _NAMES:
+            raise ValueError(f"tensor {name!r} is of type {array.dtype}, unknown to MindSpore")
+        flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
+        content = flat.view(np.uint8)
+        # A scalar has the dimension 0, by which MindSpore knows it.
+        dims = b"".join(b"\x08" + _encode(size) for size in array.shape or (0,))
+        head = dims + _field(2, _NAMES[array.dtype.name].encode())
+        tag = _field(1, name.encode())
+        for start in range(0, len(content) or 1, _PIECE):
+            piece = content[start : start + _PIECE]
+            tensor = head + _head(3, len(piece))  # the piece itself follows
+            record = tag + _head(2, len(tensor) + len(piece)) + tensor
+            yield _head(1, len(record) + len(piece)) + record
+            yield piece
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _head(number, len(content)) + content
+
+
+def _head(number: int, size: int) -> bytes:
+    """Encode number and size of a field of bytes."""
+    return bytes([number << 3 | 2]) + _encode(size)
+
+
+def _encode(value: int) -> bytes:
+    """Encode seven bits a byte, lowest first; all but the last byte have the top bit set."""
+    groups = []
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*groups, value])
