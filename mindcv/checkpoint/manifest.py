@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
-from ..process.files import open_regular, read_regular, sha256_of
+from ..process.files import open_regular, read_regular, sha256_of_file
 
 FORMAT = 1
 PRUNED = ".pruned"  # replaces .json while the files are being removed
@@ -62,7 +62,7 @@ class Manifest:
         try:
             with open(path, "rb", opener=open_regular) as file:
                 found = os.fstat(file.fileno()).st_size
-                content = sha256_of(file) if found == size else ""
+                content = sha256_of_file(file) if found == size else ""
         except OSError as error:
             raise WeightsError(
                 f"checkpoint file {path} cannot be read: {error.strerror}; {self.path.name} "

@@ -1,6 +1,8 @@
 """Training and evaluation of a network on one or several devices."""
 
-from ..process.logs import start_logging
+from ..process.signals import StopSignal
+from ..process.terminal import start_logging
+from .agreement import check_equal_ranks
 from .batch_norm import (
     PreciseBatchNorm,
     average_batch_statistics,
@@ -9,20 +11,18 @@ from .batch_norm import (
 )
 from .callbacks import EpochEnd, Progress, columns_of
 from .checkpoint import CheckpointKeeper
+from .device import Runtime, start_runtime
 from .dropout import count_dropout
 from .evaluation import Accuracy, EvaluationStep, evaluate, non_finite_outputs
 from .events import EventFiles, open_event_writer
 from .fit import fit
 from .metrics_table import MetricsTable, write_text, writing
 from .precision import mixed_precision
-from .rank_comparison import check_equal_ranks
 from .resume import check_same_run, describe_run, find_checkpoint
 from .run_state import RunState, Snapshot
-from .runtime import Runtime, start_runtime
 from .sample_log import SampleLog
 from .saving import SavePoints
 from .sink import HandOut, uses_sink
-from .stop import StopSignal
 from .summary import describe_end, describe_model, describe_schedule
 from .train_step import TrainStep
 from .weight_average import WeightAverage

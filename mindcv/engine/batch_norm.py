@@ -8,7 +8,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ..errors import DataError
-from .runtime import Runtime
+from .device import Runtime
 from .values import set_value
 
 _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")

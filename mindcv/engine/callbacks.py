@@ -18,12 +18,11 @@ from tqdm import tqdm
 
 from ..errors import NonFiniteLossError
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
-from .evaluation import Accuracy
+from .device import Runtime
+from .evaluation import Accuracy, EvaluationStopped
 from .finite import FiniteWatch, StepPlace, each_step
 from .metrics_table import MetricsTable
-from .runtime import Runtime
 from .saving import SavePoints
-from .stop import EvaluationStopped
 from .weight_average import WeightAverage
 
 _logger = logging.getLogger("mindcv.train")

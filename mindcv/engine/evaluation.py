@@ -12,10 +12,14 @@ from mindspore import dtype as mstype
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError, NonFiniteLossError, WeightsError
 from ..loss import create_loss
-from .runtime import Runtime
-from .stop import EvaluationStopped, StopSignal
+from ..process.signals import StopSignal
+from .device import Runtime
 
 _logger = logging.getLogger(__name__)
+
+
+class EvaluationStopped(Exception):
+    """A signal interrupted the evaluation."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..checkpoint import CheckpointStore, Manifest, Place, check_record, choose_
 from ..data.rows import ImageDataset
 from ..data.samples.file_states import describe_files
 from ..errors import ConfigError, DataError, WeightsError
-from .runtime import Runtime
+from .device import Runtime
 
 _logger = logging.getLogger("mindcv.train")
 

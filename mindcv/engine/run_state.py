@@ -11,8 +11,8 @@ from mindspore import Parameter, nn, ops
 from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
 from ..weights import read_weights
+from .device import Runtime
 from .metrics_table import MetricsTable
-from .runtime import Runtime
 from .train_step import TrainStep
 from .values import copy_value, set_value
 

@@ -8,11 +8,11 @@ import numpy as np
 
 from ..checkpoint import Place
 from ..errors import Interrupted
+from ..process.signals import StopSignal
+from .agreement import Agreement, check_equal_states
 from .checkpoint import CheckpointKeeper
-from .rank_comparison import check_equal_states
+from .device import Runtime
 from .run_state import STATISTICS, RunState, Snapshot
-from .runtime import Runtime
-from .stop import Agreement, StopSignal
 
 _logger = logging.getLogger("mindcv.train")
 

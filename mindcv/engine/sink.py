@@ -11,7 +11,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from .runtime import Runtime
+from .device import Runtime
 
 _logger = logging.getLogger("mindcv.train")
 

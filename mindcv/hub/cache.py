@@ -13,8 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, WeightsError
-from ..process.cache_folder import cache_folder
-from ..process.files import open_regular, read_regular, replacing, sha256_of
+from ..process.files import cache_folder, open_regular, read_regular, replacing, sha256_of_file
 from ..weights.read import is_web_page, read_weights
 from .download import DEADLINE, Failure, download
 from .table import PublishedWeights
@@ -134,7 +133,7 @@ def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None
     with open(path, "rb", opener=open_regular) as file:
         start = file.read(512)
         file.seek(0)
-        digest = sha256_of(file)
+        digest = sha256_of_file(file)
     record = target.with_name(f"{target.name}.sha256")
     expected, whose = weights.sha256, "the published one"
     if expected is None and os.path.lexists(record):

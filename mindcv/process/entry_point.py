@@ -76,7 +76,7 @@ def quieten() -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     if "MS_ROLE" in os.environ:
         return
-    if is_launched(os.environ) or not terminal.divert():
+    if is_launched(os.environ) or not terminal.divert_stderr():
         # MindSpore's warnings are for its developers; its errors stay visible.
         os.environ.setdefault("GLOG_v", "3")
 
@@ -99,7 +99,7 @@ def guarded(show_traceback: Callable[[], bool]):
         print("stopped by the user", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        _leave_pipe()
+        terminal.silence_stdout()
         sys.exit(141)  # as a shell tells of SIGPIPE
     except MindCVError as error:
         with suppress(OSError):
@@ -108,12 +108,12 @@ def guarded(show_traceback: Callable[[], bool]):
         sys.exit(error.exit_code)
     except Exception as error:
         # Whatever it is, it is not told by a page of frames.
-        _tell(_describe(error), show_traceback() or terminal.diverted() is None)
+        _tell(_describe(error), show_traceback() or terminal.stderr_log() is None)
         sys.exit(1)
 
 
 def _tell(message: str, show_traceback: bool) -> None:
-    log = terminal.diverted()
+    log = terminal.stderr_log()
     if log:
         log.write(f"{traceback.format_exc()}{message}")
     if show_traceback:
@@ -125,7 +125,7 @@ def _describe(error: Exception) -> str:
     """Tell an error that nobody foresaw: what, where, and how to learn more."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
     reason = f": {lines[0][:300]}" if lines else ""
-    log = terminal.diverted()
+    log = terminal.stderr_log()
     path = log.keep() if log else None
     place = f"the whole trace is in {path}; " if path else ""
     return (
@@ -152,11 +152,6 @@ def _last_own_line(error: Exception) -> str:
     here = str(Path(__file__).parents[1])
     own = [p for f, p in places if f.startswith(here) or not f.startswith((*installed, "<"))]
     return own[-1] if own else "no line of mindcv"
-
-
-def _leave_pipe() -> None:
-    """Let the interpreter's last flush of standard output fail in silence."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def check_environment() -> None:

@@ -1,20 +1,24 @@
-"""Files of a folder that somebody else may have filled: regular files under plain names, no links.
+"""Files: whole or not there, regular under plain names, and errors that name them.
 
-A name that a file tells must not lead out of its folder; what stands behind a link must not be
-written over; and a pipe must not be waited for. Removing and renaming never follow a link at the
-end of a path, so that only opening needs care.
+A folder may have been filled by somebody else: a name found in a file must not lead out of its
+folder, what a link points to must not be overwritten, and a pipe must not be waited for. Removing
+and renaming never follow a link at the end of a path, so only opening needs care.
 """
 
 import errno
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import MindCVError
+
 _REASONS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is no regular file"}
+_BLOCK = 2**20  # bytes that are hashed at a time
 
 
 def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
@@ -39,7 +43,7 @@ def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of so many bytes at most.
+    """Return the content of a regular file of at most so many bytes.
 
     Raises:
         OSError: see `open_regular`; or it is larger.
@@ -51,16 +55,58 @@ def read_regular(path: Path, most: int) -> bytes:
         return file.read(most)
 
 
-def sha256_of(file: BinaryIO) -> str:
-    """Return the hash, hexadecimal, of what is left to read of a file."""
+def reading(
+    what: str | os.PathLike, error: type[MindCVError], remedy: str = ""
+) -> AbstractContextManager:
+    """Raise `<what> cannot be read: <reason><remedy>` where the system refuses the body."""
+    return _refusals_as(error, f"{what} cannot be read", remedy)
+
+
+def writing(
+    what: str | os.PathLike, error: type[MindCVError], remedy: str = ""
+) -> AbstractContextManager:
+    """Raise `<what> cannot be written: <reason><remedy>` where the system refuses the body."""
+    return _refusals_as(error, f"{what} cannot be written", remedy)
+
+
+@contextmanager
+def _refusals_as(error: type[MindCVError], message: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as refusal:
+        raise error(f"{message}: {refusal.strerror or refusal}{remedy}") from None
+
+
+def sha256_of(*parts: bytes) -> str:
+    """Return the hash, hexadecimal, of parts (bytes or contiguous arrays) one after the other."""
     digest = hashlib.sha256()
-    while block := file.read(2**20):
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def sha256_of_file(file: BinaryIO | str | os.PathLike, size: int | None = None) -> str:
+    """Return the hash, hexadecimal, of a file.
+
+    Args:
+        file: its path, or an open file, whose rest is hashed.
+        size: hash at most so many bytes.
+
+    Raises:
+        OSError: the system refuses it.
+    """
+    if isinstance(file, (str, os.PathLike)):
+        with open(file, "rb") as opened:
+            return sha256_of_file(opened, size)
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK if size is None else min(size, _BLOCK)):
         digest.update(block)
+        size = None if size is None else size - len(block)
     return digest.hexdigest()
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder in one that is there, unless it exists.
+    """Create a folder, unless it exists, in one that does.
 
     Raises:
         OSError: a link or file stands there, or the system refuses it.
@@ -71,7 +117,7 @@ def make_folder(path: Path) -> None:
 
 
 def is_real_folder(path: Path) -> bool:
-    """Tell whether it is a folder and no link to one."""
+    """Return whether it is a folder, not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -92,6 +138,31 @@ def replacing(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_together(*paths: str | os.PathLike) -> Iterator[list[Path]]:
+    """Give stand-ins of the same names in a new folder beside the first path.
+
+    They take their places, in this order, if the body ends well, with the rights of any new file:
+    some libraries leave theirs readable for their owner alone. For writers that need the suffix or
+    leave files beside their own.
+
+    Raises:
+        OSError: the system refuses it; files of those names are as they were.
+    """
+    unfinished = Path(paths[0]).parent / f".unfinished-{os.getpid()}"
+    stand_ins = [unfinished / Path(path).name for path in paths]
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process of the same number
+        unfinished.mkdir()
+        rights = unfinished.stat().st_mode & 0o666  # as umask has it for a new file
+        yield stand_ins
+        for stand_in, path in zip(stand_ins, paths):
+            stand_in.chmod(rights)
+            os.replace(stand_in, path)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
     """Remove the stand-ins of these files that killed processes left, as far as that is allowed."""
     starts = {f".{name}" for name in names}
@@ -100,3 +171,17 @@ def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
         if start in starts and process.isdecimal():
             with suppress(OSError):
                 path.unlink()
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is kept between runs and can be made again; it need not exist.
+
+    It is the one in the environment variable MINDCV_CACHE, else `mindcv` in the folder in
+    XDG_CACHE_HOME, else ~/.cache/mindcv.
+    """
+    if own := os.environ.get("MINDCV_CACHE"):
+        return Path(os.path.abspath(os.path.expanduser(own)))
+    shared = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(shared):  # its specification says that a relative path is ignored
+        shared = os.path.expanduser("~/.cache")
+    return Path(shared) / "mindcv"

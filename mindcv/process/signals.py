@@ -7,11 +7,17 @@ thread is inside MindSpore, which may be minutes.
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 _handle: Callable[[int], None] | None = None  # None: leave at once
 _last_words: list[Callable[[], None]] = []
@@ -59,3 +65,57 @@ def _leave() -> None:
         sys.stdout.flush()
         print("stopped by the user", file=sys.stderr, flush=True)
     os._exit(130)  # what MindSpore does at a regular end aborts amid its import
+
+
+class StopSignal:
+    """Remembers that the process was asked to stop; the second signal ends it at once.
+
+    Attributes:
+        received: the signal; None: none came.
+    """
+
+    def __init__(self):
+        self.received: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals over for the body; SIGINT where this module has it."""
+        before = signal.signal(signal.SIGTERM, self._remember)
+        interrupt_before = handled_by(self._remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            handled_by(interrupt_before)
+
+    def _remember(self, number: int, frame=None) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = signal.Signals(number)
+
+
+def end_with_launcher() -> None:
+    """Let a rank be asked to stop when its msrun ends, which hands no signal on.
+
+    An msrun that does not wait for its ranks (without `--join True`) ends at once, and they go on.
+    """
+    launcher = os.getppid()
+    try:
+        words = Path(f"/proc/{launcher}/cmdline").read_bytes().lower().split(b"\0")
+    except OSError:  # not Linux, or it has ended
+        return
+    if b"--join=true" in words or (b"--join", b"true") in pairwise(words):
+        end_with_parent(launcher, signal.SIGTERM)
+
+
+def end_with_parent(parent: int, number: signal.Signals) -> None:
+    """Let the system send this process a signal when its parent ends, however that ends.
+
+    Args:
+        parent: its process number; where it has ended already, this process ends at once.
+        number: the signal.
+    """
+    if _prctl is not None:
+        _prctl(_DEATH_SIGNAL, number)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,9 +1,9 @@
-"""What libraries write to standard error goes to a log; the terminal shows a command's own words.
+"""The terminal shows a command's own words; what libraries write to standard error goes to a log.
 
 MindSpore's C++ part writes to file descriptor 2, whatever Python does with `sys.stderr`. So the
-descriptor itself is led to a log, and `sys.stderr` goes on to the terminal by another descriptor.
-Python's own noise (warnings, `Exception ignored in`) and MindSpore's logger are led after it. What
-a crash of the process says stays on the terminal.
+descriptor itself leads to a log, and `sys.stderr` keeps the terminal by another descriptor.
+Python's own reports (warnings, `Exception ignored in`) and MindSpore's logger follow it. What a
+crash of the process says stays on the terminal.
 """
 
 import contextlib
@@ -15,17 +15,100 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from .files import open_regular
+from tqdm import tqdm
+
+from ..errors import ConfigError
+from .files import open_regular, writing
+from .foreign_text import printable_lines
 
 _STDERR = 2
 
 
-class Noise:
-    """Where the noise of this process goes: to a nameless file, until a log is named.
+def start_logging(is_main: bool, log_file: Path | None = None) -> None:
+    """Send the library's log lines to the terminal and, where given, to a file as well.
+
+    Args:
+        is_main: False: only warnings are shown, for the ranks beside the first.
+        log_file: lines with times are appended to it, and what libraries write to stderr.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    logger = logging.getLogger("mindcv")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.setLevel(logging.INFO if is_main else logging.WARNING)
+    logger.propagate = False
+    handlers = [(_Terminal(), "%(message)s")]
+    if log_file is not None:
+        with writing(log_file, ConfigError, "; remove it, or name another ckpt_save_dir"):
+            if _stderr_log:
+                _stderr_log.continue_in(log_file)
+            file = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
+        handlers.append((file, "%(asctime)s %(levelname)s %(message)s"))
+    for handler, form in handlers:
+        handler.setFormatter(_Lines(form))
+        logger.addHandler(handler)
+
+
+class _Lines(logging.Formatter):
+    """Escapes what a terminal would obey: names of files and classes may hold it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
+class _Terminal(logging.Handler):
+    """Writes beside progress bars. On a full disk it says so once, and the run goes on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            silence_stdout()
+            _report(f"standard output cannot be written: {error.strerror}; train.log goes on")
+
+
+class _LogFile(logging.FileHandler):
+    """Says once that it cannot write, for example on a full disk, and goes on trying."""
+
+    has_failed = False
+
+    def _open(self):  # logging's own name
+        return open(
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=open_regular,
+        )
+
+    def handleError(self, record: logging.LogRecord) -> None:  # logging's own name
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError) and not self.has_failed:
+            self.has_failed = True
+            _report(f"{self.baseFilename} cannot be written: {error.strerror}")
+
+
+def _report(message: str) -> None:
+    with contextlib.suppress(OSError):
+        tqdm.write(message, file=sys.stderr)
+
+
+def silence_stdout() -> None:
+    """Drop what standard output still buffers: it would fail again, at the latest at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class StderrLog:
+    """Where file descriptor 2 leads: a nameless file, until a log is named.
 
     Args:
         terminal: a text stream to what was standard error.
@@ -45,7 +128,7 @@ class Noise:
         """Append what there is to a file, and let the rest follow there.
 
         Raises:
-            OSError: it cannot be opened. A disk that is full costs lines of the log, not the run.
+            OSError: it cannot be opened. A full disk costs lines of the log, not the run.
         """
         named = open(path, "ab", buffering=0, opener=open_regular)
         self._log.seek(0)
@@ -62,7 +145,7 @@ class Noise:
             print(text.rstrip("\n"), file=self.stream, flush=True)
 
     def keep(self) -> Path | None:
-        """Return where the log lies; a nameless one gets a name in the folder for such files.
+        """Return the path of the log; a nameless one becomes a temporary file.
 
         None: it cannot be kept.
         """
@@ -78,17 +161,17 @@ class Noise:
         os.dup2(descriptor, self.stream.fileno())
 
 
-_current: Noise | None = None
+_stderr_log: StderrLog | None = None
 
 
-def divert() -> bool:
-    """Lead the noise of this process away from the terminal until it ends; tell if that was done.
+def divert_stderr() -> bool:
+    """Lead what libraries print away from the terminal until the process ends; False: not done.
 
-    It is not where standard error is closed or no temporary file can be made: better some noise
-    than no run. With GLOG_logtostderr=1 in the environment all stays on the terminal as well. How
-    much MindSpore tells is up to GLOG_v (its default: 2, warnings).
+    That is where standard error is closed or no temporary file can be made: better some noise than
+    no run. With GLOG_logtostderr=1 in the environment all stays on the terminal as well. How much
+    MindSpore prints is up to GLOG_v (its default: 2, warnings).
     """
-    global _current
+    global _stderr_log
     if os.environ.get("GLOG_logtostderr") == "1" or sys.stderr is None:
         return False
     try:
@@ -97,16 +180,16 @@ def divert() -> bool:
         terminal = _text_stream(_STDERR, sys.stderr.encoding)
     except OSError:
         return False
-    _current = Noise(terminal, log)
+    _stderr_log = StderrLog(terminal, log)
     sys.stderr = terminal
     faulthandler.enable(terminal, all_threads=False)
-    _lead_pythons_noise(_current.write)
+    _divert_python()
     return True
 
 
-def diverted() -> Noise | None:
-    """Return where the noise goes; None: to the terminal."""
-    return _current
+def stderr_log() -> StderrLog | None:
+    """Return the log that libraries write to; None: they write to the terminal."""
+    return _stderr_log
 
 
 def _text_stream(descriptor: int, encoding: str) -> TextIO:
@@ -115,17 +198,17 @@ def _text_stream(descriptor: int, encoding: str) -> TextIO:
     return os.fdopen(copy, "w", buffering=1, encoding=encoding, errors="backslashreplace")
 
 
-def _lead_pythons_noise(write: Callable[[str], None]) -> None:
+def _divert_python() -> None:
+    write = _stderr_log.write
+
     def warning(message, category, filename, lineno, file=None, line=None):
         write(warnings.formatwarning(message, category, filename, lineno, line))
 
     def unraisable(found):
-        write(f"{found.err_msg or 'Exception ignored in'}: {found.object!r}")
-        write(_trace(found))
+        write(f"{found.err_msg or 'Exception ignored in'}: {found.object!r}\n{_trace(found)}")
 
     def in_thread(found):
-        write(f"Exception in thread {found.thread and found.thread.name}:")
-        write(_trace(found))
+        write(f"Exception in thread {found.thread and found.thread.name}:\n{_trace(found)}")
 
     warnings.showwarning = warning
     sys.unraisablehook = unraisable
@@ -144,9 +227,9 @@ class _LibraryLogger(logging.Logger):
     """A logger whose handlers do not write to the terminal, as MindSpore's would."""
 
     def addHandler(self, hdlr: logging.Handler) -> None:
-        if getattr(hdlr, "stream", None) is _current.terminal:
+        if getattr(hdlr, "stream", None) is _stderr_log.terminal:
             # Not `setStream`: some handlers look standard error up each time.
-            twin = logging.StreamHandler(_current.stream)
+            twin = logging.StreamHandler(_stderr_log.stream)
             twin.name = hdlr.name
             twin.setLevel(hdlr.level)
             twin.setFormatter(hdlr.formatter)
@@ -159,4 +242,4 @@ class _LastResort(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         is_ours = record.name.split(".")[0] == "mindcv"
-        print(self.format(record), file=_current.terminal if is_ours else _current.stream)
+        print(self.format(record), file=_stderr_log.terminal if is_ours else _stderr_log.stream)

@@ -5,7 +5,7 @@ says there half a minute later is only that somebody is missing. So each rank ha
 `<run folder>/ranks/`, and looks at those of the others. Nothing here imports mindspore.
 """
 
-from ..process.parent import end_with_parent
+from ..process.signals import end_with_parent
 from .failure import telling_the_others
 from .last_words import FOLDER_VARIABLE, first_last_words, leave_last_words
 from .record import Ending, Record, first_failure, read_records, root_cause

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config import Config
 from ..errors import Interrupted, MindCVError, RankError
 from ..process import signals
-from ..process.parent import end_with_launcher
+from ..process.signals import end_with_launcher
 from .last_words import FOLDER_VARIABLE
 from .record import OwnRecord, Record, root_cause
 from .scheduler import guard_scheduler

@@ -8,7 +8,7 @@ import time
 from collections.abc import Container
 from pathlib import Path
 
-from ..process.parent import end_with_parent
+from ..process.signals import end_with_parent
 from .record import SCHEDULER, OwnRecord, Record, read_records, root_cause, write_first_failure
 
 _INTERVAL = 0.1  # seconds between two looks at all records, up to 8 of them

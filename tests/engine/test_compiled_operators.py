@@ -17,7 +17,7 @@ from mindcv.config import Config, load_config
 from mindcv.config.options import LOSSES, OPTIMIZERS
 from mindcv.engine import build as recipe
 from mindcv.engine.clipping import CLIP_MODES
-from mindcv.engine.runtime import Runtime
+from mindcv.engine.device import Runtime
 from mindcv.engine.sink import EpochOutputs
 
 ROOT = Path(__file__).parents[2]

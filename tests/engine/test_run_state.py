@@ -17,10 +17,10 @@ from mindcv.config import Config, check_unchanged, describe_config
 from mindcv.config.options import OPTIONS
 from mindcv.config.resume import HARMLESS
 from mindcv.engine.dropout import _numbers, count_dropout
-from mindcv.engine.stop import StopSignal
 from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.models import RegNet
 from mindcv.optim import OPTIMIZERS
+from mindcv.process.signals import StopSignal
 from mindcv.weights import Metadata
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)

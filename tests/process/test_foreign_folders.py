@@ -25,7 +25,7 @@ from mindcv.checkpoint import (
 from mindcv.checkpoint.manifest import seal
 from mindcv.engine.metrics_table import append_rows, start_table
 from mindcv.errors import ConfigError, MindCVError, WeightsError
-from mindcv.process.logs import start_logging
+from mindcv.process.terminal import start_logging
 from mindcv.ranks.record import OwnRecord, read_records, write_first_failure
 
 HASH = hashlib.sha256(b"").hexdigest()

@@ -22,7 +22,7 @@ def main(config):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.ExitStack() as stack:
         if what == "listen":
-            from mindcv.engine.stop import StopSignal
+            from mindcv.process.signals import StopSignal
             stop = StopSignal()
             stack.enter_context(stop.listening())
         print("ready", flush=True)

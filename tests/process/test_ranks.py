@@ -334,7 +334,7 @@ def test_ranks_that_were_all_asked_to_stop_end_the_scheduler_without_an_error(tm
 # As msrun: it starts a rank and waits for it, or does not.
 STARTS_A_RANK = """
 import subprocess, sys
-rank = "from mindcv.process.parent import end_with_launcher; import time; end_with_launcher();"
+rank = "from mindcv.process.signals import end_with_launcher; import time; end_with_launcher();"
 rank += "print('ready', flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", rank])
 print(child.pid, flush=True)

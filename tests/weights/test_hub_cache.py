@@ -20,7 +20,7 @@ from mindcv.errors import ConfigError, WeightsError
 from mindcv.hub import PublishedWeights, fetch
 from mindcv.hub import cache as hub_cache
 from mindcv.hub.cache import place_of
-from mindcv.process.cache_folder import cache_folder
+from mindcv.process.files import cache_folder
 
 CONTENT = b"some weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

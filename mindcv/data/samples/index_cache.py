@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...process.cache_folder import cache_folder
-from ...process.files import open_regular
+from ...process.files import cache_folder, open_regular
 from .name_table import NameTable
 
 _logger = logging.getLogger(__name__)

@@ -6,12 +6,12 @@ import types
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_rank_comparison import Together
+from test_agreement import Together
 
 from mindcv import engine
-from mindcv.engine import saving
-from mindcv.engine import stop as stopping
-from mindcv.engine.stop import Agreement, StopSignal
+from mindcv.engine import agreement, saving
+from mindcv.engine.agreement import Agreement
+from mindcv.process.signals import StopSignal
 
 STEPS = 1000
 
@@ -31,7 +31,7 @@ def clock(monkeypatch):
     """A clock for each thread, which stands until its `now` is changed."""
     clock = threading.local()
     fake = types.SimpleNamespace(monotonic=lambda: getattr(clock, "now", 0.0))
-    monkeypatch.setattr(stopping, "time", fake)
+    monkeypatch.setattr(agreement, "time", fake)
     monkeypatch.setattr(saving, "time", fake)
     return clock
 
@@ -49,14 +49,14 @@ def drive(clock, paces, signals=(), minutes=0.0, steps=STEPS):
     def run(rank):
         runtime, stop, answers = together.of(rank), StopSignal(), []
         clock.now = 1000.0 * rank
-        agreement, saved = Agreement(runtime, stop), clock.now
+        asked, saved = Agreement(runtime, stop), clock.now
         for step in range(1, steps + 1):
             pace = paces[rank]
             clock.now += pace[step - 1] if isinstance(pace, list) else pace
             stop.received = next(
                 (n for r, at, n in signals if r == rank and at <= step), stop.received
             )
-            answer = agreement.after_step(step, bool(minutes) and clock.now - saved > 60 * minutes)
+            answer = asked.after_step(step, bool(minutes) and clock.now - saved > 60 * minutes)
             if answer[1]:
                 saved = clock.now
             if any(answer):

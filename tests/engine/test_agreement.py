@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mindcv.config import Config, describe_config
-from mindcv.engine import check_equal_ranks, rank_comparison
-from mindcv.engine.rank_comparison import check_equal_states
+from mindcv.engine import agreement, check_equal_ranks
+from mindcv.engine.agreement import check_equal_states
 from mindcv.engine.run_state import STATISTICS, Snapshot
 from mindcv.errors import ConfigError, DataError, WeightsError
 
@@ -140,7 +140,7 @@ def test_on_ascend_what_no_rounding_explains_is_an_error_on_all_ranks(
 
 
 def test_on_ascend_large_states_are_compared_part_by_part(monkeypatch):
-    monkeypatch.setattr(rank_comparison, "_CHUNK", 5)
+    monkeypatch.setattr(agreement, "_CHUNK", 5)
     odd = changed("weights", "bn.moving_mean", lambda values: values * 1.01)
     odd.weights["fc.weight"][0, 0] *= np.float32(1 + 1e-6)
     for error in on_ranks(check_equal_states, [(snapshot(),), (odd,)], "Ascend"):

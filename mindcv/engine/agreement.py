@@ -4,7 +4,9 @@ import hashlib
 import importlib.util
 import json
 import logging
+import signal
 import socket
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, DataError, WeightsError
+from ..process.signals import StopSignal
+from .device import Runtime
 from .run_state import Snapshot
-from .runtime import Runtime
 
 # Options that may differ between hosts: where things lie there, and what is shown.
 _OF_A_HOST = frozenset(
@@ -38,6 +41,10 @@ _DIGEST = 16  # bytes
 _TOLERANCE = 1e-3
 _TINY = np.finfo(np.float32).tiny
 _CHUNK = 2**20  # values that are exchanged together: one graph is compiled for all of them
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Processes ask each other after so many seconds, or so many steps if that is sooner.
+_SECONDS, _STEPS = 5.0, 100
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -227,3 +234,48 @@ def _code(module: str | None) -> str | None:
     origin = module if is_path else importlib.util.find_spec(module).origin
     is_source = origin is not None and Path(origin).is_file()
     return hashlib.sha256(Path(origin).read_bytes()).hexdigest() if is_source else None
+
+
+class Agreement:
+    """Lets all processes stop, or save by the clock, after the same step.
+
+    To ask the others takes a collective operation outside the graph and waits for the device, so
+    several processes ask every N steps only. The first process measures the steps and chooses N for
+    all: about 5 seconds, at most 100 steps. One process asks nobody, and knows after every step.
+
+    Args:
+        runtime: the processes; each must make the same calls.
+        stop: knows of this process's signals.
+    """
+
+    def __init__(self, runtime: Runtime, stop: StopSignal):
+        self._runtime, self._stop = runtime, stop
+        self._steps = 1  # N
+        self._asked: tuple[int, float] | None = None  # step and time
+
+    def after_step(self, step: int, is_time: bool) -> tuple[signal.Signals | None, bool]:
+        """Return the signal to stop by, and whether to save; both nothing between two questions.
+
+        Args:
+            step: of the run, from 1.
+            is_time: the clock of this process wants a save; that of the first process counts.
+        """
+        if self._runtime.world_size > 1 and self._asked is not None:
+            asked_at, began = self._asked
+            if step < asked_at + self._steps:
+                return None, False
+            pace = (time.monotonic() - began) / (step - asked_at)
+            # Doubled at most: one quick step must not put the next question off for minutes.
+            self._steps = max(1, min(2 * self._steps, int(_SECONDS / max(pace, 1e-6)), _STEPS))
+        return self.now(step, is_time)
+
+    def now(self, step: int, is_time: bool) -> tuple[signal.Signals | None, bool]:
+        """Return the same at a step at which all processes ask anyhow, the end of an epoch."""
+        if self._runtime.world_size == 1:
+            return self._stop.received, is_time
+        own = [self._stop.received == number for number in _SIGNALS]
+        # Small whole numbers of which one process has all: their sum is exact in any order.
+        own += [is_time, self._steps] if self._runtime.is_main else [False, 0]
+        *counts, saves, steps = self._runtime.sum_over_ranks(np.array(own, np.float32))
+        self._steps, self._asked = int(steps), (step, time.monotonic())
+        return next((number for number, count in zip(_SIGNALS, counts) if count), None), bool(saves)

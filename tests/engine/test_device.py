@@ -6,20 +6,20 @@ from concurrent.futures import ThreadPoolExecutor
 
 import mindspore as ms
 import pytest
-from test_rank_comparison import Together
+from test_agreement import Together
 
 from mindcv import engine
-from mindcv.engine import runtime as runtime_module
+from mindcv.engine import device
 from mindcv.errors import ConfigError, RankError
-from mindcv.process import cores as workers
+from mindcv.process import cores
 
 
 @pytest.fixture
 def fresh_counts():
     """Let nobody see a number of threads that another test has found."""
-    workers.usable_workers.cache_clear()
+    cores.usable_workers.cache_clear()
     yield
-    workers.usable_workers.cache_clear()
+    cores.usable_workers.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be bound here")
@@ -30,8 +30,8 @@ def test_a_bound_process_has_the_cores_it_is_bound_to(monkeypatch, fresh_counts,
     core = min(before)
     try:
         os.sched_setaffinity(0, {core})
-        assert workers.available_cores() == [core]
-        assert workers.usable_workers(8) == workers.usable_workers(None) == 1
+        assert cores.available_cores() == [core]
+        assert cores.usable_workers(8) == cores.usable_workers(None) == 1
         assert engine.Runtime("CPU", 0, "O1", 0, 1).workers(8) == 1
     finally:
         os.sched_setaffinity(0, before)
@@ -44,10 +44,10 @@ def shares(monkeypatch, cores_of_ranks: list[list[int]], hosts: str) -> list[int
 
     def share(rank):
         own.rank = rank
-        return runtime_module._share_of_cores(together.of(rank))
+        return device._share_of_cores(together.of(rank))
 
-    monkeypatch.setattr(runtime_module, "available_cores", lambda: cores_of_ranks[own.rank])
-    monkeypatch.setattr(runtime_module, "own_pid_space", lambda: hosts[own.rank])
+    monkeypatch.setattr(device, "available_cores", lambda: cores_of_ranks[own.rank])
+    monkeypatch.setattr(device, "own_pid_space", lambda: hosts[own.rank])
     with ThreadPoolExecutor(len(cores_of_ranks)) as pool:
         return list(pool.map(share, range(len(cores_of_ranks))))
 
@@ -79,7 +79,7 @@ def test_a_rank_that_is_missing_at_the_start_is_reported_at_once():
 
     runtime.gather = gather
     with pytest.raises(RankError, match="rank 3 cannot reach all of the 8 processes.*EI0006"):
-        runtime_module._share_of_cores(runtime)
+        device._share_of_cores(runtime)
 
 
 def chosen_device(monkeypatch) -> dict:
@@ -105,14 +105,14 @@ def test_each_process_of_a_rank_table_or_mpirun_takes_its_own_card(monkeypatch, 
         monkeypatch.delenv(key, raising=False)
     for key, value in environ.items():
         monkeypatch.setenv(key, value)
-    runtime_module._set_device("Ascend")
+    device._set_device("Ascend")
     chosen.pop("device_target", None)
     assert chosen == expected
 
 
 def test_cards_that_mindspore_does_not_see_are_not_left_idle_in_silence(monkeypatch, tmp_path):
-    monkeypatch.setattr(runtime_module, "_ASCEND_DRIVER", tmp_path)
+    monkeypatch.setattr(device, "_ASCEND_DRIVER", tmp_path)
     with pytest.raises(ConfigError, match=r"set_env\.sh .* --device_target CPU"):
-        runtime_module._set_device(None)
+        device._set_device(None)
     chosen_device(monkeypatch)
-    assert runtime_module._set_device("CPU") == "CPU"
+    assert device._set_device("CPU") == "CPU"
