@@ -16,7 +16,7 @@ import tracemalloc
 from pathlib import Path
 
 from mindcv.data.rows import Rows
-from mindcv.data.samples.image_folder import FolderSamples
+from mindcv.data.samples.folder import FolderSamples
 from mindcv.data.samples.index_cache import _RACY_NS
 
 

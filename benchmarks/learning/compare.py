@@ -46,7 +46,7 @@ def write_digits(work: Path) -> None:
     """
     from sklearn.datasets import load_sample_images  # scikit-learn comes with mlxtend
 
-    from mindcv.data.samples.demo import write_demo_set
+    from mindcv.data.samples.arrays import write_demo_set
 
     folder = Path(write_demo_set(str(work)))
     photographs = [Image.fromarray(image) for image in load_sample_images().images]

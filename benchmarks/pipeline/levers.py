@@ -5,7 +5,7 @@ from cases import CASES, WORKERS
 from mindcv.data import channel_statistics
 from mindcv.data.augment.auto_augment import create_auto_augment
 from mindcv.data.augment.device_augment import DeviceAugment
-from mindcv.data.decoding import PillowDecode
+from mindcv.data.image_files import PillowDecode
 
 
 def augmented_in_graph(ours, case: str):

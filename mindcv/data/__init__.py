@@ -18,7 +18,7 @@ _LAZY = {
     "open_samples": ".datasets",
     "register_dataset": ".samples.user",
     "training_classes": ".datasets",
-    "write_class_map": ".samples.class_map",
+    "write_class_map": ".samples.identity",
     "write_contact_sheet": ".contact_sheet",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from .decoding_trace import DecodingTrace
-from .drawing import drawing
+from .draws import drawing
 from .failure import INTERRUPTED
 from .rows import ImageDataset, Rows
 

@@ -12,12 +12,10 @@ from ..process.cores import usable_workers
 from .bad_images import BadImages
 from .rows import ImageDataset, Rows
 from .samples import DATASETS, Samples
-from .samples.cifar import CifarSamples
-from .samples.demo import FOLDER, write_demo_set
-from .samples.image_folder import FolderSamples, class_index
+from .samples.arrays import FOLDER, CifarSamples, MnistSamples, write_demo_set
+from .samples.folder import FolderSamples, class_index
 from .samples.lists import ListSamples, has_list
 from .samples.mindrecord import MindRecordSamples
-from .samples.mnist import MnistSamples
 from .samples.packed_set import read_packed_set
 from .samples.user import open_registered, registered_datasets
 

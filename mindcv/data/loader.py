@@ -16,9 +16,8 @@ from .augment.pixel_seed import OfPass, PixelSeeded
 from .bad_images import BadImages
 from .batches import EpochBatches
 from .datasets import open_samples
-from .decoding import PillowDecode
-from .drawing import SeededLoader
-from .passes import with_passes
+from .draws import SeededLoader, with_passes
+from .image_files import PillowDecode
 from .rows import PASS, ImageDataset, Rows
 from .transforms import create_transforms
 

@@ -11,11 +11,10 @@ from PIL import Image
 
 from ..errors import DataError, MindCVError
 from .bad_images import BadImages
-from .decoding import check_by_decoding
 from .decoding_trace import DecodingTrace
-from .image_check import as_bmp, decodable, pixels
+from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import copy_numbers, sample_order
-from .reading import ReadingThreads
+from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
 
 # A column (2,) int64: number of the pass over the dataset, and which of an image's copies this is.

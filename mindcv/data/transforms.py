@@ -14,7 +14,7 @@ from .augment.color import ColorJitter, Lighting
 from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
 from .augment.erasing import RandomErasing
-from .decoding import PillowDecode
+from .image_files import PillowDecode
 from .pillow_resize import ANTIALIASED, RoundedCenterCrop, antialiased_resize
 from .statistics import channel_statistics
 

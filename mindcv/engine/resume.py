@@ -12,7 +12,7 @@ import numpy as np
 from .. import __version__
 from ..checkpoint import CheckpointStore, Manifest, Place, check_record, choose_checkpoint, place_of
 from ..data.rows import ImageDataset
-from ..data.samples.file_states import describe_files
+from ..data.samples.identity import describe_files
 from ..errors import ConfigError, DataError, WeightsError
 from .device import Runtime
 

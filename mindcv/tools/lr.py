@@ -89,7 +89,7 @@ def count_steps(config: Config, devices: int) -> int:
             f"steps per epoch are not known: {folder} is no image folder; add --data_dir FOLDER or "
             "--steps_per_epoch N"
         )
-    from ..data.samples.image_walk import Watcher, images_below
+    from ..data.samples.folder import Watcher, images_below
 
     images = sum(
         sum(1 for _ in images_below(folder, os.fsencode(entry.name), Watcher()))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.samples.image_walk import IMAGE_SUFFIXES, Watcher, images_below
+from ..data.samples.folder import IMAGE_SUFFIXES, Watcher, images_below
 from ..errors import ConfigError, DataError
 from ..process.foreign_text import printable, table_cell
 from ..weights import Metadata, Preprocessing
@@ -321,7 +321,7 @@ def read_image(path: str, operations: Sequence[Callable]) -> np.ndarray:
     Raises:
         DataError: `read_file`, `decodable` or the operations refuse it.
     """
-    from ..data.image_check import decodable
+    from ..data.image_files import decodable
     from ..data.samples.files import read_file
 
     image = decodable(read_file(os.fsencode(path)))

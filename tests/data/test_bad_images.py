@@ -21,7 +21,7 @@ from mindcv.data import (
 from mindcv.data import rows as rows_module
 from mindcv.data.bad_images import BadImages
 from mindcv.data.failure import pipeline_failures_as_data_errors
-from mindcv.data.image_check import decode
+from mindcv.data.image_files import decode
 from mindcv.engine import EvaluationStep, evaluate, start_runtime
 from mindcv.errors import DataError
 from mindcv.tools.predict import read_image

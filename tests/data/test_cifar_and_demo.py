@@ -13,7 +13,7 @@ from conftest import ROOT
 from PIL import Image
 
 from mindcv.data import create_dataset, create_evaluation_loader, open_samples
-from mindcv.data.samples import demo as demo_module
+from mindcv.data.samples import arrays
 from mindcv.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")
@@ -123,7 +123,7 @@ def test_a_file_of_cifar_class_names_that_is_no_text_is_named(tmp_path):
 # The demo digits
 
 WRITE_DEMO = (
-    "import sys; from mindcv.data.samples.demo import write_demo_set; write_demo_set(sys.argv[1])"
+    "import sys; from mindcv.data.samples.arrays import write_demo_set; write_demo_set(sys.argv[1])"
 )
 
 
@@ -168,7 +168,7 @@ def test_demo_set_is_written_once(demo_root, monkeypatch):
     monkeypatch.setattr(util, "find_spec", lambda name: None)  # a second writing would need it
     sample = demo_root / "mnist_demo" / "train" / "0" / "000.png"
     before = sample.stat()
-    assert demo_module.write_demo_set(str(demo_root)) == str(demo_root / "mnist_demo")
+    assert arrays.write_demo_set(str(demo_root)) == str(demo_root / "mnist_demo")
     assert (sample.stat().st_mtime_ns, sample.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mindcv import create_dataset
 from mindcv.data import create_loader, create_transforms
-from mindcv.data.decoding import PillowDecode
+from mindcv.data.image_files import PillowDecode
 
 
 def encoded(image: Image.Image, kind: str, **options) -> np.ndarray:

@@ -12,7 +12,7 @@ from conftest import ROOT
 from mindspore.dataset import vision
 from PIL import Image
 
-from mindcv.data.image_check import MOST_PIXELS, decodable, pixels
+from mindcv.data.image_files import MOST_PIXELS, decodable, pixels
 from mindcv.data.samples import ImageError
 
 PLAIN, ODD, BAD = image_files.plain_files(), image_files.odd_files(), image_files.bad_files()
@@ -151,7 +151,7 @@ FUZZ = """
 import sys
 import numpy as np
 from mindspore.dataset import vision
-from mindcv.data.image_check import decodable
+from mindcv.data.image_files import decodable
 from mindcv.data.samples import ImageError
 import image_files
 

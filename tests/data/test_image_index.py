@@ -11,9 +11,9 @@ import pytest
 from mindcv.config import Config
 from mindcv.data import create_dataset, open_samples
 from mindcv.data.rows import Rows
-from mindcv.data.samples import ImageError, image_index, index_cache
-from mindcv.data.samples.image_folder import FolderSamples, class_index
-from mindcv.data.samples.image_index import index_images
+from mindcv.data.samples import ImageError, index_cache
+from mindcv.data.samples import folder as folder_module
+from mindcv.data.samples.folder import FolderSamples, class_index, index_images
 from mindcv.engine.build import count_classes
 from mindcv.errors import DataError
 
@@ -191,7 +191,7 @@ def test_an_image_takes_less_than_200_bytes_with_its_order(tmp_path):
 def big(tmp_path, monkeypatch) -> Path:
     """A folder that is worth remembering and was not changed for a while."""
     monkeypatch.setenv("MINDCV_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(image_index, "_WORTH_REMEMBERING", 4)
+    monkeypatch.setattr(folder_module, "_WORTH_REMEMBERING", 4)
     monkeypatch.setattr(index_cache, "_RACY_NS", 0)
     folder = tmp_path / "set"
     touch(folder, "a/1.jpg", "a/in/2.jpg", "b/1.jpg", "b/2.jpg", "b/\udce9.jpg")
@@ -201,12 +201,12 @@ def big(tmp_path, monkeypatch) -> Path:
 def is_scanned(folder: Path, monkeypatch) -> bool:
     """Index the folder; tell whether its entries were read, and check what was found."""
     read = []
-    real = image_index.images_below
+    real = folder_module.images_below
     with monkeypatch.context() as patch:
-        patch.setattr(image_index, "images_below", lambda *args: read.append(args) or real(*args))
+        patch.setattr(folder_module, "images_below", lambda *args: read.append(args) or real(*args))
         index = index_images(folder)
-        patch.setattr(image_index, "read_index", lambda folder: None)
-        patch.setattr(image_index, "write_index", lambda *args: None)
+        patch.setattr(folder_module, "read_index", lambda folder: None)
+        patch.setattr(folder_module, "write_index", lambda *args: None)
         fresh = index_images(folder)
     assert index.classes == fresh.classes
     assert index.names.blob.tobytes() == fresh.names.blob.tobytes()
@@ -226,7 +226,7 @@ def test_a_large_folder_is_scanned_once(big, monkeypatch):
 
 
 def test_a_small_folder_leaves_no_file(big, monkeypatch):
-    monkeypatch.setattr(image_index, "_WORTH_REMEMBERING", 6)
+    monkeypatch.setattr(folder_module, "_WORTH_REMEMBERING", 6)
     index_images(big)
     assert not (big.parent / "cache").exists()
 

@@ -19,8 +19,7 @@ from packed_sets import flip_a_byte, quiet_pack, rows_of_samples
 from pictures import batches_of
 
 from mindcv.data import create_dataset, create_loader, create_transforms
-from mindcv.data.samples.mindrecord import MindRecordSamples
-from mindcv.data.samples.mindrecord_file import MindRecordFile
+from mindcv.data.samples.mindrecord import MindRecordFile, MindRecordSamples
 from mindcv.errors import DataError
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mindcv.data import create_dataset, create_loader, create_transforms, open_samples
 from mindcv.data import rows as rows_of_images
-from mindcv.data.reading import ReadingThreads
+from mindcv.data.read_ahead import ReadingThreads
 from mindcv.data.rows import Rows
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")

@@ -15,7 +15,7 @@ import mindcv
 from mindcv.__main__ import main
 from mindcv.config import Config, build_schedule, load_config
 from mindcv.data import open_samples
-from mindcv.data.samples import demo
+from mindcv.data.samples import arrays
 from mindcv.tools import lr
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
@@ -150,7 +150,7 @@ def test_images_are_counted_as_they_are_read_through_links_too(capsys, tmp_path,
     assert len(samples) == 48 + 11
     counted = printed(capsys, "--data_dir", tmp_path, "--batch_size", 1)
     assert f"90 epochs of {len(samples)} steps" in counted
-    assert lr.DEMO_FOLDER == demo.FOLDER
+    assert lr.DEMO_FOLDER == arrays.FOLDER
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from packed_sets import flip_a_byte, quiet_pack, rows_of_mindspore, rows_of_samp
 from PIL import Image
 
 from mindcv.data import create_dataset
-from mindcv.data.samples.image_folder import FolderSamples
+from mindcv.data.samples.folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
 from mindcv.tools.pack import pack, verify

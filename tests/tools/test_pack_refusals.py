@@ -13,7 +13,7 @@ from packed_sets import quiet_pack, rows_of_samples
 from PIL import Image
 
 from mindcv.data import create_dataset
-from mindcv.data.samples.image_folder import FolderSamples
+from mindcv.data.samples.folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
 from mindcv.tools.pack import dataset as dataset_module

@@ -15,9 +15,9 @@ from image_files import encoded, jpeg, picture, write_files
 from mindspore.dataset import vision
 from PIL import Image
 
-from mindcv.data.image_check import FORMATS, decodable
+from mindcv.data.image_files import FORMATS, decodable
 from mindcv.data.samples import ImageError
-from mindcv.data.samples.image_walk import IMAGE_SUFFIXES
+from mindcv.data.samples.folder import IMAGE_SUFFIXES
 from mindcv.tools.scan.examine import SUFFIXES
 
 PLAIN, ODD = image_files.plain_files(), image_files.odd_files()

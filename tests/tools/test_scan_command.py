@@ -16,7 +16,7 @@ from conftest import ROOT
 from image_files import encoded, jpeg, picture, write_files
 from PIL import Image
 
-from mindcv.data.samples.image_index import index_images
+from mindcv.data.samples.folder import index_images
 from mindcv.errors import ConfigError, DataError
 from mindcv.tools.scan import find, list_images, listing, run, scan
 from mindcv.tools.scan.text import report_lines

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...process.files import cache_folder, open_regular
-from .name_table import NameTable
+from .files import NameTable
 
 _logger = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import DataError
-from .files import FileSamples
-from .name_table import NameTable
+from .files import FileSamples, NameTable
 
 _MOST_CLASSES = 1_000_000  # a larger number is no label
 # pandas writes the whole numbers of a column with gaps as 3.0.

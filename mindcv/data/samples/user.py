@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import ConfigError, DataError, MindCVError
-from ..image_check import as_bmp
+from ..image_files import as_bmp
 from .protocol import DATASETS, ImageError, Samples
 
 _MOST_CLASSES = 2**31  # labels are int32

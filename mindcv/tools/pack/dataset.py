@@ -16,8 +16,7 @@ import PIL
 from tqdm import tqdm
 
 from ... import __version__
-from ...data.samples.files import fingerprint_of
-from ...data.samples.name_table import NameTable
+from ...data.samples.files import NameTable, fingerprint_of
 from ...data.samples.packed_set import (
     FILE,
     WORK,

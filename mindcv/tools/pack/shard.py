@@ -16,11 +16,10 @@ import numpy as np
 from mindspore.mindrecord import FileWriter
 from PIL import Image
 
-from ...data.decoding import check_to_the_end
-from ...data.image_check import decode
+from ...data.image_files import check_to_the_end, decode
 from ...data.samples import ImageError
 from ...data.samples.files import read_file
-from ...data.samples.mindrecord_file import MindRecordFile
+from ...data.samples.mindrecord import MindRecordFile
 from ...data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
 from ...errors import DataError
 from .source import SourceSplit

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ...data.samples.image_folder import FolderSamples, class_index
-from ...data.samples.image_index import class_folders, holds_image, is_there
-from ...data.samples.split_folders import SPLITS, folders_beside, split_folders
+from ...data.samples.folder import (
+    SPLITS,
+    FolderSamples,
+    class_folders,
+    class_index,
+    folders_beside,
+    holds_image,
+    is_there,
+    split_folders,
+)
 from ...errors import ConfigError, DataError
 
 

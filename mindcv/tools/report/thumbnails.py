@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from ...data.image_check import decodable
+from ...data.image_files import decodable
 from ...data.samples import ImageError
 from ...errors import DataError
 from .predictions import Predictions

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image as PillowImage
 
-from ...data.image_check import FORMATS, decodable, decode
+from ...data.image_files import FORMATS, decodable, decode
 from ...data.samples import ImageError
 from ...data.samples.files import read_file
 from .table import BAD, CONVERTED, Image

@@ -5,8 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...data.samples.image_walk import HIDDEN, IMAGE_SUFFIXES, OTHER, Watcher, images_below
-from ...data.samples.split_folders import SPLITS, folders_beside, split_folders
+from ...data.samples.folder import (
+    HIDDEN,
+    IMAGE_SUFFIXES,
+    OTHER,
+    SPLITS,
+    Watcher,
+    folders_beside,
+    images_below,
+    split_folders,
+)
 from ...errors import ConfigError, DataError
 
 _MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image

