@@ -27,6 +27,8 @@ from .summary import describe_end, describe_model, describe_schedule
 from .train_step import TrainStep
 from .weight_average import WeightAverage
 
+from . import build  # isort: skip  # which uses the names above
+
 __all__ = [
     "Accuracy",
     "CheckpointKeeper",
@@ -46,6 +48,7 @@ __all__ = [
     "TrainStep",
     "WeightAverage",
     "average_batch_statistics",
+    "build",
     "check_batch_statistics",
     "check_equal_ranks",
     "check_same_run",
