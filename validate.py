@@ -98,26 +98,14 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         mindcv.hub.require_classifier(weights)
         path = str(mindcv.hub.fetch(weights))
         known = {"ckpt_path": path, "num_classes": weights.num_classes}
-        return known | options_of(weights.preprocessing), f"published weights {weights.source}"
+        return known | weights.preprocessing.to_options(), f"published weights {weights.source}"
     file = files_read[config.ckpt_path] = mindcv.weights.read_weights(config.ckpt_path)
     known = {"ema": mindcv.weights.has_averages(file)}
     if file.metadata:
-        known |= {"model": file.metadata.model} | options_of(file.metadata.preprocessing)
+        known |= {"model": file.metadata.model} | file.metadata.preprocessing.to_options()
     else:
         known["antialias"] = mindcv.weights.told_preprocessing(file).antialias
     return known, f"weight file {config.ckpt_path}"
-
-
-def options_of(preprocessing) -> dict:
-    return {
-        "image_resize": preprocessing.image_size,
-        "crop_pct": preprocessing.crop_pct,
-        "crop_mode": preprocessing.crop_mode,
-        "antialias": preprocessing.antialias,
-        "interpolation": preprocessing.interpolation,
-        "mean": preprocessing.mean,
-        "std": preprocessing.std,
-    }
 
 
 if __name__ == "__main__":

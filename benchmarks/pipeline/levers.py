@@ -3,8 +3,8 @@
 from cases import CASES, WORKERS
 
 from mindcv.data import channel_statistics
-from mindcv.data.augment.auto_augment import create_auto_augment
 from mindcv.data.augment.device_augment import DeviceAugment
+from mindcv.data.augment.pillow_policy import create_auto_augment
 from mindcv.data.image_files import PillowDecode
 
 

@@ -122,11 +122,17 @@ class Ours(_OfMindSpore):
     def _run(self, case: str, dataset):
         from cases import BATCH, CASES, SIDE, WORKERS
 
-        from mindcv.data import EpochBatches, create_evaluation_loader
+        from mindcv.data import (
+            EpochBatches,
+            Preprocessing,
+            create_evaluation_loader,
+            open_samples,
+        )
 
         if not CASES[case]["is_training"]:
-            arguments = ("imagenet", self.photos, "train", BATCH, SIDE)
-            return create_evaluation_loader(*arguments, num_parallel_workers=WORKERS)[0]
+            samples = open_samples("imagenet", self.photos, "train")
+            arguments = (samples, Preprocessing(SIDE), BATCH)
+            return create_evaluation_loader(*arguments, num_parallel_workers=WORKERS)
         transform = self.transform(case)
 
         def loader_of_epoch(rows):

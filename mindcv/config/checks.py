@@ -5,9 +5,9 @@ Each rule names the key to blame first, so that the message can say where it was
 
 from collections.abc import Callable, Iterator, Mapping
 
-from ..data.statistics import scale_problem
+from ..data.augment.policies import parse_policy
+from ..data.preprocessing import INTERPOLATIONS, scale_problem
 from ..errors import ConfigError
-from .augment_policy import parse_policy
 from .options import Config
 from .schedule import schedule_contradictions
 
@@ -145,9 +145,9 @@ def _preprocessing(config: Config) -> Iterator[tuple[str, str]]:
             yield key, f"{len(values)} values for in_channels {config.in_channels}"
         if problem := scale_problem(key, values):
             yield key, problem
-    if config.antialias and config.interpolation in ("nearest", "area"):
-        why = "takes single pixels" if config.interpolation == "nearest" else "averages already"
-        yield "antialias", f"True goes with bilinear and bicubic; {config.interpolation} {why}"
+    row = INTERPOLATIONS.get(config.interpolation)
+    if config.antialias and row and not row.antialiased:
+        yield "antialias", f"True goes with bilinear and bicubic; {row.name} {row.remark}"
 
 
 def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,8 @@ the yaml reader and `--help` are generated from it. Names are MindCV's.
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional, Union
 
+from ..data.preprocessing import CROP_MODES, INTERPOLATIONS, RANDOM
+
 SCHEDULERS = (
     "constant",
     "cosine_decay",
@@ -116,7 +118,7 @@ class Config:
     vflip: float = option(0.0, "probability of a vertical flip", low=0, high=1, used_by="train measuring")
     color_jitter: Union[None, float, tuple[float, float, float], tuple[float, float, float, float]] = option(0.4, "strength for brightness, contrast, saturation (and hue); off with auto_augment other than 3a", low=0, used_by="train measuring")
     lighting: float = option(0.0, "standard deviation of a colour shift along ImageNet's principal components; pycls: 0.1; 0: off", low=0, used_by="train measuring")
-    interpolation: str = option("bilinear", "resampling of train and eval transforms; random: bilinear or bicubic in training, bilinear in eval", choices=("nearest", "bilinear", "bicubic", "area", "random"), used_by="train validate")
+    interpolation: str = option("bilinear", "resampling of train and eval transforms; random: bilinear or bicubic in training, bilinear in eval", choices=(*INTERPOLATIONS, RANDOM), used_by="train validate")
     auto_augment: Optional[str] = option(None, "policy in timm's syntax: randaug-m9-mstd0.5-inc1, autoaug-mstd0.5, autoaugr, v0, 3a, trivialaugwide, augmix-m5-w4-d2", used_by="train measuring")
     augment_on_device: bool = option(False, "flip, jitter and erase whole batches in the graph: saves the host a sixth of its time, costs the device over 70 operators a step; for a host short of cores; not with lighting, hue, mixing, aug_splits and re_value random", used_by="train measuring")
     aug_splits: int = option(0, "copies of each image in a batch, the first one without auto_augment; for the JSD loss; 0: off", low=0, used_by="train measuring")
@@ -129,7 +131,7 @@ class Config:
     mean: Optional[tuple[float, ...]] = option(None, "channel means, 0-255 scale; null: the dataset's own", low=0, high=255, used_by="train validate")
     std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0, used_by="train validate")
     crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps", above=0, high=1, used_by="train validate")
-    crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=("center", "squash"), used_by="train validate")
+    crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=CROP_MODES, used_by="train validate")
     antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's", used_by="train validate")
     mixup: float = option(0.0, "mixup alpha; 0: off", low=0, used_by="train measuring")
     cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0, used_by="train measuring")

@@ -15,11 +15,12 @@ from .augment.mixup import MixBatch
 from .augment.pixel_seed import OfPass, PixelSeeded
 from .bad_images import BadImages
 from .batches import EpochBatches
-from .datasets import open_samples
 from .draws import SeededLoader, with_passes
 from .image_files import PillowDecode
+from .preprocessing import Preprocessing
 from .rows import PASS, ImageDataset, Rows
-from .transforms import create_transforms
+from .samples import Samples
+from .transforms import create_transforms, evaluation_transforms
 
 
 def create_loader(
@@ -195,46 +196,35 @@ def _split_batches(
 
 
 def create_evaluation_loader(
-    dataset_name: str,
-    root: str,
-    split: str,
+    samples: Samples,
+    preprocessing: Preprocessing,
     batch_size: int,
-    image_resize: int,
-    interpolation: str = "bilinear",
-    crop_pct: float = 0.875,
+    *,
     num_parallel_workers: int | None = None,
     num_shards: int = 1,
     shard_id: int = 0,
-    class_indexing: dict[str, int] | None = None,
-    crop_mode: str = "center",
     allow_bad_images: bool = False,
-    antialias: bool = False,
-) -> tuple[ds.Dataset | None, int]:
-    """Return this process's part of the evaluation images, in uint8 batches, and the class count.
+) -> ds.Dataset | None:
+    """Return this process's part of the evaluation images in batches, uint8 (N, H, W, C).
 
     The parts of all processes hold every image exactly once; the last batch may be partial. Each
     epoch of an iterator holds the same.
 
     Args:
-        dataset_name, root, split: see `create_dataset`.
-        image_resize, interpolation, crop_pct, crop_mode, antialias: see `create_transforms`.
+        samples: the images, see `open_samples`.
         num_shards, shard_id: the processes, and this one.
-        class_indexing: class name to index of the training set; a class that is missing here then
-            keeps its number.
-        allow_bad_images: an image that cannot be used is told in the log, and has the label -1;
-            otherwise reading it is an error.
+        allow_bad_images: log an image that cannot be used, and give it the label -1; otherwise
+            reading it is an error.
 
     Returns:
-        loader: None where there are fewer images than processes and this one has none.
-        num_classes: classes of `class_indexing` or, where it has more, of the dataset.
+        The loader; None where there are fewer images than processes and this one has none.
 
     Raises:
-        ConfigError, DataError: see `create_dataset`.
+        ConfigError: no threads.
+        ValueError: see `evaluation_transforms`.
     """
-    samples = open_samples(dataset_name, root, split, class_indexing)
-    num_classes = max(len(class_indexing or ()), samples.num_classes)
     if len(samples) <= shard_id:
-        return None, num_classes
+        return None
     rows = Rows(
         samples,
         ds.config.get_seed(),
@@ -250,21 +240,11 @@ def create_evaluation_loader(
         num_shards=num_shards,
         shard_id=shard_id,
     )
-    transform = create_transforms(
-        dataset_name,
-        image_resize,
-        is_training=False,
-        interpolation=interpolation,
-        crop_pct=crop_pct,
-        crop_mode=crop_mode,
-        normalize_on_device=True,
-        antialias=antialias,
-    )
+    transform = evaluation_transforms(preprocessing, is_decoded=not samples.encoded)
 
     def loader_of_epoch(dataset: ImageDataset) -> ds.Dataset:
         return create_loader(
             dataset, batch_size, transform=transform, num_parallel_workers=num_parallel_workers
         )
 
-    batches = EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id)
-    return batches.as_dataset(), num_classes
+    return EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id).as_dataset()

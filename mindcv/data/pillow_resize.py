@@ -3,30 +3,17 @@
 from collections.abc import Sequence
 
 import numpy as np
-from mindspore.dataset import vision
 from PIL import Image
-
-ANTIALIASED = ("bilinear", "bicubic")
-
-
-def antialiased_resize(size: int | Sequence[int], interpolation: str):
-    """Return the operation that resizes an image (H, W, 3) uint8 by a filter of Pillow.
-
-    Pillow's filters widen as an image is reduced, so that each pixel of the source counts.
-    MindSpore has Pillow's bicubic one, to the last bit, but its bilinear one looks at 2 x 2 pixels
-    whatever the scale.
-
-    Args:
-        size: of the shorter side, which keeps the aspect; or (height, width).
-        interpolation: bilinear or bicubic.
-    """
-    if interpolation == "bicubic":
-        return vision.Resize(size, vision.Inter.PILCUBIC)
-    return PillowBilinear(size)
 
 
 class PillowBilinear:
-    """Resize by Pillow; see `antialiased_resize`."""
+    """Resize an image (H, W, 3) uint8 by Pillow's bilinear filter.
+
+    Pillow's filters widen as an image is reduced, so that each pixel of the source counts.
+
+    Args:
+        size: of the shorter side, which keeps the aspect; or (height, width).
+    """
 
     def __init__(self, size: int | Sequence[int]):
         self.size = size

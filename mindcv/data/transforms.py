@@ -9,22 +9,22 @@ from mindspore import Tensor, nn, ops
 from mindspore.dataset import transforms, vision
 
 from ..errors import ConfigError
-from .augment.auto_augment import create_auto_augment
 from .augment.color import ColorJitter, Lighting
 from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
 from .augment.erasing import RandomErasing
+from .augment.pillow_policy import create_auto_augment
 from .image_files import PillowDecode
-from .pillow_resize import ANTIALIASED, RoundedCenterCrop, antialiased_resize
-from .statistics import channel_statistics
+from .pillow_resize import PillowBilinear, RoundedCenterCrop
+from .preprocessing import (
+    CROP_MODES,
+    INTERPOLATIONS,
+    RANDOM,
+    Preprocessing,
+    channel_statistics,
+    evaluation_interpolation,
+)
 
-_INTERPOLATION = {
-    "nearest": vision.Inter.NEAREST,
-    "bilinear": vision.Inter.BILINEAR,
-    "bicubic": vision.Inter.BICUBIC,
-    "area": vision.Inter.AREA,
-}
-_CROP_MODES = ("center", "squash")
 _DECODERS = ("mindspore", "pillow")
 
 
@@ -80,9 +80,44 @@ def create_normalize(
     return Normalize(*channel_statistics(dataset_name, mean, std), left)
 
 
-def evaluation_interpolation(interpolation: str) -> str:
-    """Return the resampling of evaluation; random is for training, and stands for bilinear."""
-    return "bilinear" if interpolation == "random" else interpolation
+def evaluation_transforms(
+    preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
+) -> list:
+    """Return the operations of evaluation: resize to image_size / crop_pct, crop the centre.
+
+    Args:
+        is_decoded: images come as pixels, as those of CIFAR do, and are resized only.
+        normalize_on_device: see `create_transforms`.
+
+    Raises:
+        ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
+    """
+    used = preprocessing
+    if used.crop_mode not in CROP_MODES:
+        raise ValueError(
+            f"crop_mode {used.crop_mode!r} is unknown; expected {', '.join(CROP_MODES)}"
+        )
+    if used.interpolation not in INTERPOLATIONS:
+        raise ValueError(_unknown_interpolation(used.interpolation))
+    row = INTERPOLATIONS[used.interpolation]
+    if used.antialias and not row.antialiased:
+        known = " and ".join(name for name, row in INTERPOLATIONS.items() if row.antialiased)
+        raise ValueError(f"antialias goes with {known}; interpolation is {row.name!r}")
+
+    def resize(target):
+        if not used.antialias:
+            return vision.Resize(target, _inter(row.name))
+        if row.antialiased == "Pillow":
+            return PillowBilinear(target)
+        return vision.Resize(target, getattr(vision.Inter, row.antialiased))
+
+    final = [] if normalize_on_device else _normalized_planes(used.mean, used.std)
+    if is_decoded:
+        return [resize((used.image_size, used.image_size)), *final]
+    side = math.floor(used.image_size / used.crop_pct)
+    crop = RoundedCenterCrop if used.antialias else vision.CenterCrop
+    target = (side, side) if used.crop_mode == "squash" else side
+    return [PillowDecode(), resize(target), crop(used.image_size), *final]
 
 
 def create_transforms(
@@ -154,26 +189,28 @@ def create_transforms(
             augment_on_device with what only the host does.
     """
     image_resize = _side(image_resize)
-    if interpolation not in (*_INTERPOLATION, "random"):
-        known = ", ".join((*_INTERPOLATION, "random"))
-        raise ValueError(f"interpolation {interpolation!r} is unknown; expected {known}")
+    if interpolation not in (*INTERPOLATIONS, RANDOM):
+        raise ValueError(_unknown_interpolation(interpolation))
     if re_value not in (0, "random"):
         raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
-    if crop_mode not in _CROP_MODES:
-        raise ValueError(f"crop_mode {crop_mode!r} is unknown; expected {', '.join(_CROP_MODES)}")
     if decoder not in _DECODERS:
         raise ValueError(f"decoder {decoder!r} is unknown; expected {', '.join(_DECODERS)}")
     mean, std = channel_statistics(dataset_name, mean, std)
-    is_cifar = dataset_name.startswith("cifar")
-    on_host = [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
-    final = [] if normalize_on_device else on_host
+    is_decoded = dataset_name.startswith("cifar")
     if not is_training:
-        interpolation = evaluation_interpolation(interpolation)
-        if antialias and interpolation not in ANTIALIASED:
-            known = " and ".join(ANTIALIASED)
-            raise ValueError(f"antialias goes with {known}; interpolation is {interpolation!r}")
-        sizes = (image_resize, crop_pct, crop_mode)
-        return _evaluation(*sizes, interpolation, antialias, is_cifar) + final
+        preprocessing = Preprocessing(
+            image_size=image_resize,
+            crop_pct=crop_pct,
+            interpolation=evaluation_interpolation(interpolation),
+            mean=mean,
+            std=std,
+            crop_mode=crop_mode,
+            antialias=antialias,
+        )
+        return evaluation_transforms(
+            preprocessing, is_decoded=is_decoded, normalize_on_device=normalize_on_device
+        )
+    final = [] if normalize_on_device else _normalized_planes(mean, std)
     erasing = None
     if re_prob > 0.0:
         # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
@@ -193,7 +230,7 @@ def create_transforms(
     if erasing:
         final.append(erasing)
     by_pillow = decoder == "pillow"
-    primary = _random_crop(image_resize, scale, ratio, interpolation, is_cifar, by_pillow)
+    primary = _random_crop(image_resize, scale, ratio, interpolation, is_decoded, by_pillow)
     flips = _flips(hflip, vflip)
     compiled = None
     # The splits of an image need draws of their own, as Python operations have.
@@ -223,33 +260,32 @@ def _side(size: int | Sequence[int]) -> int:
     return sides[0]
 
 
-def _evaluation(size, crop_pct, crop_mode, interpolation, antialias, is_cifar) -> list:
-    def resize(target):
-        if antialias:
-            return antialiased_resize(target, interpolation)
-        return vision.Resize(target, _INTERPOLATION[interpolation])
-
-    if is_cifar:
-        return [resize((size, size))]
-    side = math.floor(size / crop_pct)
-    target = (side, side) if crop_mode == "squash" else side
-    crop = RoundedCenterCrop(size) if antialias else vision.CenterCrop(size)
-    return [PillowDecode(), resize(target), crop]
+def _unknown_interpolation(name: str) -> str:
+    known = ", ".join((*INTERPOLATIONS, RANDOM))
+    return f"interpolation {name!r} is unknown; expected {known}"
 
 
-def _random_crop(size, scale, ratio, interpolation, is_cifar, by_pillow) -> list:
+def _inter(interpolation: str) -> vision.Inter:
+    return getattr(vision.Inter, INTERPOLATIONS[interpolation].mindspore)
+
+
+def _normalized_planes(mean: Sequence[float], std: Sequence[float]) -> list:
+    return [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
+
+
+def _random_crop(size, scale, ratio, interpolation, is_decoded, by_pillow) -> list:
     def resize(resample):
-        if is_cifar:
+        if is_decoded:
             return vision.Resize((size, size), resample)
         crop = vision.RandomResizedCrop if by_pillow else vision.RandomCropDecodeResize
         return crop(size, tuple(scale), tuple(ratio), resample)
 
-    if interpolation == "random":
-        choices = [resize(_INTERPOLATION[name]) for name in ("bilinear", "bicubic")]
+    if interpolation == RANDOM:
+        choices = [resize(_inter(name)) for name in ("bilinear", "bicubic")]
         operation = transforms.RandomChoice(choices)
     else:
-        operation = resize(_INTERPOLATION[interpolation])
-    if is_cifar:
+        operation = resize(_inter(interpolation))
+    if is_decoded:
         return [vision.RandomCrop(32, 4), operation]
     return [PillowDecode(), operation] if by_pillow else [operation]
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from .. import data, engine, models
 from ..config import Config, sink_contradictions
+from ..data.preprocessing import Preprocessing
 from ..errors import ConfigError, DataError
 from ..loss import create_loss
 from ..optim import create_optimizer
-from ..weights import Metadata, Preprocessing
+from ..weights import Metadata
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -265,22 +266,17 @@ def build_evaluation(config: Config, runtime, network, train_set, num_classes: i
 
 def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
     """Return this process's batches of `val_split`, and the count of classes."""
-    return data.create_evaluation_loader(
-        config.dataset,
-        config.data_dir,
-        config.val_split,
+    samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
+    loader = data.create_evaluation_loader(
+        samples,
+        Preprocessing.from_options(config),
         config.batch_size,
-        config.image_resize,
-        config.interpolation,
-        config.crop_pct,
-        runtime.workers(config.num_parallel_workers),
-        runtime.world_size,
-        runtime.rank,
-        numbers,
-        config.crop_mode,
-        config.allow_bad_images,
-        config.antialias,
+        num_parallel_workers=runtime.workers(config.num_parallel_workers),
+        num_shards=runtime.world_size,
+        shard_id=runtime.rank,
+        allow_bad_images=config.allow_bad_images,
     )
+    return loader, max(len(numbers or ()), samples.num_classes)
 
 
 def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
@@ -297,24 +293,10 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         num_classes,
         config.in_channels,
         name_all(train_set.class_names(), num_classes),
-        describe_preprocessing(config),
+        Preprocessing.from_options(config),
     )
 
 
 def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
     """Return a name for every class, for those without images their number."""
     return class_names and (*class_names, *map(str, range(len(class_names), num_classes)))
-
-
-def describe_preprocessing(config: Config) -> Preprocessing:
-    """Return how the images are evaluated."""
-    mean, std = data.channel_statistics(config.dataset, config.mean, config.std)
-    return Preprocessing(
-        config.image_resize,
-        config.crop_pct,
-        data.evaluation_interpolation(config.interpolation),
-        mean,
-        std,
-        config.crop_mode,
-        config.antialias,
-    )

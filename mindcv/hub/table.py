@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from ..data.preprocessing import Preprocessing
 from ..design_space import SETTINGS
 from ..design_space.names import source_of_tag, split_tag
 from ..errors import ConfigError
-from ..weights.metadata import Preprocessing
 
 _TABLE = Path(__file__).with_name("published.yaml")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})[-.]")
@@ -146,6 +146,6 @@ def _row(model: str, source: str, keys: dict[str, Any]) -> PublishedWeights:
         source,
         keys["address"].format(name=keys["name"]),
         sha256,
-        preprocessing=Preprocessing(**keys["preprocessing"]),
+        preprocessing=Preprocessing.from_dict(keys["preprocessing"]),
         **{key: keys[key] for key in shared if key in keys},
     )

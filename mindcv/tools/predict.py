@@ -288,16 +288,9 @@ def classify(
 
 def _batches(paths, preprocessing: Preprocessing, batch_size: int, on_bad):
     """Yield lists of (path, image)."""
-    from ..data import create_transforms
+    from ..data.transforms import evaluation_transforms
 
-    operations = create_transforms(
-        image_resize=preprocessing.image_size,
-        interpolation=preprocessing.interpolation,
-        crop_pct=preprocessing.crop_pct,
-        crop_mode=preprocessing.crop_mode,
-        antialias=preprocessing.antialias,
-        normalize_on_device=True,
-    )
+    operations = evaluation_transforms(preprocessing)
     batch = []
     for path in paths:
         try:

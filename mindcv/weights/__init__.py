@@ -1,7 +1,8 @@
 """Weight files: reading those of any library, naming schemes, what travels with the weights."""
 
+from ..data.preprocessing import Preprocessing
 from .match import has_averages, told_classes, told_preprocessing
-from .metadata import Metadata, Preprocessing
+from .metadata import Metadata
 from .read import WeightFile, read_weights
 from .write import write_weights
 

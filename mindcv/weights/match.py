@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..data.preprocessing import Preprocessing
 from ..errors import WeightsError
-from .metadata import Preprocessing
 from .read import WeightFile
 from .schemes import OWN, own_name, recognise
 

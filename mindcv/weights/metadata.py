@@ -6,41 +6,16 @@ of MindSpore reads it, and a program that knows nothing of it leaves it aside.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from types import UnionType
-from typing import Any, get_args, get_origin
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
+from ..data.preprocessing import Preprocessing, fields_of
 from ..errors import WeightsError
 from .guards import LARGEST_HEADER
 
 ENTRY = "mindcv.metadata"  # name of the entry in a checkpoint
-_LARGEST = 10**9
-_LARGEST_IMAGE = 2**14  # pixels of the resized side
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes the network's input in evaluation.
-
-    Attributes:
-        image_size: side of the input, pixels.
-        crop_pct: share of the resized shorter side that the centre crop keeps.
-        interpolation: nearest, bilinear, bicubic or area.
-        mean, std: channel statistics, 0-255 scale.
-        crop_mode: center, or squash: resize to a square whatever the aspect.
-        antialias: resized and cropped as torchvision and timm do with Pillow; False: as MindCV does
-            with MindSpore, and OpenCV's users alike.
-    """
-
-    image_size: int = 224
-    crop_pct: float = 0.875
-    interpolation: str = "bilinear"
-    mean: tuple[float, ...] = (123.675, 116.28, 103.53)
-    std: tuple[float, ...] = (58.395, 57.12, 57.375)
-    crop_mode: str = "center"
-    antialias: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,8 +55,8 @@ class Metadata:
             if len(text) > LARGEST_HEADER:
                 raise ValueError(f"{len(text)} characters are too many")
             found = json.loads(text)
-            found["preprocessing"] = _build(Preprocessing, found["preprocessing"])
-            metadata = _build(cls, found)
+            preprocessing = Preprocessing.from_dict(found.pop("preprocessing"))
+            metadata = cls(**fields_of(cls, found), preprocessing=preprocessing)
             _check_ranges(metadata)
             return metadata
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -108,44 +83,10 @@ class Metadata:
         return cls.from_json(text, place)
 
 
-def _build(kind: type, found: Mapping[str, Any]):
-    """Build the dataclass from the keys it knows; lists become tuples again.
-
-    Raises:
-        TypeError: a value is not of the field's type, or one is missing.
-    """
-    values = {}
-    for entry in fields(kind):
-        if entry.name in found:
-            value = found[entry.name]
-            if not _fits(value, entry.type):
-                raise TypeError(f"{entry.name} is of another type than {entry.type}")
-            values[entry.name] = tuple(value) if isinstance(value, list) else value
-    return kind(**values)
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Tell whether a JSON value is of a field's type; numbers are of a size that can be meant."""
-    kinds = get_args(kind)
-    if isinstance(kind, UnionType):
-        return any(_fits(value, each) for each in kinds)
-    if get_origin(kind) is tuple:
-        return type(value) is list and all(_fits(item, kinds[0]) for item in value)
-    if get_origin(kind) is Mapping:
-        return type(value) is dict
-    if kind is float:
-        return type(value) in (int, float) and abs(value) < _LARGEST
-    return type(value) is kind and (kind is not int or abs(value) < _LARGEST)
-
-
 def _check_ranges(metadata: Metadata) -> None:
-    """Raise a ValueError where a file tells what no network or preprocessing can have."""
-    used, names = metadata.preprocessing, metadata.class_names
+    """Raise a ValueError where a file describes what no network can have."""
+    names = metadata.class_names
     if metadata.num_classes < 0 or metadata.in_channels < 1:
         raise ValueError(f"{metadata.num_classes} classes, {metadata.in_channels} channels")
     if names is not None and len(names) != metadata.num_classes:
         raise ValueError(f"{len(names)} class names for {metadata.num_classes} classes")
-    if not (0 < used.crop_pct <= 1 and 1 <= used.image_size <= used.crop_pct * _LARGEST_IMAGE):
-        raise ValueError(f"image_size {used.image_size} with crop_pct {used.crop_pct}")
-    if not used.mean or len(used.mean) != len(used.std) or min(used.std) <= 0:
-        raise ValueError(f"mean of {len(used.mean)} channels, std of {len(used.std)}, above 0")

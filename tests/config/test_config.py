@@ -22,8 +22,8 @@ from mindcv.config import (
     load_config,
     parse_arguments,
 )
-from mindcv.config.augment_policy import RandAugmentPolicy, parse_policy
 from mindcv.config.options import NAMES_ELSEWHERE, OPTIONS
+from mindcv.data.augment.policies import RandAugmentPolicy, parse_policy
 from mindcv.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]

@@ -83,8 +83,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     library.engine.find_checkpoint.return_value = None
     library.engine.uses_sink.return_value = False
     library.data.first_batch.return_value = ("images", "labels")
-    library.data.channel_statistics.return_value = ((1.0,) * 3, (2.0,) * 3)
-    library.data.create_evaluation_loader.return_value = (MagicMock(name="loader"), 6)
+    library.data.open_samples.return_value.num_classes = 6
     described = MagicMock(name="metadata", num_classes=6, class_names=None)
     library.models.create_model_from_file.return_value = (MagicMock(name="network"), described)
     library.data.create_dataset = library.create_dataset

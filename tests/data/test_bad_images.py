@@ -13,10 +13,12 @@ from mindspore.dataset import vision
 
 from mindcv.data import (
     EpochBatches,
+    Preprocessing,
     create_dataset,
     create_evaluation_loader,
     create_loader,
     create_transforms,
+    open_samples,
 )
 from mindcv.data import rows as rows_module
 from mindcv.data.bad_images import BadImages
@@ -118,7 +120,8 @@ def test_training_crops_each_kind(odd_folder):
 
 
 def test_training_evaluation_and_prediction_see_the_same_pixels(odd_folder):
-    loader, _ = create_evaluation_loader("", str(odd_folder), "val", 5, 24, allow_bad_images=True)
+    samples = open_samples("", str(odd_folder), "val")
+    loader = create_evaluation_loader(samples, Preprocessing(24), 5, allow_bad_images=True)
     operations = create_transforms(image_resize=24, normalize_on_device=True)
     dataset = create_dataset("", str(odd_folder), "val", False)
     images, labels = map(
@@ -191,7 +194,8 @@ def test_left_out_images_do_not_count(tmp_path):
 
     runtime, results = start_runtime(1), []
     for split in ("good", "bad"):
-        loader, _ = create_evaluation_loader("", str(tmp_path), split, 4, 24, allow_bad_images=True)
+        samples = open_samples("", str(tmp_path), split)
+        loader = create_evaluation_loader(samples, Preprocessing(24), 4, allow_bad_images=True)
         results.append(evaluate(Mean(), loader, 4, runtime))
     assert results[0].images == results[1].images == 10
     assert results[0].top1 == results[1].top1
@@ -252,14 +256,13 @@ def test_an_image_that_only_decoding_shows_to_be_bad_is_replaced_as_if_it_was_kn
 
 
 def test_evaluation_finds_those_too(broken_folder):
-    loader, _ = create_evaluation_loader(
-        "", str(broken_folder), "train", 4, 24, allow_bad_images=True
-    )
+    samples = open_samples("", str(broken_folder), "train")
+    loader = create_evaluation_loader(samples, Preprocessing(24), 4, allow_bad_images=True)
     for _ in range(2):
         batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
         labels = np.concatenate([label for _, label in batches])
         assert np.flatnonzero(labels < 0).tolist() == [4, 20] and len(labels) == 24
-    loader, _ = create_evaluation_loader("", str(broken_folder), "train", 4, 24)
+    loader = create_evaluation_loader(samples, Preprocessing(24), 4)
     named = "0008.jpg .*damaged image.* allow_bad_images"
     with pytest.raises(DataError, match=named), pipeline_failures_as_data_errors(loader):
         list(loader.create_tuple_iterator(num_epochs=1, output_numpy=True))

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from mindcv.data import create_dataset, create_evaluation_loader, open_samples
+from mindcv.data import Preprocessing, create_dataset, create_evaluation_loader, open_samples
 from mindcv.data.samples import arrays
 from mindcv.errors import DataError
 
@@ -83,8 +83,9 @@ def test_cifar_shards_are_exact_without_shuffling(cifar10):
 
 
 def test_cifar10_evaluation_counts_ten_classes(cifar10):
-    loader, num_classes = create_evaluation_loader("cifar10", str(cifar10[0]), "val", 1000, 32)
-    assert num_classes == 10 and loader.get_dataset_size() == 10
+    samples = open_samples("cifar10", str(cifar10[0]), "val")
+    loader = create_evaluation_loader(samples, Preprocessing(32), 1000)
+    assert samples.num_classes == 10 and loader.get_dataset_size() == 10
 
 
 def test_cifar100_gives_the_fine_labels(tmp_path):

@@ -8,10 +8,10 @@ import pytest
 from pictures import png, smooth_image, transformed
 from PIL import Image
 
-from mindcv.config.augment_policy import parse_policy
 from mindcv.data import create_transforms
-from mindcv.data.augment.auto_augment import TRIVIAL, RandAugment
 from mindcv.data.augment.compiled_policy import _strong, _valued, compile_policy, draw_rand_augment
+from mindcv.data.augment.pillow_policy import TRIVIAL, RandAugment
+from mindcv.data.augment.policies import parse_policy
 
 FILL = (124, 116, 104)
 SIDE = 64

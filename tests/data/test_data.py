@@ -10,8 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindcv.data import create_dataset, create_evaluation_loader, create_loader, create_transforms
+from mindcv.config import Config
+from mindcv.data import (
+    Preprocessing,
+    create_dataset,
+    create_evaluation_loader,
+    create_loader,
+    create_transforms,
+    open_samples,
+)
 from mindcv.data.order import sample_order
+from mindcv.engine import Runtime
+from mindcv.engine.build import build_evaluation_batches
 from mindcv.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[2]
@@ -89,9 +99,8 @@ def test_class_indexing_of_the_training_set_keeps_the_numbers(folder, tmp_path):
 def test_evaluation_of_fewer_classes_than_trained_keeps_numbers_and_count(folder, tmp_path):
     write_jpegs(tmp_path / "val", {"bee": 2, "cat": 1})
     indexing = {"ant": 0, "bee": 1, "cat": 2}
-    loader, num_classes = create_evaluation_loader(
-        "", str(tmp_path), "val", 4, 16, class_indexing=indexing
-    )
+    config = Config(data_dir=str(tmp_path), image_resize=16, batch_size=4)
+    loader, num_classes = build_evaluation_batches(config, Runtime("CPU", 1, "O1", 0, 1), indexing)
     assert num_classes == 3
     (batch,) = loader.create_dict_iterator(1, output_numpy=True)
     assert batch["label"].tolist() == [1, 1, 2]
@@ -196,14 +205,14 @@ def test_unshuffled_shards_hold_every_image_exactly_once(tmp_path, count, shards
     images = write_jpegs(tmp_path / "val", {"ant": count}).parent
     read = []
     for shard in range(shards):
-        sharding = dict(shuffle=False, num_shards=shards, shard_id=shard)
+        exactly = dict(num_shards=shards, shard_id=shard)
+        sharding = dict(shuffle=False, **exactly)
         if shard >= count:
             message = error_of("", str(images), "val", **sharding)
             assert f"{count} images" in message and f"{shards} processes" in message
-            loader, num_classes = create_evaluation_loader(
-                "", str(images), "val", 4, 16, num_shards=shards, shard_id=shard
-            )
-            assert loader is None and num_classes == 1
+            samples = open_samples("", str(images), "val")
+            assert samples.num_classes == 1
+            assert not create_evaluation_loader(samples, Preprocessing(16), 4, **exactly)
             continue
         dataset = create_dataset("", str(images), "val", **sharding)
         mine = names_read(dataset, images)
@@ -216,9 +225,8 @@ def test_unshuffled_shards_hold_every_image_exactly_once(tmp_path, count, shards
 def test_evaluation_loaders_of_all_processes_hold_every_image_exactly_once(folder):
     colours = []
     for shard in range(4):
-        loader, _ = create_evaluation_loader(
-            "", str(folder), "val", 2, 16, num_shards=4, shard_id=shard
-        )
+        samples, exactly = open_samples("", str(folder), "val"), dict(num_shards=4, shard_id=shard)
+        loader = create_evaluation_loader(samples, Preprocessing(16), 2, **exactly)
         for batch in loader.create_dict_iterator(1, output_numpy=True):
             assert batch["image"].dtype == np.uint8
             colours += [tuple(image.mean((0, 1)).round(-1)) for image in batch["image"]]

@@ -1,7 +1,7 @@
 """How evaluation resizes and crops: by whose library, and the same in every command."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import mindspore as ms
@@ -14,11 +14,12 @@ from pictures import png, random_images, transformed
 
 from mindcv import engine
 from mindcv.config import Config
-from mindcv.data import create_transforms
+from mindcv.data import Preprocessing
+from mindcv.data.transforms import evaluation_transforms
 from mindcv.engine import build as recipe
 from mindcv.tools.predict import classify, find_images, read_image
 from mindcv.tools.report import predictions
-from mindcv.weights import Preprocessing, read_weights, told_preprocessing
+from mindcv.weights import read_weights, told_preprocessing
 from mindcv.weights.metadata import Metadata
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "evaluation.npz")
@@ -110,10 +111,10 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
 
     def by_train(given, used):
         # The options of a run that wrote such a checkpoint.
-        config = Config(**given, **options(used))
+        config = Config(**given, **used.to_options())
         monkeypatch.setattr(engine, "evaluate", lambda step, loader, *rest: stacked(loader))
         network, train_set = tiny_regnet(6), recipe.open_train_set(config, RUNTIME)
-        assert asdict(recipe.describe_preprocessing(config)) == asdict(used)
+        assert Preprocessing.from_options(config) == used
         return recipe.build_evaluation(config, RUNTIME, network, train_set, 6, None)()
 
     def by_validate(given, path):
@@ -147,15 +148,9 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
         code, _, problem = call(capsys, "export", "--ckpt_path", path, "--output", output)
         assert code == 0, problem
         used = json.loads(Path(f"{output}.json").read_text(encoding="utf-8"))["preprocessing"]
-        used["image_resize"] = used.pop("image_size")
-        operations = create_transforms(normalize_on_device=True, **used)
+        operations = evaluation_transforms(Preprocessing.from_dict(used))
         paths = find_images([str(image_folder / "val")])
         return np.stack([read_image(place, operations) for place in paths])
-
-    def options(used):
-        keys = dict(asdict(used))
-        keys["image_resize"] = keys.pop("image_size")
-        return keys
 
     def stacked(loader) -> np.ndarray:
         rows = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)

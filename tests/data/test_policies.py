@@ -14,11 +14,11 @@ from picture import picture
 from pictures import batches_of, random_images, rows_of
 from PIL import Image
 
-from mindcv.config.augment_policy import parse_policy
 from mindcv.data import create_transforms
-from mindcv.data.augment.auto_augment import TRIVIAL, AugMix, AutoAugment, create_auto_augment
 from mindcv.data.augment.color import ColorJitter, Lighting, color_shift
 from mindcv.data.augment.image_operations import blur_randomly, desaturate, posterize_original
+from mindcv.data.augment.pillow_policy import TRIVIAL, AugMix, AutoAugment, create_auto_augment
+from mindcv.data.augment.policies import parse_policy
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "policies.npz")
 FILL = (124, 116, 104)

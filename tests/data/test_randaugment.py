@@ -11,16 +11,16 @@ from picture import picture
 from pictures import batches_of, png, random_images, rows_of
 from PIL import Image
 
-from mindcv.config.augment_policy import (
+from mindcv.data import create_loader, create_transforms
+from mindcv.data.augment.image_operations import create_operations
+from mindcv.data.augment.pillow_policy import RandAugment
+from mindcv.data.augment.policies import (
     AugMixPolicy,
     AutoAugmentPolicy,
     RandAugmentPolicy,
     TrivialAugmentPolicy,
     parse_policy,
 )
-from mindcv.data import create_loader, create_transforms
-from mindcv.data.augment.auto_augment import RandAugment
-from mindcv.data.augment.image_operations import create_operations
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "randaugment.npz")
 

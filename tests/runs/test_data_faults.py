@@ -20,6 +20,7 @@ from mindspore import nn
 from mindcv import create_dataset, engine
 from mindcv.data import (
     EpochBatches,
+    Preprocessing,
     create_evaluation_loader,
     create_loader,
     create_transforms,
@@ -80,8 +81,11 @@ def read_all(loader, after_two=lambda: None) -> None:
 
 def evaluate(root, name="", after_two=lambda: None) -> None:
     ms.set_context(mode=ms.PYNATIVE_MODE)
-    loader, classes = create_evaluation_loader(name, str(root), "val", 1, 16)
-    step = engine.EvaluationStep(Pool(), classes, lambda x: x.transpose((0, 3, 1, 2)) / 255.0)
+    samples = open_samples(name, str(root), "val")
+    loader = create_evaluation_loader(samples, Preprocessing(16), 1)
+    step = engine.EvaluationStep(
+        Pool(), samples.num_classes, lambda x: x.transpose((0, 3, 1, 2)) / 255.0
+    )
     call, calls = step.construct, []
 
     def counting(*batch):

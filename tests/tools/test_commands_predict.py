@@ -25,7 +25,13 @@ from conftest import ROOT
 from mindspore import Parameter, Tensor, load_param_into_net
 from PIL import Image
 
-from mindcv.data import create_evaluation_loader, create_transforms, lettering
+from mindcv.data import (
+    Preprocessing,
+    create_evaluation_loader,
+    create_transforms,
+    lettering,
+    open_samples,
+)
 from mindcv.errors import DataError
 from mindcv.models import registry
 from mindcv.tools import prediction_sheet
@@ -93,7 +99,8 @@ def expected_probabilities(paths) -> np.ndarray:
 
 
 def test_prediction_sees_the_pixels_that_validation_sees(image_folder):
-    loader, _ = create_evaluation_loader("", str(image_folder), "val", 11, 24, "bicubic", 0.9)
+    used = Preprocessing(24, 0.9, "bicubic")
+    loader = create_evaluation_loader(open_samples("", str(image_folder), "val"), used, 11)
     images, _ = next(loader.create_tuple_iterator(num_epochs=1, output_numpy=True))
     paths = find_images([str(image_folder / "val")])
     operations = create_transforms(

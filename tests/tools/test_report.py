@@ -98,7 +98,8 @@ def finished_run(pictures, tmp_path_factory):
     metadata = Metadata("regnet_x_200mf", 6, 3, names, Preprocessing(32, 0.8))
     weights = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
     write_weights(folder / "regnet_x_200mf_best.ckpt", weights, metadata)
-    loader, _ = create_evaluation_loader("", str(pictures), "val", 8, 32, crop_pct=0.8)
+    samples = open_samples("", str(pictures), "val")
+    loader = create_evaluation_loader(samples, metadata.preprocessing, 8)
     step = EvaluationStep(network.set_train(False), 6, create_normalize("imagenet"))
     accuracy = evaluate(step, loader, 8, Runtime("CPU", 1, "O1", 0, 1))
     (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")

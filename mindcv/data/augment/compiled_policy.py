@@ -19,9 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore.dataset import vision
 
-from ...config.augment_policy import RandAugmentPolicy, TrivialAugmentPolicy, parse_policy
-from .auto_augment import TRIVIAL, WEIGHTS, draw_strength
 from .image_operations import TOP
+from .pillow_policy import TRIVIAL, WEIGHTS, draw_strength
+from .policies import RandAugmentPolicy, TrivialAugmentPolicy, parse_policy
 
 _DRAWN = 4  # rows for each pair of operations, before their signs are turned
 

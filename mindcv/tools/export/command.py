@@ -185,7 +185,7 @@ def _describe(file_format, metadata: Metadata, original, shape, arguments, check
             "values": "probabilities" if arguments.softmax else "logits",
         },
         "class_names": metadata.class_names,
-        "preprocessing": {**asdict(metadata.preprocessing), "image_size": shape[1]},
+        "preprocessing": {**metadata.preprocessing.to_dict(), "image_size": shape[1]},
         "checks": asdict(checks),
         "written_by": f"mindcv {__version__}, MindSpore {mindspore_version}",
     }

@@ -11,8 +11,9 @@ from mindspore import dtype as mstype
 from ... import data, engine
 from ...config import Config
 from ...data.failure import pipeline_failures_as_data_errors
+from ...data.preprocessing import Preprocessing
 from ...data.samples import Samples
-from ...engine.build import describe_preprocessing, number_classes
+from ...engine.build import number_classes
 from ...errors import DataError
 from ...models import create_model_from_file
 from ...weights import Metadata, has_averages, read_weights
@@ -80,23 +81,17 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
     """
     engine.start_runtime(config.mode, seed=config.seed)
     file = read_weights(checkpoint)
-    how = file.metadata.preprocessing if file.metadata else describe_preprocessing(config)
+    how = file.metadata.preprocessing if file.metadata else Preprocessing.from_options(config)
     numbers = number_classes(config, file.metadata)
     samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
-    loader, found = data.create_evaluation_loader(
-        config.dataset,
-        config.data_dir,
-        config.val_split,
+    loader = data.create_evaluation_loader(
+        samples,
+        how,
         config.batch_size,
-        how.image_size,
-        how.interpolation,
-        how.crop_pct,
-        config.num_parallel_workers,
-        class_indexing=numbers,
-        crop_mode=how.crop_mode,
+        num_parallel_workers=config.num_parallel_workers,
         allow_bad_images=config.allow_bad_images,
-        antialias=how.antialias,
     )
+    found = max(len(numbers or ()), samples.num_classes)
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
     averaged = has_averages(file) if ema is None else ema
     names = _class_names(config, metadata, found, samples)

@@ -8,8 +8,6 @@ import re
 from dataclasses import dataclass
 from typing import Union
 
-from .values import quoted
-
 
 @dataclass(frozen=True)
 class RandAugmentPolicy:
@@ -86,7 +84,8 @@ def parse_policy(text: str) -> Policy:
     """
     if len(text) > _LONGEST:
         raise ValueError(
-            f"policy {quoted(text)} is too long; expected {_LONGEST} characters at most"
+            f"policy {text[:120]!r}… ({len(text)} characters) is too long; expected {_LONGEST} "
+            "characters at most"
         )
     head, *terms = text.split("-")
     for syntax, heads, ranges, build in _FAMILIES:

@@ -13,13 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from ...config.augment_policy import (
-    AugMixPolicy,
-    AutoAugmentPolicy,
-    RandAugmentPolicy,
-    TrivialAugmentPolicy,
-    parse_policy,
-)
 from .image_operations import (
     TOP,
     affine,
@@ -30,6 +23,13 @@ from .image_operations import (
     posterize_original,
 )
 from .pixel_seed import PixelSeeded
+from .policies import (
+    AugMixPolicy,
+    AutoAugmentPolicy,
+    RandAugmentPolicy,
+    TrivialAugmentPolicy,
+    parse_policy,
+)
 
 
 def create_auto_augment(policy: str, fill: Sequence[float]) -> PixelSeeded:

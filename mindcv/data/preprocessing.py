@@ -1,0 +1,180 @@
+"""How an image becomes the input of a network in evaluation, as one value that all commands share.
+
+Nothing here imports MindSpore.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from types import UnionType
+from typing import Any, get_args, get_origin
+
+from ..errors import ConfigError
+
+_LARGEST = 10**9
+_LARGEST_IMAGE = 2**14  # pixels of the resized side
+
+_STATISTICS = {
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
+    "cifar100": ((129.3, 124.0, 112.4), (68.2, 65.4, 70.4)),
+    "mnist": ((33.3285,) * 3, (78.5655,) * 3),
+    "mnist_demo": ((33.3285,) * 3, (78.5655,) * 3),
+}
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """One way to resample.
+
+    Attributes:
+        name: as options and files give it.
+        mindspore: the member of `vision.Inter`, which samples without antialiasing (area averages).
+        antialiased: what resizes as Pillow does: another member of `vision.Inter` where MindSpore
+            has Pillow's filter to the last bit, or Pillow itself; empty: it cannot be antialiased.
+        remark: why it cannot.
+    """
+
+    name: str
+    mindspore: str
+    antialiased: str = ""
+    remark: str = ""
+
+
+INTERPOLATIONS = {
+    row.name: row
+    for row in (
+        Interpolation("nearest", "NEAREST", remark="takes single pixels"),
+        # MindSpore's bilinear filter looks at 2 x 2 pixels whatever the scale.
+        Interpolation("bilinear", "BILINEAR", antialiased="Pillow"),
+        Interpolation("bicubic", "BICUBIC", antialiased="PILCUBIC"),
+        Interpolation("area", "AREA", remark="averages already"),
+    )
+}
+RANDOM = "random"  # in training bilinear or bicubic, image by image; in evaluation bilinear
+CROP_MODES = ("center", "squash")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the network's input in evaluation.
+
+    Attributes:
+        image_size: side of the input, pixels.
+        crop_pct: share of the resized shorter side that the centre crop keeps.
+        interpolation: nearest, bilinear, bicubic or area.
+        mean, std: channel statistics, 0-255 scale.
+        crop_mode: center keeps the aspect; squash resizes to a square whatever the aspect.
+        antialias: resize and crop as torchvision and timm do with Pillow; False: as MindCV does
+            with MindSpore, and as OpenCV does.
+    """
+
+    image_size: int = 224
+    crop_pct: float = 0.875
+    interpolation: str = "bilinear"
+    mean: tuple[float, ...] = _STATISTICS["imagenet"][0]
+    std: tuple[float, ...] = _STATISTICS["imagenet"][1]
+    crop_mode: str = "center"
+    antialias: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> "Preprocessing":
+        """Read what `to_dict` gave; what is missing, as in older files, takes its default.
+
+        Raises:
+            TypeError: a value is not of the field's type.
+            ValueError: values that no preprocessing can have.
+        """
+        used = cls(**fields_of(cls, found))
+        if not (0 < used.crop_pct <= 1 and 1 <= used.image_size <= used.crop_pct * _LARGEST_IMAGE):
+            raise ValueError(f"image_size {used.image_size} with crop_pct {used.crop_pct}")
+        if not used.mean or len(used.mean) != len(used.std) or min(used.std) <= 0:
+            raise ValueError(f"mean of {len(used.mean)} channels, std of {len(used.std)}, above 0")
+        return used
+
+    def to_options(self) -> dict[str, Any]:
+        """Return the options of a command that ask for it."""
+        return {_OPTIONS.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_options(cls, options: Any) -> "Preprocessing":
+        """Read the attributes of a `Config`; mean and std default to those of its dataset."""
+        names = [entry.name for entry in fields(cls)]
+        values = {name: getattr(options, _OPTIONS.get(name, name)) for name in names}
+        values["mean"], values["std"] = channel_statistics(
+            options.dataset, options.mean, options.std
+        )
+        values["interpolation"] = evaluation_interpolation(options.interpolation)
+        return cls(**values)
+
+
+_OPTIONS = {"image_size": "image_resize"}  # the option of another name than the field
+
+
+def fields_of(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that JSON holds for the fields of a dataclass; lists become tuples.
+
+    Keys that it has no field for are ignored: a later version may have written them.
+
+    Raises:
+        TypeError: a value is not of the field's type.
+    """
+    values = {}
+    for entry in fields(kind):
+        if entry.name in found:
+            value = found[entry.name]
+            if not _fits(value, entry.type):
+                raise TypeError(f"{entry.name} is of another type than {entry.type}")
+            values[entry.name] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Return whether a JSON value is of a field's type, and a number of a plausible size."""
+    kinds = get_args(kind)
+    if isinstance(kind, UnionType):
+        return any(_fits(value, each) for each in kinds)
+    if get_origin(kind) is tuple:
+        return type(value) is list and all(_fits(item, kinds[0]) for item in value)
+    if get_origin(kind) is Mapping:
+        return type(value) is dict
+    if kind is float:
+        return type(value) in (int, float) and abs(value) < _LARGEST
+    return type(value) is kind and (kind is not int or abs(value) < _LARGEST)
+
+
+def evaluation_interpolation(interpolation: str) -> str:
+    """Return the resampling of evaluation; random is for training, and stands for bilinear."""
+    return "bilinear" if interpolation == RANDOM else interpolation
+
+
+def channel_statistics(
+    dataset_name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return (mean, std): those given, else the dataset's, or ImageNet's where it is unknown.
+
+    Raises:
+        ConfigError: those given are on the scale 0-1.
+    """
+    for key, values in (("mean", mean), ("std", std)):
+        if values is not None and (problem := scale_problem(key, values)):
+            raise ConfigError(f"{key}: {problem}")
+    own_mean, own_std = _STATISTICS.get(dataset_name, _STATISTICS["imagenet"])
+    return tuple(own_mean if mean is None else mean), tuple(own_std if std is None else std)
+
+
+def scale_problem(key: str, values: Sequence[float]) -> str | None:
+    """Return what is wrong with a mean or std on the scale 0-1; None: it is on 0-255.
+
+    A mean of 0 is on both scales, and so is a std of 1, which leaves pixels as they are.
+    """
+    largest = max(values)
+    if 0 < largest < 1 or (key == "mean" and largest == 1):
+        return (
+            f"{list(values)} looks like the scale 0-1; pixels are 0-255 here: multiply mean and "
+            "std by 255"
+        )
+    return None
