@@ -15,7 +15,7 @@ from tables import Table, markdown, write_results
 
 sys.path.insert(0, str(ROOT))
 import mindcv  # noqa: E402
-from mindcv.checkpoint import Place  # noqa: E402
+from mindcv.checkpoint import Position  # noqa: E402
 from mindcv.weights import Metadata  # noqa: E402
 
 
@@ -50,7 +50,7 @@ def measure(folder: Path, arguments, network, state) -> Table:
         start = time.perf_counter()
         snapshot = state.capture(within_epoch=False)
         copied = time.perf_counter()
-        keeper.save(snapshot, Place(epoch, 1))
+        keeper.save(snapshot, Position(epoch, 1))
         handed = time.perf_counter()
         keeper.wait()
         written = time.perf_counter()

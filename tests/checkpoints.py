@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mindcv.checkpoint import STATE, CheckpointStore, Place
+from mindcv.checkpoint import STATE, CheckpointStore, Position
 from mindcv.weights import ckpt, npz
 
 ARRAYS = {
@@ -16,7 +16,7 @@ ARRAYS = {
 
 def save(store: CheckpointStore, epoch: int, steps: int = 4, arrays=ARRAYS, **record):
     """Save a checkpoint as a run does, with less in it."""
-    name = Place(epoch, steps).name("net")
+    name = Position(epoch, steps).name("net")
     writers = {
         f"{name}.ckpt": partial(ckpt.write, tensors=arrays),
         f"{name}{STATE}": partial(npz.write, tensors={"step": np.int32(epoch)}),

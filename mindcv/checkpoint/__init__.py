@@ -4,8 +4,9 @@ from .choose import choose_checkpoint
 from .keep import Kept, superfluous
 from .lock import FolderLock, open_run_folder
 from .manifest import STATE, Manifest, read_manifest
+from .position import Position, position_of
 from .record import check_record
-from .store import CheckpointStore, Place, place_of
+from .store import CheckpointStore
 from .writer import BackgroundWriter
 
 __all__ = [
@@ -15,11 +16,11 @@ __all__ = [
     "FolderLock",
     "Kept",
     "Manifest",
-    "Place",
+    "Position",
     "check_record",
     "choose_checkpoint",
     "open_run_folder",
-    "place_of",
+    "position_of",
     "read_manifest",
     "superfluous",
 ]

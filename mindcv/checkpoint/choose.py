@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
 from .manifest import STATE, Manifest
-from .store import CheckpointStore, place_of
+from .position import position_of
+from .store import CheckpointStore
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -51,8 +52,8 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
     if manifest.path.parent.resolve() != folder.resolve():
         _refuse_others(store, f"the run would go on from {manifest.path}")
         return manifest
-    chosen = place_of(manifest.path.stem)
-    later = [name for name in store.names() if place_of(name) > chosen]
+    chosen = position_of(manifest.path.stem)
+    later = [name for name in store.names() if position_of(name) > chosen]
     if later:
         raise ConfigError(
             f"resume: {manifest.path} is not the newest checkpoint of its folder, {later[0]} is; "
@@ -97,7 +98,7 @@ def _named(path: Path) -> Manifest:
             "its weights alone a new run can start: --ckpt_path without resume"
         )
     manifest = CheckpointStore(path.parent).verify(name)
-    if place_of(name) is None:
+    if position_of(name) is None:
         raise WeightsError(
             f"resume: {path} holds the best weights only; name a checkpoint <model>-<epoch>_<steps>"
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .store import Place
+from .position import Position
 
 _MIDWAY_KEPT = 2
 
@@ -17,7 +17,7 @@ class Kept:
         score: accuracy; None: it was not evaluated.
     """
 
-    place: Place
+    place: Position
     is_midway: bool
     score: float | None = None
 
@@ -35,7 +35,7 @@ def superfluous(kept: list[Kept], policy: str, limit: int) -> list[Kept]:
     ordered = sorted(kept, key=lambda one: one.place)
     whole = [one for one in ordered if not one.is_midway]
     midway = [one for one in ordered if one.is_midway]
-    done = whole[-1].place if whole else Place(0, 0)
+    done = whole[-1].place if whole else Position(0, 0)
     stale = [one for one in midway if one.place < done]
     stale += [one for one in midway if one.place > done][:-_MIDWAY_KEPT]
     if policy == "top_k":

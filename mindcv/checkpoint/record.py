@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import WeightsError
 from .manifest import Manifest
-from .store import place_of
+from .position import position_of
 
 _KEPT = {"is_midway": bool, "score": (float, int, None)}
 _RUN = _KEPT | {
@@ -43,9 +43,9 @@ def check_record(manifest: Manifest, is_resumed: bool = True) -> None:
     record = manifest.record
     problem = _problem(record, _RUN if is_resumed else _KEPT, "record")
     if not problem and is_resumed:
-        place = place_of(manifest.path.stem)
+        place = position_of(manifest.path.stem)
         told = (record["epoch"], record["steps"], record["is_evaluated"])
-        if place is None or told != (place.epoch, place.steps, place.is_evaluated):
+        if place is None or told != (place.epoch, place.step, place.is_evaluated):
             problem = f"epoch, steps and is_evaluated are {told}, the name tells others"
     if problem:
         raise WeightsError(f"checkpoint manifest {manifest.path} is not a run's: {problem}")

@@ -17,54 +17,24 @@ import errno
 import hashlib
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WeightsError
 from ..process.files import is_real_folder
 from .manifest import PRUNED, STATE, Manifest, read_manifest, seal
+from .position import position_of
 
 BEST = "_best"  # ends the name of the best weights, behind the model's
 _SAVING = ".saving-"
-_NUMBER = "(?:0|[1-9][0-9]{0,8})"
-_NAME = re.compile(
-    rf"(?P<model>.+)-(?P<epoch>{_NUMBER})_(?P<steps>{_NUMBER})(?P<mark>|_unevaluated)"
-)
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, order=True)
-class Place:
-    """Where in a run a checkpoint was taken; later ones are larger.
-
-    Attributes:
-        epoch: epochs begun, from 1.
-        steps: steps done in it.
-        is_evaluated: what follows the epoch's last step was done as well; True before that step.
-    """
-
-    epoch: int
-    steps: int
-    is_evaluated: bool = True
-
-    def name(self, model: str) -> str:
-        """Return the name of the checkpoint's files, without suffix."""
-        return f"{model}-{self.epoch}_{self.steps}{'' if self.is_evaluated else '_unevaluated'}"
-
-
-def place_of(name: str) -> Place | None:
-    """Return the place that a name without suffix tells; None: it is no checkpoint's."""
-    found = _NAME.fullmatch(name)
-    return found and Place(int(found["epoch"]), int(found["steps"]), not found["mark"])
-
-
 def _is_checkpoint(name: str) -> bool:
-    return place_of(name) is not None or name.endswith(BEST)
+    return position_of(name) is not None or name.endswith(BEST)
 
 
 class CheckpointStore:
@@ -86,7 +56,7 @@ class CheckpointStore:
         files = {path.name for path in self.folder.iterdir()}
         for file in files:
             name = file.removesuffix(".json").removesuffix(STATE)
-            place = place_of(name) if name != file else None
+            place = position_of(name) if name != file else None
             if place and (file != f"{name}.json" or self._is_ours(name, files)):
                 found[name] = place
         return sorted(found, key=found.get, reverse=True)
@@ -107,7 +77,7 @@ class CheckpointStore:
         """
         known = set(self.names())
         paths = sorted(self.folder.glob("*.ckpt"))
-        return [path for path in paths if place_of(path.stem) and path.stem not in known]
+        return [path for path in paths if position_of(path.stem) and path.stem not in known]
 
     def verify(self, name: str) -> Manifest:
         """Return the manifest of a checkpoint whose files are as they were written.

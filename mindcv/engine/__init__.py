@@ -16,16 +16,16 @@ from .dropout import count_dropout
 from .evaluation import Accuracy, EvaluationStep, evaluate, non_finite_outputs
 from .events import EventFiles, open_event_writer
 from .fit import fit
-from .metrics_table import MetricsTable, write_text, writing
 from .precision import mixed_precision
 from .resume import check_same_run, describe_run, find_checkpoint
-from .run_state import RunState, Snapshot
 from .sample_log import SampleLog
 from .saving import SavePoints
 from .sink import HandOut, uses_sink
+from .state import RunState, Snapshot
 from .summary import describe_end, describe_model, describe_schedule
+from .tables import MetricsTable, write_text, writing
 from .train_step import TrainStep
-from .weight_average import WeightAverage
+from .update import WeightAverage
 
 from . import build  # isort: skip  # which uses the names above
 

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import ConfigError, DataError, WeightsError
 from ..process.signals import StopSignal
 from .device import Runtime
-from .run_state import Snapshot
+from .state import Snapshot
 
 # Options that may differ between hosts: where things lie there, and what is shown.
 _OF_A_HOST = frozenset(

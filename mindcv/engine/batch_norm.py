@@ -9,7 +9,7 @@ from mindspore import Tensor, nn, ops
 
 from ..errors import DataError
 from .device import Runtime
-from .values import set_value
+from .update import set_value
 
 _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 

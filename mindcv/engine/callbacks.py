@@ -20,10 +20,10 @@ from ..errors import NonFiniteLossError
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .device import Runtime
 from .evaluation import Accuracy, EvaluationStopped
-from .finite import FiniteWatch, StepPlace, each_step
-from .metrics_table import MetricsTable
+from .nonfinite import FiniteWatch, StepPlace, each_step
 from .saving import SavePoints
-from .weight_average import WeightAverage
+from .tables import MetricsTable
+from .update import WeightAverage
 
 _logger = logging.getLogger("mindcv.train")
 

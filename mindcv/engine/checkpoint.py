@@ -12,16 +12,16 @@ from ..checkpoint import (
     CheckpointStore,
     Kept,
     Manifest,
-    Place,
+    Position,
     check_record,
-    place_of,
+    position_of,
     read_manifest,
     superfluous,
 )
 from ..errors import WeightsError
 from ..weights import Metadata, ckpt, npz
 from ..weights.metadata import ENTRY
-from .run_state import Snapshot
+from .state import Snapshot
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -69,7 +69,7 @@ class CheckpointKeeper:
             except WeightsError as error:
                 _logger.warning("%s; the next evaluation counts as the best so far", error)
         for name in self.store.names():
-            place = place_of(name)
+            place = position_of(name)
             if name != place.name(self.metadata.model):
                 continue  # of another model
             try:
@@ -83,7 +83,7 @@ class CheckpointKeeper:
     def save(
         self,
         snapshot: Snapshot,
-        place: Place,
+        place: Position,
         score: float | None = None,
         is_midway: bool = False,
         is_kept: bool = True,
@@ -107,7 +107,7 @@ class CheckpointKeeper:
             self.best_score = score
         name = place.name(self.metadata.model)
         record = {**self.record, **snapshot.figures}
-        record |= {"epoch": place.epoch, "steps": place.steps, "is_evaluated": place.is_evaluated}
+        record |= {"epoch": place.epoch, "steps": place.step, "is_evaluated": place.is_evaluated}
         record |= {"is_midway": is_midway, "score": score, "best_score": self.best_score}
         if is_best or is_kept:
             self._writer.start(partial(self._save, name, snapshot, record, is_best, is_kept))
@@ -148,8 +148,8 @@ class CheckpointKeeper:
         state = partial(npz.write, tensors=snapshot.state)
         writers = {f"{name}.ckpt": weights, f"{name}{STATE}": state}
         manifest = self.store.save(name, writers, record)
-        self._kept = [one for one in self._kept if one.place != place_of(name)]
-        self._kept.append(Kept(place_of(name), record["is_midway"], record["score"]))
+        self._kept = [one for one in self._kept if one.place != position_of(name)]
+        self._kept.append(Kept(position_of(name), record["is_midway"], record["score"]))
         stale = superfluous(self._kept, self.policy, self.keep)
         if stale:
             manifest.check_files()  # what is removed may be the last good one but for this

@@ -10,7 +10,14 @@ import mindspore as ms
 import numpy as np
 
 from .. import __version__
-from ..checkpoint import CheckpointStore, Manifest, Place, check_record, choose_checkpoint, place_of
+from ..checkpoint import (
+    CheckpointStore,
+    Manifest,
+    Position,
+    check_record,
+    choose_checkpoint,
+    position_of,
+)
 from ..data.rows import ImageDataset
 from ..data.samples.identity import describe_files
 from ..errors import ConfigError, DataError, WeightsError
@@ -30,19 +37,19 @@ def find_checkpoint(folder: Path, asked: str | None, runtime: Runtime) -> Manife
         check_record(manifest)
     if runtime.world_size == 1:
         return manifest
-    place = place_of(manifest.path.stem) if manifest else Place(0, 0)
-    own = (place.epoch, place.steps, place.is_evaluated) if runtime.is_main else (0, 0, 0)
+    place = position_of(manifest.path.stem) if manifest else Position(0, 0)
+    own = (place.epoch, place.step, place.is_evaluated) if runtime.is_main else (0, 0, 0)
     epoch, steps, is_evaluated = runtime.sum_over_ranks(np.array(own, np.float32))
-    chosen = Place(int(epoch), int(steps), bool(is_evaluated))
+    chosen = Position(int(epoch), int(steps), bool(is_evaluated))
     if runtime.is_main or not chosen.epoch:
         return manifest
     path = folder if asked == "auto" else Path(asked)
     store = CheckpointStore(path if path.is_dir() else path.parent)
-    names = [name for name in store.names() if place_of(name) == chosen]
+    names = [name for name in store.names() if position_of(name) == chosen]
     if not names:
         raise WeightsError(
             f"resume: rank {runtime.rank} finds no checkpoint of epoch {chosen.epoch}, step "
-            f"{chosen.steps} in {store.folder}, from which rank 0 goes on; each host needs it"
+            f"{chosen.step} in {store.folder}, from which rank 0 goes on; each host needs it"
         )
     return store.verify(names[0])
 

@@ -13,7 +13,7 @@ from ..data.samples import Samples
 from ..errors import ConfigError
 from ..process.files import open_regular, replacing
 from ..process.foreign_text import printable, table_cell
-from .metrics_table import append_rows, start_table
+from .tables import append_rows, start_table
 
 
 class SampleLog(ms.Callback):

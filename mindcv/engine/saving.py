@@ -6,13 +6,13 @@ import time
 import mindspore as ms
 import numpy as np
 
-from ..checkpoint import Place
+from ..checkpoint import Position
 from ..errors import Interrupted
 from ..process.signals import StopSignal
 from .agreement import Agreement, check_equal_states
 from .checkpoint import CheckpointKeeper
 from .device import Runtime
-from .run_state import STATISTICS, RunState, Snapshot
+from .state import STATISTICS, RunState, Snapshot
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -64,7 +64,7 @@ class SavePoints(ms.Callback):
             return  # what follows the epoch's last step decides
         signal, is_time = self.agreement.after_step(step, self._is_time())
         if signal or is_time or self._is_due:
-            place = Place(params.cur_epoch_num, step % batches)
+            place = Position(params.cur_epoch_num, step % batches)
             snapshot = self.state.capture(within_epoch=True)
             check_equal_states(self.runtime, snapshot, skipped=STATISTICS)
             self._save(snapshot, place)
@@ -83,7 +83,7 @@ class SavePoints(ms.Callback):
             WeightsError: nothing can be written, or the processes have diverged.
             Interrupted: a signal came.
         """
-        place = Place(epoch, batches)
+        place = Position(epoch, batches)
         signal, is_time = self.agreement.now(epoch * batches, self._is_time())
         is_regular = self.is_regular(epoch, is_last)
         is_kept = bool(is_regular or self._is_due or is_time or signal)
@@ -102,7 +102,7 @@ class SavePoints(ms.Callback):
         Raises:
             Interrupted: always.
         """
-        place = Place(epoch, batches, is_evaluated=False)
+        place = Position(epoch, batches, is_evaluated=False)
         self._save(self.state.capture(within_epoch=True), place)
         self._stop(self.stop.received, place)
 
@@ -111,7 +111,7 @@ class SavePoints(ms.Callback):
             self.keeper.wait()
 
     def _save(
-        self, snapshot: Snapshot, place: Place, score=None, is_midway=True, is_kept=True
+        self, snapshot: Snapshot, place: Position, score=None, is_midway=True, is_kept=True
     ) -> bool:
         """Tell whether the score is the best so far; False on all ranks but the first."""
         if is_kept:
@@ -126,7 +126,7 @@ class SavePoints(ms.Callback):
     def _is_time(self) -> bool:
         return self.minutes > 0 and time.monotonic() - self._saved > 60 * self.minutes
 
-    def _stop(self, signal, place: Place) -> None:
+    def _stop(self, signal, place: Position) -> None:
         if self.keeper:
             self.keeper.wait()
         if self.runtime.world_size > 1:  # msrun kills the others once one has ended
@@ -134,6 +134,6 @@ class SavePoints(ms.Callback):
         done = "" if place.is_evaluated else ", before its evaluation"
         raise Interrupted(
             signal,
-            f"stopped by {signal.name} after step {place.steps} of epoch {place.epoch}{done}; go "
+            f"stopped by {signal.name} after step {place.step} of epoch {place.epoch}{done}; go "
             "on with --resume auto",
         )

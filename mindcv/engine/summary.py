@@ -7,7 +7,7 @@ from pathlib import Path
 from mindspore import nn
 
 from .callbacks import Progress
-from .metrics_table import MetricsTable
+from .tables import MetricsTable
 
 
 def describe_model(name: str, network: nn.Cell, image_size: int) -> list[str]:

@@ -3,9 +3,8 @@
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from .clipping import create_clip
 from .overflow import OverflowCheck
-from .weight_average import WeightAverage
+from .update import WeightAverage, create_clip
 
 DYNAMIC_START = 2.0**16  # first dynamic loss scale where none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles

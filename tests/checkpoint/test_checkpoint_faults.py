@@ -123,7 +123,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from functools import partial
 import numpy as np
-from mindcv.checkpoint import CheckpointStore, FolderLock, Kept, Place, superfluous
+from mindcv.checkpoint import CheckpointStore, FolderLock, Kept, Position, superfluous
 from mindcv.weights import ckpt, npz
 
 folder = Path(sys.argv[1])
@@ -143,7 +143,7 @@ while True:
     }
     store.save(name, writers, {"epoch": epoch})
     print(epoch, flush=True)
-    kept = [Kept(Place(e, 4), False) for e in range(max(1, epoch - 5), epoch + 1)]
+    kept = [Kept(Position(e, 4), False) for e in range(max(1, epoch - 5), epoch + 1)]
     for stale in superfluous(kept, "latest_k", 2):
         if (folder / (stale.place.name("net") + ".json")).exists():
             store.remove(stale.place.name("net"))

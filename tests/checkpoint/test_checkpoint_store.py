@@ -18,7 +18,7 @@ from mindcv.checkpoint import (
     CheckpointStore,
     FolderLock,
     Kept,
-    Place,
+    Position,
     read_manifest,
     superfluous,
 )
@@ -83,8 +83,8 @@ def test_the_newest_is_found_by_its_place_in_the_run(store):
 
 
 def test_an_unevaluated_epoch_comes_before_the_evaluated_one(store):
-    names = [Place(3, 4, False), Place(3, 4), Place(3, 3), Place(4, 1)]
-    assert sorted(names) == [Place(3, 3), Place(3, 4, False), Place(3, 4), Place(4, 1)]
+    names = [Position(3, 4, False), Position(3, 4), Position(3, 3), Position(4, 1)]
+    assert sorted(names) == [Position(3, 3), Position(3, 4, False), Position(3, 4), Position(4, 1)]
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(500, marks=pytest.mark.slow)])
@@ -140,24 +140,24 @@ def test_files_cut_at_every_record_boundary_are_found(store):
 
 
 def places(kept):
-    return [(one.place.epoch, one.place.steps) for one in kept]
+    return [(one.place.epoch, one.place.step) for one in kept]
 
 
 def test_latest_k_counts_whole_epochs_and_two_within_an_epoch_stay_until_it_is_done():
-    whole = [Kept(Place(epoch, 4), False) for epoch in (1, 2, 3)]
+    whole = [Kept(Position(epoch, 4), False) for epoch in (1, 2, 3)]
     assert places(superfluous(whole, "latest_k", 2)) == [(1, 4)]
-    within = [Kept(Place(4, step), True) for step in (1, 2, 3)]
+    within = [Kept(Position(4, step), True) for step in (1, 2, 3)]
     assert places(superfluous(within + whole, "latest_k", 3)) == [(4, 1)]
-    done = Kept(Place(4, 4), False)
+    done = Kept(Position(4, 4), False)
     stale = superfluous([*within, done], "latest_k", 3)
     assert sorted(places(stale)) == [(4, 1), (4, 2), (4, 3)]
 
 
 def test_top_k_keeps_the_best_and_the_newest():
     scores = {1: 10.0, 2: 40.0, 3: 30.0, 4: 20.0}
-    kept = [Kept(Place(epoch, 4), False, score) for epoch, score in scores.items()]
+    kept = [Kept(Position(epoch, 4), False, score) for epoch, score in scores.items()]
     assert places(superfluous(kept, "top_k", 2)) == [(1, 4)]  # the fourth is the worse, but newest
-    kept.append(Kept(Place(5, 4), False, 30.0))
+    kept.append(Kept(Position(5, 4), False, 30.0))
     # Of equals the later one stays.
     assert sorted(places(superfluous(kept, "top_k", 2))) == [(1, 4), (3, 4), (4, 4)]
 

@@ -9,9 +9,9 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import Place
+from mindcv.checkpoint import Position
 from mindcv.config.options import OPTIONS
-from mindcv.engine.clipping import CLIP_MODES, create_clip
+from mindcv.engine.update import CLIP_MODES, create_clip
 from mindcv.errors import ConfigError, DataError
 from mindcv.models import RegNet, freeze, load_weights
 from mindcv.weights import Metadata
@@ -230,7 +230,7 @@ def test_a_checkpoint_holds_both_and_each_can_be_loaded(tmp_path):
     step(*image_batches(1)[0])
     keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1)
     entries = {p.name: p.asnumpy() for p in (*network.get_parameters(), *step.state)}
-    keeper.save(engine.Snapshot(entries, {}, {}), Place(1, 1))
+    keeper.save(engine.Snapshot(entries, {}, {}), Position(1, 1))
     keeper.wait()
     path = tmp_path / "net-1_1.ckpt"
     raw, averaged = small_regnet(), small_regnet()

@@ -10,7 +10,7 @@ import pytest
 from mindcv.config import Config, describe_config
 from mindcv.engine import agreement, check_equal_ranks
 from mindcv.engine.agreement import check_equal_states
-from mindcv.engine.run_state import STATISTICS, Snapshot
+from mindcv.engine.state import STATISTICS, Snapshot
 from mindcv.errors import ConfigError, DataError, WeightsError
 
 

@@ -9,7 +9,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import Place
+from mindcv.checkpoint import Position
 from mindcv.engine.callbacks import Progress
 from mindcv.errors import DataError, NonFiniteLossError, WeightsError
 from mindcv.models import RegNet
@@ -235,7 +235,7 @@ def snapshot(value=0.0, **figures):
 def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
     keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
     for epoch, score in enumerate([10.0, 40.0, 30.0], 1):
-        keeper.save(snapshot(score), Place(epoch, 7), score)
+        keeper.save(snapshot(score), Position(epoch, 7), score)
     keeper.wait()
     names = sorted(path.stem for path in tmp_path.glob("*.ckpt"))
     assert names == ["net-2_7", "net-3_7", "net_best"]
@@ -256,7 +256,7 @@ def test_policies_and_the_best_survive_a_resumed_run(tmp_path, policy):
                 manifest = keeper.store.newest()[0]
                 keeper = engine.CheckpointKeeper(tmp_path / folder, NET, policy, 2)
                 keeper.resume(manifest)
-            keeper.save(snapshot(score), Place(epoch, 7), score)
+            keeper.save(snapshot(score), Position(epoch, 7), score)
             keeper.wait()
     one, five = (
         {p.name: p.read_bytes() for p in (tmp_path / f).iterdir()} for f in ("one", "five")
@@ -269,7 +269,7 @@ def test_policies_and_the_best_survive_a_resumed_run(tmp_path, policy):
 def test_a_checkpoint_that_cannot_be_written_is_an_error_and_harms_none(tmp_path):
     keeper = engine.CheckpointKeeper(tmp_path / "gone", NET, "latest_k", 2)
     (tmp_path / "gone").write_text("a file where the folder should be")
-    keeper.save(snapshot(), Place(1, 7))
+    keeper.save(snapshot(), Position(1, 7))
     with pytest.raises(WeightsError, match="net-1_7.ckpt cannot be written: Not a directory"):
         keeper.wait()
 

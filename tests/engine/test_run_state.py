@@ -12,7 +12,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import Place
+from mindcv.checkpoint import Position
 from mindcv.config import Config, check_unchanged, describe_config
 from mindcv.config.options import OPTIONS
 from mindcv.config.resume import HARMLESS
@@ -85,7 +85,7 @@ def everything(step) -> dict[str, np.ndarray]:
 
 def saved(folder, snapshot):
     keeper = engine.CheckpointKeeper(folder, Metadata("net", 5), "latest_k", 3)
-    keeper.save(snapshot, Place(1, 3), is_midway=True)
+    keeper.save(snapshot, Position(1, 3), is_midway=True)
     keeper.wait()
     return keeper.store.newest()[0]
 

@@ -23,7 +23,7 @@ from mindcv.checkpoint import (
     read_manifest,
 )
 from mindcv.checkpoint.manifest import seal
-from mindcv.engine.metrics_table import append_rows, start_table
+from mindcv.engine.tables import append_rows, start_table
 from mindcv.errors import ConfigError, MindCVError, WeightsError
 from mindcv.process.terminal import start_logging
 from mindcv.ranks.record import OwnRecord, read_records, write_first_failure

@@ -13,7 +13,7 @@ from PIL import Image
 from test_resume import tensors
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import CheckpointStore, Place
+from mindcv.checkpoint import CheckpointStore, Position
 from mindcv.errors import NonFiniteLossError
 from mindcv.ranks import read_records
 from mindcv.weights import Metadata
@@ -193,7 +193,7 @@ def test_a_state_that_is_not_finite_is_not_saved_though_its_losses_are(tmp_path)
         parameter.set_data(Tensor(before))
     keeper.wait()
     assert params.cur_step_num == 1
-    assert CheckpointStore(tmp_path).names() == [Place(1, 1).name("net")]
+    assert CheckpointStore(tmp_path).names() == [Position(1, 1).name("net")]
     assert not list(tmp_path.glob("*best*"))
 
 

@@ -22,7 +22,7 @@ MODULE = (
     MODEL
     + """
 import numpy as np
-from mindcv.engine.values import set_value
+from mindcv.engine.update import set_value
 
 def full(*args):
     raise OSError(28, "No space left on device")

@@ -21,7 +21,7 @@ from mindcv.tools.supervise.processes import descendants
 STAND_IN = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
-from mindcv.checkpoint import CheckpointStore, place_of
+from mindcv.checkpoint import CheckpointStore, position_of
 
 folder = Path(sys.argv[sys.argv.index("--ckpt_save_dir") + 1])
 print("resume", sys.argv[sys.argv.index("--resume") + 1], flush=True)
@@ -31,7 +31,7 @@ store = CheckpointStore(folder)
 
 def save():
     newest = store.newest()[0]
-    epoch = place_of(newest.path.stem).epoch + 1 if newest else 1
+    epoch = position_of(newest.path.stem).epoch + 1 if newest else 1
     name, write = f"net-{epoch}_4", lambda file: file.write(b"x")
     store.save(name, {f"{name}.ckpt": write, f"{name}.state.npz": write}, {})
 

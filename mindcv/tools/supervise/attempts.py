@@ -11,7 +11,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ...checkpoint import CheckpointStore, Place, place_of
+from ...checkpoint import CheckpointStore, Position, position_of
 from ...errors import ConfigError, RunFolderError
 from ...process.files import make_folder, open_regular
 from ...ranks import Record, first_failure, first_last_words, read_records
@@ -91,7 +91,7 @@ class _Supervisor:
                 self._tell(f"stopped by {self._asked.name} before restart {restarts}")
                 return 128 + self._asked
 
-    def _attempt(self, newest: Place | None) -> int:
+    def _attempt(self, newest: Position | None) -> int:
         """Run the job once; return its exit code, when nothing of it is left."""
         logs = self._new_folder()
         words = self.job.words(logs, newest is not None)
@@ -159,10 +159,10 @@ class _Supervisor:
         # A terminal that goes away asks to stop as well.
         self._asked = signal.SIGTERM if number == signal.SIGHUP else signal.Signals(number)
 
-    def _newest(self) -> Place | None:
+    def _newest(self) -> Position | None:
         """Return the place of the newest checkpoint that verifies."""
         manifest, _ = CheckpointStore(self.job.folder).newest()
-        return manifest and place_of(manifest.path.stem)
+        return manifest and position_of(manifest.path.stem)
 
     def _new_folder(self) -> Path:
         """Create the folder for the logs of an attempt; several hosts may share the run folder."""
@@ -210,12 +210,12 @@ def _no_room(path: Path, error: OSError) -> RunFolderError:
     )
 
 
-def _is_newer(place: Place | None, before: Place | None) -> bool:
+def _is_newer(place: Position | None, before: Position | None) -> bool:
     return place is not None and (before is None or place > before)
 
 
-def _from(place: Place | None) -> str:
-    return f"from epoch {place.epoch}, step {place.steps}" if place else "without a checkpoint"
+def _from(place: Position | None) -> str:
+    return f"from epoch {place.epoch}, step {place.step}" if place else "without a checkpoint"
 
 
 def _exit_code(found: int, cause: Record | None, stopped: int | None) -> int:

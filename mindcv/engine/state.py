@@ -12,9 +12,9 @@ from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
 from ..weights import read_weights
 from .device import Runtime
-from .metrics_table import MetricsTable
+from .tables import MetricsTable
 from .train_step import TrainStep
-from .values import copy_value, set_value
+from .update import copy_value, set_value
 
 STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
 _RATES = "learning_rate"  # tables that follow from the options, so that a run can become longer
