@@ -18,7 +18,7 @@ from PIL import Image
 from mindcv.data.image_files import FORMATS, decodable
 from mindcv.data.samples import ImageError
 from mindcv.data.samples.folder import IMAGE_SUFFIXES
-from mindcv.tools.scan.examine import SUFFIXES
+from mindcv.tools.scan.images import SUFFIXES
 
 PLAIN, ODD = image_files.plain_files(), image_files.odd_files()
 BAD = {kind: content for kind, (content, _) in image_files.bad_files().items()}

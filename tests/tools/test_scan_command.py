@@ -18,8 +18,8 @@ from PIL import Image
 
 from mindcv.data.samples.folder import index_images
 from mindcv.errors import ConfigError, DataError
-from mindcv.tools.scan import find, list_images, listing, run, scan
-from mindcv.tools.scan.text import report_lines
+from mindcv.tools.scan import find, images, list_images, listing, scan
+from mindcv.tools.scan.report import report_lines
 
 FAST = ("--workers", "1")
 
@@ -43,14 +43,14 @@ def test_a_sound_dataset_ends_with_0_and_its_figures(capsys, clean):
         "train", "2", "4", "0", "0", f"{size / 1000:.1f} kB", "40x40", "40x42", "40x43", "a: 2",
         "b: 2",
     ]  # fmt: skip
-    assert out.endswith("\nnothing is wrong\n") and out.count("\n") == 5
+    assert out.endswith("\nno problems found\n") and out.count("\n") == 5
     assert val[0].strip() == "val"
 
 
 PROBLEMS = {
     "bad": "1 bad file",
     "empty": "1 empty class or split",
-    "extra": "1 class that training lacks",
+    "extra": "1 class that is not in the training set",
     "beside": "1 folder of images that is no split",
     "leaks": "1 image in several splits",
     "conflicts": "1 image in several classes",
@@ -226,7 +226,7 @@ def test_a_file_that_vanishes_is_bad(clean):
 
 FATAL = """
 import os, signal
-from mindcv.tools.scan.run import Image
+from mindcv.tools.scan import Image
 
 def examine(paths, with_pixels):
     if any(path.endswith("fatal.jpg") for path in paths):
@@ -240,7 +240,7 @@ def test_a_file_that_kills_its_process_is_found_and_the_others_are_not_lost(tmp_
     monkeypatch.syspath_prepend(tmp_path)
     import kills_processes
 
-    monkeypatch.setattr(run, "_examine_chunk", kills_processes.examine)
+    monkeypatch.setattr(images, "_examine_chunk", kills_processes.examine)
     place = tmp_path / "set/a"
     write_files(place, **{f"{number:03d}": b"" for number in range(100)}, **{"040 fatal": b""})
     found = list_images(str(tmp_path / "set"))

@@ -9,13 +9,11 @@ from ..output_files import appearing_when_complete, check_output
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    from .text import PROBLEMS
+    from .findings import PROBLEMS
 
     parser.epilog = (
-        "Reads, hashes and decodes every image. Ends with 0 when nothing is wrong; with 4 when "
-        "there are bad files, folders that cannot be read, folders of images that are no split, "
-        "empty classes, classes that training lacks, images in several splits (leaks) or in "
-        "several classes (conflicts)."
+        "Reads, hashes and decodes every image. Ends with 0 if it finds no problems, with 4 for "
+        f"{', '.join(several for _, several in PROBLEMS.values())}."
     )
     parser.add_argument(
         "folder",
@@ -59,8 +57,8 @@ def run(arguments: Namespace) -> None:
     from tqdm import tqdm
 
     from . import find, list_images, scan
-    from .report_file import write_csv, write_json
-    from .text import PROBLEMS, report_lines, summary
+    from .findings import PROBLEMS
+    from .report import report_lines, summary, write_csv, write_json
 
     unknown = [kind for kind in arguments.allow if kind not in PROBLEMS]
     if unknown:
@@ -79,7 +77,7 @@ def run(arguments: Namespace) -> None:
     serious = {kind: count for kind, count in problems.items() if kind not in arguments.allow}
     lines = list(report_lines(findings))
     if not serious:
-        lines += ["", f"allowed: {summary(problems)}" if problems else "nothing is wrong"]
+        lines += ["", f"allowed: {summary(problems)}" if problems else "no problems found"]
     print("\n".join(lines), flush=True)
     for path in arguments.report:
         with appearing_when_complete(path) as (stand_in,):

@@ -1,4 +1,4 @@
-"""What the images of a dataset tell together: sizes, classes, copies, leaks."""
+"""What the images of a dataset show together: sizes, classes, copies, leaks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,8 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .images import BAD, CONVERTED, ImageTable
 from .listing import Listing
-from .table import BAD, CONVERTED, ImageTable
+
+# Problem -> what one, and what several are called.
+PROBLEMS = {
+    "bad": ("bad file", "bad files"),
+    "unreadable": ("folder that cannot be read", "folders that cannot be read"),
+    "beside": ("folder of images that is no split", "folders of images that are no splits"),
+    "empty": ("empty class or split", "empty classes or splits"),
+    "extra": ("class that is not in the training set", "classes that are not in the training set"),
+    "leaks": ("image in several splits", "images in several splits"),
+    "conflicts": ("image in several classes", "images in several classes"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class SplitSummary:
 
 @dataclass(frozen=True)
 class Findings:
-    """What is to be told of a dataset. Images are told by their places in the listing's order.
+    """What a scan found. Images are named by their numbers in the listing.
 
     Attributes:
         bad: images that nothing decodes.
@@ -84,76 +95,69 @@ def find(listing: Listing, table: ImageTable) -> Findings:
     Images have the same content where their pixels have the same hash, if pixels were hashed; else
     where their bytes have. Bad images are not compared.
     """
-    place = np.repeat(
-        np.arange(len(listing.classes)), [len(folder.images) for folder in listing.classes]
-    )
-    is_bad = np.array([verdict == BAD for verdict in table.words("verdict")], bool)
-    groups = list(_groups(table.digests("pixels" if table.with_pixels else "sha256"), is_bad))
-    leaks, conflicts, copies = [], [], []
-    for group in groups:
-        folders = [listing.classes[place[index]] for index in group]
-        is_leak = len({folder.split for folder in folders}) > 1
-        is_conflict = len({folder.name for folder in folders}) > 1
-        if is_leak:
-            leaks.append(group)
-        if is_conflict:
-            conflicts.append(group)
-        if not is_leak and not is_conflict:
-            copies.append(group)
+    groups = list(_groups(table))
+    leaks = [group for group in groups if len({listing.folder(at).split for at in group}) > 1]
+    conflicts = [group for group in groups if len({listing.folder(at).name for at in group}) > 1]
+    spread = {group[0] for group in leaks + conflicts}
     odd: dict[str, list[int]] = {}
-    for index, notes in enumerate(table.words("notes")):
-        for note in notes:
-            odd.setdefault(note, []).append(index)
-    reasons = zip(table.words("verdict"), table.words("reason"))
+    for image in np.flatnonzero(table.select(lambda kind: bool(kind.notes))).tolist():
+        for note in table[image].notes:
+            odd.setdefault(note, []).append(image)
+    converted = Counter()
+    for kind, count in zip(table.kinds, np.bincount(table.columns["kind"]).tolist()):
+        if kind.verdict == CONVERTED:
+            converted[kind.reason] += count
     return Findings(
         listing,
         table,
-        splits=list(_summaries(listing, table, place, is_bad)),
-        bad=np.flatnonzero(is_bad).tolist(),
+        splits=list(_summaries(listing, table)),
+        bad=np.flatnonzero(_has_verdict(table, BAD)).tolist(),
         groups=groups,
         leaks=leaks,
         conflicts=conflicts,
-        copies=copies,
+        copies=[group for group in groups if group[0] not in spread],
         odd=dict(sorted(odd.items())),
-        converted=Counter(reason for verdict, reason in reasons if verdict == CONVERTED),
+        converted=converted,
     )
 
 
-def _groups(digests: np.ndarray, is_bad: np.ndarray) -> Iterator[list[int]]:
-    """Yield the places that share a hash, by their first place."""
-    usable = np.flatnonzero(~is_bad)
-    order = usable[np.lexsort(digests[usable].T)]  # stable: places stay in order
+def _has_verdict(table: ImageTable, verdict: str) -> np.ndarray:
+    return table.select(lambda kind: kind.verdict == verdict)
+
+
+def _groups(table: ImageTable) -> Iterator[list[int]]:
+    """Yield the images that share a hash, by the first of each group."""
+    digests = table.columns["pixels" if table.with_pixels else "sha256"]
+    usable = np.flatnonzero(~_has_verdict(table, BAD))
+    order = usable[np.lexsort(digests[usable].T)]  # stable: images stay in order
     is_new = (digests[order[1:]] != digests[order[:-1]]).any(1)
     groups = np.split(order, np.flatnonzero(is_new) + 1) if (~is_new).any() else []
     yield from sorted(group.tolist() for group in groups if len(group) > 1)
 
 
-def _summaries(
-    listing: Listing, table: ImageTable, place: np.ndarray, is_bad: np.ndarray
-) -> Iterator[SplitSummary]:
-    split_of = np.array([listing.splits.index(folder.split) for folder in listing.classes], int)
-    width, height = table.numbers("width"), table.numbers("height")
-    is_converted = np.array([verdict == CONVERTED for verdict in table.words("verdict")], bool)
+def _summaries(listing: Listing, table: ImageTable) -> Iterator[SplitSummary]:
+    """Yield the figures of each split, whose images stand in one piece."""
+    is_bad, is_converted = _has_verdict(table, BAD), _has_verdict(table, CONVERTED)
     in_training = {folder.name for folder in listing.classes_of(listing.splits[0])}
-    for number, name in enumerate(listing.splits):
+    end = 0
+    for name in listing.splits:
         classes = {folder.name: len(folder.images) for folder in listing.classes_of(name)}
-        here = split_of[place] == number
-        usable = np.flatnonzero(here & ~is_bad)
-        by_area = usable[np.argsort(width[usable] * height[usable], kind="stable")]
-        smallest, median, largest = (
-            (int(width[at]), int(height[at])) if at is not None else None
-            for at in (by_area[[0, len(by_area) // 2, -1]] if len(by_area) else (None,) * 3)
-        )
+        here = slice(end, end := end + sum(classes.values()))
+        columns = table.columns[here]
+        usable = columns[~is_bad[here]]
+        by_area = np.argsort(usable["width"] * usable["height"], kind="stable")
+        picked = usable[by_area[[0, len(by_area) // 2, -1]]] if len(usable) else []
+        sizes = [(int(image["width"]), int(image["height"])) for image in picked] or [None] * 3
         yield SplitSummary(
             name,
             classes,
-            images=int(here.sum()),
-            bytes=int(table.numbers("bytes")[here].sum()),
-            converted=int((here & is_converted).sum()),
-            bad=int((here & is_bad).sum()),
-            smallest=smallest,
-            median=median,
-            largest=largest,
+            images=len(columns),
+            bytes=int(columns["bytes"].sum()),
+            converted=int(is_converted[here].sum()),
+            bad=int(is_bad[here].sum()),
+            smallest=sizes[0],
+            median=sizes[1],
+            largest=sizes[2],
             missing=sorted(in_training - set(classes)),
             extra=sorted(set(classes) - in_training),
         )

@@ -1,9 +1,12 @@
 """The files of a dataset's folders: what training would read, and what it would leave out."""
 
 import os
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import accumulate
 
 from ...data.samples.folder import (
     HIDDEN,
@@ -38,7 +41,7 @@ class ClassFolder:
 
 @dataclass
 class Listing:
-    """What the folders hold.
+    """What the folders hold. Images have numbers, in the order of `paths`.
 
     Attributes:
         root: the folder of the dataset.
@@ -62,7 +65,7 @@ class Listing:
         return sum(len(folder.images) for folder in self.classes)
 
     def paths(self) -> Iterator[str]:
-        """Yield the paths of all images, in order."""
+        """Yield the paths of all images."""
         for folder in self.classes:
             for image in folder.images:
                 yield os.path.join(folder.path, image)
@@ -70,13 +73,27 @@ class Listing:
     def classes_of(self, split: str) -> list[ClassFolder]:
         return [folder for folder in self.classes if folder.split == split]
 
+    def folder(self, image: int) -> ClassFolder:
+        """Return the class folder of an image."""
+        return self.classes[bisect_right(self._starts, image) - 1]
+
+    def path(self, image: int) -> str:
+        number = bisect_right(self._starts, image) - 1
+        folder = self.classes[number]
+        return os.path.join(folder.path, folder.images[image - self._starts[number]])
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [0, *accumulate(len(folder.images) for folder in self.classes)]
+
 
 def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
     """List `<root>/<split>/<class>/**/<image>`, or `<root>/<class>/**/<image>`.
 
     Files with one of `IMAGE_SUFFIXES` are images, links to anything among them. Hidden files and
     folders, other files, images outside of class folders, and folders that are named like an image
-    are left out and told. A folder of a class is entered once, however many links lead to it.
+    are left out and listed as such. A folder of a class is entered once, however many links lead to
+    it.
 
     Args:
         root: the folder of the dataset.
@@ -118,54 +135,65 @@ def _check_split_names(splits: Sequence[str]) -> None:
 
 def _list_split(found: Listing, split: str) -> None:
     top = os.path.join(found.root, split) if split else found.root
+    walk = _Walk(found, top)
     if not os.path.isdir(top):
-        there = sorted(entry.name for entry in _visible_entries(found, found.root))[:5]
+        there = sorted(entry.name for entry in _Walk(found, found.root).entries())[:5]
         raise DataError(
             f"no split folder {top!r}; {found.root!r} holds {', '.join(there) or 'nothing'}"
         )
-    watcher = _ScanWatcher(found, top)
-    for name in _sorted_folders(found, top):
-        start = os.fsencode(name)
-        images = sorted(path[len(start) + 1 :] for path in images_below(top, start, watcher))
+    folders = []
+    for entry in walk.entries():
+        if _is_folder(entry):
+            folders.append(os.fsencode(entry.name))
+        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+            walk.leave_out("images outside of class folders", entry.path)
+        else:
+            walk.leave_out(OTHER, entry.path)
+    for folder in sorted(folders):
+        images = sorted(path[len(folder) + 1 :] for path in images_below(top, folder, walk))
+        name = os.fsdecode(folder)
         path = os.path.join(top, name)
         found.classes.append(ClassFolder(path, split, name, [*map(os.fsdecode, images)]))
 
 
-def _sorted_folders(found: Listing, top: str) -> list[str]:
-    names = []
-    for entry in _visible_entries(found, top):
-        if _is_folder(entry):
-            names.append(entry.name)
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-            _leave_out(found, "images outside of class folders", entry.path)
-        else:
-            _leave_out(found, OTHER, entry.path)
-    return sorted(names, key=os.fsencode)
+def _list_beside(found: Listing) -> None:
+    """Name what lies beside the split folders."""
+    walk = _Walk(found, found.root)
+    for entry in walk.entries():
+        if not _is_folder(entry):
+            walk.leave_out(OTHER, entry.path)
+        elif entry.name not in found.splits:
+            walk.leave_out("folders that are no split", entry.path)
 
 
-class _ScanWatcher(Watcher):
+class _Walk(Watcher):
     """Notes in a listing what is no image, and goes on behind a folder that cannot be read."""
 
     def __init__(self, found: Listing, top: str):
         self._found, self._top = found, top
 
+    def entries(self) -> Iterator[os.DirEntry]:
+        """Yield what lies in the top folder and is not hidden."""
+        try:
+            with os.scandir(self._top) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        self.leave_out(HIDDEN, entry.path)
+                    else:
+                        yield entry
+        except OSError as error:
+            self.unreadable(b"", os.fsencode(self._top), error)
+
+    def leave_out(self, kind: str, path: str) -> None:
+        self._found.left_out[kind] += 1
+        if self._found.left_out[kind] <= _MOST_NAMED:
+            self._found.named.setdefault(kind, []).append(path)
+
     def passed_over(self, kind: str, path: bytes) -> None:
-        _leave_out(self._found, kind, os.path.join(self._top, os.fsdecode(path)))
+        self.leave_out(kind, os.path.join(self._top, os.fsdecode(path)))
 
     def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
         self._found.unreadable.append((os.fsdecode(full_path), error.strerror or str(error)))
-
-
-def _visible_entries(found: Listing, path: str) -> Iterator[os.DirEntry]:
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    _leave_out(found, HIDDEN, entry.path)
-                else:
-                    yield entry
-    except OSError as error:
-        found.unreadable.append((path, error.strerror or str(error)))
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -173,18 +201,3 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
-
-
-def _list_beside(found: Listing) -> None:
-    """Name what lies beside the split folders."""
-    for entry in _visible_entries(found, found.root):
-        if not _is_folder(entry):
-            _leave_out(found, OTHER, entry.path)
-        elif entry.name not in found.splits:
-            _leave_out(found, "folders that are no split", entry.path)
-
-
-def _leave_out(found: Listing, kind: str, path: str) -> None:
-    found.left_out[kind] += 1
-    if found.left_out[kind] <= _MOST_NAMED:
-        found.named.setdefault(kind, []).append(path)
