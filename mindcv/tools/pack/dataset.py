@@ -29,8 +29,9 @@ from ...data.samples.packed_set import (
 )
 from ...errors import ConfigError, DataError
 from ...process.cores import available_cores
+from ...process.files import writing
 from ...process.pool import worker_pool
-from .folder import held, reopen, sealed_before, writing
+from .folder import held, reopen, sealed_before
 from .shard import ShardResult, ShardTask, finished_shard, with_common_layout, write_shard
 from .source import SourceSplit, list_source
 
@@ -108,7 +109,7 @@ def pack(
         with bar:
             results |= _write_shards(left, workers, bar)
         in_order = [results[task.file] for task in tasks]
-        with writing(root):
+        with writing(root, DataError):
             _report_bad_images(root, [bad for result in in_order for bad in result.bad], skip_bad)
             return _seal(root, found, in_order, plan)
 

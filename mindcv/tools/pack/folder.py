@@ -9,6 +9,7 @@ from pathlib import Path
 from ...checkpoint import FolderLock
 from ...data.samples.packed_set import FILE, WORK, PackedSet, read_packed_set, write_json
 from ...errors import ConfigError, DataError
+from ...process.files import reading, writing
 from .shard import ShardResult, ShardTask, write_record
 
 PLAN = "plan.json"
@@ -21,11 +22,9 @@ def sealed_before(root: Path, plan: dict) -> PackedSet | None:
         ConfigError, DataError: it was packed from other images or with other options; see
             `read_packed_set`.
     """
-    try:
+    with reading(root, DataError):
         if not (root / FILE).exists():
             return None
-    except OSError as error:
-        raise DataError(f"{root} cannot be read: {error.strerror}") from None
     sealed = read_packed_set(root)
     if sealed:
         _check_plan(root, plan, {"source": sealed.source, "options": sealed.options})
@@ -42,27 +41,19 @@ def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
         DataError: it was begun with other images, is damaged, or cannot be written.
     """
     work = root / WORK
-    with writing(root):
+    with writing(root, DataError):
         root.mkdir(parents=True, exist_ok=True)
         if not was_sealed and not (work / PLAN).exists():
             _check_empty(root)
         work.mkdir(exist_ok=True)
     lock = FolderLock(work, called=str(root))
     try:
-        with writing(root):
+        with writing(root, DataError):
             _begin(root, plan)
         yield
     finally:
         _remove_unfinished(work)
         lock.release()
-
-
-@contextmanager
-def writing(root: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"{root} cannot be written: {error.strerror}") from None
 
 
 def _check_empty(root: Path) -> None:
@@ -123,7 +114,7 @@ def reopen(root: Path, sealed: PackedSet, tasks: list[ShardTask]) -> None:
     left out count as missing, since dataset.json does not name these images.
     """
     shards = {shard.file: shard for split in sealed.splits.values() for shard in split.shards}
-    with writing(root):
+    with writing(root, DataError):
         for task in tasks:
             shard = shards.get(task.file)
             if shard and shard.images == len(task.images):

@@ -20,8 +20,9 @@ from ...data.image_files import check_to_the_end, decode
 from ...data.samples import ImageError
 from ...data.samples.files import read_file
 from ...data.samples.mindrecord import MindRecordFile
-from ...data.samples.packed_set import WORK, ShardFile, sha256_of, write_json
+from ...data.samples.packed_set import WORK, ShardFile, write_json
 from ...errors import DataError
+from ...process.files import sha256_of_file
 from .source import SourceSplit
 
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
@@ -291,9 +292,9 @@ def _checked(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardF
         task.file,
         len(sums),
         path.stat().st_size,
-        sha256_of(path),
+        sha256_of_file(path),
         index.stat().st_size,
-        sha256_of(index),
+        sha256_of_file(index),
     )
 
 
