@@ -55,10 +55,10 @@ def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator
         if config.model and not config.import_module:
             yield "model", unknown_model(config.model)
     elif config.pretrained:
-        from ..hub import choose_source, find_weights
+        from ..hub import choose_weights
 
         try:
-            find_weights(name, choose_source(config.model, name, config.pretrained))
+            choose_weights(config.model, name, config.pretrained)
         except ConfigError as error:
             yield "pretrained", str(error)
 

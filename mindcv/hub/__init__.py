@@ -3,7 +3,7 @@
 from .cache import fetch
 from .table import (
     PublishedWeights,
-    choose_source,
+    choose_weights,
     find_weights,
     published_weights,
     require_classifier,
@@ -11,7 +11,7 @@ from .table import (
 
 __all__ = [
     "PublishedWeights",
-    "choose_source",
+    "choose_weights",
     "fetch",
     "find_weights",
     "published_weights",

@@ -24,7 +24,7 @@ _LARGEST_RECORD = 2**16  # bytes
 
 
 def fetch(weights: PublishedWeights) -> Path:
-    """Return the path of the weight file in the cache, after downloading it if need be.
+    """Return the path of a weight file in the cache; download it if it is not there.
 
     A file in the cache, downloaded or put there by hand, is verified at every use and never
     replaced. Of several processes one downloads it and the others wait. With MINDCV_OFFLINE=1
@@ -48,8 +48,7 @@ def fetch(weights: PublishedWeights) -> Path:
                     _logger.info(
                         "weights of %s, licence %s%s", weights.owner, weights.licence, note
                     )
-                    fault_of = partial(_fault_of, weights=weights, target=target)
-                    download(weights, target, fault_of)
+                    download(weights, target, partial(_fault_of, weights=weights, target=target))
                     return target
         if fault := _fault_of(target, weights, target):
             remedy = f"delete {target}* and try again; the file is published at {weights.url}"
@@ -70,7 +69,7 @@ def place_of(weights: PublishedWeights) -> Path:
     """Return where in the cache the file belongs; it need not be there.
 
     Raises:
-        WeightsError: the address, model or source gives no file name.
+        WeightsError: address, model or source make no file name.
     """
     file = unquote(urlsplit(weights.url).path).replace("\\", "/").rsplit("/", 1)[-1]
     return cache_folder().joinpath(*map(_plain, (weights.model, weights.source, file)))
@@ -102,7 +101,7 @@ def _is_offline() -> bool:
 
 @contextmanager
 def _locked(target: Path, url: str) -> Iterator[None]:
-    """Hold the lock of one file; it dies with its process, so that a killed one blocks nobody."""
+    """Hold the lock of one file; it ends with its process, so a killed one blocks nobody."""
     give_up = time.monotonic() + DEADLINE
     lock = open_regular(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT)
     try:
@@ -125,10 +124,10 @@ def _locked(target: Path, url: str) -> Iterator[None]:
 
 
 def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None:
-    """Return why a file is not the published one; None: nothing speaks against it.
+    """Return why a file is not the published one; None: it may be.
 
-    A file without a known hash is taken on trust once, if it can be read and is large enough. Its
-    hash is recorded beside `target`, in the form of sha256sum, and must stay the same.
+    A file without a known hash is trusted once, if it can be read and is large enough. Its hash is
+    recorded beside `target`, in the form of sha256sum, and must stay the same.
     """
     with open(path, "rb", opener=open_regular) as file:
         start = file.read(512)

@@ -1,4 +1,4 @@
-"""Downloads over https that end with the whole, checked file under its name, or with a reason."""
+"""Downloads over https: the whole, verified file under its name, or a reason."""
 
 import errno
 import http.client
@@ -27,8 +27,8 @@ from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)
 
-ATTEMPTS = 5  # between two of them 1, 2, 4, … seconds or what the server asks for, at most:
-LONGEST_WAIT = 60.0  # seconds
+ATTEMPTS = 5
+LONGEST_WAIT = 60.0  # seconds between two attempts: 1, 2, 4, … or what the server requests
 STALL = 30.0  # seconds of silence, or of less than SLOWEST, that end an attempt
 SLOWEST = 1024  # bytes a second
 DEADLINE = 4 * 3600.0  # seconds for everything
@@ -46,9 +46,9 @@ class Failure(Exception):
     """Why a file cannot be fetched.
 
     Attributes:
-        again: another attempt may do better.
-        keep: it can use what has come so far.
-        wait: seconds before it that the server asks for.
+        again: another attempt may succeed.
+        keep: it can use what has arrived.
+        wait: seconds before it that the server requests.
     """
 
     reason: str
@@ -58,20 +58,20 @@ class Failure(Exception):
 
 
 class _NoNetwork(Failure):
-    """The host is not found or not reached: only a transfer that has begun waits for it."""
+    """The host cannot be found or reached; only a transfer that has begun waits for it."""
 
 
 def download(
     weights: PublishedWeights, target: Path, fault_of: Callable[[Path], str | None]
 ) -> None:
-    """Fetch a weight file and give it the name `target`; until it is whole it is `<target>.part`.
+    """Fetch a weight file as `<target>.part`, which becomes `target` when it is whole and right.
 
     Where the hash is known, an attempt continues what an earlier one left, of this process or
-    another: pieces that do not belong together are noticed. Else it begins anew. No two processes
-    may fetch the same target at once.
+    another: the hash shows whether the pieces belong together. No two processes may fetch the same
+    target at once.
 
     Args:
-        fault_of: returns why the whole file is a wrong one; None: it is not.
+        fault_of: returns why the whole file is the wrong one; None: it is right.
 
     Raises:
         Failure: it cannot be fetched.
@@ -107,7 +107,7 @@ def download(
 
 
 def _transfer(client, url: str, part: Path, size: int) -> bool:
-    """Get the file, or what it has beyond `size` bytes; tell whether these were kept."""
+    """Fetch the file, or what it has beyond `size` bytes; return whether these were kept."""
     headers = {"User-Agent": "mindcv"} | ({"Range": f"bytes={size}-"} if size else {})
     with _network():
         response = client.open(urllib.request.Request(url, headers=headers), timeout=STALL)
@@ -160,12 +160,12 @@ def _network() -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         with error:
-            asked = error.headers.get("Retry-After", "")
+            requested = error.headers.get("Retry-After", "")
         raise Failure(
             f"HTTP {error.code} {_first_line(error.msg)}",
             again=error.code in _PASSING,
             keep=error.code != _RANGE_BEYOND_END,
-            wait=float(asked) if re.fullmatch("[0-9]+", asked) else None,
+            wait=float(requested) if re.fullmatch("[0-9]+", requested) else None,
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -178,18 +178,18 @@ def _network() -> Iterator[None]:
         raise Failure("the server fell silent")
     if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE:
         raise _NoNetwork(f"there is no network, or no such host: {cause.strerror}")
-    # Of an address that is none comes a ValueError, or mere text.
+    # A malformed address raises a ValueError, or gives mere text.
     is_address = isinstance(cause, (ValueError, str))
     raise Failure(f"{type(cause).__name__}: {_first_line(cause)}", again=not is_address)
 
 
 def _first_line(text: object) -> str:
-    """Return the beginning of what a server wrote, for a message."""
+    """Return the beginning of a server's text, for a message."""
     return printable(str(text).strip().split("\n")[0])[:200]
 
 
 def _is_safe(url: str) -> bool:
-    """Tell whether the address is https, or http on this machine."""
+    """Return whether an address is https, or http on this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme, parts.hostname) == ("http", "127.0.0.1")
 
@@ -226,9 +226,9 @@ class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class _Stream(io.RawIOBase):
-    """What a server sends, headers and all, for as long as it comes fast enough.
+    """What a server sends, headers included, as long as it comes fast enough.
 
-    The timeout of a socket begins anew with each byte, so that a server could drip for ever.
+    The timeout of a socket begins anew with each byte, so a server could drip for ever.
     """
 
     def __init__(self, file: io.BufferedReader, end: float):

@@ -1,7 +1,7 @@
 """The table of published weights: whose they are, and how their images are prepared."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ class PublishedWeights:
         sha256: SHA-256 of the file, hexadecimal, or as many of its first digits as are published;
             None: no published hash is known.
         top1, top5: accuracy on ImageNet-1k's validation images as published, per cent; None: none.
-        params: parameters as published, millions; None: not told.
+        params: parameters as published, millions; None: not published.
         preprocessing: of evaluation; mean and deviation in RGB order.
         num_classes: rows of the classifier; 0: the file has none.
         licence: SPDX identifier.
         owner: whose weights they are.
         channel_order: RGB or BGR, what the first convolution expects.
-        note: what else one must know; empty: nothing.
+        note: what users must know besides; empty: nothing.
     """
 
     model: str
@@ -53,7 +53,7 @@ class PublishedWeights:
 
 
 def published_weights(model: str = "") -> tuple[PublishedWeights, ...]:
-    """Return the published weights of a model, its default first; none: an empty tuple.
+    """Return the published weights of a model, its default first; empty: there are none.
 
     Args:
         model: a registered name; empty: the weights of all models, source by source.
@@ -84,29 +84,17 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
     raise ConfigError(f"no weights of {model} from {source!r}; there are: {known}")
 
 
-def require_classifier(weights: PublishedWeights) -> None:
-    """Refuse weights that give features only, where classes are wanted.
-
-    Raises:
-        ConfigError: they have no classifier.
-    """
-    if not weights.num_classes:
-        raise ConfigError(
-            f"weights {weights.source} of {weights.model} have no classifier; train one: "
-            f"train.py --model {weights.model} --pretrained {weights.source}"
-        )
-
-
-def choose_source(asked: str, model: str, pretrained: bool | str) -> str | None:
-    """Return whose weights are meant; None: the model's default.
+def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedWeights:
+    """Return the published weights that a model's name and the option `pretrained` choose.
 
     Args:
-        asked: the model's name as it was given; a tag of timm's in it names a source too.
+        asked: the model's name as the user gave it; a tag of timm's in it names a source too.
         model: its registered name.
-        pretrained: True, or a source.
+        pretrained: True: those of the tag, or else the model's default; a text: of that source.
 
     Raises:
-        ConfigError: tag and source contradict each other, or the weights are of the model's twin.
+        ConfigError: tag and source contradict each other, the weights are of the model's twin, or
+            there are none.
     """
     tag = split_tag(asked)[1]
     source = source_of_tag(tag) if tag else None
@@ -122,7 +110,20 @@ def choose_source(asked: str, model: str, pretrained: bool | str) -> str | None:
             f"torchvision's network of that name has other widths than {model}; its weights belong "
             f"to {twin}"
         )
-    return source
+    return find_weights(model, source)
+
+
+def require_classifier(weights: PublishedWeights) -> None:
+    """Refuse weights that give features only, where classes are wanted.
+
+    Raises:
+        ConfigError: they have no classifier.
+    """
+    if not weights.num_classes:
+        raise ConfigError(
+            f"weights {weights.source} of {weights.model} have no classifier; train one: "
+            f"train.py --model {weights.model} --pretrained {weights.source}"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -137,15 +138,10 @@ def _table() -> tuple[PublishedWeights, ...]:
 
 def _row(model: str, source: str, keys: dict[str, Any]) -> PublishedWeights:
     """Build a row from its own keys and those of its block."""
-    sha256 = keys.get("sha256")
+    names = {entry.name for entry in fields(PublishedWeights)}
+    values = {key: value for key, value in keys.items() if key in names}
+    values["preprocessing"] = Preprocessing.from_dict(keys["preprocessing"])
     if keys.get("hash_in_name"):
-        sha256 = _HASH_IN_NAME.search(keys["name"]).group(1)
-    shared = ("top1", "top5", "params", "num_classes", "licence", "owner", "channel_order", "note")
-    return PublishedWeights(
-        model,
-        source,
-        keys["address"].format(name=keys["name"]),
-        sha256,
-        preprocessing=Preprocessing.from_dict(keys["preprocessing"]),
-        **{key: keys[key] for key in shared if key in keys},
-    )
+        values["sha256"] = _HASH_IN_NAME.search(keys["name"]).group(1)
+    url = keys["address"].format(name=keys["name"])
+    return PublishedWeights(model, source, url, **values)

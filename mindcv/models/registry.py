@@ -9,7 +9,7 @@ from mindspore import nn
 
 from ..design_space.names import split_tag, unknown_model
 from ..errors import ConfigError
-from ..hub import PublishedWeights, choose_source, fetch, find_weights, published_weights
+from ..hub import PublishedWeights, choose_weights, fetch, published_weights
 from ..weights.load import load_weights
 from .features import FeatureNet
 
@@ -185,7 +185,7 @@ def find_published(model_name: str, pretrained: bool | str = True) -> PublishedW
             such weights.
     """
     name = canonical_name(model_name)
-    return find_weights(name, choose_source(model_name, name, pretrained))
+    return choose_weights(model_name, name, pretrained)
 
 
 def _resolve(name: str) -> str:

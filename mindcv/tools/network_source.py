@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..design_space.names import family_name
 from ..errors import ConfigError
-from ..hub import choose_source, find_weights, require_classifier
+from ..hub import choose_weights, require_classifier
 from ..process.entry_point import import_user_module
 from ..weights import Metadata, has_averages, read_weights
 from .arguments import at_least, file_path, yes_or_no
@@ -66,8 +66,7 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
         raise ConfigError("command line: published weights bring their classes; no --num_classes")
     name = family_name(arguments.model) if published else None
     if name:
-        source = choose_source(arguments.model, name, arguments.pretrained or True)
-        weights = find_weights(name, source)
+        weights = choose_weights(arguments.model, name, arguments.pretrained or True)
         if classifies:
             require_classifier(weights)
 

@@ -379,13 +379,13 @@ def test_a_folder_without_images_is_an_error(capsys, tmp_path, checkpoint):
 def test_published_weights_bring_their_own_preprocessing(
     capsys, tmp_path, checkpoint, pictures, monkeypatch
 ):
-    def find_weights(model, source=None):
-        assert (model, source) in {("tiny_regnet", None), ("tiny_regnet", "first")}
+    def choose_weights(asked, model, pretrained):
+        assert asked == model == "tiny_regnet" and pretrained in (True, "first")
         return SimpleNamespace(
             model=model, source="first", num_classes=5, preprocessing=METADATA.preprocessing
         )
 
-    monkeypatch.setattr(registry, "find_weights", find_weights)
+    monkeypatch.setattr(registry, "choose_weights", choose_weights)
     monkeypatch.setattr(registry, "fetch", lambda found: checkpoint)
     _, of_file, _ = call(capsys, "predict", pictures, "--ckpt_path", checkpoint)
     for words in (["--pretrained"], ["--pretrained", "first"]):
