@@ -87,7 +87,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     described = MagicMock(name="metadata", num_classes=6, class_names=None)
     library.models.create_model_from_file.return_value = (MagicMock(name="network"), described)
     library.data.create_dataset = library.create_dataset
-    library.recipe = recipe  # the real one: it is what reads the options
+    library.engine.build = recipe  # the real one: it is what reads the options
     for part in ("data", "engine", "models"):
         monkeypatch.setattr(recipe, part, getattr(library, part))
     monkeypatch.setattr(recipe, "create_loss", library.create_loss)
@@ -198,6 +198,6 @@ def test_what_a_command_would_not_obey_is_refused_on_its_command_line_only(tmp_p
 
 
 def test_what_is_read_elsewhere_has_its_test():
-    tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/test_*.py"))
+    tests = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("tests/*/test_*.py"))
     for option, name in OUTSIDE.items():
         assert option in OPTIONS and f"def {name}(" in tests
