@@ -3,16 +3,58 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-# A schedule maps the time since the warm-up to a rate. Time is counted in steps, with a stair in
-# epochs; both are whole numbers, so that every drop and restart falls on exactly one of them.
-Schedule = Callable[[int], float]
 
-_DECAY_SHAPES = {  # share of the way from lr to min_lr that is left, by progress 0..1
-    "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
-    "1-sqrt": lambda progress: 1.0 - math.sqrt(progress),
-}
+@dataclass(frozen=True)
+class _Course:
+    """The arguments of `create_scheduler` that shape the rates after the warm-up.
+
+    Time is counted in steps, with a stair in epochs; both are whole numbers, so that every drop and
+    restart falls on exactly one of them. An epoch is `epoch` long, what follows the warm-up `rest`.
+    """
+
+    lr: float
+    min_lr: float
+    epoch: int
+    rest: int
+    warmup: str
+    num_epochs: int
+    num_cycles: int
+    cycle_decay: float
+    decay_epochs: int | None
+    decay_rate: float
+    decay_shape: str
+    milestones: Sequence[int]
+
+    @property
+    def cycle(self) -> int:
+        """Length of a cosine cycle."""
+        return self.decay_epochs * self.epoch if self.decay_epochs else self.rest // self.num_cycles
+
+    @property
+    def final_decay(self) -> int:
+        """Length of the decay of wsd."""
+        return (self.decay_epochs or default_decay(self.num_epochs)) * self.epoch
+
+
+@dataclass(frozen=True)
+class ScheduleRow:
+    """One schedule.
+
+    Attributes:
+        rate: maps a course and the time since the warm-up to a rate.
+        problem: what is wrong with a course; None: nothing.
+        climbs: it climbs by itself, from step to step: it takes no warm-up and no stair.
+        falls_to_min: min_lr is its lowest rate.
+        has_cycles: it falls in cosine cycles.
+    """
+
+    rate: Callable[[_Course, int], float]
+    problem: Callable[[_Course], str | None] = lambda course: None
+    climbs: bool = False
+    falls_to_min: bool = False
+    has_cycles: bool = False
 
 
 def create_scheduler(
@@ -40,8 +82,7 @@ def create_scheduler(
 
     Args:
         steps_per_epoch: optimizer steps in an epoch.
-        scheduler: constant, cosine_decay (also warmup_cosine_decay), step_decay, multi_step_decay,
-            exponential_decay, polynomial_decay, one_cycle, cyclic or wsd.
+        scheduler: a name of SCHEDULES; warmup_cosine_decay is another for cosine_decay.
         lr: peak rate.
         min_lr: rate after a cosine decay, at the end of one_cycle and wsd, lowest rate of cyclic.
         warmup_epochs: epochs of warm-up; 0 for one_cycle and cyclic, which climb by themselves.
@@ -73,143 +114,146 @@ def create_scheduler(
         )
     if lr_epoch_stair and warmup_steps is not None:
         raise ValueError(f"warmup_steps {warmup_steps} and a stair of epochs do not go together")
-    epoch = 1 if lr_epoch_stair else steps_per_epoch  # in units of time, see Schedule
+    if scheduler not in SCHEDULES:
+        raise ValueError(f"scheduler {scheduler!r} is unknown; expected {', '.join(SCHEDULES)}")
+    row = SCHEDULES[scheduler]
+    epoch = 1 if lr_epoch_stair else steps_per_epoch
     warmup = warmup_epochs * epoch if warmup_steps is None else warmup_steps
-    asked = f"warmup_epochs {warmup_epochs}" if warmup_steps is None else f"warmup_steps {warmup}"
+    named = f"warmup_epochs {warmup_epochs}" if warmup_steps is None else f"warmup_steps {warmup}"
     rest = num_epochs * epoch - warmup
     if rest < 1:
         raise ValueError(
-            f"{asked} leave nothing of num_epochs {num_epochs} with {steps_per_epoch} steps each"
+            f"{named} leave nothing of num_epochs {num_epochs} with {steps_per_epoch} steps each"
         )
-    if scheduler in ("one_cycle", "cyclic") and (warmup or lr_epoch_stair):
+    if row.climbs and (warmup or lr_epoch_stair):
         raise ValueError(
             f"{scheduler} climbs by itself, step by step: it takes no warm-up and no stair"
         )
-    decay = decay_epochs and decay_epochs * epoch
-    if scheduler == "constant":
-        schedule = _constant(lr)
-    elif scheduler in ("cosine_decay", "warmup_cosine_decay"):
-        length = decay or rest // num_cycles
-        if length < 1 or length * num_cycles > rest:
-            raise ValueError(
-                f"{asked} + {num_cycles} x decay_epochs {decay_epochs} exceed num_epochs "
-                f"{num_epochs}; the decay would never end"
-            )
-        schedule = _cosine(lr, min_lr, length, num_cycles, cycle_decay)
-    elif scheduler == "step_decay":
-        if decay is None:
-            raise ValueError("step_decay needs decay_epochs, the epochs between two drops")
-        schedule = _step(lr, decay_rate, decay)
-    elif scheduler == "multi_step_decay":
-        drops = list(milestones or ())
-        if drops != sorted(drops):
-            raise ValueError(f"milestones {drops} must increase")
-        schedule = _multi_step(lr, decay_rate, [drop * epoch for drop in drops])
-    elif scheduler == "exponential_decay":
-        schedule = _exponential(lr, decay_rate, epoch)
-    elif scheduler == "polynomial_decay":
-        schedule = _polynomial(lr, decay_rate, rest)
-    elif scheduler == "one_cycle":
-        schedule = _one_cycle(lr, min_lr, rest)
-    elif scheduler == "cyclic":
-        if 2 * num_cycles > rest:
-            raise ValueError(f"num_cycles {num_cycles} need two steps each, the run has {rest}")
-        schedule = _cyclic(lr, min_lr, rest // (2 * num_cycles))
-    elif scheduler == "wsd":
-        length = decay or -(-num_epochs // 10) * epoch
-        if length > rest:
-            raise ValueError(
-                f"{asked} + decay_epochs {length // epoch} exceed num_epochs {num_epochs}; "
-                "the decay would never end"
-            )
-        schedule = _warmup_stable_decay(lr, min_lr, rest - length, length, decay_shape)
-    else:
-        raise ValueError(
-            f"scheduler {scheduler!r} is unknown; expected constant, cosine_decay, step_decay, "
-            "multi_step_decay, exponential_decay, polynomial_decay, one_cycle, cyclic or wsd"
-        )
+    course = _Course(
+        lr=lr,
+        min_lr=min_lr,
+        epoch=epoch,
+        rest=rest,
+        warmup=named,
+        num_epochs=num_epochs,
+        num_cycles=num_cycles,
+        cycle_decay=cycle_decay,
+        decay_epochs=decay_epochs,
+        decay_rate=decay_rate,
+        decay_shape=decay_shape,
+        milestones=milestones or (),
+    )
+    if problem := row.problem(course):
+        raise ValueError(problem)
     rates = [lr * (warmup_factor + (1.0 - warmup_factor) * t / warmup) for t in range(warmup)]
-    rates += [schedule(t) for t in range(rest)]
+    rates += [row.rate(course, t) for t in range(rest)]
     repeats = steps_per_epoch // epoch
     return [rate for rate in rates for _ in range(repeats)]
 
 
-def _constant(lr: float) -> Schedule:
-    return lambda t: lr
+def default_decay(num_epochs: int) -> int:
+    """Return the epochs of wsd's decay where they are not given: a tenth of the run, rounded up."""
+    return -(-num_epochs // 10)
 
 
-def _cosine(lr: float, min_lr: float, length: int, cycles: int, decay: float) -> Schedule:
+def _cosine(c: _Course, t: int) -> float:
     """Loshchilov and Hutter, SGDR, equation 5, with cycles of equal length."""
-
-    def rate(t: int) -> float:
-        cycle, since = divmod(t, length)
-        if cycle >= cycles:
-            return min_lr
-        peak = lr * decay**cycle
-        return min_lr + 0.5 * (peak - min_lr) * (1.0 + math.cos(math.pi * since / length))
-
-    return rate
+    cycle, since = divmod(t, c.cycle)
+    if cycle >= c.num_cycles:
+        return c.min_lr
+    peak = c.lr * c.cycle_decay**cycle
+    return c.min_lr + 0.5 * (peak - c.min_lr) * (1.0 + math.cos(math.pi * since / c.cycle))
 
 
-def _step(lr: float, factor: float, every: int) -> Schedule:
-    return lambda t: lr * factor ** (t // every)
+def _too_many_cycles(c: _Course) -> str | None:
+    if 1 <= c.cycle * c.num_cycles <= c.rest:
+        return None
+    return _too_long(c, f"{c.num_cycles} x decay_epochs {c.decay_epochs}")
 
 
-def _multi_step(lr: float, factor: float, drops: Sequence[int]) -> Schedule:
-    return lambda t: lr * factor ** bisect_right(drops, t)
+def _too_long(c: _Course, decay: str) -> str:
+    return f"{c.warmup} + {decay} exceed num_epochs {c.num_epochs}; the decay would never end"
 
 
-def _exponential(lr: float, factor: float, epoch: int) -> Schedule:
-    return lambda t: lr * factor ** (t / epoch)
+def _no_interval(c: _Course) -> str | None:
+    if c.decay_epochs is None:
+        return "step_decay needs decay_epochs, the epochs between two drops"
+    return None
 
 
-def _polynomial(lr: float, power: float, length: int) -> Schedule:
-    return lambda t: lr * (1.0 - t / length) ** power
+def _multi_step(c: _Course, t: int) -> float:
+    return c.lr * c.decay_rate ** bisect_right(c.milestones, t, key=lambda drop: drop * c.epoch)
 
 
-def _one_cycle(lr: float, min_lr: float, length: int) -> Schedule:
+def _unordered(c: _Course) -> str | None:
+    drops = list(c.milestones)
+    return None if drops == sorted(drops) else f"milestones {drops} must increase"
+
+
+def _one_cycle(c: _Course, t: int) -> float:
     """Smith and Topin, Super-Convergence, in torch's two cosine phases.
 
     From lr / 25 to lr over three tenths of the run, then down to min_lr at the last step.
     """
-    top, last = 0.3 * length - 1.0, length - 1.0
-
-    def rate(t: int) -> float:
-        if t <= top:
-            start, end, progress = lr / 25.0, lr, t / top
-        else:
-            start, end, progress = lr, min_lr, (t - top) / (last - top)
-        return end + (start - end) / 2.0 * (math.cos(math.pi * progress) + 1.0)
-
-    return rate
+    top, last = 0.3 * c.rest - 1.0, c.rest - 1.0
+    if t <= top:
+        start, end, progress = c.lr / 25.0, c.lr, t / top
+    else:
+        start, end, progress = c.lr, c.min_lr, (t - top) / (last - top)
+    return end + (start - end) / 2.0 * (math.cos(math.pi * progress) + 1.0)
 
 
-def _cyclic(lr: float, min_lr: float, half: int) -> Schedule:
-    """Smith, Cyclical Learning Rates, the triangular policy: `half` steps up, as many down."""
-
-    def rate(t: int) -> float:
-        since = t % (2 * half)
-        height = since / half if since <= half else 2.0 - since / half
-        return min_lr + (lr - min_lr) * height
-
-    return rate
+def _cyclic(c: _Course, t: int) -> float:
+    """Smith, Cyclical Learning Rates, the triangular policy: half a cycle up, half a cycle down."""
+    half = c.rest // (2 * c.num_cycles)
+    since = t % (2 * half)
+    height = since / half if since <= half else 2.0 - since / half
+    return c.min_lr + (c.lr - c.min_lr) * height
 
 
-def _warmup_stable_decay(
-    lr: float, min_lr: float, stable: int, length: int, shape: str
-) -> Schedule:
+def _too_few_steps(c: _Course) -> str | None:
+    if 2 * c.num_cycles <= c.rest:
+        return None
+    return f"num_cycles {c.num_cycles} need two steps each, the run has {c.rest}"
+
+
+def _warmup_stable_decay(c: _Course, t: int) -> float:
     """Hu et al. 2024, MiniCPM (arXiv 2404.06395): a plateau at lr, then a short decay.
 
     1 - sqrt is from Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed
     Training Durations; linear and cosine are the other shapes in common use.
     """
-    if shape not in _DECAY_SHAPES:
-        raise ValueError(f"decay_shape {shape!r} is unknown; expected {', '.join(_DECAY_SHAPES)}")
-    left = _DECAY_SHAPES[shape]
+    since = t - (c.rest - c.final_decay)
+    if since < 0:
+        return c.lr
+    return c.min_lr + (c.lr - c.min_lr) * DECAY_SHAPES[c.decay_shape](since / c.final_decay)
 
-    def rate(t: int) -> float:
-        if t < stable:
-            return lr
-        return min_lr + (lr - min_lr) * left((t - stable) / length)
 
-    return rate
+def _no_final_decay(c: _Course) -> str | None:
+    if c.decay_shape not in DECAY_SHAPES:
+        return f"decay_shape {c.decay_shape!r} is unknown; expected {', '.join(DECAY_SHAPES)}"
+    if c.final_decay > c.rest:
+        return _too_long(c, f"decay_epochs {c.final_decay // c.epoch}")
+    return None
+
+
+DECAY_SHAPES = {  # share of the way from lr to min_lr that is left, by progress 0..1
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "1-sqrt": lambda progress: 1.0 - math.sqrt(progress),
+}
+_COSINE = ScheduleRow(_cosine, _too_many_cycles, falls_to_min=True, has_cycles=True)
+SCHEDULES = {
+    "constant": ScheduleRow(lambda c, t: c.lr),
+    "cosine_decay": _COSINE,
+    "warmup_cosine_decay": _COSINE,
+    "exponential_decay": ScheduleRow(lambda c, t: c.lr * c.decay_rate ** (t / c.epoch)),
+    "polynomial_decay": ScheduleRow(lambda c, t: c.lr * (1.0 - t / c.rest) ** c.decay_rate),
+    "step_decay": ScheduleRow(
+        lambda c, t: c.lr * c.decay_rate ** (t // (c.decay_epochs * c.epoch)), _no_interval
+    ),
+    "multi_step_decay": ScheduleRow(_multi_step, _unordered),
+    "one_cycle": ScheduleRow(_one_cycle, climbs=True, falls_to_min=True),
+    "cyclic": ScheduleRow(_cyclic, _too_few_steps, climbs=True, falls_to_min=True),
+    "wsd": ScheduleRow(_warmup_stable_decay, _no_final_decay, falls_to_min=True),
+}

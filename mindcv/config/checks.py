@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from ..data.augment.policies import parse_policy
 from ..data.preprocessing import INTERPOLATIONS, scale_problem
 from ..errors import ConfigError
+from ..loss import LOSSES
+from ..optim import OPTIMIZERS
 from .options import Config
 from .schedule import schedule_contradictions
 
@@ -211,7 +213,7 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
             "top_k needs an accuracy for each checkpoint: ckpt_save_interval must be a multiple "
             f"of val_interval {config.val_interval}",
         )
-    if config.use_nesterov and config.opt not in ("sgd", "momentum", "nesterov"):
+    if config.use_nesterov and "nesterov" not in OPTIMIZERS[config.opt].takes:
         yield "use_nesterov", f"Nesterov's momentum does not exist for opt {config.opt}"
     elif (config.use_nesterov or config.opt == "nesterov") and config.momentum == 0:
         yield "momentum", "0 leaves Nesterov's momentum nothing to work with"
@@ -237,18 +239,19 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
 
 
 def _loss(config: Config) -> Iterator[tuple[str, str]]:
-    if config.bce_target_thresh is not None and config.loss != "BCE":
-        yield (
-            "bce_target_thresh",
-            f"thresholds the targets of loss BCE; loss {config.loss} has none",
-        )
+    loss, row = config.loss, LOSSES[config.loss]
+    if config.bce_target_thresh is not None and "bce_target_thresh" not in row.takes:
+        yield "bce_target_thresh", f"thresholds the targets of loss BCE; loss {loss} has none"
     mixed = [key for key in ("mixup", "cutmix") if getattr(config, key)]
-    if mixed and config.loss == "jsd":
-        yield "loss", f"jsd compares copies of an image, which {mixed[0]} would mix with others"
-    elif mixed and config.loss == "asl_single_label":
-        yield "loss", f"asl_single_label is not defined for the mixed labels of {mixed[0]}; use CE"
-    if config.loss == "jsd" and config.aug_splits < 2:
-        yield "loss", "jsd compares augmentation splits; add aug_splits 3 and auto_augment augmix"
+    if mixed and row.splits:
+        yield "loss", f"{loss} compares copies of an image, which {mixed[0]} would mix with others"
+    elif mixed and not row.mixes:
+        yield "loss", f"{loss} is not defined for the mixed labels of {mixed[0]}; use CE"
+    if row.splits and config.aug_splits < 2:
+        yield (
+            "loss",
+            f"{loss} compares augmentation splits; add aug_splits 3 and auto_augment augmix",
+        )
 
 
 Rules = Callable[[Config, Mapping[str, str]], Iterator[tuple[str, str]]]

@@ -8,33 +8,9 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Optional, Union
 
 from ..data.preprocessing import CROP_MODES, INTERPOLATIONS, RANDOM
-
-SCHEDULERS = (
-    "constant",
-    "cosine_decay",
-    "warmup_cosine_decay",
-    "exponential_decay",
-    "polynomial_decay",
-    "step_decay",
-    "multi_step_decay",
-    "one_cycle",
-    "cyclic",
-    "wsd",
-)
-OPTIMIZERS = (
-    "sgd",
-    "momentum",
-    "nesterov",
-    "adam",
-    "adamw",
-    "nadam",
-    "adan",
-    "lion",
-    "lamb",
-    "rmsprop",
-    "adagrad",
-)
-LOSSES = ("CE", "BCE", "asl_single_label", "asl_multi_label", "jsd")
+from ..loss import LOSSES
+from ..optim import OPTIMIZERS, names_taking
+from ..scheduler import DECAY_SHAPES, SCHEDULES
 
 
 def option(
@@ -169,15 +145,15 @@ class Config:
     precise_bn_samples: int = option(0, "before an evaluation, validate.py's too, measure the statistics of batch normalisation over so many training images; 0: keep the running ones", low=0, used_by="train validate")
     freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0, used_by="train measuring")
 
-    opt: str = option("adam", "optimizer", choices=OPTIMIZERS, section="optimizer")
-    momentum: float = option(0.9, "momentum of sgd, momentum, nesterov, rmsprop", low=0, high=1)
+    opt: str = option("adam", "optimizer", choices=tuple(OPTIMIZERS), section="optimizer")
+    momentum: float = option(0.9, f"momentum of {names_taking('momentum')}", low=0, high=1)
     use_nesterov: bool = option(False, "Nesterov's momentum for sgd and momentum")
     weight_decay: float = option(1e-6, "weight decay", low=0)
     weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma, bias | 1-D and bias", choices=("disable", "auto", "norm_and_bias"))
     layer_decay: Optional[float] = option(None, "factor on the learning rate from each layer (stem, blocks, head) to the one below; null: 1", above=0, high=1)
-    eps: float = option(1e-8, "epsilon of adam, adamw, nadam, adan, lamb, rmsprop", above=0)
+    eps: float = option(1e-8, f"epsilon of {names_taking('eps')}", above=0)
 
-    scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=SCHEDULERS, section="scheduler", used_by="train lr")
+    scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=tuple(SCHEDULES), section="scheduler", used_by="train lr")
     lr: float = option(0.001, "peak learning rate", above=0, used_by="train lr")
     lr_base_size: Optional[int] = option(None, "lr is meant for a global batch of this size and is scaled to the run's own; null: lr as it is", low=1, used_by="train lr")
     min_lr: float = option(1e-6, "final learning rate of cosine_decay, one_cycle and wsd, lowest of cyclic", low=0, used_by="train lr")
@@ -185,14 +161,14 @@ class Config:
     warmup_steps: Optional[int] = option(None, "steps of linear warm-up, in place of warmup_epochs; null: warmup_epochs holds", low=0, used_by="train lr")
     warmup_factor: float = option(0.0, "the warm-up starts at lr x this", low=0, high=1, used_by="train lr")
     decay_epochs: Optional[int] = option(None, "cosine: length of a cycle, null: fill the rest of the run; step_decay: epochs between drops; wsd: length of the final decay, null: a tenth of the run", low=1, used_by="train lr")
-    decay_shape: str = option("linear", "final decay of wsd", choices=("linear", "cosine", "1-sqrt"), used_by="train lr")
+    decay_shape: str = option("linear", "final decay of wsd", choices=tuple(DECAY_SHAPES), used_by="train lr")
     decay_rate: float = option(0.9, "factor of step, multi-step and exponential decay, power of polynomial decay", above=0, used_by="train lr")
     multi_step_decay_milestones: tuple[int, ...] = option((30, 60), "epochs of the drops of multi_step_decay, counted from the end of the warm-up", low=1, used_by="train lr")
     lr_epoch_stair: bool = option(False, "one learning rate per epoch instead of one per step", used_by="train lr")
     num_cycles: int = option(1, "cycles of cosine_decay and cyclic", low=1, used_by="train lr")
     cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1, used_by="train lr")
 
-    loss: str = option("CE", "training loss", choices=LOSSES, section="loss")
+    loss: str = option("CE", "training loss", choices=tuple(LOSSES), section="loss")
     bce_target_thresh: Optional[float] = option(None, "BCE: targets above it count as 1, the others as 0; null: as they are", low=0, high=0.999)
     label_smoothing: float = option(0.0, "label smoothing", low=0, high=0.999)
     aux_factor: float = option(0.0, "weight of the auxiliary outputs of a model that has them", low=0)

@@ -4,24 +4,24 @@ import logging
 from collections.abc import Iterator, Mapping
 
 from ..errors import ConfigError
-from ..scheduler import create_scheduler
+from ..scheduler import SCHEDULES, ScheduleRow, create_scheduler, default_decay
 from .options import Config
 
 _logger = logging.getLogger("mindcv.train")
 
 
 def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) -> list[float]:
-    """Return the rate of every update of the run; train.py and `python -m mindcv lr` ask here.
+    """Return the rate of every update of the run; for train.py and `python -m mindcv lr`.
 
     Args:
         world_size: processes that train together, for `lr_base_size`.
 
     Raises:
-        ConfigError: the schedule does not fit into so many updates; what can be known without them
-            `schedule_contradictions` has found before.
+        ConfigError: the schedule does not fit into so many updates; `schedule_contradictions` finds
+            what can be known without them.
     """
     lr = scale_rate(config, world_size)
-    if _falls_to_min(config) and config.min_lr > lr:
+    if SCHEDULES[config.scheduler].falls_to_min and config.min_lr > lr:
         raise ConfigError(f"min_lr {config.min_lr} is above the scaled lr {lr:g}")
     return _rates(config, updates_per_epoch, lr)
 
@@ -78,25 +78,25 @@ def schedule_contradictions(
     config: Config, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for every contradiction in the schedule."""
-    yield from _warmup(config)
-    yield from _decay(config)
-    yield from _drops(config)
-    c = config
+    c, row = config, SCHEDULES[config.scheduler]
+    yield from _warmup(c, row)
+    yield from _decay(c, row)
+    yield from _drops(c)
+    last_peak = c.lr * c.cycle_decay ** (c.num_cycles - 1)
     # A scaled rate is known when the processes are; build_schedule looks at it.
-    if _falls_to_min(c) and c.min_lr > c.lr and c.lr_base_size is None:
+    if row.falls_to_min and c.min_lr > c.lr and c.lr_base_size is None:
         yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
-    elif _is_cosine(c) and c.lr * c.cycle_decay ** (c.num_cycles - 1) < c.min_lr:
+    elif row.has_cycles and last_peak < c.min_lr:
         yield (
             "cycle_decay",
-            f"the peak of the last of {c.num_cycles} cycles, "
-            f"{c.lr * c.cycle_decay ** (c.num_cycles - 1):g}, falls below min_lr {c.min_lr}",
+            f"the peak of the last of {c.num_cycles} cycles, {last_peak:g}, falls below min_lr "
+            f"{c.min_lr}",
         )
 
 
-def _warmup(config: Config) -> Iterator[tuple[str, str]]:
-    c = config
-    key = "warmup_epochs" if c.warmup_steps is None else "warmup_steps"
-    if c.scheduler in ("one_cycle", "cyclic"):
+def _warmup(c: Config, row: ScheduleRow) -> Iterator[tuple[str, str]]:
+    if row.climbs:
+        key = "warmup_epochs" if c.warmup_steps is None else "warmup_steps"
         if getattr(c, key) > 0:
             yield key, f"{c.scheduler} climbs by itself; set {key} 0"
         if c.lr_epoch_stair:
@@ -121,29 +121,27 @@ def _warmup(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
-def _decay(config: Config) -> Iterator[tuple[str, str]]:
+def _decay(c: Config, row: ScheduleRow) -> Iterator[tuple[str, str]]:
     """Find a decay that does not fit behind the warm-up."""
-    c = config
     rest = c.epoch_size - _warmup_epochs(c)
-    if rest < 1 or not (_is_cosine(c) or c.scheduler == "wsd"):
+    if rest < 1 or not (row.has_cycles or c.scheduler == "wsd"):
         return
     # Some steps of warm-up need room beside whole epochs of decay.
     room = rest - 1 if c.warmup_steps else rest
-    cycles = c.num_cycles if _is_cosine(c) else 1
+    cycles = c.num_cycles if row.has_cycles else 1
     if cycles > rest:
         yield "num_cycles", f"{cycles} cycles do not fit into {rest} epochs"
     elif c.decay_epochs is not None and c.decay_epochs * cycles > room:
-        warmup = f"warmup_epochs {c.warmup_epochs}"
-        if c.warmup_steps is not None:
-            warmup = f"warmup_steps {c.warmup_steps}"
+        key = "warmup_epochs" if c.warmup_steps is None else "warmup_steps"
         several = "" if cycles == 1 else f"{cycles} cycles of "
         advice = f"use decay_epochs {room // cycles} or leave it out"
         yield (
             "decay_epochs",
-            f"{warmup} + {several}decay_epochs {c.decay_epochs} exceed epoch_size {c.epoch_size}, "
-            f"the decay would never end; {advice if room >= cycles else 'leave it out'}",
+            f"{key} {getattr(c, key)} + {several}decay_epochs {c.decay_epochs} exceed epoch_size "
+            f"{c.epoch_size}, the decay would never end; "
+            f"{advice if room >= cycles else 'leave it out'}",
         )
-    elif c.scheduler == "wsd" and c.decay_epochs is None and -(-c.epoch_size // 10) > room:
+    elif not row.has_cycles and c.decay_epochs is None and default_decay(c.epoch_size) > room:
         yield (
             "scheduler",
             f"wsd decays over a tenth of epoch_size {c.epoch_size} when decay_epochs is left out, "
@@ -151,8 +149,7 @@ def _decay(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
-def _drops(config: Config) -> Iterator[tuple[str, str]]:
-    c = config
+def _drops(c: Config) -> Iterator[tuple[str, str]]:
     if c.scheduler in ("step_decay", "multi_step_decay", "exponential_decay") and c.decay_rate > 1:
         yield "decay_rate", f"factor {c.decay_rate} is above 1; the rate would grow"
     if c.scheduler == "step_decay" and c.decay_epochs is None:
@@ -173,14 +170,6 @@ def _drops(config: Config) -> Iterator[tuple[str, str]]:
                 f"milestone {milestones[-1]}, counted from the end of the warm-up, is never "
                 f"reached within epoch_size {c.epoch_size}",
             )
-
-
-def _falls_to_min(config: Config) -> bool:
-    return config.scheduler in ("one_cycle", "cyclic", "wsd") or _is_cosine(config)
-
-
-def _is_cosine(config: Config) -> bool:
-    return config.scheduler in ("cosine_decay", "warmup_cosine_decay")
 
 
 def _warmup_epochs(config: Config) -> int:

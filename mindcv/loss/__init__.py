@@ -1,14 +1,41 @@
-"""Training losses by name."""
+"""Training losses by name. The table is read without MindSpore, by the command line too."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-from mindspore import Tensor, nn
+if TYPE_CHECKING:
+    from mindspore import Tensor, nn
 
-from .sigmoid import AsymmetricMultiLabel, BinaryCrossEntropy
-from .softmax import AsymmetricSingleLabel, CrossEntropy, JensenShannon
 
-LOSSES = ("CE", "BCE", "asl_single_label", "asl_multi_label", "jsd")
+@dataclass(frozen=True)
+class LossRow:
+    """One loss.
+
+    Attributes:
+        where: name of its class in `losses`.
+        takes: the arguments of `create_loss` that not every loss has.
+        mixes: it is defined for the labels of mixed images.
+        splits: it compares the copies of an image that aug_splits makes.
+    """
+
+    where: str
+    takes: tuple[str, ...] = ("weight",)
+    mixes: bool = True
+    splits: bool = False
+
+
+LOSSES = {
+    "CE": LossRow("CrossEntropy"),
+    "BCE": LossRow("BinaryCrossEntropy", takes=("weight", "bce_target_thresh")),
+    "asl_single_label": LossRow("AsymmetricSingleLabel", takes=(), mixes=False),
+    "asl_multi_label": LossRow("AsymmetricMultiLabel"),
+    "jsd": LossRow(
+        "JensenShannon", takes=("weight", "num_splits", "jsd_alpha"), mixes=False, splits=True
+    ),
+}
 
 
 def create_loss(
@@ -47,27 +74,32 @@ def create_loss(
     Raises:
         ValueError: unknown loss or reduction, or an argument the loss has no use for.
     """
+    import numpy as np
+    from mindspore import Tensor
+
+    from . import losses
+
     known = {loss.lower(): loss for loss in LOSSES}.get(name.lower())
     if known is None:
         raise ValueError(f"loss {name!r} is unknown; expected {', '.join(LOSSES)}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")
-    if bce_target_thresh is not None and known != "BCE":
+    row = LOSSES[known]
+    if bce_target_thresh is not None and "bce_target_thresh" not in row.takes:
         raise ValueError(f"bce_target_thresh belongs to BCE; loss {known} has none")
+    if weight is not None and "weight" not in row.takes:
+        raise ValueError(f"{known} has no class weights; leave weight out or use CE")
+    if row.splits and num_splits < 2:
+        raise ValueError(
+            f"{known} compares 2 copies of an image or more, not num_splits {num_splits}"
+        )
     if weight is not None and not isinstance(weight, Tensor):
         weight = Tensor(np.asarray(weight, np.float32))
-    if known == "CE":
-        return CrossEntropy(weight, reduction, label_smoothing, aux_factor)
-    if known == "BCE":
-        return BinaryCrossEntropy(weight, reduction, label_smoothing, aux_factor, bce_target_thresh)
-    if known == "asl_multi_label":
-        return AsymmetricMultiLabel(weight, reduction, label_smoothing, aux_factor)
-    if known == "jsd":
-        if num_splits < 2:
-            raise ValueError(
-                f"jsd compares 2 copies of an image or more, not num_splits {num_splits}"
-            )
-        return JensenShannon(weight, reduction, label_smoothing, aux_factor, num_splits, jsd_alpha)
-    if weight is not None:
-        raise ValueError("asl_single_label has no class weights; leave weight out or use CE")
-    return AsymmetricSingleLabel(reduction, label_smoothing, aux_factor)
+    own = dict(bce_target_thresh=bce_target_thresh, num_splits=num_splits, jsd_alpha=jsd_alpha)
+    return getattr(losses, row.where)(
+        weight=weight,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+        aux_factor=aux_factor,
+        **{name: value for name, value in own.items() if name in row.takes},
+    )

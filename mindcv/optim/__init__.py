@@ -1,53 +1,99 @@
 """Optimizers by name, with weight-decay filters and layer-wise rates.
 
-MindSpore's own class is taken where it follows the published formula and takes a list of rates,
-groups and a loss scale. g is the gradient, w the weight.
-
-| name | class | weight decay | why not MindSpore's / remarks |
-|---|---|---|---|
-| sgd, nesterov | nn.SGD | g + decay w | equals torch's SGD |
-| momentum | nn.Momentum | g + decay w | with nesterov nn.SGD: nn.Momentum ignores it on CPU |
-| adam | Adam | g + decay w | nn.Adam adds eps before the bias correction |
-| adamw | AdamW | w (1 - lr decay) | nn.AdamWeightDecay has no bias correction |
-| nadam | NAdam | g + decay w | only in experimental.optim: no list of rates |
-| adan | Adan | w / (1 + lr decay) | MindSpore has none |
-| lion | Lion | w (1 - lr decay) | MindSpore has none |
-| lamb | Lamb | step + decay w | nn.Lamb takes no loss scale; its kernel is Ascend's and GPU's |
-| rmsprop | RMSProp | g + decay w | TensorFlow's; nn.RMSProp's CPU kernel puts eps in two places |
-| adagrad | nn.Adagrad | g + decay w | the sum starts from 0.1, without eps |
-
-All state is in Parameters (moments, step count, bias corrections), so that `save_checkpoint` of an
-optimizer holds everything that its next step depends on.
+The table is read without MindSpore, by the command line too. All state of an optimizer is in
+Parameters (moments, step count, bias corrections), so that `save_checkpoint` of it holds everything
+that its next step depends on.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
-import mindspore as ms
-import numpy as np
-from mindspore import nn
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, WeightsError
-from ..weights import read_weights
-from .adam import Adam, AdamW, NAdam
-from .adan import Adan
-from .groups import parameter_groups
-from .lamb import Lamb
-from .lion import Lion
-from .rmsprop import RMSProp
 
-OPTIMIZERS = (
-    "sgd",
-    "momentum",
-    "nesterov",
-    "adam",
-    "adamw",
-    "nadam",
-    "adan",
-    "lion",
-    "lamb",
-    "rmsprop",
-    "adagrad",
-)
+if TYPE_CHECKING:
+    from mindspore import nn
+
+
+@dataclass(frozen=True)
+class OptimizerRow:
+    """One optimizer. g is the gradient, w the weight.
+
+    Attributes:
+        where: module and name of its class. MindSpore's own is taken where it follows the published
+            formula and takes a list of rates, groups and a loss scale.
+        decays: what weight decay does.
+        remark: why it is not MindSpore's class, or what else is worth knowing.
+        takes: the arguments of `create_optimizer` that not every optimizer has.
+        fixed: further arguments of the class.
+    """
+
+    where: str
+    decays: str
+    remark: str
+    takes: tuple[str, ...] = ()
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+
+_IN_GRADIENT, _IN_WEIGHT = "g + decay w", "w (1 - lr decay)"
+OPTIMIZERS = {
+    "sgd": OptimizerRow(
+        "mindspore.nn.SGD", _IN_GRADIENT, "equals torch's SGD", takes=("momentum", "nesterov")
+    ),
+    "momentum": OptimizerRow(
+        "mindspore.nn.Momentum",
+        _IN_GRADIENT,
+        "with nesterov it is nn.SGD: nn.Momentum ignores it on CPU",
+        takes=("momentum", "nesterov"),
+    ),
+    "nesterov": OptimizerRow(
+        "mindspore.nn.SGD",
+        _IN_GRADIENT,
+        "equals torch's SGD",
+        takes=("momentum", "nesterov"),
+        fixed={"nesterov": True},
+    ),
+    "adam": OptimizerRow(
+        ".adam.Adam", _IN_GRADIENT, "nn.Adam adds eps before the bias correction", takes=("eps",)
+    ),
+    "adamw": OptimizerRow(
+        ".adam.AdamW", _IN_WEIGHT, "nn.AdamWeightDecay has no bias correction", takes=("eps",)
+    ),
+    "nadam": OptimizerRow(
+        ".adam.NAdam",
+        _IN_GRADIENT,
+        "MindSpore's, in experimental.optim, takes no list of rates",
+        takes=("eps", "schedule_decay"),
+    ),
+    "adan": OptimizerRow(".rules.Adan", "w / (1 + lr decay)", "MindSpore has none", ("eps",)),
+    "lion": OptimizerRow(".rules.Lion", _IN_WEIGHT, "MindSpore has none"),
+    "lamb": OptimizerRow(
+        ".adam.Lamb",
+        "step + decay w",
+        "nn.Lamb takes no loss scale; its kernel is Ascend's and GPU's",
+        takes=("eps",),
+    ),
+    "rmsprop": OptimizerRow(
+        ".rules.RMSProp",
+        _IN_GRADIENT,
+        "TensorFlow's; nn.RMSProp's CPU kernel puts eps in two places",
+        takes=("momentum", "eps"),
+    ),
+    "adagrad": OptimizerRow(
+        "mindspore.nn.Adagrad",
+        _IN_GRADIENT,
+        "the sum starts from 0.1, without eps",
+        fixed={"accum": 0.1},
+    ),
+}
+
+
+def names_taking(argument: str) -> str:
+    """Return the optimizers that have an argument of `create_optimizer`, as text."""
+    return ", ".join(name for name, row in OPTIMIZERS.items() if argument in row.takes)
 
 
 def create_optimizer(
@@ -69,8 +115,7 @@ def create_optimizer(
 
     Args:
         model_or_params: the network, whose trainable parameters are taken, or parameters.
-        opt: sgd, momentum, nesterov, adam, adamw, nadam, adan, lion, lamb, rmsprop or adagrad; the
-            table above tells the formulas.
+        opt: a name of OPTIMIZERS, which holds the formulas.
         lr: the rate, or one rate per step.
         weight_decay: decay of every parameter that the filter does not exempt.
         momentum: momentum of sgd, momentum, nesterov and rmsprop.
@@ -90,36 +135,40 @@ def create_optimizer(
         ValueError: unknown optimizer or filter, or arguments that contradict each other.
         ConfigError: the checkpoint does not fit the optimizer, or layer_decay not the network.
     """
+    from .groups import parameter_groups
+
     if opt not in OPTIMIZERS:
         raise ValueError(f"optimizer {opt!r} is unknown; expected {', '.join(OPTIMIZERS)}")
-    if nesterov and opt not in ("sgd", "momentum", "nesterov"):
-        raise ValueError(f"Nesterov's momentum does not exist for optimizer {opt}")
+    row = OPTIMIZERS[opt]
+    if nesterov:
+        if "nesterov" not in row.takes:
+            raise ValueError(f"Nesterov's momentum does not exist for optimizer {opt}")
+        row = OPTIMIZERS["nesterov"]
     params, rates = parameter_groups(
         model_or_params, lr, weight_decay, weight_decay_filter, layer_decay
     )
-    shared = dict(learning_rate=rates, weight_decay=weight_decay, loss_scale=loss_scale, **kwargs)
-    if opt == "sgd" or opt == "nesterov" or nesterov:
-        nesterov = nesterov or opt == "nesterov"
-        optimizer = nn.SGD(params, momentum=momentum, nesterov=nesterov, **shared)
-    elif opt == "momentum":
-        optimizer = nn.Momentum(params, momentum=momentum, **shared)
-    elif opt == "rmsprop":
-        optimizer = RMSProp(params, momentum=momentum, eps=eps, **shared)
-    elif opt == "adagrad":
-        optimizer = nn.Adagrad(params, accum=0.1, **shared)
-    elif opt == "lion":
-        optimizer = Lion(params, **shared)
-    elif opt == "nadam":
-        optimizer = NAdam(params, eps=eps, schedule_decay=schedule_decay, **shared)
-    else:
-        classes = {"adam": Adam, "adamw": AdamW, "adan": Adan, "lamb": Lamb}
-        optimizer = classes[opt](params, eps=eps, **shared)
+    own = {"momentum": momentum, "schedule_decay": schedule_decay, "eps": eps}
+    taken = {name: value for name, value in own.items() if name in row.takes}
+    module, name = row.where.rsplit(".", 1)
+    create = getattr(importlib.import_module(module, __name__), name)
+    optimizer = create(
+        params,
+        learning_rate=rates,
+        weight_decay=weight_decay,
+        loss_scale=loss_scale,
+        **{**row.fixed, **taken, **kwargs},
+    )
     if checkpoint_path:
         _restore(optimizer, checkpoint_path)
     return optimizer
 
 
 def _restore(optimizer: nn.Optimizer, path: str) -> None:
+    import mindspore as ms
+    import numpy as np
+
+    from ..weights import read_weights
+
     try:
         tensors = read_weights(path).tensors
     except WeightsError as error:
@@ -127,4 +176,7 @@ def _restore(optimizer: nn.Optimizer, path: str) -> None:
     state = {name: ms.Parameter(np.array(array), name=name) for name, array in tensors.items()}
     missing, _ = ms.load_param_into_net(optimizer, state)
     if missing:
-        raise ConfigError(f"optimizer state {path!r} lacks {len(missing)} entries: {missing[:3]}")
+        raise ConfigError(
+            f"optimizer state {path!r} has no entry for {len(missing)} of the optimizer's "
+            f"parameters: {missing[:3]}"
+        )

@@ -1,9 +1,9 @@
-"""Adam, AdamW and NAdam."""
+"""Adam, AdamW, LAMB and NAdam: steps by bias-corrected averages m of g and v of g squared."""
 
-from mindspore import Parameter, Tensor, ops
+from mindspore import Parameter, ops
 from mindspore import dtype as mstype
 
-from .base import BiasCorrection, RuleOptimizer, rule
+from .base import BiasCorrection, RuleOptimizer, constant, rule
 
 _apply_adam = ops.Adam()
 
@@ -18,6 +18,29 @@ def adam(scalars, kind, weight, m, v, gradient):
     # The kernel's own bias correction, `1 - power`, is switched off by powers of 0: it adds eps
     # before it, and its subtraction costs digits.
     return _apply_adam(weight, m, v, zero, zero, rate, beta1, beta2, eps, gradient)
+
+
+@rule
+def lamb(scalars, kind, weight, m, v, gradient):
+    rate, factor, decay, adapts, most, beta1, rest1, beta2, rest2, eps = scalars[kind]
+    new_m = beta1 * m + rest1 * gradient
+    new_v = beta2 * v + rest2 * ops.square(gradient)
+    step = factor * new_m / (ops.sqrt(new_v) + eps)
+    if decay is not None:
+        step = step + decay * weight
+    if adapts:
+        rate = rate * _trust_ratio(weight, step, most)
+    ops.assign(m, new_m)
+    ops.assign(v, new_v)
+    return ops.assign(weight, weight - rate * step)
+
+
+def _trust_ratio(weight, step, most):
+    weight_norm = ops.sqrt(ops.square(weight).sum())
+    step_norm = ops.sqrt(ops.square(step).sum())
+    has_both = ops.logical_and(weight_norm > 0.0, step_norm > 0.0)
+    ratio = ops.where(has_both, weight_norm / step_norm, ops.ones_like(step_norm))
+    return ratio if most is None else ops.minimum(ratio, most)
 
 
 @rule
@@ -42,20 +65,10 @@ class Adam(RuleOptimizer):
 
     rule = adam
 
-    def __init__(
-        self,
-        params,
-        learning_rate=1e-3,
-        beta1=0.9,
-        beta2=0.999,
-        eps=1e-8,
-        weight_decay=0.0,
-        loss_scale=1.0,
-    ):
-        super().__init__(params, learning_rate, weight_decay, loss_scale)
-        self.beta1, self.beta2, self.eps, self.zero = (
-            Tensor(value, mstype.float32) for value in (beta1, beta2, eps, 0.0)
-        )
+    def __init__(self, params, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, **frame):
+        super().__init__(params, learning_rate, **frame)
+        self.beta1, self.beta2, self.eps = constant(beta1), constant(beta2), constant(eps)
+        self.zero = constant(0.0)
         self.correction1 = BiasCorrection(beta1, "bias_correction1")
         self.correction2 = BiasCorrection(beta2, "bias_correction2")
         self.moment1, self.moment2 = self.state("moment1"), self.state("moment2")
@@ -84,6 +97,30 @@ class AdamW(Adam):
         return rate, None, keep, self.beta1, self.beta2, self.eps * root2, self.zero
 
 
+class Lamb(Adam):
+    """Adam's step plus `decay * w`, rescaled to the weight's norm (You et al., 2020, algorithm 2).
+
+    `w -= lr * norm(w) / norm(u) * u`, `u = m / (sqrt(v) + eps) + decay * w`, m, v bias-corrected;
+    the ratio is 1 where a norm is 0. Gradients are not clipped (timm clips them to a norm of 1).
+
+    Args:
+        trust_clip: no ratio above 1.
+        always_adapt: rescale parameters without decay too; timm and we leave them to Adam.
+    """
+
+    rule = lamb
+
+    def __init__(self, params, eps=1e-6, trust_clip=False, always_adapt=False, **adam):
+        super().__init__(params, eps=eps, **adam)
+        self.most = constant(1.0) if trust_clip else None
+        self.always_adapt = always_adapt
+
+    def scalars(self, rate, decay, correction1, root2):
+        adapts = decay is not None or self.always_adapt
+        betas = self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2
+        return rate, root2 / correction1, decay, adapts, self.most, *betas, self.eps * root2
+
+
 class NAdam(RuleOptimizer):
     """Adam with Nesterov's momentum and a momentum that grows to beta1 (Dozat, 2016; as torch).
 
@@ -99,16 +136,13 @@ class NAdam(RuleOptimizer):
         beta1=0.9,
         beta2=0.999,
         eps=1e-8,
-        weight_decay=0.0,
-        loss_scale=1.0,
         schedule_decay=0.004,
+        **frame,
     ):
-        super().__init__(params, learning_rate, weight_decay, loss_scale)
-        self.beta1, self.beta2, self.eps, self.base = (
-            Tensor(value, mstype.float32) for value in (beta1, beta2, eps, 0.96)
-        )
-        self.schedule_decay = schedule_decay
-        self.product = Parameter(Tensor(1.0, mstype.float32), "mu_product", requires_grad=False)
+        super().__init__(params, learning_rate, **frame)
+        self.beta1, self.beta2, self.eps = constant(beta1), constant(beta2), constant(eps)
+        self.base, self.schedule_decay = constant(0.96), schedule_decay
+        self.product = Parameter(constant(1.0), "mu_product", requires_grad=False)
         self.correction2 = BiasCorrection(beta2, "bias_correction2")
         self.moment1, self.moment2 = self.state("moment1"), self.state("moment2")
 

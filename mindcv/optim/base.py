@@ -15,7 +15,7 @@ class RuleOptimizer(nn.Optimizer):
 
     rule: ops.MultitypeFuncGraph
 
-    def __init__(self, params, learning_rate, weight_decay, loss_scale):
+    def __init__(self, params, learning_rate, weight_decay=0.0, loss_scale=1.0):
         params = list(params)
         if params and isinstance(params[0], Parameter):
             params = [{"params": params}]
@@ -72,6 +72,10 @@ def rule(function: Callable) -> ops.MultitypeFuncGraph:
     return graph
 
 
+def constant(value: float) -> Tensor:
+    return Tensor(value, mstype.float32)
+
+
 class BiasCorrection(nn.Cell):
     """`1 - beta ** step`, kept as `c * beta + (1 - beta)`.
 
@@ -81,8 +85,8 @@ class BiasCorrection(nn.Cell):
 
     def __init__(self, beta: float, name: str):
         super().__init__(auto_prefix=False)
-        self.beta = Tensor(beta, mstype.float32)
-        self.value = Parameter(Tensor(0.0, mstype.float32), name=name, requires_grad=False)
+        self.beta = constant(beta)
+        self.value = Parameter(constant(0.0), name=name, requires_grad=False)
 
     def construct(self):
         value = self.value * self.beta + (1.0 - self.beta)

@@ -14,11 +14,12 @@ from mindspore import Tensor, nn
 
 from mindcv import create_model, engine
 from mindcv.config import Config, load_config
-from mindcv.config.options import LOSSES, OPTIMIZERS
 from mindcv.engine import build as recipe
 from mindcv.engine.device import Runtime
 from mindcv.engine.sink import EpochOutputs
 from mindcv.engine.update import CLIP_MODES
+from mindcv.loss import LOSSES
+from mindcv.optim import OPTIMIZERS
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = Runtime("CPU", 0, "O0", 0, 1)

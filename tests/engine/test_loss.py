@@ -236,7 +236,7 @@ def test_train_adds_the_auxiliary_outputs_of_the_config():
 
 
 def test_the_config_offers_every_loss():
-    assert OPTIONS["loss"].metadata["choices"] == LOSSES
+    assert OPTIONS["loss"].metadata["choices"] == tuple(LOSSES)
 
 
 def test_class_weights_may_be_a_plain_list():

@@ -1,0 +1,131 @@
+"""Adan, Lion and RMSProp."""
+
+from mindspore import dtype as mstype
+from mindspore import ops
+
+from .base import BiasCorrection, RuleOptimizer, constant, rule
+
+_apply_momentum = ops.ApplyMomentum()
+
+
+@rule
+def adan(scalars, kind, weight, m, d, n, last, gradient):
+    rate, rate_d, keep, beta1, rest1, beta2, rest2, share, beta3, rest3, eps = scalars[kind]
+    change = gradient - last
+    new_m = beta1 * m + rest1 * gradient
+    new_d = beta2 * d + rest2 * change
+    new_n = beta3 * n + rest3 * ops.square(gradient + share * change)
+    new = weight - (rate * new_m + rate_d * new_d) / (ops.sqrt(new_n) + eps)
+    ops.assign(m, new_m)
+    ops.assign(d, new_d)
+    ops.assign(n, new_n)
+    ops.assign(last, gradient)
+    return ops.assign(weight, new if keep is None else new * keep)
+
+
+@rule
+def lion(scalars, kind, weight, m, gradient):
+    rate, keep, beta1, rest1, beta2, rest2 = scalars[kind]
+    step = rate * ops.sign(beta1 * m + rest1 * gradient)
+    ops.assign(m, beta2 * m + rest2 * gradient)
+    return ops.assign(weight, (weight if keep is None else weight * keep) - step)
+
+
+@rule
+def rmsprop(scalars, kind, weight, mean_square, moment, gradient):
+    rate, decay, share, rest, momentum, eps, one = scalars[kind]
+    if decay is not None:
+        gradient = gradient + decay * weight
+    new = share * mean_square + rest * ops.square(gradient)
+    ops.assign(mean_square, new)
+    step = rate * gradient / ops.sqrt(new + eps)
+    return _apply_momentum(weight, moment, one, step, momentum)
+
+
+class Adan(RuleOptimizer):
+    """Nesterov momentum estimated from gradient differences (Xie et al., 2022, algorithm 1).
+
+    `w = (w - lr * (m + beta2 * d) / (sqrt(n) + eps)) / (1 + lr * decay)`, m, d and n the bias-
+    corrected averages of the gradient g, of its difference to the last one's and of
+    `(g + beta2 * difference) ** 2`. The betas are kept shares, as in the authors' code; the paper
+    and MindCV write 1 - beta, and MindCV takes 0.98 for it.
+    """
+
+    rule = adan
+
+    def __init__(
+        self, params, learning_rate=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, **frame
+    ):
+        super().__init__(params, learning_rate, **frame)
+        self.beta1, self.beta2 = constant(beta1), constant(beta2)
+        self.beta3, self.eps = constant(beta3), constant(eps)
+        self.correction1 = BiasCorrection(beta1, "bias_correction1")
+        self.correction2 = BiasCorrection(beta2, "bias_correction2")
+        self.correction3 = BiasCorrection(beta3, "bias_correction3")
+        self.moment1, self.moment2 = self.state("moment1"), self.state("moment2")
+        self.difference, self.last = self.state("difference"), self.state("last_gradient")
+
+    def begin_step(self):
+        # The first step has no gradient before it: the difference is 0.
+        has_last = ops.cast(self.global_step.reshape(()) > 0, mstype.float32)
+        return has_last, self.correction1(), self.correction2(), ops.sqrt(self.correction3())
+
+    def scalars(self, rate, decay, has_last, correction1, correction2, root3):
+        keep = None if decay is None else 1.0 / (1.0 + rate * decay)
+        rate = rate * root3
+        rates = rate / correction1, rate * self.beta2 / correction2
+        betas1 = self.beta1, 1.0 - self.beta1
+        betas2 = self.beta2, has_last * (1.0 - self.beta2), has_last * self.beta2
+        betas3 = self.beta3, 1.0 - self.beta3
+        return *rates, keep, *betas1, *betas2, *betas3, self.eps * root3
+
+    def states(self):
+        return self.moment1, self.difference, self.moment2, self.last
+
+
+class Lion(RuleOptimizer):
+    """`w = w * (1 - lr * decay) - lr * sign(beta1 * m + (1 - beta1) * g)` (Chen et al., 2023).
+
+    Then `m = beta2 * m + (1 - beta2) * g`. Rates are 3 to 10 times smaller than AdamW's, decays
+    larger by as much.
+    """
+
+    rule = lion
+
+    def __init__(self, params, learning_rate=1e-4, beta1=0.9, beta2=0.99, **frame):
+        super().__init__(params, learning_rate, **frame)
+        self.beta1, self.beta2 = constant(beta1), constant(beta2)
+        self.moment1 = self.state("moment1")
+
+    def scalars(self, rate, decay):
+        keep = None if decay is None else 1.0 - rate * decay
+        return rate, keep, self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2
+
+    def states(self):
+        return (self.moment1,)
+
+
+class RMSProp(RuleOptimizer):
+    """`b = momentum * b + lr * g / sqrt(s + eps)`, `w -= b`, as in TensorFlow.
+
+    s is the running mean of g squared, from 1; weight decay is added to g. It is the RMSProp of the
+    MobileNet and EfficientNet recipes and timm's `rmsprop_tf`; torch's has eps outside the root, s
+    from 0 and the rate outside b. MindSpore's `nn.RMSProp` is meant to be the same, but its CPU
+    kernel (2.10) adds eps outside the root for all but the last few elements of a parameter. b and
+    w are updated by the kernel of `nn.Momentum`.
+    """
+
+    rule = rmsprop
+
+    def __init__(self, params, learning_rate=0.1, decay=0.9, momentum=0.0, eps=1e-10, **frame):
+        super().__init__(params, learning_rate, **frame)
+        self.decay, self.momentum = constant(decay), constant(momentum)
+        self.eps, self.one = constant(eps), constant(1.0)
+        self.mean_square = self.state("mean_square", "ones")
+        self.moment = self.state("moment")
+
+    def scalars(self, rate, decay):
+        return rate, decay, self.decay, 1.0 - self.decay, self.momentum, self.eps, self.one
+
+    def states(self):
+        return self.mean_square, self.moment
