@@ -7,6 +7,6 @@ for one that somebody else starts anew, and is documented for GPU only.
 """
 
 from .attempts import supervise
-from .job import Job, read_job
+from .command import Job, read_job
 
 __all__ = ["Job", "read_job", "supervise"]

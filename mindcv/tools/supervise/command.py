@@ -2,7 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+from ...config import read_command_line, read_yaml
+from ...config.options import OPTIONS
+from ...errors import ConfigError
 from ..arguments import at_least
 
 STARTS_COMMANDS = True  # the job's standard error is the user's
@@ -40,11 +46,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from . import read_job, supervise
+    from .attempts import supervise
 
     words = arguments.job[1:] if arguments.job[:1] == ["--"] else arguments.job
-    job = read_job(words)
-    sys.exit(supervise(job, arguments.max_restarts, arguments.backoff, arguments.max_stalls))
+    code = supervise(
+        read_job(words),
+        max_restarts=arguments.max_restarts,
+        backoff=arguments.backoff,
+        max_stalls=arguments.max_stalls,
+    )
+    sys.exit(code)
 
 
 def _seconds(text: str) -> float:
@@ -52,3 +63,96 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 on")
     return value
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to start and to start again.
+
+    Attributes:
+        launcher: msrun, its options and what stands before it; empty: one process.
+        program: the words that run the script, `python train.py`.
+        options: of the script.
+        folder: run folder.
+        resume: the user's own `--resume`, if any.
+    """
+
+    launcher: tuple[str, ...]
+    program: tuple[str, ...]
+    options: tuple[str, ...]
+    folder: Path
+    resume: str | None
+
+    def words(self, logs: Path, has_checkpoint: bool) -> list[str]:
+        """Return the command of one attempt.
+
+        Args:
+            logs: folder for the logs of msrun.
+            has_checkpoint: the run folder holds one to go on from.
+        """
+        launcher, options = list(self.launcher), list(self.options)
+        if launcher:
+            launcher = _without(_without(launcher, "log_dir"), "join")
+            launcher += ["--join", "True", "--log_dir", str(logs)]
+        if has_checkpoint or self.resume is None:
+            options = _without(options, "resume") + ["--resume", "auto"]
+        return [*launcher, *self.program, *options]
+
+
+def read_job(words: Sequence[str]) -> Job:
+    """Parse the command line of a training, as far as a supervisor has to know and change it.
+
+    Raises:
+        ConfigError: it runs no script, an option is wrong, or it cannot be supervised.
+    """
+    script = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
+    if script is None:
+        raise ConfigError(
+            f"supervise: {' '.join(words) or 'nothing'} is no training; expected "
+            "`supervise -- python train.py …` or `supervise -- msrun … python train.py …`"
+        )
+    start = 0
+    # Something may stand before it: env, numactl, nohup.
+    if any(Path(word).name == "msrun" for word in words[:script]):
+        # Its program is one word, or two with python in front.
+        start = script - (script > 1 and words[script - 1] in ("python", "python3"))
+        if _value(words[:start], "join") not in (None, "True"):
+            raise ConfigError(
+                "supervise: with --join False msrun returns at once and nobody can tell how the "
+                "run ends; leave it out, supervise adds --join True"
+            )
+    options = tuple(words[script + 1 :])
+    path, given = read_command_line(options, words[script], "")
+    given = {**({} if path is None else read_yaml(path)), **given}
+    if "resume_opt" in given:
+        raise ConfigError("supervise: resume_opt with ckpt_path; write --resume FILE instead")
+    folder = given["ckpt_save_dir"].text if "ckpt_save_dir" in given else None
+    return Job(
+        tuple(words[:start]),
+        tuple(words[start : script + 1]),
+        options,
+        Path(folder or OPTIONS["ckpt_save_dir"].default),
+        given["resume"].text if "resume" in given else None,
+    )
+
+
+def _value(words: Sequence[str], option: str) -> str | None:
+    for word, following in zip(words, [*words[1:], None]):
+        if word == f"--{option}":
+            return following
+        if word.startswith(f"--{option}="):
+            return word.partition("=")[2]
+    return None
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """Return the words without an option and its value."""
+    kept, skips = [], False
+    for word in words:
+        if skips or word.startswith(f"--{option}="):
+            skips = False
+        elif word == f"--{option}":
+            skips = True
+        else:
+            kept.append(word)
+    return kept

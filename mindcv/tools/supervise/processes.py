@@ -23,14 +23,13 @@ _INTERVAL = 0.1
 class Processes:
     """One attempt of a job. It has a session of its own, so that ctrl-C does not reach it.
 
-    The ranks of msrun have sessions of their own as well. What loses its parent becomes a child of
-    this process, so that none can be overlooked. When this process dies the command is asked to
-    stop.
+    The ranks of msrun have sessions of their own as well. A process that loses its parent becomes a
+    child of this one, so none is overlooked. When this process dies the command gets a SIGTERM.
 
     Args:
         words: the command.
-        output: takes what it prints, as the terminal does.
-        last_words: folder for what ranks say that end before they have a record.
+        output: gets what it prints, as the terminal does.
+        last_words: folder for the causes of ranks that end before they have a record.
 
     Raises:
         ConfigError: there is no such command, or this system is not Linux.
@@ -65,7 +64,7 @@ class Processes:
         _send(number, ranks(descendants(os.getpid())) or {self._child.pid})
 
     def has_ranks(self) -> bool:
-        """Tell whether ranks of msrun are running."""
+        """Return whether ranks of msrun are running."""
         return bool(ranks(self._left()))
 
     def end(self, grace: float, hurries: Callable[[], bool]) -> int:
@@ -73,7 +72,7 @@ class Processes:
 
         Args:
             grace: seconds in which the ranks may save before kill -9.
-            hurries: tells that they may no longer.
+            hurries: returns whether they may no longer.
         """
         left = self._left()
         deadline = time.monotonic() + grace
