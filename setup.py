@@ -26,7 +26,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["mindcv", "mindcv.*"]),
-    package_data={"mindcv.hub": ["published.yaml"]},
+    package_data={"mindcv.hub": ["published.yaml"], "mindcv.tools.report": ["page.css"]},
     install_requires=requirements(),
     extras_require={
         "demo": ["mlxtend>=0.23"],

@@ -9,7 +9,7 @@ from ..config import Config, build_schedule, parse_arguments, scale_rate, schedu
 from ..config.options import OPTIONS
 from ..errors import ConfigError, DataError
 from .arguments import at_least, file_path
-from .report import plot_rates
+from .report.curves import plot_rates
 
 TAKES_OPTIONS = True  # every word that is not an argument here is an option as of train.py
 

@@ -128,11 +128,11 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
     def by_report(given, path):
         found = []
 
-        def evaluate(step, loader, batch_size, num_classes):
+        def padded_batches(loader, batch_size, num_classes):
             found.append(stacked(loader))
             raise InterruptedError
 
-        monkeypatch.setattr(predictions, "_evaluate", evaluate)
+        monkeypatch.setattr(predictions, "padded_batches", padded_batches)
         with pytest.raises(InterruptedError):
             predictions.predict_split(Config(**given, mode=1), path)
         return found[0]

@@ -18,10 +18,9 @@ from mindcv.__main__ import main
 from mindcv.config import Config, dump_config
 from mindcv.data import create_evaluation_loader, create_normalize, open_samples
 from mindcv.engine import EvaluationStep, Runtime, evaluate
-from mindcv.tools.report import read_run_folder
-from mindcv.tools.report.confusion import BACKS, SHADES, draw_confusion
-from mindcv.tools.report.predictions import Predictions
-from mindcv.tools.report.thumbnails import make_thumbnails
+from mindcv.tools.report.page import BACKS, SHADES, draw_confusion
+from mindcv.tools.report.predictions import Predictions, make_thumbnails
+from mindcv.tools.report.run_folder import read_run_folder
 from mindcv.weights import Metadata, Preprocessing, write_weights
 
 # Names that are markup, that sort otherwise in another alphabet, and that are long.

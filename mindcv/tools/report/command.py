@@ -1,8 +1,8 @@
 """`python -m mindcv report`: a run folder as one HTML page, and its curves as PNG."""
 
-import argparse
-import dataclasses
 import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
@@ -10,11 +10,12 @@ from ...process.entry_point import import_user_module
 from ...process.files import replacing
 from ..arguments import at_least, file_path
 from ..network_source import add_ema_argument
-from . import RunFolder, plot_run, read_run_folder
+from .curves import plot_run
 from .page import render_page
+from .run_folder import RunFolder, read_run_folder
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run_dir", type=file_path, metavar="RUN_DIR", help="ckpt_save_dir of a training run"
     )
@@ -38,54 +39,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Namespace) -> None:
     """Write the page; where the run cannot be evaluated the page says why.
 
     Raises:
         DataError: no run folder.
         ConfigError: a file cannot be written, or no matplotlib for --png.
-        MindCVError: what was named on the command line cannot be evaluated.
+        MindCVError: what the command line names cannot be evaluated.
     """
-    asked = (
-        arguments.ckpt_path,
-        arguments.ema is not None,
-        arguments.data_dir,
-        arguments.import_module,
+    names_something = (
+        any((arguments.ckpt_path, arguments.data_dir, arguments.import_module))
+        or arguments.ema is not None
     )
-    if arguments.no_eval and any(asked):
+    if arguments.no_eval and names_something:
         raise ConfigError(
             "command line: --no_eval contradicts --ckpt_path, --ema, --data_dir and --import_module"
         )
     folder = read_run_folder(arguments.run_dir)
     if arguments.png:
-        title = folder.config.model if folder.config else folder.path.resolve().name
-        plot_run(arguments.png, folder, title)
+        plot_run(arguments.png, folder)
         print(f"wrote {arguments.png}")
     found, thumbnails, notes = None, {}, []
     if not arguments.no_eval:
         try:
             found, thumbnails = evaluate(folder, arguments)
         except MindCVError as error:
-            if any(asked):
+            if names_something:
                 raise
             notes.append(f"Not evaluated: {error}")
     for note in (*folder.notes, *notes):
         print(f"note: {note}", file=sys.stderr)
     output = Path(arguments.output or folder.path / "report.html")
-    write_page(output, render_page(folder, found, thumbnails, notes))
+    page = render_page(folder, found, thumbnails, notes)
+    try:
+        with replacing(output) as unfinished:
+            unfinished.write_text(page, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be written: {error.strerror}") from None
     print(f"wrote {output}")
 
 
-def evaluate(folder: RunFolder, arguments: argparse.Namespace):
+def evaluate(folder: RunFolder, arguments: Namespace):
     """Return the predictions of the checkpoint and thumbnails of the worst mistakes.
 
     Raises:
         MindCVError: there is no checkpoint, no data, or they do not fit together.
     """
-    if folder.config is None:
-        raise ConfigError("config.yaml, which tells the data, cannot be read; see --no_eval")
-    checkpoint = arguments.ckpt_path and Path(arguments.ckpt_path)
-    checkpoint = checkpoint or folder.best_checkpoint()
+    config = folder.config
+    if config is None:
+        raise ConfigError("config.yaml, which names the data, cannot be read; see --no_eval")
+    named = arguments.ckpt_path and Path(arguments.ckpt_path)
+    checkpoint = named or folder.best_checkpoint()
     if checkpoint is None:
         raise DataError(
             f"{folder.path} holds no <model>_best.ckpt: a run writes it when it evaluates "
@@ -93,14 +97,11 @@ def evaluate(folder: RunFolder, arguments: argparse.Namespace):
         )
     if not checkpoint.is_file():
         raise WeightsError(f"no checkpoint {checkpoint}; name a file by --ckpt_path")
-    config = folder.config
-    if arguments.data_dir:
-        config = dataclasses.replace(config, data_dir=arguments.data_dir)
-    module = arguments.import_module or config.import_module
+    config = replace(config, data_dir=arguments.data_dir or config.data_dir)
     # mindspore, which takes seconds to import, from here on.
-    from .predictions import predict_split
-    from .thumbnails import make_thumbnails
+    from .predictions import make_thumbnails, predict_split
 
+    module = arguments.import_module or config.import_module
     if module:
         import_user_module(module)
     print(f"evaluating {checkpoint} on {config.val_split} of {config.data_dir}", flush=True)
@@ -111,16 +112,3 @@ def evaluate(folder: RunFolder, arguments: argparse.Namespace):
         f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}"
     )
     return found, make_thumbnails(found, found.worst(arguments.worst))
-
-
-def write_page(path: Path, text: str) -> None:
-    """Write the page whole: an older one stands until then.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    try:
-        with replacing(path) as unfinished:
-            unfinished.write_text(text, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"--output {path} cannot be written: {error.strerror}") from None

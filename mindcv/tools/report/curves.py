@@ -1,15 +1,18 @@
-"""Line charts as SVG text, for a page without scripts."""
+"""Curves over epochs: as SVG for a page without scripts, and as PNG by matplotlib."""
 
 import math
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
-from .run_folder import Chart
+from ...errors import ConfigError, DataError
+from .run_folder import Chart, RunFolder
 
+# Okabe and Ito's colours, which colour-blind readers can tell apart; page.css has the same.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _WIDTH, _HEIGHT = 400, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins, the left one where labels are short
 _DIGIT = 7  # width of one of a label, more than any font needs
-_CURVES = 4  # the page has so many colours
 
 
 def draw_chart(chart: Chart, best: int | None) -> str:
@@ -53,7 +56,7 @@ def draw_chart(chart: Chart, best: int | None) -> str:
     if best is not None:
         parts.append(f'<path class="best" d="M{x(best):.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
     for number, (name, curve) in enumerate(chart.curves.items()):
-        parts.append(_line(number % _CURVES, name, [(x(e), y(v)) for e, v in curve]))
+        parts.append(_line(number % len(COLOURS), name, [(x(e), y(v)) for e, v in curve]))
     parts.append(
         f'<text x="{(_WIDTH + margin) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">epoch</text>'
         "</svg>"
@@ -63,10 +66,11 @@ def draw_chart(chart: Chart, best: int | None) -> str:
 
 def draw_legend(chart: Chart) -> str:
     """Return the names of the curves with their last values, as HTML."""
-    return "".join(
-        f'<span class="key c{number % _CURVES}">{escape(name)} <b>{curve[-1][1]:.5g}</b></span>'
-        for number, (name, curve) in enumerate(chart.curves.items())
-    )
+    keys = []
+    for number, (name, curve) in enumerate(chart.curves.items()):
+        last = f"{escape(name)} <b>{curve[-1][1]:.5g}</b>"
+        keys.append(f'<span class="key c{number % len(COLOURS)}">{last}</span>')
+    return "".join(keys)
 
 
 def _line(colour: int, name: str, places: Sequence[tuple[float, float]]) -> str:
@@ -94,3 +98,63 @@ def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
     else:
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def plot_rates(path: str, rates: Sequence[float], steps_per_epoch: int, title: str) -> None:
+    """Draw the learning rate of every step over epochs.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the file cannot be written.
+    """
+    figure = _new_figure(8.0, 3.6)
+    axes = figure.subplots()
+    axes.plot([step / steps_per_epoch for step in range(len(rates))], rates, color=COLOURS[0])
+    axes.set(title=title, xlabel="epoch", ylabel="learning rate")
+    _save(figure, path)
+
+
+def plot_run(path: str, run: RunFolder) -> None:
+    """Draw loss, accuracy and learning rate of a run over epochs.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the file cannot be written.
+        DataError: no epoch was finished yet.
+    """
+    charts = run.charts()
+    if not charts:
+        raise DataError(f"{run.path}: metrics.csv holds nothing to draw yet")
+    figure = _new_figure(8.0, 1.0 + 2.6 * len(charts))
+    figure.suptitle(run.name)
+    for axes, chart in zip(figure.subplots(len(charts), squeeze=False)[:, 0], charts):
+        for colour, (name, points) in zip(COLOURS, chart.curves.items()):
+            single = {"marker": "o"} if len(points) == 1 else {}
+            axes.plot(*zip(*points), label=name, color=colour, **single)
+        if run.best is not None:
+            axes.axvline(run.best.epoch, color="#888888", linestyle=":", label="best epoch")
+        axes.set(ylabel=chart.title)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.legend(loc="best", fontsize="small", frameon=False)
+    axes.set(xlabel="epoch")
+    _save(figure, path)
+
+
+def _new_figure(width: float, height: float):
+    try:
+        from matplotlib.figure import Figure  # without pyplot: no display, no global state
+    except ImportError:
+        raise ConfigError(
+            "a PNG needs the package matplotlib, which is not installed; install the extra: "
+            'pip install ".[plots]"'
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _save(figure, path: str) -> None:
+    for axes in figure.axes:
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, format="png", dpi=150)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None

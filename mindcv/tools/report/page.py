@@ -7,59 +7,22 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ... import __version__
 from ...config import Config
-from .confusion import BACKS, SHADES, draw_confusion
 from .curves import draw_chart, draw_legend
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:  # it imports mindspore, and a page without an evaluation needs none
     from .predictions import Predictions
 
-_COLOURS = {name: f"rgb{back}" for name, back in zip(("day", "night"), BACKS)} | {
-    kind: f"rgb({red} {green} {blue} / var(--shade))" for kind, (red, green, blue) in SHADES.items()
-}
-_STYLE = Template("""
-:root { color-scheme: light dark; --text: #1b1f24; --back: $day; --soft: #f3f4f6; --rule: #d5d9de;
-  --faint: #646b75; --c0: #0072b2; --c1: #d55e00; --c2: #009e73; --c3: #cc79a7; }
-.day-black { color: #000; } .day-white { color: #fff; }
-.hit { background: $hit; } .miss { background: $miss; }
-@media (prefers-color-scheme: dark) { :root { --text: #e4e7eb; --back: $night; --soft: #1f242a;
-  --rule: #3a4149; --faint: #9aa3ad; --c0: #56b4e9; --c1: #e8833a; --c2: #2fc99b; }
-  .night-black { color: #000; } .night-white { color: #fff; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 75rem; color: var(--text); background: var(--back);
-  font: 16px/1.45 system-ui, sans-serif; overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; margin: .2rem 0; } h2 { font-size: 1.15rem; margin: 1.8rem 0 .5rem; }
-p { margin: .4rem 0; } .faint, figcaption, footer { color: var(--faint); font-size: .85rem; }
-.grid-of { display: grid; gap: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(8.2rem, 1fr)); }
-.charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
-.card, .chart, .mistake { background: var(--soft); border-radius: .5rem; padding: .6rem .75rem; }
-.card b { display: block; font-size: 1.3rem; }
-.note { border-left: 4px solid var(--c1); background: var(--soft); padding: .5rem .75rem;
-  margin: .5rem 0; } .same { border-color: var(--c2); }
-svg { display: block; width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--faint); }
-.grid { stroke: var(--rule); } .best { stroke: var(--faint); stroke-dasharray: 3 4; }
-.line { fill: none; stroke-width: 2; stroke-linejoin: round; } .key { margin-right: 1rem;
-  white-space: nowrap; }
-.key::before { content: ""; display: inline-block; width: .8em; height: .8em; margin-right: .35em;
-  border-radius: 50%; background: var(--own); } .line { stroke: var(--own); }
-.dot { fill: var(--own); } .c0 { --own: var(--c0); } .c1 { --own: var(--c1); }
-.c2 { --own: var(--c2); } .c3 { --own: var(--c3); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
-th, td { padding: .2rem .5rem; text-align: right; font-variant-numeric: tabular-nums; }
-th { font-weight: 600; } tr { border-bottom: 1px solid var(--rule); }
-.name { text-align: left; overflow-wrap: normal; }
-.heat { text-align: center; } .heat td { min-width: 2.1rem; text-align: center; padding: .2rem; }
-.heat th { text-align: center; } .heat th.name { position: sticky; left: 0; max-width: 9rem;
-  background: var(--back); overflow: hidden; text-align: left; text-overflow: ellipsis;
-  white-space: nowrap; } .heat td:last-child { white-space: nowrap; padding-left: .6rem; }
-.mistake { padding: .4rem; margin: 0; font-size: .85rem; } .mistake img { width: 100%;
-  aspect-ratio: 1; object-fit: contain; background: var(--back); border-radius: .3rem; }
-.tiny { image-rendering: pixelated; } pre { white-space: pre-wrap; font-size: .8rem; }
-summary { cursor: pointer; margin: .5rem 0; } footer { margin-top: 2rem; }
-""").substitute(_COLOURS)
+# Red, green and blue of a full cell of the confusion matrix, and of the page that a lighter one
+# lets through, by day and by night. Its digits are black or white, whichever is easier to read.
+SHADES = {"hit": (0, 114, 178), "miss": (213, 94, 0)}
+BACKS = ((255, 255, 255), (21, 24, 28))
+LARGEST_TABLE = 50  # classes; above, the pairs that are confused most are listed
+_PAIRS = 30
 
 
 def render_page(
@@ -71,15 +34,15 @@ def render_page(
     """Return the page.
 
     Args:
-        found: what the best checkpoint says of the images; None: not evaluated.
+        found: what the best checkpoint predicts; None: not evaluated.
         thumbnails: data URIs of the mistakes to show, by index, worst first.
-        notes: what the reader must know besides the run's own notes.
+        notes: beside the run's own.
     """
-    name = run.config.model if run.config else run.path.resolve().name
+    name = run.name
     parts = [
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(name)}: training run</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+        f"<title>{escape(name)}: training run</title>\n<style>{_style()}</style>\n</head>\n<body>",
         f"<h1>{escape(name)}</h1>",
         f'<p class="faint">{escape(str(run.path.resolve()))}</p>',
         _cards(run),
@@ -94,6 +57,14 @@ def render_page(
         f"<footer>Written by mindcv {escape(__version__)}.</footer>\n</body>\n</html>\n",
     ]
     return "\n".join(parts)
+
+
+def _style() -> str:
+    """Return page.css with the colours of the confusion matrix filled in, a line before it."""
+    day, night = BACKS
+    full = {name: "rgb({} {} {} / var(--shade))".format(*rgb) for name, rgb in SHADES.items()}
+    text = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return "\n" + Template(text).substitute(day=f"rgb{day}", night=f"rgb{night}", **full)
 
 
 def _cards(run: RunFolder) -> str:
@@ -158,6 +129,73 @@ def _compare(run: RunFolder, found: "Predictions") -> str:
     )
 
 
+def draw_confusion(counts: np.ndarray, names: tuple[str, ...]) -> str:
+    """Return a heat map of the counts, or the most frequent mistakes where there are many classes.
+
+    Args:
+        counts: (classes, classes), a row is a true class.
+        names: one a class.
+    """
+    if len(names) <= LARGEST_TABLE:
+        return _table(counts, names)
+    return _pairs(counts, names)
+
+
+def _table(counts: np.ndarray, names: tuple[str, ...]) -> str:
+    head = "".join(f'<th title="{escape(name)}">{i}</th>' for i, name in enumerate(names))
+    lines = [
+        "<p>A row is a true class, a column the class predicted; the shade is the share of the "
+        "row.</p>",
+        f'<div class="wide"><table class="heat"><tr><th></th>{head}<th>right</th></tr>',
+    ]
+    for i, name in enumerate(names):
+        total = int(counts[i].sum())
+        shown = escape(name) if name == str(i) else f"{i} {escape(name)}"
+        cells = "".join(_cell(int(n), total, i == j) for j, n in enumerate(counts[i]))
+        right = f"{100.0 * counts[i, i] / total:.1f} %" if total else "no image"
+        lines.append(
+            f'<tr><th class="name" title="{escape(name)}">{shown}</th>{cells}<td>{right}</td></tr>'
+        )
+    return "\n".join([*lines, "</table></div>"])
+
+
+def _cell(count: int, total: int, right: bool) -> str:
+    if count == 0:
+        return "<td></td>"
+    # The square root keeps a few mistakes among many images visible.
+    shade = 0.12 + 0.78 * (count / total) ** 0.5
+    kind = "hit" if right else "miss"
+    day, night = (_digits(SHADES[kind], back, shade) for back in BACKS)
+    return f'<td class="{kind} day-{day} night-{night}" style="--shade:{shade:.2f}">{count}</td>'
+
+
+def _digits(colour: tuple[int, ...], back: tuple[int, ...], shade: float) -> str:
+    """Return the colour of larger contrast, by WCAG 2.2: it is 4.58 at least."""
+    parts = [(shade * c + (1.0 - shade) * b) / 255.0 for c, b in zip(colour, back)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "black" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "white"
+
+
+def _pairs(counts: np.ndarray, names: tuple[str, ...]) -> str:
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
+    lines = [
+        f"<p>The pairs confused most, of {len(names)} classes.</p>",
+        '<div class="wide"><table><tr><th class="name">true class</th>'
+        '<th class="name">predicted</th><th>images</th><th>share of the class</th></tr>',
+    ]
+    for i, j in zip(*np.unravel_index(order, wrong.shape)):
+        if wrong[i, j]:
+            share = 100.0 * wrong[i, j] / counts[i].sum()
+            lines.append(
+                f'<tr><td class="name">{escape(names[i])}</td><td class="name">'
+                f"{escape(names[j])}</td><td>{wrong[i, j]}</td><td>{share:.1f} %</td></tr>"
+            )
+    return "\n".join([*lines, "</table></div>"])
+
+
 def _mistakes(run: RunFolder, found: "Predictions", thumbnails: dict[int, str]) -> str:
     if not thumbnails:
         return ""
@@ -185,22 +223,16 @@ def _epochs(run: RunFolder) -> str:
         return ""
     names = list(dict.fromkeys(name for row in run.rows for name in row.values))
     head = "".join(f"<th>{escape(name)}</th>" for name in ("epoch", *names))
-    lines = [
-        f"<tr><td>{row.epoch}</td>"
-        + "".join(f"<td>{_number(row.values.get(name))}</td>" for name in names)
-        + "</tr>"
-        for row in run.rows
-    ]
+    lines = []
+    for row in run.rows:
+        figures = (f"{row.values[name]:.6g}" if name in row.values else "" for name in names)
+        cells = "".join(f"<td>{figure}</td>" for figure in (row.epoch, *figures))
+        lines.append(f"<tr>{cells}</tr>")
+    table = "\n".join([f"<tr>{head}</tr>", *lines])
     return (
         f"<h2>Epochs</h2>\n<details><summary>{len(run.rows)} rows of metrics.csv</summary>"
-        f'<div class="wide"><table><tr>{head}</tr>\n'
-        + "\n".join(lines)
-        + "</table></div></details>"
+        f'<div class="wide"><table>{table}</table></div></details>'
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
 
 
 def _settings(run: RunFolder) -> str:

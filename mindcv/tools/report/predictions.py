@@ -1,22 +1,29 @@
-"""What a checkpoint says of every validation image, each counted once."""
+"""What a checkpoint predicts for every validation image, each counted once."""
 
+import base64
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
+from PIL import Image
 
 from ... import data, engine
 from ...config import Config
-from ...data.failure import pipeline_failures_as_data_errors
+from ...data.image_files import decodable
 from ...data.preprocessing import Preprocessing
-from ...data.samples import Samples
+from ...data.samples import ImageError, Samples
 from ...engine.build import number_classes
+from ...engine.evaluation import padded_batches, softmax
 from ...errors import DataError
 from ...models import create_model_from_file
 from ...weights import Metadata, has_averages, read_weights
+
+# Thumbnails: pixels of the longer side; images up to the second size keep every pixel.
+_SIDE, _TINY = 192, 64
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Predictions:
 def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> Predictions:
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
-    Preprocessing and class names are the checkpoint's own where it tells them, else the config's;
+    Preprocessing and class names are the checkpoint's own where it has them, else the config's;
     mixed precision is the training's.
 
     Args:
@@ -93,16 +100,15 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
     )
     found = max(len(numbers or ()), samples.num_classes)
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
-    averaged = has_averages(file) if ema is None else ema
     names = _class_names(config, metadata, found, samples)
-    step = _Logits(
-        engine.mixed_precision(
-            network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
-        ),
-        data.create_normalize(config.dataset, how.mean, how.std),
+    network = engine.mixed_precision(
+        network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
-    parts = _evaluate(step, loader, config.batch_size, len(names))
-    labels, predicted, losses, shares = map(np.concatenate, zip(*parts))
+    normalize = data.create_normalize(config.dataset, how.mean, how.std)
+    step = nn.SequentialCell(normalize, network).set_train(False)
+    batches = padded_batches(loader, config.batch_size, len(names))
+    outcomes = [_outcome(step, images, labels) for images, labels in batches]
+    labels, predicted, losses, shares = map(np.concatenate, zip(*outcomes))
     places = np.flatnonzero(labels >= 0)
     if not len(places):
         raise DataError("no image to evaluate")
@@ -110,48 +116,35 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
         raise DataError(
             f"the images of {config.data_dir} changed while they were read; run it again"
         )
-    broken = np.count_nonzero(~np.isfinite(losses[places]))
+    broken = np.count_nonzero(np.isnan(losses[places]))
     if broken:
         raise engine.non_finite_outputs(broken, len(places))
-    outcomes = (part[places] for part in (labels, predicted, losses, shares))
-    return Predictions(checkpoint, averaged, names, *outcomes, samples, places)
+    return Predictions(
+        checkpoint,
+        averaged=has_averages(file) if ema is None else ema,
+        class_names=names,
+        labels=labels[places],
+        predicted=predicted[places],
+        losses=losses[places],
+        shares=shares[places],
+        samples=samples,
+        places=places,
+    )
 
 
-class _Logits(nn.Cell):
-    def __init__(self, network: nn.Cell, normalize: nn.Cell):
-        super().__init__(auto_prefix=False)
-        self.network, self.normalize = network, normalize
-
-    def construct(self, image):
-        logits = self.network(self.normalize(image))
-        if isinstance(logits, tuple):
-            logits = logits[0]
-        return ops.cast(logits, mstype.float32)
-
-
-def _evaluate(
-    step: nn.Cell, loader: ds.Dataset, batch_size: int, num_classes: int
-) -> list[tuple[np.ndarray, ...]]:
-    """Return (labels, predicted, losses, shares) of each batch; the last one is padded and cut."""
-    step.set_train(False)
-    parts = []
-    with pipeline_failures_as_data_errors(loader):
-        for image, label in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            if label.max() >= num_classes:
-                raise DataError(f"label {label.max()} lies outside the {num_classes} classes")
-            padding = np.zeros((batch_size - len(label), *image.shape[1:]), image.dtype)
-            logits = step(Tensor(np.concatenate([image, padding]))).asnumpy()
-            parts.append(_outcome(label.astype(np.int64), logits[: len(label)].astype(np.float64)))
-    return parts
-
-
-def _outcome(labels: np.ndarray, logits: np.ndarray) -> tuple[np.ndarray, ...]:
-    rows, predicted = np.arange(len(labels)), logits.argmax(1)
-    logits[~np.isfinite(logits).all(1)] = np.nan  # an infinity beside numbers, too, is no answer
-    logits = logits - logits.max(1, keepdims=True)
-    log_shares = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    shares = np.exp(np.stack([log_shares[rows, predicted], log_shares[rows, labels]], 1))
-    return labels, predicted, -log_shares[rows, labels], shares
+def _outcome(step: nn.Cell, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return (labels, predicted, losses, shares); without finite logits the loss is NaN."""
+    logits = step(Tensor(images))
+    logits = logits[0] if isinstance(logits, tuple) else logits
+    logits = ops.cast(logits, mstype.float32).asnumpy()[: len(labels)].astype(np.float64)
+    finite = np.isfinite(logits).all(1)
+    logits[~finite] = 0.0
+    rows, labels = np.arange(len(labels)), labels.astype(np.int64)
+    predicted, shares = logits.argmax(1), softmax(logits)
+    # log sum exp(logits - largest) is -log of the largest share, so no share near 0 is taken.
+    losses = logits.max(1) - logits[rows, labels] - np.log(shares.max(1))
+    losses[~finite] = np.nan
+    return labels, predicted, losses, np.stack([shares[rows, predicted], shares[rows, labels]], 1)
 
 
 def _class_names(
@@ -173,3 +166,39 @@ def _class_names(
         )
     known = samples.class_names or ()
     return (*known, *map(str, range(len(known), metadata.num_classes)))
+
+
+def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str]:
+    """Return index to data URI of the original images, which a page can hold.
+
+    Raises:
+        DataError: an image cannot be read again.
+    """
+    pictures = {}
+    for index in indices:
+        place = int(found.places[index])
+        try:
+            with _open_small(found.samples.read(place)) as image:
+                pictures[index] = _data_uri(image)
+        except (ImageError, OSError, ValueError) as error:
+            name = found.samples.name(place)
+            raise DataError(f"{name} cannot be read again: {error}") from None
+    return pictures
+
+
+def _open_small(content: np.ndarray) -> Image.Image:
+    if content.ndim == 3:
+        return Image.fromarray(content)
+    image = Image.open(io.BytesIO(decodable(content)))
+    image.draft("RGB", (_SIDE, _SIDE))  # JPEG: decode no more than needed
+    return image
+
+
+def _data_uri(image: Image.Image) -> str:
+    image = image.convert("RGB")
+    tiny = max(image.size) <= _TINY
+    image.thumbnail((_SIDE, _SIDE))
+    kind, options = ("png", {}) if tiny else ("jpeg", {"quality": 82})
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -41,7 +41,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A training run as its folder tells it.
+    """A training run as its folder holds it.
 
     Attributes:
         path: the folder.
@@ -56,6 +56,11 @@ class RunFolder:
     config: Config | None
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The model, or the folder's name where that is not known."""
+        return self.config.model if self.config else self.path.resolve().name
 
     @cached_property
     def decides(self) -> str:
@@ -85,7 +90,7 @@ class RunFolder:
         return points[:: max(1, every)] if every <= 1 else [*points[:-1:every], points[-1]]
 
     def row_of(self, checkpoint: Path) -> Row | None:
-        """Return the epoch that a checkpoint's name tells; None: none, or of another run."""
+        """Return the epoch in a checkpoint's name; None: it has none, or is of another run."""
         if checkpoint.resolve().parent != self.path.resolve():
             return None
         if checkpoint.stem.endswith("_best"):
