@@ -1,10 +1,12 @@
-"""Types of command-line values, for `add_argument(type=…)`."""
+"""Values of the command line: types for `add_argument(type=…)`, and files that will be written."""
 
 import os
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from ..config.values import convert
+from ..errors import ConfigError
 
 
 def file_path(text: str) -> str:
@@ -33,3 +35,33 @@ def at_least(low: int) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def check_output(
+    option: str, path: str, suffixes: Sequence[str], force: bool, inputs: Sequence[str] = ()
+) -> None:
+    """Refuse an output that could not be written in the end.
+
+    Args:
+        option: its name on the command line.
+        suffixes: those it may end in; empty: any.
+        force: an existing file may be replaced.
+        inputs: files that may not.
+
+    Raises:
+        ConfigError: another suffix, no such folder, a folder of that name, the file exists, or it
+            is an input.
+    """
+    place = Path(path)
+    if os.path.realpath(path) in map(os.path.realpath, inputs):
+        raise ConfigError(f"{option} {path!r} is an input file; choose another name")
+    if suffixes and not (path.endswith(tuple(suffixes)) and place.stem):
+        raise ConfigError(f"{option} {path!r}: expected a name ending in {' or '.join(suffixes)}")
+    if not place.parent.is_dir():
+        raise ConfigError(f"{option} {path!r}: there is no folder {str(place.parent)!r}")
+    if place.is_dir():
+        raise ConfigError(f"{option} {path!r} is a folder; give the name of a file")
+    if place.exists() and not force:
+        raise ConfigError(f"{option} {path!r} exists already; choose another name or add --force")
+    if not os.access(place.parent, os.W_OK):
+        raise ConfigError(f"{option} {path!r}: the folder {str(place.parent)!r} is not writable")

@@ -9,9 +9,8 @@ from ..errors import ConfigError
 from ..weights import read_weights, write_weights
 from ..weights.match import sort_contents
 from ..weights.write import SUFFIXES
-from .arguments import file_path
+from .arguments import check_output, file_path
 from .averaging import Weights, average_weights, running_statistics
-from .output_files import check_output
 
 
 def add_arguments(parser: ArgumentParser) -> None:

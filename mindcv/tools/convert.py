@@ -9,8 +9,7 @@ from ..weights.match import Contents, sort_contents, told_preprocessing
 from ..weights.read import READABLE
 from ..weights.schemes import OWN, WRITABLE
 from ..weights.write import SUFFIXES
-from .arguments import file_path
-from .output_files import check_output
+from .arguments import check_output, file_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

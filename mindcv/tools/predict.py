@@ -13,11 +13,11 @@ import numpy as np
 
 from ..data.samples.folder import IMAGE_SUFFIXES, Watcher, images_below
 from ..errors import ConfigError, DataError
+from ..process.files import replacing, writing
 from ..process.foreign_text import printable, table_cell
 from ..weights import Metadata, Preprocessing
-from .arguments import at_least, file_path
+from .arguments import at_least, check_output, file_path
 from .network_source import add_network_arguments, build_network, check_network_arguments
-from .output_files import appearing_when_complete, check_output
 
 
 @dataclass(frozen=True)
@@ -147,16 +147,18 @@ def run(arguments: Namespace) -> None:
     if not predictions:
         raise DataError(f"none of {len(paths)} files could be read; nothing was classified")
     if arguments.output:
-        with appearing_when_complete(arguments.output) as (path,):
-            if arguments.output.endswith(".json"):
+        output = Path(arguments.output)
+        with writing(output, ConfigError), replacing(output) as path:
+            if output.name.endswith(".json"):
                 write_json(path, metadata.model, predictions, skipped)
             else:
                 write_csv(path, predictions)
     if arguments.contact_sheet:
         left_out = len(predictions) - len(tiles)
         source = arguments.ckpt_path or f"published by {arguments.pretrained or 'default source'}"
-        with appearing_when_complete(arguments.contact_sheet) as (path,):
-            title = f"{metadata.model}   {source}"
+        title = f"{metadata.model}   {source}"
+        sheet = Path(arguments.contact_sheet)
+        with writing(sheet, ConfigError), replacing(sheet) as path:
             write_contact_sheet(path, tiles, title=title, left_out=left_out, font=font)
         if left_out:
             print(f"contact sheet: {left_out} images left out", file=sys.stderr)

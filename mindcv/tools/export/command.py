@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ... import __version__
 from ...errors import ConfigError, WeightsError
+from ...process.files import replacing_together, writing
 from ...weights import Metadata
-from ..arguments import at_least, file_path
+from ..arguments import at_least, check_output, file_path
 from ..network_source import add_network_arguments, build_network, check_network_arguments
-from ..output_files import appearing_when_complete, check_output
 
 FORMATS = ("mindir", "onnx", "air")
 
@@ -87,7 +87,8 @@ def run(arguments: Namespace) -> None:
     size = arguments.image_size or used.image_size
     normalize = create_normalize(mean=used.mean, std=used.std) if arguments.normalize else None
     original = Deployment(network, normalize).set_train(False)
-    with appearing_when_complete(output, f"{output}.json") as (stand_in, description):
+    stand_ins = replacing_together(output, f"{output}.json")
+    with writing(output, ConfigError), stand_ins as (stand_in, description):
         stand_in.parent.joinpath("graph").mkdir()
         graph = stand_in.parent / "graph" / f"network.{file_format}"  # takes its name at the end
         channels = metadata.in_channels

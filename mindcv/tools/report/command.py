@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
 from ...process.entry_point import import_user_module
-from ...process.files import replacing
+from ...process.files import replacing, writing
 from ..arguments import at_least, file_path
 from ..network_source import add_ema_argument
 from .curves import plot_run
@@ -71,11 +71,8 @@ def run(arguments: Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     output = Path(arguments.output or folder.path / "report.html")
     page = render_page(folder, found, thumbnails, notes)
-    try:
-        with replacing(output) as unfinished:
-            unfinished.write_text(page, encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"--output {output} cannot be written: {error.strerror}") from None
+    with writing(f"--output {output}", ConfigError), replacing(output) as unfinished:
+        unfinished.write_text(page, encoding="utf-8", errors="replace")
     print(f"wrote {output}")
 
 

@@ -2,10 +2,11 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from ...errors import ConfigError, DataError
-from ..arguments import at_least, file_path
-from ..output_files import appearing_when_complete, check_output
+from ...process.files import replacing, writing
+from ..arguments import at_least, check_output, file_path
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -80,7 +81,7 @@ def run(arguments: Namespace) -> None:
         lines += ["", f"allowed: {summary(problems)}" if problems else "no problems found"]
     print("\n".join(lines), flush=True)
     for path in arguments.report:
-        with appearing_when_complete(path) as (stand_in,):
+        with writing(path, ConfigError), replacing(Path(path)) as stand_in:
             (write_json if path.endswith(".json") else write_csv)(stand_in, findings)
     if serious:
         raise DataError(f"{arguments.folder}: {summary(serious)}")
