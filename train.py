@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import mindcv
+from mindcv.command import run
 from mindcv.config import (
     Config,
     build_schedule,
@@ -15,8 +16,7 @@ from mindcv.config import (
     is_launched,
 )
 from mindcv.errors import DataError
-from mindcv.process.entry_point import import_user_module, run
-from mindcv.ranks import telling_the_others
+from mindcv.process.entry_point import import_user_module
 
 logger = logging.getLogger("mindcv.train")
 
@@ -231,4 +231,4 @@ def count_updates(config: Config, train_set, batches: int) -> int:
 
 
 if __name__ == "__main__":
-    run(telling_the_others(main), "train.py", __doc__)
+    run(main, "train.py", __doc__)

@@ -4,10 +4,10 @@ import logging
 import os
 
 import mindcv
+from mindcv.command import run
 from mindcv.config import Config, evaluation_contradictions, is_launched
 from mindcv.errors import ConfigError, DataError
-from mindcv.process.entry_point import import_user_module, run
-from mindcv.ranks import telling_the_others
+from mindcv.process.entry_point import import_user_module
 
 logger = logging.getLogger("mindcv.validate")
 
@@ -109,5 +109,11 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
 
 
 if __name__ == "__main__":
-    command = telling_the_others(main, has_run_folder=False)
-    run(command, "validate.py", __doc__, evaluation_contradictions, told_by_the_weights)
+    run(
+        main,
+        "validate.py",
+        __doc__,
+        rules=evaluation_contradictions,
+        defaults=told_by_the_weights,
+        has_run_folder=False,
+    )

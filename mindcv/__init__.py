@@ -3,43 +3,61 @@
 `from mindcv import create_model` is all that a program of your own needs.
 """
 
+# ruff: noqa: F401
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what `__getattr__` finds
+    from . import checkpoint, data, engine, hub, models, ranks, weights
+    from .data import create_dataset, create_loader, create_transforms, register_dataset
+    from .loss import create_loss
+    from .models import (
+        create_model,
+        is_model,
+        is_model_in_modules,
+        is_model_pretrained,
+        list_models,
+        list_modules,
+        model_entrypoint,
+        register_model,
+    )
+    from .optim import create_optimizer
+    from .scheduler import create_scheduler
 
 __version__ = "0.1.0"
 
 # MindSpore takes seconds to import, so the parts that need it are imported at first use (PEP 562).
-_LAZY = {
-    "create_model": ".models",
-    "is_model": ".models",
-    "is_model_in_modules": ".models",
-    "is_model_pretrained": ".models",
-    "list_models": ".models",
-    "list_modules": ".models",
-    "model_entrypoint": ".models",
-    "register_model": ".models",
-    "create_dataset": ".data",
-    "register_dataset": ".data",
-    "create_loader": ".data",
-    "create_transforms": ".data",
-    "create_loss": ".loss",
-    "create_optimizer": ".optim",
-    "create_scheduler": ".scheduler",
+_NAMES = {
+    "models": (
+        "create_model",
+        "is_model",
+        "is_model_in_modules",
+        "is_model_pretrained",
+        "list_models",
+        "list_modules",
+        "model_entrypoint",
+        "register_model",
+    ),
+    "data": ("create_dataset", "create_loader", "create_transforms", "register_dataset"),
+    "loss": ("create_loss",),
+    "optim": ("create_optimizer",),
+    "scheduler": ("create_scheduler",),
 }
+_ROOM_OF = {name: room for room, names in _NAMES.items() for name in names}
+_ROOMS = ("checkpoint", "data", "engine", "hub", "models", "ranks", "weights")
 
-_LAZY_PACKAGES = ("checkpoint", "data", "engine", "hub", "models", "ranks", "weights")
-
-__all__ = ["__version__", *_LAZY]
+__all__ = ["__version__", *_ROOM_OF]
 
 
 def __getattr__(name: str):
-    if name not in _LAZY and name not in _LAZY_PACKAGES:
+    if name not in _ROOM_OF and name not in _ROOMS:
         raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
     from .process.entry_point import check_environment
 
     check_environment()
-    if name in _LAZY_PACKAGES:
+    if name in _ROOMS:
         return importlib.import_module(f".{name}", __name__)
-    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    return getattr(importlib.import_module(f".{_ROOM_OF[name]}", __name__), name)
 
 
 def __dir__():

@@ -4,8 +4,9 @@ import argparse
 import importlib.util
 import sys
 
+from .command import quieten
 from .errors import ConfigError
-from .process.entry_point import guarded, quieten
+from .process.entry_point import check_environment, guarded
 from .tools import COMMANDS
 
 
@@ -17,6 +18,7 @@ def main(words: list[str] | None = None) -> None:
     """
     is_own_process, words = words is None, sys.argv[1:] if words is None else words
     with guarded(show_traceback=lambda: "--debug" in words):
+        check_environment()
         module, arguments = _parse(words)
         if is_own_process and not arguments.debug and not hasattr(module, "STARTS_COMMANDS"):
             quieten()

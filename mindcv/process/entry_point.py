@@ -1,4 +1,4 @@
-"""How a command starts and ends: environment check, user modules, exit codes, readable errors."""
+"""What every command needs: readable errors, exit codes, fitting packages, the user's module."""
 
 import importlib
 import importlib.util
@@ -8,89 +8,25 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
-from ..config import (
-    Config,
-    Rules,
-    is_launched,
-    model_contradictions,
-    parse_arguments,
-    training_contradictions,
-)
 from ..errors import ConfigError, Interrupted, MindCVError
-from ..ranks import leave_last_words
-from . import signals, terminal
+from . import terminal
 from .foreign_text import printable_lines
-
-
-def run(
-    main: Callable[[Config], None],
-    program: str,
-    description: str,
-    rules: Rules = training_contradictions,
-    defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
-) -> None:
-    """Run a command on the config of its command line and end with the right exit code.
-
-    0: done; 1: an error that nobody foresaw; 2: user or config error; 3: non-finite loss; 4: data;
-    5: checkpoint, weights or run folder; 130 and 143: interrupted. With the option `debug` an error
-    shows its traceback.
-
-    Args:
-        main: the command; takes the checked config.
-        program, description, rules, defaults: see `parse_arguments`.
-    """
-    signals.take_over()
-    config = None
-
-    def all_rules(config, environ):
-        yield from rules(config, environ)
-        yield from model_contradictions(config, environ)
-
-    with guarded(show_traceback=lambda: config is not None and config.debug):
-        config = parse_arguments(program, description, all_rules, defaults=defaults)
-        if not config.debug:
-            quieten()
-        main(config)
-
-
-def _open_closed_streams() -> None:
-    """Let what is printed go nowhere where a stream was closed (`>&-`); it is None then."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-
-
-def quieten() -> None:
-    """Keep the noise of libraries off the terminal of this process.
-
-    What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
-    of MindSpore and ours stay together, with its warnings: they alone say which process did not
-    come, or cannot be reached.
-    """
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
-    if "MS_ROLE" in os.environ:
-        return
-    if is_launched(os.environ) or not terminal.divert_stderr():
-        # MindSpore's warnings are for its developers; its errors stay visible.
-        os.environ.setdefault("GLOG_v", "3")
 
 
 @contextmanager
 def guarded(show_traceback: Callable[[], bool]):
-    """Check the environment, and turn an error of the body into its message and exit code.
+    """Turn an error of the body into its message and exit code.
 
     Args:
-        show_traceback: tells, at the time of an error, whether its traceback is wanted too.
+        show_traceback: called at the time of an error.
     """
     _open_closed_streams()
     try:
-        check_environment()
         yield
     except Interrupted as stop:
         print(stop, file=sys.stderr)
@@ -100,65 +36,75 @@ def guarded(show_traceback: Callable[[], bool]):
         sys.exit(130)
     except BrokenPipeError:
         terminal.silence_stdout()
-        sys.exit(141)  # as a shell tells of SIGPIPE
+        sys.exit(141)  # as a shell reports SIGPIPE
     except MindCVError as error:
-        with suppress(OSError):
-            leave_last_words(error.exit_code, str(error), getattr(error, "rank", None))
-        _tell(f"error: {error}", show_traceback())
+        _print(f"error: {error}", show_traceback())
         sys.exit(error.exit_code)
-    except Exception as error:
-        # Whatever it is, it is not told by a page of frames.
-        _tell(_describe(error), show_traceback() or terminal.stderr_log() is None)
+    except Exception as error:  # a page of frames helps no user: they go to the log
+        _print(_unexpected(error), show_traceback() or terminal.stderr_log() is None)
         sys.exit(1)
 
 
-def _tell(message: str, show_traceback: bool) -> None:
-    log = terminal.stderr_log()
-    if log:
+def _open_closed_streams() -> None:
+    """Let what is printed go nowhere where a stream was closed (`>&-`); it is None then."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _print(message: str, show_traceback: bool) -> None:
+    if log := terminal.stderr_log():
         log.write(f"{traceback.format_exc()}{message}")
     if show_traceback:
         traceback.print_exc()
     print(printable_lines(message), file=sys.stderr)
 
 
-def _describe(error: Exception) -> str:
-    """Tell an error that nobody foresaw: what, where, and how to learn more."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" -\t")]
-    reason = f": {lines[0][:300]}" if lines else ""
+def _unexpected(error: Exception) -> str:
+    """Return what happened, where, and how to learn more."""
     log = terminal.stderr_log()
     path = log.keep() if log else None
-    place = f"the whole trace is in {path}; " if path else ""
+    trace = f"the whole trace is in {path}; " if path else ""
     return (
-        f"error: {type(error).__name__}{reason}\n"
-        f"  at {_last_own_line(error)}\n"
-        f"  mindcv did not expect this: {place}--debug shows the trace here"
+        f"error: {in_short(error)}\n  at {''.join(place_of(error))}\n"
+        f"  mindcv did not expect this: {trace}--debug shows the trace here"
     )
 
 
-# Where MindSpore's compiler was, told in the message of the error: innermost last.
+def in_short(error: BaseException) -> str:
+    """Return the type and the first line of the message."""
+    # MindSpore's messages begin with rules and headings.
+    lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
+    reason = next(lines, "").strip()[:300]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+
+
+# Where MindSpore's compiler was, as the message of its error says: innermost last.
 _IN_GRAPH = re.compile(r"^# \d+ In file (?P<file>.+?):(?P<line>\d+)", re.MULTILINE)
 
 
-def _last_own_line(error: Exception) -> str:
-    """Return the innermost line that is of no installed package but this one."""
+def place_of(error: BaseException) -> tuple[str, str]:
+    """Return file:line, and the code there, innermost of this package and the user's own files."""
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}"
+        return f"{error.filename}:{error.lineno}", ""
     frames = traceback.extract_tb(error.__traceback__)
-    places = [(f.filename, f"{f.filename}:{f.lineno}, {f.name}: {f.line}") for f in frames]
+    places = [(f.filename, f.lineno, f", {f.name}: {f.line}") for f in frames]
     for found in _IN_GRAPH.finditer(str(error)):
         text = linecache.getline(found["file"], int(found["line"])).strip()
-        places.append((found["file"], f"{found['file']}:{found['line']}: {text}"))
+        places.append((found["file"], found["line"], f": {text}"))
     installed = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     here = str(Path(__file__).parents[1])
-    own = [p for f, p in places if f.startswith(here) or not f.startswith((*installed, "<"))]
-    return own[-1] if own else "no line of mindcv"
+    for file, line, code in reversed(places):
+        if file.startswith(here) or not file.startswith((*installed, "<")):
+            return f"{file}:{line}", code
+    return "no line of mindcv", ""
 
 
 def check_environment() -> None:
     """Refuse versions of numpy and MindSpore that pip may install for another package's sake.
 
-    With numpy 2 MindSpore up to 2.10 dies later and without a reason. After 2.10 the same calls
-    are announced to mean something else, e.g. the momentum of `nn.BatchNorm2d`.
+    With numpy 2 MindSpore up to 2.10 crashes later without giving a reason. After 2.10 the same
+    calls will mean something else, e.g. the momentum of `nn.BatchNorm2d`.
 
     Raises:
         ConfigError: such a version is installed; the message says what to install.
@@ -188,7 +134,7 @@ def import_user_module(name: str) -> None:
     except (Exception, SystemExit) as error:
         raise ConfigError(
             f"import_module: {name} cannot be imported: {type(error).__name__}: {error}\n"
-            f"  at {_last_own_line(error)}"
+            f"  at {''.join(place_of(error))}"
         ) from error
 
 

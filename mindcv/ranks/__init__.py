@@ -5,9 +5,7 @@ says there half a minute later is only that somebody is missing. So each rank ha
 `<run folder>/ranks/`, and looks at those of the others. Nothing here imports mindspore.
 """
 
-from ..process.signals import end_with_parent
-from .failure import telling_the_others
-from .last_words import FOLDER_VARIABLE, first_last_words, leave_last_words
+from .failure import FOLDER_VARIABLE, first_last_words, last_words, recorded_ending
 from .record import Ending, Record, first_failure, read_records, root_cause
 from .watch import failing_together, watch_ranks
 
@@ -15,13 +13,12 @@ __all__ = [
     "FOLDER_VARIABLE",
     "Ending",
     "Record",
-    "end_with_parent",
     "failing_together",
     "first_failure",
     "first_last_words",
-    "leave_last_words",
+    "last_words",
     "read_records",
+    "recorded_ending",
     "root_cause",
-    "telling_the_others",
     "watch_ranks",
 ]

@@ -1,20 +1,25 @@
-"""Write down how this process ends, so that the others can tell it."""
+"""How this process ends, written down for the other ranks and for a supervisor."""
 
+import contextlib
+import json
 import os
 import re
-import traceback
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
-from ..config import Config
 from ..errors import Interrupted, MindCVError, RankError
 from ..process import signals
-from ..process.signals import end_with_launcher
-from .last_words import FOLDER_VARIABLE
-from .record import OwnRecord, Record, root_cause
+from ..process.entry_point import in_short, place_of
+from ..process.files import open_regular
+from .record import LONGEST_CAUSE, Ending, OwnRecord, Record, read_record, root_cause
 from .scheduler import guard_scheduler
 
-_LINGER = 2.5  # seconds in which the others take the cause over, before a launcher kills them
+FOLDER_VARIABLE = "MINDCV_LAST_WORDS"  # `supervise` sets it to a folder of the attempt
+_SUFFIX = ".last_words.json"
+_LINGER = 2.5  # seconds in which the others learn the cause, before a launcher kills them
 # What MindSpore (2.10) says of missing processes: after a heartbeat, in a collective operation that
 # waited too long, and in the scheduler; and HCCL, by the codes of its manual: a rank that did not
 # come to an operation within HCCL_EXEC_TIMEOUT, or was not met within HCCL_CONNECT_TIMEOUT.
@@ -43,42 +48,39 @@ def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
     return _own
 
 
-def telling_the_others(
-    main: Callable[[Config], None], has_run_folder: bool = True
-) -> Callable[[Config], None]:
-    """Return a function that runs `main` and writes its ending into the record, if one was begun.
+@contextlib.contextmanager
+def recorded_ending(folder: Path | None) -> Iterator[None]:
+    """Write into the record of this process, if one was begun, how the body ends.
 
-    What MindSpore raises where another process has ended is told as that process's ending. In the
-    scheduler of msrun, which computes nothing, it ends the process with the cause of the first
-    failure.
+    An error of MindSpore that only says that a process is missing becomes that process's ending.
+    In the scheduler of msrun, which computes nothing, this ends the process with the cause of the
+    first failure.
 
     Args:
-        main: the command.
-        has_run_folder: False: there are no records, and what MindSpore noticed is all there is.
+        folder: run folder; None: there are no records, and only MindSpore notices failures.
+
+    Raises:
+        RankError: the body failed because of another process.
     """
-    watches = os.environ.get("MS_ROLE") == "MS_SCHED" and has_run_folder
-
-    def tells(config: Config) -> None:
-        if watches and not config.dry_run:
-            guard_scheduler(Path(config.ckpt_save_dir))
-        # A supervisor asks the ranks itself; a second signal would not let them save.
-        if os.environ.get("MS_ROLE") == "MS_WORKER" and FOLDER_VARIABLE not in os.environ:
-            end_with_launcher()
-        try:
-            main(config)
-        except Exception as error:
-            told = _of_another_rank(error)
-            _end(told or error)
-            if told is None:
-                raise
-            raise told from error
-        except BaseException as error:
-            _end(error)
+    role = os.environ.get("MS_ROLE")
+    if role == "MS_SCHED" and folder is not None:
+        guard_scheduler(folder)
+    # A supervisor asks the ranks itself; a second signal would not let them save.
+    if role == "MS_WORKER" and FOLDER_VARIABLE not in os.environ:
+        signals.end_with_launcher()
+    try:
+        yield
+    except Exception as error:
+        of_another = _of_another_rank(error)
+        _end(of_another or error)
+        if of_another is None:
             raise
-        if _own is not None:
-            _own.end(0, "")
-
-    return tells
+        raise of_another from error
+    except BaseException as error:
+        _end(error)
+        raise
+    if _own is not None:
+        _own.end(0, "")
 
 
 def rank_error(cause: Record) -> RankError:
@@ -96,14 +98,13 @@ def _end(error: BaseException) -> None:
     elif isinstance(error, KeyboardInterrupt):
         _own.end(130, "stopped by the user")
     else:
-        _own.end(1, _in_short(error))
-    if isinstance(error, Interrupted):
-        return
-    _own.wait_for_others(_LINGER)
+        _own.end(1, f"{in_short(error)} ({place_of(error)[0]})")
+    if not isinstance(error, Interrupted):
+        _own.wait_for_others(_LINGER)
 
 
 def _of_another_rank(error: Exception) -> RankError | None:
-    """Return what to tell instead of an error of MindSpore that only says: somebody is missing."""
+    """Return the cause of an error of MindSpore that only says: somebody is missing."""
     if not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
         return None
     cause = _own and (root_cause(_own.others()) or _own.first_failure())
@@ -112,13 +113,12 @@ def _of_another_rank(error: Exception) -> RankError | None:
     lines = str(error).splitlines()
     if reason := next(filter(_NOT_TOGETHER.search, lines), None):
         return RankError(_not_together(reason))
-    reason = next(filter(_LOST_CONTACT.search, lines), None)
-    if reason is None:
-        return None
-    return RankError(
-        "the other processes of this run cannot be reached any more: a host, a process or the "
-        f"network between them is gone; their logs may tell more (MindSpore: {reason})"
-    )
+    if reason := next(filter(_LOST_CONTACT.search, lines), None):
+        return RankError(
+            "the other processes of this run cannot be reached any more: a host, a process or the "
+            f"network between them is gone; their logs may tell more (MindSpore: {reason})"
+        )
+    return None
 
 
 def _not_together(reason: str) -> str:
@@ -137,11 +137,33 @@ def _not_together(reason: str) -> str:
     )
 
 
-def _in_short(error: BaseException) -> str:
-    """Return type, message and place of an error that no user was meant to see."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
-    # MindSpore's messages begin with rules and headings.
-    lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
-    return f"{type(error).__name__}: {next(lines, 'no message').strip()}{place}"
+@contextlib.contextmanager
+def last_words() -> Iterator[None]:
+    """Write an error of the body for the supervisor of an msrun: this rank may have no record.
+
+    So it is with a wrong option.
+    """
+    try:
+        yield
+    except MindCVError as error:
+        with contextlib.suppress(OSError):
+            _leave_last_words(error)
+        raise
+
+
+def _leave_last_words(error: MindCVError) -> None:
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder or os.environ.get("MS_ROLE") != "MS_WORKER" or isinstance(error, Interrupted):
+        return
+    cause, of_rank = str(error)[:LONGEST_CAUSE], getattr(error, "rank", None)
+    ending = Ending(error.exit_code, cause, of_rank, time.time())
+    host, rank = socket.gethostname(), int(os.environ.get("RANK_ID", 0))
+    path = Path(folder, f"{host}-{os.getpid()}{_SUFFIX}")
+    with open(path, "w", encoding="utf-8", opener=open_regular) as file:
+        json.dump(asdict(Record(0, rank, os.getpid(), host, "", ending)), file)
+
+
+def first_last_words(folder: Path) -> Record | None:
+    """Return the rank of an attempt that was the first to leave words; None: none did."""
+    found = map(read_record, folder.glob(f"*{_SUFFIX}"))
+    return root_cause(record for record in found if record is not None)

@@ -1,4 +1,4 @@
-"""The record of one process: who it is, and how it ended."""
+"""The record of one process: who it is, and how it ended; and the first failure of a run."""
 
 import contextlib
 import json
@@ -36,7 +36,7 @@ class Ending:
 
     @property
     def is_failure(self) -> bool:
-        """Tell whether it is a fault: neither done nor asked to stop."""
+        """Return whether it is a fault: neither done nor asked to stop."""
         return self.exit_code not in (0, 130, 143)
 
 
@@ -60,10 +60,9 @@ class Record:
 
     @property
     def is_gone(self) -> bool:
-        """Tell whether the process is known to have ended without a word."""
-        return (
-            self.ending is None and self.pid_space == own_pid_space() and not is_running(self.pid)
-        )
+        """Return whether the process is known to have ended without a word."""
+        is_here = self.pid_space == own_pid_space()
+        return self.ending is None and is_here and not is_running(self.pid)
 
     def describe(self) -> str:
         """Return who it was and why it ended."""
@@ -130,7 +129,6 @@ class OwnRecord:
                 one = read_record(path_of(self.folder, one.rank)) or one
 
     def remove(self) -> None:
-        """Leave no record behind."""
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
@@ -153,7 +151,7 @@ def read_record(path: Path) -> Record | None:
     """Return the record in a file; None: it is being created, or somebody else's."""
     try:
         return _record(read_regular(path, 4 * _SIZE))
-    except (OSError, *_UNREADABLE):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -219,30 +217,25 @@ def _block_of(record: Record | None) -> bytes:
 
 
 def _record(content: bytes) -> Record:
+    """Return the record in a file that anybody may have written; an error of any kind: none."""
     values = json.loads(content)
     ending = values.pop("ending")
     record = Record(**values, ending=None if ending is None else Ending(**ending))
-    ranks, counts = [record.rank], [record.run, record.pid]
-    texts = [record.host, record.pid_space]
-    if record.ending:
-        ranks += [] if record.ending.of_rank is None else [record.ending.of_rank]
-        counts.append(record.ending.exit_code)
-        texts.append(record.ending.cause)
-        if type(record.ending.time) not in (int, float):
-            raise ValueError("a time is none")
-    counts += [0 if one == SCHEDULER else one for one in ranks]
-    if not all(type(one) is int and 0 <= one < 2**31 for one in counts):
-        raise ValueError("a number is none")
-    if not all(type(one) is str for one in texts):
-        raise ValueError("a text is none")
+    ending = record.ending or Ending(0, "", None, 0.0)
+    ranks = [record.rank, SCHEDULER if ending.of_rank is None else ending.of_rank]
+    counts = [record.run, record.pid, ending.exit_code, *(one for one in ranks if one != SCHEDULER)]
+    texts = [record.host, record.pid_space, ending.cause]
+    if not (
+        all(type(one) is int and 0 <= one < 2**31 for one in counts)
+        and all(type(one) is str for one in texts)
+        and type(ending.time) in (int, float)
+    ):
+        raise ValueError("a value is of another type or out of range")
     return record
 
 
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-
-
 def own_pid_space() -> str:
-    """Return what tells containers and hosts apart whose process numbers mean different things."""
+    """Return a text that two processes share where a process number means the same to both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -251,7 +244,7 @@ def own_pid_space() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process of this host is neither gone nor a zombie."""
+    """Return whether a process of this host is neither gone nor a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

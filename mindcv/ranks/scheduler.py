@@ -48,7 +48,7 @@ class _Guard:
         self.own: OwnRecord | None = None
 
     def run(self) -> int:
-        """Wait for the end; return the exit code."""
+        """Return the exit code, when all have ended."""
         cause = self._first_to_end()
         code = self._end_of_child() if cause is None else self._end_because_of(cause)
         if self.own is not None and self.own.record.ending is None:
@@ -84,7 +84,7 @@ class _Guard:
 
     def _end_because_of(self, cause: Record) -> int:
         if cause.ending is None or cause.ending.is_failure:
-            _tell(cause.describe())
+            _print(cause.describe())
             with contextlib.suppress(OSError):  # a full disk: it was printed
                 write_first_failure(self.folder, cause)
         deadline = time.monotonic() + _LONGEST_WAIT
@@ -103,10 +103,10 @@ class _Guard:
             return code
         cause = f"it was killed by {signal.Signals(-code).name}"
         if self.own is None:
-            _tell(f"the scheduler ended before the training began: {cause}")
+            _print(f"the scheduler ended before the training began: {cause}")
         else:
             self.own.end(1, cause)
-            _tell(self.own.record.describe())
+            _print(self.own.record.describe())
         return 1
 
     def _ranks(self) -> list[Record]:
@@ -114,7 +114,7 @@ class _Guard:
         return [one for one in records if one.run not in self.runs_before and one.rank >= 0]
 
 
-def _tell(cause: str) -> None:
+def _print(cause: str) -> None:
     print(f"Error: {cause}", flush=True)  # msrun looks for lines with this word
 
 

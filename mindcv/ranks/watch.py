@@ -1,7 +1,6 @@
-"""End this process soon after another one of the run has failed, and tell the cause."""
+"""End this process soon after another one of the run has failed, with the same cause."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import ConfigError, RankError
+from ..process.files import sha256_of, writing
 from .failure import begin_record, rank_error
 from .record import (
     SCHEDULER,
@@ -34,7 +34,7 @@ _logger = logging.getLogger("mindcv.train")
 
 @contextlib.contextmanager
 def failing_together(runtime) -> Iterator[None]:
-    """Let what fails in one process end all of them, before they watch each other.
+    """End all processes when one fails in the body, before they watch each other.
 
     Args:
         runtime: `Runtime`; every process calls this, and nothing in the body waits for the others.
@@ -89,14 +89,10 @@ def watch_ranks(folder: str | None, runtime) -> None:
     own = secrets.randbelow(2**24 - 1) + 1 if runtime.is_main else 0  # exact as a float32
     run = int(runtime.sum_over_ranks(np.array([own], np.float32))[0])
     with failing_together(runtime):
-        try:
+        with writing(f"rank {runtime.rank}: ckpt_save_dir {folder}", ConfigError):
             record = begin_record(Path(folder), run, runtime.rank)
             if runtime.is_main:
                 write_first_failure(Path(folder), None)
-        except OSError as error:
-            raise ConfigError(
-                f"ckpt_save_dir {folder} cannot be written by rank {runtime.rank}: {error.strerror}"
-            ) from None
     watch = Watch(record, _processes_here(runtime))
     threading.Thread(target=_watch, args=(watch,), name="ranks", daemon=True).start()
 
@@ -105,7 +101,8 @@ def _processes_here(runtime) -> dict[int, int]:
     """Return rank to process of those whose numbers mean something here, this one among them."""
     import numpy as np  # as above
 
-    space = np.frombuffer(hashlib.sha256(own_pid_space().encode()).digest()[:16], np.uint8)
+    digest = sha256_of(own_pid_space().encode())[:32]
+    space = np.frombuffer(bytes.fromhex(digest), np.uint8)
     found = runtime.gather(np.array([os.getpid(), *space], np.float32))  # exact: below 2**24
     return {rank: int(row[0]) for rank, row in enumerate(found) if (row[1:] == space).all()}
 
@@ -132,7 +129,7 @@ class Watch:
 
     def look(self) -> Record | None:
         """Return the process that failed first; None: none did so far."""
-        return self._failure() or self._told(self._gone_rank() or self._gone_scheduler())
+        return self._failure() or self._reported(self._gone_rank() or self._gone_scheduler())
 
     def _failure(self) -> Record | None:
         seen = self.own.first_failure()
@@ -156,8 +153,8 @@ class Watch:
         # It may have ended well since it was read, and removed its record.
         return record if is_gone and read_record(path) == record else None
 
-    def _told(self, gone: Record | None) -> Record | None:
-        """Tell the others of a process that is gone, unless it was killed because of a failure."""
+    def _reported(self, gone: Record | None) -> Record | None:
+        """Write down a process that is gone, unless it was killed because of a failure."""
         if gone is None:
             return None
         cause = self._failure()
@@ -168,7 +165,6 @@ class Watch:
 
 
 def _watch(watch: Watch) -> None:
-    """Look until a process has failed or this one ends."""
     while watch.own.record.ending is None:
         time.sleep(_INTERVAL)
         cause = watch.look()
@@ -178,9 +174,9 @@ def _watch(watch: Watch) -> None:
 
 
 def _end_because_of(cause: Record, record: OwnRecord) -> None:
-    """Tell the cause, finish a save that is under way, and leave without asking the main thread.
+    """Log the cause, finish a save that is under way, and end the process from this thread.
 
-    It waits inside MindSpore for a process that will not come.
+    The main thread waits inside MindSpore for a process that will not come.
     """
     error = rank_error(cause)
     _logger.error("error: %s", error)

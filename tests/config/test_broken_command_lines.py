@@ -9,7 +9,7 @@ from mindcv.config import parse_arguments, training_contradictions
 from mindcv.errors import ConfigError
 
 # What the commands import first; none of it imports MindSpore.
-PARTS = ("mindcv.process.entry_point", "mindcv.weights", "mindcv.checkpoint", "mindcv.hub")
+PARTS = ("mindcv.command", "mindcv.weights", "mindcv.checkpoint", "mindcv.hub")
 
 pytestmark = pytest.mark.usefixtures("started_alone")
 

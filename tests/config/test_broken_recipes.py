@@ -10,7 +10,7 @@ from mindcv.config import evaluation_contradictions, load_config
 from mindcv.errors import ConfigError, MindCVError
 
 # What the commands import first; none of it imports MindSpore.
-PARTS = ("mindcv.process.entry_point", "mindcv.weights", "mindcv.checkpoint", "mindcv.hub")
+PARTS = ("mindcv.command", "mindcv.weights", "mindcv.checkpoint", "mindcv.hub")
 
 pytestmark = pytest.mark.usefixtures("started_alone")
 

@@ -11,7 +11,7 @@ from conftest import ROOT
 # MindSpore's pipelines take SIGINT over; SIG_IGN stands for their handler.
 STAND_IN = """
 import contextlib, os, signal, sys, time
-from mindcv.process.entry_point import run
+from mindcv.command import run
 
 def main(config):
     what = os.environ["WHAT"]

@@ -18,12 +18,12 @@ from mindcv.ranks import (
     Ending,
     Record,
     failing_together,
+    failure,
     first_failure,
     read_records,
     root_cause,
 )
-from mindcv.ranks import failure as telling_module
-from mindcv.ranks.failure import begin_record, telling_the_others
+from mindcv.ranks.failure import begin_record, recorded_ending
 from mindcv.ranks.record import SCHEDULER, OwnRecord, is_running, write_first_failure
 
 # A process without MindSpore: argv is rank, run folder and what it does after all have begun.
@@ -32,8 +32,8 @@ import os, signal, sys, time, types
 from pathlib import Path
 from mindcv.config import Config
 from mindcv.errors import DataError
-from mindcv.process.entry_point import run
-from mindcv.ranks import read_records, telling_the_others, watch_ranks
+from mindcv.command import run
+from mindcv.ranks import read_records, watch_ranks
 
 rank, folder, what = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 calls = []
@@ -63,7 +63,7 @@ def main(config):
     time.sleep({"wait": 60, "done": 0}[what])
 
 del sys.argv[1:]
-run(telling_the_others(main), "stand-in", "", rules=lambda config, environ: ())
+run(main, "stand-in", "", rules=lambda config, environ: ())
 """
 
 
@@ -163,17 +163,15 @@ def test_the_first_failure_that_somebody_saw_counts_where_all_were_killed(tmp_pa
 
 @pytest.fixture
 def own_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(telling_module, "_own", None)
-    monkeypatch.setattr(telling_module, "_LINGER", 0.0)
+    monkeypatch.setattr(failure, "_own", None)
+    monkeypatch.setattr(failure, "_LINGER", 0.0)
     monkeypatch.delenv("MS_ROLE", raising=False)
     return begin_record(tmp_path, 3, 0)
 
 
 def raising(error):
-    def main(config):
+    with recorded_ending(None):
         raise error
-
-    return telling_the_others(main)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +186,7 @@ def raising(error):
 )
 def test_an_error_is_written_down_and_goes_on(own_record, error, code, cause):
     with pytest.raises(type(error)):
-        raising(error)(None)
+        raising(error)
     ending = own_record.record.ending
     assert ending.exit_code == code and ending.cause.startswith(cause)
 
@@ -207,7 +205,7 @@ def test_an_error_is_written_down_and_goes_on(own_record, error, code, cause):
 def test_what_mindspore_says_of_missing_processes_is_told_readably(own_record, message):
     """The messages are those of MindSpore 2.10 on CPU, and of HCCL's manual."""
     with pytest.raises(RankError, match="cannot be reached any more: a host, a process"):
-        raising(RuntimeError(message))(None)
+        raising(RuntimeError(message))
     assert own_record.record.ending.exit_code == 1
 
 
@@ -228,7 +226,7 @@ def test_processes_that_are_missing_from_the_start_are_told_with_what_to_check(
     with pytest.raises(
         RankError, match="the 16 processes .* at 10.0.0.1:8118 within 600 s"
     ) as told:
-        raising(RuntimeError(message))(None)
+        raising(RuntimeError(message))
     assert "--cluster_time_out" in str(told.value) and message[:40] in str(told.value)
 
 
@@ -236,16 +234,15 @@ def test_an_error_after_another_process_failed_is_told_as_that_failure(own_recor
     OwnRecord(tmp_path, 3, 1).end(5, "checkpoint cannot be written")
     OwnRecord(tmp_path, 2, 2).end(4, "of a run before")
     with pytest.raises(RankError, match="rank 1 .* exit code 5: checkpoint cannot") as caught:
-        raising(RuntimeError("anything"))(None)
+        raising(RuntimeError("anything"))
     assert caught.value.exit_code == 5
     assert own_record.record.ending.of_rank == 1
 
 
 def test_without_a_run_folder_the_scheduler_is_left_to_mindspore(monkeypatch):
     monkeypatch.setenv("MS_ROLE", "MS_SCHED")
-    ran = []
-    telling_the_others(ran.append, has_run_folder=False)("config")
-    assert ran == ["config"]
+    with recorded_ending(None):
+        pass
 
 
 def start_scheduler(folder) -> subprocess.Popen:

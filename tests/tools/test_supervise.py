@@ -171,11 +171,10 @@ def test_the_supervisor_needs_no_mindspore_and_starts_at_once():
 # What msrun does: it starts ranks, and ends with 1 when one of them has failed.
 LAUNCHER = """
 import os, subprocess, sys
-code = "from mindcv.errors import ConfigError; from mindcv.process.entry_point import guarded\\n"
-code += "with guarded(lambda: False): raise ConfigError('no such model')"
+code = "from mindcv.command import run; run(print, 'train.py', '')"
 for rank in "01":
     env = {**os.environ, "MS_ROLE": "MS_WORKER", "RANK_ID": rank}
-    subprocess.run([sys.executable, "-c", code], env=env)
+    subprocess.run([sys.executable, "-c", code, "--mode", "7"], env=env)
 sys.exit(1)
 """
 
@@ -184,7 +183,7 @@ def test_a_rank_that_ends_before_it_has_a_record_is_told_and_not_restarted(job, 
     (tmp_path / "train.py").write_text(LAUNCHER)
     code, _, told = ended(job([]))
     assert code == 2 and told.count(" begins ") == 1
-    assert "rank 0 (process " in told and "ended with exit code 2: no such model" in told
+    assert "rank 0 (process " in told and "ended with exit code 2: command line: mode" in told
     assert "options or configuration are wrong" in told.splitlines()[-1]
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import ConfigError
-from ...ranks import FOLDER_VARIABLE, end_with_parent
+from ...process.signals import end_with_parent
+from ...ranks import FOLDER_VARIABLE
 
 _ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl
 _INTERVAL = 0.1

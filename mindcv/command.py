@@ -1,0 +1,71 @@
+"""How train.py and validate.py start and end: signals, options, ranks, exit code."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .config import (
+    Config,
+    Rules,
+    is_launched,
+    model_contradictions,
+    parse_arguments,
+    training_contradictions,
+)
+from .process import signals, terminal
+from .process.entry_point import check_environment, guarded
+from .ranks import last_words, recorded_ending
+
+
+def run(
+    main: Callable[[Config], None],
+    program: str,
+    description: str,
+    *,
+    rules: Rules = training_contradictions,
+    defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
+    has_run_folder: bool = True,
+) -> None:
+    """Run a command on the config of its command line and end with the right exit code.
+
+    0: done; 1: an unexpected error; 2: user or config error; 3: non-finite loss; 4: data;
+    5: checkpoint, weights or run folder; 130 and 143: interrupted. With the option `debug` an error
+    shows its traceback.
+
+    Args:
+        main: the command; takes the checked config.
+        program, description, rules, defaults: see `parse_arguments`.
+        has_run_folder: its processes keep records in `ckpt_save_dir`, see `mindcv.ranks`.
+    """
+    signals.take_over()
+    config = None
+
+    def all_rules(config, environ):
+        yield from rules(config, environ)
+        yield from model_contradictions(config, environ)
+
+    with guarded(show_traceback=lambda: config is not None and config.debug), last_words():
+        check_environment()
+        config = parse_arguments(program, description, all_rules, defaults=defaults)
+        if not config.debug:
+            quieten()
+        keeps_records = has_run_folder and not config.dry_run
+        with recorded_ending(Path(config.ckpt_save_dir) if keeps_records else None):
+            main(config)
+
+
+def quieten() -> None:
+    """Keep what libraries print off the terminal of this process.
+
+    What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
+    of MindSpore and ours stay together, with its warnings: they alone say which process did not
+    come, or cannot be reached.
+    """
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    if "MS_ROLE" in os.environ:
+        return
+    if is_launched(os.environ) or not terminal.divert_stderr():
+        # MindSpore's warnings are for its developers; its errors stay visible.
+        os.environ.setdefault("GLOG_v", "3")
