@@ -87,11 +87,11 @@ class Ours(OfMindSpore):
     def export(self):
         """Write the network, folded, for onnxruntime; there is nothing to time."""
         from mindcv.models import fold_batch_norm
-        from mindcv.tools.export import Deployment, export_network
+        from mindcv.tools.export.deployment import Deployment, export_network
 
         network, _ = fold_batch_norm(self.network)
         shape = (3, self.size, self.size)
-        export_network(Deployment(network), Path(self.onnx), "onnx", shape, self.batch)
+        export_network(Deployment(network), Path(self.onnx), shape, self.batch)
         return lambda: None
 
 

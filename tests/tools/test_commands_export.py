@@ -24,8 +24,7 @@ from mindspore import Parameter, Tensor, load_param_into_net, nn
 
 from mindcv.errors import ConfigError
 from mindcv.models import AnyNet, create_model_from_file, fold_batch_norm
-from mindcv.tools.export import relative_difference
-from mindcv.tools.export.onnx_shape import name_output_batch
+from mindcv.tools.export.deployment import name_output_batch, relative_difference
 
 
 class Preactivation(nn.Cell):

@@ -1,0 +1,324 @@
+"""A network as a MINDIR, ONNX or AIR file that gives what the network gives."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn, ops
+
+from ...engine.evaluation import softmax as softmax_of
+from ...errors import ConfigError, WeightsError
+from ...models import fold_batch_norm
+
+INPUT, OUTPUT, BATCH = "image", "output", "batch"  # names in an ONNX file
+# Largest difference of two outputs, relative to the largest output: float32 rounding stays below.
+TOLERANCE = 1e-5
+
+# ModelProto.graph, GraphProto.output, ValueInfoProto.type, TypeProto.tensor_type, Tensor.shape
+_OUTPUT_SHAPE = (7, 12, 2, 1, 2)
+_DIMENSION, _NAME = 1, 2  # TensorShapeProto.dim, Dimension.dim_param
+_BYTES = 2  # wire type of what has a length
+
+
+class Deployment(nn.Cell):
+    """`softmax(network(normalize(x)))`, the first and the last where wanted.
+
+    Args:
+        network: images to logits (N, num_classes).
+        normalize: cell applied to the images first, which are uint8 (N, H, W, C) then; None: they
+            come as normalised float32 (N, C, H, W).
+        softmax: give probabilities in place of logits.
+    """
+
+    def __init__(self, network: nn.Cell, normalize: nn.Cell | None = None, softmax: bool = False):
+        super().__init__(auto_prefix=False)
+        self.network, self.normalize, self.softmax = network, normalize, softmax
+        self.set_train(False)
+
+    @property
+    def input_type(self) -> type:
+        """Return numpy's type of the images."""
+        return np.float32 if self.normalize is None else np.uint8
+
+    def construct(self, x):
+        if self.normalize is not None:
+            x = self.normalize(x)
+        x = self.network(x)
+        return ops.softmax(x, -1) if self.softmax else x
+
+
+@dataclass(frozen=True)
+class Checks:
+    """Relative differences of the outputs on random images; None: not checked."""
+
+    folded_layers: int
+    folding: float | None
+    file: float | None
+
+
+def export_checked(
+    network: nn.Cell,
+    normalize: nn.Cell | None,
+    path: Path,
+    *,
+    image_shape: tuple[int, int, int],
+    batch_size: int | None,
+    fold_bn: bool,
+    softmax: bool,
+) -> Checks:
+    """Fold batch normalisation, check the outputs, write the file and check it again.
+
+    Args:
+        path, image_shape, batch_size: see `export_network`.
+        normalize, softmax: see `Deployment`.
+
+    Raises:
+        ConfigError: see `export_network`.
+        WeightsError: an output is not finite, or folding or the file changes the outputs.
+    """
+    written = Deployment(network, normalize)
+    # A file for any batch is tried with two sizes that its example did not have.
+    counts = (1, 3) if batch_size is None else (batch_size,)
+    images = [_random_images(count, image_shape, written.input_type) for count in counts]
+    expected = _outputs(written, images)
+    if not all(np.isfinite(logits).all() for logits in expected):
+        raise WeightsError("the network's outputs are not finite numbers; nothing was written")
+    layers, folding = 0, None
+    if fold_bn:
+        folded, layers = fold_batch_norm(network)
+        written = Deployment(folded, normalize)
+        folding = _largest_difference(expected, _outputs(written, images))
+        if not folding <= TOLERANCE:
+            raise WeightsError(
+                "with batch normalisation folded in, the network's outputs change by "
+                f"{folding:.1e} of the largest, allowed {TOLERANCE:.0e}; nothing was written; add "
+                "--no_fold_bn to export it as it is"
+            )
+    tolerance = TOLERANCE
+    if softmax:
+        # A probability's relative error is up to twice the absolute error of the logits.
+        tolerance *= max(1.0, 2.0 * max(np.abs(logits).max() for logits in expected))
+        expected = [softmax_of(logits) for logits in expected]
+        written = Deployment(written.network, normalize, softmax=True)
+    export_network(written, path, image_shape, batch_size)
+    run = {".mindir": _outputs_of_mindir, ".onnx": _outputs_of_onnx}.get(path.suffix)
+    found = run(path, images) if run else None
+    if found is None:
+        return Checks(layers, folding, file=None)
+    difference = _largest_difference(expected, found)
+    if not difference <= tolerance:
+        raise WeightsError(
+            f"the exported {path.suffix[1:]} file does not give the network's outputs: relative "
+            f"difference {difference:.1e}, allowed {tolerance:.0e}; nothing was kept"
+        )
+    return Checks(layers, folding, difference)
+
+
+def export_network(
+    network: Deployment, path: Path, image_shape: tuple[int, int, int], batch_size: int | None
+) -> None:
+    """Write the network into one file.
+
+    Args:
+        path: ends in .mindir, .onnx or .air, which is written where Ascend is only; in an empty
+            folder of its own, of any name: MindSpore changes the rights of the folder, and puts
+            further files beside for a very large network.
+        image_shape: (C, H, W), or (H, W, C) where the network normalises.
+        batch_size: images of a batch; None: any number, for mindir and onnx.
+
+    Raises:
+        ConfigError: MindSpore cannot export this network, or not into one file.
+    """
+    file_format = path.suffix[1:]
+    is_dynamic = batch_size is None
+    try:
+        with _plain_path(path) as plain:
+            if file_format == "onnx" and can_write_dynamic_onnx():
+                # Two images: a graph made of one could spread it over the batch unnoticed.
+                example = np.zeros((batch_size or 2, *image_shape), network.input_type)
+                ms.onnx.export(
+                    network,
+                    Tensor(example),
+                    file_name=str(plain),
+                    input_names=[INPUT],
+                    output_names=[OUTPUT],
+                    dynamic_axes={INPUT: {0: BATCH}} if is_dynamic else {},
+                )
+            else:
+                example = Tensor(np.zeros((batch_size or 1, *image_shape), network.input_type))
+                if is_dynamic:
+                    example = Tensor(shape=(None, *image_shape), dtype=example.dtype)
+                ms.export(network, example, file_name=str(plain), file_format=file_format.upper())
+    except (RuntimeError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ConfigError(
+            f"MindSpore cannot write the network as {file_format}: {reason}"
+        ) from None
+    found = sorted(entry.name for entry in path.parent.iterdir())
+    if found != [path.name]:
+        raise ConfigError(
+            f"the network does not fit into one {file_format} file: MindSpore wrote "
+            f"{', '.join(found) or 'nothing'}"
+        )
+    if file_format == "onnx" and is_dynamic:
+        name_output_batch(path, BATCH)
+
+
+def can_write_dynamic_onnx() -> bool:
+    """Return whether this MindSpore writes ONNX files for any batch; `ms.export` cannot."""
+    return hasattr(ms, "onnx")
+
+
+@contextmanager
+def _plain_path(path: Path) -> Iterator[Path]:
+    """Give another path to a file, for MindSpore's functions: they refuse blanks and accents."""
+    with tempfile.TemporaryDirectory(prefix="mindcv-") as folder:
+        link = Path(folder, "folder")
+        link.symlink_to(path.parent.resolve())
+        yield link / path.name
+
+
+def _random_images(count: int, shape: tuple[int, int, int], dtype: type) -> np.ndarray:
+    """Return images (count, *shape): normal noise, or for uint8 every grey value alike."""
+    rng = np.random.default_rng(20)
+    if dtype is np.uint8:
+        return rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+    return rng.standard_normal((count, *shape)).astype(np.float32)
+
+
+def _outputs(network: nn.Cell, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [network(Tensor(batch)).asnumpy() for batch in images]
+
+
+def _outputs_of_mindir(path: Path, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    with _plain_path(path) as plain:
+        graph = nn.GraphCell(ms.load(str(plain)))
+    return _outputs(graph, images)
+
+
+def _outputs_of_onnx(path: Path, images: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """Return what onnxruntime makes of the images; None: it is not installed.
+
+    Raises:
+        WeightsError: it refuses the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what matters is raised
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        return [session.run(None, {name: batch})[0] for batch in images]
+    except Exception as error:  # onnxruntime's errors have no common type but this
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsError(f"onnxruntime cannot run the exported file: {reason}") from None
+
+
+def _largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
+    return max(relative_difference(e, f) for e, f in zip(expected, found))
+
+
+def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """Return max |expected - found| / max |expected|; infinite where a value is not finite.
+
+    Raises:
+        WeightsError: the shapes differ.
+    """
+    if expected.shape != found.shape:
+        raise WeightsError(f"the outputs have shape {found.shape}, expected {expected.shape}")
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        return float("inf")
+    largest = np.abs(expected).max()
+    difference = np.abs(expected.astype(np.float64) - found).max()
+    return float(difference / largest) if largest else float(difference)
+
+
+def name_output_batch(path: Path, name: str) -> None:
+    """Name the first dimension of the outputs of an ONNX file, as that of its input is named.
+
+    MindSpore (2.10) writes there the batch of the example that it traced. The file is a protocol
+    buffer of onnx.proto; only this dimension changes, all other bytes stay.
+
+    Raises:
+        ConfigError: the file is not laid out as onnx.proto says, or has no output with a shape.
+    """
+    named = 0
+
+    def rename(shape: memoryview) -> bytes:
+        nonlocal named
+        named += 1
+        first, *others = [shape[start:end] for _, _, start, _, end in _fields(shape)]
+        return b"".join([_field(_DIMENSION, _field(_NAME, name.encode())), *others])
+
+    try:
+        changed = _replaced(memoryview(path.read_bytes()), _OUTPUT_SHAPE, rename)
+    except (IndexError, ValueError):
+        named = 0
+    if not named:
+        raise ConfigError(
+            "the ONNX file that MindSpore wrote declares no shape of its output, so its batch "
+            "cannot be declared as dynamic; give --batch_size N"
+        )
+    path.write_bytes(changed)
+
+
+def _replaced(
+    message: memoryview, place: Sequence[int], edit: Callable[[memoryview], bytes]
+) -> bytes:
+    """Return a message with the nested ones at a path of field numbers edited."""
+    number, *deeper = place
+    parts = []
+    for found, wire_type, start, content, end in _fields(message):
+        if (found, wire_type) == (number, _BYTES):
+            inner = message[content:end]
+            parts.append(_field(number, _replaced(inner, deeper, edit) if deeper else edit(inner)))
+        else:
+            parts.append(message[start:end])
+    return b"".join(parts)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield number, wire type, start, start of the content and end of each field."""
+    at = 0
+    while at < len(message):
+        start = at
+        key, at = _varint(message, at)
+        number, wire_type = key >> 3, key & 7
+        content = at
+        if wire_type == 0:
+            _, at = _varint(message, at)
+        elif wire_type == _BYTES:
+            length, content = _varint(message, at)
+            at = content + length
+        elif wire_type in (1, 5):
+            at += 8 if wire_type == 1 else 4
+        else:
+            raise ValueError(f"wire type {wire_type}")
+        if at > len(message):
+            raise ValueError("a field ends behind its message")
+        yield number, wire_type, start, content, at
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while message[at] & 0x80:
+        value |= (message[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+    return value | message[at] << shift, at + 1
+
+
+def _field(number: int, content: bytes) -> bytes:
+    groups, length = [], len(content)
+    while length > 0x7F:
+        groups.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes([number << 3 | _BYTES, *groups, length]) + content
