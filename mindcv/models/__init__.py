@@ -4,11 +4,10 @@ import mindspore as ms
 
 from ..process import onednn
 from ..weights.load import load_weights
-from .described import create_described
 from .features import FeatureInfo, FeatureNet
 from .folding import fold_batch_norm, fold_on_cpu
 from .freezing import freeze
-from .from_file import create_model_from_file
+from .from_file import create_described, create_model_from_file
 from .registry import (
     canonical_name,
     create_model,

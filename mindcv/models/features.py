@@ -58,6 +58,11 @@ class FeatureNet(nn.Cell):
         self.stem = network.stem
         self.stages = nn.CellList(list(network.stages)[: chosen[-1]])
 
+    @property
+    def first_conv(self) -> nn.Cell:
+        """The convolution that takes the image, as AnyNet declares it."""
+        return self.stem.conv
+
     def construct(self, x):
         x = self.stem(x)
         maps = (x,) if 0 in self.out_indices else ()

@@ -1,15 +1,44 @@
-"""Build the network that a weight file describes."""
+"""Build the network that a weight file describes. The file may be anybody's."""
 
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
 
 from mindspore import nn
 
-from ..errors import WeightsError
+from ..design_space import SETTINGS, complexity, plan_regnet
+from ..design_space.complexity import ACTIVATIONS, BLOCK_TYPES, STEM_TYPES
+from ..design_space.quantized_linear import ROUNDINGS
+from ..errors import MindCVError, WeightsError
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights
 from ..weights.match import sort_contents, told_preprocessing
-from .described import create_described
-from .registry import canonical_name
+from .registry import canonical_name, create_model
+
+# All that a file may say of a network, and nothing of where weights come from: the builder's
+# option, `plan_regnet`'s name for it, and its texts or type and range.
+_OPTIONS: dict[str, tuple[str, tuple]] = {
+    "activation": ("activation", ACTIVATIONS),
+    "block_type": ("block_type", BLOCK_TYPES),
+    "bot_mul": ("bottleneck_ratio", (float, 1 / 64, 64)),
+    "d": ("depth", (int, 1, 1000)),
+    "global_pool": ("", ("avg", "max")),
+    "group_w": ("group_width", (int, 1, 2**16)),
+    "head_w": ("head_width", (int, 0, 2**16)),
+    "rounding": ("rounding", ROUNDINGS),
+    "se_r": ("se_ratio", (float, 0, 64)),
+    "stem_type": ("stem_type", STEM_TYPES),
+    "stem_w": ("stem_width", (int, 1, 2**16)),
+    "stride": ("stride", (int, 1, 4)),
+    "w_0": ("w_0", (int, 8, 2**16)),
+    "w_a": ("w_a", (float, 0, 2**16)),
+    "w_m": ("w_m", (float, 1, 2**16)),
+}
+
+# Parameters beyond those of the file: a somewhat larger network is built, so that loading can name
+# what is missing.
+_ROOM = 2**25
 
 
 def create_model_from_file(
@@ -18,12 +47,12 @@ def create_model_from_file(
     num_classes: int | None = None,
     ema: bool | None = None,
 ) -> tuple[nn.Cell, Metadata]:
-    """Build a network, load the weights of a file and tell what is known of them.
+    """Build the network of a weight file, load its weights and return what is known of them.
 
     Args:
         path: a weight file of any library; one that this library wrote names its model, classes
             and preprocessing. Or what `read_weights` returned.
-        model_name: the model; needed where the file does not tell it, and must agree where it does.
+        model_name: the model; needed where the file does not name it, must agree where it does.
         num_classes: likewise; None: as the file's classifier has.
         ema: take the averaged weights; None: where the file holds them, else the raw ones.
 
@@ -32,14 +61,14 @@ def create_model_from_file(
         metadata: the file's own, or the defaults for the model.
 
     Raises:
-        WeightsError: the file cannot be used, or does not tell its model and none was given.
+        WeightsError: the file cannot be used, or neither it nor `model_name` names the model.
         ConfigError: unknown model.
     """
     name = canonical_name(model_name) if model_name else ""
     file = path if isinstance(path, WeightFile) else read_weights(path)
     metadata = file.metadata
     if metadata is None:
-        if not model_name:
+        if not name:
             raise WeightsError(
                 f"weight file {file.path!r} does not tell which model it is of; name the model"
             )
@@ -51,14 +80,80 @@ def create_model_from_file(
             preprocessing=told_preprocessing(file),
         )
     elif name not in ("", metadata.model):
-        raise WeightsError(
-            f"weight file {file.path!r} is of model {metadata.model}, and {name} was asked for"
-        )
+        raise WeightsError(f"weight file {file.path!r} is of model {metadata.model}, not {name}")
     elif num_classes not in (None, metadata.num_classes):
         raise WeightsError(
-            f"weight file {file.path!r} is of {metadata.num_classes} classes, and {num_classes} "
-            "were asked for"
+            f"weight file {file.path!r} is of {metadata.num_classes} classes, not {num_classes}"
         )
     network = create_described(metadata, file)
     load_weights(network, file, ema=ema, new_head=False)
     return network.set_train(False), metadata
+
+
+def create_described(metadata: Metadata, file: WeightFile) -> nn.Cell:
+    """Build a network with fresh weights, of no more of them than the file holds.
+
+    Raises:
+        WeightsError: an option that no file may set, or of another type or range; options that make
+            no network, or a far larger one than the file's.
+        ConfigError: unknown model.
+    """
+    _check_options(metadata.options, file.path)
+    name = canonical_name(metadata.model)
+    try:
+        _check_size(name, metadata, file)
+    except (ValueError, TypeError, OverflowError) as error:
+        if isinstance(error, MindCVError):
+            raise
+        raise WeightsError(
+            f"weight file {file.path!r} describes no {name} that can be built: {error}"
+        ) from None
+    return create_model(
+        name,
+        num_classes=metadata.num_classes,
+        in_channels=metadata.in_channels,
+        **metadata.options,
+    )
+
+
+def _check_options(options: Mapping[str, Any], path: str) -> None:
+    for key, value in options.items():
+        if key not in _OPTIONS:
+            raise WeightsError(
+                f"weight file {path!r} sets the option {key[:60]!r} of its model; a file may set "
+                f"{', '.join(_OPTIONS)} only"
+            )
+        allowed = _OPTIONS[key][1]
+        if not _is_allowed(value, allowed):
+            expected = allowed if type(allowed[0]) is str else f"{allowed[1]} to {allowed[2]}"
+            raise WeightsError(
+                f"weight file {path!r} sets the option {key} of its model to {value!r:.60}; "
+                f"expected {expected}"
+            )
+
+
+def _is_allowed(value: Any, allowed: tuple) -> bool:
+    if type(allowed[0]) is str:
+        return type(value) is str and value in allowed
+    kind, low, high = allowed
+    types = (int, float) if kind is float else (int,)
+    return type(value) in types and low <= value <= high
+
+
+def _check_size(name: str, metadata: Metadata, file: WeightFile) -> None:
+    """Refuse a network that the file cannot fill, before memory is taken for it."""
+    held = sum(tensor.size for tensor in file.tensors.values())
+    wanted, room = max(metadata.num_classes, metadata.in_channels), 0
+    if name in SETTINGS:
+        shape = asdict(SETTINGS[name])
+        shape |= {_OPTIONS[key][0]: value for key, value in metadata.options.items()}
+        shape.pop("", None)  # what does not change the size
+        plan = plan_regnet(
+            **shape, num_classes=metadata.num_classes, in_channels=metadata.in_channels
+        )
+        wanted, room = complexity(plan).params, _ROOM
+    if wanted > held + room:
+        raise WeightsError(
+            f"weight file {file.path!r} holds {held} numbers, but its description is of a {name} "
+            f"with {metadata.num_classes} classes and at least {wanted} parameters"
+        )

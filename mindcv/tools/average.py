@@ -3,14 +3,21 @@
 import math
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 
-from ..errors import ConfigError
-from ..weights import read_weights, write_weights
-from ..weights.match import sort_contents
+import numpy as np
+
+from ..errors import ConfigError, WeightsError
+from ..weights import Metadata, read_weights, write_weights
+from ..weights.match import STATISTICS, counted, differences, sort_contents
 from ..weights.write import SUFFIXES
 from .arguments import check_output, file_path
-from .averaging import Weights, average_weights, running_statistics
+
+_STATISTICS = (*STATISTICS, "running_mean", "running_var")  # in names of no known library too
+
+# Path, tensors and metadata of a file.
+Weights = tuple[str, Mapping[str, np.ndarray], Metadata | None]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -28,17 +35,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     paths, shares = arguments.checkpoints, arguments.weights or [1.0] * len(arguments.checkpoints)
-    check_output("output", arguments.output, SUFFIXES, arguments.force, paths)
+    check_output("output", arguments.output, SUFFIXES, arguments.force, inputs=paths)
     _check_inputs(paths, shares)
     tensors, metadata = average_weights(_read_all(paths), shares)
     write_weights(arguments.output, tensors, metadata)
     print(f"wrote {arguments.output}: the mean of {len(tensors)} tensors of {len(paths)} files")
-    statistics = running_statistics(tensors)
-    if statistics:
+    count = sum(name.endswith(_STATISTICS) for name in tensors)
+    if count:
         print(
-            f"  {len(statistics)} of them are running statistics of batch normalisation, averaged "
-            "too; they are not those of the averaged weights: validate.py --precise_bn_samples N "
-            "measures them anew on training images (precise BN); trust no other accuracy"
+            f"  {count} of them are running statistics of batch normalisation, averaged too; they "
+            "are not those of the averaged weights: validate.py --precise_bn_samples N measures "
+            "them anew on training images (precise BN); trust no other accuracy"
         )
 
 
@@ -56,9 +63,82 @@ def _check_inputs(paths: list[str], shares: list[float]) -> None:
 
 
 def _read_all(paths: list[str]) -> Iterator[Weights]:
-    """Read file after file; what is no weight of the network is left out and told."""
     for path in paths:
         contents = sort_contents(read_weights(path))
         if contents.set_aside:
-            print(f"{path}: set aside {len(contents.set_aside)} entries that are no weights")
+            print(f"{path}: ignored {len(contents.set_aside)} entries that are not weights")
         yield path, contents.weights, contents.file.metadata
+
+
+def average_weights(
+    files: Iterable[Weights], shares: Sequence[float]
+) -> tuple[dict[str, np.ndarray], Metadata | None]:
+    """Return the weighted mean of all float tensors, summed in float64, and the common metadata.
+
+    Tensors of whole numbers must be the same in all files, and are kept. The files are taken one
+    after the other, so that an iterator may read each only then.
+
+    Args:
+        files: (path, tensors, metadata) of each.
+        shares: a positive number for each; only their ratios count.
+
+    Raises:
+        WeightsError: names, shapes, types or metadata differ, whole numbers differ, or a value is
+            not finite.
+    """
+    first, sums = None, {}
+    for current, share in zip(files, shares, strict=True):
+        first = first or current
+        _check_same_kind(first, current)
+        path, tensors, _ = current
+        for name, tensor in tensors.items():
+            if not np.issubdtype(tensor.dtype, np.floating):
+                if not np.array_equal(tensor, first[1][name]):
+                    raise WeightsError(
+                        f"tensor {name} holds whole numbers, which have no mean, and {path!r} and "
+                        f"{first[0]!r} disagree on it"
+                    )
+                continue
+            if not np.isfinite(tensor).all():
+                raise WeightsError(f"weight file {path!r}: tensor {name} is not finite everywhere")
+            sums[name] = sums.get(name, 0.0) + tensor.astype(np.float64) * share
+    _, tensors, metadata = first
+    mean = {
+        name: (sums[name] / sum(shares)).astype(tensor.dtype) if name in sums else tensor
+        for name, tensor in tensors.items()
+    }
+    return mean, metadata
+
+
+def _check_same_kind(first: Weights, other: Weights) -> None:
+    ours, theirs = first[1], other[1]
+    found = differences(theirs, ours, surplus="only there")
+    found["of another type"] = [
+        f"{name} {theirs[name].dtype} for {ours[name].dtype}"
+        for name in ours
+        if name in theirs and theirs[name].dtype != ours[name].dtype
+    ]
+    problems = [*counted(found, f" of {len(ours)} tensors"), *_metadata_differences(first, other)]
+    if problems:
+        lines = [f"{other[0]!r} is not of the same network as {first[0]!r}; nothing was averaged"]
+        raise WeightsError("\n  ".join(lines + problems))
+
+
+def _metadata_differences(first: Weights, other: Weights) -> list[str]:
+    ours, theirs = first[2], other[2]
+    if ours is None or theirs is None:
+        if ours is theirs:
+            return []
+        silent, known = (first, other) if ours is None else (other, first)
+        return [f"{known[0]!r} is of model {known[2].model}, {silent[0]!r} does not tell"]
+    differing = [
+        entry.name
+        for entry in fields(Metadata)
+        if getattr(ours, entry.name) != getattr(theirs, entry.name)
+    ]
+    return [f"{name}: {_short(theirs, name)} for {_short(ours, name)}" for name in differing]
+
+
+def _short(metadata: Metadata, name: str) -> str:
+    text = repr(getattr(metadata, name))
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,34 +1,24 @@
-"""Tell a file's weights from what else it holds, and give them our names."""
+"""Find the weights among a file's entries, and give them our names."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..data.preprocessing import Preprocessing
 from ..errors import WeightsError
 from .read import WeightFile
-from .schemes import OWN, own_name, recognise
+from .schemes import CLASSIFIER, FIRST_CONV, OWN, Scheme, own_name, recognise
 
 # What optimizers, loss scalers and EMA leave in a checkpoint, apart from `<prefix>.<weight>`.
-_TRAINING_STATE = {
-    "beta1_power",
-    "beta2_power",
-    "counter",
-    "current_iterator_step",
-    "epoch_num",
-    "global_step",
-    "last_overflow_iterator_step",
-    "learning_rate",
-    "loss_scale",
-    "momentum",
-    "scale_sense",
-    "scale_value",
-    "step_num",
-    "updates",
-}
-# Under what training programs put a network: containers, and wrappers that only add their name.
+_TRAINING_STATE = set(
+    "beta1_power beta2_power counter current_iterator_step epoch_num global_step "
+    "last_overflow_iterator_step learning_rate loss_scale momentum scale_sense scale_value "
+    "step_num updates".split()
+)
+# What training programs put before a network's names: containers, and wrappers.
 _CONTAINER = (
     r"(?:state|model_state|model_state_dict|state_dict|model|network|net"
     r"|classy_state_dict\.base_model\.model)\."
@@ -42,7 +32,7 @@ CHOICES = {
     True: "the averaged weights; ema False takes the raw ones",
     False: "the raw weights; ema True takes the averaged ones",
 }
-_STATISTICS = ("moving_mean", "moving_variance")
+STATISTICS = ("moving_mean", "moving_variance")
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Contents:
 
     Attributes:
         file: where they come from.
-        scheme: the library whose names the file uses; empty: none we know, they stand as they are.
+        scheme: the library whose names the file uses; empty: none we know, they stay as they are.
         weights: arrays by our names; entries that are not understood keep the file's.
         set_aside: entries of the file that are not weights of the network.
         notes: what was changed.
@@ -70,7 +60,13 @@ class Contents:
     @property
     def num_classes(self) -> int:
         """Classes of the file's classifier; 0: it has none."""
-        return len(self.weights.get("head.fc.weight", ()))
+        return len(self.weights.get(CLASSIFIER, ()))
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the images that the first convolution takes; 0: the file has none."""
+        weight = self.weights.get(FIRST_CONV)
+        return weight.shape[1] if weight is not None and weight.ndim == 4 else 0
 
     @property
     def choice(self) -> str:
@@ -79,20 +75,14 @@ class Contents:
             return "the averaged weights" if self.averaged else ""
         return CHOICES[self.averaged]
 
-    @property
-    def in_channels(self) -> int:
-        """Channels of the images that the file's stem takes; 0: it has none."""
-        stem = self.weights.get("stem.conv.weight")
-        return stem.shape[1] if stem is not None and stem.ndim == 4 else 0
-
 
 def told_classes(file: WeightFile) -> int:
-    """Return the classes that the file's metadata or a RegNet's classifier tells; 0: neither."""
+    """Return the classes of the file's metadata or of its RegNet's classifier; 0: unknown."""
     return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
 
 
 def told_preprocessing(file: WeightFile) -> Preprocessing:
-    """Return the preprocessing that the file's metadata tells.
+    """Return the preprocessing of the file's metadata.
 
     Without metadata the defaults, by the image library of those whose names the file has.
     """
@@ -103,9 +93,9 @@ def told_preprocessing(file: WeightFile) -> Preprocessing:
 
 
 def has_averages(file: WeightFile) -> bool:
-    """Tell whether a file holds averaged weights, beside the raw ones or alone."""
+    """Return whether a file holds averaged weights, beside the raw ones or alone."""
     starts = ((name, _AVERAGED.match(name)) for name in file.tensors)
-    # Of a network whose names nobody knows both sets tell.
+    # In a network of unknown names both sets of the same names show it.
     have_twins = any(start and name[start.end() :] in file.tensors for name, start in starts)
     return have_twins or sort_contents(file, ema=None).averaged
 
@@ -119,13 +109,13 @@ def sort_contents(
 
     Args:
         file: what was read.
-        wanted: parameter names of the network, where it is known; tells networks of other families.
+        wanted: parameter names of the network where it is known; needed for other families.
         ema: take the averaged weights; running statistics that are not averaged stay plain. None:
             take them where the file holds them, else the raw ones.
 
     Raises:
-        WeightsError: no averaged weights though they are asked for, several sets of weights, or one
-            weight given twice.
+        WeightsError: no averaged weights for ema True, several sets of weights, or one weight
+            given twice.
     """
     scheme = recognise(file.tensors)
     groups, unknown = _group(file, scheme, set(wanted))
@@ -145,7 +135,7 @@ def sort_contents(
                 f"weight file {file.path!r} holds no averaged weights (entries ema.*, ema_state, "
                 "model_ema or state_dict_ema)"
             )
-        statistics = {ours: name for ours, name in chosen.items() if ours.endswith(_STATISTICS)}
+        statistics = {ours: name for ours, name in chosen.items() if ours.endswith(STATISTICS)}
         chosen = statistics | averages[0]
     else:
         container = _PLAIN.fullmatch(plain)["container"]
@@ -154,26 +144,30 @@ def sort_contents(
                 _add(chosen, name, name, file.path)
     weights = {ours: file.tensors[name] for ours, name in chosen.items()}
     notes = list(file.notes)
-    stem = weights.get("stem.conv.weight")
+    stem = weights.get(FIRST_CONV)
     if scheme and scheme.is_bgr and stem is not None and stem.ndim == 4 and stem.shape[1] == 3:
-        weights["stem.conv.weight"] = stem[:, ::-1]
+        weights[FIRST_CONV] = stem[:, ::-1]
         notes.append("the stem's input channels turned from BGR to RGB")
     used = set(chosen.values())
-    counters = {name for name in file.tensors if name.endswith("num_batches_tracked")}
-    rest = [name for name in file.tensors if name not in used and name not in counters]
+    rest = [name for name in file.tensors if name not in used and not _is_counter(name)]
     twins = {twin for group in ([raw] if ema else averages[:1]) for twin in group.values()}
     others = tuple(name for name in rest if name in twins)
     set_aside = tuple(name for name in rest if name not in twins)
     name = scheme.name if scheme else OWN if any(map(own_name, weights)) else ""
-    return Contents(file, name, weights, set_aside, tuple(notes), ema, others)
+    return Contents(file, name, weights, set_aside, tuple(notes), averaged=ema, others=others)
 
 
-def _group(file: WeightFile, scheme, wanted: set[str]):
-    """Return, for every prefix, our names and the file's; and the file's names not understood."""
+def _is_counter(name: str) -> bool:
+    """torch's normalisation counts batches; nothing uses the count."""
+    return name.endswith("num_batches_tracked")
+
+
+def _group(file: WeightFile, scheme: Scheme | None, wanted: set[str]):
+    """Return our names and the file's for every prefix, and the file's names not understood."""
     groups: dict[str, dict[str, str]] = {}
     unknown = []
     for name in file.tensors:
-        if name.endswith("num_batches_tracked"):  # torch counts batches; nothing uses the count
+        if _is_counter(name):
             continue
         found = scheme.to_ours(name) if scheme else _split(name, wanted)
         if found is None:
@@ -201,7 +195,7 @@ def _split(name: str, wanted: set[str]) -> tuple[str, str] | None:
 
 
 def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
-    """Tell whether an entry that is no weight's name is training state rather than a surprise."""
+    """Return whether an entry that is no weight's name is training state, not a surprise."""
     if container and not name.startswith(container):
         return True
     # The projection heads of self-supervised training are no classifier.
@@ -209,3 +203,27 @@ def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
         return True
     rest = name.split(".", 1)[-1]
     return name in _TRAINING_STATE or (rest != name and rest in tensors)
+
+
+def differences(
+    found: Mapping[str, Any], wanted: Mapping[str, Any], surplus: str = "unknown to the model"
+) -> dict[str, list[str]]:
+    """Return the tensors of a file that are not as wanted, by what is wrong with them."""
+    return {
+        "missing from the file": [name for name in wanted if name not in found],
+        surplus: [name for name in found if name not in wanted],
+        "of another shape": [
+            f"{name} {found[name].shape} for {wanted[name].shape}"
+            for name in wanted
+            if name in found and found[name].shape != wanted[name].shape
+        ],
+    }
+
+
+def counted(problems: Mapping[str, list[str]], of: str = "") -> list[str]:
+    """Return a line for each kind of problem: how many tensors have it, and the first three."""
+    return [
+        f"{len(names)}{of} {kind}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        for kind, names in problems.items()
+        if names
+    ]

@@ -37,24 +37,24 @@ class Metadata:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> str:
+    def to_array(self) -> np.ndarray:
+        """Return the metadata as the uint8 vector that a checkpoint holds."""
         # In ASCII: names of class folders may be any bytes.
-        return json.dumps({"format": 1, **asdict(self)})
+        return np.frombuffer(json.dumps({"format": 1, **asdict(self)}).encode(), np.uint8)
 
     @classmethod
-    def from_json(cls, text: str, place: str) -> "Metadata":
-        """Read what `to_json` wrote.
-
-        Args:
-            place: the file, for the message.
+    def from_array(cls, array: np.ndarray, path: str) -> "Metadata":
+        """Read what `to_array` gave.
 
         Raises:
-            WeightsError: the text is not such metadata.
+            WeightsError: it is not such metadata; the message names the file at `path`.
         """
         try:
-            if len(text) > LARGEST_HEADER:
-                raise ValueError(f"{len(text)} characters are too many")
-            found = json.loads(text)
+            if array.dtype != np.uint8 or array.ndim != 1:
+                raise ValueError(f"{array.dtype} of {array.ndim} axes, expected a vector of uint8")
+            if len(array) > LARGEST_HEADER:
+                raise ValueError(f"{len(array)} characters are too many")
+            found = json.loads(array.tobytes().decode())
             preprocessing = Preprocessing.from_dict(found.pop("preprocessing"))
             metadata = cls(**fields_of(cls, found), preprocessing=preprocessing)
             _check_ranges(metadata)
@@ -62,25 +62,8 @@ class Metadata:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
-                f"weight file {place!r}: its entry {ENTRY} cannot be read: {reason}"
+                f"weight file {path!r}: its entry {ENTRY} cannot be read: {reason}"
             ) from None
-
-    def to_array(self) -> np.ndarray:
-        """Return the metadata as the uint8 vector that a checkpoint holds."""
-        return np.frombuffer(self.to_json().encode(), np.uint8)
-
-    @classmethod
-    def from_array(cls, array: np.ndarray, place: str) -> "Metadata":
-        """Read what `to_array` gave; see `from_json`."""
-        try:
-            if array.dtype != np.uint8 or array.ndim != 1:
-                raise ValueError(f"{array.dtype} of {array.ndim} axes, expected a vector of uint8")
-            text = array.tobytes().decode()
-        except ValueError as error:
-            raise WeightsError(
-                f"weight file {place!r}: its entry {ENTRY} cannot be read: {error}"
-            ) from None
-        return cls.from_json(text, place)
 
 
 def _check_ranges(metadata: Metadata) -> None:

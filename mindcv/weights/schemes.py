@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 OWN = "mindcv"
+FIRST_CONV, CLASSIFIER = "stem.conv.weight", "head.fc.weight"  # of a RegNet, by our names
 
 _LIBRARIES = ("pycls", "timm", "torchvision", "transformers", "classyvision", "vissl")
 # ours -> the libraries' names, in the order above; None: the library has no such part.

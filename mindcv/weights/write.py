@@ -10,7 +10,7 @@ from ..errors import WeightsError
 from ..process.files import replacing
 from .metadata import ENTRY, Metadata
 from .read import FORMATS
-from .schemes import OWN, SCHEMES, WRITABLE
+from .schemes import FIRST_CONV, OWN, SCHEMES, WRITABLE
 
 SUFFIXES = tuple(form.suffix for form in FORMATS if form.write)
 
@@ -65,10 +65,10 @@ def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarra
         theirs = scheme.from_ours(name, has_se)
         if theirs is None:
             raise WeightsError(f"{names} has no name for {name}; the weights keep ours only")
-        if scheme.is_bgr and name == "stem.conv.weight" and value.shape[1] == 3:
+        if scheme.is_bgr and name == FIRST_CONV and value.shape[1] == 3:
             value = value[:, ::-1]
         named[theirs] = np.ascontiguousarray(value)
         if name.endswith("moving_variance"):
-            # torch's normalisation counts batches; a strict reader wants the entry.
+            # torch's normalisation counts batches, and a strict reader wants the count.
             named[theirs.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return named

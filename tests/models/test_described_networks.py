@@ -11,7 +11,7 @@ from test_foreign_folders import mutated
 from weight_files import known_weights, register_tiny, tiny
 
 from mindcv.errors import ConfigError, WeightsError
-from mindcv.models import create_described, create_model, create_model_from_file, described
+from mindcv.models import create_described, create_model, create_model_from_file, from_file
 from mindcv.weights import Metadata, WeightFile, read_weights, write_weights
 from mindcv.weights.metadata import ENTRY
 
@@ -48,7 +48,7 @@ def nothing_built(monkeypatch):
     def build(*args, **kwargs):
         pytest.fail(f"a network was built: {args} {kwargs}")
 
-    monkeypatch.setattr(described, "create_model", build)
+    monkeypatch.setattr(from_file, "create_model", build)
 
 
 def numbers(count: int = 3_000_000) -> WeightFile:
@@ -112,6 +112,10 @@ def test_options_that_make_no_network_are_the_files_fault():
         create_described(Metadata("resnet50"), numbers())
 
 
+def encoded(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -140,14 +144,14 @@ def test_options_that_make_no_network_are_the_files_fault():
 def test_metadata_of_wrong_types_or_ranges_are_refused(change):
     text = json.dumps(asdict(SMALL) | change)
     with pytest.raises(WeightsError, match=f"'a.ckpt': its entry {ENTRY} cannot be read"):
-        Metadata.from_json(text, "a.ckpt")
+        Metadata.from_array(encoded(text), "a.ckpt")
 
 
 @pytest.mark.parametrize(
     "array",
     [
-        np.frombuffer(SMALL.to_json().encode(), np.uint8).astype(np.float32),
-        np.frombuffer(SMALL.to_json().encode(), np.uint8)[None],
+        SMALL.to_array().astype(np.float32),
+        SMALL.to_array()[None],
         np.frombuffer(b"\xff\xfe", np.uint8),
         np.frombuffer(b"[" * 60_000, np.uint8),
         np.zeros(2**23, np.uint8),
@@ -164,7 +168,7 @@ def test_an_entry_that_is_no_metadata_is_refused(array):
 def test_mutated_metadata_is_read_or_refused(monkeypatch, rounds):
     """What is read reaches the builder only with the options of the list."""
     built = []
-    monkeypatch.setattr(described, "create_model", lambda name, **kwargs: built.append(kwargs))
+    monkeypatch.setattr(from_file, "create_model", lambda name, **kwargs: built.append(kwargs))
     whole = asdict(replace(SMALL, class_names=tuple("abcde"), options={"se_r": 0.25, "d": 13}))
     outcomes = set()
     for seed in range(rounds):
@@ -174,7 +178,7 @@ def test_mutated_metadata_is_read_or_refused(monkeypatch, rounds):
             at = rng.randrange(len(text))
             text = text[:at] + rng.choice('{}[]",:0x\\') + text[at + rng.randrange(2) :]
         try:
-            create_described(Metadata.from_json(text, "a.ckpt"), numbers())
+            create_described(Metadata.from_array(encoded(text), "a.ckpt"), numbers())
             outcomes.add("read")
         except (WeightsError, ConfigError):
             outcomes.add("refused")

@@ -7,7 +7,7 @@ from commands import NAMES, call, other_metadata, registered, tiny_regnet, weigh
 
 from mindcv.errors import WeightsError
 from mindcv.models import create_model_from_file
-from mindcv.tools.averaging import average_weights
+from mindcv.tools.average import average_weights
 from mindcv.weights.metadata import ENTRY
 
 
@@ -60,7 +60,10 @@ def test_another_architecture_is_refused_with_counts_and_names(capsys, tmp_path,
     plain = write_checkpoint(tmp_path / "x.ckpt", weights(1, tiny_regnet(5, se_r=0.0)))
     err = refused(capsys, tmp_path / "a.ckpt", 5, "not of the same network", files[0], plain)
     squeeze = 4 * 3
-    assert f"{squeeze} of {len(weights(1))} tensors missing: stages.0.blocks.0.f.se" in err
+    assert (
+        f"{squeeze} of {len(weights(1))} tensors missing from the file: stages.0.blocks.0.f.se"
+        in err
+    )
     err = refused(capsys, tmp_path / "a.ckpt", 5, "not of the same network", plain, files[0])
     assert f"{squeeze} of {len(weights(1)) - squeeze} tensors only there" in err
     wide = write_checkpoint(tmp_path / "w.ckpt", weights(1, tiny_regnet(6)))

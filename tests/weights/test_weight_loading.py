@@ -51,7 +51,7 @@ def test_a_torch_file_fills_the_network(network, log_lines, name):
     assert log_lines == [report.line]
     assert f"loaded 50 tensors from {GOLDEN / name}.pth, names of torchvision" in report.line
     # 34 momenta and a counter; the averages are told apart
-    assert ("set aside 35" in report.line) == (name == "training")
+    assert ("ignored 35 entries" in report.line) == (name == "training")
     assert ("ema True takes the averaged ones" in report.line) == (name == "training")
     assert ("cast from float16" in report.line) == (name == "half")
 
@@ -123,7 +123,7 @@ def test_a_network_without_classifier_leaves_the_file_s():
     report = load_weights(network, GOLDEN / "zip.pth", new_head=False)
     assert report.loaded == 48 and report.reinitialized == ()
     assert set(report.set_aside) == {"head.fc.weight", "head.fc.bias"}
-    assert "the file's classifier of 5 classes set aside" in report.line
+    assert "ignored the file's classifier of 5 classes" in report.line
     weights = known_weights(tiny())
     assert all(np.array_equal(value, weights[name]) for name, value in state(network).items())
 

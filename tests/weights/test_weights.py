@@ -139,14 +139,14 @@ def test_training_state_is_set_aside_and_ema_taken_on_demand(tmp_path, network, 
     assert equal(state(network), weights)
     assert report.loaded == len(weights)
     assert len(report.set_aside) == len(averaged) + len(scalars)  # averages are weights, too
-    assert ": the raw weights; ema True takes the averaged ones; set aside" in log_lines[-1]
-    assert f"set aside {len(report.set_aside)}" in log_lines[-1]
+    assert ": the raw weights; ema True takes the averaged ones; ignored" in log_lines[-1]
+    assert f"ignored {len(report.set_aside)} entries" in log_lines[-1]
 
     for ema in (True, None):  # None: where there are such
         report = load_weights(network, path, ema=ema)
         assert equal(state(network), weights | averaged)  # running statistics have no average
         assert report.loaded == len(weights)
-        assert ": the averaged weights; ema False takes the raw ones; set aside" in log_lines[-1]
+        assert ": the averaged weights; ema False takes the raw ones; ignored" in log_lines[-1]
 
 
 @pytest.mark.parametrize(
