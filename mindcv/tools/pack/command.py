@@ -1,8 +1,4 @@
-"""`python -m mindcv pack`: an image folder as a few large MindRecord files.
-
-Ends with 0 when everything is packed, and the folder then has its `dataset.json`. After an
-interruption the same command goes on: finished shards are kept where their hashes are right.
-"""
+"""`python -m mindcv pack`: an image folder as a few large MindRecord files."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -62,23 +58,15 @@ def run(arguments: Namespace) -> None:
         raise ConfigError("command line: give SRC and OUT, or --verify OUT")
     from . import pack, verify
 
+    out = arguments.verify or arguments.out
+    common = {"workers": arguments.workers, "show_progress": sys.stderr.isatty()}
     if arguments.verify:
-        out = arguments.verify
-        packed = verify(out, arguments.workers, show_progress=sys.stderr.isatty())
+        packed = verify(out, **common)
     else:
-        out = arguments.out
+        names = ("splits", "cap", "quality", "shards", "skip_bad")
+        options = {name: getattr(arguments, name) for name in names}
         try:
-            packed = pack(
-                arguments.source,
-                out,
-                arguments.splits,
-                arguments.cap,
-                arguments.quality,
-                arguments.shards,
-                arguments.skip_bad,
-                arguments.workers,
-                show_progress=sys.stderr.isatty(),
-            )
+            packed = pack(arguments.source, out, **options, **common)
         except KeyboardInterrupt:
             print("finished shards are kept; the same command goes on", file=sys.stderr)
             raise

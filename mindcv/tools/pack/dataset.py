@@ -72,12 +72,14 @@ def pack(
         DataError: the source is no image folder, holds bad images, or changed since; `out` cannot
             be written.
     """
-    _check_arguments(source, out, cap, quality, shards)
+    _check_ranges(cap, quality, shards)
+    _check_place(source, out)
     found, fingerprint = list_source(source, splits)
     root, workers = Path(out), workers or len(available_cores())
+    how = {"cap": cap, "quality": quality, "skip_bad": skip_bad}
     tasks = with_common_layout(
         [
-            ShardTask(root.absolute(), images, number, cap, quality, skip_bad)
+            ShardTask(root.absolute(), images, number, **how)
             for split in found
             for number, images in enumerate(_cut(split, shards))
         ]
@@ -115,10 +117,9 @@ def pack(
 
 
 def verify(out: str, workers: int | None = None, show_progress: bool = False) -> PackedSet:
-    """Compare the hashes of all files with those in dataset.json, and its own.
+    """Compare the hashes of all files of a packed dataset with those in its dataset.json.
 
     Args:
-        out: folder of the packed dataset.
         workers: threads; None: one per core.
         show_progress: draw a progress bar on stderr.
 
@@ -146,13 +147,16 @@ def verify(out: str, workers: int | None = None, show_progress: bool = False) ->
     return packed
 
 
-def _check_arguments(source, out, cap, quality, shards) -> None:
+def _check_ranges(cap: int | None, quality: int, shards: int | None) -> None:
     in_range = (cap is None or cap >= 1) and 1 <= quality <= 100
     if not in_range or not (shards is None or 1 <= shards <= _MOST_SHARDS):
         raise ConfigError(
             f"cap {cap}, quality {quality}, shards {shards}: expected at least 1, 1 … 100, and "
             f"1 … {_MOST_SHARDS}"
         )
+
+
+def _check_place(source: str, out: str) -> None:
     inner, outer = os.path.realpath(out), os.path.realpath(source)
     if os.path.commonpath([inner, outer]) in (inner, outer):
         raise ConfigError(f"{out} and {source} lie one inside the other; choose another place")
@@ -265,12 +269,13 @@ def _report_bad_images(root: Path, bad: list[tuple[str, str]], skip_bad: bool) -
 def _seal(
     root: Path, found: list[SourceSplit], results: list[ShardResult], plan: dict
 ) -> PackedSet:
+    made_by = {"mindcv": __version__, "mindspore": mindspore.__version__, "pillow": PIL.__version__}
     packed = PackedSet(
-        found[0].class_names,
-        {split.name: _packed_split(split, results) for split in found},
-        plan["options"],
-        plan["source"],
-        {"mindcv": __version__, "mindspore": mindspore.__version__, "pillow": PIL.__version__},
+        class_names=found[0].class_names,
+        splits={split.name: _packed_split(split, results) for split in found},
+        options=plan["options"],
+        source=plan["source"],
+        made_by=made_by,
     )
     write_packed_set(root, packed)
     shutil.rmtree(root / WORK, ignore_errors=True)
@@ -288,8 +293,8 @@ def _packed_split(split: SourceSplit, results: list[ShardResult]) -> PackedSplit
         raise DataError(f"{split.folder}: no image of these classes can be decoded: {names}")
     names = NameTable.of(os.fsencode(path) for path, is_good in zip(split.paths, good) if is_good)
     return PackedSplit(
-        len(labels),
-        len(bad),
-        fingerprint_of(names, labels, split.class_names),  # the image folder's own
-        tuple(result.shard for result in own if result.shard),
+        images=len(labels),
+        skipped=len(bad),
+        fingerprint=fingerprint_of(names, labels, split.class_names),  # the image folder's own
+        shards=tuple(result.shard for result in own if result.shard),
     )

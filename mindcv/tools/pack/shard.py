@@ -289,12 +289,12 @@ def _checked(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardF
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
     return ShardFile(
-        task.file,
-        len(sums),
-        path.stat().st_size,
-        sha256_of_file(path),
-        index.stat().st_size,
-        sha256_of_file(index),
+        file=task.file,
+        images=len(sums),
+        bytes=path.stat().st_size,
+        sha256=sha256_of_file(path),
+        index_bytes=index.stat().st_size,
+        index_sha256=sha256_of_file(index),
     )
 
 

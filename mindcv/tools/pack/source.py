@@ -1,4 +1,4 @@
-"""What is to be packed: splits, images, classes, and a hash that tells of a change."""
+"""The images to pack: splits, classes, and a hash that changes with the files."""
 
 import hashlib
 import os
@@ -29,7 +29,7 @@ class SourceSplit:
         folder: of its class folders.
         paths: of the images, below the folder.
         labels: (n,) int32.
-        sizes: (n,) int64, bytes; 0 where the file system does not tell.
+        sizes: (n,) int64, bytes; 0 where the file system does not say.
         class_names: in the order of the labels.
     """
 
@@ -44,7 +44,6 @@ class SourceSplit:
         return len(self.paths)
 
     def part(self, start: int, stop: int) -> "SourceSplit":
-        """Return the images from start to stop - 1 alone."""
         part = slice(start, stop)
         return replace(
             self, paths=self.paths[part], labels=self.labels[part], sizes=self.sizes[part]
@@ -52,9 +51,9 @@ class SourceSplit:
 
 
 def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit], str]:
-    """Return the splits, all with the same numbers for the classes, and the hash of the files.
+    """Return the splits, and a hash of the names, sizes and times of all files.
 
-    Classes are numbered as the split `train` does; where there is none, as all splits together do.
+    All splits number the classes as `train` does; without it, as the splits together would.
 
     Args:
         source: folder of split folders, or of class folders; those are one split with the name of
@@ -62,9 +61,9 @@ def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit
         wanted: split folders; None: those named as in `SPLITS`.
 
     Raises:
-        ConfigError: a split is named twice, or by what is no name of a folder, or not in UTF-8.
-        DataError: no such folder, one that cannot be read, a class without an image, a class that
-            the training split lacks, or images beside the splits where none are named.
+        ConfigError: a split is named twice, or its name is no folder's or not UTF-8.
+        DataError: no such folder, one that cannot be read, a class without an image or not in the
+            training split, or images beside the splits where none are named.
     """
     if not is_there(Path(source)):
         raise DataError(f"there is no folder {source}; expected class folders, or train/ and val/")
@@ -130,9 +129,14 @@ def _list(name: str, folder: Path, numbers: dict[str, int], digest) -> SourceSpl
             found = os.stat(samples.path(index))
             state = b"%d %d" % (found.st_size, found.st_mtime_ns)
             sizes[index] = found.st_size
-        except OSError:  # a dangling link: reading it will tell
+        except OSError:  # a dangling link; reading it gives the reason
             state = b"-"
         digest.update(b"%s/%s\0%s\0" % (os.fsencode(name), path, state))
     return SourceSplit(
-        name, folder, [*map(os.fsdecode, paths)], samples.labels, sizes, samples.class_names
+        name,
+        folder,
+        paths=[*map(os.fsdecode, paths)],
+        labels=samples.labels,
+        sizes=sizes,
+        class_names=samples.class_names,
     )
