@@ -117,7 +117,7 @@ def descendants(pid: int) -> set[int]:
     """Return the living processes that a process started, directly or not."""
     children: dict[int, set[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
-        state, parent = _state_and_parent(path.name)
+        _, state, parent = _status(path.name)
         if state not in "ZX":
             children.setdefault(parent, set()).add(int(path.name))
     found, rest = set(), {pid}
@@ -133,8 +133,8 @@ def ranks(pids: Iterable[int]) -> set[int]:
     msrun gives their environment to the `tail` that shows their logs as well.
     """
     workers = {pid for pid in pids if b"MS_ROLE=MS_WORKER" in _environment(pid)}
-    workers -= {pid for pid in workers if _name(pid) == "tail"}
-    return {pid for pid in workers if _state_and_parent(pid)[1] not in workers}
+    workers -= {pid for pid in workers if _status(pid)[0] == "tail"}
+    return {pid for pid in workers if _status(pid)[2] not in workers}
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -144,21 +144,15 @@ def _environment(pid: int) -> list[bytes]:
         return []
 
 
-def _name(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-    except OSError:
-        return ""
-
-
-def _state_and_parent(pid: int | str) -> tuple[str, int]:
-    """Return one letter and a process number; X and 0 for a process that has ended."""
+def _status(pid: int | str) -> tuple[str, str, int]:
+    """Return name, state (a letter) and parent; X and 0 for a process that has ended."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
-        return "X", 0
-    state, parent = text.rpartition(")")[2].split()[:2]
-    return state, int(parent)
+        return "", "X", 0
+    start, _, end = text.rpartition(")")
+    state, parent = end.split()[:2]
+    return start.partition("(")[2], state, int(parent)
 
 
 def _send(number: int, pids: Iterable[int]) -> None:
