@@ -1,12 +1,26 @@
-"""Values of the command line: types for `add_argument(type=…)`, and files that will be written."""
+"""What commands share of their command lines: options, types of values, checks of outputs."""
 
 import os
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config.values import convert
 from ..errors import ConfigError
+
+
+def add_model_arguments(parser: ArgumentParser) -> None:
+    """Add the options of commands about models without weights."""
+    parser.add_argument(
+        "--image_size", type=at_least(8), default=224, help="side of the image, pixels"
+    )
+    add_import_module(parser)
+
+
+def add_import_module(parser) -> None:
+    parser.add_argument(
+        "--import_module", type=file_path, help="module or .py file that registers your own models"
+    )
 
 
 def file_path(text: str) -> str:

@@ -8,63 +8,48 @@ from ..design_space import SETTINGS, NetworkPlan, Setting
 from ..design_space.complexity import complexity, complexity_by_part
 from ..hub import published_weights
 from ..process.entry_point import import_user_module
-from .arguments import at_least, file_path
-from .width_plot import draw_widths
+from .arguments import add_model_arguments
+from .list import aligned
+
+_ROWS, _COLUMNS = 20, 68  # of the plot's area; with the axis it stays within 80 columns
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", metavar="NAME", help="a name that `list` shows, or an alias")
     parser.add_argument(
-        "--image_size", type=at_least(8), default=224, help="side of the image, pixels"
-    )
-    parser.add_argument(
         "--scale", choices=("linear", "log"), default="linear", help="of the plot's width axis"
     )
-    parser.add_argument(
-        "--import_module", type=file_path, help="module or .py file that registers your own models"
-    )
+    add_model_arguments(parser)
 
 
 def run(arguments: Namespace) -> None:
-    from ..models import canonical_name
+    from ..models import canonical_name, create_model
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
     name = canonical_name(arguments.model)
-    print("\n".join(describe(name, arguments.image_size, arguments.scale)))
-
-
-def describe(name: str, image_size: int, scale: str) -> list[str]:
-    """Return all that is known of a model, as lines of text."""
-    from ..models import create_model
-
     setting = SETTINGS.get(name)
     network = None if setting else create_model(name)  # a large one would take seconds
     plan = setting.plan() if setting else getattr(network, "plan", None)
+    print(name, "", sep="\n")
     if plan is None:
         params = sum(parameter.size for parameter in network.trainable_params())
-        known = [
-            f"{params:,} parameters ({params / 1e6:.2f} M)",
-            "stages, MACs and activations are not known: the model has no attribute `plan`",
-        ]
-        return [name, "", *known, "", *published(name)]
+        print(f"{params:,} parameters ({params / 1e6:.2f} M)")
+        print("stages, MACs and activations are not known: the model has no attribute `plan`")
+        print("", *published(name), sep="\n")
+        return
     line = (setting.w_0, setting.w_a) if setting else None
-    return [
-        name,
-        "",
-        *rule(setting),
-        "",
-        *stage_table(plan, image_size),
-        "",
-        *published(name),
-        "",
-        *draw_widths(plan.widths, plan.depths, line, scale),
-        *fit(plan, line),
-    ]
+    print(*rule(setting), "", sep="\n")
+    print(*stage_table(plan, arguments.image_size), "", sep="\n")
+    print(*published(name), "", sep="\n")
+    print(*draw_widths(plan.widths, plan.depths, line, arguments.scale), sep="\n")
+    if line:
+        distance = mean_distance(plan, line)
+        print(f"{'':>9}on average a width is {distance:.1%} off the line (geometric mean)")
 
 
 def rule(setting: Setting | None) -> list[str]:
-    """Return the parameters of the quantized-linear rule."""
+    """Return the parameters of the quantized-linear rule, as lines of text."""
     if setting is None:
         return ["the line its widths follow is not known: it is no published RegNet"]
     return [
@@ -79,30 +64,23 @@ def rule(setting: Setting | None) -> list[str]:
 def stage_table(plan: NetworkPlan, image_size: int) -> list[str]:
     """Return the table of stem, stages, head and total for a square image."""
     head = ("part", "output", "blocks", "width", "groups", "group w", "stride", "se width")
-    parts = complexity_by_part(plan, image_size)
-    cells = [(*head, "params", "MACs", "activations")]
-    for index, part in enumerate(parts):
-        size = f"{part.image_size}x{part.image_size}"
-        if index == 0:
-            shape = ("1", str(plan.stem_width), "", "", "", "")
-        elif index == len(parts) - 1:
-            shape = ("", str(plan.num_classes), "", "", "", "")
-        else:
-            shape = _stage_shape(plan, index - 1)
-        costs = part.complexity
-        figures = (f"{costs.params:,}", f"{costs.macs:,}", f"{costs.activations:,}")
-        cells.append((part.name, size, *shape, *figures))
-    total = complexity(plan, image_size)
-    figures = (f"{total.params:,}", f"{total.macs:,}", f"{total.activations:,}")
-    cells.append(("total", "", str(sum(plan.depths)), *("",) * 5, *figures))
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    return [
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in cells
+    stem, *stages, classifier = complexity_by_part(plan, image_size)
+    rows = [
+        (stem, ("1", str(plan.stem_width), "", "", "", "")),
+        *((part, _stage_shape(plan, number)) for number, part in enumerate(stages)),
+        (classifier, ("", str(plan.num_classes), "", "", "", "")),
     ]
+    cells = [(*head, "params", "MACs", "activations")]
+    for part, shape in rows:
+        size = f"{part.image_size}x{part.image_size}"
+        cells.append((part.name, size, *shape, *_figures(part.complexity)))
+    total = _figures(complexity(plan, image_size))
+    cells.append(("total", "", str(sum(plan.depths)), *("",) * 5, *total))
+    return aligned(cells)
+
+
+def _figures(costs) -> tuple[str, ...]:
+    return tuple(f"{count:,}" for count in (costs.params, costs.macs, costs.activations))
 
 
 def _stage_shape(plan: NetworkPlan, stage: int) -> tuple[str, ...]:
@@ -140,11 +118,52 @@ def _percent(value: float | None) -> str:
     return "    -" if value is None else f"{value:5.2f}"
 
 
-def fit(plan: NetworkPlan, line: Sequence[float] | None) -> list[str]:
-    """Return how far the blocks' widths lie from the line on average."""
-    if line is None:
-        return []
-    widths = [width for width, depth in zip(plan.widths, plan.depths) for _ in range(depth)]
+def mean_distance(plan: NetworkPlan, line: tuple[float, float]) -> float:
+    """Return the geometric mean of the blocks' distances from the line, as a share of it."""
+    widths = _block_widths(plan.widths, plan.depths)
     ratios = [abs(math.log(width / (line[0] + line[1] * j))) for j, width in enumerate(widths)]
-    mean = math.exp(sum(ratios) / len(ratios)) - 1
-    return [f"{'':>9}on average a width is {mean:.1%} off the line (geometric mean)"]
+    return math.exp(sum(ratios) / len(ratios)) - 1
+
+
+def _block_widths(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
+    return [width for width, depth in zip(widths, depths) for _ in range(depth)]
+
+
+def draw_widths(
+    widths: Sequence[int],
+    depths: Sequence[int],
+    line: tuple[float, float] | None = None,
+    scale: str = "linear",
+) -> list[str]:
+    """Return the lines of a plot, block index to the right and width upwards, 80 columns at most.
+
+    Args:
+        widths, depths: channels and blocks of each stage.
+        line: (w_0, w_a) of the line u_j = w_0 + w_a * j, channels; None: draw no line.
+        scale: linear or log, of the width axis.
+    """
+    blocks = _block_widths(widths, depths)
+    wanted = [line[0] + line[1] * j for j in range(len(blocks))] if line else []
+    place = math.log if scale == "log" else float
+    low, high = (place(end([*blocks, *wanted])) for end in (min, max))
+
+    def row(width: float) -> int:
+        return round((place(width) - low) / (high - low) * (_ROWS - 1)) if high > low else 0
+
+    step = max(1, min(4, _COLUMNS // len(blocks)))  # characters a block; long networks share them
+    used = min(_COLUMNS, step * len(blocks))
+    cells = [[" "] * used for _ in range(_ROWS)]  # the lowest row first
+    for column in range(used):
+        block = column * len(blocks) // used
+        cells[row(blocks[block])][column] = "="
+        if line and (column == 0 or (column - 1) * len(blocks) // used != block):
+            at = row(wanted[block])
+            cells[at][column] = "@" if cells[at][column] == "=" else "o"
+    labels = {row(width): str(width) for width in sorted(set(widths))}
+    plot = [f"{labels.get(at, ''):>7} |{''.join(cells[at])}".rstrip() for at in range(_ROWS)]
+    last = str(len(blocks) - 1)
+    numbers = "0" + last.rjust(max(used - step, len(last))) if len(blocks) > 1 else "0"
+    legend = "= width of block j"
+    if line:
+        legend += "   o line w_0 + w_a * j   @ both"
+    return [*reversed(plot), f"{'':>7} +{'-' * used}", f"{'':>9}{numbers}", f"{'':>9}{legend}"]

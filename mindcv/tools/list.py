@@ -9,7 +9,7 @@ from ..design_space import SETTINGS, Complexity, complexity
 from ..errors import ConfigError
 from ..hub import published_weights
 from ..process.entry_point import import_user_module
-from .arguments import at_least, file_path
+from .arguments import add_model_arguments
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "pattern", nargs="?", default="", help="part of a name, or a pattern such as 'regnet_y*gf'"
     )
     parser.add_argument("--json", action="store_true", help="print JSON with exact numbers")
-    parser.add_argument(
-        "--image_size", type=at_least(8), default=224, help="side of the image, pixels"
-    )
-    parser.add_argument(
-        "--import_module", type=file_path, help="module or .py file that registers your own models"
-    )
+    add_model_arguments(parser)
 
 
 def run(arguments: Namespace) -> None:
@@ -104,12 +99,16 @@ def table(rows: Sequence[Row]) -> list[str]:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(head, *cells)]
-    left = (0, len(head) - 1)  # names to the left, numbers to the right
+    return aligned([head, *cells], left=(0, len(head) - 1))  # names to the left
+
+
+def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """Return the rows as lines of aligned columns: to the left those of these numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(
-            cell.ljust(width) if index in left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths))
+            cell.ljust(width) if number in left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths))
         ).rstrip()
-        for line in (head, *cells)
+        for row in rows
     ]

@@ -7,7 +7,7 @@ from ..errors import ConfigError
 from ..hub import choose_weights, require_classifier
 from ..process.entry_point import import_user_module
 from ..weights import Metadata, has_averages, read_weights
-from .arguments import at_least, file_path, yes_or_no
+from .arguments import add_import_module, at_least, file_path, yes_or_no
 
 
 def add_network_arguments(parser: ArgumentParser) -> None:
@@ -26,9 +26,7 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         help="published weights of --model; SOURCE: whose",
     )
     add_ema_argument(group)
-    group.add_argument(
-        "--import_module", type=file_path, help="module or .py file that registers your own models"
-    )
+    add_import_module(group)
 
 
 def add_ema_argument(parser) -> None:

@@ -14,8 +14,8 @@ from mindcv.design_space import SETTINGS
 from mindcv.design_space.complexity import Complexity, complexity_by_part
 from mindcv.models import AnyNet
 from mindcv.tools import COMMANDS
+from mindcv.tools.info import draw_widths
 from mindcv.tools.list import Row, table
-from mindcv.tools.width_plot import draw_widths
 from mindcv.weights import Preprocessing
 
 GOLDEN = json.loads((ROOT / "tests/golden/complexity.json").read_text(encoding="utf-8"))
