@@ -13,45 +13,50 @@ from ..optim import OPTIMIZERS, names_taking
 from ..scheduler import DECAY_SHAPES, SCHEDULES
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    section=None,
-    choices=None,
-    low=None,
-    high=None,
-    above=None,
-    fixed=None,
-    used_by="train",
-    is_path=False,
-):
-    """Declare one option.
+@dataclass(frozen=True)
+class OptionRow:
+    """What is known of an option besides its name, type and default; the metadata of its field.
 
-    Args:
+    Attributes:
+        used_by: the commands that obey it: train, validate, lr; measuring: validate too where it
+            reads training images, for precise_bn_samples. On the command line of the others it is
+            refused; a yaml file may serve several commands, so there it may stand.
         section: opens a new section of `--help` and of the resolved config.
         choices: the values allowed.
         low, high: the inclusive range; for a tuple each element must lie in it.
         above: an exclusive lower bound.
         fixed: why only the default is accepted so far. The key is known, so that yaml files which
             spell the default out can be used, but any other value is refused with this reason.
-        used_by: the commands that obey it: train, validate, lr; measuring: validate too where it
-            reads training images, for precise_bn_samples. On the command line of the others it is
-            refused; a yaml file may serve several commands, so there it may stand.
         is_path: a leading ~ in it is the user's home.
+        per_host: the processes of a run may differ in it: where things lie, and what is shown.
+        may_change: a resumed run may have another value: where things lie, what is shown and what
+            is kept, which changes no number of the run. Device, mode and jit level are compared as
+            they came out, not as the option says. The decoder changes a few pixels by a few levels,
+            and is how a run goes on whose images end MindSpore's.
     """
-    limits = dict(
-        help=help,
-        section=section,
-        choices=choices,
-        low=low,
-        high=high,
-        above=above,
-        fixed=fixed,
-        used_by=frozenset(used_by.split()),
-        is_path=is_path,
-    )
-    return field(default=default, metadata=limits)
+
+    help: str
+    used_by: frozenset[str]
+    section: str | None = None
+    choices: tuple | None = None
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    fixed: str | None = None
+    is_path: bool = False
+    per_host: bool = False
+    may_change: bool = False
+
+
+def option(default: Any, help: str, used_by: str = "train", **row) -> Any:
+    """Declare one option by its default and the values of its row."""
+    commands = frozenset(used_by.split())
+    return field(default=default, metadata=vars(OptionRow(help, commands, **row)))
+
+
+def marked(flag: str) -> frozenset[str]:
+    """Return the names of the options with a flag: per_host or may_change."""
+    return frozenset(name for name, entry in OPTIONS.items() if entry.metadata[flag])
 
 
 @dataclass(frozen=True)
@@ -59,31 +64,31 @@ class Config:
     """The resolved settings of one run; immutable, and the only place where an option stands."""
 
     # fmt: off
-    mode: int = option(0, "0: graph mode, 1: PyNative", choices=(0, 1), section="system", used_by="train validate")
-    distribute: bool = option(False, "data-parallel training; start the command with msrun", used_by="train validate")
-    device_target: Optional[str] = option(None, "device; null: Ascend where there is one, else CPU", choices=("Ascend", "CPU"), used_by="train validate")
-    jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"), used_by="train validate")
+    mode: int = option(0, "0: graph mode, 1: PyNative", choices=(0, 1), section="system", used_by="train validate", may_change=True)
+    distribute: bool = option(False, "data-parallel training; start the command with msrun", used_by="train validate", may_change=True)
+    device_target: Optional[str] = option(None, "device; null: Ascend where there is one, else CPU", choices=("Ascend", "CPU"), used_by="train validate", may_change=True)
+    jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"), used_by="train validate", may_change=True)
     seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1, used_by="train validate")
-    val_while_train: bool = option(False, "evaluate on val_split during training")
-    val_interval: int = option(1, "epochs between evaluations", low=1)
-    log_interval: int = option(100, "steps between log lines", low=1)
-    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate", is_path=True)
-    dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate")
-    show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training", is_path=True)
-    log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True)
-    debug: bool = option(False, "show the traceback of an error", used_by="train validate")
+    val_while_train: bool = option(False, "evaluate on val_split during training", may_change=True)
+    val_interval: int = option(1, "epochs between evaluations", low=1, may_change=True)
+    log_interval: int = option(100, "steps between log lines", low=1, per_host=True, may_change=True)
+    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate", is_path=True, per_host=True, may_change=True)
+    dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate", may_change=True)
+    show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training", is_path=True, per_host=True, may_change=True)
+    log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True, per_host=True, may_change=True)
+    debug: bool = option(False, "show the traceback of an error", used_by="train validate", per_host=True, may_change=True)
 
     dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", section="dataset", used_by="train validate lr")
-    data_dir: str = option("./", "root folder of the dataset", used_by="train validate lr", is_path=True)
+    data_dir: str = option("./", "root folder of the dataset", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     train_split: str = option("train", "split to train on", used_by="train validate lr")
     val_split: str = option("val", "split to evaluate on", used_by="train validate")
-    dataset_download: bool = option(False, "download the dataset", fixed="nothing is downloaded: put the files into data_dir", used_by="train validate lr")
+    dataset_download: bool = option(False, "download the dataset", fixed="nothing is downloaded: put the files into data_dir", used_by="train validate lr", may_change=True)
     num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the cores of this process", low=1, used_by="train validate")
     shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring lr")
-    decoder: str = option("mindspore", "of training images: mindspore decodes only what a crop needs; pillow the whole image, which takes longer, and refuses a file whose damage ends MindSpore's process; evaluation and predict decode by pillow", choices=("mindspore", "pillow"), used_by="train measuring")
+    decoder: str = option("mindspore", "of training images: mindspore decodes only what a crop needs; pillow the whole image, which takes longer, and refuses a file whose damage ends MindSpore's process; evaluation and predict decode by pillow", choices=("mindspore", "pillow"), used_by="train measuring", may_change=True)
     num_samples: Optional[int] = option(None, "train on so many images only", low=1, used_by="train measuring lr")
     batch_size: int = option(128, "images per device and step", low=1, used_by="train validate lr")
-    max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1, used_by="train measuring")
+    max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1, used_by="train measuring", may_change=True)
     allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error", used_by="train validate")
     drop_remainder: bool = option(True, "drop the last partial training batch", used_by="train measuring lr")
 
@@ -121,22 +126,22 @@ class Config:
     drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)
     drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
     pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md", used_by="train validate")
-    ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True)
+    ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True, per_host=True)
 
     epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training", used_by="train lr")
-    dataset_sink_mode: bool = option(True, "Ascend, graph mode: let the device pull its batches, by MindSpore's data sink; losses, checkpoints and stop signals are then looked at after each epoch")
-    ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv", is_path=True)
-    summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)", is_path=True)
-    ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1)
-    ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"))
-    keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1)
-    ckpt_save_steps: int = option(0, "steps between further checkpoints, to resume from; 0: none", low=0)
-    ckpt_save_minutes: float = option(0.0, "minutes between such; 0: none", low=0)
-    resume: Optional[str] = option(None, "go on with a run: auto, from the newest checkpoint in ckpt_save_dir that verifies, or the path of one", is_path=True)
-    resume_opt: bool = option(False, "go on from ckpt_path with its optimizer and all else: the same as resume with that path")
+    dataset_sink_mode: bool = option(True, "Ascend, graph mode: let the device pull its batches, by MindSpore's data sink; losses, checkpoints and stop signals are then looked at after each epoch", may_change=True)
+    ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv", is_path=True, per_host=True, may_change=True)
+    summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)", is_path=True, per_host=True, may_change=True)
+    ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1, may_change=True)
+    ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"), may_change=True)
+    keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1, may_change=True)
+    ckpt_save_steps: int = option(0, "steps between further checkpoints, to resume from; 0: none", low=0, may_change=True)
+    ckpt_save_minutes: float = option(0.0, "minutes between such; 0: none", low=0, may_change=True)
+    resume: Optional[str] = option(None, "go on with a run: auto, from the newest checkpoint in ckpt_save_dir that verifies, or the path of one", is_path=True, may_change=True)
+    resume_opt: bool = option(False, "go on from ckpt_path with its optimizer and all else: the same as resume with that path", may_change=True)
     ema: bool = option(False, "average the weights while training; validate.py: take the averaged ones of the file, by default where it holds them", used_by="train validate")
     ema_decay: float = option(0.9999, "decay of the weight average; it rises to this over some 2,000 updates", low=0, high=0.9999999)
-    val_weights: Optional[str] = option(None, "with ema: which weights an epoch's evaluation measures; the best checkpoint goes by the averaged ones where they are measured; null: averaged", choices=("averaged", "raw", "both"))
+    val_weights: Optional[str] = option(None, "with ema: which weights an epoch's evaluation measures; the best checkpoint goes by the averaged ones where they are measured; null: averaged", choices=("averaged", "raw", "both"), may_change=True)
     clip_grad: bool = option(False, "clip gradients, after their reduction over the devices")
     clip_value: float = option(15.0, "limit of clip_grad", above=0)
     clip_mode: str = option("global_norm", "what clip_grad limits: the norm of all gradients, of each one, or each value", choices=("global_norm", "norm", "value"))
@@ -175,14 +180,14 @@ class Config:
     reduction: str = option("mean", "reduction over the batch", choices=("mean", "sum"))
 
     amp_level: str = option("O0", "mixed precision of training", choices=("O0", "O1", "O2", "O3", "auto"), section="precision")
-    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O1", "O2", "O3", "auto"), used_by="validate")
+    val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O1", "O2", "O3", "auto"), used_by="validate", may_change=True)
     amp_cast_list: Optional[tuple[str, ...]] = option(None, "layers of mindspore.nn instead of the level's list: those in float16 for O1, in float32 for O2")
     keep_bn_fp32: Optional[bool] = option(None, "normalisation in float32 with O2 and O3; null: O2 yes, O3 no")
     loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
-    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told")
-    max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0)
-    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate")
+    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told", may_change=True)
+    max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0, may_change=True)
+    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate", may_change=True)
     # fmt: on
 
     @property

@@ -7,49 +7,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ..errors import ConfigError
-from .options import OPTIONS, Config
+from .options import OPTIONS, Config, marked
 from .schedule import epochs_alike
 
 _logger = logging.getLogger("mindcv.train")
 
-# They say where things lie, what is shown and what is kept, and change no number of the run.
-# Device, mode and jit level are compared as they came out, not as they were asked for. The decoder
-# changes a few pixels by a few levels, and is how a run goes on whose images end MindSpore's.
-HARMLESS = frozenset(
-    (
-        "ckpt_save_dir",
-        "ckpt_save_interval",
-        "ckpt_save_minutes",
-        "ckpt_save_policy",
-        "ckpt_save_steps",
-        "data_dir",
-        "dataset_download",
-        "dataset_sink_mode",
-        "debug",
-        "decoder",
-        "device_target",
-        "distribute",
-        "drop_overflow_update",
-        "dry_run",
-        "eval_shuffle",
-        "import_module",
-        "jit_level",
-        "keep_checkpoint_max",
-        "log_interval",
-        "log_samples",
-        "max_bad_fraction",
-        "max_skipped_steps",
-        "mode",
-        "resume",
-        "resume_opt",
-        "show_batch",
-        "summary_dir",
-        "val_amp_level",
-        "val_interval",
-        "val_weights",
-        "val_while_train",
-    )
-)
 _REASONS = {
     "num_parallel_workers": "the draws of MindSpore's random operations depend on it",
 }
@@ -85,7 +47,7 @@ def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) 
 
 def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator[str]:
     now = describe_config(config)
-    allowed = HARMLESS
+    allowed = marked("may_change")
     if config.precise_bn_samples:  # measured at these points, and trained on with
         allowed = allowed - {"ckpt_save_interval", "val_interval", "val_while_train"}
     if config.resume_opt:

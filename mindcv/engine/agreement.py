@@ -14,25 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from ..config.options import marked
 from ..errors import ConfigError, DataError, WeightsError
 from ..process.signals import StopSignal
 from .device import Runtime
 from .state import Snapshot
 
-# Options that may differ between hosts: where things lie there, and what is shown.
-_OF_A_HOST = frozenset(
-    (
-        "ckpt_path",
-        "ckpt_save_dir",
-        "data_dir",
-        "debug",
-        "import_module",
-        "log_interval",
-        "log_samples",
-        "show_batch",
-        "summary_dir",
-    )
-)
 _DIGEST = 16  # bytes
 # Of a weight between two ranks on Ascend, in parts of the largest value of its tensor. HCCL may add
 # up in another order on each rank, and nothing brings the ranks together again: one rounding of
@@ -71,7 +58,7 @@ def check_equal_ranks(
     """
     if runtime.world_size == 1:
         return
-    facts = {f"option {k}": v for k, v in options.items() if k not in _OF_A_HOST}
+    facts = {f"option {k}": v for k, v in options.items() if k not in marked("per_host")}
     facts |= {f"version of {k}": v for k, v in described["versions"].items()}
     facts |= {k: v for k, v in described["runtime"].items()}
     facts |= {f"dataset's {k}": v for k, v in described["data"].items()}

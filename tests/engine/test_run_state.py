@@ -14,8 +14,6 @@ from mindspore import Tensor, nn, ops
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import Position
 from mindcv.config import Config, check_unchanged, describe_config
-from mindcv.config.options import OPTIONS
-from mindcv.config.resume import HARMLESS
 from mindcv.engine.dropout import _numbers, count_dropout
 from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.models import RegNet
@@ -334,10 +332,6 @@ def test_the_weights_of_a_run_that_goes_on_come_from_its_checkpoint():
     check_unchanged(describe_config(before), after)
     with pytest.raises(ConfigError, match="ckpt_path: {2}-> net-3_4.ckpt"):
         check_unchanged(describe_config(before), replace(after, resume_opt=False))
-
-
-def test_harmless_options_exist():
-    assert set(OPTIONS) >= HARMLESS
 
 
 def description(**changes):
