@@ -3,9 +3,9 @@
 from cases import CASES, WORKERS
 
 from mindcv.data import channel_statistics
-from mindcv.data.augment.device_augment import DeviceAugment
 from mindcv.data.augment.pillow_policy import create_auto_augment
 from mindcv.data.image_files import PillowDecode
+from mindcv.data.transforms import Transforms
 
 
 def augmented_in_graph(ours, case: str):
@@ -23,10 +23,9 @@ def layout_on_host(ours, case: str):
     """Planes are made image by image, on the host; flips and the like are left to the graph."""
     from mindspore.dataset import vision
 
-    transform = ours.transform(case, augment_on_device=CASES[case]["is_training"])
-    left = [entry for entry in transform if isinstance(entry, DeviceAugment)]
-    others = [entry for entry in transform if entry not in left]
-    return _loader(ours, case, [*others, vision.HWC2CHW(), *left])
+    usual = ours.transform(case, augment_on_device=CASES[case]["is_training"])
+    parts = dict(final=[vision.HWC2CHW()], decode=usual.decode, on_device=usual.on_device)
+    return _loader(ours, case, Transforms(usual.clean, usual.varied, **parts))
 
 
 def float_on_host(ours, case: str):
@@ -48,8 +47,8 @@ def cpp_decode(ours, case: str):
 def python_policy(ours, case: str):
     """RandAugment on Pillow images; flips are left to the graph."""
     policy = create_auto_augment(CASES[case]["auto_augment"], channel_statistics("imagenet")[0])
-    crop, left = ours.transform("crop+flip", augment_on_device=True)
-    return _loader(ours, case, [crop, policy, left])
+    crop = ours.transform("crop+flip", augment_on_device=True)
+    return _loader(ours, case, Transforms(crop.clean, [policy], on_device=crop.on_device))
 
 
 def cpp_reader(ours, case: str):

@@ -14,7 +14,7 @@ _LAZY = {
     "create_loader": ".loader",
     "create_normalize": ".transforms",
     "create_transforms": ".transforms",
-    "first_batch": ".contact_sheet",
+    "first_batch": ".loader",
     "open_samples": ".datasets",
     "register_dataset": ".samples.user",
     "training_classes": ".datasets",

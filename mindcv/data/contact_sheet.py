@@ -1,17 +1,13 @@
 """A PNG of training images as the network sees them, each with its label."""
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mindspore import Tensor
 from PIL import Image, ImageDraw
 
-from ..errors import ConfigError, DataError
-from .augment.device_augment import AugmentBatch, DeviceAugment
-from .failure import pipeline_failures_as_data_errors
+from ..errors import ConfigError
 from .lettering import fit_text, load_font
 
 _COLUMNS = 8
@@ -20,21 +16,6 @@ _THUMB = 144  # side of a thumbnail, pixels
 _GAP = 10
 _TEXT = 30  # height of two lines of text
 _PAPER, _INK = (250, 250, 248), (32, 32, 32)
-
-
-def first_batch(batches: Iterator, transform: Sequence = ()) -> tuple[np.ndarray, np.ndarray]:
-    """Return images and labels of the first batch, and end the pass.
-
-    Args:
-        transform: what `create_transforms` gave; what it leaves to the device is done as well.
-
-    Raises:
-        DataError: there is no batch, or an image cannot be read.
-    """
-    with contextlib.closing(batches), pipeline_failures_as_data_errors():
-        for images, labels, *draws in batches:
-            return (_augment(images, transform[-1], *draws) if draws else images), labels
-    raise DataError("there is no batch to show: the training images do not fill one")
 
 
 def write_contact_sheet(
@@ -70,11 +51,6 @@ def write_contact_sheet(
         draw.multiline_text((left, top + _THUMB + 1), text, _INK, font, spacing=1)
     _save(sheet, path)
     return len(order)
-
-
-def _augment(images: np.ndarray, augment: DeviceAugment, draws: np.ndarray) -> np.ndarray:
-    planes = AugmentBatch(augment)(Tensor(images.transpose(0, 3, 1, 2)), Tensor(draws))
-    return np.rint(planes.asnumpy().transpose(0, 2, 3, 1)).astype(np.uint8)
 
 
 def _order(count: int, splits: int) -> tuple[list[int], int]:

@@ -1,26 +1,29 @@
 """Batches from a dataset and its transforms."""
 
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 
 import mindspore.dataset as ds
 import numpy as np
+from mindspore import Tensor
 from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
+from ..errors import DataError
 from ..process.cores import usable_workers
-from .augment.device_augment import DeviceAugment, DrawInBatch
-from .augment.erasing import EraseInBatch, RandomErasing
-from .augment.mixup import MixBatch
-from .augment.pixel_seed import OfPass, PixelSeeded
+from .augment.batch_operations import BatchMap, Mixing
+from .augment.device_augment import AugmentBatch
+from .augment.pixel_operations import OfPass, PixelSeeded
 from .bad_images import BadImages
 from .batches import EpochBatches
 from .draws import SeededLoader, with_passes
-from .image_files import PillowDecode
+from .failure import pipeline_failures_as_data_errors
 from .preprocessing import Preprocessing
 from .rows import PASS, ImageDataset, Rows
 from .samples import Samples
-from .transforms import create_transforms, evaluation_transforms
+from .transforms import Transforms, create_transforms, evaluation_transforms
 
 
 def create_loader(
@@ -32,7 +35,7 @@ def create_loader(
     cutmix: float = 0.0,
     cutmix_prob: float = 1.0,
     num_classes: int = 1000,
-    transform: list | tuple[list, list, list] | None = None,
+    transform: Sequence | Callable | None = None,
     target_transform: list | None = None,
     num_parallel_workers: int | None = None,
     python_multiprocessing: bool = False,
@@ -59,7 +62,7 @@ def create_loader(
         drop_remainder: drop the last partial batch.
         is_training: mix batches if mixup or cutmix is given; split them if separate. Evaluation
             batches are never mixed.
-        mixup, cutmix, switch_prob: see `MixBatch`.
+        mixup, cutmix, switch_prob: see `Mixing`.
         cutmix_prob: probability of mixing a batch at all, by mixup or by cutmix. MindCV's default
             is 0, which never mixes.
         num_classes: length of soft labels, which come unsmoothed: smoothing is the loss's.
@@ -81,90 +84,63 @@ def create_loader(
     """
     if transform is None:
         transform = create_transforms(is_training=is_training)
+    plan = Transforms.of(transform)
     workers = usable_workers(num_parallel_workers)
-    operations = list(transform) if isinstance(transform, (list, tuple)) else [transform]
-    are_lists = bool(operations) and isinstance(operations[0], list)
-    primary = operations[0] if are_lists else operations
-    if primary and isinstance(primary[0], PillowDecode) and _holds_files(dataset):
+    mixing = None
+    if is_training and (mixup > 0.0 or cutmix > 0.0):
+        mixing = Mixing(
+            *(mixup, cutmix, cutmix_prob, num_classes),
+            switch_prob=switch_prob,
+            off_epoch=mixup_off_epoch,
+        )
+    if mixing and plan.on_device:
+        raise ValueError("mixup and cutmix mix finished images: augment_on_device leaves none")
+    splits = is_training and separate
+    if splits and (mixing or aug_splits < 2 or not plan.separate):
+        raise ValueError(
+            "separate needs the three lists of create_transforms(…, separate=True), aug_splits of "
+            f"at least 2 and neither mixup nor cutmix; got {type(transform).__name__}, "
+            f"{aug_splits}, {mixup}, {cutmix}"
+        )
+    clean = plan.clean
+    if plan.decode and isinstance(dataset, ImageDataset) and dataset.samples.encoded:
         # Decoded by the thread that reads it, a file makes one way fewer from thread to thread.
         dataset = dataset.decoded()
-        operations = [primary[1:], *operations[1:]] if are_lists else primary[1:]
-    mixes, splits = is_training and (mixup > 0.0 or cutmix > 0.0), is_training and separate
+    elif plan.decode:
+        clean = [plan.decode, *clean]
+    on_image = [*clean, *plan.varied, *plan.final]
+    draws = bool(mixing or splits or plan.erasing or plan.on_device)
+    draws = draws or any(isinstance(operation, PixelSeeded) for operation in on_image)
     has_own_labels = isinstance(dataset, ImageDataset)
-    draws = mixes or splits or any(map(_draws_by_pass, operations))
     dataset = with_passes(dataset) if draws else dataset
     if target_transform or not has_own_labels:
         on_label = target_transform or [transforms.TypeCast(mstype.int32)]
         dataset = dataset.map(on_label, "label", num_parallel_workers=1)
-    if splits:
-        if mixes or aug_splits < 2 or not (isinstance(transform, tuple) and len(transform) == 3):
-            raise ValueError(
-                "separate needs the three lists of create_transforms(…, separate=True), aug_splits "
-                f"of at least 2 and neither mixup nor cutmix; got {type(transform).__name__}, "
-                f"{aug_splits}, {mixup}, {cutmix}"
-            )
-        map_image = partial(_map_image, workers=workers, in_processes=python_multiprocessing)
-        return _split_batches(
-            dataset,
-            operations,
-            aug_splits,
-            batch_size,
-            drop_remainder,
-            workers,
-            map_image,
-            shard_id,
-        )
-    in_batch = {}
+    map_image = partial(_map_image, workers=workers, in_processes=python_multiprocessing)
+    how = dict(drop_remainder=drop_remainder, num_parallel_workers=workers)
     columns = ["image", "label"]
-    if operations and isinstance(operations[-1], DeviceAugment):
-        if mixes:
-            raise ValueError("mixup and cutmix mix finished images: augment_on_device leaves none")
-        columns.append("draws")
-        in_batch = dict(
-            per_batch_map=DrawInBatch(operations.pop(), shard_id),
-            input_columns=["label", PASS],
-            output_columns=["label", "draws"],
-        )
-    elif operations and isinstance(operations[-1], RandomErasing):
-        erase = EraseInBatch(operations.pop(), shard_id)
-        in_batch = dict(
-            per_batch_map=erase, input_columns=["image", PASS], output_columns=["image"]
-        )
-    if mixes:
-        mix = MixBatch(
-            mixup, cutmix, cutmix_prob, num_classes, shard_id, switch_prob, mixup_off_epoch
-        )
-        in_batch = dict(
-            per_batch_map=_after(erase, mix) if in_batch else mix,
-            input_columns=["image", "label", PASS],
-            output_columns=["image", "label"],
-        )
-    dataset = _map_image(dataset, operations, "image", workers, python_multiprocessing)
-    dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers, **in_batch)
+    if splits:
+        dataset = map_image(dataset, clean)
+        dataset = _split(dataset, plan, aug_splits, workers=workers, map_image=map_image)
+        dataset = _join_splits(dataset.batch(batch_size, **how), aug_splits, workers)
+    else:
+        on_batch = BatchMap(plan.erasing, mixing, plan.on_device, shard_id=shard_id)
+        dataset = map_image(dataset, on_image).batch(batch_size, **how, **on_batch.arguments)
+        columns += ["draws"] if plan.on_device else []
     return SeededLoader(dataset, columns, shard_id) if is_training or draws else dataset
 
 
-def _holds_files(dataset: ds.Dataset) -> bool:
-    return isinstance(dataset, ImageDataset) and dataset.samples.encoded
-
-
-def _draws_by_pass(operation) -> bool:
-    return isinstance(operation, (PixelSeeded, DeviceAugment))
-
-
-def _after(erase: EraseInBatch, mix: MixBatch):
-    def both(images: list, labels: list, places: list, batch_info) -> tuple:
-        (erased,) = erase(images, places, batch_info)
-        return mix(erased, labels, places, batch_info)
-
-    return both
-
-
-def _map_image(dataset, operations, column, workers, in_processes, split=0) -> ds.Dataset:
+def _map_image(
+    dataset: ds.Dataset,
+    operations: Sequence,
+    column: str = "image",
+    *,
+    split: int = 0,
+    workers: int,
+    in_processes: bool,
+) -> ds.Dataset:
     """Map an image; the operations that draw by the pass take its column too."""
-    if not isinstance(operations, (list, tuple)):
-        operations = [operations]
-    for by_pass, group in groupby(operations, _draws_by_pass):
+    for by_pass, group in groupby(operations, lambda entry: isinstance(entry, PixelSeeded)):
         dataset = dataset.map(
             [OfPass(entry, split) if by_pass else entry for entry in group],
             [column, PASS] if by_pass else [column],
@@ -174,25 +150,53 @@ def _map_image(dataset, operations, column, workers, in_processes, split=0) -> d
     return dataset
 
 
-def _split_batches(
-    dataset, transform, splits, batch_size, drop_remainder, workers, map_image, shard_id
+def _split(
+    dataset: ds.Dataset, plan: Transforms, splits: int, *, workers: int, map_image: Callable
 ) -> ds.Dataset:
-    primary, secondary, final = transform
-    columns = [f"image_{split}" for split in range(splits)]
-    dataset = map_image(dataset, primary, "image")
+    """Copy the clean image, and vary all copies but the first."""
+    columns = _split_columns(splits)
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
     )
+    final = [*plan.final, plan.erasing] if plan.erasing else plan.final
     for split, column in enumerate(columns):
-        dataset = map_image(dataset, [*secondary, *final] if split else final, column, split=split)
-    dataset = dataset.batch(batch_size, drop_remainder, num_parallel_workers=workers)
-    dataset = dataset.map(
+        operations = [*plan.varied, *final] if split else final
+        dataset = map_image(dataset, operations, column, split=split)
+    return dataset
+
+
+def _join_splits(dataset: ds.Dataset, splits: int, workers: int) -> ds.Dataset:
+    return dataset.map(
         lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
-        [*columns, "label"],
+        [*_split_columns(splits), "label"],
         ["image", "label"],
         num_parallel_workers=workers,
     )
-    return SeededLoader(dataset, ["image", "label"], shard_id)
+
+
+def _split_columns(splits: int) -> list[str]:
+    return [f"image_{split}" for split in range(splits)]
+
+
+def first_batch(
+    batches: Iterator, transform: Sequence | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of the first batch, and end the pass.
+
+    Args:
+        transform: what `create_transforms` gave; what it leaves to the device is done as well.
+
+    Raises:
+        DataError: there is no batch, or an image cannot be read.
+    """
+    with contextlib.closing(batches), pipeline_failures_as_data_errors():
+        for images, labels, *draws in batches:
+            if draws:
+                planes = Tensor(images.transpose(0, 3, 1, 2))
+                planes = AugmentBatch(transform.on_device)(planes, Tensor(draws[0])).asnumpy()
+                images = np.rint(planes.transpose(0, 2, 3, 1)).astype(np.uint8)
+            return images, labels
+    raise DataError("there is no batch to show: the training images do not fill one")
 
 
 def create_evaluation_loader(

@@ -1,21 +1,21 @@
-"""Transforms of one image, as operation lists for `Dataset.map`; normalisation as a cell."""
+"""Transforms of one image: on the host, on whole batches and on the device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.dataset import transforms, vision
+from PIL import Image
 
 from ..errors import ConfigError
-from .augment.color import ColorJitter, Lighting
 from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
-from .augment.erasing import RandomErasing
 from .augment.pillow_policy import create_auto_augment
+from .augment.pixel_operations import ColorJitter, Lighting, RandomErasing
 from .image_files import PillowDecode
-from .pillow_resize import PillowBilinear, RoundedCenterCrop
 from .preprocessing import (
     CROP_MODES,
     INTERPOLATIONS,
@@ -26,6 +26,51 @@ from .preprocessing import (
 )
 
 _DECODERS = ("mindspore", "pillow")
+
+
+class Transforms(list):
+    """What turns a dataset's image into the network's input, and where each part of it runs.
+
+    As a list it holds the host's operations on one image, in order; with `separate` the three lists
+    of clean image, variation and conversion.
+
+    Args:
+        clean: operations that make the image of its training size: crop and flips.
+        varied: policy, colour jitter and lighting.
+        final: conversion to normalised planes.
+        decode: Pillow's decoder, which `create_loader` lets the threads run that read the files.
+        erasing: the last operation of the list; `create_loader` does it to whole batches.
+        on_device: what is left to the cell of `create_normalize`, and not in the list.
+        separate: for augmentation splits.
+    """
+
+    def __init__(
+        self,
+        clean: Sequence,
+        varied: Sequence = (),
+        final: Sequence = (),
+        *,
+        decode: PillowDecode | None = None,
+        erasing: RandomErasing | None = None,
+        on_device: DeviceAugment | None = None,
+        separate: bool = False,
+    ):
+        self.clean, self.varied, self.final = list(clean), list(varied), list(final)
+        self.decode, self.erasing, self.on_device = decode, erasing, on_device
+        self.separate = separate
+        first = [decode, *clean] if decode else self.clean
+        last = [*final, erasing] if erasing else self.final
+        super().__init__([first, self.varied, last] if separate else [*first, *varied, *last])
+
+    @classmethod
+    def of(cls, operations: Any) -> "Transforms":
+        """Return what `create_transforms` gave; or what a user wrote: an operation, or lists."""
+        if isinstance(operations, cls):
+            return operations
+        parts = list(operations) if isinstance(operations, (list, tuple)) else [operations]
+        if len(parts) == 3 and all(isinstance(part, list) for part in parts):
+            return cls(*parts, separate=True)
+        return cls(parts)
 
 
 class Normalize(nn.Cell):
@@ -76,48 +121,8 @@ def create_normalize(
     Raises:
         ConfigError: mean or std are on the scale 0-1.
     """
-    left = transform[-1] if transform and isinstance(transform[-1], DeviceAugment) else None
-    return Normalize(*channel_statistics(dataset_name, mean, std), left)
-
-
-def evaluation_transforms(
-    preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
-) -> list:
-    """Return the operations of evaluation: resize to image_size / crop_pct, crop the centre.
-
-    Args:
-        is_decoded: images come as pixels, as those of CIFAR do, and are resized only.
-        normalize_on_device: see `create_transforms`.
-
-    Raises:
-        ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
-    """
-    used = preprocessing
-    if used.crop_mode not in CROP_MODES:
-        raise ValueError(
-            f"crop_mode {used.crop_mode!r} is unknown; expected {', '.join(CROP_MODES)}"
-        )
-    if used.interpolation not in INTERPOLATIONS:
-        raise ValueError(_unknown_interpolation(used.interpolation))
-    row = INTERPOLATIONS[used.interpolation]
-    if used.antialias and not row.antialiased:
-        known = " and ".join(name for name, row in INTERPOLATIONS.items() if row.antialiased)
-        raise ValueError(f"antialias goes with {known}; interpolation is {row.name!r}")
-
-    def resize(target):
-        if not used.antialias:
-            return vision.Resize(target, _inter(row.name))
-        if row.antialiased == "Pillow":
-            return PillowBilinear(target)
-        return vision.Resize(target, getattr(vision.Inter, row.antialiased))
-
-    final = [] if normalize_on_device else _normalized_planes(used.mean, used.std)
-    if is_decoded:
-        return [resize((used.image_size, used.image_size)), *final]
-    side = math.floor(used.image_size / used.crop_pct)
-    crop = RoundedCenterCrop if used.antialias else vision.CenterCrop
-    target = (side, side) if used.crop_mode == "squash" else side
-    return [PillowDecode(), resize(target), crop(used.image_size), *final]
+    on_device = transform.on_device if isinstance(transform, Transforms) else None
+    return Normalize(*channel_statistics(dataset_name, mean, std), on_device)
 
 
 def create_transforms(
@@ -146,8 +151,8 @@ def create_transforms(
     augment_on_device: bool = False,
     antialias: bool = False,
     decoder: str = "mindspore",
-) -> list | tuple[list, list, list]:
-    """Return the operations that turn a dataset's image into the network's input.
+) -> Transforms:
+    """Return what turns a dataset's image into the network's input, as a list of operations.
 
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
     erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
@@ -160,8 +165,8 @@ def create_transforms(
         image_resize: side of the result, pixels; or (height, width), which must be equal.
         is_training: augment.
         auto_augment: a policy, see `parse_policy`; it replaces the colour jitter, but 3a does not.
-        separate: in training, return three lists for `create_loader`: crop and flips, that make the
-            clean image; policy, jitter and lighting; conversion and erasing.
+        separate: in training, return three lists for the splits of `create_loader`: crop and flips,
+            which make the clean image; policy, jitter and lighting; conversion and erasing.
         normalize_on_device: give uint8 (H, W, C) for a network that starts with `Normalize`,
             instead of normalised float32 (C, H, W).
         scale, ratio: area and aspect ranges of the random crop.
@@ -189,12 +194,10 @@ def create_transforms(
             augment_on_device with what only the host does.
     """
     image_resize = _side(image_resize)
-    if interpolation not in (*INTERPOLATIONS, RANDOM):
-        raise ValueError(_unknown_interpolation(interpolation))
-    if re_value not in (0, "random"):
-        raise ValueError(f"re_value {re_value!r} is unknown; expected 0 or random")
-    if decoder not in _DECODERS:
-        raise ValueError(f"decoder {decoder!r} is unknown; expected {', '.join(_DECODERS)}")
+    _check("interpolation", interpolation, (*INTERPOLATIONS, RANDOM))
+    _check("re_value", re_value, (0, "random"))
+    _check("crop_mode", crop_mode, CROP_MODES)
+    _check("decoder", decoder, _DECODERS)
     mean, std = channel_statistics(dataset_name, mean, std)
     is_decoded = dataset_name.startswith("cifar")
     if not is_training:
@@ -210,45 +213,107 @@ def create_transforms(
         return evaluation_transforms(
             preprocessing, is_decoded=is_decoded, normalize_on_device=normalize_on_device
         )
-    final = [] if normalize_on_device else _normalized_planes(mean, std)
-    erasing = None
+    erasing = jitter = on_device = None
     if re_prob > 0.0:
         # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
-        units = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
-        erasing = RandomErasing(re_prob, re_scale, re_ratio, re_value, re_max_attempts, *units)
-    jitter = None
+        fill_mean, fill_std = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
+        erasing = RandomErasing(
+            re_prob,
+            re_scale,
+            re_ratio,
+            value=re_value,
+            max_attempts=re_max_attempts,
+            mean=fill_mean,
+            std=fill_std,
+        )
     if color_jitter and (not auto_augment or auto_augment.startswith("3a")):
-        jitter = _jitter_ranges(color_jitter)
+        strengths = (color_jitter,) * 3 if isinstance(color_jitter, (int, float)) else color_jitter
+        jitter = tuple(map(float, strengths))
     if augment_on_device:
         if separate or lighting or not normalize_on_device or _needs_host(jitter, erasing):
             raise ValueError(
                 "augment_on_device needs normalize_on_device, and knows no separate, lighting, hue "
                 "and re_value random"
             )
-        final = [DeviceAugment(image_resize, hflip, vflip, jitter, erasing)]
+        on_device = DeviceAugment(image_resize, hflip, vflip, jitter, erasing)
         hflip, vflip, jitter, erasing = 0.0, 0.0, None, None
-    if erasing:
-        final.append(erasing)
-    by_pillow = decoder == "pillow"
-    primary = _random_crop(image_resize, scale, ratio, interpolation, is_decoded, by_pillow)
-    flips = _flips(hflip, vflip)
+    decode = PillowDecode() if decoder == "pillow" and not is_decoded else None
+    if is_decoded:
+        sides = (image_resize, image_resize)
+        clean = [
+            vision.RandomCrop(32, 4),
+            _resampled(interpolation, lambda filter: vision.Resize(sides, filter)),
+        ]
+    else:
+        crop = vision.RandomResizedCrop if decode else vision.RandomCropDecodeResize
+        area = (image_resize, tuple(scale), tuple(ratio))
+        clean = [_resampled(interpolation, lambda filter: crop(*area, filter))]
+    both = ((vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip))
+    flips = [(flip, prob) for flip, prob in both if prob > 0.0]
     compiled = None
     # The splits of an image need draws of their own, as Python operations have.
     if auto_augment and not separate:
         compiled = compile_policy(auto_augment, mean, image_resize, flips)
-    primary += [compiled] if compiled else _flip(flips)
-    secondary = []
+    if compiled:
+        clean.append(compiled)
+    elif flips:
+        # As two operations they would flip together or not at all: each of MindSpore's random
+        # operations starts from the same seed. Here one generator draws for both.
+        clean.append(vision.RandomSelectSubpolicy([flips]))
+    varied = []
     if auto_augment and not compiled:
-        secondary.append(create_auto_augment(auto_augment, mean))
+        varied.append(create_auto_augment(auto_augment, mean))
     if jitter:
-        secondary.append((ColorJitter if separate else vision.RandomColorAdjust)(*jitter))
+        varied.append((ColorJitter if separate else vision.RandomColorAdjust)(*jitter))
     if lighting > 0.0:
-        secondary.append(Lighting(lighting))
-    if not separate:
-        return primary + secondary + final
-    if not secondary:
+        varied.append(Lighting(lighting))
+    if separate and not varied:
         raise ValueError("separate needs auto_augment, color_jitter or lighting: nothing differs")
-    return primary, secondary, final
+    return Transforms(
+        clean,
+        varied,
+        [] if normalize_on_device else _normalized_planes(mean, std),
+        decode=decode,
+        erasing=erasing,
+        on_device=on_device,
+        separate=separate,
+    )
+
+
+def evaluation_transforms(
+    preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
+) -> Transforms:
+    """Return the operations of evaluation: resize to image_size / crop_pct, crop the centre.
+
+    Args:
+        is_decoded: images come as pixels, as those of CIFAR do, and are resized only.
+        normalize_on_device: see `create_transforms`.
+
+    Raises:
+        ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
+    """
+    size, crop_pct = preprocessing.image_size, preprocessing.crop_pct
+    _check("interpolation", preprocessing.interpolation, INTERPOLATIONS)
+    _check("crop_mode", preprocessing.crop_mode, CROP_MODES)
+    row = INTERPOLATIONS[preprocessing.interpolation]
+    if preprocessing.antialias and not row.antialiased:
+        known = " and ".join(name for name, row in INTERPOLATIONS.items() if row.antialiased)
+        raise ValueError(f"antialias goes with {known}; interpolation is {row.name!r}")
+    filter = row.antialiased if preprocessing.antialias else row.mindspore
+
+    def resize(target: int | tuple[int, int]):
+        is_pillows = filter == "Pillow"
+        return PillowBilinear(target) if is_pillows else vision.Resize(target, _inter(filter))
+
+    final = []
+    if not normalize_on_device:
+        final = _normalized_planes(preprocessing.mean, preprocessing.std)
+    if is_decoded:
+        return Transforms([resize((size, size))], final=final)
+    side = math.floor(size / crop_pct)
+    crop = RoundedCenterCrop if preprocessing.antialias else vision.CenterCrop
+    clean = [resize((side, side) if preprocessing.crop_mode == "squash" else side), crop(size)]
+    return Transforms(clean, final=final, decode=PillowDecode())
 
 
 def _side(size: int | Sequence[int]) -> int:
@@ -260,53 +325,63 @@ def _side(size: int | Sequence[int]) -> int:
     return sides[0]
 
 
-def _unknown_interpolation(name: str) -> str:
-    known = ", ".join((*INTERPOLATIONS, RANDOM))
-    return f"interpolation {name!r} is unknown; expected {known}"
+def _check(name: str, value: Any, known: Collection) -> None:
+    if value not in known:
+        expected = ", ".join(map(str, known))
+        raise ValueError(f"{name} {value!r} is unknown; expected {expected}")
 
 
-def _inter(interpolation: str) -> vision.Inter:
-    return getattr(vision.Inter, INTERPOLATIONS[interpolation].mindspore)
+def _needs_host(jitter: tuple | None, erasing: RandomErasing | None) -> bool:
+    has_hue = jitter is not None and len(jitter) == 4 and jitter[3] > 0.0
+    return has_hue or (erasing is not None and erasing.random_fill)
+
+
+def _inter(name: str) -> vision.Inter:
+    return getattr(vision.Inter, name)
+
+
+def _resampled(interpolation: str, resize: Callable[[vision.Inter], Any]):
+    """Return the operation with a filter, or one that takes bilinear or bicubic at random."""
+    names = ("bilinear", "bicubic") if interpolation == RANDOM else (interpolation,)
+    choices = [resize(_inter(INTERPOLATIONS[name].mindspore)) for name in names]
+    return transforms.RandomChoice(choices) if len(choices) > 1 else choices[0]
 
 
 def _normalized_planes(mean: Sequence[float], std: Sequence[float]) -> list:
     return [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
 
 
-def _random_crop(size, scale, ratio, interpolation, is_decoded, by_pillow) -> list:
-    def resize(resample):
-        if is_decoded:
-            return vision.Resize((size, size), resample)
-        crop = vision.RandomResizedCrop if by_pillow else vision.RandomCropDecodeResize
-        return crop(size, tuple(scale), tuple(ratio), resample)
+class PillowBilinear:
+    """Resize an image (H, W, 3) uint8 as torchvision and timm do, by Pillow's bilinear filter.
 
-    if interpolation == RANDOM:
-        choices = [resize(_inter(name)) for name in ("bilinear", "bicubic")]
-        operation = transforms.RandomChoice(choices)
-    else:
-        operation = resize(_inter(interpolation))
-    if is_decoded:
-        return [vision.RandomCrop(32, 4), operation]
-    return [PillowDecode(), operation] if by_pillow else [operation]
+    Pillow's filters widen as an image is reduced, so that each pixel of the source counts.
 
+    Args:
+        size: of the shorter side, which keeps the aspect; or (height, width).
+    """
 
-def _flips(hflip: float, vflip: float) -> list[tuple]:
-    both = [(vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip)]
-    return [(flip, prob) for flip, prob in both if prob > 0.0]
+    def __init__(self, size: int | Sequence[int]):
+        self.size = size
 
-
-def _flip(flips: list[tuple]) -> list:
-    # As two operations they would flip together or not at all: each of MindSpore's random
-    # operations starts from the same seed. Here one generator draws for both.
-    return [vision.RandomSelectSubpolicy([flips])] if flips else []
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        size = self.size
+        if isinstance(size, int):
+            short = min(image.shape[:2])
+            size = [int(size * side / short) for side in image.shape[:2]]
+        picture = Image.fromarray(image)
+        return np.asarray(picture.resize(tuple(size)[::-1], Image.Resampling.BILINEAR))
 
 
-def _jitter_ranges(strength) -> tuple:
-    if isinstance(strength, (int, float)):
-        strength = (strength,) * 3
-    return tuple(float(value) for value in strength)
+class RoundedCenterCrop:
+    """Keep the middle square: half of an odd margin is rounded to even, where MindSpore cuts off.
 
+    Args:
+        size: side of the square, pixels; at most those of the image.
+    """
 
-def _needs_host(jitter: tuple | None, erasing: RandomErasing | None) -> bool:
-    has_hue = jitter is not None and len(jitter) == 4 and jitter[3] > 0.0
-    return has_hue or (erasing is not None and erasing.random_fill)
+    def __init__(self, size: int):
+        self.size = size
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        top, left = (round((side - self.size) / 2) for side in image.shape[:2])
+        return np.ascontiguousarray(image[top : top + self.size, left : left + self.size])

@@ -9,8 +9,9 @@ from pictures import png, smooth_image, transformed
 from PIL import Image
 
 from mindcv.data import create_transforms
-from mindcv.data.augment.compiled_policy import _strong, _valued, compile_policy, draw_rand_augment
-from mindcv.data.augment.pillow_policy import TRIVIAL, RandAugment
+from mindcv.data.augment.compiled_policy import compile_policy, draw_rand_augment
+from mindcv.data.augment.operations import OPERATIONS, TRIVIAL
+from mindcv.data.augment.pillow_policy import RandAugment
 from mindcv.data.augment.policies import parse_policy
 
 FILL = (124, 116, 104)
@@ -53,37 +54,37 @@ def assert_alike(name: str, ours: np.ndarray, pillows: Image.Image):
 @pytest.mark.parametrize("increasing", [False, True])
 @pytest.mark.parametrize("name", [name for name in RandAugment("randaug", FILL).operations])
 def test_each_operation_does_what_pillows_does(name, increasing):
-    if name == "solarize_add":
-        pytest.skip("MindSpore has none")
-    operation = RandAugment(f"randaug-inc{increasing:d}", FILL).operations[name]
+    operation = OPERATIONS[name]
     for strength in (0.0, 3.3, 7.0, 10.0):
         for sign in (1.0, -1.0):
-            ours = _strong(name, strength, sign, increasing, FILL)(picture())
-            pillows = operation(Image.fromarray(picture()), strength, Sign(sign), FILL)
-            assert_alike(name, ours, pillows)
+            value = operation.value(strength, lambda: sign, (SIDE, SIDE), increasing)  # noqa: B023
+            ours = operation.mindspore(value, SIDE, FILL)(picture())
+            given = (Image.fromarray(picture()), strength, Sign(sign), FILL)
+            assert_alike(name, ours, operation.apply(*given, increasing=increasing))
 
 
 @pytest.mark.parametrize("name", TRIVIAL)
 def test_each_operation_of_trivial_augment_does_what_pillows_does(name):
-    operation, values, is_signed = TRIVIAL[name]
-    for value in values[::10]:
-        for signed in {float(value), -float(value)} if is_signed else {float(value)}:
-            ours = _valued(name, signed, SIDE, FILL)(picture())
-            assert_alike(name, ours, operation(Image.fromarray(picture()), signed, FILL))
+    row = TRIVIAL[name]
+    for strength in map(float, row.strengths[::10]):
+        for value in map(row.value, {strength, -strength} if row.is_signed else {strength}):
+            ours = row.operation.mindspore(value, SIDE, FILL)(picture())
+            pillows = row.operation.pillow(Image.fromarray(picture()), value, FILL)
+            assert_alike(name, ours, pillows)
 
 
 def test_equalize_is_opencvs_histogram_equalisation():
     levels = np.bincount(picture()[..., 1].ravel(), minlength=256)
     first = levels[np.flatnonzero(levels)[0]]
     table = np.rint((np.cumsum(levels) - first) * 255 / (SIDE**2 - first))
-    ours = _strong("equalize", 0.0, 1.0, False, FILL)(picture())[..., 1]
+    ours = OPERATIONS["equalize"].mindspore(0.0, SIDE, FILL)(picture())[..., 1]
     assert np.abs(table[picture()[..., 1]] - ours).max() <= 1
 
 
 def test_the_table_holds_each_pair_equally_often():
     rows = draw_rand_augment(parse_policy("randaug-m9-mstd0.5"))
     pairs = Counter((first[0], second[0]) for first, second in rows)
-    names = set(RandAugment("randaug", FILL).operations) - {"solarize_add"}
+    names = set(RandAugment("randaug", FILL).operations)
     assert len(pairs) == len(names) ** 2 and set(pairs.values()) == {4}
 
 

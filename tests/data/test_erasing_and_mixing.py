@@ -11,8 +11,8 @@ from mindspore import Tensor
 from pictures import batches_of, png, random_images, rows_of, transformed
 
 from mindcv.data import Normalize, channel_statistics, create_loader, create_transforms
-from mindcv.data.augment.erasing import RandomErasing
-from mindcv.data.augment.mixup import MixBatch
+from mindcv.data.augment.batch_operations import BatchMap, Mixing
+from mindcv.data.augment.pixel_operations import RandomErasing
 from mindcv.loss import create_loss
 
 MEAN, STD = channel_statistics("imagenet")
@@ -93,14 +93,14 @@ def test_constant_fill_is_the_mean_colour_in_both_units():
 
 def test_random_fill_is_standard_normal_after_normalisation():
     image = np.full((3, 64, 64), 255, np.uint8)
-    common = (1.0, (0.9, 0.9), (1.0, 1.0), "random", 10)
-    host = RandomErasing(*common, (0.0,) * 3, (1.0,) * 3)(image.astype(np.float32))
+    common, fill = (1.0, (0.9, 0.9), (1.0, 1.0)), dict(value="random", max_attempts=10)
+    host = RandomErasing(*common, **fill, mean=(0.0,) * 3, std=(1.0,) * 3)(image.astype(np.float32))
     draws = host[host != 255]
     assert draws.dtype == np.float32 and len(draws) == 3 * 61**2
     assert abs(draws.mean()) < 4 / math.sqrt(len(draws))
     assert abs(draws.std() - 1) < 4 / math.sqrt(2 * len(draws))
     assert np.abs(draws).max() > 3
-    raw = RandomErasing(*common, MEAN, STD)(image)
+    raw = RandomErasing(*common, **fill, mean=MEAN, std=STD)(image)
     assert raw.dtype == np.uint8
     box = (raw != 255).any(0)
     for channel, mean, std in zip(raw, MEAN, STD):
@@ -113,7 +113,8 @@ def test_random_fill_is_standard_normal_after_normalisation():
 
 def test_erasing_depends_on_the_image_and_the_seed_alone():
     first, second = planar(2, 32)
-    erasing = RandomErasing(1.0, (0.1, 0.3), (0.3, 3.3), "random", 10, MEAN, STD)
+    fill = dict(value="random", max_attempts=10, mean=MEAN, std=STD)
+    erasing = RandomErasing(1.0, (0.1, 0.3), (0.3, 3.3), **fill)
     before = first.copy()
     once, other = erasing(first), erasing(second)
     np.testing.assert_array_equal(erasing(first), once)
@@ -157,9 +158,12 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
 # Mixup and CutMix
 
 
-def at(epoch: int, batch: int) -> tuple[list, SimpleNamespace]:
-    """Return the places of a batch's images, and what MindSpore tells of the batch."""
-    return [np.array((epoch, 0))], SimpleNamespace(get_batch_num=lambda: batch)
+def mixed_by(
+    mixing: Mixing, images: list, labels: list, *, epoch: int = 1, batch: int = 0, shard: int = 0
+) -> tuple[list, list]:
+    """Mix as a pipeline does at a place."""
+    place, info = np.array((epoch, 0)), SimpleNamespace(get_batch_num=lambda: batch)
+    return BatchMap(mixing=mixing, shard_id=shard).change(images, labels, [place], info)
 
 
 def plain_batch(count: int = 6, side: int = 16, dtype=np.uint8) -> tuple[list, list]:
@@ -170,10 +174,10 @@ def plain_batch(count: int = 6, side: int = 16, dtype=np.uint8) -> tuple[list, l
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_cutmix_labels_share_exactly_as_the_pixels_do(dtype):
-    mix = MixBatch(0.0, 1.0, 1.0, 6, 0)
+    mix = Mixing(0.0, 1.0, 1.0, 6)
     shares = []
     for batch in range(60):
-        images, labels = mix(*plain_batch(dtype=dtype), *at(1, batch))
+        images, labels = mixed_by(mix, *plain_batch(dtype=dtype), batch=batch)
         for index, (image, label) in enumerate(zip(images, labels)):
             assert image.dtype == dtype and label.dtype == np.float32
             assert set(np.unique(image)) <= {20 * index, 20 * (5 - index)}
@@ -188,9 +192,9 @@ def test_cutmix_labels_share_exactly_as_the_pixels_do(dtype):
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.uint8, 0.5), (np.float32, 1e-4)])
 def test_mixup_blends_images_as_labels(dtype, tolerance):
-    mix = MixBatch(0.8, 0.0, 1.0, 6, 0)
+    mix = Mixing(0.8, 0.0, 1.0, 6)
     for batch in range(30):
-        images, labels = mix(*plain_batch(dtype=dtype), *at(1, batch))
+        images, labels = mixed_by(mix, *plain_batch(dtype=dtype), batch=batch)
         for index, (image, label) in enumerate(zip(images, labels)):
             assert image.dtype == dtype
             share = float(label[index])
@@ -223,12 +227,12 @@ def test_mixing_with_given_draws_equals_timms(monkeypatch, case, dtype):
     if dtype == "float32":
         images = images.astype(np.float32) / 7
     monkeypatch.setattr(np.random, "default_rng", lambda seed: Drawn(*draws))
-    mix = MixBatch(
+    mix = Mixing(
         *(float(kind == "mixup"), float(kind == "cutmix")),
         prob=float(kind != "none"),
         num_classes=7,
     )
-    mixed, targets = mix(list(images), list(GOLDEN["labels"]), *at(0, 0))
+    mixed, targets = mixed_by(mix, list(images), list(GOLDEN["labels"]))
     np.testing.assert_array_equal(np.stack(mixed), GOLDEN[f"{case}/{dtype}"])
     np.testing.assert_allclose(np.stack(targets), GOLDEN[f"{case}/targets"], rtol=0, atol=6e-8)
 
@@ -264,9 +268,10 @@ def test_mixing_ends_after_its_epoch_and_labels_stay_soft():
 
 @pytest.mark.parametrize("alpha", [0.2, 0.8, 2.0])
 def test_mixup_share_has_the_beta_distribution(alpha):
-    mix = MixBatch(alpha, 0.0, 1.0, 2, 0)
+    mix = Mixing(alpha, 0.0, 1.0, 2)
     images, labels = plain_batch(2, 1)
-    shares = np.array([mix(images, labels, *at(1, batch))[1][0][0] for batch in range(1500)])
+    draws = (mixed_by(mix, images, labels, batch=batch) for batch in range(1500))
+    shares = np.array([labels[0][0] for _, labels in draws])
     variance = 1 / (4 * (2 * alpha + 1))
     assert abs(shares.mean() - 0.5) < 4 * math.sqrt(variance / 1500)
     assert abs(shares.var() - variance) < 0.12 * variance
@@ -274,25 +279,25 @@ def test_mixup_share_has_the_beta_distribution(alpha):
 
 @pytest.mark.parametrize("switch_prob", [0.0, 0.2, 0.5, 1.0])
 def test_cutmix_takes_its_share_of_the_batches(switch_prob):
-    mix = MixBatch(2.0, 1.0, 1.0, 6, 0, switch_prob)
+    mix = Mixing(2.0, 1.0, 1.0, 6, switch_prob)
     cut = 0
     for batch in range(300):
-        images, _ = mix(*plain_batch(), *at(1, batch))
+        images, _ = mixed_by(mix, *plain_batch(), batch=batch)
         cut += set(np.unique(images[0])) <= {0, 100}
     # A blend may round to a pure image.
     assert abs(cut - 300 * switch_prob) <= 4 * math.sqrt(300 * switch_prob * (1 - switch_prob)) + 3
 
 
 def test_switch_prob_is_half_where_it_is_left_out():
-    assert MixBatch(0.8, 1.0, 1.0, 6).switch_prob == 0.5
+    assert Mixing(0.8, 1.0, 1.0, 6).switch_prob == 0.5
 
 
 @pytest.mark.parametrize("prob", [0.0, 0.3])
 def test_mixing_has_its_probability(prob):
-    mix = MixBatch(2.0, 0.0, prob, 6, 0)
+    mix = Mixing(2.0, 0.0, prob, 6)
     mixed = 0
     for batch in range(300):
-        images, labels = mix(*plain_batch(), *at(1, batch))
+        images, labels = mixed_by(mix, *plain_batch(), batch=batch)
         mixed += labels[0][0] != 1.0
         if labels[0][0] == 1.0:
             np.testing.assert_array_equal(images, plain_batch()[0])
@@ -303,7 +308,8 @@ def test_mixing_has_its_probability(prob):
 def test_mixing_repeats_for_the_same_seed_epoch_batch_and_shard_only():
     def share(epoch=1, batch=2, shard=0):
         images, labels = plain_batch()
-        return float(MixBatch(0.8, 0.0, 1.0, 6, shard)(images, labels, *at(epoch, batch))[1][0][0])
+        place = dict(epoch=epoch, batch=batch, shard=shard)
+        return float(mixed_by(Mixing(0.8, 0.0, 1.0, 6), images, labels, **place)[1][0][0])
 
     assert share() == share()
     others = [share(epoch=2), share(batch=3), share(shard=1)]
@@ -315,14 +321,14 @@ def test_mixing_repeats_for_the_same_seed_epoch_batch_and_shard_only():
 
 def test_one_hot_labels_are_mixed_as_indices_are():
     images, labels = plain_batch()
-    mix = MixBatch(0.8, 0.0, 1.0, 6, 0)
+    mix = Mixing(0.8, 0.0, 1.0, 6)
     one_hot = list(np.eye(6, dtype=np.int32)[labels])
-    expected, found = (mix(images, kind, *at(1, 0))[1] for kind in (labels, one_hot))
+    expected, found = (mixed_by(mix, images, kind)[1] for kind in (labels, one_hot))
     np.testing.assert_array_equal(found, expected)
 
 
 def test_odd_batch_keeps_its_middle_image():
-    images, labels = MixBatch(0.8, 0.0, 1.0, 5, 0)(*plain_batch(5), *at(1, 0))
+    images, labels = mixed_by(Mixing(0.8, 0.0, 1.0, 5), *plain_batch(5))
     np.testing.assert_array_equal(images[2], plain_batch(5)[0][2])
     assert labels[2].tolist() == [0, 0, 1, 0, 0]
 

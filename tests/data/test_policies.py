@@ -15,9 +15,9 @@ from pictures import batches_of, random_images, rows_of
 from PIL import Image
 
 from mindcv.data import create_transforms
-from mindcv.data.augment.color import ColorJitter, Lighting, color_shift
-from mindcv.data.augment.image_operations import blur_randomly, desaturate, posterize_original
-from mindcv.data.augment.pillow_policy import TRIVIAL, AugMix, AutoAugment, create_auto_augment
+from mindcv.data.augment.operations import TRIVIAL
+from mindcv.data.augment.pillow_policy import AugMix, AutoAugment, create_auto_augment
+from mindcv.data.augment.pixel_operations import ColorJitter, Lighting, color_shift
 from mindcv.data.augment.policies import parse_policy
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "policies.npz")
@@ -51,11 +51,9 @@ class Drawn:
 @pytest.mark.parametrize("key", of("posterize_original") + of("desaturate"))
 def test_operation_equals_timms(key):
     name, strength = key.split("/")
-    operation = {"posterize_original": posterize_original, "desaturate": desaturate}[name]
-    assert (
-        distance(operation(Image.fromarray(picture()), float(strength), None, FILL), GOLDEN[key])
-        == 0
-    )
+    operation = AutoAugment("original", FILL).operations[name.removesuffix("_original")]
+    result = operation(Image.fromarray(picture()), float(strength), None, FILL)
+    assert distance(result, GOLDEN[key]) == 0
 
 
 @pytest.mark.parametrize("key", of("blur"))
@@ -64,7 +62,8 @@ def test_blur_equals_timms_at_both_ends_of_its_range(key):
         def uniform(self, low, high):
             return low + float(key.split("/")[1]) * (high - low)
 
-    assert distance(blur_randomly(Image.fromarray(picture()), 10, Share(), FILL), GOLDEN[key]) == 0
+    blur = AutoAugment("3a", FILL).operations["blur_randomly"]
+    assert distance(blur(Image.fromarray(picture()), 10, Share(), FILL), GOLDEN[key]) == 0
 
 
 def ours_of_trivial(name: str):
@@ -76,9 +75,10 @@ def ours_of_trivial(name: str):
 @pytest.mark.parametrize("key", of("trivial"))
 def test_trivial_operation_equals_torchvisions(key):
     _, name, index, sign = key.split("/")
-    operation, values, _ = ours_of_trivial(name)
+    row = ours_of_trivial(name)
     sign = -int(sign) if name.startswith("Translate") else int(sign)  # torchvision: to the right
-    result = operation(Image.fromarray(picture()), sign * float(values[int(index)]), FILL)
+    value = row.value(sign * float(row.strengths[int(index)]))
+    result = row.operation.pillow(Image.fromarray(picture()), value, FILL)
     signed = GOLDEN[f"trivial signed/{name}"]  # torchvision's values are float32
     assert distance(result, GOLDEN[key]) <= (1 if signed else 0)
 
@@ -87,9 +87,9 @@ def test_trivial_strengths_are_torchvisions():
     theirs = [key.split("/")[1] for key in of("trivial values")]
     assert len(theirs) == len(TRIVIAL) == 14
     for name in theirs:
-        _, values, signed = ours_of_trivial(name)
-        np.testing.assert_allclose(values, GOLDEN[f"trivial values/{name}"], atol=1e-4)
-        assert signed == GOLDEN[f"trivial signed/{name}"]
+        row = ours_of_trivial(name)
+        np.testing.assert_allclose(row.strengths, GOLDEN[f"trivial values/{name}"], atol=1e-4)
+        assert row.is_signed == GOLDEN[f"trivial signed/{name}"]
 
 
 @pytest.mark.parametrize("table", ["original", "originalr", "v0", "v0r", "3a"])

@@ -12,7 +12,7 @@ from pictures import batches_of, png, random_images, rows_of
 from PIL import Image
 
 from mindcv.data import create_loader, create_transforms
-from mindcv.data.augment.image_operations import create_operations
+from mindcv.data.augment.operations import OPERATIONS
 from mindcv.data.augment.pillow_policy import RandAugment
 from mindcv.data.augment.policies import (
     AugMixPolicy,
@@ -50,8 +50,8 @@ RESAMPLED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 @pytest.mark.parametrize("key", [key for key in GOLDEN.files if "/" in key])
 def test_operation_equals_timms(key):
     name, increasing, strength, sign = key.split("/")
-    operations = create_operations(increasing == "1")
-    result = operations[name](Image.fromarray(picture()), float(strength), Signs(int(sign)), FILL)
+    given = (Image.fromarray(picture()), float(strength), Signs(int(sign)), FILL)
+    result = OPERATIONS[name].apply(*given, increasing=increasing == "1")
     difference = np.abs(np.asarray(result).astype(int) - GOLDEN[key])
     # Pillow's affine resampling may round otherwise in another version.
     assert difference.max() <= (1 if name in RESAMPLED else 0)
@@ -63,7 +63,7 @@ def test_both_signs_of_a_geometric_operation_are_in_the_golden_file(name):
 
 
 def test_operations_are_timms_and_those_drawn_are_mindcvs_fourteen():
-    ours = {name.replace("_", "") for name in create_operations(increasing=True)}
+    ours = {name.replace("_", "") for name in OPERATIONS}
     theirs = {str(n).replace("Increasing", "").replace("Rel", "") for n in GOLDEN["names of inc1"]}
     assert ours == {name.lower() for name in theirs}
     drawn = {name.replace("_", "") for name in RandAugment("randaug-inc1", FILL).operations}

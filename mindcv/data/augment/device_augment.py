@@ -1,15 +1,14 @@
 """Augmentation of whole batches on the device, by numbers that the host draws for each image."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from .erasing import RandomErasing
+from .pixel_operations import RandomErasing
 
-_DRAWS_OF_DEVICE = 2  # tells these random numbers from those of mixing and of erasing
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of R, G and B
 # Columns of the draws: flips; brightness, contrast and saturation in the image's own order, each as
 # (factor, is contrast, is saturation); top, bottom, left and right of the erased rectangle.
@@ -17,35 +16,30 @@ _FLIPS, _CHANGES, _ERASED = 0, 2, 11
 _COLUMNS = 15
 
 
+@dataclass(frozen=True)
 class DeviceAugment:
     """What is left to the device: flips, colour jitter and erasing, in this order.
 
-    It is no operation on an image, but the last entry of the list that
-    `create_transforms(augment_on_device=True)` gives: `create_loader` adds the column draws, and
-    `create_normalize` makes the cell that takes it.
+    `create_transforms(augment_on_device=True)` makes it, `create_loader` adds the column draws, and
+    the cell of `create_normalize` takes that.
 
-    Args:
+    Attributes:
         size: side of the images, pixels.
         hflip, vflip: probabilities.
         jitter: strength for brightness, contrast and saturation; None: no change of colour.
         erasing: fills with its mean; None: nothing is erased.
     """
 
-    def __init__(
-        self,
-        size: int,
-        hflip: float,
-        vflip: float,
-        jitter: Sequence[float] | None = None,
-        erasing: RandomErasing | None = None,
-    ):
-        self.size, self.jitter, self.erasing = size, jitter, erasing
-        self.flips = (hflip, vflip)
+    size: int
+    hflip: float
+    vflip: float
+    jitter: Sequence[float] | None = None
+    erasing: RandomErasing | None = None
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Return what is drawn for so many images, (count, 15) float32."""
         draws = np.zeros((count, _COLUMNS), np.float32)
-        draws[:, _FLIPS:_CHANGES] = rng.random((count, 2)) < self.flips
+        draws[:, _FLIPS:_CHANGES] = rng.random((count, 2)) < (self.hflip, self.vflip)
         if self.jitter:
             strength = np.asarray(self.jitter)
             factors = rng.uniform(np.maximum(0.0, 1.0 - strength), 1.0 + strength, (count, 3))
@@ -57,26 +51,6 @@ class DeviceAugment:
             for row in draws:
                 row[_ERASED:] = self.erasing.rectangle(self.size, self.size, rng) or 0
         return draws
-
-
-class DrawInBatch:
-    """Add the draws of `DeviceAugment` to a batch; a `per_batch_map` of `Dataset.batch`.
-
-    They belong to MindSpore's seed as it is now, epoch, batch and shard.
-
-    Args:
-        augment: draws.
-        shard_id: makes the draws of the processes differ.
-    """
-
-    def __init__(self, augment: DeviceAugment, shard_id: int = 0):
-        self.augment, self.shard_id = augment, shard_id
-        self.seed = ds.config.get_seed()
-
-    def __call__(self, labels: list, places: list, batch_info) -> tuple[list, list]:
-        place = (int(places[0][0]), batch_info.get_batch_num(), self.shard_id, _DRAWS_OF_DEVICE)
-        rng = np.random.default_rng((self.seed, *place))
-        return labels, list(self.augment.draw(len(labels), rng))
 
 
 class AugmentBatch(nn.Cell):
@@ -91,7 +65,7 @@ class AugmentBatch(nn.Cell):
 
     def __init__(self, augment: DeviceAugment):
         super().__init__()
-        self.hflips, self.vflips = (prob > 0.0 for prob in augment.flips)
+        self.hflips, self.vflips = augment.hflip > 0.0, augment.vflip > 0.0
         self.jitters, self.erases = bool(augment.jitter), augment.erasing is not None
         self.fill = Tensor(augment.erasing.mean[None] if self.erases else 0.0, ms.float32)
         self.grey = Tensor(np.reshape(_GREY, (1, 3, 1, 1)), ms.float32)

@@ -9,21 +9,16 @@ RandAugment and TrivialAugment run here for splits only; else see `compiled_poli
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image
 
-from .image_operations import (
-    TOP,
-    affine,
-    blur_randomly,
-    create_operations,
-    desaturate,
-    posterize_increasing,
-    posterize_original,
-)
-from .pixel_seed import PixelSeeded
+from .operations import DESATURATE, OPERATIONS, TOP, TRIVIAL, blur_randomly, moves, original_bits
+from .pixel_operations import PixelSeeded
 from .policies import (
+    WEIGHTS,
     AugMixPolicy,
     AutoAugmentPolicy,
     RandAugmentPolicy,
@@ -35,13 +30,13 @@ from .policies import (
 def create_auto_augment(policy: str, fill: Sequence[float]) -> PixelSeeded:
     """Return the operation that a policy string names; see `parse_policy` for the syntax.
 
+    The operation maps an image (H, W, 3) uint8 to another.
+
     Args:
         fill: colour of the pixels that a geometric operation uncovers, 0-255 scale.
 
-    The operation maps an image (H, W, 3) uint8 to another.
-
     Raises:
-        ValueError: a malformed policy, or more operations than it can draw.
+        ValueError: a malformed policy.
     """
     kinds = {
         RandAugmentPolicy: RandAugment,
@@ -53,11 +48,11 @@ def create_auto_augment(policy: str, fill: Sequence[float]) -> PixelSeeded:
 
 
 class _Policy(PixelSeeded):
-    """What the policies share: the parsed string, the fill colour and the way to PIL and back."""
+    """The parsed string, the fill colour and the way to PIL and back."""
 
     def __init__(self, policy: str, fill: Sequence[float]):
         self.policy = parse_policy(policy)
-        self.fill = tuple(min(255, round(value)) for value in fill)
+        self.fill = fill_colour(fill)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return np.asarray(self.augment(Image.fromarray(image), self.generator(image)))
@@ -66,30 +61,32 @@ class _Policy(PixelSeeded):
         raise NotImplementedError
 
 
+def fill_colour(fill: Sequence[float]) -> tuple[int, ...]:
+    return tuple(min(255, round(value)) for value in fill)
+
+
 class RandAugment(_Policy):
     """Apply n random operations of strength m (Cubuk et al., 2019), as timm does."""
 
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
-        self.operations = create_operations(self.policy.increasing)
-        # MindCV's 14, with which its recipes were measured, and those of `compiled_policy`; timm
-        # has this one too.
-        del self.operations["solarize_add"]
+        increasing = self.policy.increasing
+        # MindCV's 14, with which its recipes were measured, and those of `compiled_policy`.
+        self.operations = {
+            name: partial(operation.apply, increasing=increasing)
+            for name, operation in OPERATIONS.items()
+            if name != "solarize_add"  # which timm has too
+        }
         self.weights = None
         if self.policy.weighted:
             weights = np.array([WEIGHTS[name] for name in self.operations])
             self.weights = weights / weights.sum()
-            if self.policy.num_ops > np.count_nonzero(weights):
-                raise ValueError(
-                    f"n{self.policy.num_ops} in policy {policy!r} exceeds the "
-                    f"{np.count_nonzero(weights)} operations that w0 can draw"
-                )
 
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         policy = self.policy
         # timm draws the operations with replacement, unless they carry weights.
-        replace = self.weights is None
-        names = rng.choice(list(self.operations), policy.num_ops, replace, self.weights)
+        may_repeat = self.weights is None
+        names = rng.choice(list(self.operations), policy.num_ops, may_repeat, self.weights)
         for name in names:
             if rng.random() < policy.prob:
                 strength = draw_strength(
@@ -105,12 +102,13 @@ class AutoAugment(_Policy):
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
         table = self.policy.table
-        self.operations = create_operations(increasing=False)
+        self.operations = {name: operation.apply for name, operation in OPERATIONS.items()}
+        posterize = OPERATIONS["posterize"]
         if table.endswith("r"):
-            self.operations["posterize"] = posterize_increasing
+            self.operations["posterize"] = partial(posterize.apply, increasing=True)
         elif table == "original":
-            self.operations["posterize"] = posterize_original
-        self.operations |= {"desaturate": desaturate, "blur_randomly": blur_randomly}
+            self.operations["posterize"] = replace(posterize, value=original_bits).apply
+        self.operations |= {"desaturate": DESATURATE.apply, "blur_randomly": blur_randomly}
         self.pairs = _TABLES[table.rstrip("r")]
 
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -124,15 +122,15 @@ class AutoAugment(_Policy):
 class TrivialAugmentWide(_Policy):
     """Apply one operation of one of 31 strengths (Müller and Hutter, 2021), as torchvision does.
 
-    But for the resampling, bilinear, and the fill colour, which are torchvision's options.
+    Resampling is bilinear and there is a fill colour; in torchvision both are options.
     """
 
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-        operation, values, signed = TRIVIAL[rng.choice(list(TRIVIAL))]
-        value = float(values[rng.integers(len(values))])
-        if signed and rng.random() < 0.5:
-            value = -value
-        return operation(picture, value, self.fill)
+        row = TRIVIAL[rng.choice(list(TRIVIAL))]
+        strength = float(row.strengths[rng.integers(len(row.strengths))])
+        if row.is_signed and rng.random() < 0.5:
+            strength = -strength
+        return row.operation.pillow(picture, row.value(strength), self.fill)
 
 
 class AugMix(_Policy):
@@ -140,10 +138,13 @@ class AugMix(_Policy):
 
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
-        operations = create_operations(increasing=True, translate=0.3)
+        moved = {
+            name: replace(OPERATIONS[name], value=moves(axis, largest=0.3))
+            for axis, name in enumerate(("translate_x", "translate_y"))
+        }
         self.operations = {
-            name: operation
-            for name, operation in operations.items()
+            name: partial(operation.apply, increasing=True)
+            for name, operation in (OPERATIONS | moved).items()
             if name not in ("invert", "solarize_add")
         }
 
@@ -175,25 +176,6 @@ def draw_strength(
         strength = magnitude
     return float(np.clip(strength, 0.0, largest))
 
-
-# timm's weight set 0 of RandAugment.
-WEIGHTS = {
-    "rotate": 0.3,
-    "shear_x": 0.2,
-    "shear_y": 0.2,
-    "translate_x": 0.1,
-    "translate_y": 0.1,
-    "color": 0.025,
-    "sharpness": 0.025,
-    "auto_contrast": 0.025,
-    "solarize": 0.005,
-    "solarize_add": 0.005,
-    "contrast": 0.005,
-    "brightness": 0.005,
-    "equalize": 0.005,
-    "posterize": 0.0,
-    "invert": 0.0,
-}
 
 # AutoAugment's tables: (operation, probability, strength), one or two in a row.
 _TABLES = {
@@ -259,60 +241,4 @@ _TABLES = {
         (("desaturate", 1.0, 10),),
         (("blur_randomly", 1.0, 10),),
     ),
-}
-
-
-def _enhance(enhancer):
-    return lambda picture, value, fill: enhancer(picture).enhance(1.0 + value)
-
-
-_STEPS = np.linspace(0.0, 1.0, 31)
-_ONE = np.zeros(1)
-
-# TrivialAugmentWide: (picture, value, fill) to picture; the values; whether half are negated.
-TRIVIAL = {
-    "identity": (lambda picture, value, fill: picture, _ONE, False),
-    "shear_x": (
-        lambda picture, value, fill: affine(picture, (1, value, 0, 0, 1, 0), fill),
-        0.99 * _STEPS,
-        True,
-    ),
-    "shear_y": (
-        lambda picture, value, fill: affine(picture, (1, 0, 0, value, 1, 0), fill),
-        0.99 * _STEPS,
-        True,
-    ),
-    "translate_x": (
-        lambda picture, value, fill: affine(picture, (1, 0, int(value), 0, 1, 0), fill),
-        32.0 * _STEPS,
-        True,
-    ),
-    "translate_y": (
-        lambda picture, value, fill: affine(picture, (1, 0, 0, 0, 1, int(value)), fill),
-        32.0 * _STEPS,
-        True,
-    ),
-    "rotate": (
-        lambda picture, value, fill: picture.rotate(
-            value, Image.Resampling.BILINEAR, fillcolor=fill
-        ),
-        135.0 * _STEPS,
-        True,
-    ),
-    "brightness": (_enhance(ImageEnhance.Brightness), 0.99 * _STEPS, True),
-    "color": (_enhance(ImageEnhance.Color), 0.99 * _STEPS, True),
-    "contrast": (_enhance(ImageEnhance.Contrast), 0.99 * _STEPS, True),
-    "sharpness": (_enhance(ImageEnhance.Sharpness), 0.99 * _STEPS, True),
-    "posterize": (
-        lambda picture, value, fill: ImageOps.posterize(picture, int(value)),
-        8 - np.rint(6 * _STEPS),
-        False,
-    ),
-    "solarize": (
-        lambda picture, value, fill: ImageOps.solarize(picture, value),
-        255.0 - 255.0 * _STEPS,
-        False,
-    ),
-    "auto_contrast": (lambda picture, value, fill: ImageOps.autocontrast(picture), _ONE, False),
-    "equalize": (lambda picture, value, fill: ImageOps.equalize(picture), _ONE, False),
 }

@@ -73,6 +73,25 @@ class AugMixPolicy:
     magnitude_std: float = float("inf")
 
 
+# timm's weight set 0 of RandAugment, in the order of `compiled_policy`'s table.
+WEIGHTS = {
+    "rotate": 0.3,
+    "shear_x": 0.2,
+    "shear_y": 0.2,
+    "translate_x": 0.1,
+    "translate_y": 0.1,
+    "color": 0.025,
+    "sharpness": 0.025,
+    "auto_contrast": 0.025,
+    "solarize": 0.005,
+    "solarize_add": 0.005,
+    "contrast": 0.005,
+    "brightness": 0.005,
+    "equalize": 0.005,
+    "posterize": 0.0,
+    "invert": 0.0,
+}
+
 Policy = Union[RandAugmentPolicy, AutoAugmentPolicy, TrivialAugmentPolicy, AugMixPolicy]
 
 
@@ -124,10 +143,13 @@ def _read_terms(text: str, terms: list[str], syntax: str, ranges: dict) -> dict[
 
 
 def _rand_augment(head: str, found: dict[str, float]) -> RandAugmentPolicy:
-    std = found.get("mstd", 0.0)
+    std, num_ops = found.get("mstd", 0.0), int(found.get("n", 2))
+    drawable = sum(weight > 0 for weight in WEIGHTS.values()) - 1  # solarize_add is never drawn
+    if "w" in found and num_ops > drawable:
+        raise ValueError(f"n{num_ops} exceeds the {drawable} operations that w0 can draw")
     return RandAugmentPolicy(
         magnitude=found.get("m", 10.0),
-        num_ops=int(found.get("n", 2)),
+        num_ops=num_ops,
         magnitude_std=float("inf") if std > 100 else std,
         magnitude_max=found.get("mmax", 10.0),
         increasing=bool(found.get("inc", 0)),

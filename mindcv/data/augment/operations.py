@@ -1,0 +1,265 @@
+"""Operations on one image by name: each on a PIL image, and as MindSpore's own.
+
+The rules from strength to value are timm's (`data/auto_augment.py`, `AugmentOp`). Geometric
+operations resample bilinearly.
+
+How near MindSpore's come to Pillow's: invert, posterize and solarize are equal; the enhancements
+and auto_contrast round where Pillow cuts off, 1 level (color: 2). The geometric ones sample at the
+same places, to 1/32 of a pixel, and blend the border into the fill colour where Pillow has an edge.
+Equalize is OpenCV's, which counts the pixels of a level itself where Pillow counts those below: a
+few levels lighter on most photographs, more where one level prevails.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mindspore.dataset import vision
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+TOP = 10.0  # strengths are given on a scale of 0 to 10
+Sign = Callable[[], float]
+
+
+def _no_value(strength: float, sign: Sign, size: tuple, increasing: bool) -> float:
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A change of an image by a value: degrees, slope, pixels, bits, threshold or factor.
+
+    Attributes:
+        pillow: maps (picture, value, fill colour) to a picture.
+        mindspore: maps (value, side of the square image, fill colour) to an operation; None:
+            MindSpore has none.
+        value: maps (strength, function that draws 1 or -1, (width, height), increasing) to the
+            value. Increasing: all grow more severe with the strength; otherwise, as the first
+            implementations had it, posterize and solarize grow milder and the enhancements go from
+            weak to strong.
+    """
+
+    pillow: Callable[[Image.Image, float, tuple], Image.Image]
+    mindspore: Callable[[float, int, tuple], Any] | None = None
+    value: Callable[[float, Sign, tuple, bool], float] = _no_value
+
+    def apply(self, picture, strength, rng, fill, *, increasing: bool = False) -> Image.Image:
+        """Change a picture with a strength; the sign is drawn where the operation has one."""
+
+        def sign() -> float:
+            return 1.0 if rng.random() < 0.5 else -1.0
+
+        return self.pillow(picture, self.value(strength, sign, picture.size, increasing), fill)
+
+
+# From strength to value
+
+
+def _degrees(strength, sign, size, increasing):
+    return sign() * 30.0 * strength / TOP
+
+
+def _slope(strength, sign, size, increasing):
+    return sign() * 0.3 * strength / TOP
+
+
+def moves(axis: int, largest: float = 0.45):
+    """Return the rule of a translation by up to a share of the side."""
+    return lambda strength, sign, size, increasing: sign() * largest * strength / TOP * size[axis]
+
+
+def _bits(strength, sign, size, increasing):
+    bits = int(strength / TOP * 4)
+    return max(1, 4 - bits if increasing else bits)  # 0 bits, a black image, Pillow refuses
+
+
+def original_bits(strength, sign, size, increasing):
+    """Keep 4 bits up to 8, as AutoAugment's paper has it."""
+    return 4 + int(strength / TOP * 4)
+
+
+def _threshold(strength, sign, size, increasing):
+    threshold = min(256, int(strength / TOP * 256))
+    return 256 - threshold if increasing else threshold
+
+
+def _addend(strength, sign, size, increasing):
+    return min(128, int(strength / TOP * 110))
+
+
+def _factor(strength, sign, size, increasing):
+    if increasing:
+        return max(0.1, 1.0 + sign() * 0.9 * strength / TOP)
+    return 1.8 * strength / TOP + 0.1
+
+
+def _rest_of_colour(strength, sign, size, increasing):
+    return 1.0 - min(1.0, 0.5 + 0.5 * strength / TOP)
+
+
+# On a PIL image
+
+
+def _rotate(picture, degrees, fill):
+    return picture.rotate(degrees, Image.Resampling.BILINEAR, fillcolor=fill)
+
+
+def _fetch(matrix: Callable[[float], tuple]):
+    """Fetch each pixel (x, y) from where the matrix (a, b, c, d, e, f) of a value maps it."""
+
+    def fetch(picture, value, fill):
+        return picture.transform(
+            picture.size,
+            Image.Transform.AFFINE,
+            matrix(value),
+            Image.Resampling.BILINEAR,
+            fillcolor=fill,
+        )
+
+    return fetch
+
+
+def _solarize_add(picture, addend, fill):
+    table = [min(255, level + addend) if level < 128 else level for level in range(256)]
+    return picture.point(table * 3)
+
+
+def _enhance(enhancer):
+    return lambda picture, factor, fill: enhancer(picture).enhance(factor)
+
+
+def blur_randomly(picture, strength, rng, fill):
+    """Blur by a radius drawn between 0.1 and up to 2 pixels."""
+    radius = rng.uniform(0.1, 2.0 * min(1.0, strength / TOP))
+    return picture.filter(ImageFilter.GaussianBlur(radius))
+
+
+# MindSpore's
+
+
+def _affine(fill: tuple, degrees: float = 0.0, translate=(0.0, 0.0), shear=(0.0, 0.0)):
+    """Turn counter-clockwise, shift by shares of the side, shear by degrees about the centre."""
+    shift = [max(-1.0, min(1.0, share)) for share in translate]
+    return vision.Affine(-degrees, shift, 1.0, list(shear), vision.Inter.BILINEAR, fill)
+
+
+def _sheared_x(slope, side, fill):
+    """Fetch (x, y) from (x + slope y, y): a shear about the corner."""
+    degrees = math.degrees(math.atan(slope))
+    return _affine(fill, translate=(-slope / 2, 0.0), shear=(degrees, 0.0))
+
+
+def _sheared_y(slope, side, fill):
+    degrees = math.degrees(math.atan(slope))
+    return _affine(fill, translate=(0.0, -slope / 2), shear=(0.0, degrees))
+
+
+def _solarized(threshold, side, fill):
+    first = math.ceil(threshold)  # the first of 256 levels that is inverted
+    return vision.Solarize((first, 255)) if first < 256 else vision.Posterize(8)
+
+
+def _adjusted(operation):
+    return lambda factor, side, fill: operation(factor)
+
+
+def _plain(operation):
+    return lambda value, side, fill: operation()
+
+
+# RandAugment's operations, in the order in which they are drawn from.
+OPERATIONS = {
+    "auto_contrast": Operation(
+        lambda picture, value, fill: ImageOps.autocontrast(picture), _plain(vision.AutoContrast)
+    ),
+    "equalize": Operation(
+        lambda picture, value, fill: ImageOps.equalize(picture), _plain(vision.Equalize)
+    ),
+    "invert": Operation(
+        lambda picture, value, fill: ImageOps.invert(picture), _plain(vision.Invert)
+    ),
+    "rotate": Operation(
+        _rotate, lambda degrees, side, fill: _affine(fill, degrees=degrees), _degrees
+    ),
+    "posterize": Operation(
+        lambda picture, bits, fill: ImageOps.posterize(picture, bits),
+        lambda bits, side, fill: vision.Posterize(bits),
+        _bits,
+    ),
+    "solarize": Operation(
+        lambda picture, threshold, fill: ImageOps.solarize(picture, threshold),
+        _solarized,
+        _threshold,
+    ),
+    "solarize_add": Operation(_solarize_add, None, _addend),
+    "color": Operation(_enhance(ImageEnhance.Color), _adjusted(vision.AdjustSaturation), _factor),
+    "contrast": Operation(
+        _enhance(ImageEnhance.Contrast), _adjusted(vision.AdjustContrast), _factor
+    ),
+    "brightness": Operation(
+        _enhance(ImageEnhance.Brightness), _adjusted(vision.AdjustBrightness), _factor
+    ),
+    "sharpness": Operation(
+        _enhance(ImageEnhance.Sharpness), _adjusted(vision.AdjustSharpness), _factor
+    ),
+    "shear_x": Operation(_fetch(lambda slope: (1, slope, 0, 0, 1, 0)), _sheared_x, _slope),
+    "shear_y": Operation(_fetch(lambda slope: (1, 0, 0, slope, 1, 0)), _sheared_y, _slope),
+    "translate_x": Operation(
+        _fetch(lambda pixels: (1, 0, pixels, 0, 1, 0)),
+        lambda pixels, side, fill: _affine(fill, translate=(-pixels / side, 0.0)),
+        moves(0),
+    ),
+    "translate_y": Operation(
+        _fetch(lambda pixels: (1, 0, 0, 0, 1, pixels)),
+        lambda pixels, side, fill: _affine(fill, translate=(0.0, -pixels / side)),
+        moves(1),
+    ),
+}
+DESATURATE = Operation(_enhance(ImageEnhance.Color), None, _rest_of_colour)
+_IDENTITY = Operation(
+    lambda picture, value, fill: picture, lambda value, side, fill: vision.Posterize(8)
+)
+
+
+@dataclass(frozen=True)
+class TrivialRow:
+    """An operation of TrivialAugmentWide.
+
+    Attributes:
+        strengths: torchvision's values, which are drawn evenly.
+        is_signed: half of them are negated.
+        value: maps one to the operation's value.
+    """
+
+    operation: Operation
+    strengths: np.ndarray
+    is_signed: bool = False
+    value: Callable[[float], float] = float
+
+
+_STEPS = np.linspace(0.0, 1.0, 31)
+_ONE = np.zeros(1)
+
+
+def _factor_of(strength: float) -> float:
+    return 1.0 + strength
+
+
+TRIVIAL = {
+    "identity": TrivialRow(_IDENTITY, _ONE),
+    "shear_x": TrivialRow(OPERATIONS["shear_x"], 0.99 * _STEPS, True),
+    "shear_y": TrivialRow(OPERATIONS["shear_y"], 0.99 * _STEPS, True),
+    "translate_x": TrivialRow(OPERATIONS["translate_x"], 32.0 * _STEPS, True, int),
+    "translate_y": TrivialRow(OPERATIONS["translate_y"], 32.0 * _STEPS, True, int),
+    "rotate": TrivialRow(OPERATIONS["rotate"], 135.0 * _STEPS, True),
+    "brightness": TrivialRow(OPERATIONS["brightness"], 0.99 * _STEPS, True, _factor_of),
+    "color": TrivialRow(OPERATIONS["color"], 0.99 * _STEPS, True, _factor_of),
+    "contrast": TrivialRow(OPERATIONS["contrast"], 0.99 * _STEPS, True, _factor_of),
+    "sharpness": TrivialRow(OPERATIONS["sharpness"], 0.99 * _STEPS, True, _factor_of),
+    "posterize": TrivialRow(OPERATIONS["posterize"], 8 - np.rint(6 * _STEPS), False, int),
+    "solarize": TrivialRow(OPERATIONS["solarize"], 255.0 - 255.0 * _STEPS),
+    "auto_contrast": TrivialRow(OPERATIONS["auto_contrast"], _ONE),
+    "equalize": TrivialRow(OPERATIONS["equalize"], _ONE),
+}

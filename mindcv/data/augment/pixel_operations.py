@@ -1,0 +1,192 @@
+"""Random changes of one image in NumPy; their draws belong to the image, not to a thread."""
+
+import copy
+import math
+import zlib
+from collections.abc import Sequence
+
+import mindspore.dataset as ds
+import numpy as np
+from mindspore.dataset import vision
+from PIL import Image
+
+_CHANNELS = (1, 3)
+# Principal components of ImageNet's RGB values on the scale 0-1 (pycls, `datasets/imagenet.py`):
+# a column each, and their standard deviations.
+_COMPONENTS = np.array(
+    [
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    ]
+)
+_DEVIATIONS = np.array([0.2175, 0.0188, 0.0045])
+
+
+class PixelSeeded:
+    """Base of the Python operations: their draws depend on seed, pass and pixels alone.
+
+    So runs repeat with any number of workers. In a `Dataset.map` of one's own nothing counts the
+    passes, and equal images get equal draws in every epoch; `create_loader` counts, by `OfPass`.
+
+    Attributes:
+        seed: None: MindSpore's, as it is when an image comes.
+        split: number of the augmentation split; the splits of an image start from equal pixels.
+        epoch, copy: of the image, see `PASS`.
+    """
+
+    seed: int | None = None
+    split = 0
+    epoch = 0
+    copy = 0
+
+    def generator(self, image: np.ndarray) -> np.random.Generator:
+        """Return the generator for this image, of any shape, uint8 or float32."""
+        seed = ds.config.get_seed() if self.seed is None else self.seed
+        checksum = zlib.crc32(np.ascontiguousarray(image))
+        # The first copy draws as an image without copies does.
+        of_copy = (self.copy,) if self.copy else ()
+        return np.random.default_rng((seed, self.epoch, self.split, checksum, *of_copy))
+
+    def seeded(self, seed: int | None, epoch: int, split: int = 0, copy_: int = 0) -> "PixelSeeded":
+        """Return a copy that draws by these."""
+        other = copy.copy(self)
+        other.seed, other.epoch, other.split, other.copy = seed, epoch, split, copy_
+        return other
+
+
+class OfPass:
+    """Let a Python operation draw for the pass that each image belongs to."""
+
+    def __init__(self, operation: PixelSeeded, split: int = 0):
+        self.operation, self.split = operation, split
+        self.seed = ds.config.get_seed()
+
+    def __call__(self, image: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Take and return the columns image and `PASS`."""
+        epoch, number = place.tolist()
+        return self.operation.seeded(self.seed, epoch, self.split, number)(image), place
+
+
+class RandomErasing(PixelSeeded):
+    """Erase a random rectangle of an image (Zhong et al., 2017), as timm's `RandomErasing` does.
+
+    The image is (H, W, C) or (C, H, W); its type is kept, uint8 is rounded and clipped to 0-255.
+
+    Args:
+        prob: probability of erasing.
+        scale: area range of the rectangle, as a fraction of the image.
+        ratio: aspect range of the rectangle, drawn evenly on a log scale.
+        value: 0, fill with `mean`; random, with `mean + std * normal draw`, pixel by pixel.
+        max_attempts: draws until a rectangle fits.
+        mean, std: fill per channel in the image's own units.
+    """
+
+    def __init__(self, prob, scale, ratio, *, value, max_attempts, mean, std):
+        self.prob, self.scale, self.max_attempts = prob, tuple(scale), max_attempts
+        self.log_ratio = tuple(math.log(r) for r in ratio)
+        self.random_fill = value == "random"
+        self.mean = np.reshape(mean, (-1, 1, 1))
+        self.std = np.reshape(std, (-1, 1, 1))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return self.erase(image, self.generator(image))
+
+    def erase(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the image itself where nothing is erased, else a changed copy."""
+        height, width = as_planes(image).shape[1:]
+        box = self.rectangle(height, width, rng)
+        if box is None:
+            return image
+        top, bottom, left, right = box
+        image = image.copy()
+        erased = as_planes(image)[:, top:bottom, left:right]
+        erased[:] = self._fill(erased.shape, rng, image.dtype)
+        return image
+
+    def rectangle(
+        self, height: int, width: int, rng: np.random.Generator
+    ) -> tuple[int, int, int, int] | None:
+        """Return top, bottom, left and right of what is erased; None: nothing."""
+        if rng.random() >= self.prob:
+            return None
+        for _ in range(self.max_attempts):
+            area = rng.uniform(*self.scale) * height * width
+            aspect = math.exp(rng.uniform(*self.log_ratio))
+            h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < h < height and 0 < w < width:
+                top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+                return top, top + h, left, left + w
+        return None
+
+    def _fill(self, shape: tuple, rng: np.random.Generator, dtype) -> np.ndarray:
+        fill = np.broadcast_to(self.mean, shape)
+        if self.random_fill:
+            fill = fill + self.std * rng.standard_normal(shape)
+        if dtype == np.uint8:
+            fill = np.clip(np.rint(fill), 0, 255)
+        return fill.astype(dtype)
+
+
+def as_planes(images: np.ndarray) -> np.ndarray:
+    """Return a view (…, C, H, W) of images (…, H, W, C) or (…, C, H, W), of 1 or 3 channels.
+
+    The pipeline has both: bytes as they were decoded for a network that starts with `Normalize`,
+    planes of float32 for others. To write into the view is to write into the images.
+    """
+    is_last = images.shape[-1] in _CHANNELS and images.shape[-3] not in _CHANNELS
+    return np.moveaxis(images, -1, -3) if is_last else images
+
+
+class Lighting(PixelSeeded):
+    """Shift the colour along ImageNet's principal components (Krizhevsky et al., 2012, 4.1).
+
+    As pycls' `transforms.lighting` does with its BGR images; ours, and the components, are RGB.
+    MindSpore's RandomLighting has the same statistics, but its draws depend on the thread.
+    The image is (H, W, 3) uint8 and so is the result, rounded and clipped.
+
+    Args:
+        std: standard deviation of the factor of each component; pycls trains with 0.1.
+    """
+
+    def __init__(self, std: float):
+        self.std = std
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        shift = color_shift(self.generator(image).normal(0.0, self.std, 3))
+        table = np.clip(np.rint(np.arange(256) + shift[:, None]), 0, 255).astype(int)
+        return np.asarray(Image.fromarray(image).point(table.ravel().tolist()))
+
+
+def color_shift(factors: Sequence[float]) -> np.ndarray:
+    """Return what is added to R, G and B, 0-255 scale, for a factor of each component."""
+    return 255.0 * _COMPONENTS @ (_DEVIATIONS * factors)
+
+
+class ColorJitter(PixelSeeded):
+    """Change brightness, contrast, saturation and hue in random order, as torchvision does.
+
+    It calls MindSpore's operations with factors that it draws itself. RandomColorAdjust does the
+    same faster, but two of them draw alike, as all of MindSpore's random operations start from one
+    seed: the augmentation splits of an image need this one. The image is (H, W, 3) uint8.
+
+    Args:
+        brightness, contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].
+        hue: the shift is uniform in [-hue, hue], as a fraction of the colour circle.
+    """
+
+    def __init__(self, brightness: float, contrast: float, saturation: float, hue: float = 0.0):
+        self.changes = [
+            (vision.AdjustBrightness, max(0.0, 1.0 - brightness), 1.0 + brightness),
+            (vision.AdjustContrast, max(0.0, 1.0 - contrast), 1.0 + contrast),
+            (vision.AdjustSaturation, max(0.0, 1.0 - saturation), 1.0 + saturation),
+            (vision.AdjustHue, -hue, hue),
+        ]
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        rng = self.generator(image)
+        for index in rng.permutation(len(self.changes)):
+            operation, low, high = self.changes[index]
+            if low < high:
+                image = operation(rng.uniform(low, high))(image)
+        return image
