@@ -51,22 +51,15 @@ _PIECE = 2**29  # bytes of a tensor that one record holds; a larger one is cut, 
 
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
-    """Return whether a file begins like a checkpoint; see `read.Format`."""
     return head[:1] == b"\n" and not is_web_page(head)
 
 
 def read(file: WeightStream) -> Tensors:
-    """Read the tensors as views of the file's content; entries that are text are left out.
-
-    Raises:
-        WeightsError: a hash table, or too many tensors.
-        ValueError: damaged or cut off, or holding anything but tensors.
-    """
+    """Read the tensors as views of the file's content; text beside them is left out."""
     return dict(_tensors(_without_checksum(file.read()), file.name))
 
 
 def has_checksum(file: WeightStream) -> bool:
-    """Return whether a checkpoint ends with a checksum of its content."""
     file.seek(max(0, file.size - _CHECKSUM_SIZE))
     return file.read(len(_CHECKSUM)) == _CHECKSUM
 
@@ -75,7 +68,7 @@ def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a checkpoint with a checksum, so that the file alone shows whether it is intact.
 
     Raises:
-        ValueError: a tensor of a type that MindSpore does not have.
+        ValueError: MindSpore has no such type of elements.
     """
     checksum = 0
     for part in _encoded(tensors):
@@ -167,7 +160,7 @@ def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, mem
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field of a message: a number, or bytes."""
+    """Yield number and value, a number or bytes, of each field of a message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)

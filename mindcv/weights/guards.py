@@ -43,11 +43,7 @@ class WeightStream(io.FileIO):
 
 @contextmanager
 def open_zip(file: WeightStream) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive whose list of entries is of a reasonable size.
-
-    Raises:
-        WeightsError: it is cut off or damaged, or has too many entries.
-    """
+    """Open a zip archive whose list of entries has a reasonable size."""
     file.most = _LARGEST_DIRECTORY  # `zipfile` reads the list by one call
     try:
         archive = zipfile.ZipFile(file)
@@ -63,7 +59,6 @@ def open_zip(file: WeightStream) -> Iterator[zipfile.ZipFile]:
 
 
 def check_count(count: int, path: str) -> None:
-    """Raise a WeightsError where a file holds too many tensors."""
     if count > MOST_TENSORS:
         raise WeightsError(
             f"weight file {path!r} holds more than {MOST_TENSORS} tensors; that is no set of "
@@ -72,7 +67,6 @@ def check_count(count: int, path: str) -> None:
 
 
 def is_web_page(start: bytes) -> bool:
-    """Return whether these first bytes of a file begin an HTML or XML document."""
     return _WEB_PAGE.match(start) is not None
 
 
@@ -82,10 +76,9 @@ def stored_type(dtype: str, order: str = "<") -> np.dtype:
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """Return an array in the processor's byte order, which does not spell it out.
+    """Return an array whose type does not name the byte order.
 
-    `<f4` and `f4` are the same numbers, and numpy takes them for equal; MindSpore 2.7 knows the
-    second only.
+    `<f4` and `f4` are the same numbers and equal to numpy; MindSpore 2.7 knows the second only.
     """
     spelled = array.dtype.newbyteorder("=")
     return array.view(spelled) if array.dtype.isnative else array.astype(spelled)

@@ -19,18 +19,10 @@ _HEADERS = {
 
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
-    """Return whether an archive holds arrays; see `read.Format`."""
     return any(name.endswith(".npy") for name in entries)
 
 
 def read(file: WeightStream) -> Tensors:
-    """Read the arrays.
-
-    Raises:
-        WeightsError: it would unfold to more than any set of weights has, holds an array twice, or
-            one of other elements than numbers.
-        Exception: damaged; see `read.DAMAGE`.
-    """
     found = {}
     with open_zip(file) as archive:
         entries = archive.infolist()

@@ -1,10 +1,10 @@
 """Read the pickled part of a torch file without running anything in it.
 
 A pickle is a small program: it names classes and functions and calls them. Python's own reader
-imports and runs what it names. This one is an interpreter of its own for the few instructions that
-`torch.save` writes; a name is a word in the tables below or the end of the reading, and nothing is
-ever imported or called for it. Of the standard library it uses the disassembler only, which splits
-bytes into instructions (`pickletools`; the formats of instructions are told there too).
+imports and runs what it names. This one interprets only the few instructions that `torch.save`
+writes; a name is a word in the tables below, or the file is refused, and nothing is ever imported
+or called for it. Of the standard library it uses only the disassembler (`pickletools`, which also
+documents the instructions).
 """
 
 import io
@@ -100,11 +100,7 @@ class _Name:
 
 
 def read_pickle(stream: io.BytesIO, place: str) -> Any:
-    """Return what one pickle of a torch file holds, and leave the stream behind it.
-
-    Args:
-        stream: at the first byte of the pickle.
-        place: the file, for the message.
+    """Return what one pickle holds, and leave the stream behind it.
 
     Returns:
         A tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,

@@ -25,11 +25,10 @@ class Format:
 
     Attributes:
         name: for messages.
-        starts: whether a file is of this format, by its first bytes and the names in it if it is a
-            zip archive.
-        read: returns the tensors; the metadata is one of them, `metadata.ENTRY`.
-        suffix: of files that this library writes.
-        write: writes tensors to a stream.
+        starts: recognises it by its first bytes and, of a zip archive, the names of its entries.
+        read: returns the tensors, `metadata.ENTRY` among them; raises one of DAMAGE, or a
+            WeightsError that says more.
+        suffix, write: where this library writes the format.
     """
 
     name: str
@@ -84,9 +83,9 @@ class WeightFile:
 
     Attributes:
         path: where it was read from.
-        format: its kind, for messages.
+        format: name of its format.
         tensors: arrays by name, in the file's order and names; floating point ones are float32.
-        metadata: what the file tells of its weights, where this library wrote it.
+        metadata: in a file of this library, what is known of the weights.
         notes: what was changed in reading.
     """
 
@@ -100,14 +99,14 @@ class WeightFile:
 def read_weights(path: str | os.PathLike) -> WeightFile:
     """Read a weight file; nothing in it is run.
 
-    A file of a run is compared with the manifest beside it first. A MindSpore checkpoint is
-    compared with the checksum at its end; a note says where it has neither, as older versions of
-    this library and MindSpore write it. Float16, bfloat16 and float64 become float32, which only
-    the last can lose digits by; a note says so.
+    A file of a run is first compared with the manifest beside it, a MindSpore checkpoint with the
+    checksum at its end; a note says where it has neither, as older versions of this library and
+    MindSpore write it. Float16, bfloat16 and float64 become float32, with a note; only float64 can
+    lose digits.
 
     Raises:
-        WeightsError: no such file, of no known format, damaged, or holding anything but tensors; or
-            its manifest was sealed with other bytes.
+        WeightsError: no such file, of no known format, damaged, holding anything but tensors, or
+            other bytes than its manifest was sealed with.
     """
     path = os.fspath(path)
     if not os.path.isfile(path):  # a pipe would be waited for

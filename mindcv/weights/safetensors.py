@@ -26,18 +26,11 @@ _TYPES = {
 
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
-    """Return whether a file begins with a length and a JSON header; see `read.Format`."""
-    return head[5:9] == b"\0\0\0{"
+    return head[5:9] == b"\0\0\0{"  # the length of the JSON header in eight bytes, and the header
 
 
 def read(file: WeightStream) -> Tensors:
-    """Read the tensors; the metadata in the header becomes an entry like that of a checkpoint.
-
-    Raises:
-        ImportError: the package is missing.
-        WeightsError: the file holds too much, or other elements.
-        Exception: damaged; see `read.DAMAGE`.
-    """
+    """Read the tensors; the metadata in the header becomes an entry like that of a checkpoint."""
     package = _package()
     length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
@@ -69,12 +62,7 @@ def read(file: WeightStream) -> Tensors:
 
 
 def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a file; an entry of metadata goes into the header.
-
-    Raises:
-        ImportError: the package is missing.
-        ValueError, KeyError: a tensor of a type that the format does not have.
-    """
+    """Write a file; an entry of metadata goes into the header."""
     package = _package()
     from safetensors.numpy import save
 

@@ -27,22 +27,15 @@ _LONGEST_NAME = 1000
 
 
 def starts_zip(head: bytes, entries: Sequence[str]) -> bool:
-    """Return whether an archive is one of `torch.save`; see `read.Format`."""
     return any(name.endswith("/data.pkl") for name in entries)
 
 
 def starts_legacy(head: bytes, entries: Sequence[str]) -> bool:
-    """Return whether a file begins as torch before 1.6 wrote it; see `read.Format`."""
     return head.startswith(LEGACY_START)
 
 
 def read_zip(file: WeightStream) -> Tensors:
-    """Read a zip archive of `torch.save`; names within each other are joined by dots.
-
-    Raises:
-        WeightsError: not such an archive, or holding more than tensors.
-        Exception: damaged; see `read.DAMAGE`.
-    """
+    """Read a zip archive of `torch.save`; keys of dictionaries in each other join by dots."""
     path = file.name
     with open_zip(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
@@ -69,7 +62,7 @@ def read_zip(file: WeightStream) -> Tensors:
 
 
 def _root(entries: dict[str, zipfile.ZipInfo], path: str, file_size: int) -> str:
-    """Return what stands before the names of all entries, once they are as torch writes them."""
+    """Return the folder of all entries, where they are as torch writes them."""
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise WeightsError(f"weight file {path!r} is a zip archive with {len(roots)} data.pkl")
@@ -88,7 +81,7 @@ def _root(entries: dict[str, zipfile.ZipInfo], path: str, file_size: int) -> str
 
 
 def read_legacy(file: WeightStream) -> Tensors:
-    """Read the format that torch wrote before 1.6; see `read_zip`.
+    """Read the format of torch before 1.6.
 
     Five pickles (a number, the version, the machine, the object, the storages' keys), then each
     storage's element count in 8 bytes and its numbers.
