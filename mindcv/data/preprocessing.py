@@ -9,17 +9,10 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from ..errors import ConfigError
+from .datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD
 
 _LARGEST = 10**9
 _LARGEST_IMAGE = 2**14  # pixels of the resized side
-
-_STATISTICS = {
-    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "cifar10": ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255)),
-    "cifar100": ((129.3, 124.0, 112.4), (68.2, 65.4, 70.4)),
-    "mnist": ((33.3285,) * 3, (78.5655,) * 3),
-    "mnist_demo": ((33.3285,) * 3, (78.5655,) * 3),
-}
 
 
 @dataclass(frozen=True)
@@ -71,8 +64,8 @@ class Preprocessing:
     image_size: int = 224
     crop_pct: float = 0.875
     interpolation: str = "bilinear"
-    mean: tuple[float, ...] = _STATISTICS["imagenet"][0]
-    std: tuple[float, ...] = _STATISTICS["imagenet"][1]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     crop_mode: str = "center"
     antialias: bool = False
 
@@ -162,8 +155,8 @@ def channel_statistics(
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and (problem := scale_problem(key, values)):
             raise ConfigError(f"{key}: {problem}")
-    own_mean, own_std = _STATISTICS.get(dataset_name, _STATISTICS["imagenet"])
-    return tuple(own_mean if mean is None else mean), tuple(own_std if std is None else std)
+    row = DATASETS.get(dataset_name, DATASETS["imagenet"])
+    return tuple(row.mean if mean is None else mean), tuple(row.std if std is None else std)
 
 
 def scale_problem(key: str, values: Sequence[float]) -> str | None:

@@ -4,13 +4,16 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import mindspore.dataset as ds
 import numpy as np
 from PIL import Image
 
-from ..errors import DataError, MindCVError
+from ..errors import ConfigError, DataError, MindCVError
+from ..process.cores import usable_workers
 from .bad_images import BadImages
+from .datasets import open_samples
 from .decoding_trace import DecodingTrace
 from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import copy_numbers, sample_order
@@ -20,6 +23,68 @@ from .samples import ImageError, Samples
 # A column (2,) int64: number of the pass over the dataset, and which of an image's copies this is.
 PASS = "mindcv.pass"
 _BLACK = Image.new("RGB", (32, 32))
+
+
+def create_dataset(
+    name: str = "",
+    root: str | None = None,
+    split: str = "train",
+    shuffle: bool = True,
+    num_samples: int | None = None,
+    num_shards: int | None = None,
+    shard_id: int | None = None,
+    num_parallel_workers: int | None = None,
+    download: bool = False,
+    num_aug_repeats: int = 0,
+    max_bad_fraction: float = 0.0,
+    bad_images_file: str | Path | None = None,
+    even_shards: bool = False,
+    **kwargs,
+) -> "ImageDataset":
+    """Return a MindSpore dataset with the columns image and label.
+
+    Each epoch of an iterator, and each new iterator, continues with the next epoch's order, which
+    depends on MindSpore's seed (`ds.config.set_seed`) as it is now.
+
+    Args:
+        name, root, split, **kwargs: see `open_samples`.
+        shuffle: another random order every epoch. Without it the shards are exact: see
+            `sample_order`.
+        num_samples: images of an epoch; None: all.
+        num_shards, shard_id: read one of several equal parts.
+        num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
+        download: must be False: nothing is downloaded.
+        num_aug_repeats: copies of an image in an epoch; below 2: off.
+        max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
+            replaced by the next good one. More are an error.
+        bad_images_file: CSV file that lists them.
+        even_shards: unshuffled shards have equal sizes too.
+
+    Raises:
+        ConfigError: no threads; see `open_samples` and `sample_order`.
+        DataError: see there.
+    """
+    if download:
+        raise ConfigError("download True: nothing is downloaded; put the files into root")
+    samples = open_samples(name, root, split, **kwargs)
+    rows = Rows(
+        samples,
+        ds.config.get_seed(),
+        bad=BadImages(
+            len(samples),
+            max_bad_fraction,
+            bad_images_file and Path(bad_images_file),
+            can_scan=hasattr(samples, "folder"),
+        ),
+        num_parallel_workers=usable_workers(num_parallel_workers),
+        shuffle=shuffle,
+        num_samples=num_samples,
+        num_shards=num_shards,
+        shard_id=shard_id,
+        num_aug_repeats=num_aug_repeats,
+        even_shards=even_shards,
+    )
+    return ImageDataset(rows)
 
 
 class Rows:

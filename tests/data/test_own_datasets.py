@@ -15,10 +15,10 @@ from mindcv.data import (
     create_dataset,
     create_loader,
     create_transforms,
+    datasets,
     open_samples,
 )
 from mindcv.data.samples import ImageError
-from mindcv.data.samples import user as user_samples
 from mindcv.engine import build as recipe
 from mindcv.errors import ConfigError, DataError
 
@@ -37,7 +37,7 @@ def error_of(*arguments, **named) -> str:
 
 @pytest.fixture(autouse=True)
 def no_registrations(monkeypatch):
-    monkeypatch.setattr(user_samples, "_factories", {})
+    monkeypatch.setattr(datasets, "_registered", {})
 
 
 class Own:

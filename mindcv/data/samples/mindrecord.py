@@ -1,6 +1,5 @@
 """Images out of MindRecord files: those of `python -m mindcv pack`, and others of that layout."""
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -10,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ...process.files import sha256_of
 from .packed_set import FILE, PackedSet, read_packed_set
+from .protocol import renumber
 
 FORMAT = "3.0"
 IMAGE_COLUMNS = ("image", "data")
@@ -220,11 +221,10 @@ class MindRecordSamples:
             self.num_classes = int(self.labels.max()) + 1
             return
         self._check_rows(packed, split)
-        self._fingerprint = packed.splits[split].fingerprint
-        self.class_names = packed.class_names
-        if class_indexing:
-            self._number_as(class_indexing, Path(root, split))
-        self.num_classes = len(self.class_names)
+        self.class_names, self.num_classes = packed.class_names, len(packed.class_names)
+        renumber(self, class_indexing, os.path.join(root, split))
+        if self.class_names == packed.class_names:
+            self._fingerprint = packed.splits[split].fingerprint
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -251,10 +251,11 @@ class MindRecordSamples:
         That of a packed image folder is the folder's own, unless images were left out.
         """
         if self._fingerprint is None:
-            digest = hashlib.sha256(self.labels.astype("<i4"))
-            for file in self._files:
-                digest.update(os.fsencode(file.path.name) + file.lengths.astype("<i8").tobytes())
-            self._fingerprint = digest.hexdigest()
+            sizes = (
+                os.fsencode(file.path.name) + file.lengths.astype("<i8").tobytes()
+                for file in self._files
+            )
+            self._fingerprint = sha256_of(self.labels.astype("<i4"), *sizes)
         return self._fingerprint
 
     def _place(self, index: int) -> tuple[MindRecordFile, int]:
@@ -270,19 +271,6 @@ class MindRecordSamples:
                     f"{file.path} holds the label {file.labels.max()}, but {FILE} names "
                     f"{len(packed.class_names)} classes"
                 )
-
-    def _number_as(self, class_indexing: dict[str, int], place: Path) -> None:
-        there = np.flatnonzero(np.bincount(self.labels, minlength=len(self.class_names)))
-        unknown = [name for name in np.take(self.class_names, there) if name not in class_indexing]
-        if unknown:
-            raise DataError(
-                f"{place} holds classes that are not in the training set: {', '.join(unknown[:5])}"
-            )
-        numbers = np.array([class_indexing.get(name, -1) for name in self.class_names], np.int32)
-        names = tuple(sorted(class_indexing, key=class_indexing.get))
-        if names != self.class_names:
-            self.labels, self.class_names = numbers[self.labels], names
-            self._fingerprint = None
 
 
 def _packed_files(root: str, split: str, packed: PackedSet) -> list[Path]:

@@ -161,6 +161,12 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
         raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from None
 
 
+def packed_classes(root: str, split: str) -> tuple[str, ...] | None:
+    """Return the class names, the same for all splits; None where there is no dataset.json."""
+    packed = read_packed_set(root)
+    return packed and packed.class_names
+
+
 def is_sealed(root: Path) -> bool:
     """Tell whether dataset.json holds a hash of itself, which reading it has compared."""
     return SEAL in json.loads((root / FILE).read_bytes())

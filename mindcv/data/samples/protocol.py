@@ -1,13 +1,11 @@
 """What every dataset is made of: numbered images with labels."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 
 from ...errors import DataError
-
-# The layouts that the library reads itself; users register more.
-DATASETS = ("imagenet", "csv", "json", "cifar10", "cifar100", "mnist", "mnist_demo", "mindrecord")
 
 
 class ImageError(DataError):
@@ -25,7 +23,7 @@ class Samples(Protocol):
         num_classes: classes of the labels.
         encoded: `read` gives the bytes of an image file; else pixels.
 
-    One that has `in_memory = True` is read without threads and a limit of time.
+    One that has `in_memory = True` is read without threads and without a time limit.
     """
 
     labels: np.ndarray
@@ -50,3 +48,36 @@ class Samples(Protocol):
     def fingerprint(self) -> str:
         """Return a hash of names and labels: another one means that the dataset was changed."""
         ...
+
+
+def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: str) -> None:
+    """Number the labels as another split does, by the names of the classes.
+
+    Without class_indexing, or names of its own, a dataset keeps its numbers. A class that has no
+    image here keeps the number that it has there.
+
+    Args:
+        class_indexing: class name to label, of the training set.
+        place: what the images come from, for the message.
+
+    Raises:
+        DataError: an image's class is not in class_indexing.
+    """
+    if not class_indexing or not samples.class_names:
+        return
+    counts = np.bincount(samples.labels, minlength=len(samples.class_names))
+    present = (name for name, count in zip(samples.class_names, counts) if count)
+    unknown = [name for name in present if name not in class_indexing]
+    if unknown:
+        raise DataError(
+            f"{place} holds classes that are not in the training set: {', '.join(unknown[:5])}"
+        )
+    numbers = np.array([class_indexing.get(name, -1) for name in samples.class_names], np.int32)
+    samples.labels = numbers[samples.labels]
+    samples.class_names = names_in_order(class_indexing)
+    samples.num_classes = max(class_indexing.values()) + 1
+
+
+def names_in_order(class_indexing: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the class names in the order of their labels."""
+    return tuple(sorted(class_indexing, key=class_indexing.get))

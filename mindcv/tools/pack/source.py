@@ -10,8 +10,8 @@ import numpy as np
 from ...data.samples.folder import (
     SPLITS,
     FolderSamples,
+    checked_classes,
     class_folders,
-    class_index,
     folders_beside,
     holds_image,
     is_there,
@@ -74,7 +74,7 @@ def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit
     folders = {name: root / name for name in names} or {root.name: root}
     for name in folders:
         _check_name(name)
-    classes = {name: class_index(folder) for name, folder in folders.items()}
+    classes = {name: checked_classes(folder) for name, folder in folders.items()}
     known = classes["train"] if "train" in classes else set().union(*classes.values())
     numbers = {name: number for number, name in enumerate(sorted(known, key=os.fsencode))}
     digest = hashlib.sha256()
