@@ -1,9 +1,11 @@
 """From files to batches: datasets, transforms, loader."""
 
+# ruff: noqa: F401
+
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what editors see; `_LAZY` imports the same
     from .batches import EpochBatches
     from .contact_sheet import first_batch, write_contact_sheet
     from .datasets import open_samples, register_dataset, training_classes

@@ -244,7 +244,7 @@ def test_missing_or_cut_mnist_files_are_named(mnist, tmp_path):
         path.write_bytes(content)
         assert fragment in error_of("mnist", str(root), "train")
     write_idx(path, images[:, :0])
-    assert f"{path} is damaged: its header tells images of 0 x 28" in error_of(
+    assert f"{path} is damaged: its header says images of 0 x 28" in error_of(
         "mnist", root, "train"
     )
     write_idx(path, images[:5])
