@@ -1,4 +1,4 @@
-"""What the files of a dataset look like from outside: names, sizes and times, class by class."""
+"""What a run was trained on: classes.json, and the files that a resumed run compares."""
 
 import hashlib
 import json
@@ -29,18 +29,15 @@ def write_class_map(path: Path, samples: Samples) -> None:
         unfinished.write_text(json.dumps(content, indent=1), encoding="ascii")
 
 
-MOST_FILES = 65_536  # a network disk tells of some thousands in a second
+MOST_FILES = 65_536  # a network disk answers for some thousands in a second
 _THREADS = 16
 
 
 def describe_files(samples: Samples) -> dict[str, list[str]]:
-    """Return hashes of the names, sizes and times of last change of each class's files.
+    """Return names, sizes and times of last change: for each class a hash of those of its files.
 
-    Of a dataset of more than `MOST_FILES` images so many are looked at, evenly spread. One whose
-    images are no files of their own gives nothing.
-
-    Returns:
-        names, sizes and times: a hash for each class, in order of the labels.
+    Of a dataset of more than `MOST_FILES` images only so many count, evenly spread. One whose
+    images are not files of their own gives nothing.
     """
     if not hasattr(samples, "path"):
         return {}

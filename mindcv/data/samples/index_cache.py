@@ -1,6 +1,5 @@
 """The remembered lists of images, `<cache>/indexes/<hash of the folder's path>.npz`."""
 
-import hashlib
 import logging
 import os
 import threading
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...process.files import cache_folder, open_regular
+from ...process.files import cache_folder, open_regular, sha256_of, sha256_of_file
 from .files import NameTable
 
 _logger = logging.getLogger(__name__)
@@ -24,10 +23,7 @@ _MISSING = (-1, -1, -1)  # state of what is not there
 
 
 class FolderStates:
-    """When each folder of a tree was last changed, and where links lead that lead to none.
-
-    Args:
-        top: the folder that the others lie in.
+    """When each folder of a tree was last changed, and where links lead that lead to no folder.
 
     Attributes:
         paths: the folders and links, relative to the top.
@@ -59,7 +55,7 @@ class FolderStates:
 
 
 def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | None:
-    """Return the remembered (classes, names, labels); None where they are not there or not valid.
+    """Return the remembered (classes, names, labels); None where they are missing or not valid.
 
     They are valid while every folder of the tree is as it was when it was read, and no link leads
     to another place.
@@ -107,9 +103,8 @@ def write_index(
                     labels=labels,
                 )
                 file.seek(0)
-                digest = _digest(file, os.fstat(file.fileno()).st_size)
-                file.seek(0, os.SEEK_END)
-                file.write(digest)
+                digest = sha256_of_file(file)  # leaves the file at its end
+                file.write(bytes.fromhex(digest))
             os.replace(unfinished, target)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -118,28 +113,17 @@ def write_index(
 
 
 def _place_of(folder: Path) -> Path:
-    real = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
+    real = sha256_of(os.fsencode(os.path.realpath(folder)))
     return cache_folder() / "indexes" / f"{real[:32]}.npz"
 
 
 def _is_whole(file) -> bool:
-    """Tell whether the archive is what was written; leave the file at its beginning."""
+    """Compare the archive with the hash behind it; leave the file at its beginning."""
     size = os.fstat(file.fileno()).st_size - _DIGEST
-    if size <= 0 or _digest(file, size) != file.read(_DIGEST):
+    if size <= 0 or bytes.fromhex(sha256_of_file(file, size)) != file.read(_DIGEST):
         return False
     file.seek(0)
     return True
-
-
-def _digest(file, size: int) -> bytes:
-    digest = hashlib.sha256()
-    while size:
-        block = file.read(min(size, 1 << 20))
-        if not block:
-            break
-        digest.update(block)
-        size -= len(block)
-    return digest.digest()
 
 
 def _is_unchanged(folder: Path, parts) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ...process.files import sha256_of
+from ...process.files import reading, sha256_of
 from .packed_set import FILE, PackedSet, read_packed_set
 from .protocol import renumber
 
@@ -19,6 +19,113 @@ LABEL_COLUMN = "label"
 NAME_COLUMN = "name"
 _MOST_HEADER_BYTES = 128 << 20  # MindSpore's own limit
 _PLACES = ("ROW_ID", "PAGE_ID_BLOB", "PAGE_OFFSET_BLOB", "PAGE_OFFSET_BLOB_END")
+
+
+class MindRecordSamples:
+    """Images 0 … n-1 of one split, in the order of the files and of their rows; see `Samples`.
+
+    Args:
+        root: folder of dataset.json; or of MindRecord files of any origin: those of the folder
+            `<root>/<split>`, or else those of `root` whose names begin with `split`.
+        class_indexing: class name to label, instead of the packed one; no effect without names.
+
+    Raises:
+        DataError: no such split; a file missing, cut, damaged, or of another layout; a class that
+            is not in `class_indexing`.
+    """
+
+    encoded = True
+
+    def __init__(self, root: str, split: str, class_indexing: dict[str, int] | None = None):
+        self.class_names, self._fingerprint = None, None
+        packed = read_packed_set(root)
+        paths = (
+            _foreign_files(root, split) if packed is None else _packed_files(root, split, packed)
+        )
+        self._files = [MindRecordFile(path) for path in paths]
+        self.labels = np.concatenate([file.labels for file in self._files])
+        self._starts = np.cumsum([0, *map(len, self._files)])
+        if packed is None:
+            self.num_classes = int(self.labels.max()) + 1
+            return
+        self._check_rows(packed, split)
+        self.class_names, self.num_classes = packed.class_names, len(packed.class_names)
+        renumber(self, class_indexing, os.path.join(root, split))
+        if self.class_names == packed.class_names:
+            self._fingerprint = packed.splits[split].fingerprint
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        file, row = self._place(index)
+        return file.read(row)
+
+    def name(self, index: int) -> str:
+        """Return the path of the image in what was packed; else MindRecord file and row."""
+        file, row = self._place(index)
+        if file.has_names:
+            return file.name(row).decode("utf-8", "backslashreplace")
+        return f"{file.path} row {row}"
+
+    def fingerprint(self) -> str:
+        """Return the hash of names and labels; without names, of the sizes of the images.
+
+        That of a packed image folder is the folder's own, unless images were left out.
+        """
+        if self._fingerprint is None:
+            sizes = (
+                os.fsencode(file.path.name) + file.lengths.astype("<i8").tobytes()
+                for file in self._files
+            )
+            self._fingerprint = sha256_of(self.labels.astype("<i4"), *sizes)
+        return self._fingerprint
+
+    def _place(self, index: int) -> tuple["MindRecordFile", int]:
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        return self._files[number], int(index - self._starts[number])
+
+    def _check_rows(self, packed: PackedSet, split: str) -> None:
+        for file, shard in zip(self._files, packed.splits[split].shards):
+            if len(file) != shard.images or not file.has_names:
+                raise DataError(f"{file.path} holds {len(file)} rows, expected {shard.images}")
+            if file.labels.max() >= len(packed.class_names):
+                raise DataError(
+                    f"{file.path} holds the label {file.labels.max()}, but {FILE} names "
+                    f"{len(packed.class_names)} classes"
+                )
+
+
+def _packed_files(root: str, split: str, packed: PackedSet) -> list[Path]:
+    if split not in packed.splits:
+        raise DataError(f"{root} holds the splits {', '.join(packed.splits)}; not {split!r}")
+    shards = packed.splits[split].shards
+    problems = [problem for shard in shards if (problem := shard.problem(Path(root)))]
+    if problems:
+        raise DataError(
+            f"{len(problems)} of {len(shards)} shards of {root}: {'; '.join(problems[:5])}; copy "
+            "them anew or pack again"
+        )
+    return [Path(root, shard.file) for shard in shards]
+
+
+def _foreign_files(root: str, split: str) -> list[Path]:
+    if not Path(root).is_dir():
+        raise DataError(f"there is no folder {root}; expected one with {FILE} of `mindcv pack`")
+    folder = Path(root, split)
+    start = "" if folder.is_dir() else split
+    folder = folder if folder.is_dir() else Path(root)
+    paths = [path for path in sorted(folder.iterdir()) if path.name.startswith(start)]
+    records = [path for path in paths if path.with_name(f"{path.name}.db") in paths]
+    alone = [path for path in paths if path.suffix == ".mindrecord" and path not in records]
+    if alone:
+        raise DataError(f"{alone[0]} has no index beside it: {alone[0]}.db is missing")
+    if not records:
+        raise DataError(
+            f"{folder} holds no MindRecord files of {split!r} (NAME with NAME.db beside it), and "
+            f"{root} no {FILE} of `python -m mindcv pack`"
+        )
+    return records
 
 
 class MindRecordFile:
@@ -39,10 +146,8 @@ class MindRecordFile:
                 (or data; bytes) and label (int32 or int64).
         """
         self.path = path
-        try:
+        with reading(path, DataError):
             self._file = open(path, "rb", buffering=0)
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from None
         size = os.fstat(self._file.fileno()).st_size
         header = self._read_header(size)
         fields, self._blob_fields = self._check_columns(header)
@@ -56,15 +161,10 @@ class MindRecordFile:
         return len(self._offsets)
 
     def read(self, row: int) -> np.ndarray:
-        """Return the image's bytes, uint8 (bytes,).
-
-        Raises:
-            DataError: the file is cut or damaged there.
-        """
+        """Return the image's bytes, uint8; where the file is damaged, raise a DataError."""
         return self._field(row, self._image)
 
     def name(self, row: int) -> bytes:
-        """Return the column name of a file that has it."""
         return self._field(row, self._blob_fields.index(NAME_COLUMN)).tobytes()
 
     def _read_header(self, size: int) -> dict:
@@ -136,14 +236,12 @@ class MindRecordFile:
         if (self.lengths < 8).any() or (self._offsets < 0).any():
             raise DataError(f"{self.path}.db is damaged: it holds rows without bytes")
         if ends.max() > size:
-            raise DataError(
-                f"{self.path} is cut: {size} bytes, but its index tells of {ends.max()}"
-            )
+            raise DataError(f"{self.path} is cut: {size} bytes, but its index needs {ends.max()}")
         for row in (0, len(self) - 1):  # an index of another file fits by no chance
             self.read(row)
 
     def _labels_of_rows(self) -> np.ndarray:
-        """Ask MindSpore for labels that are in no index; that takes 0.1 ms a row."""
+        """Return labels that are in no index: MindSpore reads them, in 0.1 ms a row."""
         import mindspore.dataset as ds
 
         try:
@@ -173,10 +271,8 @@ class MindRecordFile:
 
     def _field(self, row: int, number: int) -> np.ndarray:
         blob = np.empty(self.lengths[row], np.uint8)
-        try:
+        with reading(self.path, DataError):
             got = os.preadv(self._file.fileno(), [blob], self._offsets[row])
-        except OSError as error:
-            raise DataError(f"{self.path} cannot be read: {error.strerror}") from None
         # A row: its length, then the bytes of a single field, or for each field length and bytes.
         if got == len(blob) and int(blob[:8].view("<u8")[0]) == len(blob) - 8:
             if len(self._blob_fields) == 1:
@@ -191,115 +287,3 @@ class MindRecordFile:
             f"{self.path} is damaged or cut at row {row}; make it anew, or take the file from "
             "where it came from"
         )
-
-
-class MindRecordSamples:
-    """Images 0 … n-1 of one split, in the order of the files and of their rows; see `Samples`.
-
-    Args:
-        root: folder of dataset.json; or of MindRecord files of any origin: those of the folder
-            `<root>/<split>`, or else those of `root` whose names begin with `split`.
-        class_indexing: class name to label, instead of the packed one; no effect without names.
-
-    Raises:
-        DataError: no such split; a file missing, cut, damaged, or of another layout; a class that
-            is not in `class_indexing`.
-    """
-
-    encoded = True
-
-    def __init__(self, root: str, split: str, class_indexing: dict[str, int] | None = None):
-        self.class_names, self._fingerprint = None, None
-        packed = read_packed_set(root)
-        paths = (
-            _foreign_files(root, split) if packed is None else _packed_files(root, split, packed)
-        )
-        self._files = [MindRecordFile(path) for path in paths]
-        self.labels = np.concatenate([file.labels for file in self._files])
-        self._starts = np.cumsum([0, *map(len, self._files)])
-        if packed is None:
-            self.num_classes = int(self.labels.max()) + 1
-            return
-        self._check_rows(packed, split)
-        self.class_names, self.num_classes = packed.class_names, len(packed.class_names)
-        renumber(self, class_indexing, os.path.join(root, split))
-        if self.class_names == packed.class_names:
-            self._fingerprint = packed.splits[split].fingerprint
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> np.ndarray:
-        """Return the image file's bytes, uint8 (bytes,).
-
-        Raises:
-            DataError: the MindRecord file is damaged.
-        """
-        file, row = self._place(index)
-        return file.read(row)
-
-    def name(self, index: int) -> str:
-        """Return the path of the image in what was packed; else MindRecord file and row."""
-        file, row = self._place(index)
-        if file.has_names:
-            return file.name(row).decode("utf-8", "backslashreplace")
-        return f"{file.path} row {row}"
-
-    def fingerprint(self) -> str:
-        """Return the hash of names and labels; without names, of the sizes of the images.
-
-        That of a packed image folder is the folder's own, unless images were left out.
-        """
-        if self._fingerprint is None:
-            sizes = (
-                os.fsencode(file.path.name) + file.lengths.astype("<i8").tobytes()
-                for file in self._files
-            )
-            self._fingerprint = sha256_of(self.labels.astype("<i4"), *sizes)
-        return self._fingerprint
-
-    def _place(self, index: int) -> tuple[MindRecordFile, int]:
-        number = int(np.searchsorted(self._starts, index, "right")) - 1
-        return self._files[number], int(index - self._starts[number])
-
-    def _check_rows(self, packed: PackedSet, split: str) -> None:
-        for file, shard in zip(self._files, packed.splits[split].shards):
-            if len(file) != shard.images or not file.has_names:
-                raise DataError(f"{file.path} holds {len(file)} rows, expected {shard.images}")
-            if file.labels.max() >= len(packed.class_names):
-                raise DataError(
-                    f"{file.path} holds the label {file.labels.max()}, but {FILE} names "
-                    f"{len(packed.class_names)} classes"
-                )
-
-
-def _packed_files(root: str, split: str, packed: PackedSet) -> list[Path]:
-    if split not in packed.splits:
-        raise DataError(f"{root} holds the splits {', '.join(packed.splits)}; not {split!r}")
-    shards = packed.splits[split].shards
-    problems = [problem for shard in shards if (problem := shard.problem(Path(root)))]
-    if problems:
-        raise DataError(
-            f"{len(problems)} of {len(shards)} shards of {root}: {'; '.join(problems[:5])}; copy "
-            "them anew or pack again"
-        )
-    return [Path(root, shard.file) for shard in shards]
-
-
-def _foreign_files(root: str, split: str) -> list[Path]:
-    if not Path(root).is_dir():
-        raise DataError(f"there is no folder {root}; expected one with {FILE} of `mindcv pack`")
-    folder = Path(root, split)
-    start = "" if folder.is_dir() else split
-    folder = folder if folder.is_dir() else Path(root)
-    paths = [path for path in sorted(folder.iterdir()) if path.name.startswith(start)]
-    records = [path for path in paths if path.with_name(f"{path.name}.db") in paths]
-    alone = [path for path in paths if path.suffix == ".mindrecord" and path not in records]
-    if alone:
-        raise DataError(f"{alone[0]} has no index beside it: {alone[0]}.db is missing")
-    if not records:
-        raise DataError(
-            f"{folder} holds no MindRecord files of {split!r} (NAME with NAME.db beside it), and "
-            f"{root} no {FILE} of `python -m mindcv pack`"
-        )
-    return records

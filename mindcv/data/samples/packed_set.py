@@ -1,6 +1,5 @@
-"""The `dataset.json` of a packed dataset: what belongs to it, written when all of it is there."""
+"""The `dataset.json` of a packed dataset: its splits and shards, written when all are complete."""
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -8,14 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
-from ...process.files import replacing
+from ...process.files import replacing, sha256_of, sha256_of_file
 
 FILE = "dataset.json"
 SEAL = "sha256"  # of all else in the file
-WORK = ".pack"  # folder of what is not finished, and of the records of what is
+WORK = ".pack"  # folder of unfinished shards, and of the records of finished ones
 FORMAT = "mindcv packed dataset"
 VERSION = 1
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class ShardFile:
                 found = path.stat().st_size
                 if found != size:
                     return f"{path} is cut or another file: {found} bytes, expected {size}"
-                if with_hash and sha256_of(path) != digest:
+                if with_hash and sha256_of_file(path) != digest:
                     return f"{path} is damaged: its sha256 is not the one of dataset.json"
             except OSError as error:
                 return f"{path} cannot be read: {error.strerror}"
@@ -116,7 +114,7 @@ def write_json(path: Path, contents: dict) -> None:
 
 
 def read_packed_set(root: str | Path) -> PackedSet | None:
-    """Return what dataset.json tells, None where there is none.
+    """Return the content of dataset.json, None where there is none.
 
     Raises:
         DataError: it is damaged, of a later version, or another program's; or packing was begun
@@ -145,8 +143,8 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
     seal = contents.pop(SEAL, None)  # sets packed before there was one have none
     if seal is not None and seal != _seal(contents):
         raise DataError(
-            f"{path} is damaged: it is not what its own hash tells; copy it anew, or remove {root} "
-            "and pack again"
+            f"{path} is damaged: its own hash does not match; copy it anew, or remove {root} and "
+            "pack again"
         )
     try:
         _check_types((), contents["class_names"])
@@ -168,12 +166,12 @@ def packed_classes(root: str, split: str) -> tuple[str, ...] | None:
 
 
 def is_sealed(root: Path) -> bool:
-    """Tell whether dataset.json holds a hash of itself, which reading it has compared."""
+    """Return whether dataset.json holds a hash of itself, which `read_packed_set` compares."""
     return SEAL in json.loads((root / FILE).read_bytes())
 
 
 def _seal(contents: dict) -> str:
-    return hashlib.sha256(json.dumps(contents, sort_keys=True).encode("ascii")).hexdigest()
+    return sha256_of(json.dumps(contents, sort_keys=True).encode("ascii"))
 
 
 def _split(contents: dict) -> PackedSplit:
@@ -201,12 +199,3 @@ def _check_types(counts: Iterable, texts: Iterable) -> None:
     for text in texts:
         if type(text) is not str:
             raise TypeError(f"{text!r:.40} is no text")
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hash of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
