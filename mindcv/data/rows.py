@@ -94,24 +94,21 @@ class Rows:
     label, so that every run replaces it by the same. Image files are checked: see `decodable`.
 
     Args:
-        samples: the dataset.
         seed: of the order.
-        epoch: number of the first pass.
         num_parallel_workers: so many threads read and decode images ahead, a quarter of so many
             where they only read; the order stays.
-        bad: is told of each image that cannot be used, and may end the run; None: the first one
-            ends it.
-        leave_out: with `bad`; do not replace a bad image, but give a black one with the label -1.
+        bad: notes each image that cannot be used, and may raise; None: the first one is an error.
+        leave_out: do not replace a bad image, but give a black one with the label -1.
         **sampling: what is read, see `sample_order`.
 
     Attributes:
         decode: rows hold the pixels of image files, (H, W, 3) uint8, instead of their bytes.
         has_passes: rows hold `PASS` too.
-        indices: of the images of the newest pass, as far as they were read: replacements stand in
-            the place of what they replace.
+        indices: images of the newest pass; replacements, as far as it was read, stand in the place
+            of the images that they replace.
         read_count: rows of the newest pass that were read.
-        failure: what ended the newest pass early; MindSpore tells it as a text only.
-        trace: takes the names of image files that MindSpore is to decode, where it is set.
+        failure: what ended the newest pass early; MindSpore passes on its text only.
+        trace: notes the names of image files that MindSpore is to decode, where it is set.
 
     Raises:
         DataError: see `sample_order`; while reading: an image that cannot be read, or too many; a
@@ -122,33 +119,28 @@ class Rows:
         self,
         samples: Samples,
         seed: int,
-        epoch: int = 0,
         num_parallel_workers: int = 1,
         bad: BadImages | None = None,
         leave_out: bool = False,
         **sampling,
     ):
-        self.samples, self.bad, self.leave_out = samples, bad, leave_out
+        self.samples, self.leave_out = samples, leave_out
+        self.bad = bad or BadImages(len(samples), 0.0)
         self.trace: DecodingTrace | None = None
         self.decode = self.has_passes = False
-        self.read_count = 0
-        self.indices = np.zeros(0, np.int64)
-        self.failure: Exception | None = None
-        self._seed, self._epoch, self._sampling = seed, epoch, sampling
-        self._workers = num_parallel_workers
-        self._length = len(self._order(epoch))
+        self._seed, self._sampling, self._workers = seed, sampling, num_parallel_workers
+        self._length = len(self._order(0))
         # What each image was when it was found plain; the epochs share it.
         self._checked = np.zeros(len(samples) if samples.encoded else 0, np.int64)
+        self._begin(0, np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return self._length
 
     def __iter__(self) -> Iterator[tuple]:
-        # A generator: MindSpore asks for iterators that it never reads from.
+        # A generator: MindSpore requests iterators that it never reads from.
         epoch, order = self._epoch, self._order(self._epoch)
-        self._epoch += 1
-        self.failure = None
-        self.indices, self.read_count = order.copy(), 0
+        self._begin(epoch + 1, order.copy())
         rows = self._pass(order, self.indices)
         if not self.has_passes:
             yield from rows
@@ -158,17 +150,13 @@ class Rows:
             for row, number in zip(rows, copies):
                 yield *row, np.array((epoch, number))
 
-    def of_epoch(self, epoch: int) -> "Rows":
-        """Return rows of their own whose first pass is this epoch."""
+    def variant(
+        self, epoch: int | None = None, decode: bool = False, has_passes: bool = False
+    ) -> "Rows":
+        """Return rows of their own whose first pass is another epoch, or that hold more."""
         rows = copy.copy(self)
-        rows._epoch, rows.failure = epoch, None
-        rows.indices, rows.read_count = np.zeros(0, np.int64), 0
-        return rows
-
-    def holding(self, decode: bool = False, has_passes: bool = False) -> "Rows":
-        """Return rows of their own that hold more, see the attributes."""
-        rows = self.of_epoch(self._epoch)
         rows.decode, rows.has_passes = self.decode or decode, self.has_passes or has_passes
+        rows._begin(self._epoch if epoch is None else epoch, np.zeros(0, np.int64))
         return rows
 
     def indices_of(self, epoch: int, first: int, end: int) -> np.ndarray:
@@ -177,7 +165,7 @@ class Rows:
         Replacements stand in the place of the images that are known to be bad by now.
         """
         indices, size = self._order(epoch)[first:end], len(self.samples)
-        bad = self.bad.reasons if self.bad and not self.leave_out else {}
+        bad = {} if self.leave_out else self.bad.reasons
         for place, index in enumerate(indices.tolist()):
             while index in bad and len(bad) < size:
                 index = (index + 1) % size
@@ -185,19 +173,16 @@ class Rows:
         return indices
 
     def note_undecodable(self, first: int, end: int) -> bool:
-        """Find images among some rows of the newest pass that no check but decoding refuses.
-
-        Args:
-            first, end: rows; those that were not read yet do not count.
+        """Find bad images that only decoding refuses, among rows that the newest pass has read.
 
         Returns:
-            Some were found, and are bad images from now on.
+            Some were found, and count as bad images from now on.
 
         Raises:
             DataError: see `BadImages`.
         """
         found = False
-        if self.bad is None or self.decode or not self.samples.encoded:
+        if self.decode or not self.samples.encoded:
             return found
         for index in dict.fromkeys(self.indices[first : min(end, self.read_count)].tolist()):
             if index in self.bad.reasons:
@@ -208,6 +193,10 @@ class Rows:
                 self._note(index, error)
                 found = True
         return found
+
+    def _begin(self, epoch: int, indices: np.ndarray) -> None:
+        self._epoch, self.indices, self.read_count = epoch, indices, 0
+        self.failure: Exception | None = None
 
     def _order(self, epoch: int) -> np.ndarray:
         return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
@@ -240,11 +229,7 @@ class Rows:
         attempt: np.ndarray | ImageError,
         attempts: Callable[[Sequence[int]], Iterable[np.ndarray | ImageError]],
     ) -> tuple[int, np.ndarray]:
-        """Return the image, or the first one after it that can be read, and its index.
-
-        Raises:
-            DataError: there is none, or no bad image is allowed.
-        """
+        """Return the image, or the first one after it that can be read, and its index."""
         size, first = len(self.samples), index
         while isinstance(attempt, ImageError):
             self._note(index, attempt)
@@ -268,7 +253,7 @@ class Rows:
             return error
 
     def _read(self, index: int) -> np.ndarray:
-        if self.bad is not None and index in self.bad.reasons:
+        if index in self.bad.reasons:
             raise ImageError(self.bad.reasons[index])
         try:
             image = self.samples.read(index)
@@ -283,10 +268,9 @@ class Rows:
         return pixels(image) if self.decode else self._decodable(index, image)
 
     def _decodable(self, index: int, data: np.ndarray) -> np.ndarray:
-        """Return what `decodable` does, which is asked but once for bytes that are plain.
+        """Return `decodable` bytes; plain ones are checked once, and later known by their ends.
 
-        Later epochs know them by their number and both ends: to look at all of them takes longer
-        than to read them.
+        To check all of them takes longer than to read them.
         """
         ends = hash((data.size, data[:1024].tobytes(), data[-64:].tobytes()))
         if self._checked[index] == ends:
@@ -297,14 +281,11 @@ class Rows:
         return safe
 
     def _note(self, index: int, error: ImageError) -> None:
-        name = self.samples.name(index)
-        if self.bad is None:
-            raise DataError(f"{name}: {error}; replace or remove the file") from None
-        self.bad.add(index, name, str(error))
+        self.bad.add(index, self.samples.name(index), str(error))
 
 
 class ImageDataset(ds.GeneratorDataset):
-    """A MindSpore dataset of `Rows`, with the columns image and label, that tells its classes."""
+    """A MindSpore dataset of `Rows`, with the columns image and label, that knows its classes."""
 
     def __init__(self, rows: Rows):
         names = ["image", "label", PASS] if rows.has_passes else ["image", "label"]
@@ -316,15 +297,15 @@ class ImageDataset(ds.GeneratorDataset):
 
     def of_epoch(self, epoch: int) -> "ImageDataset":
         """Return the dataset of one epoch, whatever was read before."""
-        return ImageDataset(self.source.of_epoch(epoch))
+        return ImageDataset(self.source.variant(epoch))
 
     def decoded(self) -> "ImageDataset":
         """Return the dataset with pixels, (H, W, 3) uint8, in the place of bytes of image files."""
-        return ImageDataset(self.source.holding(decode=True))
+        return ImageDataset(self.source.variant(decode=True))
 
     def numbered(self) -> "ImageDataset":
         """Return the dataset with the column `PASS` too."""
-        return ImageDataset(self.source.holding(has_passes=True))
+        return ImageDataset(self.source.variant(has_passes=True))
 
     def num_classes(self) -> int:
         return self.samples.num_classes

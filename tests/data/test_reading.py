@@ -162,7 +162,7 @@ def test_an_images_bytes_are_looked_at_once_until_they_change(root, monkeypatch)
     # What had to be converted is converted each time, what was plain is not looked at.
     odd = [size for size, image in zip(sizes, read) if image.size != size]
     assert 0 < len(odd) < len(sizes)
-    for passes in (rows, rows.of_epoch(5), rows):
+    for passes in (rows, rows.variant(epoch=5), rows):
         looked_at.clear()
         again = [image for image, _ in passes]
         assert looked_at == odd
