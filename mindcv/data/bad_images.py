@@ -11,8 +11,8 @@ from ..process.files import open_regular
 from ..process.foreign_text import printable, table_cell
 
 _COLUMNS = ("index", "path", "error", "count")
-_TOLD_ONE_BY_ONE = 5
-_TOLD_WITHOUT_A_FILE = 500  # lines of a log, where no file lists the others
+_LOGGED = 5  # where a file lists the others
+_LOGGED_WITHOUT_FILE = 500
 
 _logger = logging.getLogger(__name__)
 
@@ -20,10 +20,10 @@ _logger = logging.getLogger(__name__)
 class BadImages:
     """The bad images of a dataset, found while it is read; for use from any thread.
 
-    Each is told in the log; where there is a file, only the first few are. The file is made at the
-    first bad image, with a row for each: its index in the dataset, path, error, and how many are
-    known with it. Several processes may append to one file, and count each other's. A run that is
-    resumed finds its file and appends what is not in it.
+    Each is logged; where there is a file, only the first few are. The file is created at the first
+    bad image, with a row for each: its index in the dataset, path, error, and how many are known
+    with it. Several processes may append to one file, and count each other's. A resumed run appends
+    only new ones.
 
     Args:
         size: images of the dataset.
@@ -60,7 +60,7 @@ class BadImages:
         """Note a bad image, unless it is noted already.
 
         Raises:
-            DataError: more images are bad than may be; it tells which, and what to do.
+            DataError: more images are bad than may be; it names the first ones.
         """
         with self._lock:
             if index in self.reasons:
@@ -111,21 +111,18 @@ class BadImages:
             _logger.warning("%s cannot be written: %s", self.file, error.strerror)
 
     def _log(self, name: str, reason: str, count: int) -> None:
-        most = _TOLD_ONE_BY_ONE if self.file else _TOLD_WITHOUT_A_FILE
+        most = _LOGGED if self.file else _LOGGED_WITHOUT_FILE
         if len(self.reasons) <= most:
             _logger.warning("bad image %s: %s", name, reason)
         elif len(self.reasons) == most + 1:
-            others = f"are not told one by one{self.advice}"
+            others = f"are not logged one by one{self.advice}"
             place = f"are listed in {self.file}" if self.file else others
             _logger.warning("%d images are bad; those from here on %s", count, place)
 
     def _complaint(self, count: int) -> str:
-        most = 5
-        first = [
-            f"{printable(self.names[key])} ({self.reasons[key]})"
-            for key in list(self.reasons)[:most]
-        ]
-        more = f", … {len(self.reasons) - most} more" if len(self.reasons) > most else ""
+        some = list(self.reasons)[:5]
+        first = [f"{printable(self.names[key])} ({self.reasons[key]})" for key in some]
+        more = f", … {len(self.reasons) - 5} more" if len(self.reasons) > 5 else ""
         listed = f"; {self.file} lists those met so far" if self.file else ""
         return (
             f"{count} of {self.size} images {'is' if count == 1 else 'are'} bad "

@@ -1,4 +1,4 @@
-"""Which images MindSpore was decoding when its process ended: a file tells the next start."""
+"""A file with the names of the images that MindSpore decodes, for the case of a crash."""
 
 import itertools
 import logging
@@ -15,11 +15,11 @@ _logger = logging.getLogger("mindcv.train")
 
 
 class DecodingTrace:
-    """Writes down the images handed to MindSpore last, for the case that one ends the process.
+    """Writes down the images last passed to MindSpore, in case one of them ends the process.
 
-    What the page cache holds outlives the process; a write takes microseconds, and, unlike a mapped
-    file, a disk that is full or gone cannot end the process. An end in order removes the file. If
-    one stands there already, its names go into a text file beside it, and the log says so.
+    The page cache outlives the process; a write takes microseconds, and, unlike with a mapped file,
+    a disk that is full or gone cannot end the process. An orderly end removes the file. If one
+    exists already, its names go into a text file beside it, which the log mentions.
 
     Args:
         path: file in the run folder, of this process alone.
@@ -29,13 +29,13 @@ class DecodingTrace:
         self.path, self._file = path, None
         self._numbers = itertools.count()
         try:
-            self._tell_last()
+            self._report_last()
             self._file = open(path, "wb", buffering=0, opener=open_regular)  # noqa: SIM115
         except OSError as error:
             self._give_up(error)
 
     def note(self, name: str) -> None:
-        """Write down an image that is handed over now."""
+        """Write down an image that is passed on now."""
         if self._file is None:
             return
         number = next(self._numbers)
@@ -55,19 +55,19 @@ class DecodingTrace:
             if self._file is not None:
                 os.ftruncate(self._file.fileno(), 0)
 
-    def _tell_last(self) -> None:
+    def _report_last(self) -> None:
         names = read_trace(self.path)
         if not names:
             return
-        told = self.path.with_name(f"{self.path.name.lstrip('.')}.txt")
-        with replacing(told) as unfinished:
+        listed = self.path.with_name(f"{self.path.name.lstrip('.')}.txt")
+        with replacing(listed) as unfinished:
             unfinished.write_text("".join(f"{printable(name)}\n" for name in names), "utf-8")
         _logger.warning(
             "the last run here ended while it was decoding; if by a crash (SIGSEGV, SIGFPE), one "
             "of the %d images named in %s is likely damaged; the last one is %s; check them, or "
             "go on with --decoder pillow",
             len(names),
-            told,
+            listed,
             names[-1],
         )
 
@@ -81,11 +81,7 @@ class DecodingTrace:
 
 
 def read_trace(path: Path) -> list[str]:
-    """Return the names in a trace, in the order of handing over; none where there is no file.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file.
-    """
+    """Return the names in a trace, the last one last; none where there is no file."""
     try:
         content = read_regular(path, _NAMES * _BYTES)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Failures inside MindSpore's pipeline, told as data errors."""
+"""Failures inside MindSpore's pipeline, as data errors."""
 
 import re
 import time
@@ -12,7 +12,7 @@ from ..errors import DataError
 _WAITS = 30  # tenths of a second
 _REASON = re.compile(r"Dataset Pipeline Error Message:\s*\n-+\s*\n\[ERROR\] (.*)")
 _PYTHON = re.compile(r"Python Call Stack:\s*\n-+\s*\n(.*?)\n\s*\n-+", re.DOTALL)
-INTERRUPTED = "Interrupted system call"  # told by a pipeline that is ended, whatever the reason
+INTERRUPTED = "Interrupted system call"  # of a pipeline that is ended, whatever the reason
 
 
 @contextmanager
@@ -20,8 +20,8 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
     """Turn a failure of an input pipeline into one message; let other errors pass.
 
     Args:
-        *pipelines: those that are read inside. MindSpore tells a failure as a text; the errors of
-            their sources are raised as they were.
+        *pipelines: those that are read inside. MindSpore passes on the text of a failure only; the
+            errors of their sources are raised as they were.
 
     Raises:
         DataError: the pipeline failed; the message names the file where it is known.
@@ -29,12 +29,12 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
     try:
         yield
     except RuntimeError as error:
-        told = [str(error)]
+        texts = [str(error)]
         for failure in _failures_in(pipelines, error):
             if isinstance(failure, DataError):
                 raise failure from None
-            told.append(str(failure))
-        reasons = list(filter(None, map(_reason_in, told)))
+            texts.append(str(failure))
+        reasons = list(filter(None, map(_reason_in, texts)))
         if not reasons:
             raise
         reason = next((one for one in reasons if INTERRUPTED not in one), reasons[0])
@@ -50,10 +50,7 @@ def _reason_in(text: str) -> str | None:
 
 
 def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:
-    """Return what the sources raised.
-
-    MindSpore may tell of a failure inside a source before the source has found its reason.
-    """
+    """Return what the sources raised; MindSpore may report it before the source has its reason."""
     for _ in range(_WAITS if _REASON.search(str(error)) and pipelines else 1):
         found = list(filter(None, map(_failure_in, pipelines)))
         if found:
@@ -63,7 +60,6 @@ def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:
 
 
 def _failure_in(pipeline: ds.Dataset | None) -> Exception | None:
-    """Return what the source of a pipeline raised, if that can tell."""
     if pipeline is None:
         return None
     own = getattr(getattr(pipeline, "source", None), "failure", None)

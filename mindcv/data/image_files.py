@@ -1,8 +1,8 @@
 """The bytes of an image file, made safe for MindSpore's decoders before they see them.
 
 A damaged image ends MindSpore's pipeline, and some damage ends the whole process: the decoder
-divides by the size that a cut JPEG header does not tell. So each file is looked at first. What is
-whole and plain passes untouched, in some 30 microseconds; all else Pillow decodes or refuses.
+divides by the size that is missing from a cut JPEG header. So each file is checked first. Whole and
+plain ones pass untouched, in some 30 microseconds; all others Pillow decodes or refuses.
 
 What an image shows is what `PIL.Image.open(file).convert("RGB")` shows: alpha is dropped, an
 animation is its first frame, an EXIF orientation is not followed (nor do timm, torchvision or
@@ -50,14 +50,11 @@ _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
 
 
 def decodable(data: np.ndarray) -> np.ndarray:
-    """Return bytes that MindSpore's decoders take without harm: the same ones where they are plain.
+    """Return an image file, (bytes,) uint8, that MindSpore decodes safely: the same if it is plain.
 
     Plain are JPEG with 8 bits in grey or three colours, PNG with 8 bits and no palette, and BMP
-    with 24 bits. What else Pillow can decode (CMYK, 16 bits, palettes, GIF, WebP, TIFF, …) comes
-    back as a BMP file of its RGB pixels.
-
-    Args:
-        data: content of an image file, (bytes,) uint8.
+    with 24 bits. Others that Pillow can decode (CMYK, 16 bits, palettes, GIF, WebP, TIFF, …) become
+    BMP files of their RGB pixels.
 
     Raises:
         ImageError: nothing can decode it, it has more than `MOST_PIXELS`, or one side is more than
@@ -76,14 +73,7 @@ def decodable(data: np.ndarray) -> np.ndarray:
 
 
 def decode(data: np.ndarray) -> Image.Image:
-    """Return an image file's content as Pillow's RGB image.
-
-    Args:
-        data: (bytes,) uint8.
-
-    Raises:
-        ImageError: see `decodable`.
-    """
+    """Return an image file, (bytes,) uint8, as Pillow's RGB image; errors as in `decodable`."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
@@ -96,7 +86,7 @@ def decode(data: np.ndarray) -> Image.Image:
     except ImageError:
         raise
     except Image.UnidentifiedImageError:
-        raise ImageError(_what_else(data)) from None
+        raise ImageError(_reason_of(data)) from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from None
     except Exception as error:  # damaged bytes make Pillow raise nearly anything
@@ -109,14 +99,7 @@ def pixels(data: np.ndarray) -> np.ndarray:
     Both decode JPEG by the JPEG group's exact integer transform. MindSpore's own library is built
     without vector instructions; Pillow's has them, and lets other Python threads run meanwhile.
 
-    Args:
-        data: content of an image file, (bytes,) uint8.
-
-    Returns:
-        (H, W, 3) uint8.
-
-    Raises:
-        ImageError: see `decodable`.
+    Takes an image file, (bytes,) uint8, and returns (H, W, 3) uint8; errors as in `decodable`.
     """
     if not data.size:
         raise ImageError("empty file")
@@ -126,7 +109,6 @@ def pixels(data: np.ndarray) -> np.ndarray:
 
 
 def is_png(data: np.ndarray) -> bool:
-    """Tell whether bytes begin as a PNG file does."""
     return data[: len(_PNG)].tobytes() == _PNG
 
 
@@ -139,15 +121,15 @@ def as_bmp(image: Image.Image) -> np.ndarray:
 
 def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"no pixels: its header tells {width} x {height}")
+        raise ImageError(f"no pixels: its header says {width} x {height}")
     if width * height > MOST_PIXELS or max(width, height) > _LONGEST_SIDE:
         raise ImageError(
-            f"too large: its header tells {width} x {height} pixels, the limits are "
+            f"too large: its header says {width} x {height} pixels, the limits are "
             f"{MOST_PIXELS} in all and {_LONGEST_SIDE} a side"
         )
     if max(width, height) > MOST_ELONGATED * min(width, height):
         raise ImageError(
-            f"too thin: its header tells {width} x {height} pixels, and one side may be "
+            f"too thin: its header says {width} x {height} pixels, and one side may be "
             f"{MOST_ELONGATED} times the other"
         )
 
@@ -159,18 +141,17 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if sixteen_bits:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise ImageError(f"pixels of mode {image.mode}: nothing tells the range of their values")
+        raise ImageError(f"pixels of mode {image.mode}: the range of their values is unknown")
     image.info.pop("transparency", None)  # Pillow would warn that it is dropped
     return image if image.mode == "RGB" else image.convert("RGB")  # which copies
 
 
-def _what_else(data: np.ndarray) -> str:
-    """Tell what there is in place of an image."""
+def _reason_of(data: np.ndarray) -> str:
     start = data[:512].tobytes()
     if start.startswith((b"\xff\xd8", b"\x89PNG", b"BM", b"GIF8", b"RIFF")):
         return "damaged image: its header is cut off or broken"
     if all(byte in _TEXT for byte in start):
-        return f"text, no image: {start[:30].decode('ascii').strip()!r}"
+        return f"not an image (text file): {start[:30].decode('ascii').strip()!r}"
     return f"no image of the formats {', '.join(FORMATS)}"
 
 
@@ -202,11 +183,7 @@ def _is_plain_png(data: np.ndarray) -> bool:
 
 
 def _note_bytes(kind: bytes, content: bytes) -> int:
-    """Return how many bytes a PNG's note or profile has, unpacked.
-
-    Raises:
-        ImageError: more than `_MOST_NOTE`.
-    """
+    """Return how many bytes a PNG's note or profile has, unpacked; too many are an ImageError."""
     note = content.partition(b"\0")[2]
     if kind == b"iTXt":
         is_packed, (_, _, note) = note[:1] == b"\1", note[2:].partition(b"\0")
@@ -241,16 +218,10 @@ _BLOCKS_KEPT = 16  # freed blocks of memory, of 16 MB at most, that Pillow keeps
 
 
 class PillowDecode:
-    """Decode an image file: the pixels of MindSpore's `Decode`, in two thirds of the time.
+    """The operation that decodes an image file to the pixels of MindSpore's `Decode`; see `pixels`.
 
-    Both give what the JPEG group's exact integer transform gives. MindSpore's own library is built
-    without vector instructions; Pillow's has them, and lets other Python threads run meanwhile.
-
-    Takes the bytes (n,) uint8 and returns (H, W, 3) uint8. Kinds that the two would show otherwise
-    (palettes, alpha, 16 bits, CMYK) are left to MindSpore.
-
-    Raises:
-        RuntimeError: the bytes are no whole image.
+    Takes (bytes,) uint8 and returns (H, W, 3) uint8. Kinds that the two decoders render differently
+    (palettes, alpha, 16 bits, CMYK) are left to MindSpore. A damaged image is a RuntimeError.
     """
 
     def __init__(self):
@@ -272,28 +243,19 @@ class PillowDecode:
 
 
 def check_to_the_end(data: np.ndarray) -> None:
-    """Refuse an image file that training or an evaluation would find bad, if only by decoding it.
+    """Raise an ImageError for an image file that training or evaluation would find bad.
 
-    Plain JPEG and BMP are known without: what `decodable` passes of them, both decoders take. What
-    is not plain it decodes itself.
-
-    Args:
-        data: content of an image file, (bytes,) uint8.
-
-    Raises:
-        ImageError: see `decodable` and `check_by_decoding`.
+    Only a plain PNG needs decoding for that: both decoders accept the JPEG and BMP files that
+    `decodable` passes, and it decodes all others itself.
     """
     if decodable(data) is data and is_png(data):
         check_by_decoding(data)
 
 
 def check_by_decoding(data: np.ndarray) -> None:
-    """Let each decoder try what `decodable` returned.
+    """Raise an ImageError where a decoder refuses what `decodable` returned.
 
-    It passes a PNG whose checksums are right while its compressed pixels are not.
-
-    Raises:
-        ImageError: one of them refuses it.
+    It passes a PNG whose checksums are right while its compressed pixels are damaged.
     """
     from mindspore.dataset import vision
 

@@ -1,4 +1,4 @@
-"""Whether a JPEG file is whole and of the plain kind, told from its segments without decoding it.
+"""Whether a JPEG file is whole and of the plain kind, by its segments, without decoding it.
 
 Where libjpeg gives up on a file (an unknown table, a broken one, an end before the end), MindSpore
 stops the pipeline or dies of a signal: SIGFPE, SIGSEGV, SIGABRT and SIGBUS were seen. So everything
@@ -21,7 +21,7 @@ _QUANTISATION = 0x40  # distinguishes these tables from Huffman's in a set of bo
 
 
 def is_plain_jpeg(data: np.ndarray, check_size: Callable[[int, int], None]) -> bool:
-    """Tell whether libjpeg decodes a file to its end, and to 8 bits in grey or three colours.
+    """Return whether libjpeg decodes a file to its end, and to 8 bits in grey or three colours.
 
     Args:
         data: a file that starts as JPEG does, (bytes,) uint8.
@@ -71,7 +71,7 @@ def _scans_are_whole(data: np.ndarray, start: int, segments: "_Segments") -> boo
 
 
 class _Segments:
-    """What the segments of a file have told so far."""
+    """What the segments of a file have defined so far."""
 
     def __init__(self, check_size: Callable[[int, int], None]):
         self.check_size = check_size
@@ -80,7 +80,7 @@ class _Segments:
         self.tables = set()
 
     def accept(self, marker: int, content: memoryview) -> bool:
-        """Take the next segment; tell whether it fits, and the decoder needs nothing it lacks."""
+        """Take the next segment; return whether the decoder can go on with it."""
         if marker in _NOTES:
             return True
         if marker in (_DHT, _DQT):
@@ -135,7 +135,7 @@ class _Segments:
 
 
 def _is_progression(count: int, first: int, last: int, high: int, low: int) -> bool:
-    """Tell whether a progressive scan's band of coefficients and its bits exist."""
+    """Return whether a progressive scan's band of coefficients and its bits exist."""
     band = last == 0 if first == 0 else count == 1 and first <= last <= 63
     return band and low <= 13 and (high == 0 or low == high - 1)
 

@@ -9,24 +9,24 @@ from typing import Any
 
 from ..errors import DataError
 
-# Seconds that one image is waited for. A network disk whose server restarts is back in minutes.
-TOLD_AFTER, GIVEN_UP_AFTER = 20.0, 180.0
+# Seconds to wait for one image. A network disk whose server restarts is back in minutes.
+WARNED_AFTER, GIVEN_UP_AFTER = 20.0, 180.0
 _LOOKS = 1.0  # seconds between two looks
-# What a thread reads together: handing over one small file costs more than to read it, and pixels
-# of large photographs would fill the memory.
+# What a thread reads together: passing on one small file costs more than to read it, and pixels of
+# large photographs would fill the memory.
 _MOST_IMAGES, _MOST_BYTES = 16, 2_500_000
 
 _logger = logging.getLogger(__name__)
 
 
 class ReadingThreads:
-    """Read images by threads, some ahead of those that are asked for.
+    """Read images by threads, some ahead of their use.
 
-    A read that never returns, as of a network disk that is gone, cannot be ended; it can only be
-    left to itself. So the threads are daemons, which nobody waits for.
+    A read that never returns, as of a network disk that is gone, cannot be ended, only abandoned.
+    So the threads are daemons, which nobody waits for.
 
     Args:
-        read: index to what is read.
+        read: index to image.
         name: index to what a user finds the image by.
         threads: their number.
     """
@@ -44,7 +44,7 @@ class ReadingThreads:
 
         Raises:
             DataError: an image takes too long.
-            Exception: what `read` raised, in the place of the image.
+            Exception: an error of `read`, in the place of the image.
         """
         begun: deque[_Job] = deque()
         at, together = 0, 1
@@ -67,7 +67,7 @@ class ReadingThreads:
             self._jobs.put(None)
 
     def _results(self, job: "_Job") -> Iterator[Any]:
-        look = min(_LOOKS, TOLD_AFTER)
+        look = min(_LOOKS, WARNED_AFTER)
         number, waited = 0, 0.0
         while not job.done.wait(look):
             if job.reading != number:
@@ -81,8 +81,8 @@ class ReadingThreads:
                     f"{name} could not be read within {GIVEN_UP_AFTER:g} s: the read does not "
                     "return; is the disk, or the network disk, still there?"
                 )
-            if waited >= TOLD_AFTER > waited - look:
-                _logger.warning("%s is being read for %g s already", name, TOLD_AFTER)
+            if waited >= WARNED_AFTER > waited - look:
+                _logger.warning("%s is being read for %g s already", name, WARNED_AFTER)
         yield from job.results
         if job.error is not None:
             raise job.error
@@ -103,7 +103,7 @@ class _Job:
             for number, index in enumerate(self.indices):
                 self.reading = number
                 self.results.append(read(index))
-        except BaseException as error:  # raised where the image is asked for
+        except BaseException as error:  # raised where the image is used
             self.error = error
         self.done.set()
 

@@ -30,11 +30,11 @@ from mindcv.tools.predict import read_image
 
 UNUSABLE = {
     "a0-byte.jpg": "empty",
-    "atext.jpg": "text, no image",
+    "atext.jpg": "not an image (text file)",
     "aheader.jpg": "damaged image",
     "abody.jpg": "damaged image: image file is truncated",
     "acrc.png": "wrong checksum",
-    "abomb.jpg": "too large: its header tells 60000 x 60000",
+    "abomb.jpg": "too large: its header says 60000 x 60000",
     "adangling.jpg": "No such file",
     "aunreadable.jpg": "Too many levels of symbolic links",  # root may read all that is a file
 }

@@ -225,7 +225,7 @@ def test_whatever_a_users_dataset_raises_names_the_sample(root, kind, error, mon
 def test_a_read_that_does_not_return_is_told_and_then_ends_the_run(
     root, kind, monkeypatch, log_lines
 ):
-    monkeypatch.setattr(read_ahead, "TOLD_AFTER", 0.5)
+    monkeypatch.setattr(read_ahead, "WARNED_AFTER", 0.5)
     monkeypatch.setattr(read_ahead, "GIVEN_UP_AFTER", 1.5)
     returning = threading.Event()
     name = registered(monkeypatch, kind, returning.wait)
@@ -238,7 +238,7 @@ def test_a_read_that_does_not_return_is_told_and_then_ends_the_run(
 
 
 def test_a_slow_read_is_told_and_the_run_goes_on(root, monkeypatch, log_lines):
-    monkeypatch.setattr(read_ahead, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(read_ahead, "WARNED_AFTER", 0.2)
     name = registered(monkeypatch, "training", lambda: time.sleep(0.6))
     read_all(training(root, name))
     assert any("sample 9 is being read for 0.2 s already" in line for line in log_lines)
@@ -246,7 +246,7 @@ def test_a_slow_read_is_told_and_the_run_goes_on(root, monkeypatch, log_lines):
 
 def test_time_in_which_no_read_could_end_does_not_count(root, monkeypatch):
     """The compiler keeps Python's lock for minutes; a stopped process comes to the same."""
-    monkeypatch.setattr(read_ahead, "TOLD_AFTER", 0.2)
+    monkeypatch.setattr(read_ahead, "WARNED_AFTER", 0.2)
     monkeypatch.setattr(read_ahead, "GIVEN_UP_AFTER", 0.6)
     keep_the_lock = ctypes.PyDLL(None).usleep
 

@@ -72,7 +72,7 @@ def add_bad_files(folder: Path) -> dict[str, str]:
         "header.jpg": (jpeg[:300], "damaged image"),  # ends MindSpore's decoder, and the process
         "cut.png": (png[: len(png) // 2], "damaged image"),
         "empty.png": (b"", "empty file"),
-        "page.jpg": (b"<html>not found</html>", "text, no image"),
+        "page.jpg": (b"<html>not found</html>", "not an image (text file)"),
     }
     for name, (content, _) in bad.items():
         (folder / name).write_bytes(content)
