@@ -38,7 +38,7 @@ def limit_instructions(device_target: str) -> str:
     if not (os.environ.get(VARIABLE) or os.environ.get(_OLD_VARIABLE)):
         os.environ[VARIABLE] = _LEVEL
     level = os.environ.get(VARIABLE) or os.environ[_OLD_VARIABLE]
-    return f"oneDNN limited to {level} ({VARIABLE}, see docs/speed.md)"
+    return f"oneDNN limited to {level} ({VARIABLE}, see docs/design/speed.md)"
 
 
 def _is_slow(mindspore_version: str) -> bool:

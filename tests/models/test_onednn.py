@@ -40,7 +40,7 @@ def test_only_a_processor_with_all_of_avx512_core_counts(tmp_path, text, has):
 def test_the_slow_versions_are_limited_and_the_log_says_so(slow_machine):
     line = onednn.limit_instructions("CPU")
     assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
-    assert line == "oneDNN limited to AVX2 (ONEDNN_MAX_CPU_ISA, see docs/speed.md)"
+    assert line == "oneDNN limited to AVX2 (ONEDNN_MAX_CPU_ISA, see docs/design/speed.md)"
 
 
 @pytest.mark.parametrize("version", ["2.3.1", "2.7.0", "2.8.0", "2.11.0"])

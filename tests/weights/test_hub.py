@@ -95,14 +95,6 @@ def test_a_source_is_found_and_an_unknown_one_told_with_those_there_are():
     assert published_weights("regnet_q") == ()
 
 
-def test_the_document_shows_the_table_of_today():
-    with_table = runpy.run_path(str(ROOT / "docs/pretrained_table.py"))["with_table"]
-    text = (ROOT / "docs/pretrained.md").read_text(encoding="utf-8")
-    assert with_table(text) == text
-    shorter = re.sub(r"^[|] regnet_y_16gf .*\n", "", text, flags=re.M)
-    assert shorter != text and with_table(shorter) == text
-
-
 def test_the_table_is_read_without_mindspore():
     words = "import sys, mindcv.hub as hub; hub.find_weights('regnet_x_200mf'); "
     words += "sys.exit('mindspore' in sys.modules)"

@@ -1,0 +1,94 @@
+"""Write the generated tables of the documentation: published weights, and all options.
+
+Run it after `published.yaml` or an option changed.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mindcv.config.options import OPTIONS
+from mindcv.hub import PublishedWeights, published_weights
+
+FOLDER = Path(__file__).parent
+_BEGIN, _END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
+_COMMANDS = {"train": "train.py", "validate": "validate.py", "lr": "lr"}
+
+
+def with_table(document: str, table: str) -> str:
+    """Return the document with this table between its two marks."""
+    before, rest = document.split(_BEGIN)
+    return before + _BEGIN + table + _END + rest.split(_END)[1]
+
+
+def options() -> str:
+    """Return the options by topic, as Markdown tables."""
+    text = ""
+    for name, entry in OPTIONS.items():
+        limits = entry.metadata
+        if limits["section"]:
+            header = _rows([("option", "default", "values", "meaning", "obeyed by"), ["---"] * 5])
+            text += f"\n## {limits['section'].capitalize()}\n\n{header}"
+        used_by = [_COMMANDS[command] for command in _COMMANDS if command in limits["used_by"]]
+        if "measuring" in limits["used_by"]:
+            used_by.append("validate.py --precise_bn_samples")
+        default = "" if entry.default is None else f"`{entry.default}`"
+        meaning = limits["help"] + (f" ({limits['fixed']})" if limits["fixed"] else "")
+        cells = (f"`{name}`", default, _values(limits), meaning, ", ".join(used_by))
+        text += _rows([[cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells]])
+    return text + "\n"
+
+
+def _values(limits) -> str:
+    """Return choices or range of an option."""
+    if limits["choices"]:
+        return ", ".join(f"`{choice}`" for choice in limits["choices"])
+    bounds = [f"≥ {limits['low']}"] if limits["low"] is not None else []
+    bounds += [f"> {limits['above']}"] if limits["above"] is not None else []
+    bounds += [f"≤ {limits['high']}"] if limits["high"] is not None else []
+    return ", ".join(bounds)
+
+
+def weights() -> str:
+    """Return the published weights as a Markdown table, each model's default first."""
+    models = sorted({row.model for row in published_weights()}, key=_size)
+    columns = ("model", "source", "top-1", "top-5", "input", "licence", "publisher")
+    columns += ("SHA-256", "note")
+    rows = [columns, ["---"] * len(columns)]
+    for model in models:
+        rows += [_cells(row) for row in published_weights(model)]
+    return _rows(rows)
+
+
+def _rows(rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _size(model: str) -> tuple[str, float]:
+    """Sort by family, then by parameters."""
+    params = [row.params for row in published_weights(model) if row.params is not None]
+    return model[: len("regnet_x")], min(params)
+
+
+def _cells(row: PublishedWeights) -> list[str]:
+    used = row.preprocessing
+    filtered = "antialiased " if used.antialias else ""
+    resized = int(used.image_size / used.crop_pct)
+    return [
+        row.model,
+        f"[{row.source}]({row.url})",
+        "" if row.top1 is None else f"{row.top1:.2f}",
+        "" if row.top5 is None else f"{row.top5:.2f}",
+        f"{used.image_size} of {resized}, {filtered}{used.interpolation}, {row.channel_order}",
+        row.licence,
+        row.owner,
+        "none known" if row.sha256 is None else f"`{row.sha256[:8]}`",
+        row.note,
+    ]
+
+
+TABLES = {FOLDER / "options.md": options, FOLDER / "pretrained.md": weights}
+
+if __name__ == "__main__":
+    for path, table in TABLES.items():
+        document = path.read_text(encoding="utf-8")
+        path.write_text(with_table(document, table()), encoding="utf-8")
