@@ -11,10 +11,12 @@ from pathlib import Path
 
 import mindspore as ms
 import pytest
+from commands import write_checkpoint
 from conftest import ROOT, free_port
 
 from mindcv import create_model
-from mindcv.weights import write_weights
+from mindcv.data.preprocessing import Preprocessing
+from mindcv.weights import Metadata, write_weights
 
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("train", "finetune", "evaluate", "predict"))]
 README, *GUIDES = [(ROOT / page).read_text(encoding="utf-8") for page in PAGES]
@@ -52,8 +54,10 @@ def shell(line: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "regnet_x_800mf.ckpt"
-    ms.save_checkpoint(create_model("regnet_x_800mf", num_classes=6), str(path))
-    return path
+    network = create_model("regnet_x_800mf", num_classes=6)
+    values = {p.name: p.asnumpy() for p in network.get_parameters()}
+    metadata = Metadata("regnet_x_800mf", 6, preprocessing=Preprocessing(64))
+    return write_checkpoint(path, values, metadata)
 
 
 @pytest.fixture
@@ -95,7 +99,14 @@ SINGLE = [
 ]
 
 
-@pytest.mark.parametrize("line", SINGLE)
+# The README's commands in each run of the tests, those of the guides with the slow ones.
+IN_README = command_lines(README)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [line if line in IN_README else pytest.param(line, marks=pytest.mark.slow) for line in SINGLE],
+)
 def test_a_command_runs_as_printed(line, checkout, image_folder, weights):
     line = line.replace("/path/to/regnet_x_800mf.ckpt", str(weights))
     line = line.replace("/path/to/classifier.ckpt", str(weights))
@@ -104,8 +115,6 @@ def test_a_command_runs_as_printed(line, checkout, image_folder, weights):
     if "mindcv report" in line:
         assert shell(f"{train_line()} --data_dir {image_folder}", checkout).returncode == 0
         line = line.replace("/path/to/run", "run")
-    if weights.name in line and "mindcv" in line:
-        line += " --model regnet_x_800mf"
     if line.startswith("msrun"):
         line = line.replace("--worker_num 8", "--worker_num 2 --local_worker_num 2 --join True")
         line = line.replace("msrun ", f"msrun --master_port {free_port()} ", 1)

@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import runpy
 import subprocess
 import sys
 from urllib.parse import urlsplit
