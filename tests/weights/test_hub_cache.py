@@ -282,8 +282,8 @@ def start(server) -> subprocess.Popen:
 
 
 def test_processes_that_ask_at_once_cause_one_transfer(server, cache):
-    server.plan = [answers.slow(1.0)]
-    processes = [start(server) for _ in range(4)]
+    server.plan = [answers.slow(0.5)]
+    processes = [start(server) for _ in range(3)]
     for process in processes:
         assert process.stdout.readline() == "ready\n"
     for process in processes:

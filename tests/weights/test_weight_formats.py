@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from golden.fill import fill
+from weight_files import rewrite
 
 from mindcv.errors import WeightsError
 from mindcv.weights import Metadata, read_weights, write_weights
@@ -104,7 +105,7 @@ def test_a_torch_file_cut_anywhere_is_an_error(tmp_path, name):
         with zipfile.ZipFile(GOLDEN / name) as archive:  # at every entry's border and inside
             ends |= {entry.header_offset + k for entry in archive.infolist() for k in (0, 30)}
     for end in sorted(ends - {0}):
-        path.write_bytes(content[:end])
+        rewrite(path, content[:end])
         with pytest.raises(WeightsError):
             read_weights(path)
 
@@ -166,7 +167,7 @@ def test_our_files_cut_anywhere_are_errors(tmp_path, suffix):
     path = tmp_path / "cut"
     ends = {*range(1, len(content), len(content) // 150), *range(len(content) - 30, len(content))}
     for end in sorted(ends):
-        path.write_bytes(content[:end])
+        rewrite(path, content[:end])
         with pytest.raises(WeightsError):
             read_weights(path)
 

@@ -216,8 +216,8 @@ PICKLE_LIES = {
     "far places of the memo": (b"\x80\x02" + b"]r\xff\xff\xff\xff" * 1000 + b"}.", "no tensors"),
     "memo never filled": (b"\x80\x02j\xff\xff\xff\xff.", "damaged"),
     "memo by text": (b"\x80\x02}p99999999999\n.", "instruction PUT"),
-    "marks without end": (b"\x80\x02" + b"(" * 100_000 + b".", "damaged"),
-    "tuples within each other": (b"\x80\x02)" + b"\x85" * 100_000 + b".", "holds a tuple"),
+    "marks without end": (b"\x80\x02" + b"(" * 30_000 + b".", "damaged"),
+    "tuples within each other": (b"\x80\x02)" + b"\x85" * 30_000 + b".", "holds a tuple"),
     "text of 4 GB": (b"\x80\x02X\xff\xff\xff\xffabc.", "damaged"),
     "text of 2**63 bytes": (b"\x80\x04\x8d" + struct.pack("<Q", 2**63) + b"abc.", "damaged"),
     "bytes of 2**62 bytes": (b"\x80\x04\x8e" + struct.pack("<Q", 2**62) + b"abc.", "damaged"),
@@ -260,7 +260,7 @@ def varint(value: int) -> bytes:
 
 
 EMPTY = b"\x08\x00\x12\x04Int8\x1a\x00"
-MANY = 60_000
+MANY = 51_000  # somewhat more than a file may hold
 
 
 def crowded_zip() -> bytes:
