@@ -1,10 +1,13 @@
 """What is noted of bad images: counted once each, told in the log, listed in a file."""
 
 import csv
-import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
+from conftest import ROOT
 
 from mindcv.data.bad_images import BadImages
 from mindcv.errors import DataError
@@ -52,24 +55,33 @@ def test_a_repaired_image_of_an_earlier_run_does_not_count(tmp_path):
     assert len(file.read_text(encoding="utf-8").splitlines()) == 3
 
 
-def note_some(bad: BadImages, first: int) -> None:
-    for index in range(first, first + 200):
-        bad.add(index, f"picture \n{index}.jpg", "torn")
+NOTE_SOME = """
+import sys
+from pathlib import Path
+from mindcv.data.bad_images import BadImages
+bad = BadImages(10_000, 1.0, Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for index in range(int(sys.argv[2]), int(sys.argv[2]) + 200):
+    bad.add(index, f"picture \\n{index}.jpg", "torn")
+"""
 
 
 def test_several_processes_append_whole_rows(tmp_path):
     file = tmp_path / "bad_images.csv"
-    context = multiprocessing.get_context("fork")
-    parts = [BadImages(10_000, 1.0, file) for _ in range(3)]
-    parts[0].add(9999, "first", "torn")
+    BadImages(10_000, 1.0, file).add(9999, "first", "torn")
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    words = [sys.executable, "-c", NOTE_SOME, str(file)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     others = [
-        context.Process(target=note_some, args=(part, 200 * rank))
-        for rank, part in enumerate(parts)
+        subprocess.Popen([*words, str(first)], text=True, env=environment, **pipes)
+        for first in (0, 200, 400)
     ]
+    assert [process.stdout.readline() for process in others] == ["ready\n"] * 3
     for process in others:
-        process.start()
+        process.stdin.write("\n"), process.stdin.flush()
     for process in others:
-        process.join()
+        process.communicate(timeout=60)
     with open(file, encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
     assert sorted(int(row["index"]) for row in rows) == [*range(600), 9999]

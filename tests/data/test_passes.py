@@ -1,5 +1,10 @@
 """What is drawn depends on the pass over the dataset, however a user iterates over it."""
 
+import hashlib
+import os
+import subprocess
+import sys
+
 import mindspore.dataset as ds
 import pytest
 from pictures import png, random_images, rows_of
@@ -105,13 +110,35 @@ def test_mindspores_operations_draw_anew_in_each_iterator(root, how):
     assert epochs(loader(shard=1))[0] != first[0]
 
 
-def test_processes_draw_by_the_pass_as_threads_do(root):
-    def epochs(**options):
-        loader = loader_of(create_dataset("", str(root)), "augmix", **options)
-        rows = loader.create_tuple_iterator(num_epochs=2, output_numpy=True)
-        return [epoch_of(rows) for _ in range(2)]
+def drawn_with(root, **options) -> list[list[bytes]]:
+    loader = loader_of(create_dataset("", str(root)), "augmix", **options)
+    rows = loader.create_tuple_iterator(num_epochs=2, output_numpy=True)
+    return [epoch_of(rows) for _ in range(2)]
 
-    assert epochs(python_multiprocessing=True, num_parallel_workers=2) == epochs()
+
+# In a process of its own: MindSpore forks its workers, which can wait for ever for a lock that one
+# of the many threads of the tests' process held at that moment.
+PROCESSES = """
+import hashlib, sys
+import mindspore.dataset as ds
+from test_passes import drawn_with
+ds.config.set_seed(42)
+if __name__ == "__main__":
+    for epoch in drawn_with(sys.argv[1], python_multiprocessing=True, num_parallel_workers=2):
+        print(hashlib.sha256(b"".join(epoch)).hexdigest())
+"""
+
+
+def test_processes_draw_by_the_pass_as_threads_do(root):
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESSES, str(root)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    expected = [hashlib.sha256(b"".join(epoch)).hexdigest() for epoch in drawn_with(root)]
+    assert done.stdout.split() == expected, done.stderr
 
 
 @pytest.mark.parametrize(
