@@ -1,17 +1,61 @@
 """Parameters, multiply-accumulates and activations of a network, counted from its plan alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
 
-STEM_TYPES = ("simple_stem_in", "res_stem_in", "res_stem_cifar")
-BLOCK_TYPES = (
-    "vanilla_block",
-    "res_basic_block",
-    "res_bottleneck_block",
-    "res_bottleneck_linear_block",
-)
-ACTIVATIONS = ("relu", "silu")
+
+@dataclass(frozen=True)
+class StemRow:
+    """One stem: a convolution of this kernel and stride, and a pooling by 2 after it."""
+
+    kernel: int
+    stride: int
+    pools: bool = False
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """One type of block: what its transform is, and whether a convolution fits its shortcut."""
+
+    has_bottleneck: bool
+    projects: bool
+
+
+STEMS = {
+    "simple_stem_in": StemRow(3, 2),
+    "res_stem_in": StemRow(7, 2, pools=True),
+    "res_stem_cifar": StemRow(3, 1),
+}
+BLOCKS = {
+    "vanilla_block": BlockRow(has_bottleneck=False, projects=False),
+    "res_basic_block": BlockRow(has_bottleneck=False, projects=True),
+    "res_bottleneck_block": BlockRow(has_bottleneck=True, projects=True),
+    "res_bottleneck_linear_block": BlockRow(has_bottleneck=True, projects=False),
+}
+STEM_TYPES, BLOCK_TYPES, ACTIVATIONS = tuple(STEMS), tuple(BLOCKS), ("relu", "silu")
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """One block.
+
+    Attributes:
+        bottleneck: channels inside a bottleneck transform, in `groups` of the 3x3 convolution.
+        squeezed: channels of squeeze-and-excitation; 0: none.
+    """
+
+    in_width: int
+    out_width: int
+    stride: int
+    bottleneck: int
+    groups: int
+    squeezed: int
+
+    @property
+    def keeps_shape(self) -> bool:
+        return self.in_width == self.out_width and self.stride == 1
 
 
 @dataclass(frozen=True)
@@ -93,8 +137,27 @@ class NetworkPlan:
     @property
     def reductions(self) -> tuple[int, ...]:
         """Image side / side of the feature map, of the stem and of each stage."""
-        stem = {"simple_stem_in": 2, "res_stem_in": 4, "res_stem_cifar": 1}[self.stem_type]
-        return tuple(accumulate(self.strides, mul, initial=stem))
+        stem = STEMS[self.stem_type]
+        return tuple(accumulate(self.strides, mul, initial=stem.stride * (1 + stem.pools)))
+
+    def stages(self) -> Iterator[list[BlockPlan]]:
+        """Yield the blocks of each stage; the first one of a stage has its stride."""
+        width = self.stem_width
+        for stage, out_width in enumerate(self.widths):
+            blocks = []
+            for index in range(self.depths[stage]):
+                blocks.append(
+                    BlockPlan(
+                        in_width=width,
+                        out_width=out_width,
+                        stride=1 if index else self.strides[stage],
+                        bottleneck=round(out_width * self.bottleneck_ratios[stage]),
+                        groups=self.groups[stage],
+                        squeezed=round(width * self.se_ratio),  # of the block's input
+                    )
+                )
+                width = out_width
+            yield blocks
 
 
 @dataclass(frozen=True)
@@ -139,23 +202,17 @@ def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
 
 def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartComplexity]:
     """Count the costs of stem, stages and head; they add up to those of the network."""
-    count = _Counter(image_size)
-    width = _stem(count, plan)
+    count, stem = _Counter(image_size), STEMS[plan.stem_type]
+    count.conv_bn(plan.in_channels, plan.stem_width, stem.kernel, stem.stride)
+    if stem.pools:
+        count.pool()
     parts = [count.part("stem")]
-    block = {
-        "vanilla_block": _vanilla_block,
-        "res_basic_block": _basic_block,
-        "res_bottleneck_block": _bottleneck_block,
-        "res_bottleneck_linear_block": _linear_bottleneck_block,
-    }[plan.block_type]
-    for stage, depth in enumerate(plan.depths):
+    for number, blocks in enumerate(plan.stages(), start=1):
         count = _Counter(count.size)
-        for index in range(depth):
-            stride = plan.strides[stage] if index == 0 else 1
-            block(count, plan, stage, width, stride)
-            width = plan.widths[stage]
-        parts.append(count.part(f"stage {stage + 1}"))
-    count = _Counter(count.size)
+        for block in blocks:
+            _count_block(count, BLOCKS[plan.block_type], block)
+        parts.append(count.part(f"stage {number}"))
+    count, width = _Counter(count.size), plan.widths[-1]
     if plan.head_width:
         count.conv_bn(width, plan.head_width, 1)
         width = plan.head_width
@@ -193,44 +250,16 @@ class _Counter:
         self.size = (self.size - 1) // 2 + 1
 
 
-def _stem(count: _Counter, plan: NetworkPlan) -> int:
-    if plan.stem_type == "res_stem_in":
-        count.conv_bn(plan.in_channels, plan.stem_width, 7, 2)
-        count.pool()
-    else:
-        stride = 1 if plan.stem_type == "res_stem_cifar" else 2
-        count.conv_bn(plan.in_channels, plan.stem_width, 3, stride)
-    return plan.stem_width
-
-
-def _vanilla_block(count: _Counter, plan: NetworkPlan, stage: int, width: int, stride: int):
-    count.conv_bn(width, plan.widths[stage], 3, stride)
-    count.conv_bn(plan.widths[stage], plan.widths[stage], 3)
-
-
-def _shortcut(count: _Counter, width: int, out_width: int, stride: int):
-    if width != out_width or stride != 1:
-        count.conv_bn(width, out_width, 1, stride, keep_size=True)
-
-
-def _basic_block(count: _Counter, plan: NetworkPlan, stage: int, width: int, stride: int):
-    _shortcut(count, width, plan.widths[stage], stride)
-    _vanilla_block(count, plan, stage, width, stride)
-
-
-def _bottleneck_block(count: _Counter, plan: NetworkPlan, stage: int, width: int, stride: int):
-    _shortcut(count, width, plan.widths[stage], stride)
-    _linear_bottleneck_block(count, plan, stage, width, stride)
-
-
-def _linear_bottleneck_block(
-    count: _Counter, plan: NetworkPlan, stage: int, width: int, stride: int
-):
-    out_width = plan.widths[stage]
-    bottleneck = round(out_width * plan.bottleneck_ratios[stage])
-    squeezed = round(width * plan.se_ratio)
-    count.conv_bn(width, bottleneck, 1)
-    count.conv_bn(bottleneck, bottleneck, 3, stride, bottleneck // plan.group_widths[stage])
-    if squeezed:
-        count.squeeze_excite(bottleneck, squeezed)
-    count.conv_bn(bottleneck, out_width, 1)
+def _count_block(count: _Counter, row: BlockRow, block: BlockPlan) -> None:
+    width, inner = block.out_width, block.bottleneck
+    if row.projects and not block.keeps_shape:
+        count.conv_bn(block.in_width, width, 1, block.stride, keep_size=True)
+    if not row.has_bottleneck:
+        count.conv_bn(block.in_width, width, 3, block.stride)
+        count.conv_bn(width, width, 3)
+        return
+    count.conv_bn(block.in_width, inner, 1)
+    count.conv_bn(inner, inner, 3, block.stride, groups=block.groups)
+    if block.squeezed:
+        count.squeeze_excite(inner, block.squeezed)
+    count.conv_bn(inner, width, 1)

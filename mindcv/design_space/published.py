@@ -5,6 +5,16 @@ from dataclasses import dataclass
 from .complexity import NetworkPlan
 from .quantized_linear import adjust_block_compatibility, generate_regnet
 
+# What `RegNet` and MindCV call the fields of a setting and of a plan.
+ARGUMENTS = {
+    "depth": "d",
+    "group_width": "group_w",
+    "bottleneck_ratio": "bot_mul",
+    "stem_width": "stem_w",
+    "head_width": "head_w",
+    "se_ratio": "se_r",
+}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -33,21 +43,7 @@ class Setting:
 
     def plan(self, num_classes: int = 1000, in_channels: int = 3) -> NetworkPlan:
         """Return the plan of the network, without building it."""
-        return plan_regnet(
-            self.w_a,
-            self.w_0,
-            self.w_m,
-            self.depth,
-            self.group_width,
-            bottleneck_ratio=self.bottleneck_ratio,
-            rounding=self.rounding,
-            se_ratio=self.se_ratio,
-            block_type=self.block_type,
-            head_width=self.head_width,
-            activation=self.activation,
-            num_classes=num_classes,
-            in_channels=in_channels,
-        )
+        return plan_regnet(**vars(self), num_classes=num_classes, in_channels=in_channels)
 
 
 def plan_regnet(

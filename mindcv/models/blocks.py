@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mindspore import Parameter, nn, ops
 
-from ..design_space import NetworkPlan
+from ..design_space.complexity import BLOCKS, STEMS, BlockPlan, NetworkPlan
 from .layers import DropPath, SqueezeExcite, activation_of, batch_norm, conv2d
 
 
@@ -23,56 +23,37 @@ def check_images(x, channels: int) -> None:
         )
 
 
-class ResStemCifar(nn.Cell):
-    """`act(bn(conv3x3(x)))` at full resolution.
+class Stem(nn.Cell):
+    """`act(bn(conv(x)))`, in the stem `res_stem_in` with a 3x3 max-pooling of stride 2 after it.
 
     Raises:
         ValueError: called with anything but images of `in_channels`.
     """
 
-    kernel, stride = 3, 1
-
-    def __init__(self, in_channels: int, out_channels: int, activation: str = "relu"):
+    def __init__(self, kind: str, in_channels: int, out_channels: int, activation: str = "relu"):
         super().__init__()
+        row = STEMS[kind]
         self.in_channels = in_channels
-        self.conv = conv2d(in_channels, out_channels, self.kernel, self.stride)
+        self.conv = conv2d(in_channels, out_channels, row.kernel, row.stride)
         self.bn = batch_norm(out_channels)
         self.act = activation_of(activation)
+        self.pool = nn.MaxPool2d(3, stride=2, pad_mode="pad", padding=1) if row.pools else None
 
     def construct(self, x):
         check_images(x, self.in_channels)
-        return self.act(self.bn(self.conv(x)))
-
-
-class SimpleStem(ResStemCifar):
-    """`act(bn(conv3x3(x)))` at half resolution."""
-
-    kernel, stride = 3, 2
-
-
-class ResStem(ResStemCifar):
-    """`maxpool3x3(act(bn(conv7x7(x))))`, a quarter of the resolution."""
-
-    kernel, stride = 7, 2
-
-    def __init__(self, in_channels: int, out_channels: int, activation: str = "relu"):
-        super().__init__(in_channels, out_channels, activation)
-        self.pool = nn.MaxPool2d(3, stride=2, pad_mode="pad", padding=1)
-
-    def construct(self, x):
-        check_images(x, self.in_channels)
-        return self.pool(self.act(self.bn(self.conv(x))))
+        x = self.act(self.bn(self.conv(x)))
+        return x if self.pool is None else self.pool(x)
 
 
 class BasicTransform(nn.Cell):
     """`bn(conv3x3(act(bn(conv3x3(x)))))`."""
 
-    def __init__(self, in_width: int, out_width: int, stride: int, activation: str = "relu"):
+    def __init__(self, plan: BlockPlan, activation: str):
         super().__init__()
-        self.a = conv2d(in_width, out_width, 3, stride)
-        self.a_bn = batch_norm(out_width)
-        self.b = conv2d(out_width, out_width, 3)
-        self.b_bn = batch_norm(out_width)
+        self.a = conv2d(plan.in_width, plan.out_width, 3, plan.stride)
+        self.a_bn = batch_norm(plan.out_width)
+        self.b = conv2d(plan.out_width, plan.out_width, 3)
+        self.b_bn = batch_norm(plan.out_width)
         self.act = activation_of(activation)
 
     def construct(self, x):
@@ -86,26 +67,16 @@ class BasicTransform(nn.Cell):
 class BottleneckTransform(nn.Cell):
     """`bn(conv1x1(se(act(bn(conv3x3(act(bn(conv1x1(x)))))))))`, the 3x3 in groups."""
 
-    def __init__(
-        self,
-        in_width: int,
-        out_width: int,
-        stride: int,
-        ratio: float,
-        group_width: int,
-        se_ratio: float,
-        activation: str = "relu",
-    ):
+    def __init__(self, plan: BlockPlan, activation: str):
         super().__init__()
-        bottleneck = round(out_width * ratio)
-        squeezed = round(in_width * se_ratio)  # of the block's input, not of the bottleneck
-        self.a = conv2d(in_width, bottleneck, 1)
-        self.a_bn = batch_norm(bottleneck)
-        self.b = conv2d(bottleneck, bottleneck, 3, stride, bottleneck // group_width)
-        self.b_bn = batch_norm(bottleneck)
-        self.se = SqueezeExcite(bottleneck, squeezed, activation) if squeezed else None
-        self.c = conv2d(bottleneck, out_width, 1)
-        self.c_bn = batch_norm(out_width)
+        width, squeezed = plan.bottleneck, plan.squeezed
+        self.a = conv2d(plan.in_width, width, 1)
+        self.a_bn = batch_norm(width)
+        self.b = conv2d(width, width, 3, plan.stride, groups=plan.groups)
+        self.b_bn = batch_norm(width)
+        self.se = SqueezeExcite(width, squeezed, activation) if squeezed else None
+        self.c = conv2d(width, plan.out_width, 1)
+        self.c_bn = batch_norm(plan.out_width)
         self.act = activation_of(activation)
 
     def construct(self, x):
@@ -120,11 +91,11 @@ class BottleneckTransform(nn.Cell):
 
 
 class VanillaBlock(nn.Cell):
-    """`act(f(x))`, f = basic transform."""
+    """`act(f(x))`, f = transform."""
 
     adds = False
 
-    def __init__(self, transform: nn.Cell, activation: str = "relu"):
+    def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
         super().__init__()
         self.f = transform
         self.act = activation_of(activation)
@@ -138,20 +109,12 @@ class ResidualBlock(nn.Cell):
 
     adds = True
 
-    def __init__(
-        self,
-        transform: nn.Cell,
-        in_width: int,
-        out_width: int,
-        stride: int,
-        drop: float,
-        activation: str = "relu",
-    ):
+    def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
         super().__init__()
-        self.projects = in_width != out_width or stride != 1
+        self.projects = not plan.keeps_shape
         if self.projects:
-            self.proj = conv2d(in_width, out_width, 1, stride)
-            self.bn = batch_norm(out_width)
+            self.proj = conv2d(plan.in_width, plan.out_width, 1, plan.stride)
+            self.bn = batch_norm(plan.out_width)
         self.f = transform
         self.drop_path = DropPath(drop) if drop else None
         self.act = activation_of(activation)
@@ -167,9 +130,9 @@ class ResidualBlock(nn.Cell):
 class LinearResidualBlock(nn.Cell):
     """`x + f(x)` where the shape stays, else `f(x)`; no activation after it."""
 
-    def __init__(self, transform: nn.Cell, in_width: int, out_width: int, stride: int, drop: float):
+    def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
         super().__init__()
-        self.adds = in_width == out_width and stride == 1
+        self.adds = plan.keeps_shape
         self.f = transform
         self.drop_path = DropPath(drop) if drop and self.adds else None
 
@@ -196,24 +159,16 @@ class Stage(nn.Cell):
 class Head(nn.Cell):
     """`fc(dropout(pool(x)))`, with an optional `act(bn(conv1x1(x)))` before the pooling."""
 
-    def __init__(
-        self,
-        in_width: int,
-        head_width: int,
-        num_classes: int,
-        drop_rate: float,
-        global_pool: str = "avg",
-        activation: str = "relu",
-    ):
+    def __init__(self, plan: NetworkPlan, drop_rate: float, global_pool: str):
         super().__init__()
-        self.has_conv = head_width > 0
+        self.has_conv = plan.head_width > 0
         if self.has_conv:
-            self.conv = conv2d(in_width, head_width, 1)
-            self.bn = batch_norm(head_width)
-            self.act = activation_of(activation)
+            self.conv = conv2d(plan.widths[-1], plan.head_width, 1)
+            self.bn = batch_norm(plan.head_width)
+            self.act = activation_of(plan.activation)
         self.dropout = nn.Dropout(p=drop_rate) if drop_rate else None
-        self.num_features = head_width or in_width
-        self.reset(num_classes, global_pool)
+        self.num_features = plan.head_width or plan.widths[-1]
+        self.reset(plan.num_classes, global_pool)
 
     def reset(self, num_classes: int, global_pool: str) -> None:
         """Put a new classifier in place, or none for 0 classes."""
@@ -243,34 +198,24 @@ class Head(nn.Cell):
 
 
 POOLS = ("avg", "max", "none")
-STEMS = {"simple_stem_in": SimpleStem, "res_stem_in": ResStem, "res_stem_cifar": ResStemCifar}
+_TYPES = {
+    "vanilla_block": VanillaBlock,
+    "res_basic_block": ResidualBlock,
+    "res_bottleneck_block": ResidualBlock,
+    "res_bottleneck_linear_block": LinearResidualBlock,
+}
 
 
 def build_stages(plan: NetworkPlan, drop_path_rate: float) -> list[Stage]:
     """Build the stages; block i of n drops its branch at `drop_path_rate * i / (n - 1)`."""
-    stages, width, index, total = [], plan.stem_width, 0, sum(plan.depths)
-    for stage, depth in enumerate(plan.depths):
+    row, build = BLOCKS[plan.block_type], _TYPES[plan.block_type]
+    transform = BottleneckTransform if row.has_bottleneck else BasicTransform
+    stages, index, last = [], 0, max(1, sum(plan.depths) - 1)
+    for stage in plan.stages():
         blocks = []
-        for first in [True] + [False] * (depth - 1):
-            stride = plan.strides[stage] if first else 1
-            drop = drop_path_rate * index / max(1, total - 1)
-            blocks.append(_build_block(plan, stage, width, stride, drop))
-            width, index = plan.widths[stage], index + 1
+        for block in stage:
+            drop = drop_path_rate * index / last
+            blocks.append(build(transform(block, plan.activation), block, drop, plan.activation))
+            index += 1
         stages.append(Stage(blocks))
     return stages
-
-
-def _build_block(plan: NetworkPlan, stage: int, in_width: int, stride: int, drop: float) -> nn.Cell:
-    out_width, act = plan.widths[stage], plan.activation
-    if plan.block_type == "vanilla_block":
-        return VanillaBlock(BasicTransform(in_width, out_width, stride, act), act)
-    if plan.block_type == "res_basic_block":
-        transform = BasicTransform(in_width, out_width, stride, act)
-        return ResidualBlock(transform, in_width, out_width, stride, drop, act)
-    ratio, group_width = plan.bottleneck_ratios[stage], plan.group_widths[stage]
-    transform = BottleneckTransform(
-        in_width, out_width, stride, ratio, group_width, plan.se_ratio, act
-    )
-    if plan.block_type == "res_bottleneck_block":
-        return ResidualBlock(transform, in_width, out_width, stride, drop, act)
-    return LinearResidualBlock(transform, in_width, out_width, stride, drop)

@@ -92,7 +92,7 @@ def create_model(
     try:
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
-        if "unexpected keyword" not in str(error):
+        if "keyword argument" not in str(error):  # an unexpected one, or one that is given already
             raise
         raise ConfigError(f"model {model_name} does not take {sorted(options)}: {error}") from None
     if path:

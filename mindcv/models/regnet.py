@@ -12,7 +12,8 @@ from mindspore.common.initializer import initializer
 
 from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
 from ..design_space.names import aliases_of
-from .blocks import STEMS, Head, build_stages
+from ..design_space.published import ARGUMENTS
+from .blocks import Head, Stem, build_stages
 from .features import FeatureInfo
 from .layers import initialize_weights
 from .registry import register_model
@@ -93,9 +94,9 @@ class AnyNet(nn.Cell):
         if block_type == "vanilla_block" and (drop_path_rate or zero_init_last):
             raise ValueError("drop_path_rate and zero_init_last need blocks with a shortcut")
         self.num_classes = num_classes
-        self.stem = STEMS[stem_type](in_channels, stem_w, activation)
+        self.stem = Stem(stem_type, in_channels, stem_w, activation)
         self.stages = nn.CellList(build_stages(self.plan, drop_path_rate))
-        self.head = Head(widths[-1], head_w, num_classes, drop_rate, global_pool, activation)
+        self.head = Head(self.plan, drop_rate, global_pool)
         self.num_features = self.head.num_features
         initialize_weights(self)
         if zero_init_last:
@@ -192,8 +193,7 @@ class RegNet(AnyNet):
         bot_mul: bottleneck width / output width.
         rounding: how widths are made to fit the groups, pycls or torchvision; see
             `adjust_block_compatibility`.
-
-    The other arguments are `AnyNet`'s.
+        **anynet: further arguments of `AnyNet`.
     """
 
     def __init__(
@@ -205,56 +205,31 @@ class RegNet(AnyNet):
         group_w: int,
         stride: int = 2,
         bot_mul: float = 1.0,
-        stem_type: str = "simple_stem_in",
-        stem_w: int = 32,
-        block_type: str = "res_bottleneck_block",
-        head_w: int = 0,
-        num_classes: int = 1000,
-        se_r: float = 0.0,
-        in_channels: int = 3,
-        drop_rate: float = 0.0,
-        drop_path_rate: float = 0.0,
-        activation: str = "relu",
-        global_pool: str = "avg",
-        zero_init_last: bool = False,
         rounding: str = "pycls",
+        **anynet,
     ):
-        plan = plan_regnet(w_a, w_0, w_m, d, group_w, bot_mul, stride, rounding)
+        plan = plan_regnet(
+            w_a,
+            w_0,
+            w_m,
+            d,
+            group_width=group_w,
+            bottleneck_ratio=bot_mul,
+            stride=stride,
+            rounding=rounding,
+        )
         super().__init__(
             depths=plan.depths,
-            stem_type=stem_type,
-            stem_w=stem_w,
-            block_type=block_type,
             widths=plan.widths,
             strides=plan.strides,
             bot_muls=plan.bottleneck_ratios,
             group_ws=plan.group_widths,
-            head_w=head_w,
-            num_classes=num_classes,
-            se_r=se_r,
-            in_channels=in_channels,
-            drop_rate=drop_rate,
-            drop_path_rate=drop_path_rate,
-            activation=activation,
-            global_pool=global_pool,
-            zero_init_last=zero_init_last,
+            **anynet,
         )
 
 
 def _register(name: str, setting: Setting) -> None:
-    shape = {
-        "w_a": setting.w_a,
-        "w_0": setting.w_0,
-        "w_m": setting.w_m,
-        "d": setting.depth,
-        "group_w": setting.group_width,
-        "bot_mul": setting.bottleneck_ratio,
-        "block_type": setting.block_type,
-        "head_w": setting.head_width,
-        "se_r": setting.se_ratio,
-        "activation": setting.activation,
-        "rounding": setting.rounding,
-    }
+    shape = {ARGUMENTS.get(field, field): value for field, value in vars(setting).items()}
 
     def build(num_classes: int = 1000, in_channels: int = 3, **kwargs) -> RegNet:
         return RegNet(**(shape | {"num_classes": num_classes, "in_channels": in_channels} | kwargs))
