@@ -1,6 +1,5 @@
-"""Several processes of one run must be equal: in what they are told, and in what they compute."""
+"""The processes of a run agree: on options and data, on what they computed, and when to stop."""
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -16,11 +15,11 @@ import numpy as np
 
 from ..config.options import marked
 from ..errors import ConfigError, DataError, WeightsError
+from ..process.files import sha256_of, sha256_of_file
 from ..process.signals import StopSignal
-from .device import Runtime
+from .device import Runtime, as_floats, digest_of
 from .state import Snapshot
 
-_DIGEST = 16  # bytes
 # Of a weight between two ranks on Ascend, in parts of the largest value of its tensor. HCCL may add
 # up in another order on each rank, and nothing brings the ranks together again: one rounding of
 # float32 is 6e-8 of a value, so that even 3e8 steps of them, a random walk, stay below. A gradient
@@ -60,11 +59,11 @@ def check_equal_ranks(
         return
     facts = {f"option {k}": v for k, v in options.items() if k not in marked("per_host")}
     facts |= {f"version of {k}": v for k, v in described["versions"].items()}
-    facts |= {k: v for k, v in described["runtime"].items()}
+    facts |= described["runtime"]
     facts |= {f"dataset's {k}": v for k, v in described["data"].items()}
     facts |= {"code of mindcv": _code_of_mindcv(), "code of import_module": _code(import_module)}
     text = json.dumps(facts, sort_keys=True).encode()
-    digests = runtime.gather(_as_floats(hashlib.sha256(text).digest()[:_DIGEST]))
+    digests = runtime.gather(digest_of(text))
     if (digests == digests[0]).all():
         return
     names = _gather_texts(runtime, socket.gethostname().encode())
@@ -76,7 +75,7 @@ def check_equal_ranks(
 
 
 def check_equal_states(runtime: Runtime, snapshot: Snapshot, skipped: Sequence[str] = ()) -> None:
-    """Compare weights, optimizer and all else that is saved over the processes.
+    """Compare over the processes all that is saved: weights, optimizer state, counters.
 
     On CPU all must be equal to the last bit. On Ascend HCCL does not promise that: whole numbers
     must be equal, and weights up to a tolerance, with a warning; what the optimizer keeps shows in
@@ -93,13 +92,11 @@ def check_equal_states(runtime: Runtime, snapshot: Snapshot, skipped: Sequence[s
         return
     arrays = {**snapshot.weights, **snapshot.state}
     names = sorted(name for name in arrays if not name.endswith(tuple(skipped)))
-    digests = [_digest(name, arrays[name]) for name in names]
-    whole = hashlib.sha256(b"".join(digests)).digest()[:_DIGEST]
-    found = runtime.gather(_as_floats(whole))
+    digests = [digest_of(name.encode(), arrays[name].tobytes()) for name in names]
+    found = runtime.gather(digest_of(*digests))
     if (found == found[0]).all():
         return
-    each = runtime.gather(_as_floats(b"".join(digests)))
-    each = each.reshape((runtime.world_size, len(names), _DIGEST))
+    each = runtime.gather(np.concatenate(digests)).reshape((runtime.world_size, len(names), -1))
     differing = [names[i] for i in np.flatnonzero((each != each[0]).any((0, 2)))]
     found_in = f"{len(differing)} of {len(names)} tensors"
     if runtime.device_target == "CPU":
@@ -118,11 +115,9 @@ def check_equal_states(runtime: Runtime, snapshot: Snapshot, skipped: Sequence[s
 def _beyond_tolerance(
     runtime: Runtime, snapshot: Snapshot, names: Sequence[str], found_in: str
 ) -> str | None:
-    """Return which rank differs too much, and in what; None: none does, and a warning is logged.
+    """Return which rank differs too much in one of these tensors, and by how much.
 
-    Args:
-        names: of the tensors that differ between any two ranks.
-        found_in: how many they are, for the warning.
+    None: none does, and a warning is logged.
     """
     arrays = {**snapshot.weights, **snapshot.state}
     counts = [name for name in names if arrays[name].dtype.kind != "f"]
@@ -193,25 +188,14 @@ def _refuse(name: str, rank: int, hosts: Sequence[bytes], first: Any, other: Any
 def _gather_texts(runtime: Runtime, text: bytes) -> list[bytes]:
     """Return a text of every process; the lengths may differ, up to 16 MB."""
     lengths = runtime.gather(np.array([len(text)], np.float32))[:, 0].astype(int)
-    rows = runtime.gather(_as_floats(text.ljust(lengths.max())))
+    rows = runtime.gather(as_floats(text.ljust(lengths.max())))
     return [row[:length].astype(np.uint8).tobytes() for row, length in zip(rows, lengths)]
-
-
-def _as_floats(content: bytes) -> np.ndarray:
-    """Return bytes as float32, the type that MindSpore exchanges on every device."""
-    return np.frombuffer(content, np.uint8).astype(np.float32)
-
-
-def _digest(name: str, array: np.ndarray) -> bytes:
-    return hashlib.sha256(name.encode() + np.ascontiguousarray(array).tobytes()).digest()[:_DIGEST]
 
 
 def _code_of_mindcv() -> str:
     folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
-    return digest.hexdigest()
+    paths = sorted(folder.rglob("*.py"))
+    return sha256_of(*(str(one.relative_to(folder)).encode() + one.read_bytes() for one in paths))
 
 
 def _code(module: str | None) -> str | None:
@@ -220,7 +204,7 @@ def _code(module: str | None) -> str | None:
     is_path = module.endswith(".py")
     origin = module if is_path else importlib.util.find_spec(module).origin
     is_source = origin is not None and Path(origin).is_file()
-    return hashlib.sha256(Path(origin).read_bytes()).hexdigest() if is_source else None
+    return sha256_of_file(origin) if is_source else None
 
 
 class Agreement:

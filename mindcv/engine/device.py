@@ -1,6 +1,5 @@
 """The seam to the device: everything that differs between one CPU and eight Ascends is set here."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,8 @@ from mindspore.communication import get_group_size, get_rank, init
 
 from ..errors import ConfigError, RankError
 from ..process import onednn
-from ..process.cores import available_cores, usable_workers
+from ..process.files import sha256_of
+from ..process.pool import available_cores, usable_workers
 from ..ranks.record import own_pid_space
 
 _ASCEND_DRIVER = Path("/dev/davinci_manager")  # the driver makes it where there are cards
@@ -28,8 +28,7 @@ class Runtime:
     Attributes:
         device_target: CPU or Ascend.
         mode: 0, graph; 1, PyNative.
-        jit_level: graph compilation level.
-        rank, world_size: this process among the processes that train together.
+        rank, world_size: this process among those that train together.
         instructions: what was done about slow convolutions, see `onednn`; empty: nothing.
         cores: processor cores of this process, see `_share_of_cores`.
     """
@@ -44,7 +43,7 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """Tell whether this process writes logs and files."""
+        """Return whether this process writes logs and files."""
         return self.rank == 0
 
     def describe(self) -> str:
@@ -81,29 +80,29 @@ class Runtime:
     # Kept, since each cell compiles its graph anew.
     @cached_property
     def _all_reduce(self) -> nn.Cell:
-        return _AllReduce()
+        return _Collective(ops.AllReduce(ops.ReduceOp.SUM))
 
     @cached_property
     def _all_gather(self) -> nn.Cell:
-        return _AllGather()
+        return _Collective(ops.AllGather())
 
 
-class _AllGather(nn.Cell):
-    def __init__(self):
+class _Collective(nn.Cell):
+    def __init__(self, operation):
         super().__init__()
-        self.all_gather = ops.AllGather()
+        self.operation = operation
 
     def construct(self, x):
-        return self.all_gather(x)
+        return self.operation(x)
 
 
-class _AllReduce(nn.Cell):
-    def __init__(self):
-        super().__init__()
-        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
+def digest_of(*parts: bytes) -> np.ndarray:
+    """Return 16 bytes of a hash as float32, the type that MindSpore exchanges on every device."""
+    return as_floats(bytes.fromhex(sha256_of(*parts))[:16])
 
-    def construct(self, x):
-        return self.all_reduce(x)
+
+def as_floats(content: bytes) -> np.ndarray:
+    return np.frombuffer(content, np.uint8).astype(np.float32)
 
 
 def start_runtime(
@@ -154,16 +153,15 @@ def start_runtime(
 def _share_of_cores(runtime: Runtime) -> int:
     """Return this process's part of the cores: those that may run on the same ones share them.
 
-    It is the first exchange of the processes, so that one that is missing is reported now, and not
-    after the dataset was listed and the network compiled.
+    It is the first exchange of the processes: a missing one is reported now, not after the dataset
+    was listed and the network compiled.
 
     Raises:
         RankError: another process cannot be reached.
     """
     cores = available_cores()
-    digest = hashlib.sha256(f"{own_pid_space()} {cores}".encode()).digest()[:16]
     try:
-        found = runtime.gather(np.frombuffer(digest, np.uint8).astype(np.float32))
+        found = runtime.gather(digest_of(f"{own_pid_space()} {cores}".encode()))
     except RuntimeError as error:
         reason = next(iter(str(error).strip().splitlines()), "no reason")
         raise RankError(

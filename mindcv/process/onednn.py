@@ -2,7 +2,7 @@
 
 MindSpore hands oneDNN activations and weights in plain layout (NCHW, OIHW). From oneDNN 3.10, which
 MindSpore 2.9 and 2.10 contain, a processor with AVX-512 gets `jit_uni_ncsp` for these: it reorders
-the activations to NHWC and asks for the next best convolution. With weights in plain layout that is
+the activations to NHWC and takes the next best convolution. With weights in plain layout that is
 `ref:any`, unless the convolution is a matrix product (1x1, stride 1, one group). So a RegNet trains
 at a fourteenth of its speed; `ONEDNN_VERBOSE=1` prints `jit_uni_ncsp:conv+ref:any`. The code is
 oneDNN's `src/cpu/x64/jit_uni_ncsp_convolution.cpp`, which asks for avx512_core; its maintainers
@@ -13,26 +13,20 @@ and 1409), which MindSpore's kernel does not use. At AVX2 the same convolutions 
 import os
 from pathlib import Path
 
-import mindspore as ms
-
 VARIABLE = "ONEDNN_MAX_CPU_ISA"
 _OLD_VARIABLE = "DNNL_MAX_CPU_ISA"  # oneDNN reads either
 _LEVEL = "AVX2"  # AVX2_VNNI and AVX2_VNNI_2 are as fast; AVX and SSE41 are slower
-_SLOW_VERSIONS = (
-    "2.9",
-    "2.10",
-)  # of MindSpore; 2.7 and 2.8 contain older oneDNNs without the fault
+_SLOW_VERSIONS = ("2.9", "2.10")  # of MindSpore; 2.7 and 2.8 contain older oneDNNs, not slow
 
 
 def limit_instructions(device_target: str) -> str:
-    """Let oneDNN use AVX2 where its AVX-512 convolutions are slow; return what a log should say.
+    """Let oneDNN use AVX2 where its AVX-512 convolutions are slow; return a line for the log.
 
-    It has an effect before the first convolution of the process, and child processes inherit it. A
-    value of the user's own stays. Where nothing is limited the result is empty.
-
-    Args:
-        device_target: CPU; on any other device nothing is set.
+    It takes effect before the first convolution of the process, and child processes inherit it. A
+    user's own value stays. The line is empty where nothing is limited, as on any device but CPU.
     """
+    import mindspore as ms  # whoever calls this has imported it; the rest of the room does without
+
     if device_target != "CPU" or not (_is_slow(ms.__version__) and _has_avx512()):
         return ""
     if not (os.environ.get(VARIABLE) or os.environ.get(_OLD_VARIABLE)):
