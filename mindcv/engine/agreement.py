@@ -161,7 +161,7 @@ def _differences_from_rank_0(runtime: Runtime, arrays: Sequence[np.ndarray]) -> 
     ends = np.cumsum([one.size for one in arrays])[:-1]
     pairs = zip(np.split(own, ends), np.split(first[: own.size], ends))
     parts = [np.abs(a - b).max() / max(np.abs(b).max(), _TINY) for a, b in pairs]
-    return runtime.gather(np.array(parts, np.float32))
+    return runtime.gather(parts)
 
 
 def _deviants(digests: np.ndarray) -> str:
@@ -187,7 +187,7 @@ def _refuse(name: str, rank: int, hosts: Sequence[bytes], first: Any, other: Any
 
 def _gather_texts(runtime: Runtime, text: bytes) -> list[bytes]:
     """Return a text of every process; the lengths may differ, up to 16 MB."""
-    lengths = runtime.gather(np.array([len(text)], np.float32))[:, 0].astype(int)
+    lengths = runtime.gather([len(text)])[:, 0].astype(int)
     rows = runtime.gather(as_floats(text.ljust(lengths.max())))
     return [row[:length].astype(np.uint8).tobytes() for row, length in zip(rows, lengths)]
 
@@ -247,6 +247,6 @@ class Agreement:
         own = [self._stop.received == number for number in _SIGNALS]
         # Small whole numbers of which one process has all: their sum is exact in any order.
         own += [is_time, self._steps] if self._runtime.is_main else [False, 0]
-        *counts, saves, steps = self._runtime.sum_over_ranks(np.array(own, np.float32))
+        *counts, saves, steps = self._runtime.sum_over_ranks(own)
         self._steps, self._asked = int(steps), (step, time.monotonic())
         return next((number for number, count in zip(_SIGNALS, counts) if count), None), bool(saves)

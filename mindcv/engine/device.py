@@ -11,6 +11,7 @@ import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.communication import get_group_size, get_rank, init
+from numpy.typing import ArrayLike
 
 from ..errors import ConfigError, RankError
 from ..process import onednn
@@ -61,20 +62,20 @@ class Runtime:
         """
         return usable_workers(asked, self.cores)
 
-    def sum_over_ranks(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum of a float32 array over all processes; every process must call it."""
+    def sum_over_ranks(self, values: ArrayLike) -> np.ndarray:
+        """Return the sum of float32 values over all processes; every process must call it."""
         if self.world_size == 1:
-            return values
-        return self._all_reduce(Tensor(values.astype(np.float32))).asnumpy()
+            return np.asarray(values)
+        return self._all_reduce(Tensor(np.array(values, np.float32))).asnumpy()
 
-    def gather(self, values: np.ndarray) -> np.ndarray:
+    def gather(self, values: ArrayLike) -> np.ndarray:
         """Return a float32 vector of all processes, (world_size, n), to the last bit.
 
         Every process must call it.
         """
         if self.world_size == 1:
-            return values[None]
-        found = self._all_gather(Tensor(values.astype(np.float32))).asnumpy()
+            return np.asarray(values)[None]
+        found = self._all_gather(Tensor(np.array(values, np.float32))).asnumpy()
         return found.reshape((self.world_size, -1))
 
     # Kept, since each cell compiles its graph anew.

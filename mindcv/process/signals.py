@@ -1,9 +1,9 @@
-"""Ctrl-C, taken by a thread that waits for it.
+"""Signals: ctrl-C, the request to stop, and the end of the process that started this one.
 
 MindSpore's input pipelines set a handler of their own for SIGINT at every step, which makes a
-SIGTERM of it, and a KeyboardInterrupt amid the import of its C++ modules aborts the process. So the
-signal is blocked in all threads, and one of them takes it from the system: also while the main
-thread is inside MindSpore, which may be minutes.
+SIGTERM of it, and a KeyboardInterrupt during the import of its C++ modules aborts the process. So
+all threads block the signal, and one takes it from the system, even while the main thread is inside
+MindSpore, which may be minutes.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ _DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 _handle: Callable[[int], None] | None = None  # None: leave at once
-_last_words: list[Callable[[], None]] = []
+_before_leaving: list[Callable[[], None]] = []
 _is_taken_over = False
 
 
 def take_over() -> None:
-    """Take SIGINT over until the process ends; it leaves at once, unless `handled_by` is active.
+    """Take SIGINT over; it ends the process at once, unless `handled_by` is active.
 
-    Call it before other threads are there, those of numpy among them: they inherit what is blocked.
+    Call it before there are other threads, such as numpy's: threads inherit what is blocked.
     """
     global _is_taken_over
     if not _is_taken_over:
@@ -37,15 +37,15 @@ def take_over() -> None:
 
 
 def handled_by(handle: Callable[[int], None] | None) -> Callable[[int], None] | None:
-    """Let a function handle the signal, called in another thread; return the one before."""
+    """Let a function handle SIGINT, called in another thread; return the one before."""
     global _handle
     _handle, before = handle, _handle
     return before
 
 
 def before_leaving(call: Callable[[], None]) -> None:
-    """Call this before the process leaves without asking the main thread."""
-    _last_words.append(call)
+    """Call this before SIGINT ends the process without the main thread."""
+    _before_leaving.append(call)
 
 
 def _wait() -> None:
@@ -58,13 +58,13 @@ def _wait() -> None:
 
 
 def _leave() -> None:
-    for call in _last_words:
+    for call in _before_leaving:
         with contextlib.suppress(Exception):
             call()
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed
         sys.stdout.flush()
         print("stopped by the user", file=sys.stderr, flush=True)
-    os._exit(130)  # what MindSpore does at a regular end aborts amid its import
+    os._exit(130)  # a regular end during MindSpore's import would abort
 
 
 class StopSignal:
@@ -79,7 +79,7 @@ class StopSignal:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals over for the body; SIGINT where this module has it."""
+        """Take SIGTERM over for the body, and SIGINT where `take_over` has it."""
         before = signal.signal(signal.SIGTERM, self._remember)
         interrupt_before = handled_by(self._remember)
         try:
@@ -95,7 +95,7 @@ class StopSignal:
 
 
 def end_with_launcher() -> None:
-    """Let a rank be asked to stop when its msrun ends, which hands no signal on.
+    """Send this rank SIGTERM when its msrun ends, which passes no signal on.
 
     An msrun that does not wait for its ranks (without `--join True`) ends at once, and they go on.
     """
@@ -109,10 +109,10 @@ def end_with_launcher() -> None:
 
 
 def end_with_parent(parent: int, number: signal.Signals) -> None:
-    """Let the system send this process a signal when its parent ends, however that ends.
+    """Have the system send this process a signal when its parent ends, however that ends.
 
     Args:
-        parent: its process number; where it has ended already, this process ends at once.
+        parent: its process number; if it has ended already, this process ends at once.
         number: the signal.
     """
     if _prctl is not None:

@@ -1,4 +1,4 @@
-"""The scheduler of msrun: it computes nothing, and is the one that msrun's last words come from."""
+"""The scheduler of msrun: it computes nothing, and msrun prints its last words."""
 
 import contextlib
 import os
@@ -21,9 +21,9 @@ def guard_scheduler(folder: Path) -> None:
     It has a record while ranks are running, so that they end when it is killed.
 
     MindSpore's scheduler waits half a minute for a rank that has ended, and keeps Python's lock
-    meanwhile; msrun waits for it, and prints what of its log looks like an error. So this process
-    looks at the records of the ranks. After a failure it prints the cause and ends the scheduler;
-    and when all were asked to stop and have ended.
+    meanwhile; msrun waits for it, and prints the lines of its log that look like errors. So this
+    process watches the records of the ranks. It ends the scheduler after a failure, whose cause it
+    prints, and when all ranks have stopped as they were asked to.
 
     Args:
         folder: run folder.

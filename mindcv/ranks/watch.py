@@ -63,9 +63,7 @@ def failing_together(runtime) -> Iterator[None]:
 
 def _exit_codes(runtime, own: int) -> list[int]:
     """Return what each process is about to end with; 0: it goes on."""
-    import numpy as np  # not sooner: its threads would take ctrl-C, see mindcv/process/signals.py
-
-    return [int(code) for code in runtime.gather(np.array([own], np.float32))[:, 0]]
+    return [int(code) for (code,) in runtime.gather([own])]
 
 
 def watch_ranks(folder: str | None, runtime) -> None:
@@ -84,10 +82,8 @@ def watch_ranks(folder: str | None, runtime) -> None:
     """
     if folder is None or runtime.world_size == 1:
         return
-    import numpy as np  # as above
-
     own = secrets.randbelow(2**24 - 1) + 1 if runtime.is_main else 0  # exact as a float32
-    run = int(runtime.sum_over_ranks(np.array([own], np.float32))[0])
+    run = int(runtime.sum_over_ranks([own])[0])
     with failing_together(runtime):
         with writing(f"rank {runtime.rank}: ckpt_save_dir {folder}", ConfigError):
             record = begin_record(Path(folder), run, runtime.rank)
@@ -99,12 +95,9 @@ def watch_ranks(folder: str | None, runtime) -> None:
 
 def _processes_here(runtime) -> dict[int, int]:
     """Return rank to process of those whose numbers mean something here, this one among them."""
-    import numpy as np  # as above
-
-    digest = sha256_of(own_pid_space().encode())[:32]
-    space = np.frombuffer(bytes.fromhex(digest), np.uint8)
-    found = runtime.gather(np.array([os.getpid(), *space], np.float32))  # exact: below 2**24
-    return {rank: int(row[0]) for rank, row in enumerate(found) if (row[1:] == space).all()}
+    space = [*bytes.fromhex(sha256_of(own_pid_space().encode())[:32])]
+    found = runtime.gather([os.getpid(), *space])  # exact: below 2**24
+    return {rank: int(pid) for rank, (pid, *other) in enumerate(found) if other == space}
 
 
 class Watch:

@@ -35,7 +35,8 @@ class Together:
         return self.gather(values).sum(0)
 
     def gather(self, values):
-        assert values.dtype == np.float32 and values.ndim == 1
+        values = np.array(values, np.float32)
+        assert values.ndim == 1
         self.given[self.rank] = values
         self.barrier.wait()
         found = np.stack(self.given)
