@@ -116,7 +116,7 @@ def start_runtime(
     """Set MindSpore's context, join the other processes and seed every generator.
 
     Args:
-        mode: 0, graph; 1, PyNative.
+        mode: see `Runtime`.
         device_target: None: Ascend where there is one, else CPU.
         jit_level: None: O2 on Ascend, O1 on CPU.
         distribute: join the processes that msrun started beside this one.

@@ -110,12 +110,7 @@ def silence_stdout() -> None:
 class StderrLog:
     """Where file descriptor 2 leads: a nameless file, until a log is named.
 
-    Args:
-        terminal: a text stream to what was standard error.
-        log: the nameless file.
-
-    Attributes:
-        stream: a text stream to the log, wherever it is.
+    `terminal` is a text stream to what was standard error, `stream` one to the log.
     """
 
     def __init__(self, terminal: TextIO, log: BinaryIO):
@@ -127,8 +122,7 @@ class StderrLog:
     def continue_in(self, path: Path) -> None:
         """Append what there is to a file, and let the rest follow there.
 
-        Raises:
-            OSError: it cannot be opened. A full disk costs lines of the log, not the run.
+        `OSError`: it cannot be opened. A full disk costs lines of the log, not the run.
         """
         named = open(path, "ab", buffering=0, opener=open_regular)
         self._log.seek(0)
@@ -145,10 +139,7 @@ class StderrLog:
             print(text.rstrip("\n"), file=self.stream, flush=True)
 
     def keep(self) -> Path | None:
-        """Return the path of the log; a nameless one becomes a temporary file.
-
-        None: it cannot be kept.
-        """
+        """Return the path of the log, which a nameless one gets now; None: it cannot be kept."""
         if self._path is None:
             with contextlib.suppress(OSError):
                 handle, name = tempfile.mkstemp(prefix="mindcv-", suffix=".log")
@@ -193,7 +184,6 @@ def stderr_log() -> StderrLog | None:
 
 
 def _text_stream(descriptor: int, encoding: str) -> TextIO:
-    """Return a stream of its own to where the descriptor leads now."""
     copy = os.dup(descriptor)
     return os.fdopen(copy, "w", buffering=1, encoding=encoding, errors="backslashreplace")
 

@@ -79,13 +79,9 @@ class Record:
 
 
 class OwnRecord:
-    """The record of this process; it can be written on a full disk, too.
+    """The record of this process; a full disk does not keep its ending back.
 
     The file has its full size from the start, and stays open.
-
-    Args:
-        folder: run folder.
-        run, rank: see `Record`.
 
     Raises:
         OSError: it cannot be written.
@@ -106,19 +102,20 @@ class OwnRecord:
         return [one for one in read_records(self.folder) if one.run == run and one.rank != rank]
 
     def first_failure(self) -> Record | None:
-        """Return the process of this run that is written down as the first to fail; None: none."""
-        seen = read_first_failure(self.folder)
+        """Return the process of this run that was written down as the first to fail."""
+        seen = read_record(self.folder / FOLDER / _FIRST)
         return seen if seen is not None and seen.run == self.record.run else None
 
     def end(self, exit_code: int, cause: str, of_rank: int | None = None) -> None:
         """Write the ending down, unless there is one already; a failure of its own for all."""
-        if self.record.ending is None:
-            ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
-            self.record = replace(self.record, ending=ending)
-            self._write()
-            if ending.is_failure and of_rank is None:
-                with contextlib.suppress(OSError):  # the record of this process says it as well
-                    write_first_failure(self.folder, self.record)
+        if self.record.ending is not None:
+            return
+        ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
+        self.record = replace(self.record, ending=ending)
+        self._write()
+        if ending.is_failure and of_rank is None:
+            with contextlib.suppress(OSError):  # the record of this process says it as well
+                write_first_failure(self.folder, self.record)
 
     def wait_for_others(self, seconds: float) -> None:
         """Wait until the other ranks have ended, so long at most."""
@@ -137,7 +134,6 @@ class OwnRecord:
 
 
 def path_of(folder: Path, rank: int) -> Path:
-    """Return where the record of a rank lies in a run folder."""
     return folder / FOLDER / f"{'scheduler' if rank == SCHEDULER else rank}.json"
 
 
@@ -156,9 +152,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def write_first_failure(folder: Path, cause: Record | None) -> None:
-    """Write down which process failed first, by one who saw it; None: none did so far.
-
-    The file has its full size from the first call, as a record.
+    """Write down which process failed first; None: none did so far, which reserves the room.
 
     Raises:
         OSError: it cannot be written.
@@ -176,19 +170,13 @@ def write_first_failure(folder: Path, cause: Record | None) -> None:
         os.close(handle)
 
 
-def read_first_failure(folder: Path) -> Record | None:
-    """Return what `write_first_failure` wrote, for any run; None: nothing."""
-    return read_record(folder / FOLDER / _FIRST)
-
-
 def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
-    """Return the process of a run that has ended whose failure ended the others; None: none.
+    """Return the process of an ended run whose failure ended the others; None: none.
 
     Args:
-        folder: run folder.
-        runs_before: numbers of other runs in it.
+        runs_before: numbers of other runs in the folder.
     """
-    seen = read_first_failure(folder)
+    seen = read_record(folder / FOLDER / _FIRST)
     records = [one for one in read_records(folder) if one.run not in runs_before]
     # A scheduler may as well be killed once its ranks have ended.
     blamed = {one.ending.of_rank for one in records if one.ending}
@@ -211,7 +199,6 @@ def root_cause(records: Iterable[Record]) -> Record | None:
 
 
 def _block_of(record: Record | None) -> bytes:
-    """Return the content of a file of full size; blank for None."""
     text = "" if record is None else json.dumps(asdict(record), ensure_ascii=False)
     return text.encode(errors="backslashreplace").ljust(_SIZE)
 

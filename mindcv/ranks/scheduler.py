@@ -25,9 +25,6 @@ def guard_scheduler(folder: Path) -> None:
     process watches the records of the ranks. It ends the scheduler after a failure, whose cause it
     prints, and when all ranks have stopped as they were asked to.
 
-    Args:
-        folder: run folder.
-
     Raises:
         SystemExit: in the parent process, always.
     """
@@ -56,7 +53,7 @@ class _Guard:
         return code
 
     def _first_to_end(self) -> Record | None:
-        """Return the rank that failed first, or one of those that all stopped as they were asked.
+        """Return the rank that failed first, or one of all that were asked to stop.
 
         None: the scheduler ended by itself.
         """

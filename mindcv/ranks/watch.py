@@ -36,8 +36,7 @@ _logger = logging.getLogger("mindcv.train")
 def failing_together(runtime) -> Iterator[None]:
     """End all processes when one fails in the body, before they watch each other.
 
-    Args:
-        runtime: `Runtime`; every process calls this, and nothing in the body waits for the others.
+    Every process calls this, and nothing in the body waits for the others.
 
     Raises:
         RankError: in the others, with the exit code of the first that failed.
@@ -69,12 +68,9 @@ def _exit_codes(runtime, own: int) -> list[int]:
 def watch_ranks(folder: str | None, runtime) -> None:
     """Write down that this process runs, and end it when another one of the run has failed.
 
-    Call it once the first process holds the run folder. Where hosts do not share the folder, each
-    learns of the others' ends by MindSpore's heartbeat only.
-
-    Args:
-        folder: run folder; None: the run has none, nothing is done.
-        runtime: `Runtime`; every process calls this, and for one alone it does nothing.
+    Every process calls it, once the first holds the run folder; a process alone and a run without a
+    folder need no watch. Where hosts do not share the folder, each learns of the others' ends by
+    MindSpore's heartbeat only.
 
     Raises:
         ConfigError: the record cannot be written.
@@ -94,7 +90,7 @@ def watch_ranks(folder: str | None, runtime) -> None:
 
 
 def _processes_here(runtime) -> dict[int, int]:
-    """Return rank to process of those whose numbers mean something here, this one among them."""
+    """Return rank to process number of those that this process can see, itself among them."""
     space = [*bytes.fromhex(sha256_of(own_pid_space().encode())[:32])]
     found = runtime.gather([os.getpid(), *space])  # exact: below 2**24
     return {rank: int(pid) for rank, (pid, *other) in enumerate(found) if other == space}
@@ -104,13 +100,9 @@ class Watch:
     """Looks for the first failure of a run.
 
     Whoever fails writes it into one file, which all the others read. A process that is killed
-    cannot, so the rank before it on its host watches it, and writes. The lowest rank of a host
-    watches the scheduler, if that is there. So a look takes each rank one file or two, however many
-    ranks there are.
-
-    Args:
-        own: the record of this process.
-        processes: rank to process of those on this host, this one among them.
+    cannot, so the rank before it on its host (`processes`: rank to process number) watches it, and
+    writes. The lowest rank of a host watches the scheduler, if that is there. So a look takes each
+    rank one file or two, however many ranks there are.
     """
 
     def __init__(self, own: OwnRecord, processes: dict[int, int]):
@@ -121,7 +113,6 @@ class Watch:
         self._watches_scheduler = rank == min(processes, default=rank)
 
     def look(self) -> Record | None:
-        """Return the process that failed first; None: none did so far."""
         return self._failure() or self._reported(self._gone_rank() or self._gone_scheduler())
 
     def _failure(self) -> Record | None:
