@@ -1,21 +1,77 @@
-"""A PNG of training images as the network sees them, each with its label."""
+"""Contact sheets: images as the network sees them, in rows, with text below each.
 
+One shows a batch of training images with their labels, the other predictions. File names and class
+names are the user's, in whatever script. Nothing here imports MindSpore.
+"""
+
+import math
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ConfigError
-from .lettering import fit_text, load_font
+from ..process.files import replacing, writing
 
 _COLUMNS = 8
-_MOST = 64  # images of a sheet
-_THUMB = 144  # side of a thumbnail, pixels
-_GAP = 10
-_TEXT = 30  # height of two lines of text
-_PAPER, _INK = (250, 250, 248), (32, 32, 32)
+_MOST = 64  # training images of a sheet
+MOST_PREDICTIONS = 60
+_MOST_CLASSES = 3  # of a prediction
+_LINE = 24  # height of a line below a prediction, pixels
+_BAR, _FIRST_BAR, _FAINT = "#dfe6ee", "#a9cdf0", "#6b6b6b"
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """The look of a sheet; sizes in pixels.
+
+    Attributes:
+        side: of an image.
+        gap: between images and around them.
+        text: height below an image.
+        enlarged_below: images smaller than this keep their pixels visible.
+    """
+
+    side: int
+    gap: int
+    text: int
+    enlarged_below: int
+    paper: str
+    ink: str
+
+    def draw(
+        self, images: Sequence[np.ndarray], columns: int, *, head: int, width: int = 0
+    ) -> tuple[Image.Image, ImageDraw.ImageDraw, Iterator[tuple[int, int]]]:
+        """Return a sheet of the images, and where the text of each begins, below it.
+
+        Args:
+            images: (H, W, 3) uint8.
+            head: height above the first row, pixels.
+            width: the least number of columns that there is room for.
+        """
+        step, rows = self.side + self.gap, -(-len(images) // columns)
+        size = (self.gap + max(columns, width) * step, head + rows * (step + self.text))
+        sheet = Image.new("RGB", size, self.paper)
+        corners = [
+            (self.gap + place % columns * step, head + place // columns * (step + self.text))
+            for place in range(len(images))
+        ]
+        for image, corner in zip(images, corners):
+            sheet.paste(self._picture(image), corner)
+        return sheet, ImageDraw.Draw(sheet), ((left, top + self.side) for left, top in corners)
+
+    def _picture(self, image: np.ndarray) -> Image.Image:
+        picture = Image.fromarray(np.ascontiguousarray(image))
+        small = max(picture.size) < self.enlarged_below
+        resample = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+        return picture.resize((self.side, self.side), resample)
+
+
+_BATCH = _Sheet(side=144, gap=10, text=30, enlarged_below=144, paper="#fafaf8", ink="#202020")
 
 
 def write_contact_sheet(
@@ -38,18 +94,17 @@ def write_contact_sheet(
         ConfigError: the file cannot be written.
     """
     order, columns = _order(len(images), splits)
-    rows = -(-len(order) // columns)
-    cell_width, cell_height = _THUMB + _GAP, _THUMB + _GAP + _TEXT
-    sheet = Image.new("RGB", (columns * cell_width + _GAP, rows * cell_height + _GAP), _PAPER)
-    draw = ImageDraw.Draw(sheet)
+    shown = [images[index] for index in order]
+    sheet, draw, places = _BATCH.draw(shown, columns, head=_BATCH.gap)
     font = load_font(size=12)
-    for place, index in enumerate(order):
-        left = _GAP + place % columns * cell_width
-        top = _GAP + place // columns * cell_height
-        sheet.paste(_thumbnail(images[index]), (left, top))
+    for index, (left, top) in zip(order, places):
         text = _caption(labels[index], class_names, font)
-        draw.multiline_text((left, top + _THUMB + 1), text, _INK, font, spacing=1)
-    _save(sheet, path)
+        draw.multiline_text((left, top + 1), text, _BATCH.ink, font, spacing=1)
+    target = Path(path)
+    with writing(f"show_batch {path}", ConfigError):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as unfinished:
+            sheet.save(unfinished, "PNG")
     return len(order)
 
 
@@ -70,13 +125,6 @@ def _order(count: int, splits: int) -> tuple[list[int], int]:
     return order, columns
 
 
-def _thumbnail(image: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    small = max(picture.size) < _THUMB
-    resample = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
-    return picture.resize((_THUMB, _THUMB), resample)
-
-
 def _caption(label: np.ndarray, names: Sequence[str] | None, font) -> str:
     """Return one line, or two where the two names of a mixed label need them."""
 
@@ -84,26 +132,115 @@ def _caption(label: np.ndarray, names: Sequence[str] | None, font) -> str:
         return fit_text(names[index] if names and index < len(names) else str(index), room, font)
 
     if label.ndim == 0:
-        return name(int(label), _THUMB)
+        return name(int(label), _BATCH.side)
     present = [int(index) for index in np.argsort(-label, kind="stable") if label[index] >= 0.005]
     if len(present) == 1:
-        return name(present[0], _THUMB)
-    room = _THUMB - font.getlength(" 0.00 +")
+        return name(present[0], _BATCH.side)
+    room = _BATCH.side - font.getlength(" 0.00 +")
     lines = [f"{name(index, room)} {label[index]:.2f}" for index in present[:2]]
     text = " + ".join(lines)
-    return text if font.getlength(text) <= _THUMB else " +\n".join(lines)
+    return text if font.getlength(text) <= _BATCH.side else " +\n".join(lines)
 
 
-def _save(sheet: Image.Image, path: str) -> None:
-    target = Path(path)
-    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+def draw_predictions(
+    tiles: Sequence[tuple],
+    *,
+    title: str,
+    left_out: int,
+    font: ImageFont.FreeTypeFont,
+) -> Image.Image:
+    """Draw images with the likeliest classes of each, and a bar as long as its probability.
+
+    Args:
+        tiles: (prediction, its view, uint8 (H, W, 3)); a prediction has a path and guesses.
+        title: written above.
+        left_out: images that did not fit; the title line says how many.
+    """
+    columns = min(_COLUMNS, math.ceil(math.sqrt(len(tiles))), len(tiles))
+    classes = min(_MOST_CLASSES, len(tiles[0][0].guesses))
+    look = _Sheet(
+        side=224,
+        gap=20,
+        text=_LINE * (1 + classes) + 6,
+        enlarged_below=112,
+        paper="#ffffff",
+        ink="#1c1c1c",
+    )
+    head = _LINE + look.gap
+    # A sheet of one tile is still wide enough for its title.
+    sheet, draw, places = look.draw([view for _, view in tiles], columns, head=head, width=2)
+    rest = f"   ({left_out} more images left out)" if left_out else ""
+    room = sheet.width - 2 * look.gap - font.getlength(rest)
+    draw.text((look.gap, head // 2), fit_text(title, room, font) + rest, look.ink, font, "lm")
+    for (prediction, _), (left, top) in zip(tiles, places):
+        _write_guesses(draw, (left, top + 4), prediction, look=look, font=font)
+    return sheet
+
+
+def _write_guesses(draw, place: tuple[int, int], prediction, *, look: _Sheet, font) -> None:
+    left, top = place
+    file_name = fit_text(os.path.basename(prediction.path), look.side, font)
+    draw.text((left, top + _LINE // 2), file_name, _FAINT, font, "lm")
+    for guess in prediction.guesses[:_MOST_CLASSES]:
+        y = top + _LINE * guess.rank
+        bar = _FIRST_BAR if guess.rank == 1 else _BAR
+        length = round(look.side * guess.probability)
+        if length > 0:
+            draw.rectangle((left, y + 1, left + length - 1, y + _LINE - 2), bar)
+        share = f"{guess.probability:.1%}"
+        room = look.side - font.getlength(share) - 16
+        text = fit_text(guess.class_name or f"class {guess.class_index}", room, font)
+        draw.text((left + 4, y + _LINE // 2), text, look.ink, font, "lm")
+        draw.text((left + look.side - 4, y + _LINE // 2), share, look.ink, font, "rm")
+
+
+# The first that PIL finds among the system's is taken; the one with most scripts stands first.
+_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial.ttf", "arial.ttf")
+
+
+def load_font(path: str | None = None, size: int = 15) -> ImageFont.FreeTypeFont:
+    """Return the font of a file; else one that the system has, or PIL's own, which has ASCII only.
+
+    Args:
+        size: pixels.
+
+    Raises:
+        ConfigError: the file is no font.
+    """
+    for name in (path,) if path else _FONTS:
         try:
-            sheet.save(unfinished, "PNG")
-            os.replace(unfinished, target)
-        finally:
-            unfinished.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"show_batch {path} cannot be written: {reason}") from None
+            return ImageFont.truetype(name, size)
+        except OSError as error:
+            if path:
+                raise ConfigError(f"font: {path!r} cannot be read: {error}") from None
+    return ImageFont.load_default(size)
+
+
+def fit_text(text: str, room: float, font) -> str:
+    """Shorten text in its middle to so many pixels: ends of file names differ most."""
+    text = _writable(text, font)
+    if font.getlength(text) <= room:
+        return text
+    for kept in range(len(text) - 1, 0, -1):
+        short = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
+        if font.getlength(short) <= room:
+            return short
+    return ""
+
+
+def _writable(text: str, font) -> str:
+    """Replace what the font has no glyph for: by the letter without its accent, or by ?."""
+    # Bytes of a file name that are no characters come as lone surrogates.
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    signs = []
+    for sign in clean:
+        candidates = (sign, unicodedata.normalize("NFKD", sign)[0], "?")
+        signs.append(next(c for c in candidates if c == "?" or _has_glyph(font, c)))
+    return "".join(signs)
+
+
+def _has_glyph(font, sign: str) -> bool:
+    if sign == " " or not sign.isprintable():
+        return sign == " "
+    drawn, missing = font.getmask(sign), font.getmask("\uffff")
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)

@@ -107,8 +107,7 @@ def run(arguments: Namespace) -> None:
         check_output("output", arguments.output, (".json", ".csv"), force=True)
     if arguments.contact_sheet:
         check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
-    from ..data.lettering import load_font
-    from .prediction_sheet import MOST_IMAGES, write_contact_sheet
+    from ..data.contact_sheet import MOST_PREDICTIONS, draw_predictions, load_font
 
     font = load_font(arguments.font)
     paths = find_images(arguments.images)
@@ -142,7 +141,7 @@ def run(arguments: Namespace) -> None:
     ):
         print("\n".join(prediction_lines(prediction)))
         predictions.append(prediction)
-        if arguments.contact_sheet and len(tiles) < MOST_IMAGES:
+        if arguments.contact_sheet and len(tiles) < MOST_PREDICTIONS:
             tiles.append((prediction, view))
     if not predictions:
         raise DataError(f"none of {len(paths)} files could be read; nothing was classified")
@@ -159,7 +158,8 @@ def run(arguments: Namespace) -> None:
         title = f"{metadata.model}   {source}"
         sheet = Path(arguments.contact_sheet)
         with writing(sheet, ConfigError), replacing(sheet) as path:
-            write_contact_sheet(path, tiles, title=title, left_out=left_out, font=font)
+            drawn = draw_predictions(tiles, title=title, left_out=left_out, font=font)
+            drawn.save(path, "PNG")
         if left_out:
             print(f"contact sheet: {left_out} images left out", file=sys.stderr)
     if skipped:

@@ -27,14 +27,13 @@ from PIL import Image
 
 from mindcv.data import (
     Preprocessing,
+    contact_sheet,
     create_evaluation_loader,
     create_transforms,
-    lettering,
     open_samples,
 )
 from mindcv.errors import DataError
 from mindcv.models import registry
-from mindcv.tools import prediction_sheet
 from mindcv.tools.predict import find_images, read_image
 
 
@@ -281,7 +280,7 @@ def test_a_file_that_tells_nothing_needs_the_model(capsys, tmp_path, pictures):
 def test_the_contact_sheet_shows_what_the_network_saw(
     capsys, tmp_path, checkpoint, pictures, monkeypatch
 ):
-    monkeypatch.setattr(prediction_sheet, "MOST_IMAGES", 4)
+    monkeypatch.setattr(contact_sheet, "MOST_PREDICTIONS", 4)
     sheet = tmp_path / "sheet.png"
     words = [pictures, "--ckpt_path", checkpoint, "--contact_sheet", sheet]
     code, _, err = call(capsys, "predict", *words)
@@ -291,7 +290,7 @@ def test_the_contact_sheet_shows_what_the_network_saw(
         image_resize=32, interpolation="bicubic", crop_pct=0.8, normalize_on_device=True
     )
     view = read_image(str(pictures / "a.JPG"), operations)
-    side, gap, head = prediction_sheet._PICTURE, prediction_sheet._GAP, 44
+    side, gap, head = 224, 20, 44
     tile = drawn[head : head + side, gap : gap + side]
     centres = np.arange(32) * side // 32 + side // 64
     assert np.array_equal(tile[np.ix_(centres, centres)], view)
@@ -300,12 +299,12 @@ def test_the_contact_sheet_shows_what_the_network_saw(
 
 
 def test_any_name_can_be_written_on_a_contact_sheet():
-    font = lettering.load_font(None)
+    font = contact_sheet.load_font(None)
     for text in ("猫の写真", "bée", "\udcff\udcfe", "a\nb\tc", "עברית", "🐈", "", "x" * 500):
-        fitted = lettering.fit_text(text, 200, font)
+        fitted = contact_sheet.fit_text(text, 200, font)
         assert font.getlength(fitted) <= 200
         assert fitted.isprintable()
-    assert lettering.fit_text("IMG_" + "0" * 90 + "7.jpg", 200, font).endswith("7.jpg")
+    assert contact_sheet.fit_text("IMG_" + "0" * 90 + "7.jpg", 200, font).endswith("7.jpg")
 
 
 def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
