@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mindspore as ms
@@ -161,6 +162,18 @@ def short_run(image_folder, tiny_models, tmp_path) -> list[str]:
         "ckpt_save_dir": tmp_path / "run",
     }
     return [word for key, value in options.items() for word in (f"--{key}", str(value))]
+
+
+def wait_for_end_of_group(group: int, seconds: float = 10) -> None:
+    """Wait until no process of a process group is left."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)  # raises where the group has no process any more
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    pytest.fail("processes are left")
 
 
 def run_command(

@@ -75,6 +75,7 @@ def iterate(dataset):
     return dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
 
 
+@pytest.mark.slow
 def test_training_and_validation_give_the_numbers_of_the_plain_folder(
     short_run, packed, image_folder, tmp_path
 ):

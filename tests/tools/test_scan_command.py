@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from commands import call
-from conftest import ROOT
+from conftest import ROOT, wait_for_end_of_group
 from image_files import encoded, jpeg, picture, write_files
 from PIL import Image
 
@@ -330,11 +330,4 @@ def test_a_scan_that_is_stopped_leaves_no_process_and_reports_as_they_were(tmp_p
     assert how == signal.SIGKILL or err == "stopped by the user\n"
     assert report.read_text(encoding="utf-8") == "of an earlier scan"
     assert sorted(os.listdir(tmp_path)) == ["r.csv", "set"]
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(process.pid, 0)  # raises where the group has no process any more
-        except ProcessLookupError:
-            return
-        time.sleep(0.1)
-    pytest.fail("processes are left")
+    wait_for_end_of_group(process.pid)
