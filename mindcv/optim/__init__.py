@@ -41,49 +41,49 @@ class OptimizerRow:
 _IN_GRADIENT, _IN_WEIGHT = "g + decay w", "w (1 - lr decay)"
 OPTIMIZERS = {
     "sgd": OptimizerRow(
-        "mindspore.nn.SGD", _IN_GRADIENT, "equals torch's SGD", takes=("momentum", "nesterov")
+        "rules.SGD", _IN_GRADIENT, "equals torch's SGD", takes=("momentum", "nesterov")
     ),
     "momentum": OptimizerRow(
-        "mindspore.nn.Momentum",
+        "rules.Momentum",
         _IN_GRADIENT,
         "with nesterov it is nn.SGD: nn.Momentum ignores it on CPU",
         takes=("momentum", "nesterov"),
     ),
     "nesterov": OptimizerRow(
-        "mindspore.nn.SGD",
+        "rules.SGD",
         _IN_GRADIENT,
         "equals torch's SGD",
         takes=("momentum", "nesterov"),
         fixed={"nesterov": True},
     ),
     "adam": OptimizerRow(
-        ".adam.Adam", _IN_GRADIENT, "nn.Adam adds eps before the bias correction", takes=("eps",)
+        "adam.Adam", _IN_GRADIENT, "nn.Adam adds eps before the bias correction", takes=("eps",)
     ),
     "adamw": OptimizerRow(
-        ".adam.AdamW", _IN_WEIGHT, "nn.AdamWeightDecay has no bias correction", takes=("eps",)
+        "adam.AdamW", _IN_WEIGHT, "nn.AdamWeightDecay has no bias correction", takes=("eps",)
     ),
     "nadam": OptimizerRow(
-        ".adam.NAdam",
+        "adam.NAdam",
         _IN_GRADIENT,
         "MindSpore's, in experimental.optim, takes no list of rates",
         takes=("eps", "schedule_decay"),
     ),
-    "adan": OptimizerRow(".rules.Adan", "w / (1 + lr decay)", "MindSpore has none", ("eps",)),
-    "lion": OptimizerRow(".rules.Lion", _IN_WEIGHT, "MindSpore has none"),
+    "adan": OptimizerRow("rules.Adan", "w / (1 + lr decay)", "MindSpore has none", ("eps",)),
+    "lion": OptimizerRow("rules.Lion", _IN_WEIGHT, "MindSpore has none"),
     "lamb": OptimizerRow(
-        ".adam.Lamb",
+        "adam.Lamb",
         "step + decay w",
         "nn.Lamb takes no loss scale; its kernel is Ascend's and GPU's",
         takes=("eps",),
     ),
     "rmsprop": OptimizerRow(
-        ".rules.RMSProp",
+        "rules.RMSProp",
         _IN_GRADIENT,
         "TensorFlow's; nn.RMSProp's CPU kernel puts eps in two places",
         takes=("momentum", "eps"),
     ),
     "adagrad": OptimizerRow(
-        "mindspore.nn.Adagrad",
+        "rules.Adagrad",
         _IN_GRADIENT,
         "the sum starts from 0.1, without eps",
         fixed={"accum": 0.1},
@@ -149,8 +149,8 @@ def create_optimizer(
     )
     own = {"momentum": momentum, "schedule_decay": schedule_decay, "eps": eps}
     taken = {name: value for name, value in own.items() if name in row.takes}
-    module, name = row.where.rsplit(".", 1)
-    create = getattr(importlib.import_module(module, __name__), name)
+    module, name = row.where.split(".")
+    create = getattr(importlib.import_module(f".{module}", __name__), name)
     optimizer = create(
         params,
         learning_rate=rates,

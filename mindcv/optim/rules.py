@@ -1,9 +1,11 @@
-"""Adan, Lion and RMSProp."""
+"""Adan, Lion and RMSProp, and what is MindSpore's own."""
 
 from mindspore import dtype as mstype
-from mindspore import ops
+from mindspore import nn, ops
 
 from .base import BiasCorrection, RuleOptimizer, constant, rule
+
+SGD, Momentum, Adagrad = nn.SGD, nn.Momentum, nn.Adagrad
 
 _apply_momentum = ops.ApplyMomentum()
 
