@@ -72,7 +72,7 @@ class Config:
     val_while_train: bool = option(False, "evaluate on val_split during training", may_change=True)
     val_interval: int = option(1, "epochs between evaluations", low=1, may_change=True)
     log_interval: int = option(100, "steps between log lines", low=1, per_host=True, may_change=True)
-    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate", is_path=True, per_host=True, may_change=True)
+    import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate", may_change=True)
     show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training", is_path=True, per_host=True, may_change=True)
     log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True, per_host=True, may_change=True)

@@ -5,10 +5,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
-from .samples import Samples
+
+if TYPE_CHECKING:  # it imports numpy; the options read the rows
+    from .samples import Samples
 
 Channels = tuple[float, float, float]
 
@@ -98,7 +100,7 @@ def open_samples(
     split: str = "train",
     class_indexing: Mapping[str, int] | None = None,
     **kwargs,
-) -> Samples:
+) -> "Samples":
     """Return the images and labels of a dataset, for random access.
 
     MindSpore is not imported, but for MindRecord files of other programs without labels in the

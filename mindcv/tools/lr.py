@@ -1,24 +1,23 @@
 """`python -m mindcv lr`: the learning rates of a recipe as a table, a plot in text, PNG and csv."""
 
-import argparse
 import csv
-import os
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
 from ..config.options import OPTIONS
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, MindCVError
+from ..process.entry_point import import_user_module
+from ..process.files import writing
 from .arguments import at_least, file_path
 from .report.curves import plot_rates
 
 TAKES_OPTIONS = True  # every word that is not an argument here is an option as of train.py
 
-DEMO_FOLDER = "mnist_demo"  # the reader's own, which cannot be asked without importing mindspore
-
 _HEIGHT, _WIDTH = 12, 64  # of the plot, characters
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: ArgumentParser) -> None:
     parser.usage = "%(prog)s [--config FILE] [--key value ...] [--steps_per_epoch N]"
     used = [name for name, entry in OPTIONS.items() if "lr" in entry.metadata["used_by"]]
     parser.epilog = f"The rates follow from these options of train.py: {', '.join(used)}."
@@ -40,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: Namespace) -> None:
     """Print the rates of every epoch and their curve.
 
     Raises:
@@ -71,66 +70,60 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the updates of an epoch, as train.py would make them of the images.
+    """Return the updates of an epoch, as train.py makes them of the images; writes nothing.
 
     Raises:
-        ConfigError: there is no image folder.
-        DataError: packed files are missing or damaged; or the images do not fill a batch.
+        MindCVError: the images cannot be listed, or do not fill a batch.
     """
-    inner = DEMO_FOLDER if config.dataset == "mnist_demo" else ""
-    folder = Path(config.data_dir, inner, config.train_split)
-    if config.dataset == "mindrecord":
-        from ..data import open_samples
+    from ..data.datasets import DATASETS, open_samples
+    from ..data.order import sample_order
+    from ..data.samples.arrays import DEMO_FOLDER
 
-        images = len(open_samples(config.dataset, config.data_dir, config.train_split))
-        return _whole_steps(images, folder, config, devices)
-    if config.dataset.startswith("cifar") or not folder.is_dir():
-        raise ConfigError(
-            f"steps per epoch are not known: {folder} is no image folder; add --data_dir FOLDER or "
-            "--steps_per_epoch N"
+    if config.import_module and config.dataset not in DATASETS:  # it may import mindspore
+        import_user_module(config.import_module)
+    if config.dataset == "mnist_demo" and not Path(config.data_dir, DEMO_FOLDER).is_dir():
+        raise DataError(
+            f"steps per epoch are not known: train.py writes the digits into {config.data_dir} at "
+            "first use; give --steps_per_epoch N"
         )
-    from ..data.samples.folder import Watcher, images_below
-
-    images = sum(
-        sum(1 for _ in images_below(folder, os.fsencode(entry.name), Watcher()))
-        for entry in os.scandir(folder)
-        if entry.is_dir() and not entry.name.startswith(".")
+    try:
+        images = len(open_samples(config.dataset, config.data_dir, config.train_split))
+    except MindCVError as error:
+        raise type(error)(
+            f"steps per epoch are not known: {error}; add --data_dir FOLDER or --steps_per_epoch N"
+        ) from None
+    order = sample_order(
+        images,
+        seed=0,
+        epoch=0,
+        shuffle=config.shuffle,
+        num_samples=config.num_samples,
+        num_shards=devices,
+        shard_id=0,
+        num_aug_repeats=config.aug_repeats,
+        even_shards=True,
     )
-    return _whole_steps(images, folder, config, devices)
-
-
-def _whole_steps(images: int, folder: Path, config: Config, devices: int) -> int:
-    mine = _share(images, config, devices)
-    batches = mine // config.batch_size if config.drop_remainder else -(-mine // config.batch_size)
+    batches, rest = divmod(len(order), config.batch_size)
+    if rest and not config.drop_remainder:
+        batches += 1
     steps = batches // config.gradient_accumulation_steps
     if steps == 0:
         raise DataError(
-            f"{mine} of {images} images in {folder} for each of {devices} processes do not fill "
-            f"{config.gradient_accumulation_steps} x batch_size {config.batch_size}; lower "
-            "batch_size or give --steps_per_epoch N"
+            f"{len(order)} of {images} images in {config.data_dir} for each of {devices} processes "
+            f"do not fill {config.gradient_accumulation_steps} x batch_size {config.batch_size}; "
+            "lower batch_size or give --steps_per_epoch N"
         )
     return steps
 
 
-def _share(images: int, config: Config, devices: int) -> int:
-    """Return the images that the first process reads in an epoch; see `sample_order`."""
-    if config.aug_repeats:
-        return images // 256 * 256 // devices if images >= 256 else -(-images // devices)
-    if config.num_samples is None:
-        return -(-images // devices)
-    if config.shuffle:
-        return min(max(1, config.num_samples // devices), -(-images // devices))
-    return -(-min(images, config.num_samples) // devices)
-
-
 def write_rates(path: str, rates: list[float], steps: int) -> None:
-    try:
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(("step", "epoch", "lr"))
-            table.writerows((i + 1, i // steps + 1, repr(rate)) for i, rate in enumerate(rates))
-    except OSError as error:
-        raise ConfigError(f"--csv {path} cannot be written: {error.strerror}") from None
+    with (
+        writing(f"--csv {path}", ConfigError),
+        open(path, "w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.writer(file)
+        table.writerow(("step", "epoch", "lr"))
+        table.writerows((i + 1, i // steps + 1, repr(rate)) for i, rate in enumerate(rates))
 
 
 def draw(rates: list[float], epochs: int) -> list[str]:

@@ -16,6 +16,7 @@ from option_values import CHANGED, CHANGED_APART, CHANGED_ON_DEVICE
 
 from mindcv.config import Config, parse_arguments
 from mindcv.config.options import OPTIONS
+from mindcv.data import datasets
 from mindcv.engine import build as recipe
 from mindcv.errors import ConfigError
 
@@ -55,10 +56,17 @@ OTHER_VALUES = {**CHANGED, **CHANGED_APART, **CHANGED_ON_DEVICE, **OTHER}
 LR_BASE = dict(epoch_size=30, batch_size=8)
 LR_NEEDS = {
     "multi_step_decay_milestones": {"scheduler": "multi_step_decay", "epoch_size": 90},
+    "import_module": {"dataset": "own", "import_module": "own.py"},
     "lr_epoch_stair": {"warmup_factor": 0.01},
     "shuffle": {"num_samples": 9, "batch_size": 1},
 }
-LR_OTHER = {"data_dir": "elsewhere", "num_samples": 100, "warmup_steps": 5, "drop_remainder": False}
+LR_OTHER = {
+    "data_dir": "elsewhere",
+    "drop_remainder": False,
+    "import_module": "fewer.py",
+    "num_samples": 100,
+    "warmup_steps": 5,
+}
 # Read before a command's own code starts; a test of each is named in the value.
 OUTSIDE = {"debug": "test_debug_shows_the_traceback_wherever_it_is_set"}
 
@@ -168,13 +176,20 @@ def test_an_option_changes_the_rates_that_lr_prints(tmp_path, monkeypatch, capsy
     (tmp_path / "train/a").mkdir(parents=True)
     for number in range(600):  # `lr` counts images, and reads none
         (tmp_path / f"train/a/{number}.jpg").touch()
+    for module, count in (("own.py", 600), ("fewer.py", 100)):
+        images = f"[(np.zeros((9, 9), np.uint8), 0)] * {count}"
+        (tmp_path / module).write_text(
+            "import mindcv, numpy as np\n"
+            f"mindcv.register_dataset('own', lambda root, split: {images})\n",
+            encoding="utf-8",
+        )
     monkeypatch.chdir(tmp_path)
     for option, _ in pairs(("lr",), True):
         base = {**LR_BASE, **NEEDS.get(option, {}), **LR_NEEDS.get(option, {})}
-        found = [
-            call(capsys, "lr", "--devices", 2, *words_of(options))
-            for options in (base, {**base, option: {**OTHER_VALUES, **LR_OTHER}[option]})
-        ]
+        found = []
+        for options in (base, {**base, option: {**OTHER_VALUES, **LR_OTHER}[option]}):
+            monkeypatch.setattr(datasets, "_registered", {})
+            found.append(call(capsys, "lr", "--devices", 2, *words_of(options)))
         assert found[0][0] == 0, (option, found[0])
         assert found[0] != found[1], option
 

@@ -241,16 +241,21 @@ def test_air_is_refused_where_there_is_no_ascend(capsys, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("existing", ["t.mindir", "t.mindir.json"])
-def test_existing_files_stay_unless_forced(capsys, tmp_path, checkpoint, existing):
-    (tmp_path / existing).write_text("precious", encoding="utf-8")
+def test_existing_files_stay_unless_forced(capsys, tmp_path, checkpoint):
     words = ["--ckpt_path", checkpoint, "--output", tmp_path / "t.mindir"]
-    code, _, err = call(capsys, "export", *words)
-    assert code == 2 and "exists already" in err
-    assert (tmp_path / existing).read_text(encoding="utf-8") == "precious"
-    assert os.listdir(tmp_path) == [existing]
+    for existing in ("t.mindir", "t.mindir.json"):
+        for path in tmp_path.iterdir():
+            path.unlink()
+        (tmp_path / existing).write_text("precious", encoding="utf-8")
+        code, _, err = call(capsys, "export", *words)
+        assert code == 2 and "exists already" in err
+        assert (tmp_path / existing).read_text(encoding="utf-8") == "precious"
+        assert os.listdir(tmp_path) == [existing]
+    (tmp_path / "t.mindir").write_text("precious", encoding="utf-8")
     assert call(capsys, "export", *words, "--force")[0] == 0
     assert sorted(os.listdir(tmp_path)) == ["t.mindir", "t.mindir.json"]
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() != b"precious"
 
 
 def test_weights_that_are_not_finite_are_not_exported(capsys, tmp_path):

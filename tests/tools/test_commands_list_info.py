@@ -10,6 +10,7 @@ from commands import call, registered
 from conftest import ROOT
 from mindspore import nn
 
+from mindcv.__main__ import _module_of
 from mindcv.design_space import SETTINGS
 from mindcv.design_space.complexity import Complexity, complexity_by_part
 from mindcv.models import AnyNet
@@ -48,7 +49,7 @@ def published(monkeypatch):
 def test_a_tilde_in_a_path_of_a_command_is_the_users_home(command, monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"mindcv.tools.{command}").add_arguments(parser)
+    importlib.import_module(_module_of(command)).add_arguments(parser)
     places = {"FILE", "FOLDER", "DIR", "RUN_DIR", "SRC", "OUT", "IN", "CKPT", "IMAGE"}
     for action in parser._actions:
         if action.metavar in places or action.dest == "import_module":

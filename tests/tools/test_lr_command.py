@@ -2,20 +2,25 @@
 
 import csv
 import importlib
+import json
 import re
 import shutil
+import struct
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from packed_sets import quiet_pack
 from PIL import Image
+from warm_commands import WarmCommands
 
 import mindcv
 from mindcv.__main__ import main
 from mindcv.config import Config, build_schedule, load_config
-from mindcv.data import open_samples
-from mindcv.data.samples import arrays
+from mindcv.data import datasets
 from mindcv.tools import lr
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
@@ -33,17 +38,25 @@ def refused(capsys, *words) -> str:
     return capsys.readouterr().err
 
 
-def test_the_command_imports_no_mindspore():
+@pytest.mark.parametrize(
+    ("counts", "absent", "shown"),
+    [
+        (False, "mindspore matplotlib numpy", "200 epochs of 2502 steps, 500400 steps"),
+        (True, "mindspore matplotlib", "200 epochs of 12 steps, 2400 steps"),
+    ],
+)
+def test_the_command_imports_no_mindspore(image_folder, counts, absent, shown):
     code = (
         "import sys; from mindcv.__main__ import main; main(sys.argv[1:]); "
-        "sys.exit(bool({'mindspore', 'matplotlib', 'numpy'} & set(sys.modules)))"
+        f"sys.exit(bool(set({absent!r}.split()) & set(sys.modules)))"
     )
-    words = ("lr", "--config", RECIPE, "--steps_per_epoch", "2502")
+    words = ["lr", "--config", RECIPE, "--batch_size", "4"]
+    words += ["--data_dir", str(image_folder)] if counts else ["--steps_per_epoch", "2502"]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "200 epochs of 2502 steps, 500400 steps" in done.stdout
+    assert shown in done.stdout
 
 
 def test_train_takes_its_rates_from_the_same_function():
@@ -143,14 +156,90 @@ def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_p
     )
 
 
-def test_images_are_counted_as_they_are_read_through_links_too(capsys, tmp_path, image_folder):
-    shutil.copytree(image_folder / "train", tmp_path / "train")
-    (tmp_path / "train/class_0/more").symlink_to(image_folder / "val")  # 11 images
-    samples = open_samples("imagenet", str(tmp_path), "train")
-    assert len(samples) == 48 + 11
-    counted = printed(capsys, "--data_dir", tmp_path, "--batch_size", 1)
-    assert f"90 epochs of {len(samples)} steps" in counted
-    assert lr.DEMO_FOLDER == arrays.DEMO_FOLDER
+OWN = """
+import numpy as np
+
+from mindcv import register_dataset
+
+IMAGES = [(np.full((9, 9, 3), index, np.uint8), index % 2) for index in range(7)]
+register_dataset("own", lambda root, split: IMAGES)
+"""
+
+
+def write_dataset(kind: str, root: Path, image_folder: Path, models: str = "") -> int:
+    """Write a training set of a kind, and models beside a registered one; return its images."""
+    if kind in ("csv", "json"):
+        paths = sorted((image_folder / "train").rglob("*.jpg"))
+        rows = [{"path": str(path), "label": path.parent.name} for path in paths]
+        lines = ["path,label", *(",".join(row.values()) for row in rows)]
+        text = json.dumps(rows) if kind == "json" else "\n".join(lines)
+        (root / f"train.{kind}").write_text(text, encoding="utf-8")
+    elif kind == "cifar10":
+        for number in range(1, 6):
+            with (root / f"data_batch_{number}.bin").open("wb") as file:
+                file.truncate(10000 * (1 + 3072))
+        return 50000
+    elif kind == "mnist":
+        images = struct.pack(">HBB3I", 0, 8, 3, 9, 28, 28) + bytes(9 * 28 * 28)
+        (root / "train-images-idx3-ubyte").write_bytes(images)
+        labels = struct.pack(">HBBI", 0, 8, 1, 9) + bytes(range(9))
+        (root / "train-labels-idx1-ubyte").write_bytes(labels)
+        return 9
+    elif kind == "mindrecord":
+        quiet_pack(image_folder, root / "packed")
+        for path in (root / "packed").iterdir():
+            path.rename(root / path.name)
+    elif kind == "own":
+        (root / "mine.py").write_text(f"{OWN}{models}", encoding="utf-8")
+        return 7
+    else:
+        folder = root / "mnist_demo" if kind == "mnist_demo" else root
+        shutil.copytree(image_folder / "train", folder / "train")
+        (folder / "train/class_0/more").symlink_to(image_folder / "val")
+        return 48 + 11
+    return 48
+
+
+KINDS = ("imagenet", "mnist_demo", "csv", "json", "cifar10", "mnist", "mindrecord", "own")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_images_of_every_kind_of_dataset_are_counted(kind, tmp_path, image_folder, monkeypatch):
+    """Those behind links to folders, too; and nothing is written."""
+    monkeypatch.setattr(datasets, "_registered", {})
+    images = write_dataset(kind, tmp_path, image_folder)
+    before = sorted(tmp_path.rglob("*"))
+    own = {"import_module": str(tmp_path / "mine.py")} if kind == "own" else {}
+    config = Config(dataset=kind, data_dir=str(tmp_path), batch_size=4)
+    assert lr.count_steps(replace(config, **own), 2) == -(-images // 2) // 4
+    assert lr.count_steps(replace(config, drop_remainder=False), 1) == -(-images // 4)
+    assert [
+        path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in str(path)
+    ] == before
+
+
+def test_digits_that_are_not_written_yet_are_not_written_to_be_counted(capsys, tmp_path):
+    message = refused(capsys, "--dataset", "mnist_demo", "--data_dir", tmp_path)
+    assert "--steps_per_epoch N" in message and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow  # the counts are tested above; here is what train.py makes of them
+def test_a_dry_run_of_train_says_the_same_for_every_kind(tmp_path, image_folder, tiny_models):
+    with WarmCommands(tmp_path) as commands:
+        for kind in KINDS:
+            root = tmp_path / kind
+            root.mkdir()
+            write_dataset(kind, root, image_folder, tiny_models.read_text(encoding="utf-8"))
+            module = root / "mine.py" if kind == "own" else tiny_models
+            words = ["--dataset", kind, "--data_dir", root, "--import_module", module]
+            words += ["--batch_size", 4]
+            network = ["--model", "tiny", "--image_resize", 32]
+            done = commands.run(["train.py", *words, *network, "--dry_run", "True"], cwd=tmp_path)
+            assert done.code == 0, done.err
+            counted = commands.run(["mindcv", "lr", *words], cwd=tmp_path)
+            assert counted.code == 0, counted.err
+            (steps,) = re.findall(r"(\d+) steps per epoch", done.out)
+            assert f"epochs of {steps} steps" in counted.out, kind
 
 
 @pytest.mark.parametrize(

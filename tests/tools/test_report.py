@@ -11,9 +11,9 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from commands import registered, tiny_regnet
 from PIL import Image
 
-import mindcv
 from mindcv.__main__ import main
 from mindcv.config import Config, dump_config
 from mindcv.data import create_evaluation_loader, create_normalize, open_samples
@@ -55,6 +55,12 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.fixture(scope="module", autouse=True)
+def models():
+    with registered(tiny_regnet):
+        yield
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
     """23 validation images of 6 oddly named classes; no file looks like another."""
@@ -80,7 +86,7 @@ def finished_run(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run <1>"
     folder.mkdir()
     config = Config(
-        model="regnet_x_200mf",
+        model="tiny_regnet",
         data_dir=str(pictures),
         mode=1,
         image_resize=32,
@@ -92,11 +98,11 @@ def finished_run(pictures, tmp_path_factory):
         val_while_train=True,
     )
     ms.set_seed(3)
-    network = mindcv.create_model("regnet_x_200mf", num_classes=6)
+    network = tiny_regnet(6)
     names = tuple(sorted(path.name for path in (pictures / "val").iterdir()))
-    metadata = Metadata("regnet_x_200mf", 6, 3, names, Preprocessing(32, 0.8))
+    metadata = Metadata("tiny_regnet", 6, 3, names, Preprocessing(32, 0.8))
     weights = {parameter.name: parameter.asnumpy() for parameter in network.get_parameters()}
-    write_weights(folder / "regnet_x_200mf_best.ckpt", weights, metadata)
+    write_weights(folder / "tiny_regnet_best.ckpt", weights, metadata)
     samples = open_samples("", str(pictures), "val")
     loader = create_evaluation_loader(samples, metadata.preprocessing, 8)
     step = EvaluationStep(network.set_train(False), 6, create_normalize("imagenet"))
@@ -204,7 +210,7 @@ def test_a_page_says_when_the_figures_are_not_those_of_the_run(finished_run, tmp
     page, _ = report(capsys, folder, "--worst", 0)
     assert "Not equal to metrics.csv, epoch 2" in page and "Worst mistakes" not in page
     other = tmp_path / "other.ckpt"
-    shutil.copy(folder / "regnet_x_200mf_best.ckpt", other)
+    shutil.copy(folder / "tiny_regnet_best.ckpt", other)
     page, _ = report(capsys, folder, "--worst", 0, "--ckpt_path", other)
     assert "metrics.csv holds no accuracy of this checkpoint" in page
 

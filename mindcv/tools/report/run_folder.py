@@ -12,7 +12,7 @@ from pathlib import Path
 from ...config import HEADER, Config, load_config
 from ...config.options import OPTIONS
 from ...errors import ConfigError, DataError
-from ...process.files import read_regular
+from ...process.files import read_regular, reading
 
 _CHARTS = (  # title, and what the name of a column must hold to belong there
     ("loss", "loss"),
@@ -70,7 +70,7 @@ class RunFolder:
 
     @cached_property
     def best(self) -> Row | None:
-        """The first epoch of the highest top-1, as `CheckpointKeeper` chooses; None: none."""
+        """The first epoch of the highest top-1, as the run itself chooses; None: none."""
         evaluated = [row for row in self.rows if self.decides in row.values]
         return max(evaluated, key=lambda row: row.values[self.decides], default=None)
 
@@ -86,8 +86,10 @@ class RunFolder:
 
     def _points(self, name: str) -> list[tuple[int, float]]:
         points = [(row.epoch, row.values[name]) for row in self.rows if name in row.values]
+        if len(points) <= _MANY_POINTS:
+            return points
         every = math.ceil(len(points) / _MANY_POINTS)
-        return points[:: max(1, every)] if every <= 1 else [*points[:-1:every], points[-1]]
+        return [*points[:-1:every], points[-1]]
 
     def row_of(self, checkpoint: Path) -> Row | None:
         """Return the epoch in a checkpoint's name; None: it has none, or is of another run."""
@@ -123,15 +125,12 @@ def read_run_folder(folder: str) -> RunFolder:
     if not path.is_dir():
         raise DataError(f"no run folder {folder}; expected the ckpt_save_dir of a training run")
     texts = {}
+    remedy = "; expected the ckpt_save_dir of a training run, with config.yaml and metrics.csv"
+    if (path / "result.log").is_file():
+        remedy += "; result.log is MindCV's own"
     for name in ("config.yaml", "metrics.csv"):
-        try:
+        with reading(path / name, DataError, remedy):
             texts[name] = read_regular(path / name, _LARGEST).decode(errors="replace")
-        except OSError as error:
-            mindcv = "; result.log is MindCV's own" if (path / "result.log").is_file() else ""
-            raise DataError(
-                f"{path / name} cannot be read: {error.strerror}; expected the ckpt_save_dir of a "
-                f"training run, with config.yaml and metrics.csv{mindcv}"
-            ) from None
     rows, notes = _read_table(texts["metrics.csv"])
     _check_complete(path / "config.yaml", texts["config.yaml"])
     config = None
@@ -147,7 +146,7 @@ def read_run_folder(folder: str) -> RunFolder:
 def _check_complete(path: Path, text: str) -> None:
     """Refuse a config that was cut while it was written: its other options would be defaults.
 
-    One of another version lacks options here and there, a cut one all from some option on.
+    In one of another version single options are missing, in a cut one all from some option on.
 
     Raises:
         DataError: it is cut.
@@ -185,7 +184,6 @@ def _read_table(text: str) -> tuple[list[Row], list[str]]:
             shown = ",".join(fields)[:60]
             notes.append(f"line {number} of metrics.csv, {shown!r}, is left out: {error}")
         else:
-            rows.pop(row.epoch, None)
             rows[row.epoch] = row
     if not rows:
         notes.append("no epoch was finished yet: metrics.csv holds no complete row")
