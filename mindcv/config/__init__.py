@@ -24,8 +24,8 @@ from .checks import (
 from .options import OPTIONS, Config
 from .resume import check_unchanged, describe_config
 from .schedule import build_schedule, scale_rate, schedule_contradictions
-from .sources import Given, collect, command_of, read_command_line, read_yaml
-from .values import convert, quoted
+from .sources import Given, collect, command_of, obeys, read_command_line, read_yaml
+from .values import Text, convert, quoted
 
 __all__ = [
     "HEADER",
@@ -57,7 +57,7 @@ def parse_arguments(
     arguments: Sequence[str] | None = None,
     defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
 ) -> Config:
-    """Return the config that a command line asks for.
+    """Return the config of a command line.
 
     Args:
         program: name shown by `--help`; its last word is the command, which decides the options
@@ -66,7 +66,7 @@ def parse_arguments(
         rules: the contradictions that matter to this program.
         arguments: words of the command line; default: those of the process.
         defaults: maps the config so far to (values of options that the user left out, the place
-            they come from); it is asked only when all that the user wrote is right.
+            they come from); called only when all that the user wrote is right.
 
     Raises:
         ConfigError: see `load_config`.
@@ -79,8 +79,7 @@ def parse_arguments(
     if defaults is None:
         return config
     values, place = defaults(config)
-    found = {key: Given(_as_text(value), place) for key, value in values.items()}
-    return _resolve({**found, **given}, rules)
+    return _resolve({**_collect_values(values, place), **given}, rules)
 
 
 def load_config(
@@ -98,8 +97,8 @@ def load_config(
         ConfigError: unknown or duplicate key, wrong type, value out of range, contradictory
             options; the message names key, value and place.
     """
-    texts = [(key, _as_text(value), "overrides") for key, value in (overrides or {}).items()]
-    return _resolve({**({} if path is None else read_yaml(path)), **collect(texts)}, rules)
+    given = {} if path is None else read_yaml(path)
+    return _resolve({**given, **_collect_values(overrides or {}, "overrides")}, rules)
 
 
 def dump_config(config: Config) -> str:
@@ -120,10 +119,15 @@ def _as_yaml(value: Any) -> str:
     return quoted.rstrip("\n")
 
 
-def _as_text(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [str(item) for item in value]
-    return None if value is None else str(value)
+def _collect_values(values: Mapping[str, Any], place: str) -> dict[str, Given]:
+    """Treat values as if the user had written them at `place`."""
+
+    def text(value: Any) -> Text:
+        if isinstance(value, (list, tuple)):
+            return [str(item) for item in value]
+        return None if value is None else str(value)
+
+    return collect((key, text(value), place) for key, value in values.items())
 
 
 def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str) -> None:
@@ -131,10 +135,9 @@ def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str)
     command = command_of(program)
     for key, given in overrides.items():
         used_by = OPTIONS[key].metadata["used_by"]
-        measures = command == "validate" and config.precise_bn_samples
-        if command in used_by or (measures and "measuring" in used_by):
+        if obeys(command, used_by, measures=bool(config.precise_bn_samples)):
             continue
-        if command == "validate" and "measuring" in used_by:
+        if obeys(command, used_by, measures=True):
             why = "concerns training images, which validate.py reads with --precise_bn_samples only"
         else:
             names = {"train": "train.py", "validate": "validate.py", "lr": "lr"}

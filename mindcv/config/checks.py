@@ -17,7 +17,7 @@ LAUNCH_LINE = "msrun --bind_core=True --worker_num 8 python train.py --config â€
 
 
 def is_launched(environ: Mapping[str, str]) -> bool:
-    """Tell whether msrun, mpirun or a rank table started this process as one of several."""
+    """Return whether msrun, mpirun or a rank table started this process as one of several."""
     return any(key in environ for key in ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"))
 
 
@@ -35,7 +35,7 @@ def evaluation_contradictions(
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for every contradiction in the config of validate.py.
 
-    The weight file may tell the model.
+    The weight file may name the model.
     """
     yield from _devices(config, environ)
     yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)

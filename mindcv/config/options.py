@@ -86,7 +86,7 @@ class Config:
     num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the cores of this process", low=1, used_by="train validate")
     shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring lr")
     decoder: str = option("mindspore", "of training images: mindspore decodes only what a crop needs; pillow the whole image, which takes longer, and refuses a file whose damage ends MindSpore's process; evaluation and predict decode by pillow", choices=("mindspore", "pillow"), used_by="train measuring", may_change=True)
-    num_samples: Optional[int] = option(None, "train on so many images only", low=1, used_by="train measuring lr")
+    num_samples: Optional[int] = option(None, "train on at most this many images", low=1, used_by="train measuring lr")
     batch_size: int = option(128, "images per device and step", low=1, used_by="train validate lr")
     max_bad_fraction: float = option(0.01, "share of the training images that may be unreadable: they are replaced and listed in bad_images.csv; more stop the run", low=0, high=1, used_by="train measuring", may_change=True)
     allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error", used_by="train validate")
@@ -185,7 +185,7 @@ class Config:
     keep_bn_fp32: Optional[bool] = option(None, "normalisation in float32 with O2 and O3; null: O2 yes, O3 no")
     loss_scale_type: str = option("fixed", "fixed | dynamic | auto (dynamic with float16, none without)", choices=("fixed", "dynamic", "auto"))
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
-    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is told", may_change=True)
+    drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is reported", may_change=True)
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0, may_change=True)
     eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate", may_change=True)
     # fmt: on
@@ -210,7 +210,7 @@ RENAMED_VALUES = {
     "scheduler": {"cosineannealing": "cosine_decay", "cosine_decay_lr": "cosine_decay"},
 }
 
-# What other libraries call an option: today's key -> their names, to be told and not to be taken.
+# What other libraries call an option: today's key -> their names, to suggest the key by.
 NAMES_ELSEWHERE = {
     "amp_level": "amp fp16 mixed_precision precision",
     "auto_augment": "aa autoaugment",

@@ -63,7 +63,7 @@ def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator
 
 
 def _length(old: int, config: Config, epochs: int) -> Iterator[str]:
-    """Tell why the run cannot have another length; if it can, log what becomes of its schedule."""
+    """Say why the run cannot have another length; if it can, log what becomes of its schedule."""
     change = f"epoch_size: {old} -> {config.epoch_size}"
     if config.epoch_size < epochs:
         yield f"{change} (epoch {epochs} is done or begun)"

@@ -4,8 +4,8 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import MISSING, dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import yaml
 
@@ -18,9 +18,8 @@ _PLAIN_TAGS = {
     "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value",
 }  # fmt: skip
 
-
 _DEEPEST = 10  # lists and mappings within each other; a recipe has 2
-_LARGEST = 65_536  # bytes of a recipe; PyYAML reads them in a second whatever they are
+_LARGEST = 65_536  # bytes of a recipe; PyYAML reads any so many in a second
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def read_yaml(path: str) -> dict[str, Given]:
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise ConfigError(f"{path}:{line}: not valid yaml: {error.reason}") from None
-    except (ValueError, OverflowError):  # PyYAML lets out what chr() says to "\UFFFFFFFF"
+    except (ValueError, OverflowError):  # of chr(), by "\UFFFFFFFF", which PyYAML lets through
         place = f"{path}:{_line_of_bad_escape(text)}"
         raise ConfigError(f"{place}: not valid yaml: an escape stands for no character") from None
     if root is None:
@@ -130,7 +129,7 @@ def _entries(root: yaml.MappingNode, path: str) -> Iterator[tuple[str, Text, str
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
-    """Say what is wrong, and where the thing begins: an open quote is noticed lines later."""
+    """Say what is wrong, and where it begins: an open quote is noticed lines later."""
     if error.context is None:
         return error.problem[:300]
     begin = f" (from line {error.context_mark.line + 1})" if error.context_mark else ""
@@ -225,39 +224,24 @@ class _StoreOnce(argparse.Action):
 def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
     usage = "%(prog)s [--config FILE] [--key value ...]"
     parser = _Parser(prog=program, usage=usage, description=description, allow_abbrev=False)
-    parser.add_argument(
-        "-c",
-        "--config",
-        default=argparse.SUPPRESS,
-        action=_StoreOnce,
-        metavar="FILE",
-        help="yaml recipe to start from",
-    )
+    once = {"default": argparse.SUPPRESS, "action": _StoreOnce}
+    bare = {"nargs": "?", "const": "true"}
+    parser.add_argument("-c", "--config", metavar="FILE", help="yaml recipe to start from", **once)
     for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that they are translated or explained
-        parser.add_argument(
-            f"--{name}",
-            default=argparse.SUPPRESS,
-            action=_StoreOnce,
-            nargs="?",
-            const="true",
-            help=argparse.SUPPRESS,
-        )
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **bare, **once)
     group, command = parser, command_of(program)
     for name, entry in OPTIONS.items():
-        limits = entry.metadata
-        if limits["section"]:
-            group = parser.add_argument_group(limits["section"])
-        several = "list of" in describe(entry.type) or "numbers" in describe(entry.type)
-        may_be_bare = "true or false" in describe(entry.type)
-        is_used = {command, "measuring" if command == "validate" else command} & limits["used_by"]
+        if entry.metadata["section"]:
+            group = parser.add_argument_group(entry.metadata["section"])
+        kinds = describe(entry.type)
+        several = {"nargs": "+"} if "list of" in kinds or "numbers" in kinds else {}
+        is_used = obeys(command, entry.metadata["used_by"], measures=True)
         group.add_argument(
             f"--{name}",
-            default=argparse.SUPPRESS,
-            action=_StoreOnce,
-            nargs="?" if may_be_bare else "+" if several else None,
-            const="true" if may_be_bare else None,
             metavar=_metavar(entry),
             help=_help(entry).replace("%", "%%") if is_used else argparse.SUPPRESS,
+            **(bare if "true or false" in kinds else several),
+            **once,
         )
     return parser
 
@@ -268,6 +252,11 @@ def command_of(program: str) -> str:
     return name if name in ("validate", "lr") else "train"
 
 
+def obeys(command: str, used_by: Collection[str], measures: bool) -> bool:
+    """Say whether a command obeys an option, if it `measures` with precise_bn_samples or not."""
+    return command in used_by or (command == "validate" and measures and "measuring" in used_by)
+
+
 def _metavar(entry) -> str:
     choices = entry.metadata["choices"]
     if choices and len(choices) <= 4:
@@ -276,8 +265,7 @@ def _metavar(entry) -> str:
 
 
 def _help(entry) -> str:
-    default = entry.default if entry.default is not MISSING else None
     choices = entry.metadata["choices"]
     allowed = f" [{', '.join(map(str, choices))}]" if choices and len(choices) > 4 else ""
     fixed = f" ({entry.metadata['fixed']})" if entry.metadata["fixed"] else ""
-    return f"{entry.metadata['help']}{allowed}{fixed} (default: {default})"
+    return f"{entry.metadata['help']}{allowed}{fixed} (default: {entry.default})"

@@ -9,9 +9,8 @@ import math
 import types
 from typing import Any, Union, get_args, get_origin
 
-Text = Union[
-    None, str, list
-]  # what a yaml node or a command-line word holds: null, a scalar or a list of scalars
+# What a yaml node or a command-line word holds: null, a scalar or a list of scalars.
+Text = Union[None, str, list]
 
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
@@ -44,7 +43,7 @@ def convert(text: Text, annotation: Any) -> Any:
 
 
 def quoted(value: Any) -> str:
-    """Quote a text for a message, of a long one only the beginning; a number stands as it is."""
+    """Quote a text for a message, only the beginning of a long one; a number stays as it is."""
     text = str(value)
     if len(text) <= _LONGEST_SHOWN:
         return repr(value)

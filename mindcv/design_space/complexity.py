@@ -1,7 +1,7 @@
 """Parameters, multiply-accumulates and activations of a network, counted from its plan alone."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import accumulate
 from operator import mul
 
@@ -63,9 +63,7 @@ class NetworkPlan:
     """Everything that shapes an AnyNet, one entry a stage in the tuples.
 
     Attributes:
-        stem_type: simple_stem_in, res_stem_in or res_stem_cifar.
-        block_type: vanilla_block, res_basic_block, res_bottleneck_block or
-            res_bottleneck_linear_block.
+        stem_type, block_type: names of STEMS and BLOCKS.
         widths, depths, strides: output channels, blocks and stride of each stage.
         bottleneck_ratios: bottleneck width / output width; bottleneck blocks only.
         group_widths: channels of one group of the 3x3 convolution; bottleneck blocks only.
@@ -94,22 +92,14 @@ class NetworkPlan:
     activation: str = "relu"
 
     def __post_init__(self):
-        for kind, value, known in (
-            ("stem_type", self.stem_type, STEM_TYPES),
-            ("block_type", self.block_type, BLOCK_TYPES),
-            ("activation", self.activation, ACTIVATIONS),
-        ):
-            if value not in known:
-                raise ValueError(f"{kind} {value!r} is unknown; expected {', '.join(known)}")
-        for name, least in (
-            ("stem_width", 1),
-            ("in_channels", 1),
-            ("num_classes", 0),
-            ("head_width", 0),
-            ("se_ratio", 0),
-        ):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        choices = {"stem_type": STEMS, "block_type": BLOCKS, "activation": ACTIVATIONS}
+        for name, known in choices.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} {value!r} is unknown; expected {', '.join(known)}")
+        lowest = dict(stem_width=1, in_channels=1, num_classes=0, head_width=0, se_ratio=0)
+        for name, least in lowest.items():
+            if not (value := getattr(self, name)) >= least:
+                raise ValueError(f"{name} is {value}; expected at least {least}")
         rows = (self.widths, self.depths, self.strides, self.bottleneck_ratios, self.group_widths)
         if not self.depths or len({len(row) for row in rows}) != 1:
             raise ValueError(
@@ -162,42 +152,26 @@ class NetworkPlan:
 
 @dataclass(frozen=True)
 class Complexity:
-    """Costs of one image.
+    """Costs of one image."""
 
-    Attributes:
-        params: trainable parameters.
-        macs: multiply-accumulates of convolutions and the classifier, without bias additions.
-        activations: output elements of all convolutions (paper, section 3).
-    """
-
-    params: int
-    macs: int
-    activations: int
+    params: int  # trainable
+    macs: int  # multiply-accumulates of convolutions and classifier, without bias additions
+    activations: int  # output elements of all convolutions (paper, section 3)
 
 
 @dataclass(frozen=True)
 class PartComplexity:
-    """Costs of one part of a network.
-
-    Attributes:
-        name: stem, stage 1, stage 2, …, head.
-        image_size: side of the feature map that the part gives, pixels; 1 after the head's mean.
-        complexity: the part's share of the network's costs.
-    """
+    """Costs of one part of a network: stem, stage 1, stage 2, …, head."""
 
     name: str
-    image_size: int
+    image_size: int  # side of the feature map that it gives, pixels; 1 after the head's mean
     complexity: Complexity
 
 
 def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
     """Count the costs of the network for a square image of `image_size` pixels."""
-    costs = [part.complexity for part in complexity_by_part(plan, image_size)]
-    return Complexity(
-        sum(cost.params for cost in costs),
-        sum(cost.macs for cost in costs),
-        sum(cost.activations for cost in costs),
-    )
+    costs = [astuple(part.complexity) for part in complexity_by_part(plan, image_size)]
+    return Complexity(*map(sum, zip(*costs)))
 
 
 def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartComplexity]:
@@ -225,7 +199,7 @@ def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartCom
 
 class _Counter:
     def __init__(self, size: int):
-        self.size = size  # side of the current feature map, pixels
+        self.size = size  # side of the feature map so far, pixels
         self.params = self.macs = self.activations = 0
 
     def part(self, name: str) -> PartComplexity:

@@ -72,7 +72,7 @@ def create_model(
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
 
     Raises:
-        ConfigError: unknown model (the closest names are told), unknown option, num_classes or
+        ConfigError: unknown model (the message suggests names), unknown option, num_classes or
             in_channels no whole number, options that contradict each other, or no such published
             weights.
         WeightsError: the weights are missing, damaged or belong to another model.
@@ -124,7 +124,7 @@ def list_models(
 
 
 def is_model(model_name: str) -> bool:
-    """Tell whether the name, or what it is an alias of, is registered."""
+    """Return whether the name, or what it is an alias of, is registered."""
     return _resolve(model_name) in _BUILDERS
 
 
@@ -136,7 +136,7 @@ def canonical_name(model_name: str) -> str:
     say regnet_x_400mf_tv and regnet_y_800mf_tv.
 
     Raises:
-        ConfigError: unknown name; the closest ones are told.
+        ConfigError: unknown name; the message suggests the closest ones.
     """
     name = _resolve(model_name)
     if name in _BUILDERS:
@@ -145,11 +145,7 @@ def canonical_name(model_name: str) -> str:
 
 
 def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:
-    """Return the builder of a registered model.
-
-    Raises:
-        ConfigError: unknown name; the closest ones are told.
-    """
+    """Return the builder of a registered model; ConfigError: no such model."""
     return _BUILDERS[canonical_name(model_name)]
 
 
@@ -159,17 +155,13 @@ def list_modules() -> list[str]:
 
 
 def is_model_in_modules(model_name: str, module_names) -> bool:
-    """Tell whether one of the modules defines the model."""
+    """Return whether one of the modules defines the model."""
     name = _resolve(model_name)
     return name in _BUILDERS and _module_of(name) in set(module_names)
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    """Tell whether `create_model(…, pretrained=True)` has weights for the model.
-
-    Raises:
-        ConfigError: unknown name; the closest ones are told.
-    """
+    """Return whether `create_model(…, pretrained=True)` has weights; ConfigError: no such model."""
     return bool(published_weights(canonical_name(model_name)))
 
 
@@ -200,15 +192,11 @@ def _module_of(name: str) -> str:
 
 
 def _natural_key(name: str) -> tuple:
-    """Sort by compute where a name tells it (1_6gf is 1600 MFLOPs), else by number, not digit."""
-    parts = re.split(r"(\d+(?:_\d+)?[mg]f|\d+)", name)
-    key = []
-    for index, part in enumerate(parts):
-        if index % 2 == 0:
-            key.append(part)
-        elif part[-1] == "f":
-            scale = 1000 if part[-2] == "g" else 1
-            key.append(round(float(part[:-2].replace("_", ".")) * scale))
-        else:
-            key.append(int(part))
+    """Sort by compute where a name holds it (1_6gf is 1600 MFLOPs), else by number, not digit."""
+    text, *rest = re.split(r"(\d+(?:_\d+)?[mg]f|\d+)", name)
+    key = [text]
+    for number, text in zip(rest[::2], rest[1::2]):
+        scale = {"mf": 1, "gf": 1000}.get(number[-2:])
+        value = round(float(number[:-2].replace("_", ".")) * scale) if scale else int(number)
+        key += [value, text]
     return tuple(key)
