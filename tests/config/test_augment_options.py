@@ -8,6 +8,7 @@ import pytest
 from conftest import run_command
 from mindspore import nn
 from pictures import batches_of
+from PIL import Image
 
 from mindcv import engine
 from mindcv.config import Config, training_contradictions
@@ -149,6 +150,8 @@ def test_splits_train_with_plain_cross_entropy(short_run, tmp_path):
     done = run_command("train.py", *words, "--show_batch", "batch.png", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "the first 24 training images are in batch.png" in done.stdout
+    assert done.stdout.index("batch.png") < done.stdout.index("first step")
+    assert Image.open(tmp_path / "batch.png").size[1] == 3 * 184 + 10
     assert "6 steps per epoch" in done.stdout
     table = list(csv.DictReader((tmp_path / "run/metrics.csv").open(encoding="utf-8")))
     assert float(table[1]["train_loss"]) < float(table[0]["train_loss"])

@@ -151,6 +151,7 @@ def test_showing_a_batch_disturbs_no_draw_of_the_training(
     assert (tmp_path / "expected.png").read_bytes() == (tmp_path / "sheet.png").read_bytes()
 
 
+@pytest.mark.slow  # test_splits_train_with_plain_cross_entropy writes a sheet by default
 def test_show_batch_writes_the_sheet_before_training_with_the_same_losses(short_run, tmp_path):
     arguments = [*short_run, "--auto_augment", "randaug-m9-n2", "--aug_repeats", "2"]
     arguments[arguments.index("--shuffle") + 1] = "True"

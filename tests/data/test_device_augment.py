@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
@@ -129,12 +130,13 @@ class Dense(nn.Cell):
 
 
 @pytest.mark.parametrize("together", [1, 2])
-def test_a_training_step_sees_what_the_cell_makes_of_the_draws(together):
+def test_a_training_step_sees_what_the_cell_makes_of_the_draws(fixed_seed, together):
     transform = on_device(color_jitter=0.4, re_prob=0.9)
     normalize = create_normalize("imagenet", transform=transform)
     batches = batches_of(loader(transform, 24))
     losses = []
-    for cell in (normalize, None):
+    for mode, cell in ((ms.GRAPH_MODE, normalize), (ms.PYNATIVE_MODE, None)):
+        ms.set_context(mode=mode)
         network = Dense()
         step = TrainStep(
             network,

@@ -3,6 +3,7 @@
 The golden values come from timm, torchvision and pycls: golden/make_policies.py.
 """
 
+import functools
 import math
 from pathlib import Path
 
@@ -145,6 +146,11 @@ def test_lighting_shifts_red_green_and_blue_as_pycls_does(index):
 # Statistics
 
 
+@functools.cache
+def drawn_by(policy: str) -> np.ndarray:
+    return drawn(create_auto_augment(policy, FILL))
+
+
 def drawn(operation, count: int = DRAWS) -> np.ndarray:
     """Return (count, H, W, 3): results for the picture, with the draws of as many epochs."""
     results = []
@@ -176,8 +182,7 @@ def assert_same_distribution(results: np.ndarray, golden: np.ndarray) -> None:
 
 @pytest.mark.parametrize("key", of("draws"))
 def test_random_policy_has_the_statistics_of_its_source(key):
-    augment = create_auto_augment(key.split("/")[1], FILL)
-    assert_same_distribution(drawn(augment), GOLDEN[key])
+    assert_same_distribution(drawn_by(key.split("/")[1]), GOLDEN[key])
 
 
 @pytest.mark.parametrize("policy, other", [
@@ -187,7 +192,7 @@ def test_random_policy_has_the_statistics_of_its_source(key):
 ])  # fmt: skip
 def test_the_comparison_tells_policies_apart(policy, other):
     with pytest.raises(AssertionError):
-        assert_same_distribution(drawn(create_auto_augment(other, FILL)), GOLDEN[f"draws/{policy}"])
+        assert_same_distribution(drawn_by(other), GOLDEN[f"draws/{policy}"])
 
 
 @pytest.mark.parametrize("key", of("jitter"))

@@ -352,8 +352,7 @@ class UserNet(nn.Cell):
         return self.fc(self.conv(x).mean((2, 3)))
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.2])
-@pytest.mark.parametrize("on_device", [False, True])
+@pytest.mark.parametrize("on_device, mixup", [(False, 0.2), (True, 0.0)])
 def test_batches_train_a_users_cell_in_a_model(on_device, mixup):
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(0)
