@@ -53,29 +53,27 @@ class ListSamples(FileSamples):
         self, kind: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
     ):
         self.file = _find_list(kind, Path(root), split)
+        first: dict[str, str] = {}  # label to where it stands first
         seen: dict[str, int] = {}  # label to its number in order of appearance
-        first_places: list[str] = []
         order = array("i")
 
         def names() -> Iterator[bytes]:
             for place, path, label in _rows_of_split(self.file, Path(root), split):
-                key = _label(place, label)
-                if key not in seen:
-                    seen[key] = len(seen)
-                    first_places.append(place)
-                order.append(seen[key])
+                label = _label(place, label)
+                first.setdefault(label, place)
+                order.append(seen.setdefault(label, len(seen)))
                 yield _path(place, path)
 
         self._top = os.fsencode(self.file.parent)
         self._names = NameTable.of(names())
         if not order:
             raise DataError(f"{self.file} lists no image of the split {split!r}")
-        numbers = dict(class_indexing) if class_indexing else _number_classes(seen, first_places)
-        found = _classes_of(seen, numbers, first_places)
+        numbers = dict(class_indexing or _number_classes(first))
         self.num_classes = max(numbers.values()) + 1
         self.class_names = names_in_order(numbers)
-        self.labels = np.array(found, np.int32)[np.frombuffer(order, np.int32)]
-        self._check_paths(first_places[0])
+        classes = np.array(_classes_of(first, numbers), np.int32)
+        self.labels = classes[np.frombuffer(order, np.int32)]
+        self._check_paths(next(iter(first.values())))
 
     def _check_paths(self, first_place: str) -> None:
         """Refuse a list whose paths all lead nowhere; single missing files are bad images."""
@@ -87,17 +85,14 @@ class ListSamples(FileSamples):
             )
 
 
-open_csv, open_json = partial(ListSamples, "csv"), partial(ListSamples, "json")
-
-
 def _list_classes(kind: str, root: str, split: str) -> tuple[str, ...] | None:
     """Return the classes of a split's list; None where there is no list."""
-    is_there = Path(root).is_file() or any(
-        path.is_file() for path in _places(kind, Path(root), split)
-    )
+    lists = [Path(root), *_places(kind, Path(root), split)]
+    is_there = any(path.is_file() for path in lists)
     return ListSamples(kind, root, split).class_names if is_there else None
 
 
+open_csv, open_json = partial(ListSamples, "csv"), partial(ListSamples, "json")
 csv_classes, json_classes = partial(_list_classes, "csv"), partial(_list_classes, "json")
 
 
@@ -165,11 +160,7 @@ def _csv_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
 
 
 def _json_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
-    try:
-        content = json.load(lines)
-    except (ValueError, RecursionError) as error:
-        line = getattr(error, "lineno", 1)
-        raise DataError(f"{file}:{line}: {getattr(error, 'msg', error)}") from None
+    content = _parsed(file, 1, lines.read())
     if isinstance(content, dict):
         content = [{"path": path, "label": label} for path, label in content.items()]
     if not isinstance(content, list):
@@ -180,13 +171,16 @@ def _json_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
 
 def _jsonl_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
     for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{file}:{number}: {getattr(error, 'msg', error)}") from None
-        yield _object(f"{file}:{number}", row)
+        if line.strip():
+            yield _object(f"{file}:{number}", _parsed(file, number, line.strip()))
+
+
+def _parsed(file: Path, line: int, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        line += getattr(error, "lineno", 1) - 1
+        raise DataError(f"{file}:{line}: {getattr(error, 'msg', error)}") from None
 
 
 def _object(place: str, row: Any) -> tuple[str, Mapping]:
@@ -219,39 +213,34 @@ def _label(place: str, label: Any) -> str:
     return label
 
 
-def _number_classes(seen: Mapping[str, int], first_places: list[str]) -> dict[str, int]:
-    if not all(_NUMBER.fullmatch(label) for label in seen):
-        names = {label: _encoded(first_places[place], label) for label, place in seen.items()}
+def _number_classes(first: Mapping[str, str]) -> dict[str, int]:
+    """Return class name to number, of labels with the places where they stand first."""
+    if not all(_NUMBER.fullmatch(label) for label in first):
+        names = {label: _encoded(place, label) for label, place in first.items()}
         return {name: index for index, name in enumerate(sorted(names, key=names.get))}
-    largest = -1
-    for label, place in seen.items():
-        number = _whole_number(label)
-        if number is None:
+    numbers = {label: _whole_number(label) for label in first}
+    for label, place in first.items():
+        if numbers[label] is None:
             raise DataError(
-                f"{first_places[place]}: label {label:.40}: where all labels are numbers they are "
-                "those of the classes, 0, 1, …; number the classes so, or write names"
+                f"{place}: label {label:.40}: where all labels are numbers they are those of the "
+                "classes, 0, 1, …; number the classes so, or write names"
             )
-        if number >= _MOST_CLASSES:
-            raise DataError(f"{first_places[place]}: label {label:.40} is too large for a class")
-        largest = max(largest, number)
-    return {str(index): index for index in range(largest + 1)}
+        if numbers[label] >= _MOST_CLASSES:
+            raise DataError(f"{place}: label {label:.40} is too large for a class")
+    return {str(index): index for index in range(max(numbers.values()) + 1)}
 
 
-def _classes_of(
-    seen: Mapping[str, int], numbers: Mapping[str, int], first_places: list[str]
-) -> list[int]:
+def _classes_of(first: Mapping[str, str], numbers: Mapping[str, int]) -> list[int]:
     """Return the class of each label; a number is a class's own where no name says otherwise."""
     own = all(_whole_number(name) in (None, index) for name, index in numbers.items())
     largest, found = max(numbers.values()), []
-    for label, place in seen.items():
-        number = numbers.get(label)
-        if number is None and own:
-            number = _whole_number(label)
+    for label, place in first.items():
+        number = numbers.get(label, _whole_number(label) if own else None)
         if number is None or number > largest:
             known = ", ".join(list(numbers)[:3])
             raise DataError(
-                f"{first_places[place]}: label {label!r:.40} is not in the training set, whose "
-                f"classes are {known}, …"
+                f"{place}: label {label!r:.40} is not in the training set, whose classes are "
+                f"{known}, …"
             )
         found.append(number)
     return found
