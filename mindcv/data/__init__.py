@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what editors see; `_LAZY` imports the same
     from .batches import EpochBatches
-    from .contact_sheet import first_batch, write_contact_sheet
+    from .contact_sheet import write_contact_sheet
     from .datasets import open_samples, register_dataset, training_classes
-    from .loader import create_evaluation_loader, create_loader
+    from .loader import create_evaluation_loader, create_loader, first_batch
     from .preprocessing import Preprocessing, channel_statistics
     from .rows import create_dataset
     from .samples.identity import write_class_map

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mindcv.data import create_transforms
 from mindcv.data.augment.compiled_policy import compile_policy, draw_rand_augment
-from mindcv.data.augment.operations import OPERATIONS, TRIVIAL
+from mindcv.data.augment.operations import OPERATIONS, TRIVIAL, Drawn
 from mindcv.data.augment.pillow_policy import RandAugment
 from mindcv.data.augment.policies import parse_policy
 
@@ -57,8 +57,8 @@ def test_each_operation_does_what_pillows_does(name, increasing):
     operation = OPERATIONS[name]
     for strength in (0.0, 3.3, 7.0, 10.0):
         for sign in (1.0, -1.0):
-            value = operation.value(strength, lambda: sign, (SIDE, SIDE), increasing)  # noqa: B023
-            ours = operation.mindspore(value, SIDE, FILL)(picture())
+            drawn = Drawn(strength, lambda: sign, (SIDE, SIDE), increasing)  # noqa: B023
+            ours = operation.mindspore(operation.value(drawn), SIDE, FILL)(picture())
             given = (Image.fromarray(picture()), strength, Sign(sign), FILL)
             assert_alike(name, ours, operation.apply(*given, increasing=increasing))
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from mindspore.dataset import vision
 
-from .operations import OPERATIONS, TRIVIAL
+from .operations import OPERATIONS, TRIVIAL, Drawn
 from .pillow_policy import draw_strength, fill_colour
 from .policies import WEIGHTS, RandAugmentPolicy, TrivialAugmentPolicy, parse_policy
 
@@ -49,9 +49,9 @@ def compile_policy(
 @functools.lru_cache(4)
 def _rand_augment_rows(policy: RandAugmentPolicy, fill: tuple, size: int) -> list[list[tuple]]:
     def compiled(name: str, strength: float, sign: float):
-        row = OPERATIONS[name]
-        value = row.value(strength, lambda: sign, (size, size), policy.increasing)
-        return row.mindspore(value, size, fill)
+        operation = OPERATIONS[name]
+        drawn = Drawn(strength, lambda: sign, (size, size), policy.increasing)
+        return operation.mindspore(operation.value(drawn), size, fill)
 
     return [
         [(compiled(name, strength, turn * sign), policy.prob) for name, strength, sign in drawn]

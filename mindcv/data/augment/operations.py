@@ -20,11 +20,29 @@ from mindspore.dataset import vision
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 TOP = 10.0  # strengths are given on a scale of 0 to 10
-Sign = Callable[[], float]
 
 
-def _no_value(strength: float, sign: Sign, size: tuple, increasing: bool) -> float:
-    return 0.0
+@dataclass(frozen=True)
+class Drawn:
+    """What the value of an operation follows from.
+
+    Attributes:
+        strength: on the scale of 0 to 10.
+        sign: draws 1 or -1; called by the operations that have two directions.
+        size: (width, height) of the image.
+        increasing: all operations grow more severe with the strength; otherwise, as the first
+            implementations had it, posterize and solarize grow milder and the enhancements go from
+            weak to strong.
+    """
+
+    strength: float
+    sign: Callable[[], float]
+    size: tuple[int, int]
+    increasing: bool = False
+
+    def upto(self, largest: float) -> float:
+        """Return the share of a largest value that the strength stands for, with a sign."""
+        return self.sign() * largest * self.strength / TOP
 
 
 @dataclass(frozen=True)
@@ -35,15 +53,12 @@ class Operation:
         pillow: maps (picture, value, fill colour) to a picture.
         mindspore: maps (value, side of the square image, fill colour) to an operation; None:
             MindSpore has none.
-        value: maps (strength, function that draws 1 or -1, (width, height), increasing) to the
-            value. Increasing: all grow more severe with the strength; otherwise, as the first
-            implementations had it, posterize and solarize grow milder and the enhancements go from
-            weak to strong.
+        value: follows from what was drawn.
     """
 
     pillow: Callable[[Image.Image, float, tuple], Image.Image]
     mindspore: Callable[[float, int, tuple], Any] | None = None
-    value: Callable[[float, Sign, tuple, bool], float] = _no_value
+    value: Callable[[Drawn], float] = lambda drawn: 0.0
 
     def apply(self, picture, strength, rng, fill, *, increasing: bool = False) -> Image.Image:
         """Change a picture with a strength; the sign is drawn where the operation has one."""
@@ -51,52 +66,44 @@ class Operation:
         def sign() -> float:
             return 1.0 if rng.random() < 0.5 else -1.0
 
-        return self.pillow(picture, self.value(strength, sign, picture.size, increasing), fill)
+        drawn = Drawn(strength, sign, picture.size, increasing)
+        return self.pillow(picture, self.value(drawn), fill)
 
 
 # From strength to value
 
 
-def _degrees(strength, sign, size, increasing):
-    return sign() * 30.0 * strength / TOP
-
-
-def _slope(strength, sign, size, increasing):
-    return sign() * 0.3 * strength / TOP
-
-
-def moves(axis: int, largest: float = 0.45):
+def moves(axis: int, largest: float = 0.45) -> Callable[[Drawn], float]:
     """Return the rule of a translation by up to a share of the side."""
-    return lambda strength, sign, size, increasing: sign() * largest * strength / TOP * size[axis]
+    return lambda drawn: drawn.upto(largest) * drawn.size[axis]
 
 
-def _bits(strength, sign, size, increasing):
-    bits = int(strength / TOP * 4)
-    return max(1, 4 - bits if increasing else bits)  # 0 bits, a black image, Pillow refuses
-
-
-def original_bits(strength, sign, size, increasing):
+def original_bits(drawn: Drawn) -> int:
     """Keep 4 bits up to 8, as AutoAugment's paper has it."""
-    return 4 + int(strength / TOP * 4)
+    return 4 + int(drawn.strength / TOP * 4)
 
 
-def _threshold(strength, sign, size, increasing):
-    threshold = min(256, int(strength / TOP * 256))
-    return 256 - threshold if increasing else threshold
+def _slope(drawn: Drawn) -> float:
+    return drawn.upto(0.3)
 
 
-def _addend(strength, sign, size, increasing):
-    return min(128, int(strength / TOP * 110))
+def _bits(drawn: Drawn) -> int:
+    bits = int(drawn.strength / TOP * 4)
+    # 0 bits, a black image, Pillow refuses.
+    return max(1, 4 - bits if drawn.increasing else bits)
 
 
-def _factor(strength, sign, size, increasing):
-    if increasing:
-        return max(0.1, 1.0 + sign() * 0.9 * strength / TOP)
-    return 1.8 * strength / TOP + 0.1
+def _threshold(drawn: Drawn) -> int:
+    threshold = min(256, int(drawn.strength / TOP * 256))
+    return 256 - threshold if drawn.increasing else threshold
 
 
-def _rest_of_colour(strength, sign, size, increasing):
-    return 1.0 - min(1.0, 0.5 + 0.5 * strength / TOP)
+def _addend(drawn: Drawn) -> int:
+    return min(128, int(drawn.strength / TOP * 110))
+
+
+def _factor(drawn: Drawn) -> float:
+    return max(0.1, 1.0 + drawn.upto(0.9)) if drawn.increasing else 1.8 * drawn.strength / TOP + 0.1
 
 
 # On a PIL image
@@ -181,7 +188,9 @@ OPERATIONS = {
         lambda picture, value, fill: ImageOps.invert(picture), _plain(vision.Invert)
     ),
     "rotate": Operation(
-        _rotate, lambda degrees, side, fill: _affine(fill, degrees=degrees), _degrees
+        _rotate,
+        lambda degrees, side, fill: _affine(fill, degrees=degrees),
+        lambda drawn: drawn.upto(30.0),
     ),
     "posterize": Operation(
         lambda picture, bits, fill: ImageOps.posterize(picture, bits),
@@ -217,7 +226,11 @@ OPERATIONS = {
         moves(1),
     ),
 }
-DESATURATE = Operation(_enhance(ImageEnhance.Color), None, _rest_of_colour)
+DESATURATE = Operation(
+    _enhance(ImageEnhance.Color),
+    None,
+    lambda drawn: 1.0 - min(1.0, 0.5 + 0.5 * drawn.strength / TOP),
+)
 _IDENTITY = Operation(
     lambda picture, value, fill: picture, lambda value, side, fill: vision.Posterize(8)
 )
