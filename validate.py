@@ -33,7 +33,7 @@ def main(config: Config) -> None:
     loader, found_classes = mindcv.engine.build.build_evaluation_batches(
         config, runtime, mindcv.engine.build.number_classes(config, file.metadata)
     )
-    told = mindcv.weights.told_classes(file)
+    told = mindcv.weights.count_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
         file, config.model, config.num_classes or told or found_classes, config.ema
     )
@@ -104,7 +104,7 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
     if file.metadata:
         known |= {"model": file.metadata.model} | file.metadata.preprocessing.to_options()
     else:
-        known["antialias"] = mindcv.weights.told_preprocessing(file).antialias
+        known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
     return known, f"weight file {config.ckpt_path}"
 
 

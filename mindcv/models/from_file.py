@@ -13,7 +13,7 @@ from ..design_space.quantized_linear import ROUNDINGS
 from ..errors import MindCVError, WeightsError
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights
-from ..weights.match import sort_contents, told_preprocessing
+from ..weights.match import preprocessing_of, sort_contents
 from .registry import canonical_name, create_model
 
 # All that a file may say of a network, and nothing of where weights come from: the builder's
@@ -70,14 +70,14 @@ def create_model_from_file(
     if metadata is None:
         if not name:
             raise WeightsError(
-                f"weight file {file.path!r} does not tell which model it is of; name the model"
+                f"weight file {file.path!r} does not name its model; name the model (--model)"
             )
         contents = sort_contents(file)
         metadata = Metadata(
             name,
             num_classes=contents.num_classes if num_classes is None else num_classes,
             in_channels=contents.in_channels or 3,
-            preprocessing=told_preprocessing(file),
+            preprocessing=preprocessing_of(file),
         )
     elif name not in ("", metadata.model):
         raise WeightsError(f"weight file {file.path!r} is of model {metadata.model}, not {name}")

@@ -130,7 +130,7 @@ def _metadata_differences(first: Weights, other: Weights) -> list[str]:
         if ours is theirs:
             return []
         silent, known = (first, other) if ours is None else (other, first)
-        return [f"{known[0]!r} is of model {known[2].model}, {silent[0]!r} does not tell"]
+        return [f"{known[0]!r} is of model {known[2].model}, {silent[0]!r} names none"]
     differing = [
         entry.name
         for entry in fields(Metadata)

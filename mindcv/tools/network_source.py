@@ -7,6 +7,7 @@ from ..errors import ConfigError
 from ..hub import choose_weights, require_classifier
 from ..process.entry_point import import_user_module
 from ..weights import Metadata, has_averages, read_weights
+from ..weights.match import CHOICES
 from .arguments import add_import_module, at_least, file_path, yes_or_no
 
 
@@ -14,10 +15,10 @@ def add_network_arguments(parser: ArgumentParser) -> None:
     """Add the options that `build_network` reads."""
     group = parser.add_argument_group("network")
     group.add_argument(
-        "--ckpt_path", type=file_path, metavar="FILE", help="weights; may tell model and classes"
+        "--ckpt_path", type=file_path, metavar="FILE", help="weights; may name model and classes"
     )
-    group.add_argument("--model", metavar="NAME", help="needed where the file does not tell it")
-    group.add_argument("--num_classes", type=at_least(1), help="of a file that does not tell them")
+    group.add_argument("--model", metavar="NAME", help="needed where the file does not name it")
+    group.add_argument("--num_classes", type=at_least(1), help="of a file that does not name them")
     group.add_argument(
         "--pretrained",
         metavar="SOURCE",
@@ -76,29 +77,18 @@ def build_network(arguments: Namespace):
         ConfigError: unknown model.
         WeightsError: the weights are missing, damaged or of another model.
     """
-    from ..models import canonical_name, create_model_from_file
-    from ..weights.match import CHOICES
+    from ..models import canonical_name, create_model, create_model_from_file, find_published
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
-    if arguments.model:
-        canonical_name(arguments.model)
+    name = canonical_name(arguments.model) if arguments.model else ""
     if arguments.pretrained is None:
         file = read_weights(arguments.ckpt_path)
         if has_averages(file):
             print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
-        return create_model_from_file(
-            file, arguments.model or "", arguments.num_classes, arguments.ema
-        )
-    return _published_network(arguments.model, arguments.pretrained)
-
-
-def _published_network(name: str, source: str):
-    from ..models import create_model, find_published
-
-    weights = find_published(name, source or True)
+        return create_model_from_file(file, name, arguments.num_classes, arguments.ema)
+    weights = find_published(arguments.model, arguments.pretrained or True)
     network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
-    metadata = Metadata(
+    return network.set_train(False), Metadata(
         weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing
     )
-    return network.set_train(False), metadata

@@ -1,7 +1,7 @@
 """Weight files: reading those of any library, naming schemes, what travels with the weights."""
 
 from ..data.preprocessing import Preprocessing
-from .match import has_averages, told_classes, told_preprocessing
+from .match import count_classes, has_averages, preprocessing_of
 from .metadata import Metadata
 from .read import WeightFile, read_weights
 from .write import write_weights
@@ -12,7 +12,7 @@ __all__ = [
     "WeightFile",
     "has_averages",
     "read_weights",
-    "told_classes",
-    "told_preprocessing",
+    "count_classes",
+    "preprocessing_of",
     "write_weights",
 ]

@@ -76,12 +76,12 @@ class Contents:
         return CHOICES[self.averaged]
 
 
-def told_classes(file: WeightFile) -> int:
+def count_classes(file: WeightFile) -> int:
     """Return the classes of the file's metadata or of its RegNet's classifier; 0: unknown."""
     return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
 
 
-def told_preprocessing(file: WeightFile) -> Preprocessing:
+def preprocessing_of(file: WeightFile) -> Preprocessing:
     """Return the preprocessing of the file's metadata.
 
     Without metadata the defaults, by the image library of those whose names the file has.

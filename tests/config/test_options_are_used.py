@@ -107,7 +107,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
         monkeypatch.setattr(module, "dump_config", lambda config: "")
     monkeypatch.setenv("MS_ROLE", "MS_WORKER")
     library.weights.read_weights.return_value.metadata = None
-    library.weights.told_classes.return_value = 0
+    library.weights.count_classes.return_value = 0
     monkeypatch.chdir(tmp_path)
     if name == "validate":
         module.told_by_the_weights(config)

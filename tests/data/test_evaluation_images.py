@@ -19,7 +19,7 @@ from mindcv.data.transforms import evaluation_transforms
 from mindcv.engine import build as recipe
 from mindcv.tools.predict import classify, find_images, read_image
 from mindcv.tools.report import predictions
-from mindcv.weights import read_weights, told_preprocessing
+from mindcv.weights import preprocessing_of, read_weights
 from mindcv.weights.metadata import Metadata
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "evaluation.npz")
@@ -188,7 +188,7 @@ def test_a_converted_file_is_evaluated_as_its_library_does(
         assert code == 0, told
         file = read_weights(foreign)
         assert file.metadata is None
-        assert told_preprocessing(file).antialias is antialias
+        assert preprocessing_of(file).antialias is antialias
         monkeypatch.syspath_prepend(str(ROOT))
         import validate
 

@@ -76,7 +76,7 @@ def test_another_architecture_is_refused_with_counts_and_names(capsys, tmp_path,
     [
         ({"class_names": NAMES[::-1]}, "class_names"),
         ({"model": "regnet_x_200mf"}, "model: 'regnet_x_200mf' for 'tiny_regnet'"),
-        (None, "does not tell"),
+        (None, "names none"),
     ],
 )
 def test_other_metadata_is_refused(capsys, tmp_path, files, changes, told):

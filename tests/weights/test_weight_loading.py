@@ -183,7 +183,7 @@ def test_a_file_of_another_library_makes_a_model_of_its_own_head(tmp_path):
     pillow = Preprocessing(antialias=True)  # torchvision's names, and so its image library
     assert metadata == Metadata("tiny_regnet", num_classes=5, preprocessing=pillow)
     assert equal(state(network), known_weights(network)) and not network.training
-    with pytest.raises(WeightsError, match="does not tell which model"):
+    with pytest.raises(WeightsError, match="does not name its model"):
         create_model_from_file(GOLDEN / "zip.pth")
     with pytest.raises(WeightsError, match="of another shape"):
         create_model_from_file(GOLDEN / "zip.pth", "tiny_regnet", num_classes=6)
