@@ -71,9 +71,8 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         if low > high:
             yield key, f"the range {low} to {high} is empty; write the smaller number first"
     yield from _preprocessing(config)
-    jitter = config.color_jitter
-    if isinstance(jitter, tuple) and len(jitter) == 4 and jitter[3] > 0.5:
-        yield "color_jitter", f"hue strength {jitter[3]} is above 0.5, half the colour circle"
+    if _hue(config) > 0.5:
+        yield "color_jitter", f"hue strength {_hue(config)} is above 0.5, half the colour circle"
     if config.auto_augment is not None:
         try:
             parse_policy(config.auto_augment)
@@ -94,6 +93,11 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
             f"{samples} images do not fill one batch of batch_size {config.batch_size}, and "
             "drop_remainder drops the rest: nothing is left to train on",
         )
+
+
+def _hue(config: Config) -> float:
+    jitter = config.color_jitter
+    return jitter[3] if isinstance(jitter, tuple) and len(jitter) == 4 else 0.0
 
 
 def _mixing(config: Config) -> Iterator[tuple[str, str]]:
@@ -121,21 +125,20 @@ def _mixing(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _on_device(config: Config) -> Iterator[tuple[str, str]]:
-    jitter = config.color_jitter
+    if not config.augment_on_device:
+        return
     on_host = {
         "lighting": config.lighting,
         "mixup": config.mixup,
         "cutmix": config.cutmix,
         "aug_splits": config.aug_splits,
-        "color_jitter": isinstance(jitter, tuple) and len(jitter) == 4 and jitter[3],
+        "color_jitter": _hue(config),
         "re_value": config.re_prob and config.re_value == "random",
     }
     for key, is_used in on_host.items():
-        if config.augment_on_device and is_used:
-            yield (
-                "augment_on_device",
-                f"{key} {getattr(config, key)} is done on the host; use False",
-            )
+        if is_used:
+            why = f"{key} {getattr(config, key)} is done on the host; use False"
+            yield "augment_on_device", why
 
 
 def _preprocessing(config: Config) -> Iterator[tuple[str, str]]:
@@ -234,7 +237,7 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
     skips = config.drop_overflow_update or config.loss_scale_type != "fixed"
-    if config.max_skipped_steps != 50 and not skips:
+    if config.max_skipped_steps != Config.max_skipped_steps and not skips:
         yield "max_skipped_steps", "no step is skipped; add drop_overflow_update True"
 
 

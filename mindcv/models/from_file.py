@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from mindspore import nn
 
 from ..design_space import SETTINGS, complexity, plan_regnet
 from ..design_space.complexity import ACTIVATIONS, BLOCK_TYPES, STEM_TYPES
+from ..design_space.published import ARGUMENTS
 from ..design_space.quantized_linear import ROUNDINGS
 from ..errors import MindCVError, WeightsError
 from ..weights import Metadata, WeightFile, read_weights
@@ -17,23 +17,23 @@ from ..weights.match import preprocessing_of, sort_contents
 from .registry import canonical_name, create_model
 
 # All that a file may say of a network, and nothing of where weights come from: the builder's
-# option, `plan_regnet`'s name for it, and its texts or type and range.
-_OPTIONS: dict[str, tuple[str, tuple]] = {
-    "activation": ("activation", ACTIVATIONS),
-    "block_type": ("block_type", BLOCK_TYPES),
-    "bot_mul": ("bottleneck_ratio", (float, 1 / 64, 64)),
-    "d": ("depth", (int, 1, 1000)),
-    "global_pool": ("", ("avg", "max")),
-    "group_w": ("group_width", (int, 1, 2**16)),
-    "head_w": ("head_width", (int, 0, 2**16)),
-    "rounding": ("rounding", ROUNDINGS),
-    "se_r": ("se_ratio", (float, 0, 64)),
-    "stem_type": ("stem_type", STEM_TYPES),
-    "stem_w": ("stem_width", (int, 1, 2**16)),
-    "stride": ("stride", (int, 1, 4)),
-    "w_0": ("w_0", (int, 8, 2**16)),
-    "w_a": ("w_a", (float, 0, 2**16)),
-    "w_m": ("w_m", (float, 1, 2**16)),
+# option, and its texts or type and range.
+_OPTIONS: dict[str, tuple] = {
+    "activation": ACTIVATIONS,
+    "block_type": BLOCK_TYPES,
+    "bot_mul": (float, 1 / 64, 64),
+    "d": (int, 1, 1000),
+    "global_pool": ("avg", "max"),
+    "group_w": (int, 1, 2**16),
+    "head_w": (int, 0, 2**16),
+    "rounding": ROUNDINGS,
+    "se_r": (float, 0, 64),
+    "stem_type": STEM_TYPES,
+    "stem_w": (int, 1, 2**16),
+    "stride": (int, 1, 4),
+    "w_0": (int, 8, 2**16),
+    "w_a": (float, 0, 2**16),
+    "w_m": (float, 1, 2**16),
 }
 
 # Parameters beyond those of the file: a somewhat larger network is built, so that loading can name
@@ -123,7 +123,7 @@ def _check_options(options: Mapping[str, Any], path: str) -> None:
                 f"weight file {path!r} sets the option {key[:60]!r} of its model; a file may set "
                 f"{', '.join(_OPTIONS)} only"
             )
-        allowed = _OPTIONS[key][1]
+        allowed = _OPTIONS[key]
         if not _is_allowed(value, allowed):
             expected = allowed if type(allowed[0]) is str else f"{allowed[1]} to {allowed[2]}"
             raise WeightsError(
@@ -145,9 +145,10 @@ def _check_size(name: str, metadata: Metadata, file: WeightFile) -> None:
     held = sum(tensor.size for tensor in file.tensors.values())
     wanted, room = max(metadata.num_classes, metadata.in_channels), 0
     if name in SETTINGS:
-        shape = asdict(SETTINGS[name])
-        shape |= {_OPTIONS[key][0]: value for key, value in metadata.options.items()}
-        shape.pop("", None)  # what does not change the size
+        fields = {argument: field for field, argument in ARGUMENTS.items()}
+        told = {fields.get(key, key): value for key, value in metadata.options.items()}
+        told.pop("global_pool", None)  # does not change the size
+        shape = vars(SETTINGS[name]) | told
         plan = plan_regnet(
             **shape, num_classes=metadata.num_classes, in_channels=metadata.in_channels
         )

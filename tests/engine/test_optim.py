@@ -93,7 +93,16 @@ def test_trajectory_with_weight_decay_equals_torch_and_timm(label):
     assert_equals_reference(kept, f"{label}/auto")
 
 
-@pytest.mark.parametrize("label", OPTIMIZERS)
+# The loss scale of the others is tested below; rates of layers come from the frame of all of them.
+LAYERED = [
+    pytest.param(
+        name, marks=() if name in ("sgd", "nadam", "lion", "rmsprop") else pytest.mark.slow
+    )
+    for name in OPTIMIZERS
+]
+
+
+@pytest.mark.parametrize("label", LAYERED)
 def test_trajectory_with_layer_decay_and_loss_scale_equals_torch_and_timm(label):
     ms.set_context(mode=ms.GRAPH_MODE)
     kept = walk(label, loss_scale=128.0, weight_decay=WEIGHT_DECAY, layer_decay=LAYER_DECAY)

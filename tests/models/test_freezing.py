@@ -10,6 +10,7 @@ from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.models import FeatureNet, RegNet, freeze
 from mindcv.optim import create_optimizer
+from mindcv.optim.groups import layer_scales
 
 
 def tiny() -> RegNet:
@@ -76,6 +77,26 @@ def test_a_backbone_of_features_is_frozen_alike():
     network = FeatureNet(tiny(), (2, 3))
     names = freeze(network, 1)
     assert names and all(name.startswith(("stem.", "stages.0.")) for name in names)
+
+
+class Own(nn.Cell):
+    """A network that names its parts differently, and declares them."""
+
+    def __init__(self):
+        super().__init__()
+        self.entry, self.middle = nn.Conv2d(3, 4, 3), nn.SequentialCell(nn.Conv2d(4, 4, 3))
+        self.out = nn.Dense(4, 2)
+
+    def layer_groups(self):
+        return [[self.entry], list(self.middle)]
+
+
+def test_a_network_of_ones_own_declares_its_layers():
+    rates = layer_scales(Own(), 0.5)
+    assert rates == {"entry.weight": 0.25, "middle.0.weight": 0.5} | dict.fromkeys(
+        ("out.weight", "out.bias"), 1.0
+    )
+    assert freeze(Own(), 1) == ["entry.weight", "middle.0.weight"]
 
 
 @pytest.mark.parametrize("stages", [-1, 4])
