@@ -40,13 +40,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Print the rates of every epoch and their curve.
-
-    Raises:
-        ConfigError: a wrong option, a schedule that does not fit, no way to know the steps, or a
-            file that cannot be written.
-        DataError: the images do not fill a batch.
-    """
+    """Print the rates of every epoch and their curve."""
     config = parse_arguments(
         "python -m mindcv lr", __doc__, schedule_contradictions, arguments.options
     )

@@ -22,30 +22,19 @@ from .network_source import add_network_arguments, build_network, check_network_
 
 @dataclass(frozen=True)
 class Guess:
-    """A class of an image; the fields are the columns of the csv.
+    """A likely class of an image; the fields are the columns of the csv."""
 
-    Attributes:
-        rank: 1 for the likeliest class.
-        class_name: empty where the names are unknown.
-        probability: from the softmax over all classes.
-    """
-
-    rank: int
+    rank: int  # 1: the likeliest
     class_index: int
-    class_name: str
-    probability: float
+    class_name: str  # empty where the names are unknown
+    probability: float  # of the softmax over all classes
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image.
+    """The likeliest classes of one image, the likeliest first."""
 
-    Attributes:
-        path: as the user wrote it.
-        guesses: the likeliest first.
-    """
-
-    path: str
+    path: str  # as the user wrote it
     guesses: tuple[Guess, ...]
 
 
@@ -82,7 +71,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--image_size", type=at_least(8), help="instead of the weights' own")
     parser.add_argument("--batch_size", type=at_least(1), default=16, help="images at a time")
-    parser.add_argument("--device_target", choices=("Ascend", "CPU"), help="default: what there is")
+    parser.add_argument(
+        "--device_target", choices=("Ascend", "CPU"), help="default: Ascend if there is one"
+    )
     parser.add_argument(
         "--mode",
         type=int,
@@ -93,13 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Print the classes of each image; write them, and draw them, where the options say so.
-
-    Raises:
-        ConfigError: a wrong option, or a file that cannot be written.
-        DataError: a folder without images, or no image at all could be read.
-        WeightsError: the weights cannot be used, or give logits that are not finite.
-    """
+    """Print the classes of each image; write and draw them where the options say so."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
     check_network_arguments(arguments, classifies=True)

@@ -71,7 +71,7 @@ def plain_anynet(num_classes=1000, in_channels=3):
     )
 
 
-def test_list_tells_the_exact_costs_of_the_papers_models(capsys):
+def test_list_shows_the_exact_costs_of_the_papers_models(capsys):
     code, out, _ = call(capsys, "list", "--json")
     found = {row["model"]: row for row in json.loads(out)}
     assert code == 0
@@ -107,7 +107,7 @@ def test_part_of_a_name_is_a_pattern_too(capsys):
     assert [line.split()[0] for line in out.splitlines()[1:]] == ["regnet_y_400mf"]
 
 
-def test_list_costs_are_of_the_image_size_asked_for(capsys):
+def test_list_costs_are_of_the_image_size_given(capsys):
     _, small, _ = call(capsys, "list", "regnet_x_200mf", "--json")
     _, large, _ = call(capsys, "list", "regnet_x_200mf", "--json", "--image_size", 448)
     small, large = (
@@ -211,7 +211,7 @@ def test_the_plot_takes_any_depth(depth):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "fragment"),
     [
         (["list", "resnet*"], "no model matches 'resnet*'"),
         (["list", "--image_size", "4"], "'4' is no whole number of at least 8"),
@@ -220,10 +220,10 @@ def test_the_plot_takes_any_depth(depth):
         (["info", "regnet_x_200mf", "--scale", "cubic"], "cubic"),
     ],
 )
-def test_a_wrong_word_is_told_in_one_line(capsys, words, told):
+def test_a_wrong_word_is_answered_in_one_line(capsys, words, fragment):
     code, out, err = call(capsys, *words)
     assert (code, out) == (2, "")
-    assert told in err and err.count("\n") == 1
+    assert fragment in err and err.count("\n") == 1
 
 
 def test_costs_of_parts_are_counted_without_a_classifier():

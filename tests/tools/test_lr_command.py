@@ -146,7 +146,7 @@ def test_a_rate_meant_for_another_batch_is_scaled_as_in_training(capsys):
     assert "min_lr 0.04 is above the scaled lr 0.00625" in refused(capsys, *words)
 
 
-def test_steps_come_from_the_folder_or_are_asked_for(capsys, image_folder, tmp_path):
+def test_steps_come_from_the_folder_or_the_option(capsys, image_folder, tmp_path):
     counted = printed(capsys, "--data_dir", image_folder, "--batch_size", 4, "--devices", 2)
     assert "90 epochs of 6 steps, 540 steps" in counted and "--devices 2" in counted
     assert "--steps_per_epoch N" in refused(capsys, "--data_dir", tmp_path)

@@ -230,7 +230,7 @@ def test_a_page_says_when_the_figures_are_not_those_of_the_run(finished_run, tmp
         ("epoch,loss,accuracy\n1,2.0,30\n", ["no accuracy"], [1]),
     ],
 )
-def test_a_damaged_or_short_table_is_told_and_the_rest_is_shown(
+def test_a_damaged_or_short_table_is_reported_and_the_rest_is_shown(
     capsys, tmp_path, table, notes, epochs
 ):
     folder = make_run(tmp_path / "run", table)
@@ -379,7 +379,7 @@ def contrast(one, other) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
-def test_many_classes_are_told_by_their_most_frequent_confusions():
+def test_many_classes_are_listed_by_their_most_frequent_confusions():
     counts = np.eye(60, dtype=int) * 10
     counts[7, 3], counts[3, 9] = 4, 6
     names = tuple(f"class <{number}>" for number in range(60))

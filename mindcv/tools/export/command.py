@@ -21,7 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=file_path,
         metavar="FILE",
         required=True,
-        help="its suffix is the format; FILE.json tells classes, preprocessing and checks",
+        help="its suffix is the format; FILE.json describes classes, preprocessing and checks",
     )
     parser.add_argument("--format", choices=FORMATS, help="default: the suffix of --output")
     parser.add_argument(
@@ -58,12 +58,7 @@ def _batch_size(text: str) -> int | None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the file, and what a program needs to know to use it beside it.
-
-    Raises:
-        ConfigError: a wrong option, or MindSpore cannot write the network so.
-        WeightsError: the weights cannot be used, or the file does not give the network's outputs.
-    """
+    """Write the file, and beside it what a program needs to know to use it."""
     check_network_arguments(arguments)
     output = arguments.output
     file_format = arguments.format or Path(output).suffix[1:]

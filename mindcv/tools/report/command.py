@@ -40,12 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the page; where the run cannot be evaluated the page says why.
+    """Write the page; it says why where the run cannot be evaluated.
 
-    Raises:
-        DataError: no run folder.
-        ConfigError: a file cannot be written, or no matplotlib for --png.
-        MindCVError: what the command line names cannot be evaluated.
+    What the command line names and cannot be evaluated is an error.
     """
     names_something = (
         any((arguments.ckpt_path, arguments.data_dir, arguments.import_module))
