@@ -58,19 +58,29 @@ class Transforms(list):
         self.clean, self.varied, self.final = list(clean), list(varied), list(final)
         self.decode, self.erasing, self.on_device = decode, erasing, on_device
         self.separate = separate
-        first = [decode, *clean] if decode else self.clean
-        last = [*final, erasing] if erasing else self.final
-        super().__init__([first, self.varied, last] if separate else [*first, *varied, *last])
+        super().__init__(self._as_list())
+
+    def _as_list(self) -> list:
+        first = [self.decode, *self.clean] if self.decode else list(self.clean)
+        last = [*self.final, self.erasing] if self.erasing else list(self.final)
+        lists = [first, list(self.varied), last]
+        return lists if self.separate else [*first, *self.varied, *last]
 
     @classmethod
     def of(cls, operations: Any) -> "Transforms":
-        """Return what `create_transforms` gave; or what a user wrote: an operation, or lists."""
+        """Return what `create_transforms` gave; or what a user wrote: an operation, or lists.
+
+        A list that a script has changed since is the script's: image by image, as it stands.
+        """
+        on_device = None
         if isinstance(operations, cls):
-            return operations
+            if operations == operations._as_list():
+                return operations
+            on_device = operations.on_device
         parts = list(operations) if isinstance(operations, (list, tuple)) else [operations]
         if len(parts) == 3 and all(isinstance(part, list) for part in parts):
             return cls(*parts, separate=True)
-        return cls(parts)
+        return cls(parts, on_device=on_device)
 
 
 class Normalize(nn.Cell):

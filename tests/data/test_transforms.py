@@ -7,6 +7,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from mindspore import Tensor, nn
+from mindspore.dataset import vision
 from pictures import batches_of, png, random_images, rows_of, smooth_image, transformed
 from PIL import Image
 
@@ -69,6 +70,21 @@ def test_drop_remainder_drops_the_partial_batch():
     images = [png(image) for image in random_images(5, 32)]
     transform = create_transforms("", 16)
     assert len(batches_of(create_loader(rows_of(images), 2, True, transform=transform))) == 2
+
+
+def test_a_script_may_change_the_list_of_operations():
+    """As MindCV's users do: with +, which gives a list, or in place."""
+    images = [png(image) for image in random_images(3, 32)]
+    kept = batches_of(create_loader(rows_of(images), 3, transform=on_device_transforms()))
+    joined, changed = on_device_transforms() + [vision.Invert()], on_device_transforms()
+    changed.append(vision.Invert())
+    for transform in (joined, changed):
+        (batch,) = batches_of(create_loader(rows_of(images), 3, transform=transform))
+        np.testing.assert_array_equal(batch["image"], 255 - kept[0]["image"])
+
+
+def on_device_transforms() -> list:
+    return create_transforms("", 24, normalize_on_device=True)
 
 
 def test_default_transform_is_imagenets_evaluation():
