@@ -82,7 +82,7 @@ def load_weights(
         weights[first_conv] = _fit_channels(weights[first_conv], wanted[first_conv].shape, notes)
     known = file.metadata.class_names if file.metadata else None
     has_others = bool(known and class_names and tuple(known) != tuple(class_names))
-    fresh = _fresh(head, contents, weights, wanted, has_others) if new_head else []
+    fresh = _fresh(head, weights, wanted, file=file, has_others=has_others) if new_head else []
     _check_fit(file.path, weights, wanted, fresh)
     for name, parameter in wanted.items():
         if name not in fresh:
@@ -134,10 +134,10 @@ def _fit_channels(weight: np.ndarray, shape: tuple[int, ...], notes: list[str]) 
 
 
 def _fresh(
-    head: list[str], contents: Contents, weights: Mapping, wanted: Mapping, has_others: bool
+    head: list[str], weights: Mapping, wanted: Mapping, *, file: WeightFile, has_others: bool
 ) -> list[str]:
     """Return the classifier's parameters where the file has other classes, or none."""
-    if head and not any(name in weights for name in head) and _is_headless(contents.file):
+    if head and not any(name in weights for name in head) and _is_headless(file):
         return head
     # Another number of features would be another network.
     return [

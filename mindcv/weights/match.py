@@ -151,10 +151,15 @@ def sort_contents(
     used = set(chosen.values())
     rest = [name for name in file.tensors if name not in used and not _is_counter(name)]
     twins = {twin for group in ([raw] if ema else averages[:1]) for twin in group.values()}
-    others = tuple(name for name in rest if name in twins)
-    set_aside = tuple(name for name in rest if name not in twins)
-    name = scheme.name if scheme else OWN if any(map(own_name, weights)) else ""
-    return Contents(file, name, weights, set_aside, tuple(notes), averaged=ema, others=others)
+    return Contents(
+        file,
+        scheme.name if scheme else OWN if any(map(own_name, weights)) else "",
+        weights,
+        set_aside=tuple(name for name in rest if name not in twins),
+        notes=tuple(notes),
+        averaged=ema,
+        others=tuple(name for name in rest if name in twins),
+    )
 
 
 def _is_counter(name: str) -> bool:

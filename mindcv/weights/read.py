@@ -28,21 +28,27 @@ class Format:
         starts: recognises it by its first bytes and, of a zip archive, the names of its entries.
         read: returns the tensors, `metadata.ENTRY` among them; raises one of DAMAGE, or a
             WeightsError that says more.
-        suffix, write: where this library writes the format.
+        write, suffix: where this library writes the format.
     """
 
     name: str
     starts: Callable[[bytes, Sequence[str]], bool]
     read: Callable[[WeightStream], Tensors]
-    suffix: str = ""
     write: Callable[[BinaryIO, Mapping[str, np.ndarray]], None] | None = None
+    suffix: str = ""
 
 
 FORMATS = (
-    Format(ckpt.NAME, ckpt.starts, ckpt.read, ".ckpt", ckpt.write),
-    Format("safetensors", safetensors.starts, safetensors.read, ".safetensors", safetensors.write),
+    Format(ckpt.NAME, ckpt.starts, ckpt.read, ckpt.write, suffix=".ckpt"),
+    Format(
+        "safetensors",
+        safetensors.starts,
+        safetensors.read,
+        safetensors.write,
+        suffix=".safetensors",
+    ),
     Format("torch zip", torch_file.starts_zip, torch_file.read_zip),
-    Format("npz", npz.starts, npz.read, ".npz", npz.write),
+    Format("npz", npz.starts, npz.read, npz.write, suffix=".npz"),
     Format("torch legacy", torch_file.starts_legacy, torch_file.read_legacy),
 )
 READABLE = "MindSpore .ckpt, .safetensors, .npz, and .pth .pt .pyth .bin .torch of torch.save"
@@ -133,7 +139,7 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
     notes = [f"{count} tensors cast from {dtype} to float32" for dtype, count in casts.items()]
     if not is_verified:
         notes.append("not verified, as the file has no checksum")
-    return WeightFile(path, form.name, tensors, metadata, tuple(notes))
+    return WeightFile(path, form.name, tensors, metadata=metadata, notes=tuple(notes))
 
 
 def _check_seal(path: Path) -> bool:

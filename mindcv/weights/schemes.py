@@ -198,7 +198,9 @@ def _column(index: int) -> Scheme:
     outside = {names[index]: ours for ours, names in _OUTSIDE.items() if names[index]}
     library = _LIBRARIES[index]
     is_pycls = library == "pycls"
-    return Scheme(library, (_BLOCKS[index],), inside, outside, is_pycls, uses_pillow=not is_pycls)
+    return Scheme(
+        library, (_BLOCKS[index],), inside, outside, is_bgr=is_pycls, uses_pillow=not is_pycls
+    )
 
 
 def _our_tail(part: str, tail: str) -> str | None:
