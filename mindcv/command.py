@@ -1,7 +1,6 @@
 """How train.py and validate.py start and end: signals, options, ranks, exit code."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,6 @@ def quieten() -> None:
     of MindSpore and ours stay together, with its warnings: they alone say which process did not
     come, or cannot be reached.
     """
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     if "MS_ROLE" in os.environ:
         return
     if is_launched(os.environ) or not terminal.divert_stderr():

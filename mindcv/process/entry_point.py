@@ -25,7 +25,7 @@ def guarded(show_traceback: Callable[[], bool]):
     Args:
         show_traceback: called at the time of an error.
     """
-    _open_closed_streams()
+    _prepare_streams()
     try:
         yield
     except Interrupted as stop:
@@ -45,11 +45,12 @@ def guarded(show_traceback: Callable[[], bool]):
         sys.exit(1)
 
 
-def _open_closed_streams() -> None:
-    """Let what is printed go nowhere where a stream was closed (`>&-`); it is None then."""
+def _prepare_streams() -> None:
+    """Make standard output take file names of any bytes, and open streams closed by `>&-`."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is by itself
 
 
 def _print(message: str, show_traceback: bool) -> None:

@@ -85,8 +85,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     """Print the classes of each image; write and draw them where the options say so."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
     check_network_arguments(arguments, classifies=True)
     if arguments.output:
         check_output("output", arguments.output, (".json", ".csv"), force=True)

@@ -50,8 +50,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
     if arguments.verify and arguments.source:
         raise ConfigError("command line: --verify takes the packed folder, and no SRC")
     if not arguments.verify and not arguments.out:

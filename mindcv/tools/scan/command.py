@@ -53,8 +53,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names may be any bytes
     from tqdm import tqdm
 
     from . import find, list_images, scan
