@@ -9,7 +9,7 @@ from typing import Any, Optional, Union
 
 from ..data.preprocessing import CROP_MODES, INTERPOLATIONS, RANDOM
 from ..loss import LOSSES
-from ..optim import OPTIMIZERS, names_taking
+from ..optim import OPTIMIZERS, WEIGHT_DECAY_FILTERS, names_taking
 from ..scheduler import DECAY_SHAPES, SCHEDULES
 
 
@@ -154,7 +154,7 @@ class Config:
     momentum: float = option(0.9, f"momentum of {names_taking('momentum')}", low=0, high=1)
     use_nesterov: bool = option(False, "Nesterov's momentum for sgd and momentum")
     weight_decay: float = option(1e-6, "weight decay", low=0)
-    weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma, bias | 1-D and bias", choices=("disable", "auto", "norm_and_bias"))
+    weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma, bias | 1-D and bias", choices=tuple(WEIGHT_DECAY_FILTERS))
     layer_decay: Optional[float] = option(None, "factor on the learning rate from each layer (stem, blocks, head) to the one below; null: 1", above=0, high=1)
     eps: float = option(1e-8, f"epsilon of {names_taking('eps')}", above=0)
 

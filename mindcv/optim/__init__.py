@@ -90,6 +90,13 @@ OPTIMIZERS = {
     ),
 }
 
+# Which parameters do not decay, by the last part of their names and their dimensions.
+WEIGHT_DECAY_FILTERS = {
+    "disable": lambda name, ndim: False,
+    "auto": lambda name, ndim: name in ("gamma", "beta", "bias"),
+    "norm_and_bias": lambda name, ndim: ndim == 1 or name == "bias",
+}
+
 
 def names_taking(argument: str) -> str:
     """Return the optimizers that have an argument of `create_optimizer`, as text."""
@@ -145,7 +152,11 @@ def create_optimizer(
             raise ValueError(f"Nesterov's momentum does not exist for optimizer {opt}")
         row = OPTIMIZERS["nesterov"]
     params, rates = parameter_groups(
-        model_or_params, lr, weight_decay, weight_decay_filter, layer_decay
+        model_or_params,
+        lr,
+        weight_decay=weight_decay,
+        weight_decay_filter=weight_decay_filter,
+        layer_decay=layer_decay,
     )
     own = {"momentum": momentum, "schedule_decay": schedule_decay, "eps": eps}
     taken = {name: value for name, value in own.items() if name in row.takes}

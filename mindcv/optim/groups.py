@@ -9,6 +9,7 @@ from mindspore import dtype as mstype
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from ..errors import ConfigError
+from . import WEIGHT_DECAY_FILTERS
 
 
 def parameter_groups(
@@ -25,7 +26,12 @@ def parameter_groups(
     is_network = isinstance(model_or_params, nn.Cell)
     params = model_or_params.trainable_params() if is_network else list(model_or_params)
     rates = list(lr) if isinstance(lr, (list, tuple)) else lr
-    exempt = _exempt_from_decay(params, weight_decay_filter)
+    if weight_decay_filter not in WEIGHT_DECAY_FILTERS:
+        known = ", ".join(WEIGHT_DECAY_FILTERS)
+        raise ValueError(
+            f"weight_decay_filter {weight_decay_filter!r} is unknown; expected {known}"
+        )
+    is_exempt = WEIGHT_DECAY_FILTERS[weight_decay_filter]
     if any(isinstance(p, dict) for p in params):
         if layer_decay is not None:
             raise ValueError("layer_decay and parameter groups do not go together; scale their lr")
@@ -37,7 +43,7 @@ def parameter_groups(
         scales = layer_scales(model_or_params if is_network else params, layer_decay)
     members: dict[tuple, list[Parameter]] = {}
     for p in params:
-        decay = 0.0 if p.name in exempt else weight_decay
+        decay = 0.0 if is_exempt(p.name.rsplit(".", 1)[-1], p.ndim) else weight_decay
         members.setdefault((scales[p.name], decay), []).append(p)
     groups = [{"params": m, "weight_decay": decay} for (_, decay), m in members.items()]
     if layer_decay is not None:
@@ -86,21 +92,6 @@ def _place(name: str) -> tuple[int, int, int]:
     if block:
         return _BLOCKS, int(block[1]), int(block[2])
     return (_STEM if re.search(r"\bstem\.", name) else _HEAD), 0, 0
-
-
-def _exempt_from_decay(params: list, weight_decay_filter: str) -> set[str]:
-    """Return the names of the parameters without decay; groups are not looked into."""
-    named = {p.name: p for p in params if not isinstance(p, dict)}
-    if weight_decay_filter == "auto":
-        return {n for n in named if n.rsplit(".", 1)[-1] in ("gamma", "beta", "bias")}
-    if weight_decay_filter == "norm_and_bias":
-        return {n for n, p in named.items() if p.ndim == 1 or n.rsplit(".", 1)[-1] == "bias"}
-    if weight_decay_filter == "disable":
-        return set()
-    raise ValueError(
-        f"weight_decay_filter {weight_decay_filter!r} is unknown; expected disable, auto or "
-        "norm_and_bias"
-    )
 
 
 def _same_kind_of_rates(groups: list[dict], rates) -> tuple[list[dict], float | list[float]]:
