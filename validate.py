@@ -1,11 +1,10 @@
 """Measure the accuracy of a checkpoint: every image of the split counts exactly once."""
 
 import logging
-import os
 
 import mindcv
 from mindcv.command import run
-from mindcv.config import Config, evaluation_contradictions, is_launched
+from mindcv.config import Config, evaluation_contradictions
 from mindcv.errors import ConfigError, DataError
 from mindcv.process.entry_point import import_user_module
 
@@ -16,13 +15,8 @@ files_read = {}
 
 
 def main(config: Config) -> None:
-    runtime = mindcv.engine.start_runtime(
-        config.mode,
-        config.device_target,
-        config.jit_level,
-        config.distribute and is_launched(os.environ),
-        config.seed,
-    )
+    build = mindcv.engine.build
+    runtime = build.start_runtime(config)
     mindcv.engine.start_logging(runtime.is_main)
     logger.info(runtime.describe())
     if config.import_module:
@@ -30,8 +24,8 @@ def main(config: Config) -> None:
 
     path = config.ckpt_path
     file = files_read.pop(path, None) or mindcv.weights.read_weights(path)
-    loader, found_classes = mindcv.engine.build.build_evaluation_batches(
-        config, runtime, mindcv.engine.build.number_classes(config, file.metadata)
+    loader, found_classes = build.build_evaluation_batches(
+        config, runtime, build.number_classes(config, file.metadata)
     )
     told = mindcv.weights.count_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
@@ -64,7 +58,7 @@ def main(config: Config) -> None:
         mindcv.engine.average_batch_statistics(network, runtime)
         logger.info("batch normalisation measured anew over %d training images", images)
     step = mindcv.engine.EvaluationStep(
-        network, metadata.num_classes, mindcv.engine.build.build_normalize(config)
+        network, metadata.num_classes, build.build_normalize(config)
     )
     accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
     logger.info("%d images", accuracy.images)
@@ -78,15 +72,11 @@ def build_precise_batch_norm(config: Config, runtime, network, num_classes: int)
     So they are those of a training with the same options, but for drop_path_rate: nothing is
     dropped where they are used.
     """
-    train_set = mindcv.engine.build.open_train_set(config, runtime)
+    build = mindcv.engine.build
+    train_set = build.open_train_set(config, runtime)
     num_classes = max(num_classes, train_set.num_classes())  # labels matter only to mixing
-    batches = mindcv.engine.build.build_train_batches(config, runtime, train_set, num_classes)
-    normalize = mindcv.engine.build.build_normalize(
-        config, mindcv.engine.build.build_transforms(config)
-    )
-    return mindcv.engine.build.build_precise_batch_norm(
-        config, runtime, network, normalize, batches
-    )
+    batches = build.build_train_batches(config, runtime, train_set, num_classes)
+    return build.build_precise_batch_norm(config, runtime, network, batches)
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:

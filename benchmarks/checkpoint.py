@@ -33,9 +33,9 @@ def main() -> None:
     average = mindcv.engine.WeightAverage(network)
     step = mindcv.engine.TrainStep(network, mindcv.create_loss(), optimizer, average=average)
     runtime = mindcv.engine.Runtime("CPU", 1, "O1", 0, 1)
-    progress = mindcv.engine.Progress([0.1], 1, 1, bar=False)
-    table = mindcv.engine.MetricsTable(None, mindcv.engine.columns_of(True))
-    state = mindcv.engine.RunState(network, step, progress, table, runtime)
+    progress = mindcv.engine.Progress(mindcv.engine.FiniteWatch([0.1], 1), 1, 1)
+    table = mindcv.engine.MetricsTable(has_average=True)
+    state = mindcv.engine.RunState(network, step, progress=progress, table=table, runtime=runtime)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         table = measure(Path(folder), arguments, network, state)
     versions = {"ours": f"{mindcv.__version__}, MindSpore {ms.__version__}"}
@@ -44,17 +44,18 @@ def main() -> None:
 
 
 def measure(folder: Path, arguments, network, state) -> Table:
-    keeper = mindcv.engine.CheckpointKeeper(folder, Metadata(arguments.model), "latest_k", 2)
+    writer = mindcv.checkpoint.CheckpointWriter(folder, arguments.model, keep=2)
+    metadata = Metadata(arguments.model)
     copying, handing, writing, verifying, plain = [], [], [], [], []
     for epoch in range(1, arguments.rounds + 1):
         start = time.perf_counter()
         snapshot = state.capture(within_epoch=False)
         copied = time.perf_counter()
-        keeper.save(snapshot, Position(epoch, 1))
+        writer.save(Position(epoch, 1), snapshot.files(metadata), snapshot.figures)
         handed = time.perf_counter()
-        keeper.wait()
+        writer.wait()
         written = time.perf_counter()
-        keeper.store.newest()
+        writer.store.newest()
         verified = time.perf_counter()
         ms.save_checkpoint(network, str(folder / "plain.ckpt"))
         copying.append(copied - start), handing.append(handed - copied)

@@ -76,33 +76,28 @@ class OnDevice(nn.Cell):
 
     def __call__(self):
         _logger.info("stand-in: an epoch in one call")
-        for batch in _stopping(self.helper.epoch()):
+        for batch in self.helper.epoch():
+            _signal_in_time()
             outputs = self.network(*batch)
         return outputs
 
 
-class Feed(ms.DatasetHelper):
-    """MindSpore's own, for runs without the sink; it knows STOP as well."""
+class Step(engine.TrainStep):
+    """The step of runs without the sink knows STOP as well; in a graph it is not called so."""
 
-    def __iter__(self):
-        return _stopping(super().__iter__())
+    def __call__(self, *batch):
+        _signal_in_time()
+        return super().__call__(*batch)
 
 
-def _stopping(batches):
+def _signal_in_time():
     name, _, number = os.environ.get("STOP", "").partition(":")
-    for batch in batches:
-        if str(next(_steps)) == number:
-            os.kill(os.getpid(), getattr(signal, name))
-        yield batch
-
-
-def _create_helper(dataset, dataset_sink_mode, sink_size, epoch_num):
-    if dataset_sink_mode:
-        return Helper(dataset, sink_size, epoch_num)
-    return Feed(dataset, False, sink_size, epoch_num)
+    if str(next(_steps)) == number:
+        os.kill(os.getpid(), getattr(signal, name))
 
 
 model.context = Context()
-model.DatasetHelper = _create_helper
+model.DatasetHelper = lambda dataset, _, sink_size, epochs: Helper(dataset, sink_size, epochs)
+engine.TrainStep = Step
 model.connect_network_with_dataset = OnDevice
 engine.uses_sink = lambda dataset_sink_mode, runtime: dataset_sink_mode

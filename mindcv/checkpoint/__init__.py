@@ -1,18 +1,17 @@
 """Checkpoints that are complete and verified, or not there. Nothing here imports mindspore."""
 
 from .choose import choose_checkpoint
-from .keep import Kept, superfluous
 from .lock import FolderLock, open_run_folder
-from .manifest import STATE, Manifest, read_manifest
+from .manifest import STATE, Manifest, check_record, read_manifest
 from .position import Position, position_of
-from .record import check_record
 from .store import CheckpointStore
-from .writer import BackgroundWriter
+from .writer import BackgroundWriter, CheckpointWriter, Kept, superfluous
 
 __all__ = [
     "STATE",
     "BackgroundWriter",
     "CheckpointStore",
+    "CheckpointWriter",
     "FolderLock",
     "Kept",
     "Manifest",

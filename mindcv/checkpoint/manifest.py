@@ -11,12 +11,35 @@ from typing import Any
 
 from ..errors import WeightsError
 from ..process.files import open_regular, read_regular, sha256_of_file
+from .position import Position, position_of
 
 FORMAT = 1
 PRUNED = ".pruned"  # replaces .json while the files are being removed
 STATE = ".state.npz"
 _LARGEST = 2**26  # bytes; that of a run over ImageNet-21k has one million
 _SHA256 = re.compile("[0-9a-f]{64}")
+# What a run records, by types: a manifest may come from somebody else.
+_KEPT = {"is_midway": bool, "score": (float, int, None)}
+_RUN = _KEPT | {
+    "best_score": (float, int, None),
+    "config": dict,
+    "data": {
+        "class_names": [str],
+        "files?": {"names?": [str], "sizes?": [str], "times?": [str]},
+        "fingerprint": str,
+        "images_of_classes": [int],
+    },
+    "epoch": int,
+    "is_evaluated": bool,
+    "rows": [[str]],
+    "runtime": dict,
+    "skipped": int,
+    "skipped_in_a_row?": int,
+    "steps": int,
+    "versions": dict,
+    "workers": int,
+}
+_LARGEST_NUMBER = 2**53
 
 
 @dataclass(frozen=True)
@@ -32,6 +55,11 @@ class Manifest:
     path: Path
     files: Mapping[str, tuple[int, str]]
     record: Mapping[str, Any]
+
+    @property
+    def position(self) -> Position | None:
+        """Where the run stood, by the name; None: it is the best weights'."""
+        return position_of(self.path.stem)
 
     def file(self, suffix: str) -> Path:
         """Return the path of the file that ends so."""
@@ -143,3 +171,56 @@ def _with_hash(text: str) -> bytes:
     # Still JSON: the hash is one more entry at the end.
     whole = f'{text[:-2]},\n "sha256": "{digest}"\n}}\n'
     return whole.encode("utf-8", "surrogatepass")
+
+
+def check_record(manifest: Manifest, is_resumed: bool = True) -> None:
+    """Refuse a record that is not a run's.
+
+    Args:
+        is_resumed: the run goes on from here; else it only has to rank the checkpoint.
+
+    Raises:
+        WeightsError: an entry is missing, of another type, or of another position in the run than
+            the checkpoint's name.
+    """
+    record = manifest.record
+    problem = _problem(record, _RUN if is_resumed else _KEPT, "record")
+    if not problem and is_resumed:
+        recorded = Position(record["epoch"], record["steps"], record["is_evaluated"])
+        if recorded != manifest.position:
+            problem = f"its record says {recorded}, its name another position"
+    if problem:
+        raise WeightsError(f"checkpoint manifest {manifest.path} is not a run's: {problem}")
+
+
+def _problem(value: Any, kind: Any, place: str) -> str | None:
+    """Return where a JSON value is not of a kind, None where it is.
+
+    Args:
+        kind: a type; several; [kind] of all items; or a mapping of keys to kinds, where a key that
+            ends in ? may be missing.
+    """
+    if isinstance(kind, Mapping):
+        if type(value) is not dict:
+            return f"{place} is {_named(value)}, expected a mapping"
+        kinds = {key.rstrip("?"): each for key, each in kind.items()}
+        missing = [key for key in kinds if key not in value and key in kind]
+        if missing:
+            return f"{place} has no {missing[0]}"
+        items = [(value[key], kinds[key], f"{place}.{key}") for key in kinds if key in value]
+    elif isinstance(kind, list):
+        if type(value) is not list:
+            return f"{place} is {_named(value)}, expected a list"
+        items = [(item, kind[0], f"an item of {place}") for item in value]
+    else:
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if not (value is None and None in kinds or type(value) in kinds):
+            return f"{place} is {_named(value)}"
+        is_small = type(value) not in (int, float) or -_LARGEST_NUMBER < value < _LARGEST_NUMBER
+        return None if is_small else f"{place} is {_named(value)}, out of range"
+    return next((found for item in items if (found := _problem(*item))), None)
+
+
+def _named(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else f"a {type(value).__name__}"

@@ -1,7 +1,182 @@
-"""Write while the training goes on."""
+"""Write the checkpoints of a run while the training goes on, and prune the superfluous ones."""
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import WeightsError
+from .manifest import Manifest, check_record, read_manifest
+from .position import Position, position_of
+from .store import BEST, CheckpointStore
+
+_MIDWAY_KEPT = 2
+
+_logger = logging.getLogger("mindcv.train")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A checkpoint in the folder; `is_midway`: within an epoch, to resume from."""
+
+    at: Position
+    is_midway: bool
+    score: float | None = None
+
+
+class CheckpointWriter:
+    """Keeps the latest or the best checkpoints, and the best one beside them.
+
+    A checkpoint is `<model>-<epoch>_<steps done in it>.ckpt` with the network's weights and
+    `….state.npz` with the rest of the run, sealed by the manifest `….json`. The best weights are
+    `<model>_best.ckpt`.
+
+    A thread writes; one save is under way at a time. What goes wrong in it is raised by the next
+    call, at the latest after the next step.
+
+    Args:
+        folder: run folder.
+        model: first part of the names.
+        policy: latest_k, or top_k by score.
+        keep: how many to keep; the best one, the newest one and those within an epoch not counted.
+        record: JSON values about the run, for each manifest.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: str,
+        policy: str = "latest_k",
+        keep: int = 10,
+        *,
+        record: Mapping[str, Any] | None = None,
+    ):
+        self.store, self.model = CheckpointStore(folder), model
+        self.policy, self.keep, self.record = policy, keep, dict(record or {})
+        self.best_score: float | None = None
+        self._writer = BackgroundWriter()
+        self._kept: list[Kept] = []
+
+    def resume(self, manifest: Manifest) -> None:
+        """Continue from a checkpoint, with its best score and with what the folder keeps."""
+        best = f"{self.model}{BEST}"
+        if (self.store.folder / f"{best}.json").exists():
+            try:
+                self.store.verify(best)
+                self.best_score = manifest.record["best_score"]
+            except WeightsError as error:
+                _logger.warning("%s; the next evaluation counts as the best so far", error)
+        for name in self.store.names():
+            at = position_of(name)
+            if name != at.name(self.model):
+                continue  # of another model
+            try:
+                found = read_manifest(self.store.folder / f"{name}.json")
+                check_record(found, is_resumed=False)
+            except WeightsError as error:
+                _logger.warning("%s; it is left where it is", error)
+                continue
+            self._kept.append(Kept(at, found.record["is_midway"], found.record["score"]))
+
+    def save(
+        self,
+        at: Position,
+        files: Mapping[str, Callable[[BinaryIO], None]],
+        figures: Mapping[str, Any],
+        *,
+        score: float | None = None,
+        is_midway: bool = False,
+        is_kept: bool = True,
+    ) -> None:
+        """Save a checkpoint, and prune the superfluous ones when it is sealed.
+
+        Args:
+            files: what writes each file, by the end of its name.
+            figures: further JSON values for the manifest.
+            score: of the weights; where it beats all before they are saved as the best, too; None:
+                they were not evaluated.
+            is_midway: it is there to resume from, and does not count as one of an epoch.
+            is_kept: False: save the best weights only, if they are.
+
+        Raises:
+            WeightsError: the save before this one could not be written; older ones are untouched.
+        """
+        is_best = score is not None and (self.best_score is None or score > self.best_score)
+        if is_best:
+            self.best_score = score
+        record = {**self.record, **figures}
+        record |= {"epoch": at.epoch, "steps": at.step, "is_evaluated": at.is_evaluated}
+        record |= {"is_midway": is_midway, "score": score, "best_score": self.best_score}
+        best = f"{self.model}{BEST}" if is_best else None
+        own = at.name(self.model) if is_kept else None
+        if best or own:
+            self._writer.start(partial(self._write, files, record, best=best, own=own))
+        if own:
+            _logger.info("saving %s.ckpt", own)
+        if best:
+            _logger.info("best so far: top-1 %.3f %% in epoch %d", score, at.epoch)
+
+    def check(self) -> None:
+        """Raise what went wrong in a save, if it is known already."""
+        self._writer.check()
+
+    def wait(self) -> None:
+        """Wait until everything is written, and raise what went wrong."""
+        self._writer.wait()
+
+    def _write(
+        self,
+        files: Mapping[str, Callable],
+        record: Mapping[str, Any],
+        *,
+        best: str | None,
+        own: str | None,
+    ) -> None:
+        # The best weights first: a run that resumes from the checkpoint counts on them.
+        if best:
+            weights = {f"{best}.ckpt": files[".ckpt"]}
+            self.store.save(best, weights, {"score": record["score"]})
+        if not own:
+            return
+        writers = {f"{own}{suffix}": writer for suffix, writer in files.items()}
+        manifest = self.store.save(own, writers, record)
+        at = position_of(own)
+        self._kept = [one for one in self._kept if one.at != at]
+        self._kept.append(Kept(at, record["is_midway"], record["score"]))
+        stale = superfluous(self._kept, self.policy, self.keep)
+        if stale:
+            manifest.check_files()  # what is removed may be the last good one but for this
+        for one in stale:
+            self.store.remove(one.at.name(self.model))
+            self._kept.remove(one)
+
+
+def superfluous(kept: list[Kept], policy: str, limit: int) -> list[Kept]:
+    """Return those to remove; the newest one always stays, since a run resumes from it.
+
+    Checkpoints within an epoch do not count towards the limit: two stay until the epoch is done.
+
+    Args:
+        kept: in any order.
+        policy: latest_k, or top_k by score, of equals the later ones.
+        limit: how many checkpoints of whole epochs to keep.
+    """
+    ordered = sorted(kept, key=lambda one: one.at)
+    whole = [one for one in ordered if not one.is_midway]
+    midway = [one for one in ordered if one.is_midway]
+    done = whole[-1].at if whole else Position(0, 0)
+    stale = [one for one in midway if one.at < done]
+    stale += [one for one in midway if one.at > done][:-_MIDWAY_KEPT]
+    if policy == "top_k":
+        lowest = float("-inf")
+        ranked = sorted(whole, key=lambda one: (lowest if one.score is None else one.score, one.at))
+        stale += [one for one in ranked[:-limit] if one is not ordered[-1]]
+    else:
+        stale += whole[:-limit]
+    return stale
 
 
 class BackgroundWriter:
@@ -16,30 +191,18 @@ class BackgroundWriter:
         self._error: Exception | None = None
 
     def start(self, job: Callable[[], None]) -> None:
-        """Wait for the job before, then run this one.
-
-        Raises:
-            Exception: what the job before raised; this one is not run then.
-        """
+        """Wait for the job before, then run this one, unless that one failed."""
         self.wait()
         self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what the job raised, if it has got so far; wait for nothing.
-
-        Raises:
-            Exception: what the job raised.
-        """
+        """Raise what the job raised, if it has got so far; wait for nothing."""
         if self._error is not None:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until nothing is being written.
-
-        Raises:
-            Exception: what the job raised.
-        """
+        """Wait until nothing is being written, and raise what the job raised."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None

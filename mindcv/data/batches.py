@@ -101,32 +101,50 @@ class EpochBatches:
     def epoch(
         self, epoch: int, step: int = 0, listeners: Sequence[Listener] = ()
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield the batches of an epoch from a step on; other passes are not disturbed.
+        """Return the batches of an epoch from a step on, read ahead from now on.
+
+        Other passes are not disturbed.
 
         Args:
             listeners: see the attribute.
 
         Raises:
-            DataError: an image cannot be read.
+            DataError: while it is read: an image cannot be.
             RuntimeError: the pipeline failed otherwise.
         """
-        while step is not None:
-            step = yield from self._batches(epoch, step, listeners)
+        if step >= self.steps:
+            return iter(())
+        return self._read(epoch, step, listeners, self._open(epoch, step))
 
-    def _batches(
-        self, epoch: int, step: int, listeners: Sequence[Listener]
-    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
-        """Yield the batches from a step on; return the step to go on with, None at the end.
-
-        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
-        another pipeline, which replaces it, goes on at the step that was not reached.
-        """
-        had_copy = os.path.exists(_COPY)
+    def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator]:
+        """Start the pipeline of an epoch; return its rows and its batches from a step on."""
         with drawing(self._seed, epoch, self._shard_id):
             loader = self._loader(epoch)
             rows = _rows_of(loader)
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        self.keep(batches)
+        return rows, batches
+
+    def _read(
+        self, epoch: int, step: int, listeners: Sequence[Listener], pipeline: tuple[Rows, Iterator]
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Yield the batches.
+
+        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
+        another pipeline, which replaces it, continues at the step that was not reached.
+        """
+        while step is not None:
+            step = yield from self._batches(epoch, step, listeners, pipeline)
+            if step is not None:
+                pipeline = self._open(epoch, step)
+
+    def _batches(
+        self, epoch: int, step: int, listeners: Sequence[Listener], pipeline: tuple[Rows, Iterator]
+    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
+        """Yield the batches from a step on; return the step to continue with, None at the end."""
+        had_copy = os.path.exists(_COPY)
+        rows, batches = pipeline
         try:
             while step < self.steps:
                 batch = next(batches, None)
@@ -182,10 +200,6 @@ class EpochBatches:
         """Return the passes as a MindSpore dataset, for `Model.train`."""
         return BatchDataset(self)
 
-    def rest(self, epoch: int, step: int) -> "BatchDataset":
-        """Return what is left of an epoch behind a step as a MindSpore dataset."""
-        return BatchDataset(_RestOfEpoch(self, epoch, step))
-
     def describe(self) -> tuple[list, list]:
         """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
         with drawing(self._seed, 0, self._shard_id):
@@ -203,29 +217,10 @@ def _rows_of(loader: ds.Dataset) -> Rows:
     return loader.source
 
 
-class _RestOfEpoch:
-    """A source whose every pass is the same: MindSpore may begin a second one to be early."""
-
-    def __init__(self, batches: EpochBatches, epoch: int, step: int):
-        self._batches, self._epoch, self._step = batches, epoch, step
-        self.columns, self.steps = batches.columns, batches.steps - step
-        self.describe, self.keep = batches.describe, batches.keep
-        self._is_first = True
-
-    @property
-    def failure(self) -> Exception | None:
-        return self._batches.failure
-
-    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        listeners = self._batches.listeners if self._is_first else ()
-        self._is_first = False
-        yield from self._batches.epoch(self._epoch, self._step, listeners)
-
-
 class BatchDataset(ds.GeneratorDataset):
     """A MindSpore dataset of `EpochBatches`; each of its epochs is a pass."""
 
-    def __init__(self, batches: EpochBatches | _RestOfEpoch):
+    def __init__(self, batches: EpochBatches):
         super().__init__(batches, batches.columns, shuffle=False, num_parallel_workers=1)
         self._described = None
 

@@ -1,22 +1,140 @@
-"""The parts of a run that a config asks for: options on one side, plain factories on the other.
+"""Options on one side, plain factories on the other: the parts of a run, and the run of them.
 
-train.py, validate.py and the report ask here, so that a run's own evaluation, the accuracy command
-and the report cannot come to differ.
+train.py, validate.py and the report build here, so that a run's own evaluation, the accuracy
+command and the report cannot come to differ.
 """
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import data, engine, models
-from ..config import Config, sink_contradictions
+from ..checkpoint import CheckpointWriter, Manifest
+from ..config import Config, build_schedule, is_launched, sink_contradictions
 from ..data.preprocessing import Preprocessing
 from ..errors import ConfigError, DataError
 from ..loss import create_loss
 from ..optim import create_optimizer
+from ..process.signals import StopSignal
 from ..weights import Metadata
 
 _logger = logging.getLogger("mindcv.train")
+
+
+def start_runtime(config: Config) -> engine.Runtime:
+    return engine.start_runtime(
+        mode=config.mode,
+        device_target=config.device_target,
+        jit_level=config.jit_level,
+        distribute=config.distribute and is_launched(os.environ),
+        seed=config.seed,
+    )
+
+
+def build_run(
+    config: Config,
+    runtime: engine.Runtime,
+    train_set,
+    *,
+    checkpoint: Manifest | None = None,
+    folder: Path | None = None,
+    record: Mapping[str, Any] | None = None,
+    event_writer=None,
+) -> engine.Run:
+    """Return a training of `train_set`, as new.
+
+    Args:
+        checkpoint: what will be restored; None: the weights are new ones or those of the config.
+        folder: run folder; None: this process writes no files there.
+        record: what each checkpoint records about the run.
+        event_writer: see `engine.open_event_writer`.
+    """
+    num_classes = count_classes(config, train_set)
+    batches = build_train_batches(config, runtime, train_set, num_classes)
+    updates = count_updates(config, train_set, batches.steps)
+    batches.limit(updates * config.gradient_accumulation_steps)
+
+    is_fresh, class_names = checkpoint is None, train_set.class_names()
+    network = build_network(
+        config, runtime, num_classes, is_fresh=is_fresh, class_names=class_names
+    )
+    check_batch_statistics(config, runtime, network, batches, last=batches.steps - 1)
+    dropout_count = engine.count_dropout(network, config.seed, runtime.rank)
+    mixed_network = engine.mixed_precision(
+        network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
+    )
+    rates = build_schedule(config, updates, runtime.world_size)
+    average = engine.WeightAverage(network, config.ema_decay) if config.ema else None
+    optimizer = build_optimizer(config, network, rates)
+    step = build_step(
+        config, runtime, mixed_network, optimizer, average=average, dropout_count=dropout_count
+    )
+
+    stop = StopSignal()
+    evaluate = precise_batch_norm = None
+    if config.val_while_train:
+        evaluate = build_evaluation(
+            config, runtime, mixed_network, train_set, num_classes=num_classes, stop=stop
+        )
+    if config.precise_bn_samples:
+        precise_batch_norm = build_precise_batch_norm(
+            config, runtime, mixed_network, batches, normalize=step.normalize
+        )
+
+    for line in engine.describe_model(config.model, network, config.image_resize):
+        _logger.info(line)
+    for line in engine.describe_schedule(rates, updates):
+        _logger.info(line)
+
+    watch = engine.FiniteWatch(
+        [rate for rate in rates for _ in range(config.gradient_accumulation_steps)],
+        batches.steps,
+        accumulation=config.gradient_accumulation_steps,
+        max_skipped=config.max_skipped_steps if step.skips else None,
+        images=batches.image_names,
+    )
+    progress = engine.Progress(
+        watch, config.batch_size * runtime.world_size, config.log_interval, bar=runtime.is_main
+    )
+    sample_log = checkpoints = None
+    if config.log_samples and not config.dry_run:
+        sample_log = engine.SampleLog(
+            config.log_samples, batches, train_set.samples, rank=runtime.rank
+        )
+    metadata = describe_weights(config, train_set, num_classes)
+    if folder:
+        checkpoints = CheckpointWriter(
+            folder,
+            metadata.model,
+            config.ckpt_save_policy,
+            config.keep_checkpoint_max,
+            record=record,
+        )
+    return engine.Run(
+        runtime=runtime,
+        network=network,
+        step=step,
+        batches=batches,
+        progress=progress,
+        table=engine.MetricsTable(folder and folder / "metrics.csv", has_average=config.ema),
+        epochs=config.epoch_size,
+        average=average,
+        evaluate=evaluate,
+        val_interval=config.val_interval,
+        val_weights=config.val_weights or "averaged",
+        precise_batch_norm=precise_batch_norm,
+        checkpoints=checkpoints,
+        metadata=metadata,
+        save_points=engine.SavePoints(
+            config.ckpt_save_interval, config.ckpt_save_steps, config.ckpt_save_minutes
+        ),
+        stop=stop,
+        sample_log=sample_log,
+        events=engine.EventFiles(event_writer, progress) if event_writer else None,
+        uses_sink=uses_sink(config, runtime),
+    )
 
 
 def check_model(config: Config) -> None:
@@ -72,6 +190,25 @@ def _one_class(config: Config, train_set) -> str:
     return f"{place} holds one class, {name!r}, and nothing can be learnt from it: {hint}"
 
 
+def count_updates(config: Config, train_set, batches: int) -> int:
+    """Return the updates of an epoch: its batches, or groups of batches that add up."""
+    together = config.gradient_accumulation_steps
+    updates = batches // together
+    if updates:
+        return updates
+    images = train_set.get_dataset_size()
+    several = "one batch" if together == 1 else f"{together} batches"
+    remedy = (
+        "lower batch_size" if together == 1 else "lower batch_size or gradient_accumulation_steps"
+    )
+    if config.drop_remainder and -(-images // config.batch_size) >= together:
+        remedy += ", or set drop_remainder False"
+    raise DataError(
+        f"{images} training images of a process do not fill {several} of {config.batch_size}; "
+        f"{remedy}"
+    )
+
+
 def build_train_batches(config: Config, runtime, train_set, num_classes: int):
     def loader_of_epoch(rows):
         return data.create_loader(
@@ -122,7 +259,9 @@ def build_transforms(config: Config):
     )
 
 
-def build_network(config: Config, runtime, num_classes: int, is_fresh: bool, class_names=None):
+def build_network(
+    config: Config, runtime, num_classes: int, *, is_fresh: bool = True, class_names=None
+):
     """Return the network of a run.
 
     Args:
@@ -176,13 +315,13 @@ def build_optimizer(config: Config, network, rates: list[float]):
 
 
 def build_step(
-    config: Config, runtime, network, mixed_network, rates: list[float], average, dropout_count
+    config: Config, runtime, mixed_network, optimizer, *, average=None, dropout_count=None
 ) -> engine.TrainStep:
-    """Return the step of `mixed_network`, which computes with the parameters of `network`."""
+    """Return the step of a network, mixed precision included, and its optimizer."""
     return engine.TrainStep(
         mixed_network,
         build_loss(config),
-        build_optimizer(config, network, rates),
+        optimizer,
         build_normalize(config, build_transforms(config)),
         loss_scale=config.loss_scale,
         dynamic=config.has_dynamic_scale,
@@ -208,7 +347,7 @@ def uses_sink(config: Config, runtime) -> bool:
     return sinks
 
 
-def check_batch_statistics(config: Config, runtime, network, batches, last: int) -> None:
+def check_batch_statistics(config: Config, runtime, network, batches, *, last: int) -> None:
     """Refuse batches of an epoch, up to the last one used, that batch normalisation cannot use.
 
     Raises:
@@ -226,12 +365,12 @@ def build_normalize(config: Config, transform: Sequence | None = None):
     return data.create_normalize(config.dataset, config.mean, config.std, transform)
 
 
-def build_precise_batch_norm(config: Config, runtime, network, normalize, batches):
+def build_precise_batch_norm(config: Config, runtime, network, batches, *, normalize=None):
     """Return what measures running statistics over `precise_bn_samples` training images.
 
     Args:
         network: mixed precision included.
-        normalize: see `TrainStep`.
+        normalize: of the training step; None: as in training.
 
     Raises:
         DataError: the images fill no batch.
@@ -242,11 +381,15 @@ def build_precise_batch_norm(config: Config, runtime, network, normalize, batche
             " to measure batch normalisation on; lower batch_size or set drop_remainder False"
         )
     needed = -(-config.precise_bn_samples // (config.batch_size * runtime.world_size))
-    check_batch_statistics(config, runtime, network, batches, min(needed, batches.steps) - 1)
+    last = min(needed, batches.steps) - 1
+    check_batch_statistics(config, runtime, network, batches, last=last)
+    normalize = normalize or build_normalize(config, build_transforms(config))
     return engine.PreciseBatchNorm(network, normalize, lambda: batches.epoch(0), needed)
 
 
-def build_evaluation(config: Config, runtime, network, train_set, num_classes: int, stop):
+def build_evaluation(
+    config: Config, runtime, network, train_set, *, num_classes: int, stop: StopSignal | None = None
+) -> Callable[[], engine.Accuracy]:
     """Return a function that evaluates the network as it is at the time of the call.
 
     Raises:
@@ -261,7 +404,7 @@ def build_evaluation(config: Config, runtime, network, train_set, num_classes: i
             f"out of it, or train with num_classes {found}"
         )
     step = engine.EvaluationStep(network, num_classes, build_normalize(config))
-    return lambda: engine.evaluate(step, loader, config.batch_size, runtime, stop)
+    return lambda: engine.evaluate(step, loader, config.batch_size, runtime, stop=stop)
 
 
 def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):

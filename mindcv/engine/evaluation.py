@@ -37,6 +37,10 @@ class Accuracy:
     top1: float
     top5: float | None
 
+    def __str__(self) -> str:
+        top5 = "" if self.top5 is None else f", top-5 {self.top5:.3f} %"
+        return f"top-1 {self.top1:.3f} %{top5}, loss {self.loss:.4f} on {self.images} images"
+
     def as_dict(self) -> dict[str, float]:
         """Return the figures under MindCV's names."""
         figures = {"Top_1_Accuracy": self.top1, "Top_5_Accuracy": self.top5, "loss": self.loss}

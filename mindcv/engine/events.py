@@ -1,9 +1,10 @@
 """Event files for TensorBoard, by tensorboardX (extra `tensorboard`), which needs no TensorFlow."""
 
-import mindspore as ms
+from collections.abc import Sequence
 
 from ..errors import ConfigError
-from .callbacks import EpochEnd, Progress
+from .evaluation import Accuracy
+from .progress import Progress
 
 
 def open_event_writer(folder: str):
@@ -25,41 +26,39 @@ def open_event_writer(folder: str):
         raise ConfigError(f"summary_dir {folder} cannot be written: {error.strerror}") from None
 
 
-class EventFiles(ms.Callback):
-    """Writes what `Progress` and `EpochEnd` tell; stands behind them in the list of callbacks.
+class EventFiles:
+    """Writes what `Progress` logs and what an evaluation measures, over the steps of the run.
 
     With every log line train/loss, train/lr and train/images_per_second; after every epoch
     train/epoch_loss and, where it was evaluated, val/loss, val/top1 and val/top5, with a weight
-    average also ema_val/…. All over steps.
+    average also ema_val/….
 
     Args:
         writer: from `open_event_writer`.
-        progress, epoch_end: the callbacks of the run.
+        progress: of the run.
     """
 
-    def __init__(self, writer, progress: Progress, epoch_end: EpochEnd):
-        self.writer, self.progress, self.epoch_end = writer, progress, epoch_end
+    def __init__(self, writer, progress: Progress):
+        self.writer, self.progress = writer, progress
 
-    def on_train_step_end(self, run_context):
-        step, loss, speed = self.progress.last_line
-        if step == run_context.original_args().cur_step_num:
+    def after_step(self, step: int) -> None:
+        shown, loss, speed = self.progress.last_line
+        if step == shown:
             values = {"loss": loss, "lr": self.progress.watch.rate, "images_per_second": speed}
             self._write("train", values, step)
 
-    def on_train_epoch_end(self, run_context):
-        step = run_context.original_args().cur_step_num
+    def after_epoch(self, step: int, accuracies: Sequence[Accuracy | None]) -> None:
         self._write("train", {"epoch_loss": self.progress.epoch_loss}, step)
-        for group, accuracy in zip(("val", "ema_val"), self.epoch_end.accuracies):
-            if accuracy is None:
-                continue
-            values = {"loss": accuracy.loss, "top1": accuracy.top1, "top5": accuracy.top5}
-            self._write(group, values, step)
+        for group, accuracy in zip(("val", "ema_val"), accuracies):
+            if accuracy:
+                values = {"loss": accuracy.loss, "top1": accuracy.top1, "top5": accuracy.top5}
+                self._write(group, values, step)
 
-    def on_train_end(self, run_context):
+    def close(self) -> None:
         self.writer.close()
 
     def _write(self, group: str, values: dict[str, float | None], step: int) -> None:
         for name, value in values.items():
             if value is not None:
                 self.writer.add_scalar(f"{group}/{name}", value, step)
-        self.writer.flush()  # a run that is stopped keeps what it has told
+        self.writer.flush()  # a run that is stopped keeps what it wrote

@@ -1,8 +1,9 @@
-"""Find the checkpoint that a run goes on from, and compare the run with it."""
+"""Find the checkpoint that a run resumes from, compare the run with it, and restore it."""
 
 import logging
 import platform
 from collections.abc import Mapping
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +23,51 @@ from ..data.rows import ImageDataset
 from ..data.samples.identity import describe_files
 from ..errors import ConfigError, DataError, WeightsError
 from .device import Runtime
+from .loop import Run
 
 _logger = logging.getLogger("mindcv.train")
 
 
-def find_checkpoint(folder: Path, asked: str | None, runtime: Runtime) -> Manifest | None:
+def find_checkpoint(folder: Path, source: str | None, runtime: Runtime) -> Manifest | None:
     """Return the checkpoint that the first rank chooses, on all ranks; see `choose_checkpoint`.
 
     Raises:
         ConfigError, WeightsError: see `choose_checkpoint`; or this rank cannot read it.
     """
-    manifest = choose_checkpoint(folder, asked) if runtime.is_main else None
+    manifest = choose_checkpoint(folder, source) if runtime.is_main else None
     if manifest:
         check_record(manifest)
     if runtime.world_size == 1:
         return manifest
-    place = position_of(manifest.path.stem) if manifest else Position(0, 0)
-    own = (place.epoch, place.step, place.is_evaluated) if runtime.is_main else (0, 0, 0)
-    epoch, steps, is_evaluated = runtime.sum_over_ranks(np.array(own, np.float32))
-    chosen = Position(int(epoch), int(steps), bool(is_evaluated))
+    own = astuple(manifest.position) if manifest else (0, 0, 0)
+    epoch, step, is_evaluated = runtime.sum_over_ranks(np.array(own, np.float32))
+    chosen = Position(int(epoch), int(step), bool(is_evaluated))
     if runtime.is_main or not chosen.epoch:
         return manifest
-    path = folder if asked == "auto" else Path(asked)
+    path = folder if source == "auto" else Path(source)
     store = CheckpointStore(path if path.is_dir() else path.parent)
     names = [name for name in store.names() if position_of(name) == chosen]
     if not names:
         raise WeightsError(
             f"resume: rank {runtime.rank} finds no checkpoint of epoch {chosen.epoch}, step "
-            f"{chosen.step} in {store.folder}, from which rank 0 goes on; each host needs it"
+            f"{chosen.step} in {store.folder}, from which rank 0 resumes; each host needs it"
         )
     return store.verify(names[0])
+
+
+def resume(run: Run, checkpoint: Manifest) -> Position:
+    """Restore a run from a checkpoint; return where it continues.
+
+    Raises:
+        WeightsError: the checkpoint does not fit the run.
+    """
+    run.state.restore(checkpoint)
+    if run.checkpoints:
+        run.checkpoints.resume(checkpoint)
+    at = checkpoint.position
+    _logger.info("resumed from %s: epoch %d, step %d", checkpoint.path, at.epoch, at.step)
+    is_done = at.step == run.batches.steps and at.is_evaluated
+    return Position(at.epoch + 1) if is_done else at
 
 
 def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dict[str, Any]:

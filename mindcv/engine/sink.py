@@ -57,7 +57,7 @@ class EpochOutputs(nn.Cell):
 
 
 class HandOut:
-    """Tells in the log how many batches of an epoch the device was given.
+    """Logs how many batches of an epoch were handed to the device.
 
     It is called by the input pipeline, see `EpochBatches.listeners`. The device may have taken them
     earlier than it computes on them, those of the next epoch during an evaluation.
@@ -85,18 +85,3 @@ class HandOut:
                 step + 1,
                 self.steps,
             )
-
-
-class FeedEnd(ms.Callback):
-    """Ends the thread that feeds the device, which `Model.train` leaves running at an error."""
-
-    def __init__(self):
-        self._helper: ms.DatasetHelper | None = None
-
-    def on_train_step_begin(self, run_context):
-        self._helper = run_context.original_args().dataset_helper
-
-    def __exit__(self, error, *_):  # MindSpore calls it when the training ends, however it does
-        if error is not None and self._helper is not None:
-            self._helper.stop_send()
-            self._helper.release()

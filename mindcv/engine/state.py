@@ -1,8 +1,9 @@
-"""Everything in this process that the rest of a run depends on, taken out and put back."""
+"""Everything in this process that the rest of a run depends on, saved and restored."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, BinaryIO
 
 import mindspore as ms
 import numpy as np
@@ -10,8 +11,10 @@ from mindspore import Parameter, nn, ops
 
 from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
-from ..weights import read_weights
+from ..weights import Metadata, ckpt, npz, read_weights
+from ..weights.metadata import ENTRY
 from .device import Runtime
+from .progress import Progress
 from .tables import MetricsTable
 from .train_step import TrainStep
 from .update import copy_value, set_value
@@ -36,15 +39,22 @@ class Snapshot:
     state: Mapping[str, np.ndarray]
     figures: Mapping[str, Any]
 
+    def files(self, metadata: Metadata) -> dict[str, Callable[[BinaryIO], None]]:
+        """Return what writes the files of a checkpoint, by the end of their names."""
+        weights = {**self.weights, ENTRY: metadata.to_array()}
+        return {
+            ".ckpt": partial(ckpt.write, tensors=weights),
+            STATE: partial(npz.write, tensors=self.state),
+        }
+
 
 class RunState:
-    """The state of a run: weights, optimizer, what the step keeps, and what was told so far.
+    """The state of a run: weights, optimizer, what the step keeps, losses and rows so far.
 
     Args:
         network: its parameters are saved under their names.
         step: see `TrainStep.state` and `TrainStep.own_state`.
-        progress: a `Progress`; knows the losses of the epoch so far.
-        table: the rows so far.
+        progress, table: hold the losses of the epoch and the rows so far.
         runtime: running statistics of normalisation differ between ranks until an epoch's end, so
             those of all ranks are saved; everything else is equal on all.
 
@@ -56,7 +66,8 @@ class RunState:
         self,
         network: nn.Cell,
         step: TrainStep,
-        progress,
+        *,
+        progress: Progress,
         table: MetricsTable,
         runtime: Runtime,
     ):
@@ -90,7 +101,7 @@ class RunState:
         )
 
     def restore(self, manifest: Manifest) -> None:
-        """Put the tensors, losses and figures of a checkpoint back; the rows are the table's.
+        """Put the tensors, losses, figures and rows of a checkpoint back.
 
         Raises:
             WeightsError: it holds another set of tensors; nothing was changed.
@@ -118,6 +129,7 @@ class RunState:
         self.progress.restore(losses.tolist())
         record = manifest.record
         self.progress.watch.restore(record["skipped"], record.get("skipped_in_a_row", 0))
+        self.table.restore(record["rows"])
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mindspore import nn
 
-from .callbacks import Progress
+from .progress import Progress
 from .tables import MetricsTable
 
 
@@ -49,11 +49,8 @@ def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> str:
         parts[0] += f" ({progress.compile_seconds:.0f} s to the end of the {progress.first_steps})"
     if progress.images_per_second:
         parts.append(f"{progress.images_per_second:.0f} images/s")
-    # The averaged weights decide which epoch is the best, where they are evaluated.
-    for column, whose in (("ema_val_top1", ", averaged weights"), ("val_top1", "")):
-        found = [(float(row[column]), row["epoch"]) for row in table.as_dicts() if row.get(column)]
-        if found:
-            best, epoch = max(found, key=lambda pair: pair[0])
-            parts.append(f"best top-1 {best:.3f} % in epoch {epoch}{whose}")
-            break
+    if best := table.best():
+        top1, epoch, whose = best
+        averaged = ", averaged weights" if whose else ""
+        parts.append(f"best top-1 {top1:.3f} % in epoch {epoch}{averaged}")
     return f"{', '.join(parts)}; {folder} holds the checkpoints and metrics.csv"

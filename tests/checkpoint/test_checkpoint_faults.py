@@ -145,8 +145,8 @@ while True:
     print(epoch, flush=True)
     kept = [Kept(Position(e, 4), False) for e in range(max(1, epoch - 5), epoch + 1)]
     for stale in superfluous(kept, "latest_k", 2):
-        if (folder / (stale.place.name("net") + ".json")).exists():
-            store.remove(stale.place.name("net"))
+        if (folder / (stale.at.name("net") + ".json")).exists():
+            store.remove(stale.at.name("net"))
 """
 
 

@@ -140,7 +140,7 @@ def test_files_cut_at_every_record_boundary_are_found(store):
 
 
 def places(kept):
-    return [(one.place.epoch, one.place.step) for one in kept]
+    return [(one.at.epoch, one.at.step) for one in kept]
 
 
 def test_latest_k_counts_whole_epochs_and_two_within_an_epoch_stay_until_it_is_done():

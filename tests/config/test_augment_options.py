@@ -124,12 +124,12 @@ def test_mixing_ends_where_it_should(training_batches):
     ],
 )
 def test_option_changes_the_evaluation_batches(image_folder, monkeypatch, option, value):
-    monkeypatch.setattr(engine, "evaluate", lambda step, loader, *rest: batches_of(loader))
+    monkeypatch.setattr(engine, "evaluate", lambda step, loader, *_, **__: batches_of(loader))
 
     def batches(**options):
         config = Config(data_dir=str(image_folder), **{**STILL, **options})
         train_set = recipe.open_train_set(config, RUNTIME)
-        return recipe.build_evaluation(config, RUNTIME, nn.ReLU(), train_set, 6, None)()
+        return recipe.build_evaluation(config, RUNTIME, nn.ReLU(), train_set, num_classes=6)()
 
     plain = batches()
     assert equal(plain, batches(interpolation="random"))  # random is for training

@@ -100,6 +100,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
         monkeypatch.setattr(recipe, part, getattr(library, part))
     monkeypatch.setattr(recipe, "create_loss", library.create_loss)
     monkeypatch.setattr(recipe, "create_optimizer", library.create_optimizer)
+    monkeypatch.setattr(recipe, "CheckpointWriter", library.CheckpointWriter)
     monkeypatch.setattr(module, "mindcv", library)
     monkeypatch.setattr(module, "import_user_module", library.import_user_module)
     if name == "train":  # all options at once, for the run folder and the other ranks
@@ -114,9 +115,9 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     module.main(config)
     if library.data.EpochBatches.call_args:
         library.data.EpochBatches.call_args.args[1]("rows")  # the loader of an epoch
-    evaluate = library.engine.EpochEnd.call_args
-    if evaluate is not None and callable(evaluate.args[3]):
-        evaluate.args[3]()
+    run = library.engine.Run.call_args
+    if run is not None and run.kwargs["evaluate"] is not None:
+        run.kwargs["evaluate"]()
     lines = [re.sub(r" id='\d+'", "", str(call)) for call in library.mock_calls]
     written = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
     return [re.sub(r" at 0x[0-9a-f]+", "", line) for line in lines] + written

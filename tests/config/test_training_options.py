@@ -1,6 +1,7 @@
 """What the training step and the epoch's end do beyond plain descent, each against plain numpy."""
 
 import csv
+import types
 
 import mindspore as ms
 import mindspore.dataset as ds
@@ -9,7 +10,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import Position
+from mindcv.checkpoint import CheckpointWriter, Position
 from mindcv.config.options import OPTIONS
 from mindcv.engine.update import CLIP_MODES, create_clip
 from mindcv.errors import ConfigError, DataError
@@ -228,10 +229,10 @@ def test_a_checkpoint_holds_both_and_each_can_be_loaded(tmp_path):
     average = engine.WeightAverage(network, 0.5)
     step = build(network, lr=0.1, average=average)
     step(*image_batches(1)[0])
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 1)
     entries = {p.name: p.asnumpy() for p in (*network.get_parameters(), *step.state)}
-    keeper.save(engine.Snapshot(entries, {}, {}), Position(1, 1))
-    keeper.wait()
+    writer = CheckpointWriter(tmp_path, "net")
+    writer.save(Position(1, 1), engine.Snapshot(entries, {}, {}).files(Metadata("net", 5)), {})
+    writer.wait()
     path = tmp_path / "net-1_1.ckpt"
     raw, averaged = small_regnet(), small_regnet()
     load_weights(raw, path)
@@ -393,27 +394,30 @@ def test_the_epochs_end_evaluates_what_was_chosen_and_ranks_by_the_average(
         loss, top1 = next(figures)
         return engine.Accuracy(images=1, loss=float(loss), top1=top1, top5=None)
 
-    progress = engine.Progress([0.1] * 2, 4, 1, False)
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 2)
-    table = engine.MetricsTable(tmp_path / "m.csv", engine.columns_of(has_average=True))
-    step = build(network, average=average)
-    state = engine.RunState(network, step, progress, table, RUNTIME)
-    saves = engine.SavePoints(state, keeper, RUNTIME)
-    end = engine.EpochEnd(
-        *(network, progress, [0.1] * 2, evaluate, 1, saves, table, RUNTIME),
+    batch = np.ones((4, 12), np.float32), np.zeros(4, np.int32)
+    run = engine.Run(
+        runtime=RUNTIME,
+        network=network,
+        step=build(network, average=average),
+        batches=types.SimpleNamespace(
+            steps=1, listeners=[], epoch=lambda *_: iter([batch]), close=lambda: None
+        ),
+        progress=engine.Progress(engine.FiniteWatch([0.1] * 2, 1), 4, 1),
+        table=engine.MetricsTable(tmp_path / "m.csv", has_average=True),
+        epochs=2,
         average=average,
+        evaluate=evaluate,
         val_weights=val_weights,
+        checkpoints=CheckpointWriter(tmp_path, "net", keep=2),
+        metadata=Metadata("net", 5),
     )
-    loader = ds.NumpySlicesDataset(
-        (np.ones((4, 12), np.float32), np.zeros(4, np.int32)), ["image", "label"]
-    ).batch(4)
-    engine.fit(step, loader, 2, [progress, saves, end])
+    engine.train(run, Position())
     with (tmp_path / "m.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["val_top1"] for row in rows] == raw
     assert [row["ema_val_top1"] for row in rows] == averaged
-    assert keeper.best_score == best
-    line = engine.describe_end(table, progress, tmp_path)
+    assert run.checkpoints.best_score == best
+    line = engine.describe_end(run.table, run.progress, tmp_path)
     whose = "" if val_weights == "raw" else ", averaged weights"
     assert line.startswith("done in 0:00:0")
     epoch = 1 if val_weights == "both" else 2

@@ -8,7 +8,6 @@ import resource
 import shutil
 import threading
 import time
-import types
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -298,13 +297,10 @@ def test_the_log_tells_which_images_went_into_each_step(root, tmp_path, rank):
     samples = open_samples("", str(root))
     run = run_of(root, drop=False, **PLAIN)
     log = SampleLog(str(tmp_path / "log" / "samples.csv"), run, samples, rank)
-    params = types.SimpleNamespace(cur_step_num=0)
-    context = types.SimpleNamespace(original_args=lambda: params)
-    log.on_train_begin(context)
+    log.begin(0)
     batches = sum(passes(run, 2), [])
     for step in (1, 2, 14):  # a data sink takes many steps at once
-        params.cur_step_num = step
-        log.on_train_step_end(context)
+        log.write(step)
     file = tmp_path / "log" / ("samples.rank1.csv" if rank else "samples.csv")
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -329,12 +325,9 @@ def test_steps_that_were_not_taken_are_not_logged_and_an_older_log_is_kept(root,
     (tmp_path / "samples.csv").write_text("older")
     run = run_of(root, **PLAIN)
     log = SampleLog(str(tmp_path / "samples.csv"), run, open_samples("", str(root)), 0)
-    params = types.SimpleNamespace(cur_step_num=0)
-    context = types.SimpleNamespace(original_args=lambda: params)
-    log.on_train_begin(context)
+    log.begin(0)
     passes(run, 1)
-    params.cur_step_num = 2
-    log.on_train_step_end(context)
+    log.write(2)
     assert len((tmp_path / "samples.csv").read_text().splitlines()) == 3
     assert (tmp_path / "samples-1.csv").read_text() == "older"
 
@@ -343,13 +336,11 @@ def test_the_log_of_a_resumed_run_goes_on_behind_its_checkpoint(root, tmp_path):
     def log_of(steps_done, *steps):
         run = run_of(root, **PLAIN)
         log = SampleLog(str(tmp_path / "samples.csv"), run, open_samples("", str(root)), 0)
-        params = types.SimpleNamespace(cur_step_num=steps_done)
-        context = types.SimpleNamespace(original_args=lambda: params)
-        log.on_train_begin(context)
+        log.begin(steps_done)
         run.start(0, steps_done)
         passes(run, 1)
-        for params.cur_step_num in steps:
-            log.on_train_step_end(context)
+        for step in steps:
+            log.write(step)
         return (tmp_path / "samples.csv").read_bytes()
 
     whole = log_of(0, 1, 2, 3, 4, 5)

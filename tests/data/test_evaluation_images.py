@@ -112,10 +112,10 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
     def by_train(given, used):
         # The options of a run that wrote such a checkpoint.
         config = Config(**given, **used.to_options())
-        monkeypatch.setattr(engine, "evaluate", lambda step, loader, *rest: stacked(loader))
+        monkeypatch.setattr(engine, "evaluate", lambda step, loader, *_, **__: stacked(loader))
         network, train_set = tiny_regnet(6), recipe.open_train_set(config, RUNTIME)
         assert Preprocessing.from_options(config) == used
-        return recipe.build_evaluation(config, RUNTIME, network, train_set, 6, None)()
+        return recipe.build_evaluation(config, RUNTIME, network, train_set, num_classes=6)()
 
     def by_validate(given, path):
         monkeypatch.syspath_prepend(str(ROOT))
@@ -216,7 +216,7 @@ def test_validate_reads_a_weight_file_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr("mindcv.weights.read_weights", reading)
     monkeypatch.setattr("mindcv.models.create_model_from_file", loading)
-    monkeypatch.setattr(engine, "start_runtime", lambda *_: RUNTIME)
+    monkeypatch.setattr(engine, "start_runtime", lambda **_: RUNTIME)
     monkeypatch.setattr(engine, "start_logging", lambda *_: None)
     monkeypatch.setattr(recipe, "build_evaluation_batches", lambda *_: (None, 6))
     known, _ = validate.told_by_the_weights(Config(ckpt_path=path))

@@ -245,7 +245,7 @@ def evaluated_labels(monkeypatch, name: str, num_classes: int) -> list[int]:
     monkeypatch.setattr(
         engine,
         "evaluate",
-        lambda step, loader, *rest: [
+        lambda step, loader, *_, **__: [
             label
             for _, labels in loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
             for label in labels.tolist()
@@ -255,7 +255,7 @@ def evaluated_labels(monkeypatch, name: str, num_classes: int) -> list[int]:
     runtime = engine.Runtime("CPU", 1, "O1", 0, 1)
     train_set = recipe.open_train_set(config, runtime)
     network = nn.ReLU()
-    return recipe.build_evaluation(config, runtime, network, train_set, num_classes, None)()
+    return recipe.build_evaluation(config, runtime, network, train_set, num_classes=num_classes)()
 
 
 @pytest.mark.parametrize("kind", [Split, AsSamples])

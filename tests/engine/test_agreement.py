@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from mindspore import nn
 
 from mindcv import engine
+from mindcv.checkpoint import Position
 from mindcv.config import Config, describe_config
-from mindcv.engine import agreement, check_equal_ranks, saving
+from mindcv.engine import agreement, check_equal_ranks, loop
 from mindcv.engine.agreement import Agreement, check_equal_states
 from mindcv.engine.state import STATISTICS, Snapshot
 from mindcv.errors import ConfigError, DataError, WeightsError
@@ -243,7 +245,7 @@ def clock(monkeypatch):
     clock = threading.local()
     fake = types.SimpleNamespace(monotonic=lambda: getattr(clock, "now", 0.0))
     monkeypatch.setattr(agreement, "time", fake)
-    monkeypatch.setattr(saving, "time", fake)
+    monkeypatch.setattr(loop, "time", fake)
     return clock
 
 
@@ -314,13 +316,21 @@ def test_the_first_ranks_clock_saves_for_all(clock):
 
 
 def test_a_step_of_a_run_costs_no_exchange_of_the_ranks(clock):
-    """What `SavePoints` does at the end of a step, with all its options."""
+    """With all that may save it within an epoch."""
     runtime = Together(2).of(0)
     runtime.exchanges = []
     runtime.sum_over_ranks = lambda values: runtime.exchanges.append(values) or values
-    saves = engine.SavePoints(None, None, runtime, steps=2000, minutes=10.0)
+    run = engine.Run(
+        runtime=runtime,
+        network=nn.Cell(),
+        step=types.SimpleNamespace(state=[], own_state=[]),
+        batches=types.SimpleNamespace(steps=5000),
+        progress=types.SimpleNamespace(add=lambda *outputs: None),
+        table=engine.MetricsTable(),
+        epochs=1,
+        save_points=engine.SavePoints(steps=2000, minutes=10.0),
+    )
     for step in range(1, STEPS + 1):
         clock.now = 0.05 * step
-        params = types.SimpleNamespace(cur_step_num=step, batch_num=5000, cur_epoch_num=1)
-        saves.on_train_step_end(types.SimpleNamespace(original_args=lambda params=params: params))
+        loop.after_step(run, Position(1, step), None, None)
     assert 10 <= len(runtime.exchanges) <= STEPS / 100 + 8

@@ -84,7 +84,10 @@ def operators_of(config: Config, network: nn.Cell, folder: Path) -> set[str]:
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
     average = engine.WeightAverage(network, config.ema_decay) if config.ema else None
-    step = recipe.build_step(config, RUNTIME, network, mixed, [0.1, 0.2], average, count)
+    optimizer = recipe.build_optimizer(config, network, [0.1, 0.2])
+    step = recipe.build_step(
+        config, RUNTIME, mixed, optimizer, average=average, dropout_count=count
+    )
     images = 2 * max(1, config.aug_splits)
     label = Tensor(np.zeros(images), ms.int32)
     if config.mixup or config.cutmix:

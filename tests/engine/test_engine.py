@@ -9,8 +9,7 @@ import pytest
 from mindspore import Tensor, nn
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import Position
-from mindcv.engine.callbacks import Progress
+from mindcv.checkpoint import CheckpointWriter, Position
 from mindcv.errors import DataError, NonFiniteLossError, WeightsError
 from mindcv.models import RegNet
 from mindcv.weights import Metadata
@@ -228,15 +227,18 @@ def test_no_image_and_wrong_labels_are_errors():
         engine.evaluate(step, loader, 8, RUNTIME)
 
 
-def snapshot(value=0.0, **figures):
-    return engine.Snapshot({"weight": np.full((2, 2), value, np.float32)}, {}, figures)
+def save(writer, epoch: int, score: float | None = None) -> None:
+    """Save a checkpoint with the score as its only weight."""
+    weight = np.full((2, 2), score or 0.0, np.float32)
+    files = engine.Snapshot({"weight": weight}, {}, {}).files(NET)
+    writer.save(Position(epoch, 7), files, {}, score=score)
 
 
 def test_latest_checkpoints_are_kept_and_the_best_beside_them(tmp_path):
-    keeper = engine.CheckpointKeeper(tmp_path, NET, "latest_k", 2)
+    writer = CheckpointWriter(tmp_path, "net", "latest_k", 2)
     for epoch, score in enumerate([10.0, 40.0, 30.0], 1):
-        keeper.save(snapshot(score), Position(epoch, 7), score)
-    keeper.wait()
+        save(writer, epoch, score)
+    writer.wait()
     names = sorted(path.stem for path in tmp_path.glob("*.ckpt"))
     assert names == ["net-2_7", "net-3_7", "net_best"]
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == names
@@ -250,14 +252,14 @@ def test_policies_and_the_best_survive_a_resumed_run(tmp_path, policy):
     folders = ("one", "five")
     for folder, is_resumed in zip(folders, (False, True)):
         (tmp_path / folder).mkdir()
-        keeper = engine.CheckpointKeeper(tmp_path / folder, NET, policy, 2)
+        writer = CheckpointWriter(tmp_path / folder, "net", policy, 2)
         for epoch, score in enumerate(scores, 1):
             if is_resumed and epoch > 1:
-                manifest = keeper.store.newest()[0]
-                keeper = engine.CheckpointKeeper(tmp_path / folder, NET, policy, 2)
-                keeper.resume(manifest)
-            keeper.save(snapshot(score), Position(epoch, 7), score)
-            keeper.wait()
+                manifest = writer.store.newest()[0]
+                writer = CheckpointWriter(tmp_path / folder, "net", policy, 2)
+                writer.resume(manifest)
+            save(writer, epoch, score)
+            writer.wait()
     one, five = (
         {p.name: p.read_bytes() for p in (tmp_path / f).iterdir()} for f in ("one", "five")
     )
@@ -267,36 +269,8 @@ def test_policies_and_the_best_survive_a_resumed_run(tmp_path, policy):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_an_error_and_harms_none(tmp_path):
-    keeper = engine.CheckpointKeeper(tmp_path / "gone", NET, "latest_k", 2)
+    writer = CheckpointWriter(tmp_path / "gone", "net")
     (tmp_path / "gone").write_text("a file where the folder should be")
-    keeper.save(snapshot(), Position(1, 7))
+    save(writer, 1)
     with pytest.raises(WeightsError, match="net-1_7.ckpt cannot be written: Not a directory"):
-        keeper.wait()
-
-
-def step_event(step, loss, steps_per_epoch=4, applied=True):
-    params = types.SimpleNamespace(
-        cur_step_num=step,
-        cur_epoch_num=(step - 1) // steps_per_epoch + 1,
-        batch_num=steps_per_epoch,
-        net_outputs=(Tensor(loss, ms.float32), Tensor(applied)),
-        train_network=nn.Dense(1, 1),
-    )
-    return types.SimpleNamespace(original_args=lambda: params)
-
-
-def test_a_non_finite_loss_names_the_step_where_it_appeared():
-    progress = Progress([0.1] * 8, 8, 100, bar=False)
-    progress.on_train_begin(step_event(0, 0.0))
-    for step, loss in [(1, 2.0), (2, float("nan")), (3, 1.0)]:
-        progress.on_train_step_end(step_event(step, loss))
-    with pytest.raises(NonFiniteLossError, match="loss is nan at step 2 .*learning rate 0.1"):
-        progress.on_train_step_end(step_event(4, 1.0))
-
-
-def test_a_skipped_step_may_have_any_loss():
-    progress = Progress([0.1] * 4, 8, 100, bar=False)
-    progress.on_train_begin(step_event(0, 0.0))
-    for step, loss in [(1, 2.0), (2, float("inf")), (3, 1.0), (4, 1.0)]:
-        progress.on_train_step_end(step_event(step, loss, applied=loss < 9))
-    assert progress.watch.skipped == 1
+        writer.wait()

@@ -12,7 +12,7 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import Position
+from mindcv.checkpoint import CheckpointWriter, Position
 from mindcv.config import Config, check_unchanged, describe_config
 from mindcv.engine.dropout import _numbers, count_dropout
 from mindcv.errors import ConfigError, DataError, WeightsError
@@ -71,9 +71,9 @@ def build(opt="momentum", **options) -> tuple[engine.TrainStep, engine.RunState]
         average=engine.WeightAverage(network, 0.9),
         dropout_count=count,
     )
-    progress = engine.Progress(rates, 4, 100, False)
-    table = engine.MetricsTable(None, engine.columns_of(True))
-    return step, engine.RunState(network, step, progress, table, RUNTIME)
+    progress = engine.Progress(engine.FiniteWatch(rates, 4), 4, 100)
+    table = engine.MetricsTable(has_average=True)
+    return step, engine.RunState(network, step, progress=progress, table=table, runtime=RUNTIME)
 
 
 def everything(step) -> dict[str, np.ndarray]:
@@ -82,10 +82,11 @@ def everything(step) -> dict[str, np.ndarray]:
 
 
 def saved(folder, snapshot):
-    keeper = engine.CheckpointKeeper(folder, Metadata("net", 5), "latest_k", 3)
-    keeper.save(snapshot, Position(1, 3), is_midway=True)
-    keeper.wait()
-    return keeper.store.newest()[0]
+    writer = CheckpointWriter(folder, "net")
+    files = snapshot.files(Metadata("net", 5))
+    writer.save(Position(1, 3), files, snapshot.figures, is_midway=True)
+    writer.wait()
+    return writer.store.newest()[0]
 
 
 CASES = [*((opt, {}) for opt in OPTIMIZERS), ("adamw", {"weight_decay_filter": "auto"})]

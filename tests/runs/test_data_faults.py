@@ -355,7 +355,7 @@ import os
 from pathlib import Path
 from mindspore import nn
 from mindcv import register_model
-from mindcv.engine import saving
+from mindcv.engine import loop
 
 class Pool(nn.Cell):
     def __init__(self, num_classes):
@@ -369,12 +369,12 @@ class Pool(nn.Cell):
 def pool(num_classes=1000, in_channels=3):
     return Pool(num_classes)
 
-follow = saving.SavePoints.on_train_step_end
-def losing(self, run_context):
-    follow(self, run_context)
-    if run_context.original_args().cur_step_num == 3:
+follow = loop.after_step
+def losing(run, at, loss, applied):
+    follow(run, at, loss, applied)
+    if at.count(run.batches.steps) == 3:
         Path("images").rename("unmounted")
-saving.SavePoints.on_train_step_end = losing
+loop.after_step = losing
 """
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 from test_resume import tensors
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import CheckpointStore, Position
+from mindcv.checkpoint import CheckpointStore, CheckpointWriter, Position
+from mindcv.engine import loop
 from mindcv.errors import NonFiniteLossError
 from mindcv.ranks import read_records
 from mindcv.weights import Metadata
@@ -108,14 +109,17 @@ class Hide(nn.Cell):
         return ops.where(ops.isfinite(x), x, ops.zeros_like(x))
 
 
-def event(step, loss, applied=True, steps_per_epoch=4):
-    params = types.SimpleNamespace(
-        cur_step_num=step,
-        cur_epoch_num=(step - 1) // steps_per_epoch + 1,
-        batch_num=steps_per_epoch,
-        net_outputs=(Tensor(loss, ms.float32), Tensor(applied)),
-    )
-    return types.SimpleNamespace(original_args=lambda: params)
+STEPS = 4  # of an epoch
+
+
+def progress_of(rates, log_interval=100, **options) -> engine.Progress:
+    return engine.Progress(engine.FiniteWatch(rates, STEPS, **options), 8, log_interval)
+
+
+def add(progress: engine.Progress, step: int, loss: float, applied: bool = True) -> None:
+    """Take a step of the run."""
+    at = Position((step - 1) // STEPS + 1, (step - 1) % STEPS + 1)
+    progress.add(at, Tensor(loss, ms.float32), Tensor(applied))
 
 
 def images(epoch: int, step: int) -> list[str]:
@@ -124,11 +128,11 @@ def images(epoch: int, step: int) -> list[str]:
 
 def test_a_non_finite_loss_names_step_rate_and_files(log_lines):
     rates = [round(0.1 * step, 1) for step in range(1, 17)]
-    progress = engine.Progress(rates, 8, 100, False, accumulation=2, images=images)
-    progress.on_train_begin(event(0, 0.0))
+    progress = progress_of(rates, accumulation=2, images=images)
+    progress.begin(Position())
     with pytest.raises(NonFiniteLossError) as told:
         for step in range(1, 9):
-            progress.on_train_step_end(event(step, NAN if step > 5 else 1.0))
+            add(progress, step, NAN if step > 5 else 1.0)
     words = str(told.value)
     assert "loss is nan at step 6 (epoch 2, step 2 of 4, update 3), learning rate 0.6" in words
     assert "e1s1i0.jpg, e1s1i1.jpg" in words and "e1s1i9.jpg, … 2 more in the log" in words
@@ -138,13 +142,13 @@ def test_a_non_finite_loss_names_step_rate_and_files(log_lines):
 
 def test_skipped_updates_are_told_and_do_not_use_up_a_rate(log_lines):
     rates = [0.1 * step for step in range(1, 9)]
-    progress = engine.Progress(rates, 8, 1, False, max_skipped=2, images=images)
-    progress.on_train_begin(event(0, 0.0))
-    progress.on_train_epoch_begin(None)
+    progress = progress_of(rates, log_interval=1, max_skipped=2, images=images)
+    progress.begin(Position())
+    progress.begin_epoch()
     for step, loss, applied in [(1, 2.0, True), (2, INF, False), (3, 1.0, False), (4, 4.0, True)]:
-        progress.on_train_step_end(event(step, loss, applied))
-    progress.on_train_epoch_end(event(4, 4.0))
-    progress.on_train_end(None)
+        add(progress, step, loss, applied)
+    progress.end_epoch()
+    progress.end()
     assert progress.epoch_loss == pytest.approx((2.0 + 1.0 + 4.0) / 3)
     assert progress.watch.rate == pytest.approx(0.2)  # of the second update that was made
     lines = "\n".join(log_lines)
@@ -155,27 +159,34 @@ def test_skipped_updates_are_told_and_do_not_use_up_a_rate(log_lines):
 
 
 def test_too_many_skipped_in_a_row_end_the_run_also_over_a_resume():
-    progress = engine.Progress([0.1] * 8, 8, 1, False, max_skipped=2)
+    progress = progress_of([0.1] * 8, log_interval=1, max_skipped=2)
     progress.watch.restore(skipped=7, in_a_row=1)
-    progress.on_train_begin(event(2, 0.0))
-    progress.on_train_step_end(event(3, 1.0, applied=False))
+    progress.begin(Position(1, 2))
+    add(progress, 3, 1.0, applied=False)
     with pytest.raises(NonFiniteLossError, match="3 updates in a row .* max_skipped_steps 2"):
-        progress.on_train_step_end(event(4, NAN, applied=False))
+        add(progress, 4, NAN, applied=False)
 
 
 def test_a_state_that_is_not_finite_is_not_saved_though_its_losses_are(tmp_path):
     """The last update may have spoiled what its loss does not show yet."""
     ms.set_context(mode=ms.PYNATIVE_MODE)
     step = build(accumulation=2)
-    progress = engine.Progress([0.1] * 8, 4, 100, False, images=images)
-    table = engine.MetricsTable(None, engine.columns_of(True))
-    state = engine.RunState(step.network, step, progress, table, RUNTIME)
-    keeper = engine.CheckpointKeeper(tmp_path, Metadata("net", 5), "latest_k", 3)
-    saves = engine.SavePoints(state, keeper, RUNTIME, steps=1)
-    params = event(1, 1.0).original_args()
-    for callback in (progress, saves):
-        callback.on_train_step_end(event(1, 1.0))
-    keeper.wait()
+    run = engine.Run(
+        runtime=RUNTIME,
+        network=step.network,
+        step=step,
+        batches=types.SimpleNamespace(steps=STEPS),
+        progress=progress_of([0.1] * 8, images=images),
+        table=engine.MetricsTable(has_average=True),
+        epochs=2,
+        evaluate=lambda: engine.Accuracy(images=1, loss=1.0, top1=99.0, top5=None),
+        checkpoints=CheckpointWriter(tmp_path, "net"),
+        metadata=Metadata("net", 5),
+        save_points=engine.SavePoints(steps=1),
+    )
+    outputs = Tensor(1.0, ms.float32), Tensor(True)
+    loop.after_step(run, Position(1, 1), *outputs)
+    run.checkpoints.wait()
     for name in ("fc.weight", "bn.moving_variance", "ema.fc.weight", "moments.fc.weight"):
         own = {one.name: one for one in [*step.network.get_parameters(), *step.state]}
         own |= {one.name: one for one in step.own_state}
@@ -185,14 +196,13 @@ def test_a_state_that_is_not_finite_is_not_saved_though_its_losses_are(tmp_path)
         spoiled.flat[1] = NAN
         parameter.set_data(Tensor(spoiled))
         with pytest.raises(NonFiniteLossError, match=f"1 of .* not finite, e.g. {name}, .*step 1 "):
-            saves.on_train_step_end(event(1, 1.0))
+            loop.after_step(run, Position(1, 1), *outputs)
         with pytest.raises(NonFiniteLossError):
-            saves.end_epoch(1, 4, 99.0, is_last=False)
+            loop.after_epoch(run, 1)
         with pytest.raises(NonFiniteLossError):
-            saves.stop_in_evaluation(1, 4)
+            loop.save(run, Position(1, STEPS, is_evaluated=False))
         parameter.set_data(Tensor(before))
-    keeper.wait()
-    assert params.cur_step_num == 1
+    run.checkpoints.wait()
     assert CheckpointStore(tmp_path).names() == [Position(1, 1).name("net")]
     assert not list(tmp_path.glob("*best*"))
 

@@ -70,7 +70,7 @@ def test_a_living_run_refuses_another_and_stops_with_its_msrun(place):
     assert [one.ending.exit_code for one in read_records(place / "living")] == [143, 143]
     epoch, step = newest_place(place / "living")
     stopped = read_records(place / "living")[0].ending.cause
-    assert f"after step {step} of epoch {epoch}; go on with --resume auto" in stopped
+    assert f"after step {step} of epoch {epoch}; continue with --resume auto" in stopped
 
 
 def test_a_rank_that_never_comes_is_reported_when_the_wait_is_over(place):

@@ -13,7 +13,7 @@ USER = """
 import csv, gc, os
 from mindspore import nn
 from mindcv import register_model
-from mindcv.engine import saving
+from mindcv.engine import loop
 
 class Small(nn.Cell):
     def __init__(self, num_classes):
@@ -32,16 +32,16 @@ def measure():
     status = dict(line.split(":", 1) for line in open("/proc/self/status"))
     return int(status["VmRSS"].split()[0]), len(os.listdir("/proc/self/fd")), int(status["Threads"])
 
-follow = saving.SavePoints.on_train_step_end
-def measuring(self, run_context):
-    follow(self, run_context)
-    step = run_context.original_args().cur_step_num
+follow = loop.after_step
+def measuring(run, at, loss, applied):
+    follow(run, at, loss, applied)
+    step = at.count(run.batches.steps)
     if step % 250 == 125:
-        if self.keeper:
-            self.keeper.wait()
+        if run.checkpoints:
+            run.checkpoints.wait()
         with open("measured.csv", "a", newline="") as file:
             csv.writer(file).writerow([step, *measure()])
-saving.SavePoints.on_train_step_end = measuring
+loop.after_step = measuring
 """
 OPTIONS = dict(
     import_module="user.py",

@@ -20,7 +20,7 @@ import os, signal, time
 from mindspore import nn, ops
 from mindcv import register_model
 from mindcv.checkpoint import store
-from mindcv.engine import evaluation, saving
+from mindcv.engine import evaluation, loop
 from mindcv.models.layers import DropPath
 
 class Small(nn.Cell):
@@ -68,7 +68,7 @@ for word in filter(None, os.environ.get("KILL", "").split()):
     name, place, count = word.split(":")
     number, count = getattr(signal, name), int(count)
     if place == "step":
-        kill_before(saving.SavePoints, "on_train_step_end", count, number)
+        kill_before(loop, "after_step", count, number)
     elif place == "evaluation":
         kill_before(evaluation, "_sums_of_batch", count, number)
     else:
@@ -169,7 +169,7 @@ def test_a_run_ended_five_ways_in_turn_comes_to_the_same_bits(place, whole):
     stopped = train(place, "ended", kill="SIGTERM:step:6", resume="auto")
     assert stopped.returncode == 143, stopped.stderr
     last = stopped.stderr.strip().splitlines()[-1]
-    assert last == "stopped by SIGTERM after step 4 of epoch 2; go on with --resume auto"
+    assert last == "stopped by SIGTERM after step 4 of epoch 2; continue with --resume auto"
 
     stopped = train(place, "ended", kill="SIGINT:evaluation:2", resume="auto")
     assert stopped.returncode == 130, stopped.stderr

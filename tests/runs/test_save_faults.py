@@ -19,7 +19,7 @@ import os, resource, shutil
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindcv import register_model
-from mindcv.engine import saving
+from mindcv.engine import loop
 
 class Wide(nn.Cell):
     def __init__(self, num_classes):
@@ -43,13 +43,13 @@ def lock():
         os.setuid(65534)  # root may write anywhere
 
 faults = {"limit": limit, "locked": lock, "removed": lambda: shutil.rmtree("run"), "full": int}
-follow = saving.SavePoints.on_train_step_end
-def failing(self, run_context):
-    if run_context.original_args().cur_step_num == 5:
-        self.keeper.wait()
+follow = loop.after_step
+def failing(run, at, loss, applied):
+    if (at.epoch, at.step) == (2, 1):
+        run.checkpoints.wait()
         faults[os.environ["FAULT"]]()
-    follow(self, run_context)
-saving.SavePoints.on_train_step_end = failing
+    follow(run, at, loss, applied)
+loop.after_step = failing
 """
 OPTIONS = dict(
     import_module="user.py",

@@ -1,0 +1,325 @@
+"""The training loop, in the order in which it runs.
+
+`train` starts here and ends here. What happens after each step and after each epoch, when a run is
+saved and how a signal ends it, is plain calls in `after_step`, `after_epoch`, `save` and `leave`.
+They change no weights, learning rate or data, which makes resuming provable. The one exception: the
+running statistics of normalisation layers are averaged over the processes, or measured anew, before
+they are evaluated and saved; training itself does not read them.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from signal import Signals
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor, nn
+
+from ..checkpoint import CheckpointWriter, Position
+from ..data.batches import EpochBatches
+from ..data.failure import pipeline_failures_as_data_errors
+from ..errors import Interrupted
+from ..process.signals import StopSignal
+from ..weights import Metadata
+from .agreement import Agreement, check_equal_states
+from .batch_norm import PreciseBatchNorm, average_batch_statistics
+from .device import Runtime
+from .evaluation import Accuracy, EvaluationStopped
+from .events import EventFiles
+from .progress import Progress
+from .sink import EpochOutputs, HandOut
+from .state import STATISTICS, RunState
+from .tables import MetricsTable, SampleLog
+from .train_step import TrainStep
+from .update import WeightAverage
+
+_logger = logging.getLogger("mindcv.train")
+
+
+@dataclass
+class SavePoints:
+    """When a run is saved: each `interval` epochs, and to resume from each `steps` or `minutes`."""
+
+    interval: int = 1
+    steps: int = 0  # 0: none
+    minutes: float = 0
+    saved: float = field(default_factory=lambda: time.monotonic())  # when the last save was
+
+    def is_step(self, step: int) -> bool:
+        return self.steps > 0 and step % self.steps == 0
+
+    def is_time(self) -> bool:
+        return self.minutes > 0 and time.monotonic() - self.saved > 60 * self.minutes
+
+
+@dataclass(kw_only=True)
+class Run:
+    """Everything that takes part in a training; `build.build_run` makes it from a config.
+
+    Attributes:
+        network: evaluated and saved; `step` trains it.
+        epochs: of the whole run.
+        evaluate: returns the accuracy of the network as it is; None: no evaluation.
+        val_interval: epochs between evaluations.
+        val_weights: averaged, raw or both: what is evaluated where there is an average. The best
+            checkpoint is that of the averaged weights where these are evaluated.
+        precise_batch_norm: measures the running statistics before they are used; None: it does not.
+        checkpoints, metadata: where the run is saved, and what travels with the weights; the first
+            rank only.
+        uses_sink: the device pulls the batches of whole epochs.
+    """
+
+    runtime: Runtime
+    network: nn.Cell
+    step: TrainStep
+    batches: EpochBatches
+    progress: Progress
+    table: MetricsTable
+    epochs: int
+    average: WeightAverage | None = None
+    evaluate: Callable[[], Accuracy] | None = None
+    val_interval: int = 1
+    val_weights: str = "averaged"
+    precise_batch_norm: PreciseBatchNorm | None = None
+    checkpoints: CheckpointWriter | None = None
+    metadata: Metadata | None = None
+    save_points: SavePoints = field(default_factory=SavePoints)
+    stop: StopSignal = field(default_factory=StopSignal)
+    sample_log: SampleLog | None = None
+    events: EventFiles | None = None
+    uses_sink: bool = False
+
+    def __post_init__(self):
+        self.agreement = Agreement(self.runtime, self.stop)
+        self.state = RunState(
+            self.network,
+            self.step,
+            progress=self.progress,
+            table=self.table,
+            runtime=self.runtime,
+        )
+
+
+def train(run: Run, at: Position) -> None:
+    """Train from a position to the end of the run.
+
+    Raises:
+        DataError: an image cannot be read; the message names it.
+        NonFiniteLossError: see `FiniteWatch`.
+        Interrupted: a signal ended the run, which was saved.
+        WeightsError, RunFolderError: a file cannot be written, or the processes have diverged.
+    """
+    with contextlib.closing(run.batches), run.stop.listening():
+        if run.sample_log:
+            run.sample_log.begin(at.count(run.batches.steps))
+        run.progress.begin(at)
+        run.table.begin()
+        (drive_by_sink if run.uses_sink else drive_by_steps)(run, at)
+        run.progress.end()
+        if run.checkpoints:
+            run.checkpoints.wait()
+        if run.events:
+            run.events.close()
+
+
+def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
+    """Train to the end of an epoch, None: of the run; return where the next one begins."""
+    last = last or run.epochs
+    batches = _open_epoch(run, at)
+    while at.epoch <= last:
+        run.progress.begin_epoch()
+        with pipeline_failures_as_data_errors():
+            for batch in batches:
+                loss, applied = run.step(*map(Tensor, batch))
+                at = replace(at, step=at.step + 1)
+                after_step(run, at, loss, applied)
+        if at.epoch < last:
+            batches = _open_epoch(run, Position(at.epoch + 1))  # reads ahead during the evaluation
+        after_epoch(run, at.epoch)
+        at = Position(at.epoch + 1)
+    return at
+
+
+def _open_epoch(run: Run, at: Position):
+    return run.batches.epoch(at.epoch - 1, at.step, run.batches.listeners)
+
+
+def drive_by_sink(run: Run, at: Position) -> None:
+    """Let MindSpore's `Model.train` feed the device and call back once an epoch.
+
+    It is called once for all whole epochs, since each call compiles the graph anew; what is left of
+    an epoch that was begun before is fed step by step.
+    """
+    steps = run.batches.steps
+    if at.step:
+        at = drive_by_steps(run, at, last=at.epoch)
+    if at.epoch > run.epochs:
+        return
+    run.batches.start(at.epoch - 1)
+    run.batches.listeners.append(HandOut(run.epochs, steps, run.progress.log_interval))
+    dataset = run.batches.as_dataset()
+    with pipeline_failures_as_data_errors(dataset):
+        ms.Model(EpochOutputs(run.step, steps)).train(
+            run.epochs,
+            dataset,
+            callbacks=[_EpochEnd(run)],
+            dataset_sink_mode=True,
+            initial_epoch=at.epoch - 1,
+        )
+
+
+class _EpochEnd(ms.Callback):
+    """Let `Model.train` call `after_step`, for all steps of an epoch at once, and `after_epoch`."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._helper: ms.DatasetHelper | None = None
+
+    def on_train_epoch_begin(self, run_context):
+        self._run.progress.begin_epoch()
+
+    def on_train_step_begin(self, run_context):
+        self._helper = run_context.original_args().dataset_helper
+
+    def on_train_step_end(self, run_context):
+        params = run_context.original_args()
+        at = Position(params.cur_epoch_num, self._run.batches.steps)
+        after_step(self._run, at, *params.net_outputs)
+
+    def on_train_epoch_end(self, run_context):
+        after_epoch(self._run, run_context.original_args().cur_epoch_num)
+
+    def __exit__(self, error, *_):  # MindSpore calls it when the training ends, however it does
+        # After an error `Model.train` leaves the thread running that feeds the device.
+        if error is not None and self._helper is not None:
+            self._helper.stop_send()
+            self._helper.release()
+
+
+def after_step(run: Run, at: Position, loss: Tensor, applied: Tensor) -> None:
+    """Log a step, and save the run or end it where that is due.
+
+    Args:
+        loss, applied: of the step; or of all steps of the epoch so far, see `EpochOutputs`.
+    """
+    step = at.count(run.batches.steps)
+    if run.sample_log:
+        run.sample_log.write(step)  # first: it has all steps that a checkpoint holds
+    run.progress.add(at, loss, applied)
+    if run.events:
+        run.events.after_step(step)
+    if run.checkpoints:
+        run.checkpoints.check()
+    if at.step == run.batches.steps:
+        return  # `after_epoch` decides
+    signal, is_time = run.agreement.after_step(step, run.save_points.is_time())
+    if signal or is_time or run.save_points.is_step(step):
+        save(run, at)
+    if signal:
+        leave(run, at, signal)
+
+
+def after_epoch(run: Run, epoch: int) -> None:
+    """Evaluate an epoch, log it, and save the run or end it where that is due."""
+    at = Position(epoch, run.batches.steps)
+    step, is_last = at.count(run.batches.steps), epoch == run.epochs
+    is_regular = is_last or epoch % run.save_points.interval == 0
+    is_evaluated = run.evaluate is not None and (is_last or epoch % run.val_interval == 0)
+    run.progress.end_epoch()
+    try:
+        accuracies = measure(run, epoch, is_evaluated, is_evaluated or is_regular)
+    except EvaluationStopped:
+        run.step.set_train()
+        at = replace(at, is_evaluated=False)
+        save(run, at)
+        leave(run, at, run.stop.received)
+    run.step.set_train()
+    run.table.append(epoch, step, run.progress, accuracies)
+    if run.events:
+        run.events.after_epoch(step, accuracies)
+
+    signal, is_time = run.agreement.now(step, run.save_points.is_time())
+    scores = [accuracy.top1 for accuracy in accuracies if accuracy]
+    score = scores[-1] if scores else None  # of the averaged weights, if these were evaluated
+    is_kept = bool(is_regular or run.save_points.is_step(step) or is_time or signal)
+    # Several processes are compared after every epoch, saved or not.
+    if is_kept or scores or run.runtime.world_size > 1:
+        save(run, at, score=score, is_midway=not is_regular, is_kept=is_kept)
+    if signal and not is_last:
+        leave(run, at, signal)
+
+
+def measure(run: Run, epoch: int, is_evaluated: bool, is_used: bool) -> list[Accuracy | None]:
+    """Return the accuracy of the weights, then of their average where there is one.
+
+    Args:
+        is_evaluated: the epoch has an evaluation; else all are None.
+        is_used: the running statistics are evaluated or saved.
+    """
+
+    def evaluate(whose: str, is_chosen: bool) -> Accuracy | None:
+        if run.precise_batch_norm and is_used:
+            run.precise_batch_norm()
+        average_batch_statistics(run.network, run.runtime)
+        if not (is_evaluated and is_chosen):
+            return None
+        accuracy = run.evaluate()
+        _logger.info("epoch %d: %s%s", epoch, whose, accuracy)
+        return accuracy
+
+    if run.average is None:
+        return [evaluate("", True)]
+    raw = evaluate("", run.val_weights != "averaged")
+    with run.average.in_place_of_the_weights():
+        return [raw, evaluate("averaged weights: ", run.val_weights != "raw")]
+
+
+def save(
+    run: Run,
+    at: Position,
+    score: float | None = None,
+    is_midway: bool = True,
+    is_kept: bool = True,
+) -> None:
+    """Save the run; see `CheckpointWriter.save`. All processes call it.
+
+    Raises:
+        NonFiniteLossError: a loss or a tensor is not finite.
+        WeightsError: the processes have diverged, or the save before this one failed.
+    """
+    is_within = at.step < run.batches.steps
+    snapshot = run.state.capture(within_epoch=is_within or not at.is_evaluated)
+    # Within an epoch each rank has running statistics of its own.
+    check_equal_states(run.runtime, snapshot, skipped=STATISTICS if is_within else ())
+    if is_kept:
+        run.save_points.saved = time.monotonic()
+    if run.checkpoints:
+        run.checkpoints.save(
+            at,
+            snapshot.files(run.metadata),
+            snapshot.figures,
+            score=score,
+            is_midway=is_midway,
+            is_kept=is_kept,
+        )
+
+
+def leave(run: Run, at: Position, signal: Signals) -> None:
+    """End a run that was saved.
+
+    Raises:
+        Interrupted: always.
+    """
+    if run.checkpoints:
+        run.checkpoints.wait()
+    if run.runtime.world_size > 1:  # msrun kills the others once one has ended
+        run.runtime.sum_over_ranks(np.zeros(1, np.float32))
+    done = "" if at.is_evaluated else ", before its evaluation"
+    raise Interrupted(
+        signal,
+        f"stopped by {signal.name} after step {at.step} of epoch {at.epoch}{done}; continue with "
+        "--resume auto",
+    )

@@ -1,0 +1,168 @@
+"""Progress lines and bar of a training."""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import mindspore as ms
+import numpy as np
+from mindspore import Tensor
+from tqdm import tqdm
+
+from ..checkpoint import Position
+from ..errors import NonFiniteLossError
+from .nonfinite import FiniteWatch, each_step
+
+_logger = logging.getLogger("mindcv.train")
+
+
+class Progress:
+    """Shows loss, learning rate, speed and remaining time.
+
+    Losses stay on the device until they are shown, so that the log does not slow the run.
+
+    Args:
+        watch: checks the loss of each step.
+        batch_size: images of a step over all processes.
+        log_interval: steps between lines.
+        bar: show a progress bar, if this is a terminal.
+
+    Attributes:
+        epoch_loss: mean of the finite losses of the last epoch.
+        last_line: step, its loss, and images per second (None: not known) of the last log line.
+        first_steps, compile_seconds: which steps included the compilation, and how long they took.
+        seconds: how long the training took, evaluations included.
+    """
+
+    def __init__(self, watch: FiniteWatch, batch_size: int, log_interval: int, bar: bool = False):
+        self.watch, self.batch_size, self.log_interval = watch, batch_size, log_interval
+        self.epoch_loss = float("nan")
+        self.last_line: tuple[int, float, float | None] = (0, float("nan"), None)
+        self.first_steps, self.compile_seconds, self.seconds = "", 0.0, 0.0
+        self._steps = len(watch.rates)
+        self._bar = tqdm(
+            total=self._steps * batch_size,
+            unit=" images",
+            disable=not (bar and sys.stderr.isatty()),
+            file=sys.stderr,
+        )
+        self._pending: list[tuple[Position, Tensor, Tensor]] = []  # with loss and applied
+        self._losses: list[float] = []
+        self._losses_before: list[float] = []  # of an epoch that was begun before a resume
+        self._trained = (0, 0.0)  # steps after the first one, and their seconds
+        self._shown = 0.0  # time when the bar last showed a loss
+        self._began = 0.0
+        self._mark = (0.0, 0)  # time and step of the last line
+        self._pause: float | None = None
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Speed of all steps but the first, without evaluation and saving; None: not known."""
+        steps, seconds = self._trained
+        return steps * self.batch_size / seconds if steps else None
+
+    def restore(self, losses: Sequence[float]) -> None:
+        """Continue the next epoch after these losses."""
+        self._losses_before = list(losses)
+
+    def begin(self, at: Position) -> None:
+        step = at.count(self.watch.steps_per_epoch)
+        self._began = time.perf_counter()
+        self._mark = (self._began, step)
+        self._bar.initial = self._bar.n = step * self.batch_size
+        self.watch.begin(step)
+        if ms.get_context("mode") == ms.GRAPH_MODE and step < self._steps:
+            _logger.info("compiling the training step ...")
+
+    def begin_epoch(self) -> None:
+        self._losses, self._losses_before = self._losses_before, []
+        # Evaluation and saving between two epochs are no training time.
+        if self._pause is not None:
+            self._mark = (self._mark[0] + time.perf_counter() - self._pause, self._mark[1])
+            self._pause = None
+
+    def add(self, at: Position, loss: Tensor, applied: Tensor) -> None:
+        """Take the outputs of a step, or of all steps up to it, see `each_step`.
+
+        Raises:
+            NonFiniteLossError: see `FiniteWatch.look`.
+        """
+        step = at.count(self.watch.steps_per_epoch)
+        self._pending.append((at, loss, applied))
+        if not self.first_steps:
+            self._report_first(step)
+        elif step % self.log_interval == 0 or at.step == self.watch.steps_per_epoch:
+            self._report(at, step)
+        elif not self._bar.disable and time.perf_counter() - self._shown > 1.0:
+            self.take_losses()
+        if not self._pending:
+            self._bar.set_postfix_str(self._state(), refresh=False)
+            self._shown = time.perf_counter()
+        self._bar.update(step * self.batch_size - self._bar.n)
+
+    def end_epoch(self) -> None:
+        finite = [loss for loss in self._losses if np.isfinite(loss)]
+        self.epoch_loss = float(np.mean(finite)) if finite else float("nan")
+        self._pause = time.perf_counter()
+
+    def end(self) -> None:
+        self.seconds = time.perf_counter() - self._began
+        self._bar.close()
+        self.watch.log_skipped()
+
+    def take_losses(self) -> list[float]:
+        """Fetch the losses of the steps since the last time; return those of the epoch so far.
+
+        Raises:
+            NonFiniteLossError: see `FiniteWatch.look`.
+        """
+        try:
+            for outputs in self._pending:
+                for at, loss, applied in each_step(*outputs):
+                    self.watch.look(at, loss, applied)
+                    self._losses.append(loss)
+        except NonFiniteLossError:
+            self._bar.close()
+            raise
+        self._pending.clear()
+        return self._losses
+
+    def _report_first(self, step: int) -> None:
+        """Log compilation apart: the first step, or first sink of steps, compiles the graph."""
+        self.take_losses()  # waits until the step is really done
+        count = step - self._mark[1]
+        self.first_steps = "first step" if count == 1 else f"first {count} steps"
+        self.compile_seconds = time.perf_counter() - self._mark[0]
+        _logger.info(
+            "%s with graph compilation: %.1f s, %s",
+            self.first_steps,
+            self.compile_seconds,
+            self._state(),
+        )
+        self._mark = (time.perf_counter(), step)
+        self.last_line = (step, self._losses[-1], None)
+
+    def _report(self, at: Position, step: int) -> None:
+        self.take_losses()
+        now, steps_per_epoch = time.perf_counter(), self.watch.steps_per_epoch
+        line = (
+            f"epoch {at.epoch}/{self._steps // steps_per_epoch} "
+            f"step {at.step}/{steps_per_epoch} {self._state()}"
+        )
+        speed = None
+        if step > self._mark[1]:
+            steps, seconds = step - self._mark[1], now - self._mark[0]
+            self._trained = (self._trained[0] + steps, self._trained[1] + seconds)
+            speed = self.batch_size * steps / seconds
+            left = timedelta(seconds=round((self._steps - step) * seconds / steps))
+            line += f" {speed:.0f} images/s, {left} left"
+            self._mark = (now, step)
+        self.last_line = (step, self._losses[-1], speed)
+        if self.watch.skipped:
+            line += f", {self.watch.skipped} updates skipped"
+        _logger.info(line)
+
+    def _state(self) -> str:
+        return f"loss {self._losses[-1]:.4f} lr {self.watch.rate:.6g}"
