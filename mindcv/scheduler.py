@@ -40,21 +40,13 @@ class _Course:
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """One schedule.
-
-    Attributes:
-        rate: maps a course and the time since the warm-up to a rate.
-        problem: what is wrong with a course; None: nothing.
-        climbs: it climbs by itself, from step to step: it takes no warm-up and no stair.
-        falls_to_min: min_lr is its lowest rate.
-        has_cycles: it falls in cosine cycles.
-    """
+    """One schedule: the rate by the time since the warm-up, and what is wrong with a course."""
 
     rate: Callable[[_Course, int], float]
     problem: Callable[[_Course], str | None] = lambda course: None
-    climbs: bool = False
-    falls_to_min: bool = False
-    has_cycles: bool = False
+    climbs: bool = False  # by itself, from step to step: it takes no warm-up and no stair
+    falls_to_min: bool = False  # min_lr is its lowest rate
+    has_cycles: bool = False  # it falls in cosine cycles
 
 
 def create_scheduler(

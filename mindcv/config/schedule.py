@@ -11,7 +11,7 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) -> list[float]:
-    """Return the rate of every update of the run; for train.py and `python -m mindcv lr`.
+    """Return the rate of every update of the run, for train.py and `python -m mindcv lr`.
 
     Args:
         world_size: processes that train together, for `lr_base_size`.

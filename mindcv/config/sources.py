@@ -31,11 +31,7 @@ class Given:
 
 
 def read_yaml(path: str) -> dict[str, Given]:
-    """Read a flat yaml file.
-
-    Raises:
-        ConfigError: no such file, not yaml, not flat, a key twice or an unknown key.
-    """
+    """Read a yaml file of lines `key: value`; ConfigError: it is none or unreadable."""
     text = _read_text(path)
     try:
         root = yaml.compose(text, Loader=_ShallowLoader)
@@ -95,11 +91,7 @@ def _line_of_bad_escape(text: str) -> int:
 
 
 def collect(entries: Iterable[tuple[str, Text, str]]) -> dict[str, Given]:
-    """Gather (key, text, place) under today's names.
-
-    Raises:
-        ConfigError: an unknown or refused key, or a key twice.
-    """
+    """Gather (key, text, place) under today's names; ConfigError: an unknown key, or one twice."""
     given: dict[str, Given] = {}
     for written, value, place in entries:
         key, value = _today(written, value, place)
@@ -155,11 +147,7 @@ def _kind(node: yaml.Node, nested: bool = False) -> str:
 
 
 def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
-    """Translate spellings of older recipes; refuse keys that mean nothing here.
-
-    Raises:
-        ConfigError: the key is unknown or refused.
-    """
+    """Translate spellings of older recipes; refuse keys that mean nothing here."""
     if key in RENAMED_KEYS:
         key, values = RENAMED_KEYS[key]
         return key, values.get(str(text).lower(), text)
@@ -181,12 +169,7 @@ def nearest(key: str) -> str:
 def read_command_line(
     arguments: Sequence[str], program: str, description: str
 ) -> tuple[str | None, dict[str, Given]]:
-    """Parse the command line into (config file, option texts).
-
-    Raises:
-        ConfigError: an unknown option, an option without its value or one given twice.
-        SystemExit: `--help` was asked for; code 0.
-    """
+    """Parse the command line into (config file, option texts); `--help` ends with SystemExit 0."""
     parser = _build_parser(program, description)
     found, unknown = parser.parse_known_args(list(arguments))
     if unknown:

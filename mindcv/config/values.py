@@ -1,8 +1,6 @@
-"""Turn text into the type an option is annotated with.
+"""Turn text into the type of an option, by the same rules from yaml and from the command line.
 
-YAML's own guesses are not used, because they surprise: PyYAML reads `1e-3` as a string, `010` as 8,
-`1:30` as 90 and `yes` as True. Here the option's annotation decides what a text means, and the yaml
-file and the command line share the same rules.
+YAML's own guesses surprise: PyYAML reads `1e-3` as a string, `010` as 8, `1:30` as 90.
 """
 
 import math
@@ -15,16 +13,11 @@ Text = Union[None, str, list]
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 _NULL = {"", "~", "null", "none"}
-
 _LONGEST_SHOWN = 120
 
 
 def convert(text: Text, annotation: Any) -> Any:
-    """Return `text` as a value of the type `annotation`.
-
-    Raises:
-        ValueError: the text is not of that type; the message says what was expected.
-    """
+    """Return `text` as a value of the type `annotation`; ValueError says what was expected."""
     members = _members(annotation)
     if text is None or (isinstance(text, str) and text.strip().lower() in _NULL):
         if type(None) in members:

@@ -39,19 +39,14 @@ STEM_TYPES, BLOCK_TYPES, ACTIVATIONS = tuple(STEMS), tuple(BLOCKS), ("relu", "si
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """One block.
-
-    Attributes:
-        bottleneck: channels inside a bottleneck transform, in `groups` of the 3x3 convolution.
-        squeezed: channels of squeeze-and-excitation; 0: none.
-    """
+    """One block, in channels."""
 
     in_width: int
     out_width: int
     stride: int
-    bottleneck: int
-    groups: int
-    squeezed: int
+    bottleneck: int  # inside a bottleneck transform
+    groups: int  # of its 3x3 convolution
+    squeezed: int  # of squeeze-and-excitation; 0: none
 
     @property
     def keeps_shape(self) -> bool:

@@ -18,16 +18,7 @@ ARGUMENTS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """One published RegNet.
-
-    Attributes:
-        w_a, w_0, w_m, depth: see `generate_regnet`.
-        group_width: channels of one group of the 3x3 convolutions.
-        se_ratio: squeeze-and-excitation width / input width of a block; 0: none.
-        bottleneck_ratio: bottleneck width / output width.
-        block_type, head_width, activation: see `NetworkPlan`.
-        rounding: see `adjust_block_compatibility`.
-    """
+    """One published RegNet: the arguments of `plan_regnet`."""
 
     w_a: float
     w_0: int
@@ -60,7 +51,11 @@ def plan_regnet(
     """Return the plan of a RegNet: widths by the quantized-linear rule, adjusted to the groups.
 
     Args:
+        w_a, w_0, w_m, depth: see `generate_regnet`.
+        group_width: channels of one group of the 3x3 convolutions.
+        bottleneck_ratio: bottleneck width / output width.
         stride: stride of each stage's first block.
+        rounding: see `adjust_block_compatibility`.
         **rest: further fields of `NetworkPlan`.
 
     Raises:

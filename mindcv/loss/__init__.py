@@ -12,19 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossRow:
-    """One loss.
+    """One loss."""
 
-    Attributes:
-        where: name of its class in `losses`.
-        takes: the arguments of `create_loss` that not every loss has.
-        mixes: it is defined for the labels of mixed images.
-        splits: it compares the copies of an image that aug_splits makes.
-    """
-
-    where: str
-    takes: tuple[str, ...] = ("weight",)
-    mixes: bool = True
-    splits: bool = False
+    where: str  # name of its class in `losses`
+    takes: tuple[str, ...] = ("weight",)  # arguments of `create_loss` that not every loss has
+    mixes: bool = True  # it is defined for the labels of mixed images
+    splits: bool = False  # it compares the copies of an image that aug_splits makes
 
 
 LOSSES = {

@@ -12,11 +12,7 @@ from .layers import DropPath, SqueezeExcite, activation_of, batch_norm, conv2d
 
 
 def check_images(x, channels: int) -> None:
-    """Refuse what is no batch of images, in graph mode while it is compiled.
-
-    Raises:
-        ValueError: x is not (N, channels, H, W).
-    """
+    """Refuse what is not (N, channels, H, W); in graph mode this runs when it is compiled."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f"the network takes images as (N, {channels}, H, W); it was given {x.shape}"
@@ -24,11 +20,7 @@ def check_images(x, channels: int) -> None:
 
 
 class Stem(nn.Cell):
-    """`act(bn(conv(x)))`, in the stem `res_stem_in` with a 3x3 max-pooling of stride 2 after it.
-
-    Raises:
-        ValueError: called with anything but images of `in_channels`.
-    """
+    """`act(bn(conv(x)))`, after which `res_stem_in` pools by the maximum, 3x3 at stride 2."""
 
     def __init__(self, kind: str, in_channels: int, out_channels: int, activation: str = "relu"):
         super().__init__()

@@ -10,19 +10,12 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """One feature map, (N, channels, H / reduction, W / reduction).
+    """One feature map, (N, channels, H / reduction, W / reduction)."""
 
-    Attributes:
-        index: 0 for the stem, then the stages from 1.
-        channels: channels of the map.
-        reduction: image side / side of the map.
-        module: name of the cell that gives it.
-    """
-
-    index: int
+    index: int  # 0 for the stem, then the stages from 1
     channels: int
-    reduction: int
-    module: str
+    reduction: int  # image side / side of the map
+    module: str  # name of the cell that gives it
 
 
 class FeatureNet(nn.Cell):

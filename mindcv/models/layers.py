@@ -41,13 +41,7 @@ def activation_of(name: str) -> nn.Cell:
 
 
 class SqueezeExcite(nn.Cell):
-    """`x * sigmoid(expand(act(reduce(mean(x)))))`, a gate per channel (Hu et al., 2018).
-
-    Args:
-        channels: channels of the input, (N, C, H, W).
-        squeezed: channels between the two 1x1 convolutions.
-        activation: relu or silu.
-    """
+    """`x * sigmoid(expand(act(reduce(mean(x)))))`, a gate per channel (Hu et al., 2018)."""
 
     def __init__(self, channels: int, squeezed: int, activation: str = "relu"):
         super().__init__()
@@ -65,10 +59,7 @@ class SqueezeExcite(nn.Cell):
 class DropPath(nn.Cell):
     """Drop the residual branch of whole samples in training (Huang et al., 2016).
 
-    The same as timm's `DropPath` and torchvision's `StochasticDepth(mode="row")`.
-
-    Args:
-        rate: probability of dropping a sample's branch; kept ones are scaled by 1 / (1 - rate).
+    Kept ones are scaled by 1 / (1 - rate), as in timm and torchvision (`mode="row"`).
     """
 
     def __init__(self, rate: float):

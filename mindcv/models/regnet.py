@@ -124,8 +124,7 @@ class AnyNet(nn.Cell):
         """Return the last layer: a Dense, or an Identity where num_classes is 0."""
         return self.head.fc
 
-    # What loading, freezing and layer-wise rates ask of a network; a network of your own that has
-    # the same three is treated alike.
+    # These three are what loading, freezing and layer-wise rates use of any network.
 
     @property
     def first_conv(self) -> nn.Conv2d:

@@ -20,22 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizerRow:
-    """One optimizer. g is the gradient, w the weight.
+    """One optimizer, by MindSpore's class where that follows the published formula.
 
-    Attributes:
-        where: module and name of its class. MindSpore's own is taken where it follows the published
-            formula and takes a list of rates, groups and a loss scale.
-        decays: what weight decay does.
-        remark: why it is not MindSpore's class, or what else is worth knowing.
-        takes: the arguments of `create_optimizer` that not every optimizer has.
-        fixed: further arguments of the class.
+    Such a class must take a list of rates, groups and a loss scale too.
     """
 
-    where: str
-    decays: str
-    remark: str
-    takes: tuple[str, ...] = ()
-    fixed: dict[str, Any] = field(default_factory=dict)
+    where: str  # module and name of its class
+    decays: str  # what weight decay does to the gradient g or the weight w
+    remark: str  # why it is not MindSpore's class, or what else is worth knowing
+    takes: tuple[str, ...] = ()  # arguments of `create_optimizer` that not every optimizer has
+    fixed: dict[str, Any] = field(default_factory=dict)  # further arguments of the class
 
 
 _IN_GRADIENT, _IN_WEIGHT = "g + decay w", "w (1 - lr decay)"
