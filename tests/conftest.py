@@ -13,6 +13,7 @@ import mindspore.dataset as ds
 import numpy as np
 import pytest
 from PIL import Image
+from warm_commands import WarmCommands
 
 from mindcv.checkpoint import CheckpointStore
 
@@ -121,6 +122,13 @@ def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:
         place.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray(noise.astype(np.uint8)).resize((120, 90), Image.BILINEAR)
         picture.save(place / f"{index:04d}.jpg", quality=92)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """Commands in processes of their own that need not import MindSpore first."""
+    with WarmCommands(tmp_path_factory.mktemp("streams")) as commands:
+        yield commands
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import image_files
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from conftest import run_command, write_images
+from conftest import write_images
 from mindspore.dataset import vision
 
 from mindcv.data import (
@@ -142,7 +142,7 @@ def test_training_evaluation_and_prediction_see_the_same_pixels(odd_folder):
             assert np.array_equal(images[place], vision.CenterCrop(24)(crop))
 
 
-def test_train_finishes_over_all_kinds_and_lists_the_bad(odd_folder, tiny_models, tmp_path):
+def test_train_finishes_over_all_kinds_and_lists_the_bad(warm, odd_folder, tiny_models, tmp_path):
     words = {
         "import_module": tiny_models,
         "model": "tiny",
@@ -156,30 +156,30 @@ def test_train_finishes_over_all_kinds_and_lists_the_bad(odd_folder, tiny_models
         "ckpt_save_dir": tmp_path / "run",
     }
     arguments = [str(word) for key, value in words.items() for word in (f"--{key}", value)]
-    done = run_command("train.py", *arguments, "--max_bad_fraction", 0.5, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = warm.run(["train.py", *arguments, "--max_bad_fraction", 0.5], tmp_path)
+    assert done.code == 0, done.err
     with open(tmp_path / "run/bad_images.csv", encoding="utf-8", newline="") as table:
         rows = list(csv.DictReader(table))
     assert sorted(Path(row["path"]).name for row in rows) == sorted(UNUSABLE)
-    assert done.stdout.count("8 of 28 images are bad and left out") == 2
+    assert done.out.count("8 of 28 images are bad and left out") == 2
     assert not list(tmp_path.glob("*abnormal*")) and not list(tmp_path.glob("*unsupported*"))
     log = (tmp_path / "run/train.log").read_text(encoding="utf-8")
     assert "6 images are bad; those from here on are listed in" in log
 
     # Too many, by the default: the run stops with the list.
     arguments[-1] = str(tmp_path / "other")
-    done = run_command("train.py", *arguments, cwd=tmp_path)
-    assert done.returncode == 4
-    assert "images is bad (3.57%, 1.00% are allowed)" in done.stderr
-    assert "bad_images.csv lists those" in done.stderr and "max_bad_fraction" in done.stderr
+    done = warm.run(["train.py", *arguments], tmp_path)
+    assert done.code == 4
+    assert "images is bad (3.57%, 1.00% are allowed)" in done.err
+    assert "bad_images.csv lists those" in done.err and "max_bad_fraction" in done.err
     assert (tmp_path / "other/bad_images.csv").exists()
 
     # In an evaluation each one is an error, unless allowed as above.
     options = [*arguments[:2], "--data_dir", odd_folder, "--batch_size", 7]
     options += ["--ckpt_path", next((tmp_path / "run").glob("tiny-2*.ckpt"))]
-    done = run_command("validate.py", *options, cwd=tmp_path)
-    assert done.returncode == 4
-    assert "a0-byte.jpg (" in done.stderr and "allow_bad_images" in done.stderr
+    done = warm.run(["validate.py", *options], tmp_path)
+    assert done.code == 4
+    assert "a0-byte.jpg (" in done.err and "allow_bad_images" in done.err
 
 
 def test_left_out_images_do_not_count(tmp_path):

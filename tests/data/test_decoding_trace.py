@@ -3,13 +3,10 @@
 import io
 import random
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 from mindcv.data.decoding_trace import DecodingTrace, read_trace
@@ -55,16 +52,13 @@ def root(tmp_path) -> Path:
     return tmp_path
 
 
-def run(root: Path, decoder: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", PROGRAM, str(root), decoder]
-    return subprocess.run(
-        command, cwd=root, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
-    )
-
-
-def test_a_crash_of_the_decoder_leaves_the_names_and_pillow_replaces_the_image(root, log_lines):
-    crash = run(root, "mindspore")
-    assert -crash.returncode in (signal.SIGFPE, signal.SIGSEGV, signal.SIGABRT), crash.stderr
+def test_a_crash_of_the_decoder_leaves_the_names_and_pillow_replaces_the_image(
+    warm, root, log_lines
+):
+    program = root / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    crash = warm.run([program, root, "mindspore"], root)
+    assert -crash.code in (signal.SIGFPE, signal.SIGSEGV, signal.SIGABRT), crash.err
     trace = root / ".decoding-0"
     names = read_trace(trace)
     assert str(root / f"train/a/{BAD}.jpg") in names and len(names) <= 2 * COUNT
@@ -75,8 +69,8 @@ def test_a_crash_of_the_decoder_leaves_the_names_and_pillow_replaces_the_image(r
     assert not trace.exists()
 
     (root / "damaged").write_bytes((root / f"train/a/{BAD}.jpg").read_bytes())
-    done = run(root, "pillow")
-    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
+    done = warm.run([program, root, "pillow"], root)
+    assert (done.code, done.out) == (0, "1\n"), done.err
     assert not trace.exists()
 
 

@@ -168,7 +168,7 @@ def test_the_fingerprint_tells_names_labels_and_classes(tmp_path):
 
 
 def test_an_image_takes_less_than_200_bytes_with_its_order(tmp_path):
-    count = 8_000
+    count = 4_000
     for number in range(20):
         folder = tmp_path / f"n{number:08d}"
         folder.mkdir()

@@ -4,7 +4,6 @@ import io
 
 import numpy as np
 import pytest
-from conftest import run_command
 from mindspore import nn
 from PIL import Image
 
@@ -69,7 +68,7 @@ def test_a_registered_dataset_is_read_like_any_other():
     assert labels.tolist() == [2, 0, 2]
 
 
-def test_train_takes_a_dataset_that_its_import_module_registers(tmp_path, tiny_models):
+def test_train_takes_a_dataset_that_its_import_module_registers(warm, tmp_path, tiny_models):
     module = tmp_path / "mine.py"
     module.write_text(
         tiny_models.read_text(encoding="utf-8")
@@ -80,9 +79,9 @@ def test_train_takes_a_dataset_that_its_import_module_registers(tmp_path, tiny_m
     )
     options = f"--import_module {module} --dataset own --model tiny --image_resize 32"
     options += " --batch_size 4 --dry_run True"
-    done = run_command("train.py", *options.split(), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "2 steps per epoch" in done.stdout
+    done = warm.run(["train.py", *options.split()], tmp_path)
+    assert done.code == 0, done.err
+    assert "2 steps per epoch" in done.out
 
 
 def test_labels_and_names_of_the_object_are_taken_without_reading_an_image():
