@@ -3,7 +3,7 @@
 import logging
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import mindspore.dataset as ds
@@ -28,7 +28,7 @@ class EpochBatches:
     A pass is an epoch, and the next pass the next one. What an epoch holds depends on MindSpore's
     seed as it is now, the epoch's number, the sharding and, where C++ operations draw random
     numbers, on the number of threads that the pipeline has; on no earlier epoch. An epoch that
-    begins at a later step replays the steps before it without handing them out.
+    begins at a later step replays the steps before it without yielding them.
 
     Args:
         dataset: all rows of the run; its own passes are not used up.
@@ -39,9 +39,9 @@ class EpochBatches:
     Attributes:
         columns: names of the parts of a batch.
         steps: batches of a whole epoch.
-        listeners: called with (epoch, step in it, indices of the images) of each batch that a pass
-            hands out, all counted from 0; replacements stand in the place of what they replace.
-        failure: what ended a pass early; MindSpore tells it as a text only.
+        listeners: called with (epoch, step in it, indices of the images) of each batch of a pass,
+            all counted from 0; replacements stand in the place of what they replace.
+        failure: what ended a pass early; MindSpore passes on its text only.
     """
 
     def __init__(
@@ -63,17 +63,17 @@ class EpochBatches:
 
     # No __len__: MindSpore would refuse a pass that begins at a later step.
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        # A generator: MindSpore asks for iterators that it never reads from.
+        # A generator: MindSpore requests iterators that it never reads from.
         epoch, step = self._next
         self._next = (epoch + 1, 0)
         yield from self.epoch(epoch, step, self.listeners)
 
     def start(self, epoch: int, step: int = 0) -> None:
-        """Let the next pass begin at a step of an epoch, both counted from 0."""
+        """Begin the next pass at a step of an epoch, both counted from 0."""
         self._next = (epoch, step)
 
     def limit(self, steps: int) -> None:
-        """Leave out the batches of an epoch after so many."""
+        """Skip the batches of an epoch after so many."""
         surplus = self.steps - steps
         if surplus > 0:
             _logger.info(
@@ -114,7 +114,7 @@ class EpochBatches:
         """
         if step >= self.steps:
             return iter(())
-        return self._read(epoch, step, listeners, self._open(epoch, step))
+        return self._batches(epoch, step, listeners, self._open(epoch, step))
 
     def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator]:
         """Start the pipeline of an epoch; return its rows and its batches from a step on."""
@@ -126,7 +126,7 @@ class EpochBatches:
         self.keep(batches)
         return rows, batches
 
-    def _read(
+    def _batches(
         self, epoch: int, step: int, listeners: Sequence[Listener], pipeline: tuple[Rows, Iterator]
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches.
@@ -134,43 +134,35 @@ class EpochBatches:
         An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
         another pipeline, which replaces it, continues at the step that was not reached.
         """
-        while step is not None:
-            step = yield from self._batches(epoch, step, listeners, pipeline)
-            if step is not None:
-                pipeline = self._open(epoch, step)
-
-    def _batches(
-        self, epoch: int, step: int, listeners: Sequence[Listener], pipeline: tuple[Rows, Iterator]
-    ) -> Generator[tuple[np.ndarray, ...], None, int | None]:
-        """Yield the batches from a step on; return the step to continue with, None at the end."""
-        had_copy = os.path.exists(_COPY)
         rows, batches = pipeline
+        had_copy = os.path.exists(_COPY)
         try:
             while step < self.steps:
-                batch = next(batches, None)
+                try:
+                    batch = next(batches, None)
+                except RuntimeError as error:
+                    if self._is_closed:
+                        return
+                    batches.stop()
+                    failure = rows.failure or self._failure(rows, step, error)
+                    if not had_copy:
+                        Path(_COPY).unlink(missing_ok=True)
+                    if failure is None:
+                        rows, batches = self._open(epoch, step)
+                        continue
+                    # MindSpore begins the next pass early, and ends it when this one fails.
+                    if self.failure is None or INTERRUPTED not in str(failure):
+                        self.failure = failure
+                    raise failure from None
                 if batch is None:
-                    break
+                    return
                 own = slice(step * self._batch_size, (step + 1) * self._batch_size)
                 for listener in listeners:
                     listener(epoch, step, rows.indices[own])
                 yield tuple(batch)
                 step += 1
-        except RuntimeError as error:
-            if self._is_closed:
-                return None
-            batches.stop()
-            failure = rows.failure or self._failure(rows, step, error)
-            if not had_copy:
-                Path(_COPY).unlink(missing_ok=True)
-            if failure is None:
-                return step
-            # MindSpore begins the next pass early, and ends it when this one fails.
-            if self.failure is None or INTERRUPTED not in str(failure):
-                self.failure = failure
-            raise failure from None
         finally:
             batches.stop()
-        return None
 
     def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
         """Return what to raise for a failed pipeline; None where a bad image was the reason.
@@ -185,7 +177,7 @@ class EpochBatches:
         return None if found else error
 
     def close(self) -> None:
-        """End all that reads the passes, and their threads, once the batches in work are done."""
+        """End all pipelines and their threads, once the batches in work are done."""
         self._is_closed = True
         for reader in list(self._readers):
             reader.stop()
@@ -193,7 +185,7 @@ class EpochBatches:
             trace.close()
 
     def keep(self, reader) -> None:
-        """Remember an iterator of MindSpore over the passes, for `close`."""
+        """Remember an iterator of MindSpore, for `close`."""
         self._readers.add(reader)
 
     def as_dataset(self) -> "BatchDataset":
