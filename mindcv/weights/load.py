@@ -73,11 +73,12 @@ def load_weights(
     contents = sort_contents(file, wanted, ema)
     weights, notes = dict(contents.weights), list(contents.notes)
     first_conv, head = _declared(network)
-    ignored = _classifier_of_file(weights) if first_conv and not head else []
+    ignored = []
+    if first_conv and not head:
+        ignored = [name for name in weights if name.startswith(CLASSIFIER.removesuffix("weight"))]
     if ignored:
         notes.append(f"ignored the file's classifier of {contents.num_classes} classes")
-    for name in ignored:
-        del weights[name]
+        weights = {name: value for name, value in weights.items() if name not in ignored}
     if first_conv in weights:
         weights[first_conv] = _fit_channels(weights[first_conv], wanted[first_conv].shape, notes)
     known = file.metadata.class_names if file.metadata else None
@@ -98,8 +99,10 @@ def load_weights(
     )
     line = _line(report, contents)
     if fresh:
-        line += _heads(contents.weights.get(fresh[-1]), wanted[fresh[-1]])
-    if has_others and fresh:
+        theirs, ours = contents.weights.get(fresh[-1]), wanted[fresh[-1]]
+        classes = "none" if theirs is None else f"{len(theirs)} classes"
+        line += f"; classifier re-initialised: {classes} in the file, {len(ours)} here"
+    if fresh and has_others:
         line += f", of other names: {_first_difference(known, class_names)}"
     # A fresh classifier must not be overlooked, even where a program shows warnings only.
     _logger.log(logging.WARNING if fresh else logging.INFO, line)
@@ -109,16 +112,13 @@ def load_weights(
 def _declared(network: nn.Cell) -> tuple[str, list[str]]:
     """Return the names of the first convolution's weight, if declared, and of the classifier's."""
     conv, head = getattr(network, "first_conv", None), getattr(network, "classifier", None)
-    if not isinstance(head, nn.Cell):
-        dense = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.Dense)]
-        head = dense[-1] if dense else nn.Identity()
     first_conv = conv.weight.name if isinstance(conv, nn.Conv2d) else ""
+    is_declared = isinstance(head, nn.Cell)
+    cells = (head if is_declared else network).cells_and_names()
+    dense = [cell for _, cell in cells if isinstance(cell, nn.Dense)]
+    if dense or not is_declared:
+        head = dense[-1] if dense else nn.Identity()
     return first_conv, [parameter.name for parameter in head.get_parameters()]
-
-
-def _classifier_of_file(weights: Mapping[str, np.ndarray]) -> list[str]:
-    layer = CLASSIFIER.removesuffix("weight")
-    return [name for name in weights if name.startswith(layer)]
 
 
 def _fit_channels(weight: np.ndarray, shape: tuple[int, ...], notes: list[str]) -> np.ndarray:
@@ -210,11 +210,6 @@ def _line(report: LoadReport, contents: Contents) -> str:
         count = len(report.set_aside)
         line += f"; ignored {count} entries that are not weights of this network"
     return "; ".join([line, *report.notes])
-
-
-def _heads(theirs: np.ndarray | None, ours: ms.Parameter) -> str:
-    classes = "none" if theirs is None else f"{theirs.shape[0]} classes"
-    return f"; classifier re-initialised: {classes} in the file, {ours.shape[0]} here"
 
 
 def _first_difference(known: Sequence[str], here: Sequence[str]) -> str:

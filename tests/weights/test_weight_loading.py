@@ -4,6 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from golden.fill import fill, images
+from mindspore import nn
 from weight_files import (
     GOLDEN,
     equal,
@@ -81,6 +82,35 @@ def test_one_channel_gives_what_three_equal_ones_give(network, log_lines):
     expected = network.set_train(False)(ms.Tensor(np.repeat(picture, 3, axis=1))).asnumpy()
     found = grey.set_train(False)(ms.Tensor(picture)).asnumpy()
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+class Own(nn.Cell):
+    """A network that declares its ends as AnyNet does, under other names."""
+
+    def __init__(self, in_channels: int, num_classes: int):
+        super().__init__()
+        self.begin = nn.Conv2d(in_channels, 4, 3)
+        self.hidden, self.end = nn.Dense(4, 4), nn.Dense(4, num_classes)
+
+    @property
+    def first_conv(self) -> nn.Conv2d:
+        return self.begin
+
+    @property
+    def classifier(self) -> nn.Dense:
+        return self.end
+
+
+def test_a_network_of_ones_own_that_declares_its_ends_is_fitted_alike(tmp_path):
+    weights = known_weights(Own(3, 5))
+    write_weights(tmp_path / "own.npz", weights)
+    network = Own(1, 7)
+    report = load_weights(network, tmp_path / "own.npz")
+    found = state(network)
+    assert report.reinitialized == ("end.weight", "end.bias")
+    summed = weights["begin.weight"].sum(axis=1, keepdims=True)
+    np.testing.assert_array_equal(found["begin.weight"], summed)
+    np.testing.assert_array_equal(found["hidden.weight"], weights["hidden.weight"])
 
 
 def test_more_channels_repeat_the_stem_and_keep_the_scale(tmp_path):
