@@ -30,7 +30,7 @@ def test_bad_images_are_named_and_left_out_on_request(image_folder, tmp_path, ca
     assert code == 4 and "3 images cannot be decoded" in error and "--skip_bad" in error
     assert "train/class_2/9999.jpg" in error and not (tmp_path / "out/dataset.json").exists()
     code, out, _ = call(capsys, *words, "--skip_bad")
-    assert code == 0 and "val: 11 images" in out and "2 bad ones left out" in out
+    assert code == 0 and "val: 11 images" in out and "2 bad images left out" in out
     assert "of 4 shards were finished before" in out
     with open(tmp_path / "out/bad_images.csv", newline="") as file:
         listed = {row["path"]: row["error"] for row in csv.DictReader(file)}

@@ -100,8 +100,8 @@ def test_a_job_that_is_killed_goes_on_from_its_newest_checkpoint(job, tmp_path):
 @pytest.mark.parametrize(
     "plan, options, code, attempts, reason",
     [
-        ([{"end": 7}] * 9, (), 7, 2, "2 attempts in a row came to no newer checkpoint"),
-        ([{"end": 7}] * 9, ("--max_stalls", "0"), 7, 1, "1 attempts in a row came to no newer"),
+        ([{"end": 7}] * 9, (), 7, 2, "2 attempts in a row made no newer checkpoint"),
+        ([{"end": 7}] * 9, ("--max_stalls", "0"), 7, 1, "1 attempts in a row made no newer"),
         ([{"saves": 1, "end": 1}] * 9, ("--max_restarts", "2"), 1, 3, "2 restarts were allowed"),
         ([{"saves": 1, "end": 2}], (), 2, 1, "would not help: options or configuration are wrong"),
         ([{"saves": 1, "end": 3}], (), 3, 1, "would not help: the loss is not finite"),

@@ -70,7 +70,7 @@ def run(arguments: Namespace) -> None:
             raise
     for name, split in packed.splits.items():
         size = sum(shard.bytes + shard.index_bytes for shard in split.shards)
-        skipped = f", {split.skipped} bad ones left out" if split.skipped else ""
+        skipped = f", {split.skipped} bad images left out" if split.skipped else ""
         print(
             f"{out}/{name}: {split.images} images of {len(packed.class_names)} classes in "
             f"{len(split.shards)} shards, {size / 2**20:.1f} MB{skipped}"

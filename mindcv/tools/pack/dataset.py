@@ -93,7 +93,7 @@ def pack(
         return sealed
     with held(root, plan, was_sealed=sealed is not None):
         if sealed:
-            tell(f"{'; '.join(problems[:5])}: packed anew")
+            tell(f"{'; '.join(problems[:5])}: packing again")
             reopen(root, sealed, tasks)
         results = _kept(root, tasks, workers, show_progress)
         if results:
@@ -135,13 +135,13 @@ def verify(out: str, workers: int | None = None, show_progress: bool = False) ->
     problems = [problem for problem in found.values() if problem]
     if not is_sealed(root):
         raise DataError(
-            f"{root / FILE} holds no hash of itself: an older version packed it, and nobody can "
-            "tell whether its class names are what they were; pack again"
+            f"{root / FILE} holds no hash of itself: an older version packed it, so its "
+            "class names cannot be verified; pack again"
         )
     if problems:
         raise DataError(
             f"{len(problems)} of {len(shards)} shards: {'; '.join(problems)}; copy these files "
-            "anew, or remove them and pack again"
+            "again, or remove them and repeat the pack command"
         )
     return packed
 
@@ -261,7 +261,7 @@ def _report_bad_images(root: Path, bad: list[tuple[str, str]], skip_bad: bool) -
         first = "; ".join(f"{name}: {reason}" for name, reason in bad[:5])
         raise DataError(
             f"{len(bad)} images cannot be decoded: {first}; all of them are in {path}; repair or "
-            "remove them and begin anew, or go on with --skip_bad, which leaves them out"
+            "remove them and start over, or go on with --skip_bad, which leaves them out"
         )
 
 

@@ -72,10 +72,10 @@ def _begin(root: Path, plan: dict) -> None:
     except FileNotFoundError:
         write_json(path, plan)
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}; remove {root} to begin anew") from None
+        raise DataError(f"{path} is damaged: {error}; remove {root} to start over") from None
     else:
         if not isinstance(before, dict):
-            raise DataError(f"{path} is damaged: no plan; remove {root} to begin anew")
+            raise DataError(f"{path} is damaged: no plan; remove {root} to start over")
         _check_plan(root, plan, before)
     _remove_unfinished(path.parent)
 
@@ -87,7 +87,7 @@ def _check_plan(root: Path, plan: dict, before: dict) -> None:
         ConfigError: other options.
         DataError: other images.
     """
-    remedy = f"remove {root} to begin anew, or choose another folder"
+    remedy = f"remove {root} to start over, or choose another folder"
     if before.get("options") != plan["options"]:
         raise ConfigError(
             f"{root} was begun with the options {before.get('options')}; now they are "
@@ -95,8 +95,8 @@ def _check_plan(root: Path, plan: dict, before: dict) -> None:
         )
     if before.get("source") != plan["source"]:
         raise DataError(
-            f"the images changed since {root} was begun: names, sizes or times of files are "
-            f"others; {remedy}"
+            f"the images changed since {root} was begun: names, sizes or times of files "
+            f"differ; {remedy}"
         )
 
 

@@ -113,7 +113,7 @@ def _splits_in(root: Path) -> tuple[str, ...]:
         shown = ", ".join(beside[:5]) + (", …" if len(beside) > 5 else "")
         reasons.append(f"{shown} (none of the names {', '.join(SPLITS)})")
     raise DataError(
-        f"{root} holds images also in {' and '.join(reasons)}; name what is to be packed, "
+        f"{root} also holds images in {' and '.join(reasons)}; name the splits to pack, "
         f"--splits {' '.join(left)} …; if all of its folders are classes: pack {root.parent} "
         f"with --splits {root.name}"
     )

@@ -81,7 +81,7 @@ class _Supervisor:
             stalls = 0 if is_newer else stalls + 1
             reason = self._reason_to_end(code)
             if reason is None and stalls > max_stalls:
-                reason = f"not restarted: {stalls} attempts in a row came to no newer checkpoint"
+                reason = f"not restarted: {stalls} attempts in a row made no newer checkpoint"
             if reason is None and restarts >= max_restarts:
                 reason = f"not restarted: {restarts} restarts were allowed"
             if reason is not None:
@@ -140,8 +140,8 @@ class _Supervisor:
         )
         if leaves_ranks:
             raise ConfigError(
-                "supervise: the command ended with 0 while its training was running, and nobody "
-                f"could tell how that ends: {shlex.join(words)}; use a command that waits for it"
+                "supervise: the command ended with 0 while its training was running, so its "
+                f"result is unknown: {shlex.join(words)}; use a command that waits for it"
             )
         return code
 

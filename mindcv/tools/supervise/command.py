@@ -118,8 +118,8 @@ def read_job(words: Sequence[str]) -> Job:
         start = script - (script > 1 and words[script - 1] in ("python", "python3"))
         if _value(words[:start], "join") not in (None, "True"):
             raise ConfigError(
-                "supervise: with --join False msrun returns at once and nobody can tell how the "
-                "run ends; leave it out, supervise adds --join True"
+                "supervise: with --join False msrun returns at once and the result of the "
+                "run is unknown; leave it out, supervise adds --join True"
             )
     options = tuple(words[script + 1 :])
     path, given = read_command_line(options, words[script], "")
