@@ -149,7 +149,11 @@ def tiny_models(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def short_run(image_folder, tiny_models, tmp_path) -> list[str]:
-    """Arguments of a deterministic run of 3 epochs of 6 steps on the small folder."""
+    return short_run_in(tmp_path / "run", image_folder, tiny_models)
+
+
+def short_run_in(run_folder: Path, image_folder: Path, tiny_models: Path) -> list[str]:
+    """Return the words of a deterministic run of 3 epochs of 6 steps on the small folder."""
     options = {
         "import_module": tiny_models,
         "model": "tiny",
@@ -167,7 +171,7 @@ def short_run(image_folder, tiny_models, tmp_path) -> list[str]:
         "shuffle": "False",
         "val_while_train": "True",
         "log_interval": 2,
-        "ckpt_save_dir": tmp_path / "run",
+        "ckpt_save_dir": run_folder,
     }
     return [word for key, value in options.items() for word in (f"--{key}", str(value))]
 

@@ -60,7 +60,7 @@ def main(config):
         raise DataError("image x.jpg cannot be read")
     if what == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep({"wait": 60, "done": 0}[what])
+    time.sleep(60)
 
 del sys.argv[1:]
 run(main, "stand-in", "", rules=lambda config, environ: ())
@@ -99,14 +99,6 @@ def test_a_process_that_waits_ends_with_the_cause_and_code_of_the_one_that_faile
     own, other = read_records(tmp_path)
     assert own.ending.of_rank == 1 and own.ending.exit_code == code
     assert other.ending is None or other.ending.cause == "image x.jpg cannot be read"
-
-
-def test_a_process_that_is_done_ends_nobody(tmp_path):
-    waiting, done = start(0, tmp_path, "wait"), start(1, tmp_path, "done")
-    assert done.wait(60) == 0
-    time.sleep(2.5)
-    assert waiting.poll() is None
-    waiting.kill(), waiting.communicate()
 
 
 def test_an_ending_needs_no_further_room_on_the_disk(tmp_path):
@@ -189,6 +181,12 @@ def test_an_error_is_written_down_and_goes_on(own_record, error, code, cause):
         raising(error)
     ending = own_record.record.ending
     assert ending.exit_code == code and ending.cause.startswith(cause)
+
+
+def test_an_end_without_an_error_is_written_down(own_record):
+    with recorded_ending(None):
+        assert own_record.record.ending is None
+    assert own_record.record.ending.exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,12 @@ def test_a_killed_rank_is_noticed_by_the_one_before_it_and_then_by_all(tmp_path,
     assert first_failure(tmp_path, runs_before=[]).rank == 2
 
 
+def test_a_rank_that_is_done_ends_nobody(tmp_path, gone_pid):
+    watches = watches_of(tmp_path, 2, {1: gone_pid})
+    watches[1].own.end(0, "")
+    assert watches[0].look() is None
+
+
 def test_a_rank_that_is_done_hands_on_whom_it_watched(tmp_path, gone_pid):
     watches = watches_of(tmp_path, 4, {1: gone_pid, 2: gone_pid})
     watches[1].own.end(0, "")

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from conftest import ROOT, launcher, run_command, write_images
+from conftest import ROOT, launcher, run_command, short_run_in, write_images
 
 from mindcv.process.onednn import limit_instructions
 
@@ -34,20 +34,34 @@ def replace(arguments, **options):
     return arguments
 
 
+def images(place, image_folder, count):
+    """Return a dataset with so many validation images, of up to 4 of the 6 classes."""
+    place.mkdir()
+    (place / "train").symlink_to(image_folder / "train")
+    write_images(place / "val", count, min(count, 4), seed=2)
+    return place
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, image_folder, tiny_models):
+    """The folder of a run of one process, evaluated on 5 images."""
+    place = tmp_path_factory.mktemp("alone")
+    arguments = short_run_in(place / "run", images(place / "images", image_folder, 5), tiny_models)
+    done = run_command("train.py", *arguments, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
 def rows(folder):
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_path):
-    alone = tmp_path / "alone"
-    assert (
-        run_command("train.py", *replace(short_run, ckpt_save_dir=alone), cwd=tmp_path).returncode
-        == 0
-    )
+def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, alone, tmp_path):
+    """And each validation image counts once, 5 on two ranks."""
     dumped = tmp_path / "weights"
     dumped.mkdir()
-    arguments = replace(short_run, batch_size=4)
+    arguments = replace(short_run, batch_size=4, data_dir=alone / "images")
     if find_spec("tensorboardX"):
         arguments += ["--summary_dir", str(tmp_path / "events")]
     logs = train_on_two(arguments, tmp_path, DUMP_WEIGHTS=dumped)
@@ -56,20 +70,27 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, tmp_
     first, second = (np.load(dumped / f"{rank}.npz") for rank in range(2))
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    for one, both in zip(rows(alone), rows(tmp_path / "run")):
+    for one, both in zip(rows(alone / "run"), rows(tmp_path / "run")):
         assert float(one["train_loss"]) == pytest.approx(float(both["train_loss"]), rel=1e-5)
         assert one["val_top1"] == both["val_top1"]
         assert float(one["val_loss"]) == pytest.approx(float(both["val_loss"]), rel=1e-5)
     assert logs.count("epoch 3/3 step 6/6") == 1  # rank 0 alone speaks
+    assert "on 5 images" in (tmp_path / "run/train.log").read_text()
     # Who came to the scheduler, and who did not, stands in warnings of MindSpore only.
     assert "[WARNING] DISTRIBUTED" in (tmp_path / "scheduler.log").read_text()
     if limit_instructions("CPU"):
         assert logs.count("oneDNN limited to ") == 1
 
 
-def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp_path):
-    """Random augmentation and shuffling on; the file that rank 0 writes is what both have."""
+def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(
+    short_run, image_folder, tmp_path
+):
+    """Random augmentation and shuffling on; the file that rank 0 writes is what both have.
+
+    There are fewer validation images than ranks.
+    """
     arguments = replace(short_run, model="tiny_regnet", batch_size=4, shuffle="True", hflip=0.5)
+    arguments = replace(arguments, data_dir=images(tmp_path / "images", image_folder, 1))
     dumped = tmp_path / "weights"
     dumped.mkdir()
     train_on_two(arguments, tmp_path, DUMP_WEIGHTS=dumped)
@@ -77,6 +98,7 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp
     assert any(name.endswith("moving_variance") for name in first.files)
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert "on 1 images" in (tmp_path / "run/train.log").read_text()
     last = rows(tmp_path / "run")[-1]
     checked = run_command(
         "validate.py",
@@ -90,31 +112,17 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(short_run, tmp
     assert figures["loss"] == pytest.approx(float(last["val_loss"]), rel=1e-4)
 
 
-@pytest.mark.parametrize("count", [1, 5])
-def test_validation_on_two_ranks_counts_each_image_once(short_run, tmp_path, count):
-    write_images(tmp_path / "odd/train", 16, 4)
-    write_images(tmp_path / "odd/val", count, 4 if count >= 4 else 1, seed=2)
-    arguments = replace(short_run, data_dir=tmp_path / "odd", model="tiny_regnet")
-    train_on_two(replace(arguments, batch_size=4), tmp_path)
-    assert f"on {count} images" in (tmp_path / "run/train.log").read_text()
-
-
-def test_validate_on_two_ranks_prints_once_what_one_process_prints(short_run, tmp_path):
-    assert run_command("train.py", *short_run, cwd=tmp_path).returncode == 0
-    asked = (
-        "--config",
-        tmp_path / "run/config.yaml",
-        "--ckpt_path",
-        tmp_path / "run/tiny_best.ckpt",
-    )
-    alone = run_command("validate.py", *asked, cwd=tmp_path)
+def test_validate_on_two_ranks_prints_once_what_one_process_prints(alone, tmp_path):
+    run = alone / "run"
+    asked = ("--config", run / "config.yaml", "--ckpt_path", run / "tiny_best.ckpt")
+    one = run_command("validate.py", *asked, cwd=tmp_path)
     both = run_command(
         "validate.py", *asked, "--distribute", "True", cwd=tmp_path, launcher=launcher(2)
     )
     assert both.returncode == 0, both.stderr
     first, second = ((tmp_path / f"worker_{rank}.log").read_text() for rank in range(2))
     printed = [line for line in first.splitlines() if line.startswith("{'Top_1")]
-    expected = ast.literal_eval(alone.stdout.strip().splitlines()[-1])
+    expected = ast.literal_eval(one.stdout.strip().splitlines()[-1])
     assert ast.literal_eval(printed[0]) == pytest.approx(expected, rel=1e-6)
     assert "Top_1" not in second
 
