@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..process.files import open_regular, remove_unfinished
+from ..process.files import open_regular, remove_unfinished, writing
 
 NAME = ".lock"
 # Written whole by way of a stand-in, which a killed run leaves.
@@ -26,16 +26,13 @@ def open_run_folder(path: str) -> Path:
         ConfigError: it cannot be written, or another run holds it.
     """
     folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ConfigError(
-            f"ckpt_save_dir {folder}: it, or a part of it, is a file; name a folder"
-        ) from None
-    except OSError as error:
-        raise ConfigError(
-            f"ckpt_save_dir {folder} cannot be written: {error.strerror}; name another folder"
-        ) from None
+    with writing(f"ckpt_save_dir {folder}", ConfigError, "; name another folder"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise ConfigError(
+                f"ckpt_save_dir {folder}: it, or a part of it, is a file; name a folder"
+            ) from None
     FolderLock(folder)
     remove_unfinished(folder, _REPLACED)
     return folder

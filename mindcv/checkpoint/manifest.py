@@ -1,6 +1,5 @@
 """The seal of a checkpoint: a manifest with the size and SHA-256 of each of its files."""
 
-import hashlib
 import json
 import os
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import WeightsError
-from ..process.files import open_regular, read_regular, sha256_of_file
+from ..process.files import open_regular, read_regular, reading, sha256_of, sha256_of_file
 from .position import Position, position_of
 
 FORMAT = 1
@@ -123,10 +122,8 @@ def read_manifest(path: Path) -> Manifest:
         WeightsError: it cannot be read, a byte is not as it was written, or it names files other
             than those of its own checkpoint.
     """
-    try:
+    with reading(f"checkpoint manifest {path}", WeightsError):
         content = read_regular(path, _LARGEST)
-    except OSError as error:
-        raise WeightsError(f"checkpoint manifest {path} cannot be read: {error.strerror}") from None
     try:
         whole = json.loads(content)
         body = {key: whole[key] for key in ("format", "files", "record")}
@@ -167,7 +164,7 @@ def _is_digest(value: Any) -> bool:
 
 def _with_hash(text: str) -> bytes:
     # Paths may be any bytes; json.loads reads what surrogatepass writes.
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = sha256_of(text.encode("utf-8", "surrogatepass"))
     # Still JSON: the hash is one more entry at the end.
     whole = f'{text[:-2]},\n "sha256": "{digest}"\n}}\n'
     return whole.encode("utf-8", "surrogatepass")

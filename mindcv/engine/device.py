@@ -200,7 +200,7 @@ def _set_device(device_target: str | None) -> str:
 
 
 def _card_of(environ: Mapping[str, str]) -> dict[str, int]:
-    """Return the card that a rank table or mpirun means; msrun tells MindSpore itself.
+    """Return the card that a rank table or mpirun names; msrun informs MindSpore itself.
 
     Without a number MindSpore 2.5 and later take card 0, in each of the processes.
     """

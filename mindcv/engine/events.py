@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ..errors import ConfigError
+from ..process.files import writing
 from .evaluation import Accuracy
 from .progress import Progress
 
@@ -20,10 +21,8 @@ def open_event_writer(folder: str):
             f"summary_dir {folder} needs the package tensorboardX, which is not installed; "
             'install the extra: pip install ".[tensorboard]"'
         ) from None
-    try:
+    with writing(f"summary_dir {folder}", ConfigError):
         return SummaryWriter(folder)
-    except OSError as error:
-        raise ConfigError(f"summary_dir {folder} cannot be written: {error.strerror}") from None
 
 
 class EventFiles:

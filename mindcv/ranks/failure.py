@@ -116,7 +116,7 @@ def _of_another_rank(error: Exception) -> RankError | None:
     if reason := next(filter(_LOST_CONTACT.search, lines), None):
         return RankError(
             "the other processes of this run cannot be reached any more: a host, a process or the "
-            f"network between them is gone; their logs may tell more (MindSpore: {reason})"
+            f"network between them is gone; their logs may say more (MindSpore: {reason})"
         )
     return None
 

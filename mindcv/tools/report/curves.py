@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from ...errors import ConfigError, DataError
+from ...process.files import writing
 from .run_folder import Chart, RunFolder
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; page.css has the same.
@@ -153,8 +154,6 @@ def _save(figure, path: str) -> None:
     for axes in figure.axes:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
-    try:
+    with writing(path, ConfigError):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="png", dpi=150)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
