@@ -15,6 +15,7 @@ from .augment.compiled_policy import compile_policy
 from .augment.device_augment import AugmentBatch, DeviceAugment
 from .augment.pillow_policy import create_auto_augment
 from .augment.pixel_operations import ColorJitter, Lighting, RandomErasing
+from .datasets import DATASETS
 from .image_files import PillowDecode
 from .preprocessing import (
     CROP_MODES,
@@ -209,7 +210,8 @@ def create_transforms(
     _check("crop_mode", crop_mode, CROP_MODES)
     _check("decoder", decoder, _DECODERS)
     mean, std = channel_statistics(dataset_name, mean, std)
-    is_decoded = dataset_name.startswith("cifar")
+    row = DATASETS.get(dataset_name)
+    is_decoded = row is not None and row.is_decoded
     if not is_training:
         preprocessing = Preprocessing(
             image_size=image_resize,
