@@ -18,7 +18,7 @@ from PIL import Image
 
 from mindcv.data.samples.folder import index_images
 from mindcv.errors import ConfigError, DataError
-from mindcv.tools.scan import find, images, list_images, listing, scan
+from mindcv.tools.scan import Findings, images, list_images, listing, scan
 from mindcv.tools.scan.report import report_lines
 
 FAST = ("--workers", "1")
@@ -209,8 +209,8 @@ def test_a_folder_that_cannot_be_read_is_a_problem(clean, monkeypatch):
 
     monkeypatch.setattr(listing.os, "scandir", scandir)
     found = list_images(str(clean))
-    findings = find(found, scan(found, workers=1))
-    assert findings.problems() == {"unreadable": 2, "empty": 2}
+    findings = Findings(found, scan(found, workers=1))
+    assert findings.problems == {"unreadable": 2, "empty": 2}
     text = "\n".join(report_lines(findings))
     assert f"  {clean}/train/b: Permission denied" in text
     assert f"  {clean}/val: Permission denied" in text

@@ -1,7 +1,7 @@
 """Checking the images of a dataset before a training meets them; no mindspore is imported."""
 
-from .findings import Findings, find
+from .findings import Findings
 from .images import Image, ImageTable, scan
 from .listing import Listing, list_images
 
-__all__ = ["Findings", "Image", "ImageTable", "Listing", "find", "list_images", "scan"]
+__all__ = ["Findings", "Image", "ImageTable", "Listing", "list_images", "scan"]

@@ -55,7 +55,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     from tqdm import tqdm
 
-    from . import find, list_images, scan
+    from . import Findings, list_images, scan
     from .findings import PROBLEMS
     from .report import report_lines, summary, write_csv, write_json
 
@@ -71,8 +71,8 @@ def run(arguments: Namespace) -> None:
     shown = sys.stderr.isatty()
     with tqdm(total=len(listing), unit=" images", disable=not shown, file=sys.stderr) as bar:
         table = scan(listing, arguments.workers, arguments.pixels, bar.update)
-    findings = find(listing, table)
-    problems = findings.problems()
+    findings = Findings(listing, table)
+    problems = findings.problems
     serious = {kind: count for kind, count in problems.items() if kind not in arguments.allow}
     lines = list(report_lines(findings))
     if not serious:

@@ -51,9 +51,11 @@ class SplitSummary:
         return [name for name, count in self.classes.items() if not count]
 
 
-@dataclass(frozen=True)
 class Findings:
     """What a scan found. Images are named by their numbers in the listing.
+
+    Images have the same content where their pixels have the same hash, if pixels were hashed; else
+    where their bytes have. Bad images are not compared.
 
     Attributes:
         bad: images that nothing decodes.
@@ -62,77 +64,62 @@ class Findings:
             classes; all others. A group may be both a leak and a conflict.
         odd: images by what is odd about them.
         converted: numbers of images by the reason for which training converts them.
+        problems: how often there is what spoils a training or its figures, by kind.
     """
 
-    listing: Listing
-    table: ImageTable
-    splits: list[SplitSummary]
-    bad: list[int]
-    groups: list[list[int]]
-    leaks: list[list[int]]
-    conflicts: list[list[int]]
-    copies: list[list[int]]
-    odd: dict[str, list[int]]
-    converted: Counter
-
-    def problems(self) -> dict[str, int]:
-        """Return how often there is what spoils a training or its figures; empty if nothing is."""
+    def __init__(self, listing: Listing, table: ImageTable):
+        self.listing, self.table = listing, table
+        self.splits = list(_summaries(listing, table))
+        self.bad: list[int] = np.flatnonzero(_has_verdict(table, BAD)).tolist()
+        self.groups = _groups(table)
+        self.leaks, self.conflicts, self.copies = [], [], []
+        for group in self.groups:
+            folders = [listing.folder(image) for image in group]
+            is_leak = len({folder.split for folder in folders}) > 1
+            is_conflict = len({folder.name for folder in folders}) > 1
+            if is_leak:
+                self.leaks.append(group)
+            if is_conflict:
+                self.conflicts.append(group)
+            if not is_leak and not is_conflict:
+                self.copies.append(group)
+        self.odd = _odd(table)
+        self.converted = Counter()
+        for kind, count in zip(table.kinds, np.bincount(table.columns["kind"]).tolist()):
+            if kind.verdict == CONVERTED:
+                self.converted[kind.reason] += count
         counts = {
             "bad": len(self.bad),
-            "unreadable": len(self.listing.unreadable),
-            "beside": len(self.listing.beside),
+            "unreadable": len(listing.unreadable),
+            "beside": len(listing.beside),
             "empty": sum(len(split.empty) or not split.classes for split in self.splits),
             "extra": sum(len(split.extra) for split in self.splits),
             "leaks": len(self.leaks),
             "conflicts": len(self.conflicts),
         }
-        return {kind: count for kind, count in counts.items() if count}
+        self.problems = {kind: count for kind, count in counts.items() if count}
 
 
-def find(listing: Listing, table: ImageTable) -> Findings:
-    """Sum up what was found of each image.
-
-    Images have the same content where their pixels have the same hash, if pixels were hashed; else
-    where their bytes have. Bad images are not compared.
-    """
-    groups = list(_groups(table))
-    leaks = [group for group in groups if len({listing.folder(at).split for at in group}) > 1]
-    conflicts = [group for group in groups if len({listing.folder(at).name for at in group}) > 1]
-    spread = {group[0] for group in leaks + conflicts}
+def _odd(table: ImageTable) -> dict[str, list[int]]:
     odd: dict[str, list[int]] = {}
     for image in np.flatnonzero(table.select(lambda kind: bool(kind.notes))).tolist():
         for note in table[image].notes:
             odd.setdefault(note, []).append(image)
-    converted = Counter()
-    for kind, count in zip(table.kinds, np.bincount(table.columns["kind"]).tolist()):
-        if kind.verdict == CONVERTED:
-            converted[kind.reason] += count
-    return Findings(
-        listing,
-        table,
-        splits=list(_summaries(listing, table)),
-        bad=np.flatnonzero(_has_verdict(table, BAD)).tolist(),
-        groups=groups,
-        leaks=leaks,
-        conflicts=conflicts,
-        copies=[group for group in groups if group[0] not in spread],
-        odd=dict(sorted(odd.items())),
-        converted=converted,
-    )
+    return dict(sorted(odd.items()))
 
 
 def _has_verdict(table: ImageTable, verdict: str) -> np.ndarray:
     return table.select(lambda kind: kind.verdict == verdict)
 
 
-def _groups(table: ImageTable) -> Iterator[list[int]]:
-    """Yield the images that share a hash, by the first of each group."""
+def _groups(table: ImageTable) -> list[list[int]]:
+    """Return the images that share a hash, by the first of each group."""
     digests = table.columns["pixels" if table.with_pixels else "sha256"]
     usable = np.flatnonzero(~_has_verdict(table, BAD))
     order = usable[np.lexsort(digests[usable].T)]  # stable: images stay in order
     is_new = (digests[order[1:]] != digests[order[:-1]]).any(1)
     groups = np.split(order, np.flatnonzero(is_new) + 1) if (~is_new).any() else []
-    yield from sorted(group.tolist() for group in groups if len(group) > 1)
+    return sorted(group.tolist() for group in groups if len(group) > 1)
 
 
 def _summaries(listing: Listing, table: ImageTable) -> Iterator[SplitSummary]:

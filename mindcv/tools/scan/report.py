@@ -146,7 +146,7 @@ def write_json(path: Path, findings: Findings) -> None:
 
     head = {
         "root": os.path.abspath(listing.root),
-        "problems": findings.problems(),
+        "problems": findings.problems,
         "splits": [asdict(split) | {"empty": split.empty} for split in findings.splits],
         "bad": {listing.path(image): findings.table[image].reason for image in findings.bad},
         "unreadable": dict(listing.unreadable),

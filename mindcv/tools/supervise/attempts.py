@@ -128,9 +128,9 @@ class _Supervisor:
             found = self._wait(processes)
             leaves_ranks = found == 0 and self._stop is None and processes.has_ranks()
             stopped = self._first_stopped(runs_before)
+            stop_code = 128 + self._stop if self._stop else stopped and stopped.ending.exit_code
             left = processes.end(_GRACE, lambda: self._hurries)  # of ranks without their msrun
         cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
-        stop_code = 128 + self._stop if self._stop else stopped and stopped.ending.exit_code
         code = _exit_code(found, cause, stop_code)
         who = stopped if code in _STOPPED else cause
         swept = f", {left} processes were left and are ended" if left else ""
