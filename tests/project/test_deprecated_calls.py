@@ -115,7 +115,7 @@ def test_each_kind_of_use_is_found(source, found):
 
 
 def test_the_source_calls_nothing_that_will_change_but_for_the_listed_names():
-    assert len(CHECKED) > 150 and len(CHANGES) > 500
+    assert ROOT / "mindcv" / "optim" / "rules.py" in CHECKED and len(CHANGES) > 500
     found = {}
     for path in CHECKED:
         source = path.read_text(encoding="utf-8")
