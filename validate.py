@@ -5,7 +5,7 @@ import logging
 import mindcv
 from mindcv.command import run
 from mindcv.config import Config, evaluation_contradictions
-from mindcv.errors import ConfigError, DataError
+from mindcv.errors import ConfigError
 from mindcv.process.entry_point import import_user_module
 
 logger = logging.getLogger("mindcv.validate")
@@ -33,13 +33,7 @@ def main(config: Config) -> None:
     )
     for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)
-    others = found_classes != metadata.num_classes and config.num_classes is None
-    if others or found_classes > metadata.num_classes:
-        raise DataError(
-            f"{config.data_dir} holds {found_classes} classes and {config.ckpt_path} knows "
-            f"{metadata.num_classes}, without their names: which is which cannot be told; if the "
-            f"folders are the first classes in order, add --num_classes {metadata.num_classes}"
-        )
+    build.check_classes(config, found_classes, metadata.num_classes, config.ckpt_path)
     if not config.precise_bn_samples:
         network = mindcv.models.fold_on_cpu(network, runtime.device_target)
     elif config.freeze_stages is not None:

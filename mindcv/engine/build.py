@@ -429,6 +429,24 @@ def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str
     return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
+def check_classes(config: Config, found: int, known: int, file: str | Path) -> None:
+    """Refuse weights whose classes are not those of the images; call it where names are missing.
+
+    Args:
+        found, known: classes of the images, and of the weight file.
+
+    Raises:
+        DataError: their numbers differ, unless config.num_classes says that the images are of the
+            first classes.
+    """
+    if found > known or (found < known and config.num_classes is None):
+        raise DataError(
+            f"{config.data_dir} holds {found} classes and {file} knows {known}, without their "
+            "names, so nothing says which is which; if the folders are the first classes in order, "
+            f"set num_classes {known}"
+        )
+
+
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
     """Return what travels with the checkpoints, so that validate.py and predict need only them."""
     return Metadata(

@@ -21,7 +21,7 @@ from mindcv.engine import EvaluationStep, Runtime, evaluate
 from mindcv.tools.report.page import BACKS, SHADES, draw_confusion
 from mindcv.tools.report.predictions import Predictions, make_thumbnails
 from mindcv.tools.report.run_folder import read_run_folder
-from mindcv.weights import Metadata, Preprocessing, write_weights
+from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
 
 # Names that are markup, that sort otherwise in another alphabet, and that are long.
 CLASSES = ("A<b>&amp;\"'", "Zebra", "a snake, of the longer kind", "ä", "ñandú", "</style>")
@@ -213,6 +213,27 @@ def test_a_page_says_when_the_figures_are_not_those_of_the_run(finished_run, tmp
     shutil.copy(folder / "tiny_regnet_best.ckpt", other)
     page, _ = report(capsys, folder, "--worst", 0, "--ckpt_path", other)
     assert "metrics.csv holds no accuracy of this checkpoint" in page
+
+
+def test_bad_images_count_for_nothing_and_a_diverged_network_has_no_accuracy(
+    finished_run, pictures, tmp_path, capsys
+):
+    folder, root = tmp_path / "run", tmp_path / "pictures"
+    shutil.copytree(finished_run[0], folder)
+    shutil.copytree(pictures, root)
+    bad = next((root / "val" / "Zebra").iterdir())
+    bad.write_bytes(bad.read_bytes()[:300])
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    text = text.replace("allow_bad_images: false", "allow_bad_images: true")
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    page, _ = report(capsys, folder, "--worst", 0, "--data_dir", root)
+    assert "on 22 images" in page and heat_table(page).sum() == 22
+    file = read_weights(folder / "tiny_regnet_best.ckpt")
+    weights = {name: np.array(value) for name, value in file.tensors.items()}
+    weights["head.fc.bias"][0] = np.inf
+    write_weights(folder / "tiny_regnet_best.ckpt", weights, file.metadata)
+    page, printed = report(capsys, folder)
+    assert "NaN or infinite for 23 of 23 validation images" in printed and "Confusions" not in page
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,11 @@ from ...config import Config
 from ...data.image_files import decodable
 from ...data.preprocessing import Preprocessing
 from ...data.samples import ImageError, Samples
-from ...engine.build import number_classes
+from ...engine.build import check_classes, number_classes
 from ...engine.evaluation import padded_batches, softmax
 from ...errors import DataError
 from ...models import create_model_from_file
-from ...weights import Metadata, has_averages, read_weights
+from ...weights import has_averages, read_weights
 
 # Thumbnails: pixels of the longer side; images up to the second size keep every pixel.
 _SIDE, _TINY = 192, 64
@@ -100,7 +100,11 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
     )
     found = max(len(numbers or ()), samples.num_classes)
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
-    names = _class_names(config, metadata, found, samples)
+    names = metadata.class_names
+    if not names:
+        check_classes(config, found, metadata.num_classes, checkpoint)
+        known = samples.class_names or ()
+        names = (*known, *map(str, range(len(known), metadata.num_classes)))
     network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
@@ -145,27 +149,6 @@ def _outcome(step: nn.Cell, images: np.ndarray, labels: np.ndarray) -> tuple[np.
     losses = logits.max(1) - logits[rows, labels] - np.log(shares.max(1))
     losses[~finite] = np.nan
     return labels, predicted, losses, np.stack([shares[rows, predicted], shares[rows, labels]], 1)
-
-
-def _class_names(
-    config: Config, metadata: Metadata, found: int, samples: Samples
-) -> tuple[str, ...]:
-    """Return one name a class.
-
-    Raises:
-        DataError: the checkpoint has no names and its classes are not the data's.
-    """
-    if metadata.class_names:
-        return metadata.class_names
-    if found > metadata.num_classes or (
-        found < metadata.num_classes and config.num_classes is None
-    ):
-        raise DataError(
-            f"{config.data_dir} holds {found} classes and the checkpoint knows "
-            f"{metadata.num_classes}, without their names: which is which cannot be told"
-        )
-    known = samples.class_names or ()
-    return (*known, *map(str, range(len(known), metadata.num_classes)))
 
 
 def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str]:
