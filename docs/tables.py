@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mindcv.config.options import OPTIONS
 from mindcv.hub import PublishedWeights, published_weights
+from mindcv.optim import OPTIMIZERS
 
 FOLDER = Path(__file__).parent
 _BEGIN, _END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
@@ -35,7 +36,15 @@ def options() -> str:
         meaning = limits["help"] + (f" ({limits['fixed']})" if limits["fixed"] else "")
         cells = (f"`{name}`", default, _values(limits), meaning, ", ".join(used_by))
         text += _rows([[cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells]])
-    return text + "\n"
+    return f"{text}\n## Optimizers\n\ng is the gradient, w the weight.\n\n{_optimizers()}\n"
+
+
+def _optimizers() -> str:
+    """Return the optimizers as a Markdown table; g is the gradient, w the weight."""
+    rows = [("optimizer", "weight decay", "takes", "remark"), ["---"] * 4]
+    for name, row in OPTIMIZERS.items():
+        rows.append((f"`{name}`", row.decays, ", ".join(row.takes), row.remark))
+    return _rows(rows)
 
 
 def _values(limits) -> str:
