@@ -70,8 +70,9 @@ class Preprocessing:
     antialias: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return asdict(self)
+        """Return what JSON holds."""
+        values = asdict(self).items()
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Preprocessing":

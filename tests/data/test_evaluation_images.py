@@ -230,3 +230,10 @@ def test_checkpoints_from_before_the_property_are_evaluated_as_they_were():
     del found["preprocessing"]["antialias"]
     old = Metadata.from_array(np.frombuffer(json.dumps(found).encode(), np.uint8), "old.ckpt")
     assert old == METADATA and not old.preprocessing.antialias
+
+
+def test_the_value_goes_through_json_and_through_options_unchanged():
+    used = replace(METADATA.preprocessing, crop_mode="squash", antialias=True)
+    assert Preprocessing.from_dict(json.loads(json.dumps(used.to_dict()))) == used
+    assert Preprocessing.from_dict(used.to_dict()) == used
+    assert Preprocessing.from_options(Config(**used.to_options())) == used
