@@ -28,7 +28,8 @@ TRAINING = json.loads((GOLDEN / "training.json").read_text())
 NAMES = list(EXPECTED["logits"])
 TRAINED = [name for name in TRAINING if name.startswith("regnet")]
 SMALL = "64x96"
-BIG = ("6_4gf", "8_0gf", "8_0gf_tv", "12gf", "16gf", "32gf", "128gf")
+# More of the layers that the smaller ones of their family have.
+BIG = ("1_6gf", "3_2gf", "4_0gf", "6_4gf", "8_0gf", "8_0gf_tv", "12gf", "16gf", "32gf", "128gf")
 
 
 def names_slow_unless(default) -> list:
