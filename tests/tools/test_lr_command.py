@@ -1,7 +1,6 @@
 """`python -m mindcv lr`: the rates that train.py would use, without mindspore."""
 
 import csv
-import importlib
 import json
 import re
 import shutil
@@ -17,10 +16,10 @@ from packed_sets import quiet_pack
 from PIL import Image
 from warm_commands import WarmCommands
 
-import mindcv
 from mindcv.__main__ import main
 from mindcv.config import Config, build_schedule, load_config
 from mindcv.data import datasets
+from mindcv.engine import Runtime, build
 from mindcv.tools import lr
 
 RECIPE = str(ROOT / "configs" / "regnet" / "regnet_x_800mf_ascend.yaml")
@@ -60,8 +59,7 @@ def test_the_command_imports_no_mindspore(image_folder, counts, absent, shown):
 
 
 def test_train_takes_its_rates_from_the_same_function():
-    train = importlib.import_module("train")
-    assert train.build_schedule is build_schedule is lr.build_schedule
+    assert build.build_schedule is build_schedule is lr.build_schedule
 
 
 def test_table_and_csv_hold_the_rates_of_the_run(capsys, tmp_path):
@@ -118,20 +116,10 @@ def test_the_png_is_an_image_and_wants_the_extra(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize("devices", [1, 3])
 def test_steps_are_counted_as_the_loader_makes_them(image_folder, options, devices):
     config = Config(data_dir=str(image_folder), batch_size=5, num_parallel_workers=1, **options)
-    dataset = mindcv.create_dataset(
-        config.dataset,
-        config.data_dir,
-        config.train_split,
-        config.shuffle,
-        num_samples=config.num_samples,
-        num_shards=devices if devices > 1 else None,
-        shard_id=0 if devices > 1 else None,
-        num_aug_repeats=config.aug_repeats,
-    )
-    loader = mindcv.create_loader(dataset, 5, config.drop_remainder, is_training=True)
-    updates = importlib.import_module("train").count_updates(
-        config, dataset, loader.get_dataset_size()
-    )
+    runtime = Runtime("CPU", 1, "O1", 0, devices)
+    train_set = build.open_train_set(config, runtime)
+    batches = build.build_train_batches(config, runtime, train_set, num_classes=4)
+    updates = build.count_updates(config, train_set, batches.steps)
     assert lr.count_steps(config, devices) == updates
 
 
