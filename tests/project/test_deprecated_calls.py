@@ -45,7 +45,6 @@ EXCEPTIONS = {
     "mindspore.Tensor.size": "of any tensor with elements it stays their number",
     "mindspore.Tensor.gather": "a function of Runtime, no tensor's",
     "mindspore.Tensor.std": "an attribute of Preprocessing, no tensor's",
-    "mindspore.Tensor.strides": "an attribute of NetworkPlan, no tensor's",
 }
 
 
