@@ -57,6 +57,12 @@ def network():
     return regnet()
 
 
+@pytest.fixture(scope="module")
+def source():
+    """One network whose weights others load; nobody changes them."""
+    return regnet()
+
+
 @pytest.fixture
 def checkpoint(tmp_path, network):
     return write(tmp_path / "weights.ckpt", known_weights(network))
@@ -165,8 +171,9 @@ def test_training_state_is_set_aside_and_ema_taken_on_demand(tmp_path, network, 
     ],
     ids=["sgd", "momentum", "adam", "adamw", "lamb", "rmsprop", "adagrad", "groups"],
 )
-def test_a_whole_training_step_of_any_optimizer_gives_its_weights(tmp_path, network, optimizer):
-    source = regnet()
+def test_a_whole_training_step_of_any_optimizer_gives_its_weights(
+    tmp_path, network, source, optimizer
+):
     step = nn.TrainOneStepCell(
         nn.WithLossCell(source, nn.CrossEntropyLoss()), optimizer(source.trainable_params())
     )
@@ -212,8 +219,8 @@ def test_averages_of_some_weights_only_are_an_error(tmp_path, network):
     assert "1 missing from the file: head.fc.weight" in message
 
 
-def test_another_number_of_classes_renews_the_head_only_and_says_so(tmp_path, log_lines):
-    weights = known_weights(regnet(num_classes=10))
+def test_another_number_of_classes_renews_the_head_only_and_says_so(tmp_path, source, log_lines):
+    weights = known_weights(source)
     path = write(tmp_path / "ten.ckpt", weights)
     network = regnet(num_classes=4)
     before = state(network)
@@ -228,8 +235,8 @@ def test_another_number_of_classes_renews_the_head_only_and_says_so(tmp_path, lo
     assert "classifier re-initialised: 10 classes in the file, 4 here" in log_lines[0]
 
 
-def test_another_number_of_classes_is_an_error_where_the_head_must_fit(tmp_path):
-    path = write(tmp_path / "ten.ckpt", known_weights(regnet(num_classes=10)))
+def test_another_number_of_classes_is_an_error_where_the_head_must_fit(tmp_path, source):
+    path = write(tmp_path / "ten.ckpt", known_weights(source))
     message = refused(regnet(num_classes=4), path, new_head=False)
     assert "2 of another shape" in message
     assert "head.fc.weight (10, 96) for (4, 96)" in message
