@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, WeightsError
 from ..process.files import cache_folder, open_regular, read_regular, replacing, sha256_of_file
-from ..weights.read import is_web_page, read_weights
+from ..weights import read_weights
+from ..weights.guards import is_web_page
 from .download import DEADLINE, Failure, download
 from .table import PublishedWeights
 
