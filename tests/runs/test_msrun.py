@@ -9,6 +9,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from conftest import ROOT, launcher, run_command, short_run_in, write_images
+from warm_commands import WarmCommands
 
 from mindcv.process.onednn import limit_instructions
 
@@ -43,12 +44,18 @@ def images(place, image_folder, count):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory, image_folder, tiny_models):
+def warm(tmp_path_factory):
+    with WarmCommands(tmp_path_factory.mktemp("streams")) as commands:
+        yield commands
+
+
+@pytest.fixture(scope="module")
+def alone(warm, tmp_path_factory, image_folder, tiny_models):
     """The folder of a run of one process, evaluated on 5 images."""
     place = tmp_path_factory.mktemp("alone")
     arguments = short_run_in(place / "run", images(place / "images", image_folder, 5), tiny_models)
-    done = run_command("train.py", *arguments, cwd=place)
-    assert done.returncode == 0, done.stderr
+    done = warm.run(["train.py", *arguments], place)
+    assert done.code == 0, done.err
     return place
 
 
@@ -83,7 +90,7 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, alon
 
 
 def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(
-    short_run, image_folder, tmp_path
+    warm, short_run, image_folder, tmp_path
 ):
     """Random augmentation and shuffling on; the file that rank 0 writes is what both have.
 
@@ -100,42 +107,30 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
     assert "on 1 images" in (tmp_path / "run/train.log").read_text()
     last = rows(tmp_path / "run")[-1]
-    checked = run_command(
-        "validate.py",
-        *("--config", tmp_path / "run/config.yaml", "--distribute", "False"),
-        *("--ckpt_path", tmp_path / "run/tiny_regnet-3_6.ckpt"),
-        cwd=tmp_path,
-    )
-    assert checked.returncode == 0, checked.stderr
-    figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
+    run = tmp_path / "run"
+    words = ["--config", run / "config.yaml", "--ckpt_path", run / "tiny_regnet-3_6.ckpt"]
+    figures = figures_of(warm.run(["validate.py", *words, "--distribute", "False"], tmp_path))
     assert figures["Top_1_Accuracy"] == pytest.approx(float(last["val_top1"]), abs=1e-4)
     assert figures["loss"] == pytest.approx(float(last["val_loss"]), rel=1e-4)
 
 
-def test_validate_on_two_ranks_prints_once_what_one_process_prints(alone, tmp_path):
+def figures_of(done):
+    assert done.code == 0, done.err
+    return ast.literal_eval(done.out.strip().splitlines()[-1])
+
+
+def test_validate_on_two_ranks_prints_once_what_one_process_prints(warm, alone, tmp_path):
     run = alone / "run"
-    asked = ("--config", run / "config.yaml", "--ckpt_path", run / "tiny_best.ckpt")
-    one = run_command("validate.py", *asked, cwd=tmp_path)
+    words = ["--config", run / "config.yaml", "--ckpt_path", run / "tiny_best.ckpt"]
+    expected = figures_of(warm.run(["validate.py", *words], tmp_path))
     both = run_command(
-        "validate.py", *asked, "--distribute", "True", cwd=tmp_path, launcher=launcher(2)
+        "validate.py", *words, "--distribute", "True", cwd=tmp_path, launcher=launcher(2)
     )
     assert both.returncode == 0, both.stderr
     first, second = ((tmp_path / f"worker_{rank}.log").read_text() for rank in range(2))
     printed = [line for line in first.splitlines() if line.startswith("{'Top_1")]
-    expected = ast.literal_eval(one.stdout.strip().splitlines()[-1])
     assert ast.literal_eval(printed[0]) == pytest.approx(expected, rel=1e-6)
     assert "Top_1" not in second
-
-
-def test_a_failing_run_fails_under_msrun_too(short_run, tmp_path):
-    done = run_command(
-        "train.py",
-        *replace(short_run, data_dir="/nowhere"),
-        *("--distribute", "True"),
-        cwd=tmp_path,
-        launcher=launcher(2),
-    )
-    assert done.returncode != 0
 
 
 def test_a_wrong_config_is_answered_before_mindspore_is_imported(tmp_path):
