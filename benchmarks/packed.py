@@ -45,7 +45,7 @@ def main() -> None:
 
 def build(asked, place: Path) -> dict:
     """Pack the photographs; return bytes an image and loader of each form."""
-    from mindcv.tools.pack import pack
+    from mindcv.tools.pack.dataset import pack
 
     plain = [path for path in Path(asked.photos, "train").rglob("*") if path.is_file()]
     mean_size = sum(path.stat().st_size for path in plain) / len(plain)

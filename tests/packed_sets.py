@@ -4,7 +4,7 @@ from pathlib import Path
 
 import mindspore.dataset as ds
 
-from mindcv.tools.pack import pack
+from mindcv.tools.pack.dataset import pack
 
 
 def quiet_pack(source, out, **options):

@@ -22,8 +22,8 @@ from mindcv.data import create_dataset
 from mindcv.data.samples.folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
-from mindcv.tools.pack import pack, verify
 from mindcv.tools.pack import shard as shard_module
+from mindcv.tools.pack.dataset import pack, verify
 
 
 @pytest.fixture(scope="module")

@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> None:
         raise ConfigError("command line: --verify takes the packed folder, and no SRC")
     if not arguments.verify and not arguments.out:
         raise ConfigError("command line: give SRC and OUT, or --verify OUT")
-    from . import pack, verify
+    from .dataset import pack, verify
 
     out = arguments.verify or arguments.out
     common = {"workers": arguments.workers, "show_progress": sys.stderr.isatty()}
