@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from."""
+"""Choose the checkpoint that a run resumes from."""
 
 import logging
 from pathlib import Path

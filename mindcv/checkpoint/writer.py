@@ -18,6 +18,44 @@ _MIDWAY_KEPT = 2
 _logger = logging.getLogger("mindcv.train")
 
 
+class BackgroundWriter:
+    """Runs one job at a time in a thread; what goes wrong in it is raised at the next call.
+
+    The thread is not a daemon: Python waits for it at exit, so that a save is finished even where
+    the training ends with an error.
+    """
+
+    def __init__(self):
+        self._thread: threading.Thread | None = None
+        self._error: Exception | None = None
+
+    def start(self, job: Callable[[], None]) -> None:
+        """Wait for the job before, then run this one, unless that one failed."""
+        self.wait()
+        self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what the job raised, if it has got so far; wait for nothing."""
+        if self._error is not None:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written, and raise what the job raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _run(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:
+            self._error = error
+
+
 @dataclass(frozen=True)
 class Kept:
     """A checkpoint in the folder; `is_midway`: within an epoch, to resume from."""
@@ -27,15 +65,14 @@ class Kept:
     score: float | None = None
 
 
-class CheckpointWriter:
+class CheckpointWriter(BackgroundWriter):
     """Keeps the latest or the best checkpoints, and the best one beside them.
 
     A checkpoint is `<model>-<epoch>_<steps done in it>.ckpt` with the network's weights and
     `….state.npz` with the rest of the run, sealed by the manifest `….json`. The best weights are
     `<model>_best.ckpt`.
 
-    A thread writes; one save is under way at a time. What goes wrong in it is raised by the next
-    call, at the latest after the next step.
+    `check`, after each step, raises what went wrong in a save; `wait` waits for the last one.
 
     Args:
         folder: run folder.
@@ -54,10 +91,10 @@ class CheckpointWriter:
         *,
         record: Mapping[str, Any] | None = None,
     ):
+        super().__init__()
         self.store, self.model = CheckpointStore(folder), model
         self.policy, self.keep, self.record = policy, keep, dict(record or {})
         self.best_score: float | None = None
-        self._writer = BackgroundWriter()
         self._kept: list[Kept] = []
 
     def resume(self, manifest: Manifest) -> None:
@@ -113,19 +150,11 @@ class CheckpointWriter:
         best = f"{self.model}{BEST}" if is_best else None
         own = at.name(self.model) if is_kept else None
         if best or own:
-            self._writer.start(partial(self._write, files, record, best=best, own=own))
+            self.start(partial(self._write, files, record, best=best, own=own))
         if own:
             _logger.info("saving %s.ckpt", own)
         if best:
             _logger.info("best so far: top-1 %.3f %% in epoch %d", score, at.epoch)
-
-    def check(self) -> None:
-        """Raise what went wrong in a save, if it is known already."""
-        self._writer.check()
-
-    def wait(self) -> None:
-        """Wait until everything is written, and raise what went wrong."""
-        self._writer.wait()
 
     def _write(
         self,
@@ -177,41 +206,3 @@ def superfluous(kept: list[Kept], policy: str, limit: int) -> list[Kept]:
     else:
         stale += whole[:-limit]
     return stale
-
-
-class BackgroundWriter:
-    """Runs one job at a time in a thread; what goes wrong in it is raised at the next call.
-
-    The thread is not a daemon: Python waits for it at exit, so that a save is finished even where
-    the training ends with an error.
-    """
-
-    def __init__(self):
-        self._thread: threading.Thread | None = None
-        self._error: Exception | None = None
-
-    def start(self, job: Callable[[], None]) -> None:
-        """Wait for the job before, then run this one, unless that one failed."""
-        self.wait()
-        self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
-        self._thread.start()
-
-    def check(self) -> None:
-        """Raise what the job raised, if it has got so far; wait for nothing."""
-        if self._error is not None:
-            self.wait()
-
-    def wait(self) -> None:
-        """Wait until nothing is being written, and raise what the job raised."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
-        if self._error is not None:
-            error, self._error = self._error, None
-            raise error
-
-    def _run(self, job: Callable[[], None]) -> None:
-        try:
-            job()
-        except Exception as error:
-            self._error = error

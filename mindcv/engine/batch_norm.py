@@ -1,15 +1,15 @@
 """Running statistics of batch normalisation: over processes, and measured anew."""
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
 
 from ..errors import DataError
 from .device import Runtime
-from .update import set_value
+from .update import running_statistics, set_value
 
 _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
@@ -32,9 +32,10 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
     def construct(self, x):
         if not self.training or self.use_batch_statistics is False:
-            return self.bn_infer(x, self.gamma, self.beta, self.moving_mean, self.moving_variance)[
-                0
-            ]
+            outputs = self.bn_infer(
+                x, self.gamma, self.beta, self.moving_mean, self.moving_variance
+            )
+            return outputs[0]
         # Two reductions: the mean of squares less the squared mean would lose digits.
         mean = self.all_reduce(x.mean((0, 2, 3))) / self.world_size
         centered = x - mean.reshape((1, -1, 1, 1))
@@ -84,23 +85,19 @@ def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
     0 alone, and the ranks would evaluate different networks. Statistics that are equal already stay
     as they are, to the last bit.
     """
-    statistics = [
-        parameter
-        for name, parameter in network.parameters_and_names()
-        if name.endswith(("moving_mean", "moving_variance"))
-    ]
-    if runtime.world_size == 1 or not statistics:
-        return
-    flat = np.concatenate([parameter.asnumpy().ravel() for parameter in statistics])
-    ranks = runtime.gather(flat)
-    if (ranks == ranks[0]).all():
-        return
-    mean = ranks.mean(0, dtype=np.float64).astype(np.float32)
-    start = 0
-    for parameter in statistics:
-        part = mean[start : start + parameter.size].reshape(parameter.shape)
-        set_value(parameter, part)
-        start += parameter.size
+    statistics = running_statistics(network.get_parameters())
+    for parameter, ranks in zip(statistics, gather_values(statistics, runtime)):
+        if (ranks != ranks[0]).any():
+            set_value(parameter, ranks.mean(0, dtype=np.float64).astype(np.float32))
+
+
+def gather_values(parameters: Sequence[Parameter], runtime: Runtime) -> list[np.ndarray]:
+    """Return each float32 parameter of all ranks, (world_size, *shape); empty for one process."""
+    if runtime.world_size == 1 or not parameters:
+        return []
+    ranks = runtime.gather(np.concatenate([one.asnumpy().ravel() for one in parameters]))
+    parts = np.split(ranks, np.cumsum([one.size for one in parameters])[:-1], axis=1)
+    return [part.reshape((len(ranks), *one.shape)) for one, part in zip(parameters, parts)]
 
 
 def check_batch_statistics(

@@ -25,11 +25,8 @@ _logger = logging.getLogger("mindcv.train")
 
 def start_runtime(config: Config) -> engine.Runtime:
     return engine.start_runtime(
-        mode=config.mode,
-        device_target=config.device_target,
-        jit_level=config.jit_level,
         distribute=config.distribute and is_launched(os.environ),
-        seed=config.seed,
+        **_options(config, "mode device_target jit_level seed"),
     )
 
 
@@ -56,9 +53,9 @@ def build_run(
     updates = count_updates(config, train_set, batches.steps)
     batches.limit(updates * config.gradient_accumulation_steps)
 
-    is_fresh, class_names = checkpoint is None, train_set.class_names()
+    names = train_set.class_names()
     network = build_network(
-        config, runtime, num_classes, is_fresh=is_fresh, class_names=class_names
+        config, runtime, num_classes, is_fresh=checkpoint is None, class_names=names
     )
     check_batch_statistics(config, runtime, network, batches, last=batches.steps - 1)
     dropout_count = engine.count_dropout(network, config.seed, runtime.rank)
@@ -83,9 +80,8 @@ def build_run(
             config, runtime, mixed_network, batches, normalize=step.normalize
         )
 
-    for line in engine.describe_model(config.model, network, config.image_resize):
-        _logger.info(line)
-    for line in engine.describe_schedule(rates, updates):
+    lines = engine.describe_model(config.model, network, config.image_resize)
+    for line in (*lines, *engine.describe_schedule(rates, updates)):
         _logger.info(line)
 
     watch = engine.FiniteWatch(
@@ -100,17 +96,13 @@ def build_run(
     )
     sample_log = checkpoints = None
     if config.log_samples and not config.dry_run:
-        sample_log = engine.SampleLog(
-            config.log_samples, batches, train_set.samples, rank=runtime.rank
-        )
+        samples = train_set.samples
+        sample_log = engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
     metadata = describe_weights(config, train_set, num_classes)
     if folder:
+        keep = config.keep_checkpoint_max
         checkpoints = CheckpointWriter(
-            folder,
-            metadata.model,
-            config.ckpt_save_policy,
-            config.keep_checkpoint_max,
-            record=record,
+            folder, metadata.model, config.ckpt_save_policy, keep, record=record
         )
     return engine.Run(
         runtime=runtime,
@@ -138,11 +130,7 @@ def build_run(
 
 
 def check_model(config: Config) -> None:
-    """Refuse a model of `import_module` that is not registered, before the data take their time.
-
-    Raises:
-        ConfigError: no such model, or no such published weights.
-    """
+    """Refuse a model that `import_module` did not register, before the data take their time."""
     models.canonical_name(config.model)
     if config.pretrained:
         models.find_published(config.model, config.pretrained)
@@ -154,14 +142,13 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         config.data_dir,
         config.train_split,
         config.shuffle,
-        num_samples=config.num_samples,
         num_shards=runtime.world_size if runtime.world_size > 1 else None,
         shard_id=runtime.rank if runtime.world_size > 1 else None,
         num_parallel_workers=runtime.workers(config.num_parallel_workers),
         num_aug_repeats=config.aug_repeats,
         even_shards=True,  # processes with fewer steps than others would leave them waiting
-        max_bad_fraction=config.max_bad_fraction,
         bad_images_file=bad_images_file,
+        **_options(config, "num_samples max_bad_fraction"),
     )
 
 
@@ -210,23 +197,19 @@ def count_updates(config: Config, train_set, batches: int) -> int:
 
 
 def build_train_batches(config: Config, runtime, train_set, num_classes: int):
+    mixing = "drop_remainder mixup cutmix cutmix_prob switch_prob mixup_off_epoch aug_splits"
+
     def loader_of_epoch(rows):
         return data.create_loader(
             rows,
             config.batch_size,
-            config.drop_remainder,
             is_training=True,
-            mixup=config.mixup,
-            cutmix=config.cutmix,
-            cutmix_prob=config.cutmix_prob,
-            switch_prob=config.switch_prob,
-            mixup_off_epoch=config.mixup_off_epoch,
             num_classes=num_classes,
             transform=build_transforms(config),
             num_parallel_workers=runtime.workers(config.num_parallel_workers),
             separate=config.aug_splits > 1,
-            aug_splits=config.aug_splits,
             shard_id=runtime.rank,
+            **_options(config, mixing),
         )
 
     return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
@@ -237,25 +220,11 @@ def build_transforms(config: Config):
         config.dataset,
         config.image_resize,
         is_training=True,
-        auto_augment=config.auto_augment,
         separate=config.aug_splits > 1,
         normalize_on_device=True,
-        scale=config.scale,
-        ratio=config.ratio,
-        hflip=config.hflip,
-        vflip=config.vflip,
-        color_jitter=config.color_jitter,
-        lighting=config.lighting,
-        augment_on_device=config.augment_on_device,
-        interpolation=config.interpolation,
-        mean=config.mean,
-        std=config.std,
-        re_prob=config.re_prob,
-        re_scale=config.re_scale,
-        re_ratio=config.re_ratio,
-        re_value=config.re_value,
-        re_max_attempts=config.re_max_attempts,
-        decoder=config.decoder,
+        **_options(config, "scale ratio interpolation hflip vflip color_jitter lighting"),
+        **_options(config, "auto_augment augment_on_device mean std decoder"),
+        **_options(config, "re_prob re_scale re_ratio re_value re_max_attempts"),
     )
 
 
@@ -271,10 +240,8 @@ def build_network(
     network = models.create_model(
         config.model,
         num_classes=num_classes,
-        in_channels=config.in_channels,
         pretrained=config.pretrained if is_fresh else False,
-        drop_rate=config.drop_rate,
-        drop_path_rate=config.drop_path_rate,
+        **_options(config, "in_channels drop_rate drop_path_rate"),
     )
     if config.ckpt_path and is_fresh:
         names = name_all(class_names, num_classes)
@@ -292,11 +259,8 @@ def build_network(
 def build_loss(config: Config):
     return create_loss(
         config.loss,
-        reduction=config.reduction,
-        label_smoothing=config.label_smoothing,
-        aux_factor=config.aux_factor,
-        bce_target_thresh=config.bce_target_thresh,
         num_splits=config.aug_splits,
+        **_options(config, "reduction label_smoothing aux_factor bce_target_thresh"),
     )
 
 
@@ -305,12 +269,8 @@ def build_optimizer(config: Config, network, rates: list[float]):
         network,
         config.opt,
         lr=rates,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
         nesterov=config.use_nesterov,
-        weight_decay_filter=config.weight_decay_filter,
-        layer_decay=config.layer_decay,
-        eps=config.eps,
+        **_options(config, "weight_decay momentum weight_decay_filter layer_decay eps"),
     )
 
 
@@ -336,11 +296,7 @@ def build_step(
 
 
 def uses_sink(config: Config, runtime) -> bool:
-    """Tell whether the device pulls the batches, see `engine.uses_sink`.
-
-    Raises:
-        ConfigError: another option contradicts that.
-    """
+    """Tell whether the device pulls the batches; ConfigError: another option contradicts that."""
     sinks = engine.uses_sink(config.dataset_sink_mode, runtime)
     for key, message in sink_contradictions(config) if sinks else ():
         raise ConfigError(f"{key}: {message}")
@@ -348,11 +304,7 @@ def uses_sink(config: Config, runtime) -> bool:
 
 
 def check_batch_statistics(config: Config, runtime, network, batches, *, last: int) -> None:
-    """Refuse batches of an epoch, up to the last one used, that batch normalisation cannot use.
-
-    Raises:
-        DataError: see `engine.check_batch_statistics`.
-    """
+    """Refuse batches, up to the last one used, by `engine.check_batch_statistics`."""
     images = batches.images_of(last) * max(1, config.aug_splits)
     if config.sync_bn:
         images *= runtime.world_size
@@ -370,10 +322,7 @@ def build_precise_batch_norm(config: Config, runtime, network, batches, *, norma
 
     Args:
         network: mixed precision included.
-        normalize: of the training step; None: as in training.
-
-    Raises:
-        DataError: the images fill no batch.
+        normalize: of the training step; None: one like it.
     """
     if not batches.steps:
         raise DataError(
@@ -383,7 +332,8 @@ def build_precise_batch_norm(config: Config, runtime, network, batches, *, norma
     needed = -(-config.precise_bn_samples // (config.batch_size * runtime.world_size))
     last = min(needed, batches.steps) - 1
     check_batch_statistics(config, runtime, network, batches, last=last)
-    normalize = normalize or build_normalize(config, build_transforms(config))
+    if normalize is None:
+        normalize = build_normalize(config, build_transforms(config))
     return engine.PreciseBatchNorm(network, normalize, lambda: batches.epoch(0), needed)
 
 
@@ -461,3 +411,8 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
 def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
     """Return a name for every class, for those without images their number."""
     return class_names and (*class_names, *map(str, range(len(class_names), num_classes)))
+
+
+def _options(config: Config, names: str) -> dict[str, Any]:
+    """Return options that a factory takes under their own names."""
+    return {name: getattr(config, name) for name in names.split()}

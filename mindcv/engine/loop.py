@@ -31,10 +31,10 @@ from .evaluation import Accuracy, EvaluationStopped
 from .events import EventFiles
 from .progress import Progress
 from .sink import EpochOutputs, HandOut
-from .state import STATISTICS, RunState
+from .state import RunState
 from .tables import MetricsTable, SampleLog
 from .train_step import TrainStep
-from .update import WeightAverage
+from .update import STATISTICS, WeightAverage
 
 _logger = logging.getLogger("mindcv.train")
 

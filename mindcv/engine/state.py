@@ -13,13 +13,13 @@ from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
 from ..weights import Metadata, ckpt, npz, read_weights
 from ..weights.metadata import ENTRY
+from .batch_norm import gather_values
 from .device import Runtime
 from .progress import Progress
 from .tables import MetricsTable
 from .train_step import TrainStep
-from .update import copy_value, set_value
+from .update import copy_value, running_statistics, set_value
 
-STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
 _RATES = "learning_rate"  # tables that follow from the options, so that a run can become longer
 _LOSSES = "losses of the epoch"
 _OF_RANKS = "of ranks: "  # before the name of a statistic that differs between the ranks
@@ -133,17 +133,9 @@ class RunState:
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""
-        statistics = [one for one in self._weights if one.name.endswith(STATISTICS)]
-        if self.runtime.world_size == 1 or not statistics:
-            return {}
-        flat = np.concatenate([one.asnumpy().ravel() for one in statistics])
-        ranks = self.runtime.gather(flat)
-        found, start = {}, 0
-        for one in statistics:
-            part = ranks[:, start : start + one.size]
-            found[_OF_RANKS + one.name] = part.reshape((len(ranks), *one.shape))
-            start += one.size
-        return found
+        statistics = running_statistics(self._weights)
+        values = gather_values(statistics, self.runtime)
+        return {_OF_RANKS + one.name: ranks for one, ranks in zip(statistics, values)}
 
 
 def _copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
@@ -161,9 +153,10 @@ def _check(parameters: Iterable[Parameter], found: Mapping, manifest: Manifest) 
     missing = [name for name in shapes if name not in found]
     surplus = [name for name in found if name not in shapes]
     wrong = [name for name in shapes if name in found and found[name].shape != shapes[name]]
-    for problem, names in (("lacks", missing), ("has more", surplus), ("misshapes", wrong)):
+    problems = {"without": missing, "with unknown": surplus, "with other shapes of": wrong}
+    for problem, names in problems.items():
         if names:
             raise WeightsError(
-                f"checkpoint {manifest.path} does not fit this run: it {problem} "
+                f"checkpoint {manifest.path} does not fit this run: it comes {problem} "
                 f"{len(names)} tensors, {', '.join(names[:3])}; was the model's code changed?"
             )

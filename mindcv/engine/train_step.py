@@ -4,7 +4,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from .overflow import OverflowCheck
-from .update import WeightAverage, create_clip
+from .update import WeightAverage, create_clip, running_statistics
 
 DYNAMIC_START = 2.0**16  # first dynamic loss scale where none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
@@ -180,8 +180,7 @@ class RunningStatistics(nn.Cell):
 
     def __init__(self, network: nn.Cell):
         super().__init__(auto_prefix=False)
-        ends = ("moving_mean", "moving_variance")
-        found = [one for one in network.get_parameters() if one.name.endswith(ends)]
+        found = running_statistics(network.get_parameters())
         self.exist = bool(found)
         self.now = ms.ParameterTuple(found)
         self.kept = self.now.clone(prefix="kept", init="same")

@@ -1,6 +1,6 @@
 """What belongs to an update beside the optimizer: clipped gradients and the weights' average."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -8,6 +8,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 WARM_UP = 2000.0  # updates over which the decay of the average rises
+STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
 
 
 def create_clip(mode: str, limit: float) -> nn.Cell:
@@ -147,6 +148,11 @@ _move = ops.MultitypeFuncGraph("move_average")
 def _move_one(share, average, weight):
     step = ops.cast(share, weight.dtype) * (weight - average)
     return ops.assign(average, average + step)
+
+
+def running_statistics(parameters: Iterable[Parameter]) -> list[Parameter]:
+    """Return those that are running means and variances of normalisation layers."""
+    return [parameter for parameter in parameters if parameter.name.endswith(STATISTICS)]
 
 
 def copy_value(parameter: Parameter) -> np.ndarray:

@@ -15,7 +15,8 @@ from mindcv.checkpoint import Position
 from mindcv.config import Config, describe_config
 from mindcv.engine import agreement, check_equal_ranks, loop
 from mindcv.engine.agreement import Agreement, check_equal_states
-from mindcv.engine.state import STATISTICS, Snapshot
+from mindcv.engine.state import Snapshot
+from mindcv.engine.update import STATISTICS
 from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.process.signals import StopSignal
 
