@@ -229,7 +229,7 @@ class BatchDataset(ds.GeneratorDataset):
     def get_dataset_size(self) -> int:
         return self.source.steps
 
-    # MindSpore would ask a running pipeline, and so use up an epoch.
+    # MindSpore would query a running pipeline, and so use up an epoch.
     def output_types(self) -> list:
         return self._describe()[0]
 

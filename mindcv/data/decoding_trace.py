@@ -40,7 +40,8 @@ class DecodingTrace:
             return
         number = next(self._numbers)
         start, text = b"%d " % number, os.fsencode(name)
-        entry = (start + text[len(start) - _BYTES :]).ljust(_BYTES, b"\0")  # the end tells most
+        # The end of a path says most.
+        entry = (start + text[len(start) - _BYTES :]).ljust(_BYTES, b"\0")
         try:
             os.pwrite(self._file.fileno(), entry, number % _NAMES * _BYTES)
         except OSError as error:
@@ -65,7 +66,7 @@ class DecodingTrace:
         _logger.warning(
             "the last run here ended while it was decoding; if by a crash (SIGSEGV, SIGFPE), one "
             "of the %d images named in %s is likely damaged; the last one is %s; check them, or "
-            "go on with --decoder pillow",
+            "continue with --decoder pillow",
             len(names),
             listed,
             names[-1],

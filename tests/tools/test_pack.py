@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on_where_it_was(slow_folder, undisturbed, tmp_p
         assert not [path for path in (out / ".pack").iterdir() if path.is_dir()]
     with pytest.raises(DataError, match="not finished"):
         verify(str(out))
-    with pytest.raises(DataError, match="not finished; the same pack command goes on"):
+    with pytest.raises(DataError, match="not finished; the same pack command continues"):
         create_dataset("mindrecord", str(out), "train")
     finished = sorted((out / ".pack").glob("train-*.json"))
     shards = [out / json.loads(path.read_bytes())["shard"]["file"] for path in finished]

@@ -1,6 +1,7 @@
 """Images of one size in a few files: CIFAR, MNIST and its like, and the embedded demo digits."""
 
 import gzip
+import itertools
 import math
 import os
 import shutil
@@ -190,12 +191,10 @@ class MnistSamples:
 
 
 def _find_idx(root: Path, name: str, dimensions: int) -> Path:
-    for folder in _MNIST_FOLDERS:
-        for joint in ("-", "."):
-            for suffix in ("", ".gz"):
-                path = root / folder / f"{name}{joint}idx{dimensions}-ubyte{suffix}"
-                if path.is_file():
-                    return path
+    for folder, joint, suffix in itertools.product(_MNIST_FOLDERS, "-.", ("", ".gz")):
+        path = root / folder / f"{name}{joint}idx{dimensions}-ubyte{suffix}"
+        if path.is_file():
+            return path
     raise DataError(f"no {name}-idx{dimensions}-ubyte or …-ubyte.gz in {root} or {root}/MNIST/raw")
 
 

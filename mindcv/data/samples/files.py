@@ -86,7 +86,7 @@ def _read_below(top: bytes, path: bytes) -> np.ndarray:
         raise DataError(
             f"the folder {os.fsdecode(top)} is gone while it is read: {reason} "
             f"({path.decode('utf-8', 'backslashreplace')}: {error}); mount it or put it back, and "
-            "go on with --resume auto"
+            "continue with --resume auto"
         ) from None
 
 

@@ -18,16 +18,9 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One shard: a MindRecord file, and its index beside it.
+    """One shard: a MindRecord file, and its index `<file>.db` beside it."""
 
-    Attributes:
-        file: path below the folder of dataset.json.
-        images: rows of the file.
-        bytes, sha256: of the file.
-        index_bytes, index_sha256: of `<file>.db`.
-    """
-
-    file: str
+    file: str  # path below the folder of dataset.json
     images: int
     bytes: int
     sha256: str
@@ -56,38 +49,23 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One split.
-
-    Attributes:
-        images: of all shards together.
-        skipped: bad images that were left out, named in bad_images.csv.
-        fingerprint: that of the image folder, see `Samples`, if no image was left out.
-        shards: in the order of the rows.
-    """
+    """One split; its shards stand in the order of the rows."""
 
     images: int
-    skipped: int
-    fingerprint: str
+    skipped: int  # bad images that were left out, named in bad_images.csv
+    fingerprint: str  # that of the image folder, see `Samples`, if no image was left out
     shards: tuple[ShardFile, ...]
 
 
 @dataclass(frozen=True)
 class PackedSet:
-    """A packed dataset.
+    """A packed dataset."""
 
-    Attributes:
-        class_names: in the order of the labels, the same for all splits.
-        splits: by name.
-        options: with which it was packed.
-        source: hash of the names, sizes and times of the files it was made of.
-        made_by: versions of the libraries.
-    """
-
-    class_names: tuple[str, ...]
+    class_names: tuple[str, ...]  # in the order of the labels, the same for all splits
     splits: dict[str, PackedSplit]
-    options: dict
-    source: str
-    made_by: dict[str, str]
+    options: dict  # with which it was packed
+    source: str  # hash of the names, sizes and times of the files it was made of
+    made_by: dict[str, str]  # versions of the libraries
 
     def problems(self, root: Path) -> list[str]:
         """Return what is wrong with files that are missing, or have another size."""
@@ -126,7 +104,7 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
     except (FileNotFoundError, NotADirectoryError):
         if Path(root, WORK).is_dir():
             raise DataError(
-                f"packing {root} was not finished; the same pack command goes on with it"
+                f"packing {root} was not finished; the same pack command continues it"
             ) from None
         return None
     except OSError as error:
