@@ -232,6 +232,16 @@ def test_mnist_files_give_their_images_through_the_usual_transforms(mnist, split
     assert labels.tolist() == list(range(6))
 
 
+def test_digits_are_numbered_as_in_the_training_set(mnist):
+    root, _ = mnist
+    classes = {str(digit): 9 - digit for digit in range(10)}
+    samples = open_samples("mnist", str(root), "val", class_indexing=classes)
+    assert samples.labels.tolist() == [9, 8, 7, 6, 5, 4] and samples.class_names[0] == "9"
+    del classes["5"]
+    message = error_of("mnist", str(root), "val", class_indexing=classes)
+    assert f"mnist in {root} holds classes that are not in the training set: 5" in message
+
+
 def test_missing_or_cut_mnist_files_are_named(mnist, tmp_path):
     root, images = mnist
     assert "no train-images-idx3-ubyte" in error_of("mnist", str(root / "no"), "train")
