@@ -14,7 +14,7 @@ import mindspore as ms
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from conftest import run_command, write_images
+from conftest import write_images
 from mindspore import nn
 
 from mindcv import create_dataset, engine
@@ -378,17 +378,17 @@ loop.after_step = losing
 """
 
 
-def test_a_run_whose_images_vanish_ends_with_4_and_goes_on_when_they_are_back(root, tmp_path):
+def test_a_run_whose_images_vanish_ends_with_4_and_goes_on_when_they_are_back(warm, root, tmp_path):
     (tmp_path / "user.py").write_text(USER)
     options = dict(import_module="user.py", model="pool", data_dir="images", image_resize=16)
     options |= dict(batch_size=8, epoch_size=2, warmup_epochs=0, ckpt_save_dir="run", resume="auto")
     words = [word for key, value in options.items() for word in (f"--{key}", value)]
-    ended = run_command("train.py", *words, cwd=tmp_path)
-    assert ended.returncode == 4, ended.stderr
-    last = ended.stderr.strip().splitlines()[-1]
+    ended = warm.run(["train.py", *words], tmp_path)
+    assert ended.code == 4, ended.err
+    last = ended.err.strip().splitlines()[-1]
     assert last.startswith("error: the folder images/train is gone while it is read: No such file")
-    assert "Traceback" not in ended.stderr
+    assert "Traceback" not in ended.err
     Path(tmp_path / "unmounted").rename(tmp_path / "images")
     (tmp_path / "user.py").write_text(USER.replace("== 3", "== -1"))
-    done = run_command("train.py", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = warm.run(["train.py", *words], tmp_path)
+    assert done.code == 0, done.err
