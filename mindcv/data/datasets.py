@@ -63,7 +63,11 @@ DATASETS = {
         ),
         DatasetRow("mnist", "arrays.MnistSamples", mean=_MNIST_MEAN, std=_MNIST_STD),
         DatasetRow(
-            "mnist_demo", "arrays.open_demo", "arrays.demo_classes", _MNIST_MEAN, _MNIST_STD
+            "mnist_demo",
+            "arrays.open_demo",
+            "arrays.demo_classes",
+            mean=_MNIST_MEAN,
+            std=_MNIST_STD,
         ),
         DatasetRow("mindrecord", "mindrecord.MindRecordSamples", "packed_set.packed_classes"),
     )

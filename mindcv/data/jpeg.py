@@ -119,7 +119,7 @@ class _Segments:
         needed = {table for table, _ in parts}
         first, last, high, low = scan[-3], scan[-2], scan[-1] >> 4, scan[-1] & 15
         if self.is_progressive:
-            if not _is_progression(count, first, last, high, low):
+            if not _is_progression(count, band=(first, last), bits=(high, low)):
                 return False
             codes_dc, codes_ac = first == 0 and high == 0, first > 0
         else:
@@ -134,10 +134,11 @@ class _Segments:
         return needed <= self.tables
 
 
-def _is_progression(count: int, first: int, last: int, high: int, low: int) -> bool:
+def _is_progression(count: int, band: tuple[int, int], bits: tuple[int, int]) -> bool:
     """Return whether a progressive scan's band of coefficients and its bits exist."""
-    band = last == 0 if first == 0 else count == 1 and first <= last <= 63
-    return band and low <= 13 and (high == 0 or low == high - 1)
+    (first, last), (high, low) = band, bits
+    is_band = last == 0 if first == 0 else count == 1 and first <= last <= 63
+    return is_band and low <= 13 and (high == 0 or low == high - 1)
 
 
 @lru_cache(maxsize=256)  # most encoders write the tables of the standard

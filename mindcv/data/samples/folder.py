@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from ...errors import DataError
 from ...process.files import reading
 from .files import FileSamples, NameTable
-from .index_cache import FolderStates, read_index, write_index
+from .index_cache import FolderStates, ImageIndex, read_index, write_index
 from .protocol import renumber
 
 # In lower case; a file's own suffix may be written in any case.
@@ -116,21 +115,6 @@ def _check_classes(folder: Path, names: tuple[str, ...], empty: list[str]) -> No
         )
 
 
-@dataclass(frozen=True)
-class ImageIndex:
-    """What a folder of class folders holds.
-
-    Attributes:
-        classes: names of the class folders, in byte order; some may hold no image.
-        names: paths of the images relative to the folder; by class, then in byte order.
-        labels: (n,) int32, the place of each image's class in `classes`.
-    """
-
-    classes: tuple[str, ...]
-    names: NameTable
-    labels: np.ndarray
-
-
 def index_images(folder: Path) -> ImageIndex:
     """Return the images below the class folders of a folder; from the cache if it still holds.
 
@@ -141,9 +125,9 @@ def index_images(folder: Path) -> ImageIndex:
     Raises:
         DataError: a folder cannot be read.
     """
-    found = read_index(folder)
-    if found is not None:
-        return ImageIndex(*found)
+    remembered = read_index(folder)
+    if remembered is not None:
+        return remembered
     states = FolderStates(folder)
     states.add(b"")
     classes = class_folders(folder, states)
@@ -159,9 +143,10 @@ def index_images(folder: Path) -> ImageIndex:
 
     table = NameTable.of(names())
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    index = ImageIndex(classes, table, labels)
     if len(labels) >= _WORTH_REMEMBERING:
-        write_index(folder, states, classes, table, labels)
-    return ImageIndex(classes, table, labels)
+        write_index(folder, states, index)
+    return index
 
 
 def is_there(folder: Path) -> bool:

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 import zipfile
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,21 @@ _DIGEST = 32  # bytes of sha256, behind the archive
 # A folder that was changed so shortly before it was read could change again without a new time.
 _RACY_NS = 2 * 10**9
 _MISSING = (-1, -1, -1)  # state of what is not there
+
+
+@dataclass(frozen=True)
+class ImageIndex:
+    """What a folder of class folders holds.
+
+    Attributes:
+        classes: names of the class folders, in byte order; some may hold no image.
+        names: paths of the images relative to the folder; by class, then in byte order.
+        labels: (n,) int32, the place of each image's class in `classes`.
+    """
+
+    classes: tuple[str, ...]
+    names: NameTable
+    labels: np.ndarray
 
 
 class FolderStates:
@@ -54,10 +69,10 @@ class FolderStates:
             self.is_settled = False
 
 
-def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | None:
-    """Return the remembered (classes, names, labels); None where they are missing or not valid.
+def read_index(folder: Path) -> ImageIndex | None:
+    """Return the remembered index; None where it is missing or not valid.
 
-    They are valid while every folder of the tree is as it was when it was read, and no link leads
+    It is valid while every folder of the tree is as it was when it was read, and no link leads
     to another place.
     """
     try:
@@ -68,24 +83,18 @@ def read_index(folder: Path) -> tuple[tuple[str, ...], NameTable, np.ndarray] | 
                 if parts["format"] != _FORMAT or not _is_unchanged(folder, parts):
                     return None
                 names = NameTable(parts["names"], parts["names_ends"])
-                return _strings(parts, "classes"), names, parts["labels"]
+                return ImageIndex(_strings(parts, "classes"), names, parts["labels"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         return None
 
 
-def write_index(
-    folder: Path,
-    states: FolderStates,
-    classes: Sequence[str],
-    names: NameTable,
-    labels: np.ndarray,
-) -> None:
+def write_index(folder: Path, states: FolderStates, index: ImageIndex) -> None:
     """Remember the images of a folder, unless it is changing or the cache cannot be written."""
     if not states.is_settled:
         return
     target = _place_of(folder)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
-    folders, class_names = NameTable.of(states.paths), NameTable.of(map(os.fsencode, classes))
+    folders, class_names = NameTable.of(states.paths), NameTable.of(map(os.fsencode, index.classes))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -98,9 +107,9 @@ def write_index(
                     states=np.array(states.states, np.int64),
                     classes=class_names.blob,
                     classes_ends=class_names.ends,
-                    names=names.blob,
-                    names_ends=names.ends,
-                    labels=labels,
+                    names=index.names.blob,
+                    names_ends=index.names.ends,
+                    labels=index.labels,
                 )
                 file.seek(0)
                 digest = sha256_of_file(file)  # leaves the file at its end

@@ -127,11 +127,11 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
     try:
         _check_types((), contents["class_names"])
         return PackedSet(
-            tuple(contents["class_names"]),
-            {name: _split(split) for name, split in contents["splits"].items()},
-            contents["options"],
-            contents["source"],
-            contents["made_by"],
+            class_names=tuple(contents["class_names"]),
+            splits={name: _split(split) for name, split in contents["splits"].items()},
+            options=contents["options"],
+            source=contents["source"],
+            made_by=contents["made_by"],
         )
     except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
         raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from None
