@@ -18,14 +18,6 @@ EXCEPTIONS = {
         "mindcv/data/__init__.py",
         "imports by name",
     ): "its own parts, by names that stand in the file",
-    (
-        "mindcv/data/datasets.py",
-        "imports by name",
-    ): "its own readers, by names in the rows of the file",
-    (
-        "mindcv/optim/__init__.py",
-        "imports by name",
-    ): "its own rules, by names in the rows of the file",
     ("mindcv/__main__.py", "imports by name"): "its own commands: the name is one of COMMANDS",
     ("mindcv/data/datasets.py", "imports by name"): "its own modules, named in its own rows",
     ("mindcv/optim/__init__.py", "imports by name"): "its own modules, named in its own rows",
