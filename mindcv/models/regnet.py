@@ -190,6 +190,8 @@ class RegNet(AnyNet):
         group_w: channels of one group of the 3x3 convolutions.
         stride: stride of each stage's first block.
         bot_mul: bottleneck width / output width.
+        stem_type, stem_w, block_type, head_w, num_classes, se_r, in_channels: see `AnyNet`; the
+            order is MindCV's.
         rounding: how widths are made to fit the groups, pycls or torchvision; see
             `adjust_block_compatibility`.
         **anynet: further arguments of `AnyNet`.
@@ -204,6 +206,14 @@ class RegNet(AnyNet):
         group_w: int,
         stride: int = 2,
         bot_mul: float = 1.0,
+        stem_type: str = "simple_stem_in",
+        stem_w: int = 32,
+        block_type: str = "res_bottleneck_block",
+        head_w: int = 0,
+        num_classes: int = 1000,
+        se_r: float = 0.0,
+        in_channels: int = 3,
+        *,
         rounding: str = "pycls",
         **anynet,
     ):
@@ -223,6 +233,13 @@ class RegNet(AnyNet):
             strides=plan.strides,
             bot_muls=plan.bottleneck_ratios,
             group_ws=plan.group_widths,
+            stem_type=stem_type,
+            stem_w=stem_w,
+            block_type=block_type,
+            head_w=head_w,
+            num_classes=num_classes,
+            se_r=se_r,
+            in_channels=in_channels,
             **anynet,
         )
 

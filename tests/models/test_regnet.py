@@ -1,5 +1,6 @@
 """The RegNet family: initialisation and options; test_identity.py has logits and gradients."""
 
+import inspect
 import json
 import math
 from pathlib import Path
@@ -247,3 +248,16 @@ def test_what_is_no_batch_of_images_is_refused_with_its_shape(mode, tmp_path, mo
             told = str(refusal.value).splitlines()[0].strip("'")
             assert told == f"the network takes images as (N, 3, H, W); it was given {shape}"
         network(ms.Tensor(images((2, 3, 32, 32))))
+
+
+def test_arguments_may_be_positional_in_mindcvs_order():
+    order = "w_a w_0 w_m d group_w stride bot_mul stem_type stem_w block_type head_w num_classes"
+    names = [*order.split(), "se_r", "in_channels"]
+    found = inspect.signature(RegNet.__init__).parameters.values()
+    assert [p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD] == ["self", *names]
+    stem = ("simple_stem_in", 16, "res_bottleneck_block")
+    network = RegNet(8, 8, 2.0, 3, 8, 2, 1.0, *stem, 0, 5, 0.25, 1)
+    assert network.classifier.weight.shape[0] == 5 and network.first_conv.weight.shape[:2] == (
+        16,
+        1,
+    )
