@@ -28,14 +28,14 @@ VERSIONS = (
 )
 # Models; the step, its operators and augmentation; train.py; resuming; data; weights.
 CORE = (
-    "test_regnet.py",
-    "test_compiled_operators.py",
-    "test_device_augment.py",
-    "test_train_command.py::test_every_mode_gives_the_same_metrics_and_no_new_deprecation_warning",
-    "test_resume.py",
-    "test_epoch_batches.py",
-    "test_weight_formats.py",
-    "test_checkpoint_file.py",
+    "models/test_regnet.py",
+    "engine/test_compiled_operators.py",
+    "data/test_device_augment.py",
+    "runs/test_train_command.py::test_every_mode_gives_the_same_metrics_and_no_new_deprecation_warning",
+    "runs/test_resume.py",
+    "data/test_epoch_batches.py",
+    "weights/test_weight_formats.py",
+    "weights/test_checkpoint_file.py",
 )
 HEAD = "| MindSpore | Python | tests | passed | failed | skipped | minutes | date | commit |"
 

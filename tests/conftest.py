@@ -57,14 +57,22 @@ def tiny_regnet(num_classes=1000, in_channels=3, **kwargs):
 """
 
 
+@pytest.fixture(autouse=True)
+def same_mode():
+    """Leave MindSpore's mode as it was: a test that needs another one is not seen by the next."""
+    mode = ms.get_context("mode")
+    yield
+    if ms.get_context("mode") != mode:
+        ms.set_context(mode=mode)
+
+
 @pytest.fixture
 def fixed_seed():
-    """Seed the input pipeline, and leave it and the mode as they were."""
-    before, mode = ds.config.get_seed(), ms.get_context("mode")
+    """Seed the input pipeline, and leave it as it was."""
+    before = ds.config.get_seed()
     ds.config.set_seed(42)
     yield
     ds.config.set_seed(before)
-    ms.set_context(mode=mode)
 
 
 @pytest.fixture
