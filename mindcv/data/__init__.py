@@ -1,4 +1,4 @@
-"""From files to batches: datasets, transforms, loader."""
+"""Datasets, transforms and loaders: everything between image files and batches."""
 
 # ruff: noqa: F401
 

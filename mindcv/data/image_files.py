@@ -1,13 +1,13 @@
-"""The bytes of an image file, made safe for MindSpore's decoders before they see them.
+"""Checks and decodes image files before MindSpore's decoders see them.
 
-A damaged image ends MindSpore's pipeline, and some damage ends the whole process: the decoder
-divides by the size that is missing from a cut JPEG header. So each file is checked first. Whole and
-plain ones pass untouched, in some 30 microseconds; all others Pillow decodes or refuses.
+A damaged image ends MindSpore's pipeline, and some damage kills the whole process: on a truncated
+JPEG header the decoder divides by the missing size. Intact files of the plain kinds pass unchanged,
+in about 30 microseconds; Pillow decodes or refuses all others.
 
-What an image shows is what `PIL.Image.open(file).convert("RGB")` shows: alpha is dropped, an
-animation is its first frame, an EXIF orientation is not followed (nor do timm, torchvision or
-MindCV). Two things differ: 16-bit grey, which Pillow cuts off at 255, is scaled to 8 bits; and the
-orientation of a TIFF, the one kind where Pillow follows it, is not followed either.
+The pixels are those of `PIL.Image.open(file).convert("RGB")`: alpha is dropped, an animation is its
+first frame, and EXIF orientation is ignored (as in timm, torchvision and MindCV). There are two
+exceptions. 16-bit grey is scaled to 8 bits, where Pillow clips at 255. TIFF orientation is ignored
+too, although Pillow applies it.
 """
 
 import io
@@ -50,14 +50,14 @@ _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
 
 
 def decodable(data: np.ndarray) -> np.ndarray:
-    """Return an image file, (bytes,) uint8, that MindSpore decodes safely: the same if it is plain.
+    """Return an image file that MindSpore decodes safely: the same bytes, or a BMP of its pixels.
 
-    Plain are JPEG with 8 bits in grey or three colours, PNG with 8 bits and no palette, and BMP
-    with 24 bits. Others that Pillow can decode (CMYK, 16 bits, palettes, GIF, WebP, TIFF, …) become
-    BMP files of their RGB pixels.
+    Unchanged are JPEG with 8 bits in grey or three colours, PNG with 8 bits and no palette, and BMP
+    with 24 bits. Everything else that Pillow can decode (CMYK, 16 bits, palettes, GIF, WebP, TIFF,
+    …) becomes an RGB BMP. Files are (bytes,) uint8.
 
     Raises:
-        ImageError: nothing can decode it, it has more than `MOST_PIXELS`, or one side is more than
+        ImageError: it cannot be decoded, has more than `MOST_PIXELS`, or one side is more than
             `MOST_ELONGATED` times the other.
     """
     if not data.size:
@@ -73,7 +73,7 @@ def decodable(data: np.ndarray) -> np.ndarray:
 
 
 def decode(data: np.ndarray) -> Image.Image:
-    """Return an image file, (bytes,) uint8, as Pillow's RGB image; errors as in `decodable`."""
+    """Decode an image file, (bytes,) uint8, to an RGB `Image`; errors as in `decodable`."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size)
@@ -94,12 +94,11 @@ def decode(data: np.ndarray) -> Image.Image:
 
 
 def pixels(data: np.ndarray) -> np.ndarray:
-    """Return what MindSpore's decoder makes of `decodable` bytes, in two thirds of its time.
+    """Decode an image file, (bytes,) uint8, to (H, W, 3) uint8; errors as in `decodable`.
 
-    Both decode JPEG by the JPEG group's exact integer transform. MindSpore's own library is built
-    without vector instructions; Pillow's has them, and lets other Python threads run meanwhile.
-
-    Takes an image file, (bytes,) uint8, and returns (H, W, 3) uint8; errors as in `decodable`.
+    The pixels are those that MindSpore decodes from `decodable` bytes, in two thirds of its time:
+    both use the exact integer transform of the JPEG group's library. MindSpore's copy is built
+    without vector instructions; Pillow's has them and releases Python's lock.
     """
     if not data.size:
         raise ImageError("empty file")
@@ -113,7 +112,6 @@ def is_png(data: np.ndarray) -> bool:
 
 
 def as_bmp(image: Image.Image) -> np.ndarray:
-    """Return an RGB image as a file without compression, (bytes,) uint8."""
     file = io.BytesIO()
     image.save(file, "BMP")
     return np.frombuffer(file.getbuffer(), np.uint8)
@@ -183,7 +181,7 @@ def _is_plain_png(data: np.ndarray) -> bool:
 
 
 def _note_bytes(kind: bytes, content: bytes) -> int:
-    """Return how many bytes a PNG's note or profile has, unpacked; too many are an ImageError."""
+    """Return the unpacked size of a PNG's note or profile; an ImageError above the limit."""
     note = content.partition(b"\0")[2]
     if kind == b"iTXt":
         is_packed, (_, _, note) = note[:1] == b"\1", note[2:].partition(b"\0")
@@ -218,10 +216,10 @@ _BLOCKS_KEPT = 16  # freed blocks of memory, of 16 MB at most, that Pillow keeps
 
 
 class PillowDecode:
-    """The operation that decodes an image file to the pixels of MindSpore's `Decode`; see `pixels`.
+    """Decode an image file, (bytes,) uint8, to the (H, W, 3) uint8 of MindSpore's `Decode`.
 
-    Takes (bytes,) uint8 and returns (H, W, 3) uint8. Kinds that the two decoders render differently
-    (palettes, alpha, 16 bits, CMYK) are left to MindSpore. A damaged image is a RuntimeError.
+    It is faster, see `pixels`. Kinds that the two decoders render differently (palettes, alpha, 16
+    bits, CMYK) go to MindSpore. A damaged image is a RuntimeError.
     """
 
     def __init__(self):
@@ -243,19 +241,19 @@ class PillowDecode:
 
 
 def check_to_the_end(data: np.ndarray) -> None:
-    """Raise an ImageError for an image file that training or evaluation would find bad.
+    """Raise an ImageError for a file that training or evaluation would find bad.
 
-    Only a plain PNG needs decoding for that: both decoders accept the JPEG and BMP files that
-    `decodable` passes, and it decodes all others itself.
+    Only a plain PNG has to be decoded for this: both decoders accept the JPEG and BMP files that
+    `decodable` passes, and `decodable` itself decodes all others.
     """
     if decodable(data) is data and is_png(data):
         check_by_decoding(data)
 
 
 def check_by_decoding(data: np.ndarray) -> None:
-    """Raise an ImageError where a decoder refuses what `decodable` returned.
+    """Raise an ImageError if a decoder refuses what `decodable` returned.
 
-    It passes a PNG whose checksums are right while its compressed pixels are damaged.
+    That happens to a PNG with correct checksums whose compressed pixels are damaged.
     """
     from mindspore.dataset import vision
 

@@ -1,9 +1,9 @@
-"""Whether a JPEG file is whole and of the plain kind, by its segments, without decoding it.
+"""Tells from its segments, without decoding, whether a JPEG file is complete and plain.
 
-Where libjpeg gives up on a file (an unknown table, a broken one, an end before the end), MindSpore
-stops the pipeline or dies of a signal: SIGFPE, SIGSEGV, SIGABRT and SIGBUS were seen. So everything
-that libjpeg gives up on is looked for here. Damage within the coded data it only warns of, and
-decodes something. Sources: ITU T.81, annex B; libjpeg's `jdmarker.c`, `jdhuff.c` and `jdphuff.c`.
+When libjpeg gives up on a file (an unknown or broken table, a premature end), MindSpore stops the
+pipeline or dies of a signal: SIGFPE, SIGSEGV, SIGABRT and SIGBUS were seen. So this module looks
+for everything that libjpeg gives up on. Damaged coded data only makes libjpeg warn and decode
+something. Sources: ITU T.81, annex B; libjpeg's `jdmarker.c`, `jdhuff.c` and `jdphuff.c`.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,10 @@ _QUANTISATION = 0x40  # distinguishes these tables from Huffman's in a set of bo
 
 
 def is_plain_jpeg(data: np.ndarray, check_size: Callable[[int, int], None]) -> bool:
-    """Return whether libjpeg decodes a file to its end, and to 8 bits in grey or three colours.
+    """Return whether libjpeg decodes a file to its end, to 8-bit grey or three colours.
 
-    Args:
-        data: a file that starts as JPEG does, (bytes,) uint8.
-        check_size: called with width and height; may raise.
+    The file, (bytes,) uint8, must start as a JPEG; `check_size` gets width and height, and may
+    raise.
     """
     view, at, segments = memoryview(data), 2, _Segments(check_size)
     while at + 4 <= len(view) and view[at] == 0xFF:
@@ -40,9 +39,10 @@ def is_plain_jpeg(data: np.ndarray, check_size: Callable[[int, int], None]) -> b
 
 
 def _scans_are_whole(data: np.ndarray, start: int, segments: "_Segments") -> bool:
-    """Follow the coded data, from behind the first scan's header to the image's end.
+    """Follow the coded data from behind the first scan's header to the end of the image.
 
-    In it a byte FF is followed by 0, or by a restart marker, up to the next segment or the end.
+    In coded data, a byte FF is followed by 0 or a restart marker, until the next segment or the
+    end.
     """
     following = data[start + 1 :]
     # A byte FF and one other than 0: their minimum as numbers, of which 1 is the largest.
@@ -71,8 +71,6 @@ def _scans_are_whole(data: np.ndarray, start: int, segments: "_Segments") -> boo
 
 
 class _Segments:
-    """What the segments of a file have defined so far."""
-
     def __init__(self, check_size: Callable[[int, int], None]):
         self.check_size = check_size
         self.is_progressive = False
@@ -80,7 +78,7 @@ class _Segments:
         self.tables = set()
 
     def accept(self, marker: int, content: memoryview) -> bool:
-        """Take the next segment; return whether the decoder can go on with it."""
+        """Take the next segment; return whether the decoder can continue with it."""
         if marker in _NOTES:
             return True
         if marker in (_DHT, _DQT):
@@ -135,7 +133,6 @@ class _Segments:
 
 
 def _is_progression(count: int, band: tuple[int, int], bits: tuple[int, int]) -> bool:
-    """Return whether a progressive scan's band of coefficients and its bits exist."""
     (first, last), (high, low) = band, bits
     is_band = last == 0 if first == 0 else count == 1 and first <= last <= 63
     return is_band and low <= 13 and (high == 0 or low == high - 1)

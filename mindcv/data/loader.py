@@ -48,34 +48,30 @@ def create_loader(
     """Return a dataset of batches (image, label), or (image, label, draws).
 
     Images are float32 (N, C, H, W) or, with `normalize_on_device` transforms, uint8 (N, H, W, C).
-    Labels are int32 (N,), or float32 (N, num_classes) when a training batch is mixed.
-    Draws are float32 (N, 15), for the cell that `create_normalize` makes of an `augment_on_device`
-    transform.
+    Labels are int32 (N,), or float32 (N, num_classes) in mixed training batches. Draws are float32
+    (N, 15), for the cell that `create_normalize` makes from `augment_on_device` transforms.
 
-    Python operations and mixing draw by MindSpore's seed as it is now and by the number of the pass
-    over the dataset, whether one iterator makes all passes or each pass has its own. MindSpore's
-    operations draw by its seed, anew in each iterator of a training loader.
+    Python operations and mixing draw from MindSpore's current seed and the number of the pass over
+    the dataset, whether one iterator makes all passes or each pass has its own. MindSpore's
+    operations draw from its seed, anew in each iterator of a training loader.
 
     Args:
         dataset: rows with the columns image and label.
-        batch_size: images of a batch.
-        drop_remainder: drop the last partial batch.
         is_training: mix batches if mixup or cutmix is given; split them if separate. Evaluation
             batches are never mixed.
         mixup, cutmix, switch_prob: see `Mixing`.
         cutmix_prob: probability of mixing a batch at all, by mixup or by cutmix. MindCV's default
             is 0, which never mixes.
-        num_classes: length of soft labels, which come unsmoothed: smoothing is the loss's.
+        num_classes: length of soft labels; the loss smooths them, not the loader.
         transform: operations on the image; None: those of ImageNet at 224 pixels.
-        target_transform: operations on the label; None: to int32.
+        target_transform: operations on the label; None: cast to int32.
         num_parallel_workers: threads of the transforms, at most the number of cores.
         python_multiprocessing: run Python operations in processes instead of threads.
-        separate: augmentation splits for the JSD loss. A training batch holds each image aug_splits
-            times: first N clean ones, then N augmented ones, aug_splits - 1 times; the labels
-            likewise. `transform` is what `create_transforms` gives with separate.
+        separate: augmentation splits for the JSD loss. A training batch holds N clean images, then
+            aug_splits - 1 augmented copies of all N; the labels repeat likewise. `transform` must
+            come from `create_transforms(…, separate=True)`.
         shard_id: this process among those that train together; seeds the mixing.
-        mixup_off_epoch: epochs after which batches are not mixed, but keep soft labels; 0: never.
-        aug_splits: copies of an image with separate.
+        mixup_off_epoch: epochs after which mixing ends; labels stay soft. 0: never.
 
     Raises:
         ConfigError: no threads.
@@ -139,7 +135,6 @@ def _map_image(
     workers: int,
     in_processes: bool,
 ) -> ds.Dataset:
-    """Map an image; the operations that draw by the pass take its column too."""
     for by_pass, group in groupby(operations, lambda entry: isinstance(entry, PixelSeeded)):
         dataset = dataset.map(
             [OfPass(entry, split) if by_pass else entry for entry in group],
@@ -153,7 +148,6 @@ def _map_image(
 def _split(
     dataset: ds.Dataset, plan: Transforms, splits: int, *, workers: int, map_image: Callable
 ) -> ds.Dataset:
-    """Copy the clean image, and vary all copies but the first."""
     columns = _split_columns(splits)
     dataset = dataset.map(
         lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
@@ -184,7 +178,7 @@ def first_batch(
     """Return images and labels of the first batch, and end the pass.
 
     Args:
-        transform: what `create_transforms` gave; what it leaves to the device is done as well.
+        transform: the result of `create_transforms`; its device operations are applied too.
 
     Raises:
         DataError: there is no batch, or an image cannot be read.
@@ -209,19 +203,14 @@ def create_evaluation_loader(
     shard_id: int = 0,
     allow_bad_images: bool = False,
 ) -> ds.Dataset | None:
-    """Return this process's part of the evaluation images in batches, uint8 (N, H, W, C).
+    """Return this process's share of the evaluation images in batches, uint8 (N, H, W, C).
 
-    The parts of all processes hold every image exactly once; the last batch may be partial. Each
-    epoch of an iterator holds the same.
+    All shares together hold every image exactly once; the last batch may be partial. Every epoch is
+    the same. Returns None if this process has no image because there are more processes than
+    images.
 
     Args:
-        samples: the images, see `open_samples`.
-        num_shards, shard_id: the processes, and this one.
-        allow_bad_images: log an image that cannot be used, and give it the label -1; otherwise
-            reading it is an error.
-
-    Returns:
-        The loader; None where there are fewer images than processes and this one has none.
+        allow_bad_images: log an unusable image and give it the label -1, instead of failing.
 
     Raises:
         ConfigError: no threads.

@@ -18,22 +18,22 @@ def sample_order(
 ) -> np.ndarray:
     """Return the indices that one process reads in one epoch, in order; a pure function.
 
-    The images are shuffled by seed and epoch alone, then dealt out: position p goes to shard
-    p % num_shards. Shuffled or even shards have equal sizes, as data-parallel training needs: the
-    last ones are filled up from the beginning of the order. Others are exact, as evaluation needs.
+    The images are shuffled by seed and epoch alone, then dealt out: position p goes to shard p %
+    num_shards. Shuffled or even shards have equal sizes, as data-parallel training needs: the last
+    ones are filled up from the beginning of the order. Other shards are exact, as evaluation needs.
 
-    Repeated augmentation (Hoffer et al., 2020): the copies of an image stand one after the other
-    before they are dealt out, so that they go to different shards. An epoch keeps the length of one
-    image set, from 256 images on in whole 256s: it ends before all images were seen. Source of that
-    length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
+    Repeated augmentation (Hoffer et al., 2020): the copies of an image are adjacent before they are
+    dealt out, so that they go to different shards. An epoch has the length of one image set,
+    rounded down to a multiple of 256 if there are 256 images or more; so it ends before all images
+    were seen. Source of that length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
 
     Args:
         size: images of the dataset.
-        shuffle: another random order every epoch; else the images' own.
-        num_samples: images of all shards together; shuffled: other ones every epoch. None: all.
-        num_shards, shard_id: the processes, and this one; None: one process.
-        num_aug_repeats: copies of an image; below 2: off. They are always shuffled and even.
-        even_shards: give all shards equally many images; shuffled ones always are.
+        shuffle: a new random order every epoch; otherwise the dataset's own.
+        num_samples: images of all shards together; if shuffled, different ones every epoch. None:
+            all.
+        num_aug_repeats: copies of an image; below 2: off. Always shuffled and even.
+        even_shards: equal sizes for unshuffled shards too.
 
     Raises:
         ConfigError: num_samples below 1.
@@ -71,9 +71,9 @@ def copy_numbers(
     num_aug_repeats: int = 0,
     **sampling,
 ) -> np.ndarray:
-    """Return which of its copies each of the first images of `sample_order` is, counted from 0.
+    """Return the copy number, from 0, of each of the first `count` images of `sample_order`.
 
-    The copies of all shards count together: no two of an image have the same number.
+    Copies are numbered across all shards: no two copies of an image share a number.
     """
     places = np.arange(count) * (num_shards or 1) + (shard_id or 0)
     return places % max(1, num_aug_repeats)
@@ -82,6 +82,7 @@ def copy_numbers(
 def _shuffled(size: int, seed: int, epoch: int) -> np.ndarray:
     """Return a random order of range(size).
 
-    NumPy promises the raw numbers of its generators for ever, but not what it makes of them.
+    It sorts raw numbers because NumPy guarantees only those for ever, not what it derives from
+    them.
     """
     return np.argsort(np.random.PCG64((seed, epoch)).random_raw(size), kind="stable")

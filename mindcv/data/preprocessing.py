@@ -1,4 +1,4 @@
-"""How an image becomes the input of a network in evaluation, as one value that all commands share.
+"""How evaluation turns an image into the network's input: one value that all commands share.
 
 Nothing here imports MindSpore.
 """
@@ -20,10 +20,9 @@ class Interpolation:
     """One way to resample.
 
     Attributes:
-        name: as options and files give it.
-        mindspore: the member of `vision.Inter`, which samples without antialiasing (area averages).
-        antialiased: what resizes as Pillow does: another member of `vision.Inter` where MindSpore
-            has Pillow's filter to the last bit, or Pillow itself; empty: it cannot be antialiased.
+        mindspore: the member of `vision.Inter` that samples without antialiasing (area averages).
+        antialiased: what resizes as Pillow does: another member of `vision.Inter` if MindSpore has
+            Pillow's filter bit for bit, or Pillow itself; empty: cannot be antialiased.
         remark: why it cannot.
     """
 
@@ -53,10 +52,9 @@ class Preprocessing:
 
     Attributes:
         image_size: side of the input, pixels.
-        crop_pct: share of the resized shorter side that the centre crop keeps.
-        interpolation: nearest, bilinear, bicubic or area.
+        crop_pct: fraction of the resized shorter side that the centre crop keeps.
         mean, std: channel statistics, 0-255 scale.
-        crop_mode: center keeps the aspect; squash resizes to a square whatever the aspect.
+        crop_mode: center keeps the aspect; squash resizes to a square.
         antialias: resize and crop as torchvision and timm do with Pillow; False: as MindCV does
             with MindSpore, and as OpenCV does.
     """
@@ -70,17 +68,16 @@ class Preprocessing:
     antialias: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds."""
         values = asdict(self).items()
         return {name: list(v) if isinstance(v, tuple) else v for name, v in values}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> "Preprocessing":
-        """Read what `to_dict` gave; what is missing, as in older files, takes its default.
+        """Read the result of `to_dict`; missing fields, as in older files, take their defaults.
 
         Raises:
             TypeError: a value is not of the field's type.
-            ValueError: values that no preprocessing can have.
+            ValueError: a value is out of range.
         """
         used = cls(**fields_of(cls, found))
         if not (0 < used.crop_pct <= 1 and 1 <= used.image_size <= used.crop_pct * _LARGEST_IMAGE):
@@ -90,7 +87,7 @@ class Preprocessing:
         return used
 
     def to_options(self) -> dict[str, Any]:
-        """Return the options of a command that ask for it."""
+        """Return the command options that produce this preprocessing."""
         return {_OPTIONS.get(name, name): value for name, value in asdict(self).items()}
 
     @classmethod
@@ -109,9 +106,9 @@ _OPTIONS = {"image_size": "image_resize"}  # the option of another name than the
 
 
 def fields_of(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values that JSON holds for the fields of a dataclass; lists become tuples.
+    """Return the JSON values for the fields of a dataclass; lists become tuples.
 
-    Keys that it has no field for are ignored: a later version may have written them.
+    Unknown keys are ignored, since a later version may have written them.
 
     Raises:
         TypeError: a value is not of the field's type.
@@ -127,7 +124,6 @@ def fields_of(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Return whether a JSON value is of a field's type, and a number of a plausible size."""
     kinds = get_args(kind)
     if isinstance(kind, UnionType):
         return any(_fits(value, each) for each in kinds)
@@ -141,17 +137,17 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def evaluation_interpolation(interpolation: str) -> str:
-    """Return the resampling of evaluation; random is for training, and stands for bilinear."""
+    """Return the interpolation of evaluation, where random means bilinear."""
     return "bilinear" if interpolation == RANDOM else interpolation
 
 
 def channel_statistics(
     dataset_name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return (mean, std): those given, else the dataset's, or ImageNet's where it is unknown.
+    """Return (mean, std): the given ones, else those of the dataset or, if it is unknown, ImageNet.
 
     Raises:
-        ConfigError: those given are on the scale 0-1.
+        ConfigError: the given values are on the 0-1 scale.
     """
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and (problem := scale_problem(key, values)):
@@ -161,9 +157,9 @@ def channel_statistics(
 
 
 def scale_problem(key: str, values: Sequence[float]) -> str | None:
-    """Return what is wrong with a mean or std on the scale 0-1; None: it is on 0-255.
+    """Return a message if a mean or std is on the 0-1 scale; None if it is on 0-255.
 
-    A mean of 0 is on both scales, and so is a std of 1, which leaves pixels as they are.
+    A mean of 0 fits both scales, and so does a std of 1, which leaves pixels unchanged.
     """
     largest = max(values)
     if 0 < largest < 1 or (key == "mean" and largest == 1):

@@ -1,4 +1,4 @@
-"""Threads that read images, each image within a time limit."""
+"""Threads that read images ahead, each within a time limit."""
 
 import logging
 import queue
@@ -20,15 +20,10 @@ _logger = logging.getLogger(__name__)
 
 
 class ReadingThreads:
-    """Read images by threads, some ahead of their use.
+    """Reads images in threads, ahead of their use.
 
-    A read that never returns, as of a network disk that is gone, cannot be ended, only abandoned.
-    So the threads are daemons, which nobody waits for.
-
-    Args:
-        read: index to image.
-        name: index to what a user finds the image by.
-        threads: their number.
+    A read that never returns, as from a vanished network disk, cannot be ended, only abandoned. So
+    the threads are daemons that nobody waits for. Messages call an image by its `name`.
     """
 
     def __init__(self, read: Callable[[int], Any], name: Callable[[int], str], threads: int = 1):
@@ -40,11 +35,9 @@ class ReadingThreads:
             ).start()
 
     def in_order(self, indices: Sequence[int]) -> Iterator[Any]:
-        """Yield what `read` returns for each index, from as many threads as there are.
+        """Yield the result of `read` for each index, in order, or raise its error in that place.
 
-        Raises:
-            DataError: an image takes too long.
-            Exception: an error of `read`, in the place of the image.
+        A read that takes too long is a DataError.
         """
         begun: deque[_Job] = deque()
         at, together = 0, 1
@@ -60,7 +53,7 @@ class ReadingThreads:
             together = job.fitting()
 
     def close(self) -> None:
-        """End the threads when they are done with the images at hand."""
+        """End the threads when they have finished their current images."""
         while not self._jobs.empty():
             self._jobs.get()
         for _ in range(self._count):
@@ -89,8 +82,6 @@ class ReadingThreads:
 
 
 class _Job:
-    """Images that one thread reads, and which of them it is at."""
-
     def __init__(self, indices: Sequence[int]):
         self.indices = indices
         self.results: list = []
@@ -108,7 +99,6 @@ class _Job:
         self.done.set()
 
     def fitting(self) -> int:
-        """Return how many images like these are to be read together."""
         largest = max(getattr(result, "nbytes", 0) for result in self.results)
         return max(1, min(_MOST_IMAGES, _MOST_BYTES // max(1, largest)))
 

@@ -1,4 +1,4 @@
-"""The rows (image, label) of an epoch: in order, with bad images replaced, and what was read."""
+"""The rows (image, label) of an epoch, in order, with bad images replaced."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -44,24 +44,23 @@ def create_dataset(
     """Return a MindSpore dataset with the columns image and label.
 
     Each epoch of an iterator, and each new iterator, continues with the next epoch's order, which
-    depends on MindSpore's seed (`ds.config.set_seed`) as it is now.
+    depends on MindSpore's current seed (`ds.config.set_seed`).
 
     Args:
         name, root, split, **kwargs: see `open_samples`.
-        shuffle: another random order every epoch. Without it the shards are exact: see
-            `sample_order`.
+        shuffle: a new random order every epoch; otherwise shards are exact, see `sample_order`.
         num_samples: images of an epoch; None: all.
         num_shards, shard_id: read one of several equal parts.
-        num_parallel_workers: threads of the pipeline; from 8 on images are read ahead.
+        num_parallel_workers: threads of the pipeline; from 8 on, images are read ahead.
         download: must be False: nothing is downloaded.
         num_aug_repeats: copies of an image in an epoch; below 2: off.
-        max_bad_fraction: share of the images that may be bad, see `BadImages`; such an image is
-            replaced by the next good one. More are an error.
+        max_bad_fraction: share of the images that may be bad, see `BadImages`. Each is replaced by
+            the next good one; more are an error.
         bad_images_file: CSV file that lists them.
-        even_shards: unshuffled shards have equal sizes too.
+        even_shards: equal sizes for unshuffled shards too.
 
     Raises:
-        ConfigError: no threads; see `open_samples` and `sample_order`.
+        ConfigError: no threads; see also `open_samples` and `sample_order`.
         DataError: see there.
     """
     if download:
@@ -88,31 +87,30 @@ def create_dataset(
 
 
 class Rows:
-    """Source of a `GeneratorDataset`: one pass is one epoch, and the next pass the next one.
+    """Source of a `GeneratorDataset`; each pass over it is the next epoch.
 
-    An image that cannot be used is replaced by the next one of the dataset that can, with its
-    label, so that every run replaces it by the same. Image files are checked: see `decodable`.
+    An unusable image is replaced by the next usable one of the dataset, with that one's label, so
+    every run picks the same replacement. Image files are checked, see `decodable`.
 
     Args:
-        seed: of the order.
-        num_parallel_workers: so many threads read and decode images ahead, a quarter of so many
-            where they only read; the order stays.
-        bad: notes each image that cannot be used, and may raise; None: the first one is an error.
-        leave_out: do not replace a bad image, but give a black one with the label -1.
-        **sampling: what is read, see `sample_order`.
+        num_parallel_workers: threads that read and decode ahead, or a quarter as many if they only
+            read; the order stays.
+        bad: records unusable images and may raise; None: the first one is an error.
+        leave_out: instead of replacing a bad image, return a black one with the label -1.
+        **sampling: see `sample_order`.
 
     Attributes:
-        decode: rows hold the pixels of image files, (H, W, 3) uint8, instead of their bytes.
+        decode: rows hold pixels, (H, W, 3) uint8, instead of the bytes of image files.
         has_passes: rows hold `PASS` too.
-        indices: images of the newest pass; replacements, as far as it was read, stand in the place
-            of the images that they replace.
+        indices: images of the newest pass; as far as it was read, replacements stand in place of
+            the originals.
         read_count: rows of the newest pass that were read.
-        failure: what ended the newest pass early; MindSpore passes on its text only.
-        trace: notes the names of image files that MindSpore is to decode, where it is set.
+        failure: the error that ended the newest pass; MindSpore passes on only its text.
+        trace: if set, records the names of image files that MindSpore is about to decode.
 
     Raises:
-        DataError: see `sample_order`; while reading: an image that cannot be read, or too many; a
-            read that raises another error, or does not return.
+        DataError: see `sample_order`; while reading: too many bad images, a read that raises
+            another error or does not return.
     """
 
     def __init__(
@@ -153,17 +151,14 @@ class Rows:
     def variant(
         self, epoch: int | None = None, decode: bool = False, has_passes: bool = False
     ) -> "Rows":
-        """Return rows of their own whose first pass is another epoch, or that hold more."""
+        """Return independent rows that start at another epoch or hold more columns."""
         rows = copy.copy(self)
         rows.decode, rows.has_passes = self.decode or decode, self.has_passes or has_passes
         rows._begin(self._epoch if epoch is None else epoch, np.zeros(0, np.int64))
         return rows
 
     def indices_of(self, epoch: int, first: int, end: int) -> np.ndarray:
-        """Return the indices of some rows of an epoch, whether they were read or not.
-
-        Replacements stand in the place of the images that are known to be bad by now.
-        """
+        """Return the indices of rows of an epoch, read or not, with known bad images replaced."""
         indices, size = self._order(epoch)[first:end], len(self.samples)
         bad = {} if self.leave_out else self.bad.reasons
         for place, index in enumerate(indices.tolist()):
@@ -173,13 +168,9 @@ class Rows:
         return indices
 
     def note_undecodable(self, first: int, end: int) -> bool:
-        """Find bad images that only decoding refuses, among rows that the newest pass has read.
+        """Decode rows that the newest pass has read, record the bad ones, and return whether any are.
 
-        Returns:
-            Some were found, and count as bad images from now on.
-
-        Raises:
-            DataError: see `BadImages`.
+        Raises a DataError as `BadImages` does.
         """
         found = False
         if self.decode or not self.samples.encoded:
@@ -229,7 +220,7 @@ class Rows:
         attempt: np.ndarray | ImageError,
         attempts: Callable[[Sequence[int]], Iterable[np.ndarray | ImageError]],
     ) -> tuple[int, np.ndarray]:
-        """Return the image, or the first one after it that can be read, and its index."""
+        """Return the image, or the next readable one, and its index."""
         size, first = len(self.samples), index
         while isinstance(attempt, ImageError):
             self._note(index, attempt)
@@ -268,9 +259,10 @@ class Rows:
         return pixels(image) if self.decode else self._decodable(index, image)
 
     def _decodable(self, index: int, data: np.ndarray) -> np.ndarray:
-        """Return `decodable` bytes; plain ones are checked once, and later known by their ends.
+        """Return `decodable` bytes.
 
-        To check all of them takes longer than to read them.
+        Checking every file each epoch would take longer than reading it, so a plain file is checked
+        once and later recognised by its size, start and end.
         """
         ends = hash((data.size, data[:1024].tobytes(), data[-64:].tobytes()))
         if self._checked[index] == ends:
@@ -285,7 +277,7 @@ class Rows:
 
 
 class ImageDataset(ds.GeneratorDataset):
-    """A MindSpore dataset of `Rows`, with the columns image and label, that knows its classes."""
+    """A MindSpore dataset of `Rows`, with the columns image and label and the dataset's classes."""
 
     def __init__(self, rows: Rows):
         names = ["image", "label", PASS] if rows.has_passes else ["image", "label"]
@@ -296,24 +288,21 @@ class ImageDataset(ds.GeneratorDataset):
         return self.source.samples
 
     def of_epoch(self, epoch: int) -> "ImageDataset":
-        """Return the dataset of one epoch, whatever was read before."""
         return ImageDataset(self.source.variant(epoch))
 
     def decoded(self) -> "ImageDataset":
-        """Return the dataset with pixels, (H, W, 3) uint8, in the place of bytes of image files."""
+        """Return the dataset with pixels, (H, W, 3) uint8, instead of the bytes of image files."""
         return ImageDataset(self.source.variant(decode=True))
 
     def numbered(self) -> "ImageDataset":
-        """Return the dataset with the column `PASS` too."""
         return ImageDataset(self.source.variant(has_passes=True))
 
     def num_classes(self) -> int:
         return self.samples.num_classes
 
     def class_names(self) -> tuple[str, ...] | None:
-        """Return the names in the order of the labels; None where the files hold none."""
+        """Return the names in label order; None if the files hold none."""
         return self.samples.class_names
 
     def get_class_indexing(self) -> dict[str, int]:
-        """Return class name to label; empty where the files hold no names."""
         return {name: label for label, name in enumerate(self.class_names() or ())}

@@ -1,4 +1,4 @@
-"""Transforms of one image: on the host, on whole batches and on the device."""
+"""Image transforms: on the host, on whole batches and on the device."""
 
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -30,18 +30,18 @@ _DECODERS = ("mindspore", "pillow")
 
 
 class Transforms(list):
-    """What turns a dataset's image into the network's input, and where each part of it runs.
+    """The operations from a dataset's image to the network's input, and where each of them runs.
 
-    As a list it holds the host's operations on one image, in order; with `separate` the three lists
-    of clean image, variation and conversion.
+    As a list it holds the host's operations on one image, in order; with `separate`, the three
+    lists clean, varied and final.
 
     Args:
-        clean: operations that make the image of its training size: crop and flips.
+        clean: crop and flips, which give the image its training size.
         varied: policy, colour jitter and lighting.
         final: conversion to normalised planes.
-        decode: Pillow's decoder, which `create_loader` lets the threads run that read the files.
-        erasing: the last operation of the list; `create_loader` does it to whole batches.
-        on_device: what is left to the cell of `create_normalize`, and not in the list.
+        decode: Pillow's decoder; `create_loader` runs it in the threads that read the files.
+        erasing: the last operation of the list; `create_loader` applies it to whole batches.
+        on_device: operations of the cell from `create_normalize`; not in the list.
         separate: for augmentation splits.
     """
 
@@ -69,9 +69,9 @@ class Transforms(list):
 
     @classmethod
     def of(cls, operations: Any) -> "Transforms":
-        """Return what `create_transforms` gave; or what a user wrote: an operation, or lists.
+        """Wrap operations: a `Transforms`, or a user's single operation, list or three lists.
 
-        A list that a script has changed since is the script's: image by image, as it stands.
+        If a script has changed the list of a `Transforms`, it runs image by image, as it stands.
         """
         on_device = None
         if isinstance(operations, cls):
@@ -85,17 +85,17 @@ class Transforms(list):
 
 
 class Normalize(nn.Cell):
-    """`(x - mean) / std` inside the graph: the host ships a quarter of the bytes, as uint8.
+    """`(x - mean) / std` in the graph, so that the host transfers uint8, a quarter of the bytes.
 
-    And it ships them as they were decoded: the pixels become planes here too.
+    It also turns the decoded pixels into planes: the input is (N, H, W, C) of any type, the output
+    (N, C, H, W) float32.
 
     Args:
-        mean, std: one value per channel, 0-255 scale. The input is (N, H, W, C) of any type, the
-            output (N, C, H, W) float32.
-        augment: what is done first to images that come with draws; None: they never do.
+        mean, std: one value per channel, 0-255 scale.
+        augment: applied first, to batches that come with draws; None: no batch does.
 
     Raises:
-        ConfigError: mean or std are on the scale 0-1.
+        ConfigError: mean or std are on the 0-1 scale.
     """
 
     def __init__(
@@ -121,16 +121,16 @@ def create_normalize(
     std: Sequence[float] | None = None,
     transform: Sequence | None = None,
 ) -> Normalize:
-    """Return the cell that belongs in front of a network fed by `normalize_on_device` transforms.
+    """Return the `Normalize` cell for a network fed by `normalize_on_device` transforms.
 
     Args:
-        dataset_name: a name of `create_dataset`, whose statistics are the default.
+        dataset_name: a name of `create_dataset`, which gives the default statistics.
         mean, std: one value per channel, 0-255 scale.
-        transform: what `create_transforms` gave for training. What it leaves to the device
-            (`augment_on_device`) this cell does, to the batches that have draws.
+        transform: the training result of `create_transforms`; the cell applies the operations that
+            `augment_on_device` leaves to the device, to batches with draws.
 
     Raises:
-        ConfigError: mean or std are on the scale 0-1.
+        ConfigError: mean or std are on the 0-1 scale.
     """
     on_device = transform.on_device if isinstance(transform, Transforms) else None
     return Normalize(*channel_statistics(dataset_name, mean, std), on_device)
@@ -163,22 +163,21 @@ def create_transforms(
     antialias: bool = False,
     decoder: str = "mindspore",
 ) -> Transforms:
-    """Return what turns a dataset's image into the network's input, as a list of operations.
+    """Return the operations from a dataset's image to the network's input, as a list.
 
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
     erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
-    Evaluation: resize to image_resize / crop_pct, centre crop. CIFAR images come decoded;
-    training pads them by 4 pixels and crops. MindSpore's crop of training and its bilinear and
-    bicubic filters do not antialias.
+    Evaluation: resize to image_resize / crop_pct, then centre crop. CIFAR images are already
+    decoded; training pads them by 4 pixels and crops. MindSpore's training crop and its bilinear
+    and bicubic filters do not antialias.
 
     Args:
         dataset_name: a name of `create_dataset`.
         image_resize: side of the result, pixels; or (height, width), which must be equal.
-        is_training: augment.
-        auto_augment: a policy, see `parse_policy`; it replaces the colour jitter, but 3a does not.
+        auto_augment: a policy, see `parse_policy`; all but 3a replace the colour jitter.
         separate: in training, return three lists for the splits of `create_loader`: crop and flips,
             which make the clean image; policy, jitter and lighting; conversion and erasing.
-        normalize_on_device: give uint8 (H, W, C) for a network that starts with `Normalize`,
+        normalize_on_device: return uint8 (H, W, C) for a network that starts with `Normalize`,
             instead of normalised float32 (C, H, W).
         scale, ratio: area and aspect ranges of the random crop.
         hflip, vflip: probabilities.
@@ -186,23 +185,23 @@ def create_transforms(
         interpolation: nearest, bilinear, bicubic, area; random: bilinear or bicubic at random in
             training, bilinear in evaluation.
         mean, std: channel statistics, 0-255 scale; None: the dataset's.
-        re_prob, re_scale, re_ratio, re_value, re_max_attempts: random erasing; see `RandomErasing`.
-        crop_pct: share of the resized shorter side that the centre crop keeps.
+        re_prob, re_scale, re_ratio, re_value, re_max_attempts: see `RandomErasing`.
+        crop_pct: fraction of the resized shorter side that the centre crop keeps.
         crop_mode: center keeps the aspect of the image; squash resizes it to a square first.
         lighting: standard deviation of the colour shift; see `Lighting`.
         augment_on_device: in training, leave flips, colour jitter and erasing to the cell of
-            `create_normalize`, see `DeviceAugment`; with normalize_on_device.
-        antialias: in evaluation, resize and crop as torchvision and timm do with Pillow; False: as
-            MindCV does with MindSpore. With bilinear and bicubic.
-        decoder: of training images, mindspore or pillow. Pillow's is safe from files whose damage
-            ends the process inside MindSpore; the crops are the same, but for pixels at their edge
-            where colours are stored coarser. Evaluation decodes with Pillow always.
+            `create_normalize`, see `DeviceAugment`; needs normalize_on_device.
+        antialias: in evaluation, resize and crop as torchvision and timm do with Pillow (bilinear
+            and bicubic only); False: as MindCV does with MindSpore.
+        decoder: of training images, mindspore or pillow. Pillow survives files whose damage kills
+            the process inside MindSpore; its crops are the same except for pixels at the edge where
+            colours are stored at lower resolution. Evaluation always decodes with Pillow.
 
     Raises:
-        ConfigError: image_resize is no size of a square; mean or std are on the scale 0-1.
+        ConfigError: image_resize is not the size of a square; mean or std are on the 0-1 scale.
         ValueError: an unknown interpolation, policy, crop_mode, re_value or decoder; antialias with
-            another interpolation; separate without anything that makes the splits differ;
-            augment_on_device with what only the host does.
+            another interpolation; separate with nothing that makes the splits differ;
+            augment_on_device with an operation that only the host can do.
     """
     image_resize = _side(image_resize)
     _check("interpolation", interpolation, (*INTERPOLATIONS, RANDOM))
@@ -295,11 +294,10 @@ def create_transforms(
 def evaluation_transforms(
     preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
 ) -> Transforms:
-    """Return the operations of evaluation: resize to image_size / crop_pct, crop the centre.
+    """Return the evaluation operations: resize to image_size / crop_pct, then centre crop.
 
     Args:
-        is_decoded: images come as pixels, as those of CIFAR do, and are resized only.
-        normalize_on_device: see `create_transforms`.
+        is_decoded: images come as pixels, as in CIFAR, and are only resized.
 
     Raises:
         ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
@@ -353,7 +351,7 @@ def _inter(name: str) -> vision.Inter:
 
 
 def _resampled(interpolation: str, resize: Callable[[vision.Inter], Any]):
-    """Return the operation with a filter, or one that takes bilinear or bicubic at random."""
+    """Return the operation with a filter, or one that picks bilinear or bicubic at random."""
     names = ("bilinear", "bicubic") if interpolation == RANDOM else (interpolation,)
     choices = [resize(_inter(INTERPOLATIONS[name].mindspore)) for name in names]
     return transforms.RandomChoice(choices) if len(choices) > 1 else choices[0]
@@ -364,12 +362,10 @@ def _normalized_planes(mean: Sequence[float], std: Sequence[float]) -> list:
 
 
 class PillowBilinear:
-    """Resize an image (H, W, 3) uint8 as torchvision and timm do, by Pillow's bilinear filter.
+    """Resize an image, (H, W, 3) uint8, with Pillow's bilinear filter, as torchvision and timm do.
 
-    Pillow's filters widen as an image is reduced, so that each pixel of the source counts.
-
-    Args:
-        size: of the shorter side, which keeps the aspect; or (height, width).
+    Pillow's filters widen as an image shrinks, so that every source pixel counts. An int `size` is
+    the shorter side, with the aspect kept; a pair is (height, width).
     """
 
     def __init__(self, size: int | Sequence[int]):
@@ -385,11 +381,7 @@ class PillowBilinear:
 
 
 class RoundedCenterCrop:
-    """Keep the middle square: half of an odd margin is rounded to even, where MindSpore cuts off.
-
-    Args:
-        size: side of the square, pixels; at most those of the image.
-    """
+    """Crop the centre square; half of an odd margin rounds to even, where MindSpore truncates."""
 
     def __init__(self, size: int):
         self.size = size

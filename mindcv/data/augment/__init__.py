@@ -1,1 +1,1 @@
-"""Random changes of images and batches."""
+"""Random augmentation of images and batches."""

@@ -1,4 +1,4 @@
-"""What changes a whole batch at once: erasing, mixup and CutMix, and the draws for the device."""
+"""Augmentation of whole batches: erasing, mixup and CutMix, and the draws for the device."""
 
 import math
 from collections.abc import Callable
@@ -15,17 +15,16 @@ _OF_ERASING, _OF_DEVICE = 1, 2  # tell their random numbers from those of mixing
 
 
 class BatchMap:
-    """A `per_batch_map` of `Dataset.batch`; one call of Python for all images of a batch.
+    """A `per_batch_map` of `Dataset.batch`: one Python call for all images of a batch.
 
-    The draws belong to MindSpore's seed as it is now, epoch, batch and shard.
+    The draws depend on MindSpore's current seed, epoch, batch and shard.
 
     Args:
-        erasing, mixing: what is done to the images, in this order; None: nothing.
+        erasing, mixing: applied to the images in this order.
         on_device: adds the column draws instead, see `DeviceAugment`.
-        shard_id: makes the draws of the processes differ.
 
     Attributes:
-        arguments: of `Dataset.batch`; empty where nothing is done.
+        arguments: for `Dataset.batch`; empty if there is nothing to do.
     """
 
     def __init__(
@@ -53,13 +52,11 @@ class BatchMap:
         """Erase, then mix.
 
         Args:
-            images: arrays (H, W, C) or (C, H, W), uint8 or float32.
-            labels: class indices, or the one-hot vectors of a `target_transform`.
+            images: arrays (H, W, C) or (C, H, W), uint8 or float32; the type is kept.
+            labels: class indices, or the one-hot vectors of a `target_transform`; those of a mixed
+                batch become (N, num_classes) float32.
             places: (epoch, copy) of each image, see `PASS`.
             batch_info: holds the number of the batch in its epoch, from 0.
-
-        Returns:
-            images of the same type, and labels, of a mixed batch (N, num_classes) float32.
         """
         if self.erasing:
             rng = self._generator(places, batch_info, _OF_ERASING)
@@ -82,19 +79,18 @@ class BatchMap:
 class Mixing:
     """Mixup and CutMix of a batch (Zhang et al., 2018; Yun et al., 2019).
 
-    Each image is mixed with its mirror image in the batch, and the labels likewise. Source of the
-    rules: timm, `data/mixup.py`, batch mode. With both on, each batch takes one of them at random;
-    the pasted box of CutMix is clipped at the border and its label share corrected. Labels are not
-    smoothed: the losses do it, and to mix smoothed labels, as timm does, is the same as to smooth
-    mixed ones.
+    Each image and label is mixed with its mirror position in the batch. Source of the rules: timm,
+    `data/mixup.py`, batch mode. With both on, each batch picks one at random; CutMix's box is
+    clipped at the border and its label share corrected. Labels are not smoothed here: the losses do
+    it, and smoothing mixed labels equals mixing smoothed ones, as timm does.
 
     Attributes:
         mixup, cutmix: parameters of the Beta distribution; 0: off.
         prob: probability of mixing a batch at all.
         num_classes: length of the soft labels.
-        switch_prob: probability of CutMix where both are on.
-        off_epoch: epochs after which nothing is mixed any more; the labels stay soft, so that the
-            graph stays the same. 0: never.
+        switch_prob: probability of CutMix if both are on.
+        off_epoch: epochs after which nothing is mixed; labels stay soft so that the graph stays the
+            same. 0: never.
     """
 
     mixup: float
@@ -118,7 +114,7 @@ class Mixing:
     def _mix_images(
         self, images: np.ndarray, prob: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, float]:
-        """Return the images, mixed with probability prob, and their own share."""
+        """Return the images, mixed with probability `prob`, and each image's share of itself."""
         if rng.random() >= prob:
             return images, 1.0
         if self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch_prob):

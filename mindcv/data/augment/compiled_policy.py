@@ -1,8 +1,8 @@
-"""RandAugment and TrivialAugment as one of MindSpore's own operations: no Python per image.
+"""RandAugment and TrivialAugment as a single MindSpore operation, without Python per image.
 
-MindSpore's RandAugment and TrivialAugmentWide are not these (see `pillow_policy`), but its single
-operations are (see `operations`): a policy becomes a table of a thousand or more rows of them,
-drawn once from the policy's distribution, and `RandomSelectSubpolicy` takes a row for each image.
+MindSpore's own RandAugment and TrivialAugmentWide are different (see `pillow_policy`), but its
+single operations fit (see `operations`). So a policy becomes a table of a thousand or more rows of
+them, drawn once from its distribution, and `RandomSelectSubpolicy` picks a row for each image.
 """
 
 import functools
@@ -21,20 +21,17 @@ _DRAWN = 4  # rows for each pair of operations, before their signs are turned
 def compile_policy(
     policy: str, fill: Sequence[float], size: int, first: Sequence = ()
 ) -> vision.RandomSelectSubpolicy | None:
-    """Return the operation that a policy string names, None where it has to be a Python one.
+    """Return a policy, see `parse_policy`, as one MindSpore operation; None if it needs Python.
 
-    The operation maps an image (H, W, 3) uint8 to another.
+    The operation maps an image (H, W, 3) uint8 to another. Only RandAugment and TrivialAugment
+    compile: AutoAugment's tables rely on equalize and solarize_add, 3-Augment on a blur, AugMix on
+    blending. A malformed policy is a ValueError.
 
     Args:
-        policy: see `parse_policy`. Compiled are RandAugment and TrivialAugment; AutoAugment's
-            tables rest on equalize and solarize_add, 3-Augment on a blur, AugMix on blending.
         fill: colour of the pixels that a geometric operation uncovers, 0-255 scale.
-        size: side of the image, which is square, pixels.
-        first: (operation, probability) of what comes before in every row, such as flips: as
-            operations of their own they would start from the same random numbers.
-
-    Raises:
-        ValueError: a malformed policy.
+        size: side of the square image, pixels.
+        first: (operation, probability) of what precedes every row, such as flips: as separate
+            operations they would start from the same random numbers.
     """
     parsed = parse_policy(policy)
     if isinstance(parsed, RandAugmentPolicy):
@@ -61,9 +58,9 @@ def _rand_augment_rows(policy: RandAugmentPolicy, fill: tuple, size: int) -> lis
 
 
 def draw_rand_augment(policy: RandAugmentPolicy) -> list[list[tuple[str, float, float]]]:
-    """Return rows of (operation, strength, sign), always the same ones for a policy.
+    """Return rows of (operation, strength, sign), always the same for a policy.
 
-    Without weights each pair of operations has the same number of rows.
+    Without weights, each pair of operations has equally many rows.
     """
     rng = np.random.default_rng(0)
     names = [name for name in WEIGHTS if OPERATIONS[name].mindspore]

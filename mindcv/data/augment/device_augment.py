@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on the device, by numbers that the host draws for each image."""
+"""Augmentation of whole batches on the device, from numbers that the host draws for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,16 +18,11 @@ _COLUMNS = 15
 
 @dataclass(frozen=True)
 class DeviceAugment:
-    """What is left to the device: flips, colour jitter and erasing, in this order.
+    """Augmentation left to the device: flips, colour jitter and erasing, in this order.
 
     `create_transforms(augment_on_device=True)` makes it, `create_loader` adds the column draws, and
-    the cell of `create_normalize` takes that.
-
-    Attributes:
-        size: side of the images, pixels.
-        hflip, vflip: probabilities.
-        jitter: strength for brightness, contrast and saturation; None: no change of colour.
-        erasing: fills with its mean; None: nothing is erased.
+    the cell of `create_normalize` applies them. Images have `size` pixels a side; `jitter` holds
+    the strengths for brightness, contrast and saturation; `erasing` fills with its mean.
     """
 
     size: int
@@ -37,7 +32,6 @@ class DeviceAugment:
     erasing: RandomErasing | None = None
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """Return what is drawn for so many images, (count, 15) float32."""
         draws = np.zeros((count, _COLUMNS), np.float32)
         draws[:, _FLIPS:_CHANGES] = rng.random((count, 2)) < (self.hflip, self.vflip)
         if self.jitter:
@@ -54,13 +48,11 @@ class DeviceAugment:
 
 
 class AugmentBatch(nn.Cell):
-    """Do what was drawn: flip, change the colours, erase.
+    """Apply the draws: flip, change the colours, erase.
 
-    The formulas of the colours are torchvision's (`transforms/_functional_tensor.py`): blend with
-    black, with the mean grey, with the grey image; clip. Nothing is rounded in between.
-
-    Args:
-        augment: what draws; parts that it never draws are left out of the graph.
+    The colour formulas are torchvision's (`transforms/_functional_tensor.py`): blend with black,
+    the mean grey or the grey image, then clip; intermediate values are not rounded. Parts that
+    `augment` never draws are left out of the graph.
     """
 
     def __init__(self, augment: DeviceAugment):
@@ -73,7 +65,7 @@ class AugmentBatch(nn.Cell):
         self.places = Tensor(np.arange(self.size), ms.float32)
 
     def construct(self, images, draws):
-        """Images (N, C, H, W) uint8, draws (N, 15); returns float32, 0-255 scale."""
+        """Map images (N, C, H, W) uint8 and draws (N, 15) to float32, 0-255 scale."""
         if self.hflips:
             is_flipped = draws[:, 0].reshape((-1, 1, 1, 1)) > 0.5
             images = ops.where(is_flipped, ops.flip(images, (3,)), images)
@@ -95,7 +87,7 @@ class AugmentBatch(nn.Cell):
         return ops.clamp(factor * images + (1.0 - factor) * other, 0.0, 255.0)
 
     def erased(self, box):
-        """Return where the rectangles are, (N, 1, H, W) bool."""
+        """Return the mask of the rectangles, (N, 1, H, W) bool."""
         rows = ops.logical_and(self.places >= box[:, 0:1], self.places < box[:, 1:2])
         columns = ops.logical_and(self.places >= box[:, 2:3], self.places < box[:, 3:4])
         return ops.logical_and(

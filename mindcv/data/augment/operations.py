@@ -1,13 +1,13 @@
-"""Operations on one image by name: each on a PIL image, and as MindSpore's own.
+"""Operations on one image by name: each for PIL images and, if there is one, as MindSpore's own.
 
 The rules from strength to value are timm's (`data/auto_augment.py`, `AugmentOp`). Geometric
 operations resample bilinearly.
 
-How near MindSpore's come to Pillow's: invert, posterize and solarize are equal; the enhancements
-and auto_contrast round where Pillow cuts off, 1 level (color: 2). The geometric ones sample at the
-same places, to 1/32 of a pixel, and blend the border into the fill colour where Pillow has an edge.
-Equalize is OpenCV's, which counts the pixels of a level itself where Pillow counts those below: a
-few levels lighter on most photographs, more where one level prevails.
+How MindSpore's operations differ from Pillow's: invert, posterize and solarize are equal; the
+enhancements and auto_contrast round where Pillow truncates, 1 level (color: 2). The geometric ones
+sample at the same places, to 1/32 of a pixel, and blend the border into the fill colour where
+Pillow has an edge. Equalize is OpenCV's, which counts the pixels of a level itself where Pillow
+counts those below: a few levels lighter on most photographs, more if one level dominates.
 """
 
 import math
@@ -24,15 +24,15 @@ TOP = 10.0  # strengths are given on a scale of 0 to 10
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the value of an operation follows from.
+    """What determines the value of an operation.
 
     Attributes:
         strength: on the scale of 0 to 10.
-        sign: draws 1 or -1; called by the operations that have two directions.
+        sign: draws 1 or -1; called by operations with two directions.
         size: (width, height) of the image.
-        increasing: all operations grow more severe with the strength; otherwise, as the first
-            implementations had it, posterize and solarize grow milder and the enhancements go from
-            weak to strong.
+        increasing: all operations grow more severe with the strength. Otherwise, as in the first
+            implementations, posterize and solarize grow milder and the enhancements go from weak to
+            strong.
     """
 
     strength: float
@@ -41,19 +41,19 @@ class Drawn:
     increasing: bool = False
 
     def upto(self, largest: float) -> float:
-        """Return the share of a largest value that the strength stands for, with a sign."""
+        """Return the signed share of a largest value that the strength stands for."""
         return self.sign() * largest * self.strength / TOP
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A change of an image by a value: degrees, slope, pixels, bits, threshold or factor.
+    """An image operation with a value: degrees, slope, pixels, bits, threshold or factor.
 
     Attributes:
         pillow: maps (picture, value, fill colour) to a picture.
-        mindspore: maps (value, side of the square image, fill colour) to an operation; None:
+        mindspore: maps (value, side of the square image, fill colour) to an operation; None if
             MindSpore has none.
-        value: follows from what was drawn.
+        value: computes the value from what was drawn.
     """
 
     pillow: Callable[[Image.Image, float, tuple], Image.Image]
@@ -61,8 +61,6 @@ class Operation:
     value: Callable[[Drawn], float] = lambda drawn: 0.0
 
     def apply(self, picture, strength, rng, fill, *, increasing: bool = False) -> Image.Image:
-        """Change a picture with a strength; the sign is drawn where the operation has one."""
-
         def sign() -> float:
             return 1.0 if rng.random() < 0.5 else -1.0
 
@@ -74,12 +72,12 @@ class Operation:
 
 
 def moves(axis: int, largest: float = 0.45) -> Callable[[Drawn], float]:
-    """Return the rule of a translation by up to a share of the side."""
+    """Return the rule of a translation by up to the share `largest` of the side."""
     return lambda drawn: drawn.upto(largest) * drawn.size[axis]
 
 
 def original_bits(drawn: Drawn) -> int:
-    """Keep 4 bits up to 8, as AutoAugment's paper has it."""
+    """Keep 4 to 8 bits, as in AutoAugment's paper."""
     return 4 + int(drawn.strength / TOP * 4)
 
 
@@ -147,7 +145,7 @@ def blur_randomly(picture, strength, rng, fill):
 
 
 def _affine(fill: tuple, degrees: float = 0.0, translate=(0.0, 0.0), shear=(0.0, 0.0)):
-    """Turn counter-clockwise, shift by shares of the side, shear by degrees about the centre."""
+    """Rotate counter-clockwise, shift by shares of the side, shear by degrees about the centre."""
     shift = [max(-1.0, min(1.0, share)) for share in translate]
     return vision.Affine(-degrees, shift, 1.0, list(shear), vision.Inter.BILINEAR, fill)
 
@@ -241,9 +239,9 @@ class TrivialRow:
     """An operation of TrivialAugmentWide.
 
     Attributes:
-        strengths: torchvision's values, which are drawn evenly.
+        strengths: torchvision's values, drawn with equal probability.
         is_signed: half of them are negated.
-        value: maps one to the operation's value.
+        value: maps a strength to the operation's value.
     """
 
     operation: Operation

@@ -1,11 +1,11 @@
 """Augmentation policies on PIL images: RandAugment, AutoAugment, 3-Augment, TrivialAugment, AugMix.
 
-MindSpore's own operations of these names are not used. Its RandAugment and AutoAugment know neither
-timm's strengths nor their deviation; its TrivialAugmentWide gives images that torchvision's cannot
-give (no vertical shear or translation, other rotations: seen with 2.10). And each of its random
-operations starts from the same seed, so that the augmentation splits of an image would be equal.
+MindSpore's operations of these names do not fit. Its RandAugment and AutoAugment lack timm's
+strengths and their deviation; its TrivialAugmentWide produces images that torchvision's cannot (no
+vertical shear or translation, other rotations: seen with 2.10). And since all its random operations
+start from the same seed, the augmentation splits of an image would be equal.
 
-RandAugment and TrivialAugment run here for splits only; else see `compiled_policy`.
+RandAugment and TrivialAugment run here only for splits; otherwise see `compiled_policy`.
 """
 
 from collections.abc import Sequence
@@ -28,15 +28,12 @@ from .policies import (
 
 
 def create_auto_augment(policy: str, fill: Sequence[float]) -> PixelSeeded:
-    """Return the operation that a policy string names; see `parse_policy` for the syntax.
+    """Return the Python operation of a policy on an image (H, W, 3) uint8.
 
-    The operation maps an image (H, W, 3) uint8 to another.
-
-    Args:
-        fill: colour of the pixels that a geometric operation uncovers, 0-255 scale.
+    `fill` is the colour of the pixels that a geometric operation uncovers, 0-255 scale.
 
     Raises:
-        ValueError: a malformed policy.
+        ValueError: a malformed policy, see `parse_policy`.
     """
     kinds = {
         RandAugmentPolicy: RandAugment,
@@ -48,8 +45,6 @@ def create_auto_augment(policy: str, fill: Sequence[float]) -> PixelSeeded:
 
 
 class _Policy(PixelSeeded):
-    """The parsed string, the fill colour and the way to PIL and back."""
-
     def __init__(self, policy: str, fill: Sequence[float]):
         self.policy = parse_policy(policy)
         self.fill = fill_colour(fill)
@@ -97,7 +92,7 @@ class RandAugment(_Policy):
 
 
 class AutoAugment(_Policy):
-    """Apply one of a table's pairs of operations (Cubuk et al., 2018), as timm does."""
+    """Apply a random row of a table of operations (Cubuk et al., 2018), as timm does."""
 
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
@@ -120,7 +115,7 @@ class AutoAugment(_Policy):
 
 
 class TrivialAugmentWide(_Policy):
-    """Apply one operation of one of 31 strengths (Müller and Hutter, 2021), as torchvision does.
+    """Apply one operation at one of 31 strengths (Müller and Hutter, 2021), as torchvision does.
 
     Resampling is bilinear and there is a fill colour; in torchvision both are options.
     """
@@ -134,7 +129,7 @@ class TrivialAugmentWide(_Policy):
 
 
 class AugMix(_Policy):
-    """Blend an image with an average of chains of operations (Hendrycks et al., 2020), as timm."""
+    """Blend an image with averaged chains of operations (Hendrycks et al., 2020), as timm does."""
 
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
@@ -167,7 +162,7 @@ class AugMix(_Policy):
 def draw_strength(
     rng: np.random.Generator, magnitude: float, deviation: float, largest: float = TOP
 ) -> float:
-    """Draw a strength: normal, uniform for an infinite deviation, constant without one."""
+    """Draw a strength: normal, uniform if the deviation is infinite, constant if it is 0."""
     if np.isinf(deviation):
         strength = rng.uniform(0, magnitude)
     elif deviation > 0:

@@ -1,4 +1,4 @@
-"""Random changes of one image in NumPy; their draws belong to the image, not to a thread."""
+"""Random changes of one image in NumPy; the draws depend on the image, not on the thread."""
 
 import copy
 import math
@@ -24,14 +24,15 @@ _DEVIATIONS = np.array([0.2175, 0.0188, 0.0045])
 
 
 class PixelSeeded:
-    """Base of the Python operations: their draws depend on seed, pass and pixels alone.
+    """Base of the Python operations: their draws depend only on seed, pass and pixels.
 
-    So runs repeat with any number of workers. In a `Dataset.map` of one's own nothing counts the
-    passes, and equal images get equal draws in every epoch; `create_loader` counts, by `OfPass`.
+    So runs repeat with any number of workers. `create_loader` counts the passes, through `OfPass`;
+    in your own `Dataset.map` nothing does, and equal images get equal draws in every epoch.
 
     Attributes:
-        seed: None: MindSpore's, as it is when an image comes.
-        split: number of the augmentation split; the splits of an image start from equal pixels.
+        seed: None: MindSpore's, read when an image arrives.
+        split: number of the augmentation split, since all splits of an image start from equal
+            pixels.
         epoch, copy: of the image, see `PASS`.
     """
 
@@ -49,21 +50,19 @@ class PixelSeeded:
         return np.random.default_rng((seed, self.epoch, self.split, checksum, *of_copy))
 
     def seeded(self, seed: int | None, epoch: int, split: int = 0, copy_: int = 0) -> "PixelSeeded":
-        """Return a copy that draws by these."""
         other = copy.copy(self)
         other.seed, other.epoch, other.split, other.copy = seed, epoch, split, copy_
         return other
 
 
 class OfPass:
-    """Let a Python operation draw for the pass that each image belongs to."""
+    """Maps the columns image and `PASS` by a Python operation that draws for each image's pass."""
 
     def __init__(self, operation: PixelSeeded, split: int = 0):
         self.operation, self.split = operation, split
         self.seed = ds.config.get_seed()
 
     def __call__(self, image: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take and return the columns image and `PASS`."""
         epoch, number = place.tolist()
         return self.operation.seeded(self.seed, epoch, self.split, number)(image), place
 
@@ -74,10 +73,9 @@ class RandomErasing(PixelSeeded):
     The image is (H, W, C) or (C, H, W); its type is kept, uint8 is rounded and clipped to 0-255.
 
     Args:
-        prob: probability of erasing.
         scale: area range of the rectangle, as a fraction of the image.
-        ratio: aspect range of the rectangle, drawn evenly on a log scale.
-        value: 0, fill with `mean`; random, with `mean + std * normal draw`, pixel by pixel.
+        ratio: aspect range of the rectangle, drawn uniformly on a log scale.
+        value: 0 fills with `mean`; random with `mean + std * normal draw`, pixel by pixel.
         max_attempts: draws until a rectangle fits.
         mean, std: fill per channel in the image's own units.
     """
@@ -93,7 +91,7 @@ class RandomErasing(PixelSeeded):
         return self.erase(image, self.generator(image))
 
     def erase(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return the image itself where nothing is erased, else a changed copy."""
+        """Return the image itself if nothing is erased, else a changed copy."""
         height, width = as_planes(image).shape[1:]
         box = self.rectangle(height, width, rng)
         if box is None:
@@ -107,7 +105,7 @@ class RandomErasing(PixelSeeded):
     def rectangle(
         self, height: int, width: int, rng: np.random.Generator
     ) -> tuple[int, int, int, int] | None:
-        """Return top, bottom, left and right of what is erased; None: nothing."""
+        """Return top, bottom, left and right of the rectangle to erase, or None."""
         if rng.random() >= self.prob:
             return None
         for _ in range(self.max_attempts):
@@ -129,10 +127,10 @@ class RandomErasing(PixelSeeded):
 
 
 def as_planes(images: np.ndarray) -> np.ndarray:
-    """Return a view (…, C, H, W) of images (…, H, W, C) or (…, C, H, W), of 1 or 3 channels.
+    """Return a writable view (…, C, H, W) of images with 1 or 3 channels, in either layout.
 
-    The pipeline has both: bytes as they were decoded for a network that starts with `Normalize`,
-    planes of float32 for others. To write into the view is to write into the images.
+    The pipeline has both (…, H, W, C), the decoded bytes for networks that start with `Normalize`,
+    and (…, C, H, W), planes of float32 for others.
     """
     is_last = images.shape[-1] in _CHANNELS and images.shape[-3] not in _CHANNELS
     return np.moveaxis(images, -1, -3) if is_last else images
@@ -141,12 +139,10 @@ def as_planes(images: np.ndarray) -> np.ndarray:
 class Lighting(PixelSeeded):
     """Shift the colour along ImageNet's principal components (Krizhevsky et al., 2012, 4.1).
 
-    As pycls' `transforms.lighting` does with its BGR images; ours, and the components, are RGB.
-    MindSpore's RandomLighting has the same statistics, but its draws depend on the thread.
-    The image is (H, W, 3) uint8 and so is the result, rounded and clipped.
-
-    Args:
-        std: standard deviation of the factor of each component; pycls trains with 0.1.
+    This is pycls' `transforms.lighting`, but for RGB instead of BGR. MindSpore's RandomLighting has
+    the same statistics, but its draws depend on the thread. The image is (H, W, 3) uint8, and so is
+    the result, rounded and clipped. `std` is that of each component's factor; pycls trains with
+    0.1.
     """
 
     def __init__(self, std: float):
@@ -159,16 +155,16 @@ class Lighting(PixelSeeded):
 
 
 def color_shift(factors: Sequence[float]) -> np.ndarray:
-    """Return what is added to R, G and B, 0-255 scale, for a factor of each component."""
+    """Return what to add to R, G and B, 0-255 scale, for a factor of each component."""
     return 255.0 * _COMPONENTS @ (_DEVIATIONS * factors)
 
 
 class ColorJitter(PixelSeeded):
     """Change brightness, contrast, saturation and hue in random order, as torchvision does.
 
-    It calls MindSpore's operations with factors that it draws itself. RandomColorAdjust does the
-    same faster, but two of them draw alike, as all of MindSpore's random operations start from one
-    seed: the augmentation splits of an image need this one. The image is (H, W, 3) uint8.
+    It calls MindSpore's operations with its own random factors. RandomColorAdjust is faster, but
+    all of MindSpore's random operations start from one seed: two of them draw alike, so the
+    augmentation splits of an image need this class. The image is (H, W, 3) uint8.
 
     Args:
         brightness, contrast, saturation: factors are uniform in [max(0, 1 - x), 1 + x].

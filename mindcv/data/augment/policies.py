@@ -1,7 +1,7 @@
 """The string syntax of augmentation policies, as timm defines it: `randaug-m9-mstd0.5-inc1`.
 
-Source of the syntax: timm, `data/auto_augment.py`. MindCV's names for the same policies are
-understood too: randaug is timm's rand, autoaug its original, autoaugr its originalr.
+Source of the syntax: timm, `data/auto_augment.py`. MindCV's names also work: randaug is timm's
+rand, autoaug its original, autoaugr its originalr.
 """
 
 import re
@@ -19,9 +19,9 @@ class RandAugmentPolicy:
         magnitude_std: mstd, standard deviation of the strength; 0: always `magnitude`, infinite:
             uniform between 0 and `magnitude`.
         magnitude_max: mmax, upper clip of the drawn strength.
-        increasing: inc, use the operations whose severity grows with the magnitude.
+        increasing: inc, use operations whose severity grows with the magnitude.
         prob: p, probability of applying each drawn operation.
-        weighted: w0, draw operations with weights (timm's set 0) instead of evenly.
+        weighted: w0, draw operations with weights (timm's set 0) instead of uniformly.
     """
 
     magnitude: float = 10.0
@@ -38,8 +38,8 @@ class AutoAugmentPolicy:
     """AutoAugment's settings (Cubuk et al., 2018): a table of pairs of operations.
 
     Attributes:
-        table: original, the paper's; v0, that of EfficientNet's TPU code; either with an r at the
-            end: posterize takes more bits away the stronger it is; 3a, 3-Augment (Touvron et al.,
+        table: original, the paper's; v0, from EfficientNet's TPU code; either with a final r, which
+            makes posterize remove more bits the stronger it is; 3a, 3-Augment (Touvron et al.,
             2022): solarize, grey or blur.
         magnitude_std: mstd, standard deviation of the strengths in the table.
     """
@@ -62,7 +62,7 @@ class AugMixPolicy:
         width: w, chains of operations that are averaged.
         depth: d, operations of a chain; 0: 1 to 3 at random.
         alpha: a, parameter of the Dirichlet and Beta distributions of the shares.
-        magnitude_std: mstd, as in RandAugment; without it the strength is uniform between 0 and
+        magnitude_std: mstd, as in RandAugment; infinite, the default, draws uniformly between 0 and
             `magnitude`.
     """
 

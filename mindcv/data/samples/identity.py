@@ -34,10 +34,10 @@ _THREADS = 16
 
 
 def describe_files(samples: Samples) -> dict[str, list[str]]:
-    """Return names, sizes and times of last change: for each class a hash of those of its files.
+    """Return hashes of the files' names, sizes and modification times, one per class.
 
-    Of a dataset of more than `MOST_FILES` images only so many count, evenly spread. One whose
-    images are not files of their own gives nothing.
+    Of more than `MOST_FILES` images, only an evenly spread sample counts. The result is empty if
+    the images are not individual files.
     """
     if not hasattr(samples, "path"):
         return {}

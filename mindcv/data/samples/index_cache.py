@@ -1,4 +1,4 @@
-"""The remembered lists of images, `<cache>/indexes/<hash of the folder's path>.npz`."""
+"""The cached lists of images, `<cache>/indexes/<hash of the folder's path>.npz`."""
 
 import logging
 import os
@@ -24,13 +24,7 @@ _MISSING = (-1, -1, -1)  # state of what is not there
 
 @dataclass(frozen=True)
 class ImageIndex:
-    """What a folder of class folders holds.
-
-    Attributes:
-        classes: names of the class folders, in byte order; some may hold no image.
-        names: paths of the images relative to the folder; by class, then in byte order.
-        labels: (n,) int32, the place of each image's class in `classes`.
-    """
+    """The images of a folder of class folders."""
 
     classes: tuple[str, ...]
     names: NameTable
@@ -38,12 +32,10 @@ class ImageIndex:
 
 
 class FolderStates:
-    """When each folder of a tree was last changed, and where links lead that lead to no folder.
+    """When each folder of a tree was last changed, and where links that lead to no folder point.
 
-    Attributes:
-        paths: the folders and links, relative to the top.
-        states: time of the last change of content, and of anything, nanoseconds; inode number.
-        is_settled: none was changed just before it was looked at, or since.
+    `paths` are relative to the top. It `is_settled` if nothing changed just before it was looked
+    at, or since.
     """
 
     def __init__(self, top: Path):
@@ -53,7 +45,7 @@ class FolderStates:
         self.is_settled = True
 
     def add(self, path: bytes, state: os.stat_result | None = None) -> None:
-        """Note the state of a folder, before its entries are read."""
+        """Record the state of a folder; call it before reading the entries."""
         state = state or os.stat(os.path.join(self.top, path))
         self.paths.append(path)
         self.states.append(_state(state))
@@ -61,7 +53,7 @@ class FolderStates:
             self.is_settled = False
 
     def add_link(self, path: bytes) -> None:
-        """Note where a link leads that led to no folder: a disk that is mounted makes it one."""
+        """Record a link that leads to no folder yet: a disk mounted later may make it one."""
         state = _state_of(os.path.join(self.top, path))
         self.paths.append(path)
         self.states.append(state)
@@ -70,10 +62,9 @@ class FolderStates:
 
 
 def read_index(folder: Path) -> ImageIndex | None:
-    """Return the remembered index; None where it is missing or not valid.
+    """Return the cached index; None if it is missing or invalid.
 
-    It is valid while every folder of the tree is as it was when it was read, and no link leads
-    to another place.
+    It is valid while every folder of the tree is unchanged and every link leads to the same place.
     """
     try:
         with open(_place_of(folder), "rb", opener=open_regular) as file:
@@ -89,7 +80,7 @@ def read_index(folder: Path) -> ImageIndex | None:
 
 
 def write_index(folder: Path, states: FolderStates, index: ImageIndex) -> None:
-    """Remember the images of a folder, unless it is changing or the cache cannot be written."""
+    """Cache the images of a folder, unless it is changing or the cache cannot be written."""
     if not states.is_settled:
         return
     target = _place_of(folder)

@@ -31,22 +31,22 @@ class ListSamples(FileSamples):
     """The images of a csv or json list; see `Samples`.
 
     A csv file has the columns path and label; a json file holds a list of objects with these keys,
-    or one object path -> label; a jsonl file one object a line. Further columns are ignored.
-    Paths are absolute or relative to the folder of the list. A label is the name of a class, or its
-    number, also as 3.0, without the blanks around it. If all labels of a list are numbers, the
-    classes are 0 to the largest one; else they are the sorted names.
+    or one object path -> label; a jsonl file has one object per line. Other columns are ignored.
+    Paths are absolute or relative to the list's folder. A label is the name of a class or its
+    number (3.0 means 3); surrounding blanks are stripped. If all labels of a list are numbers, the
+    classes are 0 to the largest one; otherwise they are the sorted names.
 
     Args:
         kind: csv or json.
-        root: the folder with `<split>.csv`, or `<split>.json` or `<split>.jsonl`; or one file, of
-            which the rows whose column split is the split are read. A file without that column
-            serves the split that it is named after.
-        class_indexing: class name to label; None: as the list itself numbers them.
+        root: the folder with `<split>.csv`, or `<split>.json` or `<split>.jsonl`; or one file,
+            whose column split selects the rows. A file without that column serves only the split
+            that it is named after.
+        class_indexing: class name to label; None: the list's own numbering.
 
     Raises:
-        DataError: no list, one that cannot be read, a row without path or label, a label that is
-            not in class_indexing, a negative or fractional one where all are numbers, no image at
-            all, or none where the paths lead.
+        DataError: no or an unreadable list, a row without path or label, a label that is not in
+            class_indexing, a negative or fractional one where all are numbers, no image at all, or
+            none of those looked for exists.
     """
 
     def __init__(
@@ -76,7 +76,6 @@ class ListSamples(FileSamples):
         self._check_paths(next(iter(first.values())))
 
     def _check_paths(self, first_place: str) -> None:
-        """Refuse a list whose paths all lead nowhere; single missing files are bad images."""
         some = np.linspace(0, len(self) - 1, min(_LOOKED_AT, len(self))).astype(int)
         if not any(os.path.lexists(self.path(index)) for index in some):
             raise DataError(
@@ -86,7 +85,6 @@ class ListSamples(FileSamples):
 
 
 def _list_classes(kind: str, root: str, split: str) -> tuple[str, ...] | None:
-    """Return the classes of a split's list; None where there is no list."""
     lists = [Path(root), *_places(kind, Path(root), split)]
     is_there = any(path.is_file() for path in lists)
     return ListSamples(kind, root, split).class_names if is_there else None
@@ -214,7 +212,7 @@ def _label(place: str, label: Any) -> str:
 
 
 def _number_classes(first: Mapping[str, str]) -> dict[str, int]:
-    """Return class name to number, of labels with the places where they stand first."""
+    """Return class name to number; `first` maps each label to the place where it first appears."""
     if not all(_NUMBER.fullmatch(label) for label in first):
         names = {label: _encoded(place, label) for label, place in first.items()}
         return {name: index for index, name in enumerate(sorted(names, key=names.get))}
@@ -231,7 +229,7 @@ def _number_classes(first: Mapping[str, str]) -> dict[str, int]:
 
 
 def _classes_of(first: Mapping[str, str], numbers: Mapping[str, int]) -> list[int]:
-    """Return the class of each label; a number is a class's own where no name says otherwise."""
+    """Return the class of each label; numbers are class numbers unless the names say otherwise."""
     own = all(_whole_number(name) in (None, index) for name, index in numbers.items())
     largest, found = max(numbers.values()), []
     for label, place in first.items():

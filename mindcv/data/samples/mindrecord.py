@@ -1,4 +1,4 @@
-"""Images out of MindRecord files: those of `python -m mindcv pack`, and others of that layout."""
+"""Images in MindRecord files: those of `python -m mindcv pack`, and others of that layout."""
 
 import json
 import os
@@ -22,16 +22,16 @@ _PLACES = ("ROW_ID", "PAGE_ID_BLOB", "PAGE_OFFSET_BLOB", "PAGE_OFFSET_BLOB_END")
 
 
 class MindRecordSamples:
-    """Images 0 … n-1 of one split, in the order of the files and of their rows; see `Samples`.
+    """The images of one split, in the order of the files and of their rows; see `Samples`.
 
     Args:
-        root: folder of dataset.json; or of MindRecord files of any origin: those of the folder
-            `<root>/<split>`, or else those of `root` whose names begin with `split`.
-        class_indexing: class name to label, instead of the packed one; no effect without names.
+        root: folder of dataset.json; or of foreign MindRecord files: those in `<root>/<split>`, or
+            else those in `root` whose names begin with `split`.
+        class_indexing: see `renumber`; foreign files have no class names, so it has no effect.
 
     Raises:
-        DataError: no such split; a file missing, cut, damaged, or of another layout; a class that
-            is not in `class_indexing`.
+        DataError: unknown split; a file missing, truncated, damaged, or of another layout; a class
+            that is not in `class_indexing`.
     """
 
     encoded = True
@@ -62,16 +62,16 @@ class MindRecordSamples:
         return file.read(row)
 
     def name(self, index: int) -> str:
-        """Return the path of the image in what was packed; else MindRecord file and row."""
+        """Return the path of the packed image; without names, MindRecord file and row."""
         file, row = self._place(index)
         if file.has_names:
             return file.name(row).decode("utf-8", "backslashreplace")
         return f"{file.path} row {row}"
 
     def fingerprint(self) -> str:
-        """Return the hash of names and labels; without names, of the sizes of the images.
+        """Return the hash of names and labels; without names, of labels and image sizes.
 
-        That of a packed image folder is the folder's own, unless images were left out.
+        A packed image folder has the fingerprint of the folder itself, unless images were skipped.
         """
         if self._fingerprint is None:
             sizes = (
@@ -129,22 +129,19 @@ def _foreign_files(root: str, split: str) -> list[Path]:
 
 
 class MindRecordFile:
-    """The rows of one file, 0 … n-1, in the order in which they were written.
+    """The rows of one file, in the order in which they were written; its index is `<path>.db`.
 
     Attributes:
-        path: of the file; its index is `<path>.db`.
         labels: (n,) int32.
         lengths: (n,) int64, bytes of the rows.
-        has_names: each row has a column of bytes `name`.
+        has_names: the rows have a bytes column `name`.
+
+    Raises:
+        DataError: file or index missing, truncated, of another format or without the columns image
+            (or data; bytes) and label (int32 or int64). Also while reading a damaged row.
     """
 
     def __init__(self, path: Path):
-        """Read header and index.
-
-        Raises:
-            DataError: file or index missing, cut, of another format or without the columns image
-                (or data; bytes) and label (int32 or int64).
-        """
         self.path = path
         with reading(path, DataError):
             self._file = open(path, "rb", buffering=0)
@@ -161,7 +158,6 @@ class MindRecordFile:
         return len(self._offsets)
 
     def read(self, row: int) -> np.ndarray:
-        """Return the image's bytes, uint8; where the file is damaged, raise a DataError."""
         return self._field(row, self._image)
 
     def name(self, row: int) -> bytes:
@@ -206,7 +202,7 @@ class MindRecordFile:
         return fields, blob_fields
 
     def _read_index(self, header: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Return where each row's bytes start, how many they are, and its label if it is there."""
+        """Return offset and size of each row's bytes, and its label if the index holds it."""
         path = f"{self.path}.db"
         if not os.path.isfile(path):
             raise DataError(f"{self.path} has no index beside it: {path} is missing")
@@ -241,7 +237,7 @@ class MindRecordFile:
             self.read(row)
 
     def _labels_of_rows(self) -> np.ndarray:
-        """Return labels that are in no index: MindSpore reads them, in 0.1 ms a row."""
+        """Read labels that are not in the index, through MindSpore, at 0.1 ms a row."""
         import mindspore.dataset as ds
 
         try:

@@ -1,4 +1,4 @@
-"""The `dataset.json` of a packed dataset: its splits and shards, written when all are complete."""
+"""The `dataset.json` of a packed dataset: its splits and shards, written once all are complete."""
 
 import json
 import os
@@ -18,7 +18,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class ShardFile:
-    """One shard: a MindRecord file, and its index `<file>.db` beside it."""
+    """One shard: a MindRecord file, with its index `<file>.db` beside it."""
 
     file: str  # path below the folder of dataset.json
     images: int
@@ -28,13 +28,12 @@ class ShardFile:
     index_sha256: str
 
     def paths(self, root: Path) -> list[tuple[Path, int, str]]:
-        """Return the two files with their bytes and hashes."""
         path = root / self.file
         index = path.with_name(f"{path.name}.db")
         return [(path, self.bytes, self.sha256), (index, self.index_bytes, self.index_sha256)]
 
     def problem(self, root: Path, with_hash: bool = False) -> str | None:
-        """Return what is wrong with the files, None where nothing is."""
+        """Return what is wrong with the files, or None."""
         for path, size, digest in self.paths(root):
             try:
                 found = path.stat().st_size
@@ -49,8 +48,6 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One split; its shards stand in the order of the rows."""
-
     images: int
     skipped: int  # bad images that were left out, named in bad_images.csv
     fingerprint: str  # that of the image folder, see `Samples`, if no image was left out
@@ -59,8 +56,6 @@ class PackedSplit:
 
 @dataclass(frozen=True)
 class PackedSet:
-    """A packed dataset."""
-
     class_names: tuple[str, ...]  # in the order of the labels, the same for all splits
     splits: dict[str, PackedSplit]
     options: dict  # with which it was packed
@@ -74,7 +69,7 @@ class PackedSet:
 
 
 def write_packed_set(root: Path, packed: PackedSet) -> None:
-    """Seal a packed dataset: dataset.json appears at once, or not at all.
+    """Write dataset.json with its own hash, atomically.
 
     Raises:
         OSError: it cannot be written.
@@ -84,7 +79,7 @@ def write_packed_set(root: Path, packed: PackedSet) -> None:
 
 
 def write_json(path: Path, contents: dict) -> None:
-    """Write a file that is whole as soon as it has its name; names in it may be any bytes."""
+    """Write a JSON file atomically; names in it may be any bytes."""
     with replacing(path) as unfinished, open(unfinished, "w", encoding="ascii") as file:
         json.dump(contents, file, indent=1)
         file.flush()
@@ -92,11 +87,11 @@ def write_json(path: Path, contents: dict) -> None:
 
 
 def read_packed_set(root: str | Path) -> PackedSet | None:
-    """Return the content of dataset.json, None where there is none.
+    """Return the content of dataset.json; None if there is none.
 
     Raises:
-        DataError: it is damaged, of a later version, or another program's; or packing was begun
-            and is not finished.
+        DataError: it is damaged, of a later version, or from another program; or packing was not
+            finished.
     """
     path = Path(root, FILE)
     try:
@@ -138,13 +133,13 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
 
 
 def packed_classes(root: str, split: str) -> tuple[str, ...] | None:
-    """Return the class names, the same for all splits; None where there is no dataset.json."""
+    """Return the class names, the same for all splits; None if there is no dataset.json."""
     packed = read_packed_set(root)
     return packed and packed.class_names
 
 
 def is_sealed(root: Path) -> bool:
-    """Return whether dataset.json holds a hash of itself, which `read_packed_set` compares."""
+    """Return whether dataset.json holds its own hash, which `read_packed_set` checks."""
     return SEAL in json.loads((root / FILE).read_bytes())
 
 
@@ -170,7 +165,6 @@ def _shard(contents: dict) -> ShardFile:
 
 
 def _check_types(counts: Iterable, texts: Iterable) -> None:
-    """Raise a TypeError unless these are whole numbers and texts."""
     for count in counts:
         if type(count) is not int or not 0 <= count < 2**62:
             raise TypeError(f"{count!r:.40} is no count")

@@ -1,4 +1,4 @@
-"""What every dataset is made of: numbered images with labels."""
+"""What every dataset provides: numbered images with labels."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,21 +9,20 @@ from ...errors import DataError
 
 
 class ImageError(DataError):
-    """One image that cannot be read or decoded; the message is the reason, without the name."""
+    """An image that cannot be read or decoded; the message is the reason, without its name."""
 
 
 class Samples(Protocol):
     """Images 0 … n-1 with their labels, in an order that never changes.
 
-    Reading is random access from any thread; which image is read when is not decided here.
+    Any thread may read any image at any time. A dataset with `in_memory = True` is read without
+    threads and without a time limit.
 
     Attributes:
         labels: (n,) int32.
-        class_names: in the order of the labels; None where the files hold no names.
+        class_names: in label order; None if the files hold no names.
         num_classes: classes of the labels.
-        encoded: `read` gives the bytes of an image file; else pixels.
-
-    One that has `in_memory = True` is read without threads and without a time limit.
+        encoded: `read` returns the bytes of an image file, not pixels.
     """
 
     labels: np.ndarray
@@ -34,7 +33,7 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> np.ndarray:
-        """Return uint8: (bytes,) of an image file as it is, or pixels (H, W, 3).
+        """Return uint8: the (bytes,) of an image file, unchanged, or pixels (H, W, 3).
 
         Raises:
             ImageError: this image cannot be read.
@@ -46,22 +45,16 @@ class Samples(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Return a hash of names and labels: another one means that the dataset was changed."""
+        """Return a hash of names and labels; a different one means that the dataset has changed."""
         ...
 
 
 def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: str) -> None:
-    """Number the labels as another split does, by the names of the classes.
+    """Number the labels as another split does, by class name.
 
-    Without class_indexing, or names of its own, a dataset keeps its numbers. A class that has no
-    image here keeps the number that it has there.
-
-    Args:
-        class_indexing: class name to label, of the training set.
-        place: what the images come from, for the message.
-
-    Raises:
-        DataError: an image's class is not in class_indexing.
+    Without class_indexing, class name to label, or without class names, the dataset keeps its
+    numbers. A class without images here keeps its number from class_indexing. An image of any other
+    class is a DataError, whose message says that it comes from `place`.
     """
     if not class_indexing or not samples.class_names:
         return
@@ -79,5 +72,4 @@ def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: 
 
 
 def names_in_order(class_indexing: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the class names in the order of their labels."""
     return tuple(sorted(class_indexing, key=class_indexing.get))

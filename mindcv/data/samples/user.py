@@ -1,4 +1,4 @@
-"""A user's own dataset, known by a name."""
+"""A user's own dataset, registered under a name."""
 
 import logging
 import traceback
@@ -31,9 +31,8 @@ def open_registered(
 ) -> Samples:
     """Return the samples of a registered dataset; see `register_dataset`.
 
-    Raises:
-        DataError: the factory fails or returns something else, there is no sample, labels are no
-            class numbers, class names repeat, or one is not in class_indexing.
+    A DataError means that the factory fails or returns something else, there is no sample, labels
+    are not class numbers, class names repeat, or one is not in class_indexing.
     """
     place = f"dataset {name}"
     with _failures_named(f"{place}: its factory, called as factory({root!r}, {split!r}),"):
@@ -60,7 +59,7 @@ def _is_samples(found: Any) -> bool:
 
 @contextmanager
 def _failures_named(place: str) -> Iterator[None]:
-    """Turn what a user's own code raises into a DataError that names its line."""
+    """Turn an error of the user's code into a DataError that names the failing line."""
     try:
         yield
     except MindCVError:
@@ -74,7 +73,7 @@ def _failures_named(place: str) -> Iterator[None]:
 class UserSamples:
     """`Samples` from an object with __len__ and __getitem__.
 
-    Pixels become BMP files: the transforms decode them like any other image.
+    Pixels become BMP files, so that the transforms decode them like any other image.
     """
 
     encoded = True
@@ -166,7 +165,7 @@ class UserSamples:
 
 
 class _Renumbered:
-    """A user's own `Samples`, whose labels another split may number; all else is theirs."""
+    """A user's own `Samples`, whose labels `renumber` may replace without changing theirs."""
 
     def __init__(self, samples: Samples):
         self._samples = samples
@@ -179,7 +178,6 @@ class _Renumbered:
 
 
 def _attribute(items: Any, *attributes: str) -> Any:
-    """Return the first of these attributes that exists, or what it returns if it is a method."""
     found = (getattr(items, attribute, None) for attribute in attributes)
     value = next((value for value in found if value is not None), None)
     return value() if callable(value) else value
