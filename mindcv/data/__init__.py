@@ -5,7 +5,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what editors see; `_LAZY` imports the same
+if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     from .batches import EpochBatches
     from .contact_sheet import write_contact_sheet
     from .datasets import open_samples, register_dataset, training_classes
@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # what editors see; `_LAZY` imports the same
     from .samples.identity import write_class_map
     from .transforms import Normalize, create_normalize, create_transforms
 
-# MindSpore takes seconds to import, and what only looks at files does without: parts are imported
-# at first use (PEP 562).
+# MindSpore takes seconds to import, and code that only looks at files does not need it: names are
+# imported at first use (PEP 562).
 _LAZY = {
     "EpochBatches": ".batches",
     "Normalize": ".transforms",

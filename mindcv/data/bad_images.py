@@ -11,7 +11,7 @@ from ..process.files import open_regular
 from ..process.foreign_text import printable, table_cell
 
 _COLUMNS = ("index", "path", "error", "count")
-_LOGGED = 5  # where a file lists the others
+_LOGGED = 5  # if a file lists the others
 _LOGGED_WITHOUT_FILE = 500
 
 _logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class BadImages:
         self._met_by_others: set[int] = set()
         self._bytes_read = 0
         self._catch_up()
-        self._met_by_others.clear()  # by the run that this one resumes: they may be repaired
+        self._met_by_others.clear()  # those of the resumed run may have been repaired
 
     def add(self, index: int, name: str, reason: str) -> None:
         """Record a bad image, unless it is known; a DataError if more are bad than allowed."""
@@ -98,7 +98,7 @@ class BadImages:
         writer.writerows([row] if self._bytes_read else [_COLUMNS, row])
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            # One call a row: other processes' rows come before or after it, not between.
+            # One call per row: rows of other processes come before or after it, not inside.
             with open(self.file, "ab", buffering=0, opener=open_regular) as file:
                 file.write(text.getvalue().encode("utf-8", "backslashreplace"))
         except OSError as error:

@@ -59,9 +59,9 @@ class EpochBatches:
         loader = self._loader(0)
         self.columns, self.steps = loader.get_col_names(), loader.get_dataset_size()
 
-    # No __len__: MindSpore would refuse a pass that begins at a later step.
+    # No __len__: with one, MindSpore would refuse a pass that begins at a later step.
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
-        # A generator: MindSpore requests iterators that it never reads from.
+        # A generator, since MindSpore requests iterators that it never reads.
         epoch, step = self._next
         self._next = (epoch + 1, 0)
         yield from self.epoch(epoch, step, self.listeners)
@@ -142,7 +142,7 @@ class EpochBatches:
                     if failure is None:
                         rows, batches = self._open(epoch, step)
                         continue
-                    # MindSpore begins the next pass early, and ends it when this one fails.
+                    # MindSpore starts the next pass early and interrupts it when this one fails.
                     if self.failure is None or INTERRUPTED not in str(failure):
                         self.failure = failure
                     raise failure from None
@@ -220,7 +220,7 @@ class BatchDataset(ds.GeneratorDataset):
     def get_dataset_size(self) -> int:
         return self.source.steps
 
-    # MindSpore would query a running pipeline, and so use up an epoch.
+    # MindSpore's own methods would query a running pipeline and so use up an epoch.
     def output_types(self) -> list:
         return self._describe()[0]
 

@@ -149,7 +149,7 @@ def draw_predictions(
         ink="#1c1c1c",
     )
     head = _LINE + look.gap
-    # A sheet of one tile is still wide enough for its title.
+    # Even a sheet of one tile is wide enough for its title.
     sheet, draw, places = look.draw([view for _, view in tiles], columns, head=head, width=2)
     rest = f"   ({left_out} more images left out)" if left_out else ""
     room = sheet.width - 2 * look.gap - font.getlength(rest)
@@ -176,12 +176,12 @@ def _write_guesses(draw, place: tuple[int, int], prediction, *, look: _Sheet, fo
         draw.text((left + look.side - 4, y + _LINE // 2), share, look.ink, font, "rm")
 
 
-# The first that PIL finds among the system's is taken; the one with most scripts stands first.
+# PIL takes the first that the system has; the one with the most scripts comes first.
 _FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial.ttf", "arial.ttf")
 
 
 def load_font(path: str | None = None, size: int = 15) -> ImageFont.FreeTypeFont:
-    """Return the font of a file; without a path a system font or else PIL's own, which has only ASCII.
+    """Return the font of a file, or a system font, or PIL's own, which has only ASCII.
 
     Raises:
         ConfigError: the file is not a font.
@@ -209,7 +209,7 @@ def fit_text(text: str, room: float, font) -> str:
 
 def _writable(text: str, font) -> str:
     """Replace characters without a glyph in the font by the unaccented letter, or by "?"."""
-    # Bytes of a file name that are no characters come as lone surrogates.
+    # Bytes of a file name that are not valid text arrive as lone surrogates.
     clean = text.encode("utf-8", "replace").decode("utf-8")
     signs = []
     for sign in clean:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 
-if TYPE_CHECKING:  # it imports numpy; the options read the rows
+if TYPE_CHECKING:  # .samples imports numpy; the options need only the rows
     from .samples import Samples
 
 Channels = tuple[float, float, float]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..process.files import open_regular, read_regular, replacing
 from ..process.foreign_text import printable
 
-# More names than MindSpore's queues hold in front of its decoder; bytes of each, with its number.
+# More names than MindSpore's queues hold before its decoder; bytes of each, with its number.
 _NAMES, _BYTES = 512, 256
 
 _logger = logging.getLogger("mindcv.train")
@@ -37,7 +37,7 @@ class DecodingTrace:
             return
         number = next(self._numbers)
         start, text = b"%d " % number, os.fsencode(name)
-        # The end of a path says most.
+        # The end of a path is its most specific part.
         entry = (start + text[len(start) - _BYTES :]).ljust(_BYTES, b"\0")
         try:
             os.pwrite(self._file.fileno(), entry, number % _NAMES * _BYTES)
@@ -45,10 +45,10 @@ class DecodingTrace:
             self._give_up(error)
 
     def close(self) -> None:
-        # It stays open: a thread of the pipeline may be at its last images.
+        # The file stays open: a pipeline thread may still be at its last images.
         try:
             self.path.unlink(missing_ok=True)
-        except OSError:  # a folder that may no longer be written in
+        except OSError:  # the folder is no longer writable
             if self._file is not None:
                 os.ftruncate(self._file.fileno(), 0)
 

@@ -13,7 +13,7 @@ from .rows import PASS, ImageDataset
 
 _seeding = threading.RLock()
 _is_seeded = False
-_UNSEEDED = 5489  # MindSpore takes its default seed for none, and draws another one each time
+_UNSEEDED = 5489  # MindSpore treats its default seed as none and draws a new one each time
 
 
 @contextmanager

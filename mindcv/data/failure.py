@@ -39,7 +39,7 @@ def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[
 
 
 def _reason_in(text: str) -> str | None:
-    # A pipeline within another: the last stack is the innermost one's.
+    # With nested pipelines, the last stack is the innermost one's.
     stacks, own = _PYTHON.findall(text), _REASON.search(text)
     return stacks[-1].strip().splitlines()[-1].strip() if stacks else own and own[1].strip()
 

@@ -21,18 +21,18 @@ from PIL import Image
 from .jpeg import is_plain_jpeg
 from .samples import ImageError
 
-# Pillow refuses more than this as a decompression bomb: twice its MAX_IMAGE_PIXELS.
+# Pillow refuses larger images as decompression bombs: twice its MAX_IMAGE_PIXELS.
 MOST_PIXELS = 178_956_970
 _LONGEST_SIDE = 65_500  # of libjpeg
-# An evaluation makes the shorter side as long as the network's input. A line of 1 x 60,000 pixels
-# would become gigabytes.
+# Evaluation enlarges the shorter side to the network's input: a line of 1 x 60,000 pixels would
+# become gigabytes.
 MOST_ELONGATED = 100
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 _TEXT = frozenset(string.printable.encode())
 
 _ORIENTATION = 0x112
 _Turn = Image.Transpose
-_TURN_BACK = {  # orientation to what undoes it
+_TURN_BACK = {  # orientation to the transpose that undoes it
     2: _Turn.FLIP_LEFT_RIGHT,
     3: _Turn.ROTATE_180,
     4: _Turn.FLIP_TOP_BOTTOM,
@@ -43,7 +43,7 @@ _TURN_BACK = {  # orientation to what undoes it
 }
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# What Pillow refuses in a PNG: a compressed note or profile that becomes more, or all of them.
+# Pillow's limits for the unpacked notes and profiles of a PNG, in bytes: each, and all together.
 _MOST_NOTE, _MOST_NOTES = 1 << 20, 64 << 20
 _NOTES = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _PNG_COLORS = (0, 2, 4, 6)  # grey, RGB, both with alpha
@@ -79,7 +79,7 @@ def decode(data: np.ndarray) -> Image.Image:
             _check_size(*image.size)
             turned = image.getexif().get(_ORIENTATION) if image.format == "TIFF" else None
             image.load()
-            # Pillow takes the tag away where it has followed it.
+            # Pillow removes the tag once it has applied it.
             if turned in _TURN_BACK and _ORIENTATION not in image.getexif():
                 return _as_rgb(image).transpose(_TURN_BACK[turned])
             return _as_rgb(image)
@@ -102,7 +102,7 @@ def pixels(data: np.ndarray) -> np.ndarray:
     """
     if not data.size:
         raise ImageError("empty file")
-    if is_png(data):  # Pillow reads over wrong checksums
+    if is_png(data):  # Pillow ignores wrong checksums
         _is_plain_png(data)
     return np.asarray(decode(data))
 
@@ -141,7 +141,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
         raise ImageError(f"pixels of mode {image.mode}: the range of their values is unknown")
     image.info.pop("transparency", None)  # Pillow would warn that it is dropped
-    return image if image.mode == "RGB" else image.convert("RGB")  # which copies
+    return image if image.mode == "RGB" else image.convert("RGB")  # convert always copies
 
 
 def _reason_of(data: np.ndarray) -> str:
@@ -193,7 +193,7 @@ def _note_bytes(kind: bytes, content: bytes) -> int:
     unpacking = zlib.decompressobj()
     try:
         size = len(unpacking.decompress(note, _MOST_NOTE))
-    except zlib.error:  # neither decoder minds
+    except zlib.error:  # both decoders ignore this
         return 0
     if unpacking.unconsumed_tail:
         raise ImageError(f"too large: its {kind.decode()} becomes more than {_MOST_NOTE} bytes")
@@ -212,7 +212,7 @@ def _is_plain_bmp(data: np.ndarray) -> bool:
     return start >= 54 and start + height * ((3 * width + 3) // 4 * 4) <= data.size
 
 
-_BLOCKS_KEPT = 16  # freed blocks of memory, of 16 MB at most, that Pillow keeps for later images
+_BLOCKS_KEPT = 16  # freed memory blocks of at most 16 MB that Pillow keeps for later images
 
 
 class PillowDecode:

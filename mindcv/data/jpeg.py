@@ -16,8 +16,8 @@ _PROGRESSIVE = 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)  # baseline, extended; all with Huffman coding
 _NOTES = frozenset((_COM, *range(0xE0, 0xF0)))
 _SAMPLING = frozenset(16 * h + v for h in (1, 2, 4) for v in (1, 2, 4))
-_AC = 0x10  # the bit by which a Huffman table says what it codes
-_QUANTISATION = 0x40  # distinguishes these tables from Huffman's in a set of both
+_AC = 0x10  # this bit of a Huffman table's number means AC coefficients, not DC
+_QUANTISATION = 0x40  # separates these tables from Huffman's in one set
 
 
 def is_plain_jpeg(data: np.ndarray, check_size: Callable[[int, int], None]) -> bool:
@@ -45,7 +45,7 @@ def _scans_are_whole(data: np.ndarray, start: int, segments: "_Segments") -> boo
     end.
     """
     following = data[start + 1 :]
-    # A byte FF and one other than 0: their minimum as numbers, of which 1 is the largest.
+    # FF followed by a byte other than 0: the minimum of (is FF: 0 or 1) and that byte is then 1.
     is_marker = np.minimum((data[start:-1] == 0xFF).view(np.uint8), following).view(bool)
     if not is_marker.size or not is_marker[first := is_marker.argmax()]:
         return False
@@ -55,7 +55,7 @@ def _scans_are_whole(data: np.ndarray, start: int, segments: "_Segments") -> boo
     places = np.flatnonzero(is_marker)
     view, segment_end, is_coded = memoryview(data), start, True
     for at, marker in zip((start + places).tolist(), following[places].tolist()):
-        if at < segment_end:  # inside a segment any bytes may stand
+        if at < segment_end:  # a segment may hold any bytes
             continue
         if at > segment_end and not is_coded:
             return False
@@ -145,7 +145,7 @@ def _huffman_tables(content: bytes) -> frozenset[int] | None:
     while at + 17 <= len(content):
         table, counts = content[at], content[at + 1 : at + 17]
         values = content[at + 17 : at + 17 + sum(counts)]
-        # No code of a length consists of ones only, so that the codes never fill all there are.
+        # No code consists of ones only, so the codes never use the whole space.
         used = sum(count << 15 - index for index, count in enumerate(counts))
         if table & ~_AC > 3 or len(values) < sum(counts) or len(values) > 256 or used >= 1 << 16:
             return None

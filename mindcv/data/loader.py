@@ -100,7 +100,7 @@ def create_loader(
         )
     clean = plan.clean
     if plan.decode and isinstance(dataset, ImageDataset) and dataset.samples.encoded:
-        # Decoded by the thread that reads it, a file makes one way fewer from thread to thread.
+        # Decoding in the thread that reads the file saves one hand-over between threads.
         dataset = dataset.decoded()
     elif plan.decode:
         clean = [plan.decode, *clean]

@@ -36,7 +36,7 @@ INTERPOLATIONS = {
     row.name: row
     for row in (
         Interpolation("nearest", "NEAREST", remark="takes single pixels"),
-        # MindSpore's bilinear filter looks at 2 x 2 pixels whatever the scale.
+        # MindSpore's bilinear filter uses 2 x 2 pixels at any scale.
         Interpolation("bilinear", "BILINEAR", antialiased="Pillow"),
         Interpolation("bicubic", "BICUBIC", antialiased="PILCUBIC"),
         Interpolation("area", "AREA", remark="averages already"),
@@ -102,7 +102,7 @@ class Preprocessing:
         return cls(**values)
 
 
-_OPTIONS = {"image_size": "image_resize"}  # the option of another name than the field
+_OPTIONS = {"image_size": "image_resize"}  # the field whose option has another name
 
 
 def fields_of(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Any
 
 from ..errors import DataError
 
-# Seconds to wait for one image. A network disk whose server restarts is back in minutes.
+# Seconds to wait for one image. A network disk whose server restarts is back within minutes.
 WARNED_AFTER, GIVEN_UP_AFTER = 20.0, 180.0
-_LOOKS = 1.0  # seconds between two looks
-# What a thread reads together: passing on one small file costs more than to read it, and pixels of
-# large photographs would fill the memory.
+_LOOKS = 1.0  # seconds between two checks
+# Limits of what a thread reads together: handing over a small file costs more than reading it, and
+# the pixels of large photographs would fill the memory.
 _MOST_IMAGES, _MOST_BYTES = 16, 2_500_000
 
 _logger = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class ReadingThreads:
         while not job.done.wait(look):
             if job.reading != number:
                 number, waited = job.reading, 0.0
-            # Counted by looks, not by the clock: the compiler keeps Python's lock for minutes, in
-            # which no read can end. So does a process that is stopped.
+            # Counts checks, not clock time: the compiler holds Python's lock for minutes, in which
+            # no read can end, and a process may be stopped.
             waited += look
             name = self._name(int(job.indices[number]))
             if waited >= GIVEN_UP_AFTER:
@@ -106,4 +106,4 @@ class _Job:
 def _work(jobs: queue.SimpleQueue, read: Callable[[int], Any]) -> None:
     while (job := jobs.get()) is not None:
         job.run(read)
-        del job  # an idle thread keeps no image
+        del job  # an idle thread must not hold images

@@ -20,7 +20,7 @@ from .order import copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
 
-# A column (2,) int64: number of the pass over the dataset, and which of an image's copies this is.
+# A column (2,) int64: number of the pass over the dataset, and of the image's copy.
 PASS = "mindcv.pass"
 _BLACK = Image.new("RGB", (32, 32))
 
@@ -128,7 +128,7 @@ class Rows:
         self.decode = self.has_passes = False
         self._seed, self._sampling, self._workers = seed, sampling, num_parallel_workers
         self._length = len(self._order(0))
-        # What each image was when it was found plain; the epochs share it.
+        # Hash of each image file when it was found plain; shared by all epochs.
         self._checked = np.zeros(len(samples) if samples.encoded else 0, np.int64)
         self._begin(0, np.zeros(0, np.int64))
 
@@ -136,7 +136,7 @@ class Rows:
         return self._length
 
     def __iter__(self) -> Iterator[tuple]:
-        # A generator: MindSpore requests iterators that it never reads from.
+        # A generator, since MindSpore requests iterators that it never reads.
         epoch, order = self._epoch, self._order(self._epoch)
         self._begin(epoch + 1, order.copy())
         rows = self._pass(order, self.indices)
@@ -168,7 +168,7 @@ class Rows:
         return indices
 
     def note_undecodable(self, first: int, end: int) -> bool:
-        """Decode rows that the newest pass has read, record the bad ones, and return whether any are.
+        """Decode rows that the newest pass has read; record the bad ones, and return whether any are.
 
         Raises a DataError as `BadImages` does.
         """

@@ -108,7 +108,7 @@ class Normalize(nn.Cell):
         self.std = Tensor(np.reshape(std, (1, -1, 1, 1)), ms.float32)
 
     def construct(self, x, draws=None):
-        # Transposed while its values are bytes: a quarter of the memory to move.
+        # Transposed while still bytes: a quarter of the memory to move.
         planes = ops.permute(x, (0, 3, 1, 2))
         if draws is not None:
             planes = self.augment(planes, draws)
@@ -226,7 +226,7 @@ def create_transforms(
         )
     erasing = jitter = on_device = None
     if re_prob > 0.0:
-        # The fill is meant in normalised units: on the 0-255 scale 0 is the mean colour.
+        # The fill is in normalised units; on the 0-255 scale, 0 means the mean colour.
         fill_mean, fill_std = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
         erasing = RandomErasing(
             re_prob,
@@ -262,13 +262,13 @@ def create_transforms(
     both = ((vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip))
     flips = [(flip, prob) for flip, prob in both if prob > 0.0]
     compiled = None
-    # The splits of an image need draws of their own, as Python operations have.
+    # The splits of an image need separate draws, as Python operations have.
     if auto_augment and not separate:
         compiled = compile_policy(auto_augment, mean, image_resize, flips)
     if compiled:
         clean.append(compiled)
     elif flips:
-        # As two operations they would flip together or not at all: each of MindSpore's random
+        # As two operations they would flip together or not at all, since each of MindSpore's random
         # operations starts from the same seed. Here one generator draws for both.
         clean.append(vision.RandomSelectSubpolicy([flips]))
     varied = []

@@ -11,7 +11,7 @@ from ..rows import PASS
 from .device_augment import DeviceAugment
 from .pixel_operations import RandomErasing, as_planes
 
-_OF_ERASING, _OF_DEVICE = 1, 2  # tell their random numbers from those of mixing
+_OF_ERASING, _OF_DEVICE = 1, 2  # separate their random numbers from those of mixing
 
 
 class BatchMap:
@@ -128,7 +128,7 @@ class Mixing:
         side = math.sqrt(1.0 - rng.beta(self.cutmix, self.cutmix))
         cut_h, cut_w = int(height * side), int(width * side)
         center_y, center_x = rng.integers(height), rng.integers(width)
-        # Half of an odd side is rounded up at the end: the box keeps its size.
+        # An odd side has its extra pixel at the end, so the box keeps its size.
         top, bottom = np.clip((center_y - cut_h // 2, center_y + (cut_h + 1) // 2), 0, height)
         left, right = np.clip((center_x - cut_w // 2, center_x + (cut_w + 1) // 2), 0, width)
         pasted = images.copy()

@@ -15,7 +15,7 @@ from .operations import OPERATIONS, TRIVIAL, Drawn
 from .pillow_policy import draw_strength, fill_colour
 from .policies import WEIGHTS, RandAugmentPolicy, TrivialAugmentPolicy, parse_policy
 
-_DRAWN = 4  # rows for each pair of operations, before their signs are turned
+_DRAWN = 4  # rows per pair of operations; each row comes twice, with opposite signs
 
 
 def compile_policy(

@@ -10,8 +10,8 @@ from mindspore import Tensor, nn, ops
 from .pixel_operations import RandomErasing
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of R, G and B
-# Columns of the draws: flips; brightness, contrast and saturation in the image's own order, each as
-# (factor, is contrast, is saturation); top, bottom, left and right of the erased rectangle.
+# Columns of the draws: two flips; brightness, contrast and saturation in the image's random order,
+# each as (factor, is contrast, is saturation); top, bottom, left and right of the erased rectangle.
 _FLIPS, _CHANGES, _ERASED = 0, 2, 11
 _COLUMNS = 15
 

@@ -87,7 +87,7 @@ def _slope(drawn: Drawn) -> float:
 
 def _bits(drawn: Drawn) -> int:
     bits = int(drawn.strength / TOP * 4)
-    # 0 bits, a black image, Pillow refuses.
+    # 0 bits would be a black image, which Pillow refuses.
     return max(1, 4 - bits if drawn.increasing else bits)
 
 
@@ -174,7 +174,7 @@ def _plain(operation):
     return lambda value, side, fill: operation()
 
 
-# RandAugment's operations, in the order in which they are drawn from.
+# RandAugment's operations; the draws depend on their order.
 OPERATIONS = {
     "auto_contrast": Operation(
         lambda picture, value, fill: ImageOps.autocontrast(picture), _plain(vision.AutoContrast)

@@ -66,11 +66,11 @@ class RandAugment(_Policy):
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
         increasing = self.policy.increasing
-        # MindCV's 14, with which its recipes were measured, and those of `compiled_policy`.
+        # MindCV's 14, which its recipes were measured with and `compiled_policy` uses.
         self.operations = {
             name: partial(operation.apply, increasing=increasing)
             for name, operation in OPERATIONS.items()
-            if name != "solarize_add"  # which timm has too
+            if name != "solarize_add"  # which timm has as well
         }
         self.weights = None
         if self.policy.weighted:
@@ -79,7 +79,7 @@ class RandAugment(_Policy):
 
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         policy = self.policy
-        # timm draws the operations with replacement, unless they carry weights.
+        # timm draws with replacement, unless the operations have weights.
         may_repeat = self.weights is None
         names = rng.choice(list(self.operations), policy.num_ops, may_repeat, self.weights)
         for name in names:

@@ -11,8 +11,8 @@ from mindspore.dataset import vision
 from PIL import Image
 
 _CHANNELS = (1, 3)
-# Principal components of ImageNet's RGB values on the scale 0-1 (pycls, `datasets/imagenet.py`):
-# a column each, and their standard deviations.
+# Principal components of ImageNet's RGB values on the 0-1 scale (pycls, `datasets/imagenet.py`),
+# one per column, and their standard deviations.
 _COMPONENTS = np.array(
     [
         [-0.5675, 0.7192, 0.4009],
@@ -45,7 +45,7 @@ class PixelSeeded:
         """Return the generator for this image, of any shape, uint8 or float32."""
         seed = ds.config.get_seed() if self.seed is None else self.seed
         checksum = zlib.crc32(np.ascontiguousarray(image))
-        # The first copy draws as an image without copies does.
+        # The first copy draws the same as an image without copies.
         of_copy = (self.copy,) if self.copy else ()
         return np.random.default_rng((seed, self.epoch, self.split, checksum, *of_copy))
 

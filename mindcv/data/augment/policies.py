@@ -116,7 +116,7 @@ def parse_policy(text: str) -> Policy:
 
 _LONGEST = 200
 _TERM = re.compile(r"([a-z]+)([0-9.]+|inf)")
-_WHOLE = ("n", "inc", "w", "d")  # terms that count something
+_WHOLE = ("n", "inc", "w", "d")  # terms that are whole numbers
 
 
 def _read_terms(text: str, terms: list[str], syntax: str, ranges: dict) -> dict[str, float]:
@@ -179,7 +179,7 @@ def _augmix(head: str, found: dict[str, float]) -> AugMixPolicy:
 
 _STRENGTH, _SPREAD, _SWITCH = (0, 30), (0, float("inf")), (0, 1)
 
-# Syntax as the messages show it, first words, ranges of the terms, what builds the policy.
+# Syntax for the messages, first words, ranges of the terms, builder of the policy.
 _FAMILIES = (
     (
         "randaug[-mN][-nN][-mstdX][-mmaxX][-incB][-pX][-w0]",

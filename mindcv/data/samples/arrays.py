@@ -21,7 +21,8 @@ from ..image_files import as_bmp
 from .folder import FolderSamples, open_split, split_classes
 from .protocol import renumber
 
-# Folder, file of the class names, classes and label bytes of a row; rows of the files of a split.
+# For each dataset: folder, file of the class names, classes, label bytes of a row. For each split:
+# rows of its files.
 _CIFAR = {
     "cifar10": ("cifar-10-batches-bin", "batches.meta.txt", 10, 1),
     "cifar100": ("cifar-100-binary", "fine_label_names.txt", 100, 2),
@@ -37,7 +38,7 @@ _PIXELS = 3 * _SIDE * _SIDE
 
 _MNIST_FOLDERS = ("", "MNIST/raw", "mnist")
 _MNIST_PARTS = {"train": "train", "test": "t10k"}
-_LARGEST = 2**30  # bytes; the largest set of this kind, EMNIST by class, has half of it
+_LARGEST = 2**30  # bytes; twice the largest set of this kind, EMNIST by class
 
 DEMO_FOLDER = "mnist_demo"
 _TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images
@@ -241,7 +242,7 @@ def write_demo_set(root: str) -> str:
             unfinished.chmod(0o755)
             unfinished.rename(target)
         except OSError:
-            if not target.is_dir():  # else another process was faster, with the same images
+            if not target.is_dir():  # otherwise another process wrote the same images first
                 raise
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)

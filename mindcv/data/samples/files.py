@@ -95,7 +95,7 @@ def read_file(path: bytes) -> np.ndarray:
             file: reading a pipe might never end.
     """
     try:
-        # Opening a pipe waits for its writer otherwise.
+        # Otherwise opening a pipe would wait for its writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             status = os.fstat(handle)
@@ -104,7 +104,7 @@ def read_file(path: bytes) -> np.ndarray:
                 raise ImageError(f"no file, but {kind}")
             _check_bytes(status.st_size)
             content = os.read(handle, status.st_size + 1)
-            if len(content) != status.st_size:  # it grew, or came in parts
+            if len(content) != status.st_size:  # it grew, or was read in parts
                 with open(handle, "rb", closefd=False) as file:
                     content += file.read(MOST_BYTES + 1 - len(content))
                 _check_bytes(len(content))

@@ -14,19 +14,19 @@ from .files import FileSamples, NameTable
 from .index_cache import FolderStates, ImageIndex, read_index, write_index
 from .protocol import renumber
 
-# In lower case; a file's own suffix may be written in any case.
+# In lower case; suffixes match in any case.
 IMAGE_SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm",
 )  # fmt: skip
 _SUFFIXES = tuple(map(os.fsencode, IMAGE_SUFFIXES))
 
-# What holds no images.
+# Kinds of entries that hold no images.
 HIDDEN = "hidden files or folders"
 NAMED_LIKE_IMAGE = "folders named like an image"
 OTHER = "other files"
 LINKED_AGAIN = "links to a folder that is read already"
 
-# Folders that are splits where the user names none.
+# Folders that count as splits if the user names none.
 SPLITS = ("train", "val", "test", "validation", "valid")
 
 _WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
@@ -89,7 +89,7 @@ def _check_folder(folder: Path) -> None:
         raise DataError(f"{expected}; {parent} is no folder either")
     there = class_folders(parent)
     some = there[:3]
-    # Classes hold images, and no folders as a split does.
+    # Classes hold images but, unlike splits, no folders.
     if some and all(holds_image(parent, n) and not class_folders(parent / n) for n in some):
         raise DataError(
             f"{expected}; the folders of {parent}, {', '.join(some)}, …, look like classes: "
@@ -240,7 +240,7 @@ def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[
                 continue
             entered.add(here)
             watcher.entered(inner, state)
-            # The kinds come with the names: no file is touched on its own.
+            # scandir returns the kinds with the names, without touching any file.
             with os.scandir(path) as entries:
                 for entry in entries:
                     name = inner + b"/" + entry.name

@@ -29,7 +29,7 @@ def write_class_map(path: Path, samples: Samples) -> None:
         unfinished.write_text(json.dumps(content, indent=1), encoding="ascii")
 
 
-MOST_FILES = 65_536  # a network disk answers for some thousands in a second
+MOST_FILES = 65_536  # a network disk answers a few thousand per second
 _THREADS = 16
 
 

@@ -15,11 +15,11 @@ from .files import NameTable
 
 _logger = logging.getLogger(__name__)
 
-_FORMAT = 3  # another number: the files of older versions are not used
+_FORMAT = 3  # change it to invalidate the files of older versions
 _DIGEST = 32  # bytes of sha256, behind the archive
-# A folder that was changed so shortly before it was read could change again without a new time.
+# A folder changed this recently could change again without a new time.
 _RACY_NS = 2 * 10**9
-_MISSING = (-1, -1, -1)  # state of what is not there
+_MISSING = (-1, -1, -1)  # state of a missing path
 
 
 @dataclass(frozen=True)

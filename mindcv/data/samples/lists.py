@@ -18,13 +18,13 @@ from .files import FileSamples, NameTable
 from .protocol import names_in_order
 
 _SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
-_MOST_CLASSES = 1_000_000  # a larger number is no label
-# pandas writes the whole numbers of a column with gaps as 3.0.
+_MOST_CLASSES = 1_000_000  # larger numbers are refused
+# pandas writes whole numbers as 3.0 if their column has gaps.
 _WHOLE = re.compile(r"\+?0*(\d+)(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
-_LOOKED_AT = 5  # paths that are looked for before the list is believed
+_LOOKED_AT = 5  # paths checked before the list is accepted
 
-Row = tuple[str, Any, Any]  # where it stands, path, label
+Row = tuple[str, Any, Any]  # place (file and line), path, label
 
 
 class ListSamples(FileSamples):
@@ -53,7 +53,7 @@ class ListSamples(FileSamples):
         self, kind: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
     ):
         self.file = _find_list(kind, Path(root), split)
-        first: dict[str, str] = {}  # label to where it stands first
+        first: dict[str, str] = {}  # label to the place where it first appears
         seen: dict[str, int] = {}  # label to its number in order of appearance
         order = array("i")
 
@@ -118,7 +118,7 @@ def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
     if read is None:
         raise DataError(f"{file} is no list; expected a .csv, .json or .jsonl file")
     is_shared = file == root and file.stem != split  # one file for all splits
-    # Names of files need not be UTF-8: their bytes come back as they were.
+    # File names need not be UTF-8: their bytes are kept as they are.
     with (
         reading(file, DataError),
         file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines,
@@ -196,7 +196,7 @@ def _path(place: str, path: Any) -> bytes:
 def _encoded(place: str, text: str) -> bytes:
     try:
         return os.fsencode(text)
-    except UnicodeEncodeError:  # JSON can say half a character
+    except UnicodeEncodeError:  # JSON can hold half a surrogate pair
         raise DataError(f"{place}: {text!r:.40} is no text that a file can be named by") from None
 
 

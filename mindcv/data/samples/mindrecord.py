@@ -233,7 +233,7 @@ class MindRecordFile:
             raise DataError(f"{self.path}.db is damaged: it holds rows without bytes")
         if ends.max() > size:
             raise DataError(f"{self.path} is cut: {size} bytes, but its index needs {ends.max()}")
-        for row in (0, len(self) - 1):  # an index of another file fits by no chance
+        for row in (0, len(self) - 1):  # the index of another file cannot fit by chance
             self.read(row)
 
     def _labels_of_rows(self) -> np.ndarray:
@@ -241,8 +241,8 @@ class MindRecordFile:
         import mindspore.dataset as ds
 
         try:
-            # A second thread of MindSpore 2.10 waits for ever for an index that the first, at a
-            # damaged column, has closed.
+            # In MindSpore 2.10 a second thread waits for ever for an index that the first one
+            # closed at a damaged column.
             rows = ds.MindDataset(
                 [str(self.path)], [LABEL_COLUMN], num_parallel_workers=1, shuffle=False
             )
@@ -269,7 +269,7 @@ class MindRecordFile:
         blob = np.empty(self.lengths[row], np.uint8)
         with reading(self.path, DataError):
             got = os.preadv(self._file.fileno(), [blob], self._offsets[row])
-        # A row: its length, then the bytes of a single field, or for each field length and bytes.
+        # A row is its length, then the bytes of a single field, or length and bytes of each field.
         if got == len(blob) and int(blob[:8].view("<u8")[0]) == len(blob) - 8:
             if len(self._blob_fields) == 1:
                 return blob[8:]

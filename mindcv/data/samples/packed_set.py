@@ -10,7 +10,7 @@ from ...errors import DataError
 from ...process.files import replacing, sha256_of, sha256_of_file
 
 FILE = "dataset.json"
-SEAL = "sha256"  # of all else in the file
+SEAL = "sha256"  # of the rest of the file
 WORK = ".pack"  # folder of unfinished shards, and of the records of finished ones
 FORMAT = "mindcv packed dataset"
 VERSION = 1
@@ -49,16 +49,16 @@ class ShardFile:
 @dataclass(frozen=True)
 class PackedSplit:
     images: int
-    skipped: int  # bad images that were left out, named in bad_images.csv
-    fingerprint: str  # that of the image folder, see `Samples`, if no image was left out
+    skipped: int  # bad images that were skipped, listed in bad_images.csv
+    fingerprint: str  # of the image folder, see `Samples`, if no image was skipped
     shards: tuple[ShardFile, ...]
 
 
 @dataclass(frozen=True)
 class PackedSet:
-    class_names: tuple[str, ...]  # in the order of the labels, the same for all splits
+    class_names: tuple[str, ...]  # in label order, the same for all splits
     splits: dict[str, PackedSplit]
-    options: dict  # with which it was packed
+    options: dict  # of the pack command
     source: str  # hash of the names, sizes and times of the files it was made of
     made_by: dict[str, str]  # versions of the libraries
 
@@ -113,7 +113,7 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
             f"{path} has version {contents.get('version')!r}, this library reads {VERSION}: "
             f"install the one that packed it, or remove {root} and pack again"
         )
-    seal = contents.pop(SEAL, None)  # sets packed before there was one have none
+    seal = contents.pop(SEAL, None)  # older packed sets have none
     if seal is not None and seal != _seal(contents):
         raise DataError(
             f"{path} is damaged: its own hash does not match; copy it anew, or remove {root} and "
