@@ -26,7 +26,6 @@ class BadImages:
 
     Args:
         size: images of the dataset.
-        max_bad_fraction: the share of them that may be bad.
         file: bad_images.csv of the run.
         remedy: advice in the message for users who cannot repair the images.
         can_scan: recommend `python -m mindcv scan` in the message.

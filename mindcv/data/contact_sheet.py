@@ -29,9 +29,9 @@ class _Sheet:
     """The look of a sheet; sizes in pixels."""
 
     side: int
-    gap: int
-    text: int
-    enlarged_below: int
+    gap: int  # between images and around them
+    text: int  # height below an image
+    enlarged_below: int  # smaller images are enlarged without smoothing: their pixels stay visible
     paper: str
     ink: str
 

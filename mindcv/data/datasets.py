@@ -20,23 +20,16 @@ _MNIST_MEAN, _MNIST_STD = (33.3285,) * 3, (78.5655,) * 3
 
 @dataclass(frozen=True)
 class DatasetRow:
-    """A dataset that the library reads itself.
-
-    Attributes:
-        opens: "module.function" in `samples/`: (root, split, class_indexing) -> `Samples`.
-        classes: likewise (root, split) -> class names without listing the images, or None if the
-            split or its names are missing. Empty if the files number the classes of all splits
-            alike.
-        mean, std: per channel, 0-255 scale.
-        is_decoded: the images are small arrays of pixels, not files.
-    """
+    """A dataset that the library reads itself."""
 
     name: str
-    opens: str
+    opens: str  # "module.function" in samples/: (root, split, class_indexing) -> Samples
+    # Likewise (root, split) -> class names, without listing the images; None if the split or its
+    # names are missing. Empty if the files number the classes of all splits alike.
     classes: str = ""
-    mean: Channels = IMAGENET_MEAN
+    mean: Channels = IMAGENET_MEAN  # 0-255 scale
     std: Channels = IMAGENET_STD
-    is_decoded: bool = False
+    is_decoded: bool = False  # images are small arrays of pixels, not files
 
 
 DATASETS = {

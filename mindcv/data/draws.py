@@ -18,7 +18,7 @@ _UNSEEDED = 5489  # MindSpore treats its default seed as none and draws a new on
 
 @contextmanager
 def drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
-    """Seed the random operations of a pipeline built inside for this epoch and shard.
+    """Seed the random operations of a pipeline that is built inside, by epoch and shard.
 
     Only building has to happen inside. MindSpore also seeds the generators of Python and NumPy;
     their state is restored. If nested, the outer call wins.
@@ -81,9 +81,10 @@ def with_passes(dataset: ds.Dataset) -> ds.Dataset:
 
 
 class _PassNumbers(ds.DSCallback):
-    """Number the passes and rows of a dataset that does not do so itself.
+    """Number the passes over a dataset that does not do so itself.
 
-    MindSpore calls it before the first row of a pass, not when it only queries sizes and types.
+    Rows are numbered like copies of one image, so that equal images get different draws. MindSpore
+    calls it before the first row of a pass, not when it only queries sizes and types.
     """
 
     def __init__(self):

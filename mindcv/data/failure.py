@@ -17,10 +17,10 @@ INTERRUPTED = "Interrupted system call"  # of a pipeline that is ended, whatever
 
 @contextmanager
 def pipeline_failures_as_data_errors(*pipelines: ds.Dataset | None) -> Iterator[None]:
-    """Raise a failure of an input pipeline as a DataError that names the file, if known.
+    """Turn a failure of an input pipeline into a DataError that names the file, if it is known.
 
-    Other errors pass. MindSpore passes on only the text of a failure; DataErrors of the sources of
-    `pipelines`, those read inside, are raised unchanged.
+    Other errors pass. `pipelines` are those read inside: MindSpore passes on only the text of a
+    failure, so a DataError of their sources is raised unchanged.
     """
     try:
         yield

@@ -18,20 +18,19 @@ def sample_order(
 ) -> np.ndarray:
     """Return the indices that one process reads in one epoch, in order; a pure function.
 
-    The images are shuffled by seed and epoch alone, then dealt out: position p goes to shard p %
-    num_shards. Shuffled or even shards have equal sizes, as data-parallel training needs: the last
+    Seed and epoch alone determine the shuffling. Position p of the order goes to shard `p %
+    num_shards`. Shuffled or even shards have equal sizes, as data-parallel training needs: the last
     ones are filled up from the beginning of the order. Other shards are exact, as evaluation needs.
 
     Repeated augmentation (Hoffer et al., 2020): the copies of an image are adjacent before they are
-    dealt out, so that they go to different shards. An epoch has the length of one image set,
-    rounded down to a multiple of 256 if there are 256 images or more; so it ends before all images
-    were seen. Source of that length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
+    dealt out, so that they go to different shards. An epoch still has the length of one image set,
+    rounded down to a multiple of 256 from 256 images on, and ends before all images were seen.
+    Source of that length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
 
     Args:
         size: images of the dataset.
         shuffle: a new random order every epoch; otherwise the dataset's own.
-        num_samples: images of all shards together; if shuffled, different ones every epoch. None:
-            all.
+        num_samples: images of all shards together; if shuffled, different ones every epoch.
         num_aug_repeats: copies of an image; below 2: off. Always shuffled and even.
         even_shards: equal sizes for unshuffled shards too.
 
@@ -82,7 +81,6 @@ def copy_numbers(
 def _shuffled(size: int, seed: int, epoch: int) -> np.ndarray:
     """Return a random order of range(size).
 
-    It sorts raw numbers because NumPy guarantees only those for ever, not what it derives from
-    them.
+    NumPy guarantees the raw numbers of its generators for ever, but not what it derives from them.
     """
     return np.argsort(np.random.PCG64((seed, epoch)).random_raw(size), kind="stable")

@@ -17,19 +17,14 @@ _LARGEST_IMAGE = 2**14  # pixels of the resized side
 
 @dataclass(frozen=True)
 class Interpolation:
-    """One way to resample.
-
-    Attributes:
-        mindspore: the member of `vision.Inter` that samples without antialiasing (area averages).
-        antialiased: what resizes as Pillow does: another member of `vision.Inter` if MindSpore has
-            Pillow's filter bit for bit, or Pillow itself; empty: cannot be antialiased.
-        remark: why it cannot.
-    """
+    """One way to resample."""
 
     name: str
-    mindspore: str
+    mindspore: str  # member of vision.Inter that samples without antialiasing (area averages)
+    # What resizes as Pillow does: another member of vision.Inter if MindSpore has Pillow's filter
+    # bit for bit, or Pillow itself; empty if it cannot be antialiased.
     antialiased: str = ""
-    remark: str = ""
+    remark: str = ""  # why it cannot
 
 
 INTERPOLATIONS = {
@@ -76,8 +71,7 @@ class Preprocessing:
         """Read the result of `to_dict`; missing fields, as in older files, take their defaults.
 
         Raises:
-            TypeError: a value is not of the field's type.
-            ValueError: a value is out of range.
+            TypeError, ValueError: a value of another type, or out of range.
         """
         used = cls(**fields_of(cls, found))
         if not (0 < used.crop_pct <= 1 and 1 <= used.image_size <= used.crop_pct * _LARGEST_IMAGE):
@@ -106,7 +100,7 @@ _OPTIONS = {"image_size": "image_resize"}  # the field whose option has another 
 
 
 def fields_of(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON values for the fields of a dataclass; lists become tuples.
+    """Return the values of a JSON object for a dataclass's fields; lists become tuples.
 
     Unknown keys are ignored, since a later version may have written them.
 

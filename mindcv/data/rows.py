@@ -48,16 +48,13 @@ def create_dataset(
 
     Args:
         name, root, split, **kwargs: see `open_samples`.
-        shuffle: a new random order every epoch; otherwise shards are exact, see `sample_order`.
-        num_samples: images of an epoch; None: all.
-        num_shards, shard_id: read one of several equal parts.
+        shuffle, num_samples, num_shards, shard_id, num_aug_repeats, even_shards: see
+            `sample_order`.
         num_parallel_workers: threads of the pipeline; from 8 on, images are read ahead.
         download: must be False: nothing is downloaded.
-        num_aug_repeats: copies of an image in an epoch; below 2: off.
         max_bad_fraction: share of the images that may be bad, see `BadImages`. Each is replaced by
             the next good one; more are an error.
         bad_images_file: CSV file that lists them.
-        even_shards: equal sizes for unshuffled shards too.
 
     Raises:
         ConfigError: no threads; see also `open_samples` and `sample_order`.
@@ -102,9 +99,8 @@ class Rows:
     Attributes:
         decode: rows hold pixels, (H, W, 3) uint8, instead of the bytes of image files.
         has_passes: rows hold `PASS` too.
-        indices: images of the newest pass; as far as it was read, replacements stand in place of
-            the originals.
-        read_count: rows of the newest pass that were read.
+        indices: images of the newest pass; replacements stand in place of the originals in the
+            `read_count` rows that were read.
         failure: the error that ended the newest pass; MindSpore passes on only its text.
         trace: if set, records the names of image files that MindSpore is about to decode.
 
@@ -168,7 +164,7 @@ class Rows:
         return indices
 
     def note_undecodable(self, first: int, end: int) -> bool:
-        """Decode rows that the newest pass has read; record the bad ones, and return whether any are.
+        """Decode rows that the newest pass has read, and return whether any were bad.
 
         Raises a DataError as `BadImages` does.
         """

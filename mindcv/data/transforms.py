@@ -32,8 +32,8 @@ _DECODERS = ("mindspore", "pillow")
 class Transforms(list):
     """The operations from a dataset's image to the network's input, and where each of them runs.
 
-    As a list it holds the host's operations on one image, in order; with `separate`, the three
-    lists clean, varied and final.
+    As a list it holds the host's operations on one image, in order; with `separate`, for
+    augmentation splits, the three lists clean, varied and final.
 
     Args:
         clean: crop and flips, which give the image its training size.
@@ -42,7 +42,6 @@ class Transforms(list):
         decode: Pillow's decoder; `create_loader` runs it in the threads that read the files.
         erasing: the last operation of the list; `create_loader` applies it to whole batches.
         on_device: operations of the cell from `create_normalize`; not in the list.
-        separate: for augmentation splits.
     """
 
     def __init__(
@@ -71,7 +70,8 @@ class Transforms(list):
     def of(cls, operations: Any) -> "Transforms":
         """Wrap operations: a `Transforms`, or a user's single operation, list or three lists.
 
-        If a script has changed the list of a `Transforms`, it runs image by image, as it stands.
+        If a script has changed the list of a `Transforms`, its operations run image by image as
+        they are.
         """
         on_device = None
         if isinstance(operations, cls):
@@ -125,7 +125,7 @@ def create_normalize(
 
     Args:
         dataset_name: a name of `create_dataset`, which gives the default statistics.
-        mean, std: one value per channel, 0-255 scale.
+        mean, std: see `Normalize`.
         transform: the training result of `create_transforms`; the cell applies the operations that
             `augment_on_device` leaves to the device, to batches with draws.
 

@@ -17,14 +17,9 @@ _OF_ERASING, _OF_DEVICE = 1, 2  # separate their random numbers from those of mi
 class BatchMap:
     """A `per_batch_map` of `Dataset.batch`: one Python call for all images of a batch.
 
-    The draws depend on MindSpore's current seed, epoch, batch and shard.
-
-    Args:
-        erasing, mixing: applied to the images in this order.
-        on_device: adds the column draws instead, see `DeviceAugment`.
-
-    Attributes:
-        arguments: for `Dataset.batch`; empty if there is nothing to do.
+    It erases and mixes, in this order, or adds the column draws for `DeviceAugment`. The draws
+    depend on MindSpore's current seed, epoch, batch and shard. `arguments`, for `Dataset.batch`, is
+    empty if there is nothing to do.
     """
 
     def __init__(
@@ -51,12 +46,9 @@ class BatchMap:
     def change(self, images: list, labels: list, places: list, batch_info) -> tuple[list, list]:
         """Erase, then mix.
 
-        Args:
-            images: arrays (H, W, C) or (C, H, W), uint8 or float32; the type is kept.
-            labels: class indices, or the one-hot vectors of a `target_transform`; those of a mixed
-                batch become (N, num_classes) float32.
-            places: (epoch, copy) of each image, see `PASS`.
-            batch_info: holds the number of the batch in its epoch, from 0.
+        Images are arrays (H, W, C) or (C, H, W), uint8 or float32, and keep their type. Labels are
+        class indices or the one-hot vectors of a `target_transform`; those of a mixed batch become
+        (N, num_classes) float32. `places` holds (epoch, copy) of each image, see `PASS`.
         """
         if self.erasing:
             rng = self._generator(places, batch_info, _OF_ERASING)
@@ -83,21 +75,15 @@ class Mixing:
     `data/mixup.py`, batch mode. With both on, each batch picks one at random; CutMix's box is
     clipped at the border and its label share corrected. Labels are not smoothed here: the losses do
     it, and smoothing mixed labels equals mixing smoothed ones, as timm does.
-
-    Attributes:
-        mixup, cutmix: parameters of the Beta distribution; 0: off.
-        prob: probability of mixing a batch at all.
-        num_classes: length of the soft labels.
-        switch_prob: probability of CutMix if both are on.
-        off_epoch: epochs after which nothing is mixed; labels stay soft so that the graph stays the
-            same. 0: never.
     """
 
-    mixup: float
-    cutmix: float
-    prob: float
+    mixup: float  # parameter of the Beta distribution; 0: off
+    cutmix: float  # likewise
+    prob: float  # of mixing a batch at all
     num_classes: int
-    switch_prob: float = 0.5
+    switch_prob: float = 0.5  # probability of CutMix if both are on
+    # Epochs after which nothing is mixed; labels stay soft so that the graph stays the same.
+    # 0: never.
     off_epoch: int = 0
 
     def mix(
@@ -114,7 +100,7 @@ class Mixing:
     def _mix_images(
         self, images: np.ndarray, prob: float, rng: np.random.Generator
     ) -> tuple[np.ndarray, float]:
-        """Return the images, mixed with probability `prob`, and each image's share of itself."""
+        """Return the images, mixed with probability `prob`, and the share of each original."""
         if rng.random() >= prob:
             return images, 1.0
         if self.cutmix > 0 and (self.mixup == 0 or rng.random() < self.switch_prob):

@@ -24,20 +24,13 @@ TOP = 10.0  # strengths are given on a scale of 0 to 10
 
 @dataclass(frozen=True)
 class Drawn:
-    """What determines the value of an operation.
+    """What determines the value of an operation."""
 
-    Attributes:
-        strength: on the scale of 0 to 10.
-        sign: draws 1 or -1; called by operations with two directions.
-        size: (width, height) of the image.
-        increasing: all operations grow more severe with the strength. Otherwise, as in the first
-            implementations, posterize and solarize grow milder and the enhancements go from weak to
-            strong.
-    """
-
-    strength: float
-    sign: Callable[[], float]
-    size: tuple[int, int]
+    strength: float  # on the scale of 0 to 10
+    sign: Callable[[], float]  # draws 1 or -1; called by operations with two directions
+    size: tuple[int, int]  # (width, height) of the image
+    # All operations grow more severe with the strength; if False, as in the first implementations,
+    # posterize and solarize grow milder and the enhancements go from weak to strong.
     increasing: bool = False
 
     def upto(self, largest: float) -> float:
@@ -47,16 +40,10 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Operation:
-    """An image operation with a value: degrees, slope, pixels, bits, threshold or factor.
+    """An image operation with a value: degrees, slope, pixels, bits, threshold or factor."""
 
-    Attributes:
-        pillow: maps (picture, value, fill colour) to a picture.
-        mindspore: maps (value, side of the square image, fill colour) to an operation; None if
-            MindSpore has none.
-        value: computes the value from what was drawn.
-    """
-
-    pillow: Callable[[Image.Image, float, tuple], Image.Image]
+    pillow: Callable[[Image.Image, float, tuple], Image.Image]  # picture, value, fill colour
+    # Value, side of the square image, fill colour; None if MindSpore has no such operation.
     mindspore: Callable[[float, int, tuple], Any] | None = None
     value: Callable[[Drawn], float] = lambda drawn: 0.0
 
@@ -236,18 +223,12 @@ _IDENTITY = Operation(
 
 @dataclass(frozen=True)
 class TrivialRow:
-    """An operation of TrivialAugmentWide.
-
-    Attributes:
-        strengths: torchvision's values, drawn with equal probability.
-        is_signed: half of them are negated.
-        value: maps a strength to the operation's value.
-    """
+    """An operation of TrivialAugmentWide."""
 
     operation: Operation
-    strengths: np.ndarray
-    is_signed: bool = False
-    value: Callable[[float], float] = float
+    strengths: np.ndarray  # torchvision's values, drawn with equal probability
+    is_signed: bool = False  # half of them are negated
+    value: Callable[[float], float] = float  # from strength to the operation's value
 
 
 _STEPS = np.linspace(0.0, 1.0, 31)

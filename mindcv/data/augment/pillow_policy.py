@@ -1,9 +1,10 @@
 """Augmentation policies on PIL images: RandAugment, AutoAugment, 3-Augment, TrivialAugment, AugMix.
 
-MindSpore's operations of these names do not fit. Its RandAugment and AutoAugment lack timm's
-strengths and their deviation; its TrivialAugmentWide produces images that torchvision's cannot (no
-vertical shear or translation, other rotations: seen with 2.10). And since all its random operations
-start from the same seed, the augmentation splits of an image would be equal.
+MindSpore's own operations of these names are not used. Its RandAugment and AutoAugment have neither
+timm's strengths nor their standard deviation. Its TrivialAugmentWide produces images that
+torchvision's cannot (no vertical shear or translation, other rotations: seen with 2.10). And since
+all its random operations start from the same seed, the augmentation splits of an image would be
+equal.
 
 RandAugment and TrivialAugment run here only for splits; otherwise see `compiled_policy`.
 """

@@ -141,8 +141,8 @@ class Lighting(PixelSeeded):
 
     This is pycls' `transforms.lighting`, but for RGB instead of BGR. MindSpore's RandomLighting has
     the same statistics, but its draws depend on the thread. The image is (H, W, 3) uint8, and so is
-    the result, rounded and clipped. `std` is that of each component's factor; pycls trains with
-    0.1.
+    the result, rounded and clipped. `std` is the standard deviation of each component's factor;
+    pycls trains with 0.1.
     """
 
     def __init__(self, std: float):

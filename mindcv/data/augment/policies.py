@@ -11,41 +11,27 @@ from typing import Union
 
 @dataclass(frozen=True)
 class RandAugmentPolicy:
-    """RandAugment's settings (Cubuk et al., 2019).
+    """RandAugment's settings (Cubuk et al., 2019)."""
 
-    Attributes:
-        magnitude: m, strength of every operation on a scale of 0 to 10.
-        num_ops: n, operations applied to an image.
-        magnitude_std: mstd, standard deviation of the strength; 0: always `magnitude`, infinite:
-            uniform between 0 and `magnitude`.
-        magnitude_max: mmax, upper clip of the drawn strength.
-        increasing: inc, use operations whose severity grows with the magnitude.
-        prob: p, probability of applying each drawn operation.
-        weighted: w0, draw operations with weights (timm's set 0) instead of uniformly.
-    """
-
-    magnitude: float = 10.0
-    num_ops: int = 2
+    magnitude: float = 10.0  # m: strength of every operation on a scale of 0 to 10
+    num_ops: int = 2  # n: operations applied to an image
+    # mstd: standard deviation of the strength; infinite: uniform between 0 and `magnitude`.
     magnitude_std: float = 0.0
-    magnitude_max: float = 10.0
-    increasing: bool = False
-    prob: float = 0.5
-    weighted: bool = False
+    magnitude_max: float = 10.0  # mmax: upper clip of the drawn strength
+    increasing: bool = False  # inc: use operations whose severity grows with the magnitude
+    prob: float = 0.5  # p: probability of applying each drawn operation
+    weighted: bool = False  # w0: draw operations with timm's weight set 0, not uniformly
 
 
 @dataclass(frozen=True)
 class AutoAugmentPolicy:
-    """AutoAugment's settings (Cubuk et al., 2018): a table of pairs of operations.
+    """AutoAugment's settings (Cubuk et al., 2018): a table of pairs of operations."""
 
-    Attributes:
-        table: original, the paper's; v0, from EfficientNet's TPU code; either with a final r, which
-            makes posterize remove more bits the stronger it is; 3a, 3-Augment (Touvron et al.,
-            2022): solarize, grey or blur.
-        magnitude_std: mstd, standard deviation of the strengths in the table.
-    """
-
+    # original: the paper's; v0: from EfficientNet's TPU code; either with a final r, which makes
+    # posterize remove more bits the stronger it is; 3a: 3-Augment (Touvron et al., 2022), which is
+    # solarize, grey or blur.
     table: str
-    magnitude_std: float = 0.0
+    magnitude_std: float = 0.0  # mstd: standard deviation of the strengths in the table
 
 
 @dataclass(frozen=True)
@@ -55,22 +41,13 @@ class TrivialAugmentPolicy:
 
 @dataclass(frozen=True)
 class AugMixPolicy:
-    """AugMix's settings (Hendrycks et al., 2020).
+    """AugMix's settings (Hendrycks et al., 2020)."""
 
-    Attributes:
-        magnitude: m, the largest strength, on a scale of 0 to 10.
-        width: w, chains of operations that are averaged.
-        depth: d, operations of a chain; 0: 1 to 3 at random.
-        alpha: a, parameter of the Dirichlet and Beta distributions of the shares.
-        magnitude_std: mstd, as in RandAugment; infinite, the default, draws uniformly between 0 and
-            `magnitude`.
-    """
-
-    magnitude: float = 3.0
-    width: int = 3
-    depth: int = 0
-    alpha: float = 1.0
-    magnitude_std: float = float("inf")
+    magnitude: float = 3.0  # m: the largest strength, on a scale of 0 to 10
+    width: int = 3  # w: chains of operations that are averaged
+    depth: int = 0  # d: operations of a chain; 0: 1 to 3 at random
+    alpha: float = 1.0  # a: parameter of the Dirichlet and Beta distributions of the shares
+    magnitude_std: float = float("inf")  # mstd: as in RandAugment
 
 
 # timm's weight set 0 of RandAugment, in the order of `compiled_policy`'s table.

@@ -17,7 +17,7 @@ _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a so
 class NameTable:
     """A sequence of byte strings in two arrays, which adds only 4 or 8 bytes per name.
 
-    Name i of `blob`, (bytes,) uint8, ends at `ends[i]`, uint32 or int64.
+    Name i ends at `ends[i]` (uint32 or int64) of `blob` (uint8).
     """
 
     def __init__(self, blob: np.ndarray, ends: np.ndarray):

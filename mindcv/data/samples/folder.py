@@ -71,7 +71,7 @@ def checked_classes(folder: Path) -> tuple[str, ...]:
     """Return the sorted names of the class folders.
 
     Raises:
-        DataError: the folder is missing or unreadable, it has no class folder or one without an
+        DataError: the folder is missing or unreadable, has no class folder, or one without an
             image.
     """
     _check_folder(folder)
@@ -177,16 +177,16 @@ class Watcher:
     """
 
     def entered(self, path: bytes, state: os.stat_result) -> None:
-        """Receive a folder that is about to be read."""
+        """Called before a folder is read."""
 
     def passed_over(self, kind: str, path: bytes) -> None:
-        """Receive an entry that holds no images; `kind` is `HIDDEN`, `NAMED_LIKE_IMAGE`, …."""
+        """Called for an entry that holds no images; `kind` is `HIDDEN` or a constant like it."""
 
     def leads_to_no_folder(self, path: bytes) -> None:
-        """Receive a link that might lead to a folder one day; it is also passed over."""
+        """Called for a link that might lead to a folder one day; it is also passed over."""
 
     def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
-        """Receive a folder that cannot be read; a DataError ends the walk."""
+        """Called for a folder that cannot be read; a DataError ends the walk."""
         raise DataError(f"{os.fsdecode(full_path)} cannot be read: {error.strerror}") from None
 
 
@@ -221,7 +221,7 @@ def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[
 
     Each folder is entered once, however many links lead to it: first the folders themselves, then
     links, those nearest to the top first. Otherwise folders that link to each other in a circle
-    would be visited along every path through them, and seven of them have thousands.
+    would be visited along every path through them: seven such folders have thousands of paths.
     """
     top = os.fsencode(folder)
     pending, links = [class_name], []

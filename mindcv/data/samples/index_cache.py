@@ -26,9 +26,9 @@ _MISSING = (-1, -1, -1)  # state of a missing path
 class ImageIndex:
     """The images of a folder of class folders."""
 
-    classes: tuple[str, ...]
-    names: NameTable
-    labels: np.ndarray
+    classes: tuple[str, ...]  # class folders in byte order; some may hold no image
+    names: NameTable  # paths relative to the folder; by class, then in byte order
+    labels: np.ndarray  # (n,) int32, index into `classes`
 
 
 class FolderStates:
@@ -143,6 +143,7 @@ def _state_of(path: bytes) -> tuple[int, int, int]:
 
 
 def _state(state: os.stat_result) -> tuple[int, int, int]:
+    # A change of content shows in the first time, of anything in the second.
     return state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 

@@ -37,16 +37,15 @@ class ListSamples(FileSamples):
     classes are 0 to the largest one; otherwise they are the sorted names.
 
     Args:
-        kind: csv or json.
         root: the folder with `<split>.csv`, or `<split>.json` or `<split>.jsonl`; or one file,
             whose column split selects the rows. A file without that column serves only the split
             that it is named after.
         class_indexing: class name to label; None: the list's own numbering.
 
     Raises:
-        DataError: no or an unreadable list, a row without path or label, a label that is not in
-            class_indexing, a negative or fractional one where all are numbers, no image at all, or
-            none of those looked for exists.
+        DataError: the list is missing or unreadable, or lists no image; a row has no path or label;
+            a label is not in class_indexing, or is negative or fractional where all are numbers;
+            none of a few sampled paths exists.
     """
 
     def __init__(

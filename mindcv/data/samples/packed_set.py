@@ -51,7 +51,7 @@ class PackedSplit:
     images: int
     skipped: int  # bad images that were skipped, listed in bad_images.csv
     fingerprint: str  # of the image folder, see `Samples`, if no image was skipped
-    shards: tuple[ShardFile, ...]
+    shards: tuple[ShardFile, ...]  # in the order of the rows
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class PackedSet:
     made_by: dict[str, str]  # versions of the libraries
 
     def problems(self, root: Path) -> list[str]:
-        """Return what is wrong with files that are missing, or have another size."""
+        """Report the files that are missing or have another size."""
         shards = [shard for split in self.splits.values() for shard in split.shards]
         return [problem for shard in shards if (problem := shard.problem(root))]
 

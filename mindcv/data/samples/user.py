@@ -31,7 +31,7 @@ def open_registered(
 ) -> Samples:
     """Return the samples of a registered dataset; see `register_dataset`.
 
-    A DataError means that the factory fails or returns something else, there is no sample, labels
+    It raises a DataError if the factory fails or returns something else, there is no sample, labels
     are not class numbers, class names repeat, or one is not in class_indexing.
     """
     place = f"dataset {name}"
