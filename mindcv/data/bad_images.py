@@ -29,9 +29,6 @@ class BadImages:
         file: bad_images.csv of the run.
         remedy: advice in the message for users who cannot repair the images.
         can_scan: recommend `python -m mindcv scan` in the message.
-
-    Attributes:
-        reasons, names: index to error and to name, of those found by this process.
     """
 
     def __init__(
@@ -45,6 +42,7 @@ class BadImages:
         self.size, self.max_bad_fraction, self.file = size, max_bad_fraction, file
         self.remedy = remedy
         self.advice = "; `python -m mindcv scan` finds all of them" if can_scan else ""
+        # By index, of the images that this process found to be bad.
         self.reasons: dict[int, str] = {}
         self.names: dict[int, str] = {}
         self._lock = threading.Lock()

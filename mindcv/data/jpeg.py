@@ -1,4 +1,4 @@
-"""Tells from its segments, without decoding, whether a JPEG file is complete and plain.
+"""Checks by its segments, without decoding, whether a JPEG file is complete and plain.
 
 When libjpeg gives up on a file (an unknown or broken table, a premature end), MindSpore stops the
 pipeline or dies of a signal: SIGFPE, SIGSEGV, SIGABRT and SIGBUS were seen. So this module looks
@@ -140,7 +140,7 @@ def _is_progression(count: int, band: tuple[int, int], bits: tuple[int, int]) ->
 
 @lru_cache(maxsize=256)  # most encoders write the tables of the standard
 def _huffman_tables(content: bytes) -> frozenset[int] | None:
-    """Return which tables a segment defines, None if it is broken."""
+    """Return the numbers of the tables that a segment defines, or None if it is broken."""
     found, at = set(), 0
     while at + 17 <= len(content):
         table, counts = content[at], content[at + 1 : at + 17]
@@ -157,7 +157,6 @@ def _huffman_tables(content: bytes) -> frozenset[int] | None:
 
 
 def _quantisation(content: memoryview) -> set[int] | None:
-    """Return which tables a segment defines, None if it is broken."""
     found, at = set(), 0
     while at < len(content):
         precision, table = content[at] >> 4, content[at] & 15

@@ -17,8 +17,6 @@ _LARGEST_IMAGE = 2**14  # pixels of the resized side
 
 @dataclass(frozen=True)
 class Interpolation:
-    """One way to resample."""
-
     name: str
     mindspore: str  # member of vision.Inter that samples without antialiasing (area averages)
     # What resizes as Pillow does: another member of vision.Inter if MindSpore has Pillow's filter

@@ -166,7 +166,7 @@ class Rows:
     def note_undecodable(self, first: int, end: int) -> bool:
         """Decode rows that the newest pass has read, and return whether any were bad.
 
-        Raises a DataError as `BadImages` does.
+        Bad images are recorded, and may raise, as in `BadImages`.
         """
         found = False
         if self.decode or not self.samples.encoded:

@@ -223,8 +223,6 @@ _IDENTITY = Operation(
 
 @dataclass(frozen=True)
 class TrivialRow:
-    """An operation of TrivialAugmentWide."""
-
     operation: Operation
     strengths: np.ndarray  # torchvision's values, drawn with equal probability
     is_signed: bool = False  # half of them are negated

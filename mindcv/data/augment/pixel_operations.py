@@ -28,17 +28,11 @@ class PixelSeeded:
 
     So runs repeat with any number of workers. `create_loader` counts the passes, through `OfPass`;
     in your own `Dataset.map` nothing does, and equal images get equal draws in every epoch.
-
-    Attributes:
-        seed: None: MindSpore's, read when an image arrives.
-        split: number of the augmentation split, since all splits of an image start from equal
-            pixels.
-        epoch, copy: of the image, see `PASS`.
     """
 
-    seed: int | None = None
-    split = 0
-    epoch = 0
+    seed: int | None = None  # None: MindSpore's, read when an image arrives
+    split = 0  # number of the augmentation split: all splits of an image start from equal pixels
+    epoch = 0  # of the image, like its copy: see `PASS`
     copy = 0
 
     def generator(self, image: np.ndarray) -> np.random.Generator:

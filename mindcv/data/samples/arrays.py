@@ -217,7 +217,6 @@ def open_demo(
 
 
 def demo_classes(root: str, split: str) -> tuple[str, ...] | None:
-    """Return the classes of a split; None if the digits are not written yet."""
     return split_classes(os.path.join(root, DEMO_FOLDER), split)
 
 

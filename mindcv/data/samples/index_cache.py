@@ -143,7 +143,7 @@ def _state_of(path: bytes) -> tuple[int, int, int]:
 
 
 def _state(state: os.stat_result) -> tuple[int, int, int]:
-    # A change of content shows in the first time, of anything in the second.
+    # Last change of the content, last change of any kind.
     return state.st_mtime_ns, state.st_ctime_ns, state.st_ino
 
 

@@ -33,7 +33,6 @@ class ShardFile:
         return [(path, self.bytes, self.sha256), (index, self.index_bytes, self.index_sha256)]
 
     def problem(self, root: Path, with_hash: bool = False) -> str | None:
-        """Return what is wrong with the files, or None."""
         for path, size, digest in self.paths(root):
             try:
                 found = path.stat().st_size
@@ -51,7 +50,7 @@ class PackedSplit:
     images: int
     skipped: int  # bad images that were skipped, listed in bad_images.csv
     fingerprint: str  # of the image folder, see `Samples`, if no image was skipped
-    shards: tuple[ShardFile, ...]  # in the order of the rows
+    shards: tuple[ShardFile, ...]  # in row order
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,6 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
 
 
 def packed_classes(root: str, split: str) -> tuple[str, ...] | None:
-    """Return the class names, the same for all splits; None if there is no dataset.json."""
     packed = read_packed_set(root)
     return packed and packed.class_names
 
