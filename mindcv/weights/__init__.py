@@ -1,4 +1,4 @@
-"""Weight files: reading those of any library, naming schemes, what travels with the weights."""
+"""Read, match, load and write weight files of any library, with their metadata."""
 
 from ..data.preprocessing import Preprocessing
 from .match import count_classes, has_averages, preprocessing_of

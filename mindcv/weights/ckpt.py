@@ -1,14 +1,14 @@
-"""MindSpore checkpoints, read and written without MindSpore.
+"""Read and write MindSpore checkpoints without MindSpore.
 
-Its own `load_checkpoint` (2.10) copies as many bytes as a record holds into a tensor of the shape
-that the record states, and compares nothing: a damaged file overwrites the memory of the process.
-Here every size is checked before anything is made of it. Writing needs no MindSpore either, so a
-thread can write beside the training, and the bytes are hashed on their way.
+MindSpore's own `load_checkpoint` (2.10) copies all bytes of a record into a tensor of the stated
+shape without comparing sizes, so a damaged file overwrites the memory of the process. This reader
+checks every size before it allocates. The writer may run in a thread beside the training, and the
+bytes can be hashed as they are written.
 
-The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records of field 1,
-each with a name (1) and a tensor (2) of dimensions (1), element type (2) and little-endian content
-(3). Consecutive records of one name are the pieces of one tensor. Behind them may stand `crc_num`
-and the CRC-32 of all before in ten bytes, as MindSpore's own `crc_check` has it.
+The file is the protocol buffer `Checkpoint` of MindSpore's checkpoint.proto: records (field 1) of a
+name (1) and a tensor (2), which has dimensions (1), element type (2) and little-endian content (3).
+Consecutive records with the same name are pieces of the same tensor. The file may end with
+`crc_num` and, in ten bytes, the CRC-32 of everything before (MindSpore's `crc_check`).
 """
 
 import math
@@ -44,10 +44,10 @@ _TYPES = {
     "BFloat16": "bfloat16",
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items() if dtype != "bfloat16"}
-_TEXT = "str"  # text beside the weights, which `append_dict` of save_checkpoint allows
+_TEXT = "str"  # text entries, which `append_dict` of save_checkpoint allows
 _CHECKSUM = b"crc_num"
 _CHECKSUM_SIZE = len(_CHECKSUM) + 10
-_PIECE = 2**29  # bytes of a tensor that one record holds; a larger one is cut, as MindSpore does
+_PIECE = 2**29  # bytes; larger tensors are split into several records, as MindSpore does
 
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
@@ -55,7 +55,7 @@ def starts(head: bytes, entries: Sequence[str]) -> bool:
 
 
 def read(file: WeightStream) -> Tensors:
-    """Read the tensors as views of the file's content; text beside them is left out."""
+    """Return the tensors as views of the file's content; text entries are dropped."""
     return dict(_tensors(_without_checksum(file.read()), file.name))
 
 
@@ -68,7 +68,7 @@ def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     """Write a checkpoint with a checksum, so that the file alone shows whether it is intact.
 
     Raises:
-        ValueError: MindSpore has no such type of elements.
+        ValueError: MindSpore does not have this element type.
     """
     checksum = 0
     for part in _encoded(tensors):
@@ -91,7 +91,6 @@ def _without_checksum(content: bytes) -> memoryview:
 
 
 def _tensors(body: memoryview, path: str) -> Iterator[tuple[str, tuple]]:
-    """Yield name and (type, array); consecutive records of one name are pieces of one tensor."""
     seen: set[str] = set()
     pieces: list[memoryview] = []
     before = None
@@ -114,7 +113,7 @@ def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple
         raise ValueError(f"tensor {name!r} is of the unknown type {kind!r}")
     numbers = stored_type(_TYPES[kind])
     content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    # A scalar has the dimension 0.
+    # MindSpore writes a scalar with the dimension 0.
     shape = () if dims == (0,) and len(content) else dims
     size = math.prod(shape) * numbers.itemsize
     if size != len(content):
@@ -125,7 +124,7 @@ def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple
 
 
 def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, memoryview]]:
-    """Yield name, dimensions, type and content of each record."""
+    """Yield name, dimensions, element type and content of each record."""
     for field, record in _fields(body):
         if field != 1:
             raise ValueError(f"field {field} among its records")
@@ -160,7 +159,7 @@ def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, mem
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value, a number or bytes, of each field of a message."""
+    """Yield the number and the value (int or bytes) of each field of a message."""
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
@@ -182,7 +181,7 @@ def _varints(message: memoryview) -> Iterator[int]:
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Decode seven bits a byte, lowest first; return the number and the place behind it."""
+    """Decode an integer (seven bits a byte, lowest first); return it and the next position."""
     value = 0
     for shift in range(0, 64, 7):
         if at == len(message):
@@ -204,14 +203,13 @@ def _text(value: int | memoryview) -> str:
 
 
 def _encoded(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | np.ndarray]:
-    """Yield head and content of each record in turn."""
     for name, array in tensors.items():
         array = np.asarray(array)
         if array.dtype.name not in _NAMES:
             raise ValueError(f"tensor {name!r} is of type {array.dtype}, unknown to MindSpore")
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
         content = flat.view(np.uint8)
-        # A scalar has the dimension 0, by which MindSpore knows it.
+        # MindSpore recognises a scalar by the dimension 0.
         dims = b"".join(b"\x08" + _encode(size) for size in array.shape or (0,))
         head = dims + _field(2, _NAMES[array.dtype.name].encode())
         tag = _field(1, name.encode())
@@ -228,12 +226,12 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _head(number: int, size: int) -> bytes:
-    """Encode number and size of a field of bytes."""
+    """Return the bytes before the content of a length-delimited field."""
     return bytes([number << 3 | 2]) + _encode(size)
 
 
 def _encode(value: int) -> bytes:
-    """Encode seven bits a byte, lowest first; all but the last byte have the top bit set."""
+    """Encode seven bits a byte, lowest first; all bytes but the last have the top bit set."""
     groups = []
     while value > 0x7F:
         groups.append(value & 0x7F | 0x80)

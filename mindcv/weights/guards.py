@@ -1,7 +1,7 @@
-"""What the readers of all formats share: limits, element types and zip archives.
+"""Limits, element types and zip archives, shared by the readers of all formats.
 
-The limits lie far above any set of weights. A tensor costs a reader some hundred bytes, whatever
-it holds, so a file of empty tensors could fill the memory.
+The limits lie far above any real set of weights. A tensor costs a reader about a hundred bytes
+whatever its size, so without them a file of empty tensors could fill the memory.
 """
 
 import io
@@ -17,17 +17,17 @@ from ..errors import WeightsError
 
 MOST_TENSORS = 50_000
 MOST_AXES = 32  # numpy's own limit
-LARGEST_HEADER = 2**22  # bytes of JSON; the names of ImageNet-21k's classes have one million
-_LARGEST_DIRECTORY = 2**24  # bytes of a zip archive's list of its entries
+LARGEST_HEADER = 2**22  # bytes of JSON; ImageNet-21k's class names take a million
+_LARGEST_DIRECTORY = 2**24  # bytes of a zip archive's list of entries
 
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|\?xml)", re.IGNORECASE)
 
-# What a reader returns: by name, the type of the elements and the array; bfloat16 as uint16.
+# What a reader returns: name -> (element type, array); the array of a bfloat16 tensor is uint16.
 Tensors = dict[str, tuple[str, np.ndarray]]
 
 
 class WeightStream(io.FileIO):
-    """A weight file being read; no single `read` may exceed `most` bytes."""
+    """An open weight file; a single `read` of more than `most` bytes raises a ValueError."""
 
     most: int | None = None
 
@@ -43,8 +43,8 @@ class WeightStream(io.FileIO):
 
 @contextmanager
 def open_zip(file: WeightStream) -> Iterator[zipfile.ZipFile]:
-    """Open a zip archive whose list of entries has a reasonable size."""
-    file.most = _LARGEST_DIRECTORY  # `zipfile` reads the list by one call
+    """Open a zip archive, refusing one whose list of entries is unreasonably large."""
+    file.most = _LARGEST_DIRECTORY  # `zipfile` reads the list in one call
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -71,14 +71,11 @@ def is_web_page(start: bytes) -> bool:
 
 
 def stored_type(dtype: str, order: str = "<") -> np.dtype:
-    """Return the numpy type of elements as a file stores them: bfloat16 as uint16, bit by bit."""
+    """Return the numpy type of stored elements; bfloat16 is read as its uint16 bits."""
     return np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder(order)
 
 
 def native(array: np.ndarray) -> np.ndarray:
-    """Return an array whose type does not name the byte order.
-
-    `<f4` and `f4` are the same numbers and equal to numpy; MindSpore 2.7 knows the second only.
-    """
+    """Return the array with a plain native type: MindSpore 2.7 knows `f4` but not `<f4`."""
     spelled = array.dtype.newbyteorder("=")
     return array.view(spelled) if array.dtype.isnative else array.astype(spelled)

@@ -1,4 +1,4 @@
-"""Load a weight file into a network: all of it or an error, never a part, never in silence."""
+"""Load a weight file into a network: completely, or raise an error and change nothing."""
 
 import itertools
 import logging
@@ -23,15 +23,14 @@ _FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What was loaded from a weight file.
+    """What `load_weights` loaded.
 
     Attributes:
-        loaded: number of tensors taken over.
-        set_aside: entries that are not weights of this network.
-        reinitialized: tensors of the classifier that keep their fresh values.
-        scheme: the library whose names the file uses; empty: the network's own.
-        notes: what was changed: types, order and number of input channels.
-        line: all of this in one line, as logged.
+        set_aside: entries of the file that are not weights of this network.
+        reinitialized: classifier parameters that keep their fresh values.
+        scheme: library whose names the file uses; empty: the network's own names.
+        notes: changes made to the weights, such as casts and adapted input channels.
+        line: summary in one line, as logged.
     """
 
     loaded: int
@@ -49,24 +48,23 @@ def load_weights(
     new_head: bool = True,
     class_names: Sequence[str] | None = None,
 ) -> LoadReport:
-    """Load a weight file of any library into `network`.
+    """Load a weight file of any supported library into `network`.
 
-    A first convolution for other images than the file's takes the sum of the three filters (one
-    channel; a grey image then gives what it gives in three equal channels), or repeats them in
-    turn, scaled by 3 / channels (timm's `adapt_input_conv`). A network without classifier ignores
-    the file's. `first_conv` and `classifier` are those the network declares, see `AnyNet`; the
-    classifier of one that declares none is its last Dense.
+    The first convolution's three filters (RGB) are adapted to other numbers of input channels:
+    summed for one channel, so that a grey image gives what it gives as RGB; otherwise repeated in
+    turn and scaled by 3 / channels, as timm's `adapt_input_conv` does. A network without a
+    classifier ignores the file's. The network declares `first_conv` and `classifier`, see `AnyNet`;
+    if it declares no classifier, its last Dense is taken.
 
     Args:
-        network: unchanged if anything is wrong.
-        path: a file of any name that `read_weights` reads, or what it returned.
-        ema: take the averaged weights; None: where the file holds them, else the raw ones.
-        new_head: keep the fresh classifier where the file has other classes, or none; else that is
-            an error.
-        class_names: the network's; where they differ from the file's, the classes are other ones.
+        ema: load the averaged weights; None: only if the file holds any.
+        new_head: if the file has other classes or no classifier, keep the fresh classifier; False:
+            raise an error.
+        class_names: the network's; if they differ from the file's, the file has other classes.
 
     Raises:
-        WeightsError: no such file, no weight file, entries missing, left over or misshapen.
+        WeightsError: the file cannot be read or does not fully match the network, which then stays
+            unchanged.
     """
     file = path if isinstance(path, WeightFile) else read_weights(path)
     wanted = network.parameters_dict()
@@ -87,7 +85,7 @@ def load_weights(
     _check_fit(file.path, weights, wanted, fresh)
     for name, parameter in wanted.items():
         if name not in fresh:
-            # Aligned: an array of a .ckpt may lie anywhere, and MindSpore 2.7 refuses that.
+            # MindSpore 2.7 refuses unaligned arrays, and those of a .ckpt may be.
             values = np.require(weights[name], requirements="CA").reshape(parameter.shape)
             parameter.set_data(ms.Tensor(values, parameter.dtype))
     report = LoadReport(
@@ -104,13 +102,13 @@ def load_weights(
         line += f"; classifier re-initialised: {classes} in the file, {len(ours)} here"
     if fresh and has_others:
         line += f", of other names: {_first_difference(known, class_names)}"
-    # A fresh classifier must not be overlooked, even where a program shows warnings only.
+    # A fresh classifier is a warning, so that it shows even where INFO is hidden.
     _logger.log(logging.WARNING if fresh else logging.INFO, line)
     return replace(report, line=line)
 
 
 def _declared(network: nn.Cell) -> tuple[str, list[str]]:
-    """Return the names of the first convolution's weight, if declared, and of the classifier's."""
+    """Return the names of the first convolution's weight (or "") and of the classifier."""
     conv, head = getattr(network, "first_conv", None), getattr(network, "classifier", None)
     first_conv = conv.weight.name if isinstance(conv, nn.Conv2d) else ""
     is_declared = isinstance(head, nn.Cell)
@@ -122,7 +120,7 @@ def _declared(network: nn.Cell) -> tuple[str, list[str]]:
 
 
 def _fit_channels(weight: np.ndarray, shape: tuple[int, ...], notes: list[str]) -> np.ndarray:
-    """Fit the filters of RGB images to another number of channels; see `load_weights`."""
+    """Adapt filters of RGB images to another number of channels; see `load_weights`."""
     channels = shape[1]
     if weight.ndim != 4 or weight.shape[1] != 3 or channels == 3:
         return weight
@@ -136,10 +134,10 @@ def _fit_channels(weight: np.ndarray, shape: tuple[int, ...], notes: list[str]) 
 def _fresh(
     head: list[str], weights: Mapping, wanted: Mapping, *, file: WeightFile, has_others: bool
 ) -> list[str]:
-    """Return the classifier's parameters where the file has other classes, or none."""
+    """Return the classifier's parameters if the file has other classes or no classifier."""
     if head and not any(name in weights for name in head) and _is_headless(file):
         return head
-    # Another number of features would be another network.
+    # Only the number of classes may differ; a different number of features is an error.
     return [
         name
         for name in head
@@ -150,10 +148,10 @@ def _fresh(
 
 
 def _is_headless(file: WeightFile) -> bool:
-    """Return whether a file in which the classifier is missing is whole.
+    """Return whether the file is complete although it has no classifier.
 
-    A checkpoint of MindSpore can be cut between two entries and still be read; only the metadata
-    shows that nothing is missing.
+    A MindSpore checkpoint cut between two entries can still be read; only metadata shows that the
+    classifier is not missing by accident.
     """
     has_no_classes = file.metadata is not None and file.metadata.num_classes == 0
     return has_no_classes or file.format != ckpt.NAME
@@ -164,7 +162,7 @@ def _check_fit(path: str, weights: Mapping, wanted: Mapping, fresh: Sequence[str
         {name: value for name, value in weights.items() if name not in fresh},
         {name: value for name, value in wanted.items() if name not in fresh},
     )
-    # Numbers of a quantised network would be cast without complaint.
+    # MindSpore would silently cast the integers of a quantised network.
     problems["that are not floating point"] = [
         f"{name} {weights[name].dtype}"
         for name in wanted
@@ -186,7 +184,7 @@ def _check_fit(path: str, weights: Mapping, wanted: Mapping, fresh: Sequence[str
 
 
 def _architecture(weights: Mapping) -> str:
-    """Describe a RegNet by its parameters; empty: it is none."""
+    # Empty for networks other than RegNet.
     stages = {}
     for name in weights:
         parts = name.split(".")

@@ -1,4 +1,4 @@
-"""Find the weights among a file's entries, and give them our names."""
+"""Find the weights among a file's entries and translate their names to ours."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -12,13 +12,13 @@ from ..errors import WeightsError
 from .read import WeightFile
 from .schemes import CLASSIFIER, FIRST_CONV, OWN, Scheme, own_name, recognise
 
-# What optimizers, loss scalers and EMA leave in a checkpoint, apart from `<prefix>.<weight>`.
+# State of optimizers, loss scalers and EMA in a checkpoint, apart from `<prefix>.<weight>`.
 _TRAINING_STATE = set(
     "beta1_power beta2_power counter current_iterator_step epoch_num global_step "
     "last_overflow_iterator_step learning_rate loss_scale momentum scale_sense scale_value "
     "step_num updates".split()
 )
-# What training programs put before a network's names: containers, and wrappers.
+# Prefixes that training programs put before parameter names: containers and wrappers.
 _CONTAINER = (
     r"(?:state|model_state|model_state_dict|state_dict|model|network|net"
     r"|classy_state_dict\.base_model\.model)\."
@@ -40,13 +40,12 @@ class Contents:
     """A file's weights under our names.
 
     Attributes:
-        file: where they come from.
-        scheme: the library whose names the file uses; empty: none we know, they stay as they are.
-        weights: arrays by our names; entries that are not understood keep the file's.
+        scheme: library whose names the file uses; empty: unknown, the names stay as they are.
+        weights: arrays by our names; unknown entries keep their names.
         set_aside: entries of the file that are not weights of the network.
-        notes: what was changed.
-        averaged: these are the averaged weights.
-        others: entries of the other set where the file holds two: the raw weights, or the averaged.
+        notes: changes made to the weights.
+        averaged: whether these are the averaged weights.
+        others: entries of the set that was not chosen, if the file holds raw and averaged weights.
     """
 
     file: WeightFile
@@ -59,32 +58,32 @@ class Contents:
 
     @property
     def num_classes(self) -> int:
-        """Classes of the file's classifier; 0: it has none."""
+        """Classes of the classifier; 0: the file has no classifier."""
         return len(self.weights.get(CLASSIFIER, ()))
 
     @property
     def in_channels(self) -> int:
-        """Channels of the images that the first convolution takes; 0: the file has none."""
+        """Input channels of the first convolution; 0: the file has none."""
         weight = self.weights.get(FIRST_CONV)
         return weight.shape[1] if weight is not None and weight.ndim == 4 else 0
 
     @property
     def choice(self) -> str:
-        """Which of two sets of weights these are; empty: the file holds one."""
+        """Which set of weights these are, for messages; empty: the file holds only the raw set."""
         if not self.others:
             return "the averaged weights" if self.averaged else ""
         return CHOICES[self.averaged]
 
 
 def count_classes(file: WeightFile) -> int:
-    """Return the classes of the file's metadata or of its RegNet's classifier; 0: unknown."""
+    """Return the number of classes by the metadata or a RegNet's classifier; 0: unknown."""
     return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
 
 
 def preprocessing_of(file: WeightFile) -> Preprocessing:
-    """Return the preprocessing of the file's metadata.
+    """Return the preprocessing that the file's metadata states.
 
-    Without metadata the defaults, by the image library of those whose names the file has.
+    Without metadata: the defaults, with the antialiasing of the library whose names the file uses.
     """
     if file.metadata:
         return file.metadata.preprocessing
@@ -93,9 +92,9 @@ def preprocessing_of(file: WeightFile) -> Preprocessing:
 
 
 def has_averages(file: WeightFile) -> bool:
-    """Return whether a file holds averaged weights, beside the raw ones or alone."""
+    """Return whether a file holds averaged weights, with or without the raw ones."""
     starts = ((name, _AVERAGED.match(name)) for name in file.tensors)
-    # In a network of unknown names both sets of the same names show it.
+    # For networks of unknown names: each averaged weight has a raw twin of the same name.
     have_twins = any(start and name[start.end() :] in file.tensors for name, start in starts)
     return have_twins or sort_contents(file, ema=None).averaged
 
@@ -103,19 +102,18 @@ def has_averages(file: WeightFile) -> bool:
 def sort_contents(
     file: WeightFile, wanted: Collection[str] = (), ema: bool | None = False
 ) -> Contents:
-    """Find the weights in a file and translate their names.
+    """Find the weights in a file and translate their names to ours.
 
-    pycls reads images in the order BGR, so the stem of its files is turned round to take RGB.
+    pycls reads images as BGR, so the first convolution of its files is flipped to RGB.
 
     Args:
-        file: what was read.
-        wanted: parameter names of the network where it is known; needed for other families.
-        ema: take the averaged weights; running statistics that are not averaged stay plain. None:
-            take them where the file holds them, else the raw ones.
+        wanted: the network's parameter names, if known; needed for networks other than RegNet.
+        ema: take the averaged weights, and the raw running statistics if those were not averaged;
+            None: only if the file holds averaged weights.
 
     Raises:
-        WeightsError: no averaged weights for ema True, several sets of weights, or one weight
-            given twice.
+        WeightsError: no averaged weights although `ema` is True, several sets of weights, or a
+            weight that appears twice.
     """
     scheme = recognise(file.tensors)
     groups, unknown = _group(file, scheme, set(wanted))
@@ -163,12 +161,11 @@ def sort_contents(
 
 
 def _is_counter(name: str) -> bool:
-    """torch's normalisation counts batches; nothing uses the count."""
-    return name.endswith("num_batches_tracked")
+    return name.endswith("num_batches_tracked")  # a counter of torch's BatchNorm that nothing uses
 
 
 def _group(file: WeightFile, scheme: Scheme | None, wanted: set[str]):
-    """Return our names and the file's for every prefix, and the file's names not understood."""
+    """Return {prefix: {our name: the file's name}}, and the names that are not understood."""
     groups: dict[str, dict[str, str]] = {}
     unknown = []
     for name in file.tensors:
@@ -190,7 +187,7 @@ def _add(group: dict[str, str], ours: str, name: str, path: str) -> None:
 
 
 def _split(name: str, wanted: set[str]) -> tuple[str, str] | None:
-    """Split a name of our own into prefix and parameter."""
+    """Split a name in our scheme into prefix and parameter."""
     parts = name.split(".")
     for start in range(len(parts)):
         rest = ".".join(parts[start:])
@@ -200,10 +197,10 @@ def _split(name: str, wanted: set[str]) -> tuple[str, str] | None:
 
 
 def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
-    """Return whether an entry that is no weight's name is training state, not a surprise."""
+    """Return whether an entry with an unknown name may be ignored, as training state."""
     if container and not name.startswith(container):
         return True
-    # The projection heads of self-supervised training are no classifier.
+    # Projection heads of self-supervised training are not a classifier.
     if ".heads." in f".{name}" and "head.fc.weight" not in chosen:
         return True
     rest = name.split(".", 1)[-1]
@@ -213,7 +210,7 @@ def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
 def differences(
     found: Mapping[str, Any], wanted: Mapping[str, Any], surplus: str = "unknown to the model"
 ) -> dict[str, list[str]]:
-    """Return the tensors of a file that are not as wanted, by what is wrong with them."""
+    """Return the names of tensors that are missing, surplus or misshapen, by kind of problem."""
     return {
         "missing from the file": [name for name in wanted if name not in found],
         surplus: [name for name in found if name not in wanted],
@@ -226,7 +223,7 @@ def differences(
 
 
 def counted(problems: Mapping[str, list[str]], of: str = "") -> list[str]:
-    """Return a line for each kind of problem: how many tensors have it, and the first three."""
+    """Return a line for each kind of problem: the number of tensors and the first three."""
     return [
         f"{len(names)}{of} {kind}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
         for kind, names in problems.items()

@@ -1,7 +1,7 @@
-"""What travels with weights: which model they are of, its classes and how its images were prepared.
+"""Metadata stored with weights: model, classes and preprocessing.
 
-In a MindSpore checkpoint the metadata is one more entry, JSON text as a uint8 tensor: every version
-of MindSpore reads it, and a program that knows nothing of it leaves it aside.
+A MindSpore checkpoint holds it as one more entry, JSON text in a uint8 tensor, which every version
+of MindSpore reads and other programs ignore.
 """
 
 import json
@@ -20,14 +20,12 @@ ENTRY = "mindcv.metadata"  # name of the entry in a checkpoint
 
 @dataclass(frozen=True)
 class Metadata:
-    """The description of a set of weights.
+    """Description of a set of weights.
 
     Attributes:
-        model: a registered name.
-        num_classes, in_channels: what the network was built with.
-        class_names: one name a class, in the order of the logits; None: not known.
-        preprocessing: of evaluation.
-        options: further keyword arguments of the builder that shape the network.
+        class_names: in the order of the logits; None: unknown.
+        preprocessing: for evaluation.
+        options: further keyword arguments of the model's builder that shape the network.
     """
 
     model: str
@@ -38,16 +36,16 @@ class Metadata:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_array(self) -> np.ndarray:
-        """Return the metadata as the uint8 vector that a checkpoint holds."""
-        # In ASCII: names of class folders may be any bytes.
+        """Return the metadata as the uint8 vector that a checkpoint stores."""
+        # json.dumps escapes to ASCII, since names of class folders may be any bytes.
         return np.frombuffer(json.dumps({"format": 1, **asdict(self)}).encode(), np.uint8)
 
     @classmethod
     def from_array(cls, array: np.ndarray, path: str) -> "Metadata":
-        """Read what `to_array` gave.
+        """Read metadata from the vector that `to_array` returns.
 
         Raises:
-            WeightsError: it is not such metadata; the message names the file at `path`.
+            WeightsError: the array is not valid metadata; the message names `path`.
         """
         try:
             if array.dtype != np.uint8 or array.ndim != 1:
@@ -67,7 +65,6 @@ class Metadata:
 
 
 def _check_ranges(metadata: Metadata) -> None:
-    """Raise a ValueError where a file describes what no network can have."""
     names = metadata.class_names
     if metadata.num_classes < 0 or metadata.in_channels < 1:
         raise ValueError(f"{metadata.num_classes} classes, {metadata.in_channels} channels")

@@ -1,4 +1,4 @@
-"""Archives of numpy arrays: .npz."""
+"""Read and write .npz archives of numpy arrays."""
 
 import math
 import zipfile
@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import WeightsError
 from .guards import Tensors, WeightStream, native, open_zip
 
-# Compressed arrays may unfold to this much, and a hundred times the file besides.
+# Bytes to which compressed arrays may unfold, besides a hundred times the size of the file.
 _UNFOLDED_FLOOR = 64 * 2**20
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -42,16 +42,15 @@ def read(file: WeightStream) -> Tensors:
 
 
 def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write an uncompressed .npz file; the stream need not seek, as that of `np.savez` must."""
+    """Write an uncompressed .npz file; unlike `np.savez`, this needs no seekable stream."""
     with zipfile.ZipFile(stream, "w") as archive:
         for name, array in tensors.items():
-            # The info has no date, so that equal arrays make equal files.
+            # ZipInfo has a fixed date by default, so equal arrays make equal files.
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
 def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> np.ndarray:
-    """Read one array; its header is checked before the numbers are."""
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in _HEADERS:

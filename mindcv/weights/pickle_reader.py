@@ -1,10 +1,10 @@
-"""Read the pickled part of a torch file without running anything in it.
+"""Read the pickle of a torch file without running anything in it.
 
-A pickle is a small program: it names classes and functions and calls them. Python's own reader
-imports and runs what it names. This one interprets only the few instructions that `torch.save`
-writes; a name is a word in the tables below, or the file is refused, and nothing is ever imported
-or called for it. Of the standard library it uses only the disassembler (`pickletools`, which also
-documents the instructions).
+A pickle is a small program that names classes and functions and calls them, and Python's own reader
+imports and runs what it names. This reader interprets only the few instructions that `torch.save`
+writes. It treats names as words, never imports or calls anything, and refuses a file with a name
+outside the tables below. From the standard library it uses only the disassembler `pickletools`,
+which also documents the instructions.
 """
 
 import io
@@ -14,10 +14,10 @@ from typing import Any
 
 from ..errors import WeightsError
 
-# A tensor takes about forty instructions, so this is room for 50 000 of them.
+# Enough for 50,000 tensors of about forty instructions each.
 _MOST_INSTRUCTIONS = 2_000_000
 
-# torch's storage classes -> the type of their elements.
+# torch's storage classes -> their element types.
 _STORAGE_TYPES = {
     "torch.DoubleStorage": "float64",
     "torch.FloatStorage": "float32",
@@ -37,8 +37,8 @@ _DICTIONARIES = {
     "builtins.dict",
     "__builtin__.dict",
 }
-# What training programs keep beside the weights: options (timm, DeiT and torchvision), figures as
-# numpy scalars, sets, devices and data types. It is skipped, so a weight cannot be among it.
+# What training programs save with the weights: options (timm, DeiT and torchvision), metrics as
+# numpy scalars, sets, devices and data types. These objects are skipped, so none can be a weight.
 _BESIDE = {
     "argparse.Namespace",
     "builtins.set",
@@ -68,7 +68,7 @@ _KNOWN = {
 
 @dataclass(frozen=True)
 class Storage:
-    """A run of numbers kept outside the pickle, under a key."""
+    """A block of numbers stored outside the pickle under a key; `size` counts elements."""
 
     dtype: str
     key: str
@@ -87,28 +87,27 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class Skipped:
-    """An object that stands beside the weights; nothing of it is kept but its class's name."""
+    """An object that is not a weight; only the name of its class is kept."""
 
     kind: str
 
 
 @dataclass(frozen=True)
 class _Name:
-    """A class or function that the pickle names: the words, nothing behind them."""
+    """The name of a class or function, which is never imported."""
 
     text: str
 
 
 def read_pickle(stream: io.BytesIO, place: str) -> Any:
-    """Return what one pickle holds, and leave the stream behind it.
+    """Read one pickle and leave the stream behind it.
 
     Returns:
         A tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,
-        `StoredTensor` and `Skipped`.
+            `StoredTensor` and `Skipped`.
 
     Raises:
-        WeightsError: the pickle is damaged, or names or does anything that tensors and plain
-            containers do not need.
+        WeightsError: the pickle is damaged, or uses anything beyond tensors and plain containers.
     """
     machine = _Machine(place)
     try:
@@ -129,14 +128,12 @@ def read_pickle(stream: io.BytesIO, place: str) -> Any:
 
 
 class _Machine:
-    """The stack and memo of one pickle."""
-
     def __init__(self, place: str):
         self.place = place
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []  # the stacks below each open mark
         self.memo: dict[int, Any] = {}
-        self.copied = 0  # entries of dictionaries that were made from others
+        self.copied = 0  # entries of dictionaries that were copied from others
 
     def step(self, code: str, argument: Any) -> None:
         if code in _VALUES:
@@ -195,7 +192,7 @@ class _Machine:
     def _appends(self, _):
         self._extend(self._since_mark())
 
-    # A set is read as a list: what stands in one is never a weight.
+    # A set is read as a list, since sets never hold weights.
     _additems = _appends
 
     def _extend(self, items: list):
@@ -219,13 +216,13 @@ class _Machine:
             self.stack[-1][self._key(key)] = value
 
     def _key(self, key: Any) -> str:
-        """Return a dictionary's key as text: the numbers of an optimizer's state are keys too."""
+        """Return a dictionary key as text: optimizer state has numbers as keys."""
         if type(key) not in (str, int, float, bool, type(None)):
             self.refuse(f"has {_kind(key)} as a key")
         return str(key)
 
     def _global(self, argument: str):
-        # The disassembler parts module and name by a space.
+        # The disassembler separates module and name by a space.
         self._push_name(argument.replace(" ", ".", 1))
 
     def _stack_global(self, _):
@@ -263,13 +260,13 @@ class _Machine:
         self.stack.append(self._call(kind, arguments))
 
     def _build(self, _):
-        # The attributes of a state dict (`_metadata`) or of something skipped: not needed.
+        # Drop the attributes of a state dict (`_metadata`) or of a skipped object.
         self.stack.pop()
         if type(self.stack[-1]) not in (dict, StoredTensor, Skipped):
             self.refuse(f"sets the state of {_kind(self.stack[-1])}")
 
     def _call(self, function: Any, arguments: Any) -> Any:
-        """Return what a call would give, for the functions we know the meaning of."""
+        """Return the result of a call to a known function, without calling it."""
         if type(function) is not _Name:
             self.refuse(f"calls {_kind(function)}")
         if type(arguments) is not tuple:
@@ -290,16 +287,15 @@ class _Machine:
         self.refuse(f"calls {name!r}")
 
     def _tensor_with_attributes(self, function: Any, kind: Any, arguments: Any) -> Any:
-        """Unwrap a tensor that carries Python attributes; the attributes are left."""
         if type(kind) is not _Name or kind.text not in _TENSOR_CLASSES:
             self.refuse(f"builds a tensor of {_kind(kind)}")
         if type(function) is not _Name or function.text not in _TENSOR + _PARAMETER:
             self.refuse(f"builds a tensor by {_kind(function)}")
-        return self._call(function, arguments)
+        return self._call(function, arguments)  # the attributes are dropped
 
     def _dictionary(self, name: str, arguments: tuple) -> dict:
         items = arguments[0] if arguments and name != "collections.defaultdict" else []
-        # One instruction copies a whole dictionary, and a small pickle may repeat it.
+        # One instruction copies a whole dictionary, so a small pickle could fill the memory.
         self.copied += len(items) if type(items) in (dict, list) else 0
         if self.copied > _MOST_INSTRUCTIONS:
             self.refuse("copies its dictionaries over and over")
@@ -352,5 +348,4 @@ def _is_count(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
-    """Name a value for a message, however deep it is."""
     return repr(value.text) if type(value) is _Name else f"a {type(value).__name__}"

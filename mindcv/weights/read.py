@@ -1,4 +1,4 @@
-"""Read a weight file into numpy arrays; its content decides the format, whatever its name."""
+"""Read a weight file into numpy arrays; the content decides the format, not the file name."""
 
 import os
 import re
@@ -21,19 +21,11 @@ from .metadata import ENTRY, Metadata
 
 @dataclass(frozen=True)
 class Format:
-    """One format of weight files.
-
-    Attributes:
-        name: for messages.
-        starts: recognises it by its first bytes and, of a zip archive, the names of its entries.
-        read: returns the tensors, `metadata.ENTRY` among them; raises one of DAMAGE, or a
-            WeightsError that says more.
-        write, suffix: where this library writes the format.
-    """
-
     name: str
-    starts: Callable[[bytes, Sequence[str]], bool]
+    starts: Callable[[bytes, Sequence[str]], bool]  # by first bytes and entries of a zip archive
+    # With metadata as `metadata.ENTRY`; raises one of DAMAGE, or a more precise WeightsError.
     read: Callable[[WeightStream], Tensors]
+    # Only for formats that this library writes.
     write: Callable[[BinaryIO, Mapping[str, np.ndarray]], None] | None = None
     suffix: str = ""
 
@@ -53,7 +45,7 @@ FORMATS = (
 )
 READABLE = "MindSpore .ckpt, .safetensors, .npz, and .pth .pt .pyth .bin .torch of torch.save"
 
-# First bytes of files that are often taken for weights.
+# First bytes of files that are often mistaken for weights.
 _OTHERS = (
     (
         rb".{257}ustar",
@@ -67,7 +59,7 @@ _OTHERS = (
     (rb"\x89HDF", "an HDF5 file"),
     (rb"\x93NUMPY", "one numpy array; expected several, in a .npz"),
 )
-# What zipfile, numpy, json and our own readers raise on damaged content.
+# Errors that zipfile, numpy, json and our own readers raise on damaged content.
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -85,14 +77,13 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class WeightFile:
-    """What a weight file holds.
+    """The content of a weight file.
 
     Attributes:
-        path: where it was read from.
-        format: name of its format.
-        tensors: arrays by name, in the file's order and names; floating point ones are float32.
-        metadata: in a file of this library, what is known of the weights.
-        notes: what was changed in reading.
+        format: name of the file format.
+        tensors: arrays with the file's names, in its order; floating point as float32.
+        metadata: only from files that this library wrote.
+        notes: changes made while reading.
     """
 
     path: str
@@ -103,19 +94,19 @@ class WeightFile:
 
 
 def read_weights(path: str | os.PathLike) -> WeightFile:
-    """Read a weight file; nothing in it is run.
+    """Read a weight file without running anything in it.
 
-    A file of a run is first compared with the manifest beside it, a MindSpore checkpoint with the
-    checksum at its end; a note says where it has neither, as older versions of this library and
-    MindSpore write it. Float16, bfloat16 and float64 become float32, with a note; only float64 can
-    lose digits.
+    A checkpoint of a run is verified against the manifest beside it, and a MindSpore checkpoint
+    against the checksum at its end; a note says if it has neither, as with older versions of this
+    library and MindSpore. Float16, bfloat16 and float64 are cast to float32, with a note; only
+    float64 can lose digits.
 
     Raises:
-        WeightsError: no such file, of no known format, damaged, holding anything but tensors, or
-            other bytes than its manifest was sealed with.
+        WeightsError: the file does not exist, has no known format, is damaged, holds anything but
+            tensors, or differs from its manifest.
     """
     path = os.fspath(path)
-    if not os.path.isfile(path):  # a pipe would be waited for
+    if not os.path.isfile(path):  # opening a pipe would block
         kind = "is a directory" if os.path.isdir(path) else "does not exist"
         raise WeightsError(f"weight file {path!r} {kind}; expected one of {READABLE}")
     is_sealed = _check_seal(Path(path))
@@ -143,12 +134,12 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
 
 
 def _check_seal(path: Path) -> bool:
-    """Refuse a file that is not as the manifest beside it says; return whether there is one."""
+    """Verify a file against the manifest beside it; return whether there is one."""
     seal = path.with_name(f"{path.name.removesuffix('.ckpt').removesuffix(STATE)}.json")
     try:
         manifest = read_manifest(seal)
     except WeightsError:
-        return False  # damaged, somebody else's, or none
+        return False  # missing, damaged, or not ours
     if path.name not in manifest.files:
         return False
     try:
@@ -195,7 +186,7 @@ def _read(form: Format, file: WeightStream) -> Tensors:
 
 
 def _as_float32(dtype: str, array: np.ndarray) -> np.ndarray:
-    if dtype == "bfloat16":  # its bits are the upper half of a float32's
+    if dtype == "bfloat16":  # its bits are the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
     if dtype in ("float16", "float64"):
         with np.errstate(over="ignore"):

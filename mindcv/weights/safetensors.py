@@ -1,4 +1,4 @@
-"""Files of the package safetensors, which is optional; the metadata stands in their header."""
+"""Read and write safetensors files (optional package); the header holds the metadata."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ _TYPES = {
 
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
-    return head[5:9] == b"\0\0\0{"  # the length of the JSON header in eight bytes, and the header
+    return head[5:9] == b"\0\0\0{"  # eight bytes of header length, then the JSON header
 
 
 def read(file: WeightStream) -> Tensors:
-    """Read the tensors; the metadata in the header becomes an entry like that of a checkpoint."""
+    """Return the tensors; metadata in the header becomes an entry, as in a checkpoint."""
     package = _package()
     length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
@@ -62,11 +62,11 @@ def read(file: WeightStream) -> Tensors:
 
 
 def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a file; an entry of metadata goes into the header."""
+    """Write the tensors; the metadata entry goes into the header."""
     package = _package()
     from safetensors.numpy import save
 
-    header = {"format": "pt"}  # transformers wants it: arrays are laid out as torch does
+    header = {"format": "pt"}  # transformers requires it: torch's array layout
     arrays = dict(tensors)
     if ENTRY in arrays:
         header[ENTRY] = arrays.pop(ENTRY).tobytes().decode()

@@ -1,7 +1,7 @@
-"""How the libraries name a RegNet's parameters: one table, read in both directions.
+"""The names that libraries give a RegNet's parameters: one table, read in both directions.
 
-A parameter's name is a place (stem, block or head), a part of it, and a tail. The tables hold
-places and parts; tails differ for batch normalisation only.
+A parameter's name consists of a place (stem, block or head), a part and a tail. The tables hold
+places and parts; tails differ only for batch normalisation.
 """
 
 import functools
@@ -13,7 +13,7 @@ OWN = "mindcv"
 FIRST_CONV, CLASSIFIER = "stem.conv.weight", "head.fc.weight"  # of a RegNet, by our names
 
 _LIBRARIES = ("pycls", "timm", "torchvision", "transformers", "classyvision", "vissl")
-# ours -> the libraries' names, in the order above; None: the library has no such part.
+# Our part -> its names in the libraries above; None: the library has no such part.
 _OUTSIDE = {
     "stem.conv": (
         "stem.conv",
@@ -58,7 +58,7 @@ _INSIDE = {
         "f.se.excitation.2",
         "f.se.excitation.2",
     ),
-    # {c}: transformers counts squeeze-and-excitation as a layer, so the number depends on it.
+    # {c}: 3 with squeeze-and-excitation, which transformers counts as a layer, else 2.
     "f.c": ("f.c", "conv3.conv", "f.c.0", "layer.{c}.convolution", "f.c", "f.c"),
     "f.c_bn": (
         "f.c_bn",
@@ -69,7 +69,7 @@ _INSIDE = {
         "f.final_bn",
     ),
 }
-# Stage and block, counted from 1 ({s}, {b}) or 0 ({s0}, {b0}); {k}: vissl's stem is its res1.
+# Stage and block counted from 1 ({s}, {b}) or 0 ({s0}, {b0}); {k}: stage + 1, vissl's stem is res1.
 _BLOCKS = (
     "s{s}.b{b}.",
     "s{s}.b{b}.",
@@ -85,39 +85,28 @@ _TAILS = {
     "running_var": "moving_variance",
 }
 _TORCH_TAILS = {ours: theirs for theirs, ours in _TAILS.items()}
-# Libraries, and users, put a network without classifier inside one with it under these names.
+# Names under which libraries and users nest the backbone in a network with a classifier.
 _BODIES = ("regnet.", "trunk.", "backbone.")
-# ClassyVision hangs heads to blocks, vissl numbers them; the last part is the classifier.
+# ClassyVision attaches heads to blocks, vissl numbers them; the last part is the classifier.
 _CLASSIFIER_OF_HEADS = re.compile(r"(?P<prefix>(?:.*\.)?)heads\.(?:.*\.)?(?:fc|clf\.0)")
-# MindCV's stages are nested by accident: the first has no number.
+# MindCV nests its stages by accident: the first has no number.
 _MINDCV_BLOCKS = ("0.blocks.{s0}.blocks.{b0}.", "0.blocks.{b0}.")
 _OWN_NAME = re.compile(r"(?P<prefix>(?:.*?\.)?)(?P<ours>(?:stem|stages\.\d+|head)\..+)")
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """The names of one library.
-
-    Attributes:
-        name: the library.
-        blocks: patterns of a block's place; see `_BLOCKS`.
-        inside, outside: the library's parts -> ours; no `inside`: the parts are ours.
-        is_bgr: the library's images have their channels in the order blue, green, red.
-        uses_pillow: it resizes images by Pillow. pycls does by OpenCV, MindCV by MindSpore.
-    """
+    """The parameter names of a library."""
 
     name: str
-    blocks: tuple[str, ...]
-    inside: dict[str, str]
-    outside: dict[str, str]
-    is_bgr: bool = False
-    uses_pillow: bool = False
+    blocks: tuple[str, ...]  # patterns of a block's place; see `_BLOCKS`
+    inside: dict[str, str]  # the library's parts of a block -> ours; empty: they are ours
+    outside: dict[str, str]  # all other parts -> ours
+    is_bgr: bool = False  # the library reads images as BGR
+    uses_pillow: bool = False  # pycls resizes images with OpenCV, MindCV with MindSpore
 
     def to_ours(self, name: str) -> tuple[str, str] | None:
-        """Split a parameter's name into what stands before the network, and our name of the rest.
-
-        None: not a parameter's name in this scheme.
-        """
+        """Split a name into the prefix before the network and our name; None: not a parameter."""
         found = self.block_parameter(name)
         if found:
             return found
@@ -134,7 +123,7 @@ class Scheme:
         return None
 
     def block_parameter(self, name: str) -> tuple[str, str] | None:
-        """Do as `to_ours` does for the parameters of blocks only."""
+        """Do what `to_ours` does, for parameters of blocks only."""
         for block in self.blocks:
             match = _pattern(block).fullmatch(name)
             if not match:
@@ -152,7 +141,7 @@ class Scheme:
         return None
 
     def from_ours(self, name: str, has_se: bool) -> str | None:
-        """Return the library's name of our parameter; None: it has no such part.
+        """Return the library's name of our parameter; None: the library has no such part.
 
         Args:
             has_se: the network's blocks have squeeze-and-excitation.
@@ -166,7 +155,7 @@ class Scheme:
             return f"{body}{found[0]}.{tail}" if found else None
         stage, number = int(block[1]), int(block[2])
         found = [theirs for theirs, ours in self.inside.items() if ours == block[3]]
-        # Of transformers' two names of the last convolution the later counts the layer between.
+        # transformers has two names for the last convolution; the later one counts the SE layer.
         if not found:
             return None
         place = self.blocks[0].format(s=stage + 1, s0=stage, b=number + 1, b0=number, k=stage + 2)
@@ -174,7 +163,7 @@ class Scheme:
 
 
 def recognise(names: Iterable[str]) -> Scheme | None:
-    """Return the scheme that most names of blocks follow; None: our own, or none we know."""
+    """Return the scheme that most block names follow; None: our own or an unknown scheme."""
     names = list(names)
     scores = {
         scheme.name: sum(scheme.block_parameter(name) is not None for name in names)
@@ -185,7 +174,7 @@ def recognise(names: Iterable[str]) -> Scheme | None:
 
 
 def own_name(name: str) -> tuple[str, str] | None:
-    """Do as `Scheme.to_ours` does for our own names."""
+    """Do what `Scheme.to_ours` does, for our own names."""
     match = _OWN_NAME.fullmatch(name)
     return (_without_body(match["prefix"]), match["ours"]) if match else None
 
@@ -217,13 +206,13 @@ def _without_body(prefix: str) -> str:
 
 @functools.cache
 def _pattern(block: str) -> re.Pattern:
-    """Compile `{s}` and the like to groups; the second of the same name must repeat the first."""
+    """Compile `{s}` and the like to groups; a repeated place must match the first."""
     pattern = re.escape(block).replace(r"\{", "{").replace(r"\}", "}")
     for place in ("s", "b", "s0", "b0"):
         pattern = pattern.replace(f"{{{place}}}", rf"(?P<{place}>\d{{1,3}})", 1)
         pattern = pattern.replace(f"{{{place}}}", f"(?P={place})")
     pattern = pattern.replace("{k}", r"\d+")
-    # Our own `stages.0.blocks.1.` ends like MindCV's `0.blocks.1.`.
+    # The lookbehind excludes our own `stages.0.blocks.1.`, which ends like MindCV's `0.blocks.1.`.
     return re.compile(rf"(?P<prefix>(?:.*?\.)?)(?<!stages\.){pattern}(?P<rest>.+)")
 
 

@@ -1,7 +1,7 @@
-"""Read the files of `torch.save` without torch: zip archives (since 1.6) and the format before.
+"""Read files of `torch.save` without torch: zip archives (since 1.6) and the older format.
 
-Both are one pickle that describes the tensors, read by `pickle_reader`, and the raw numbers of the
-storages behind it. Every size is checked against the file before anything is made of it.
+A pickle, read by `pickle_reader`, describes the tensors; the raw numbers of the storages are
+separate. Every size is checked against the file before anything is allocated.
 """
 
 import io
@@ -17,12 +17,12 @@ from ..errors import WeightsError
 from .guards import Tensors, WeightStream, check_count, native, open_zip, stored_type
 from .pickle_reader import Storage, StoredTensor, read_pickle
 
-# The first pickle of the older format: the number 0x1950A86A20F9469CFC6C.
+# First pickle of the older format: the number 0x1950A86A20F9469CFC6C.
 LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
-_LARGEST_PICKLE = 256 * 2**20  # bytes; that of a RegNet with its optimizer has one million
+_LARGEST_PICKLE = 256 * 2**20  # bytes; a RegNet with its optimizer takes one million
 _MOST_ENTRIES = 1_000_000
-_DEEPEST = 20  # dictionaries within each other
+_DEEPEST = 20  # nested containers
 _LONGEST_NAME = 1000
 
 
@@ -35,7 +35,7 @@ def starts_legacy(head: bytes, entries: Sequence[str]) -> bool:
 
 
 def read_zip(file: WeightStream) -> Tensors:
-    """Read a zip archive of `torch.save`; keys of dictionaries in each other join by dots."""
+    """Read a zip archive of `torch.save`; keys of nested dictionaries are joined with dots."""
     path = file.name
     with open_zip(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
@@ -62,7 +62,7 @@ def read_zip(file: WeightStream) -> Tensors:
 
 
 def _root(entries: dict[str, zipfile.ZipInfo], path: str, file_size: int) -> str:
-    """Return the folder of all entries, where they are as torch writes them."""
+    """Return the folder of all entries, after checking that torch.save wrote the archive."""
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise WeightsError(f"weight file {path!r} is a zip archive with {len(roots)} data.pkl")
@@ -83,8 +83,8 @@ def _root(entries: dict[str, zipfile.ZipInfo], path: str, file_size: int) -> str
 def read_legacy(file: WeightStream) -> Tensors:
     """Read the format of torch before 1.6.
 
-    Five pickles (a number, the version, the machine, the object, the storages' keys), then each
-    storage's element count in 8 bytes and its numbers.
+    It consists of five pickles (magic number, version, machine, object, storage keys), then the
+    element count (8 bytes) and the numbers of each storage.
     """
     path, content = file.name, file.read()
     stream = io.BytesIO(content)
@@ -100,7 +100,7 @@ def read_legacy(file: WeightStream) -> Tensors:
     buffers, at = {}, stream.tell()
     for key in keys:
         if key not in types:
-            # Its element size is not known, so what follows it cannot be found.
+            # Its element size is unknown, so the next storage cannot be found.
             raise WeightsError(f"weight file {path!r}: nothing refers to its storage {key[:40]!r}")
         storage = types[key]
         if at + 8 > len(content):
@@ -129,7 +129,6 @@ def read_legacy(file: WeightStream) -> Tensors:
 def _tensors(
     tree: Any, content: Callable[[Storage], bytes], order: str, file: WeightStream
 ) -> Tensors:
-    """Return the tensors of the tree, as views of their storages."""
     path, limit = file.name, 16 * file.size
     buffers: dict[Storage, np.ndarray] = {}
     found, total = {}, 0
@@ -141,7 +140,7 @@ def _tensors(
         if storage not in buffers:
             buffers[storage] = np.frombuffer(content(storage), stored_type(storage.dtype, order))
         found[name] = (storage.dtype, _view(tensor, buffers[storage], name, path))
-        # Tensors may share a storage, but a small file must not become a large heap.
+        # Tensors may share a storage, but a small file must not fill the memory.
         total += found[name][1].nbytes
         if total > limit:
             raise WeightsError(f"weight file {path!r}: its tensors are far larger than the file")
@@ -153,7 +152,7 @@ def _view(tensor: StoredTensor, flat: np.ndarray, name: str, path: str) -> np.nd
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
     if count == 0 and max(tensor.shape) < 2**20 and len(tensor.shape) <= 2:
         return np.empty(tensor.shape, flat.dtype)
-    # A stride of 0 repeats elements; weights are never saved so, and it would grow a small file.
+    # A stride of 0 repeats elements, which would blow up a small file; saved weights never have it.
     if count == 0 or count > flat.size or last >= flat.size:
         raise WeightsError(
             f"weight file {path!r}: tensor {name!r} of shape {tensor.shape} reaches beyond its "
@@ -167,7 +166,7 @@ def _view(tensor: StoredTensor, flat: np.ndarray, name: str, path: str) -> np.nd
 
 
 def _walk(tree: Any, path: str):
-    """Yield name and tensor of the dictionaries and lists within each other, in file order."""
+    """Yield the names and tensors of nested dictionaries and lists, in file order."""
     if type(tree) is not dict:
         raise WeightsError(
             f"weight file {path!r} holds a {type(tree).__name__}; expected a dictionary of tensors"
@@ -178,8 +177,8 @@ def _walk(tree: Any, path: str):
         if name is None:
             levels.pop()
             continue
-        # Lists that hold one list twice, over and over, would walk for ever, and a long key above
-        # many tensors would be copied into each name.
+        # Nested lists that hold the same list twice would take for ever, and a long key would be
+        # copied into the name of each tensor below it.
         seen += 1
         if seen > _MOST_ENTRIES or len(levels) > _DEEPEST or len(name) > _LONGEST_NAME:
             raise WeightsError(

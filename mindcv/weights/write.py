@@ -1,4 +1,4 @@
-"""Write a weight file, in any library's names; a file appears under its name when it is whole."""
+"""Write a weight file atomically, with the parameter names of any library."""
 
 import os
 from collections.abc import Mapping
@@ -21,20 +21,21 @@ def write_weights(
     metadata: Metadata | None = None,
     names: str = OWN,
 ) -> int:
-    """Write weights to a .safetensors, .npz or .ckpt file, as the path ends.
+    """Write weights to a .safetensors, .npz or .ckpt file, by the suffix of `path`.
+
+    An existing file is replaced only when the new one is complete.
 
     Args:
-        path: an older file of this name is replaced when the new one is whole.
         weights: arrays by our names.
-        metadata: travels with the weights.
-        names: whose names to write; see `WRITABLE`. pycls' stem takes BGR, so it is turned round.
+        names: library whose names to write; see `WRITABLE`. For pycls the first convolution is
+            flipped to BGR.
 
     Returns:
-        How many tensors the file holds.
+        The number of tensors written.
 
     Raises:
-        WeightsError: unknown suffix or names, a tensor the library has no name for, or the file
-            cannot be written.
+        WeightsError: the suffix or `names` is unknown, the library has no name for a tensor, or the
+            file cannot be written.
     """
     path = Path(path)
     writers = {form.suffix: form.write for form in FORMATS if form.write}
@@ -69,6 +70,6 @@ def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarra
             value = value[:, ::-1]
         named[theirs] = np.ascontiguousarray(value)
         if name.endswith("moving_variance"):
-            # torch's normalisation counts batches, and a strict reader wants the count.
+            # torch's BatchNorm counts batches, and loading with strict=True needs the count.
             named[theirs.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return named
