@@ -1,4 +1,4 @@
-"""Published weights: the table of them, and downloads that can be trusted."""
+"""Published weights: their table, and verified downloads."""
 
 from .cache import fetch
 from .table import (

@@ -1,4 +1,4 @@
-"""The cache of published weights, `<cache>/<model>/<source>/<file>`: verified at every use."""
+"""The cache of published weights, `<cache>/<model>/<source>/<file>`, verified at every use."""
 
 import errno
 import fcntl
@@ -25,16 +25,16 @@ _LARGEST_RECORD = 2**16  # bytes
 
 
 def fetch(weights: PublishedWeights) -> Path:
-    """Return the path of a weight file in the cache; download it if it is not there.
+    """Return the path of a published weight file, downloading it if the cache does not hold it.
 
-    A file in the cache, downloaded or put there by hand, is verified at every use and never
-    replaced. Of several processes one downloads it and the others wait. With MINDCV_OFFLINE=1
+    A cached file, downloaded or put there by hand, is verified at every use and never replaced. If
+    several processes need the file, one downloads it and the others wait. With MINDCV_OFFLINE=1
     nothing is downloaded.
 
     Raises:
         ConfigError: MINDCV_OFFLINE is neither 1 nor 0.
-        WeightsError: the file cannot be fetched, or is not the published one; the message gives
-            its address and where to put it by hand.
+        WeightsError: the file cannot be fetched or is not the published one; the message says where
+            it is published and, if it could not be fetched, where to put it by hand.
     """
     target = place_of(weights)
     try:
@@ -67,17 +67,17 @@ def fetch(weights: PublishedWeights) -> Path:
 
 
 def place_of(weights: PublishedWeights) -> Path:
-    """Return where in the cache the file belongs; it need not be there.
+    """Return where the file belongs in the cache, whether or not it exists.
 
     Raises:
-        WeightsError: address, model or source make no file name.
+        WeightsError: the address, model or source yields no file name.
     """
     file = unquote(urlsplit(weights.url).path).replace("\\", "/").rsplit("/", 1)[-1]
     return cache_folder().joinpath(*map(_plain, (weights.model, weights.source, file)))
 
 
 def _plain(name: str) -> str:
-    """Return the name as one part of a path that cannot lead elsewhere."""
+    """Return the name as a single path component that cannot lead elsewhere."""
     plain = re.sub("[^A-Za-z0-9._+-]", "_", name).lstrip(".")
     if not plain:
         raise WeightsError(f"published weights: {name!r} is no file name")
@@ -85,7 +85,7 @@ def _plain(name: str) -> str:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise an OSError where a folder within the cache is a link; the cache itself may be one."""
+    """Raise an OSError if a folder inside the cache is a link; the cache itself may be one."""
     for part in (folder.parent, folder):
         if part.is_symlink():
             raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
@@ -102,7 +102,7 @@ def _is_offline() -> bool:
 
 @contextmanager
 def _locked(target: Path, url: str) -> Iterator[None]:
-    """Hold the lock of one file; it ends with its process, so a killed one blocks nobody."""
+    """Lock the file; the lock ends with its process, so a killed process blocks nobody."""
     give_up = time.monotonic() + DEADLINE
     lock = open_regular(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT)
     try:
@@ -125,10 +125,10 @@ def _locked(target: Path, url: str) -> Iterator[None]:
 
 
 def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None:
-    """Return why a file is not the published one; None: it may be.
+    """Return why a file is not the published one; None: no fault found.
 
-    A file without a known hash is trusted once, if it can be read and is large enough. Its hash is
-    recorded beside `target`, in the form of sha256sum, and must stay the same.
+    Without a published hash, a file that is readable and large enough is trusted at its first use.
+    Its hash is then recorded beside `target`, in the format of sha256sum, and must not change.
     """
     with open(path, "rb", opener=open_regular) as file:
         start = file.read(512)
@@ -155,7 +155,7 @@ def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None
     except WeightsError as error:
         return str(error)
     size = path.stat().st_size
-    if weights.params and size < weights.params * 1e6 * 2:  # in half precision, at least
+    if weights.params and size < weights.params * 1e6 * 2:  # at least half precision
         return (
             f"weight file {str(path)!r}: {size} bytes are too few for {weights.params} million "
             "parameters"

@@ -1,4 +1,4 @@
-"""Downloads over https: the whole, verified file under its name, or a reason."""
+"""Download files over https: a complete, verified file or a reason why not."""
 
 import errno
 import http.client
@@ -28,54 +28,45 @@ from .table import PublishedWeights
 _logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
-LONGEST_WAIT = 60.0  # seconds between two attempts: 1, 2, 4, … or what the server requests
-STALL = 30.0  # seconds of silence, or of less than SLOWEST, that end an attempt
+LONGEST_WAIT = 60.0  # seconds between attempts: 1, 2, 4, … or as the server requests
+STALL = 30.0  # seconds; silence or a rate below SLOWEST for so long ends an attempt
 SLOWEST = 1024  # bytes a second
-DEADLINE = 4 * 3600.0  # seconds for everything
-_LARGEST = 2**34  # bytes; no file of the table comes near it
+DEADLINE = 4 * 3600.0  # seconds for all attempts
+_LARGEST = 2**34  # bytes; far more than any published file
 _CHUNK = 2**20  # bytes
-_RANGE_BEYOND_END = 416  # what is there is as long as the file, or longer
+_RANGE_BEYOND_END = 416  # the partial file is as long as the file, or longer
 _PASSING = {408, 425, 429, 500, 502, 503, 504, _RANGE_BEYOND_END}
 _UNREACHABLE = {errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH}
-# On terminals only.
+# disable=None: shown only on terminals.
 _progress_bar = partial(tqdm, unit="B", unit_scale=True, leave=False, disable=None)
 
 
 @dataclass(eq=False)
 class Failure(Exception):
-    """Why a file cannot be fetched.
-
-    Attributes:
-        again: another attempt may succeed.
-        keep: it can use what has arrived.
-        wait: seconds before it that the server requests.
-    """
-
     reason: str
-    again: bool = True
-    keep: bool = True
-    wait: float | None = None
+    again: bool = True  # another attempt may succeed
+    keep: bool = True  # the next attempt can resume what has arrived
+    wait: float | None = None  # seconds before the next attempt, requested by the server
 
 
 class _NoNetwork(Failure):
-    """The host cannot be found or reached; only a transfer that has begun waits for it."""
+    """The host cannot be found or reached; retried unless the first attempt fails so."""
 
 
 def download(
     weights: PublishedWeights, target: Path, fault_of: Callable[[Path], str | None]
 ) -> None:
-    """Fetch a weight file as `<target>.part`, which becomes `target` when it is whole and right.
+    """Download a weight file to `<target>.part`, and rename it once it is complete and verified.
 
-    Where the hash is known, an attempt continues what an earlier one left, of this process or
-    another: the hash shows whether the pieces belong together. No two processes may fetch the same
-    target at once.
+    If the hash is known, an attempt resumes a partial file, even one that another process left: the
+    hash shows whether the pieces belong together. Only one process at a time may download a target.
 
     Args:
-        fault_of: returns why the whole file is the wrong one; None: it is right.
+        fault_of: returns why a complete file is not the published one; None: no fault found.
 
     Raises:
-        Failure: it cannot be fetched.
-        OSError: the disk refuses it.
+        Failure: the file cannot be fetched.
+        OSError: it cannot be written.
     """
     if not _is_safe(weights.url):
         raise Failure("the address is not https")
@@ -93,21 +84,21 @@ def download(
         except Failure as failure:
             if not failure.keep:
                 part.unlink(missing_ok=True)
-            wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # processes that fail together part
+            wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # spread out processes that fail
             wait = min(wait if failure.wait is None else failure.wait, LONGEST_WAIT)
             is_last = attempt == ATTEMPTS or monotonic() + wait > end
             if is_last or not failure.again or (attempt == 1 and isinstance(failure, _NoNetwork)):
                 count = f" (attempt {attempt} of {ATTEMPTS})" if attempt > 1 else ""
                 raise Failure(failure.reason + count) from None
             _logger.warning("%s: %s; next attempt in %.1f s", weights.url, failure.reason, wait)
-        except OSError as error:  # of a full disk too: leave it no fuller than it was
+        except OSError as error:  # such as a full disk, so free the space
             part.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, error.filename or str(part)) from None
         sleep(wait)
 
 
 def _transfer(client, url: str, part: Path, size: int) -> bool:
-    """Fetch the file, or what it has beyond `size` bytes; return whether these were kept."""
+    """Fetch the file from byte `size` on; return whether the server resumed there."""
     headers = {"User-Agent": "mindcv"} | ({"Range": f"bytes={size}-"} if size else {})
     with _network():
         response = client.open(urllib.request.Request(url, headers=headers), timeout=STALL)
@@ -128,7 +119,7 @@ def _transfer(client, url: str, part: Path, size: int) -> bool:
 
 
 def _receive(response: http.client.HTTPResponse, part: Path, size: int) -> None:
-    """Append the body to the `size` bytes that are there."""
+    """Append the body to the `size` bytes received before."""
     total = None if response.length is None else size + response.length
     if (total or 0) > _LARGEST:
         raise Failure(f"the server announces more than {_LARGEST} bytes", again=False)
@@ -155,7 +146,7 @@ def _read(response: http.client.HTTPResponse) -> bytes:
 
 @contextmanager
 def _network() -> Iterator[None]:
-    """Turn what urllib, TLS and sockets raise into a Failure."""
+    """Turn the errors of urllib, TLS and sockets into a Failure."""
     try:
         yield
     except urllib.error.HTTPError as error:
@@ -178,24 +169,24 @@ def _network() -> Iterator[None]:
         raise Failure("the server fell silent")
     if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE:
         raise _NoNetwork(f"there is no network, or no such host: {cause.strerror}")
-    # A malformed address raises a ValueError, or gives mere text.
+    # A malformed address raises a ValueError, or a URLError whose reason is text.
     is_address = isinstance(cause, (ValueError, str))
     raise Failure(f"{type(cause).__name__}: {_first_line(cause)}", again=not is_address)
 
 
 def _first_line(text: object) -> str:
-    """Return the beginning of a server's text, for a message."""
+    """Return the first line of a server's text, shortened and safe to print."""
     return printable(str(text).strip().split("\n")[0])[:200]
 
 
 def _is_safe(url: str) -> bool:
-    """Return whether an address is https, or http on this machine."""
+    """Return whether an address uses https, or http on this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or (parts.scheme, parts.hostname) == ("http", "127.0.0.1")
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect to plain http."""
+    """Refuses redirects to plain http."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if not _is_safe(newurl) or (req.type == "https" and urlsplit(newurl).scheme != "https"):
@@ -205,7 +196,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Sends requests, over verified TLS, and reads the answers by a `_Stream`."""
+    """Sends requests over verified TLS and reads the responses through a `_Stream`."""
 
     def __init__(self, end: float):
         super().__init__(context=ssl.create_default_context())
@@ -226,9 +217,9 @@ class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class _Stream(io.RawIOBase):
-    """What a server sends, headers included, as long as it comes fast enough.
+    """A response, headers included, that fails if the server is too slow.
 
-    The timeout of a socket begins anew with each byte, so a server could drip for ever.
+    A socket's timeout restarts with each byte, so a server that trickles bytes never times out.
     """
 
     def __init__(self, file: io.BufferedReader, end: float):

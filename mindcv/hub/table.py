@@ -1,4 +1,4 @@
-"""The table of published weights: whose they are, and how their images are prepared."""
+"""The table of published weights: publishers, accuracies and preprocessing."""
 
 import re
 from dataclasses import dataclass, fields
@@ -19,22 +19,20 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})[-.]")
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """One published weight file.
+    """A published weight file.
 
     Attributes:
-        model: a registered name.
-        source: who published which training: mindcv, torchvision_v2, timm_ra3, pycls, …
-        url: address of the file.
-        sha256: SHA-256 of the file, hexadecimal, or as many of its first digits as are published;
-            None: no published hash is known.
-        top1, top5: accuracy on ImageNet-1k's validation images as published, per cent; None: none.
-        params: parameters as published, millions; None: not published.
-        preprocessing: of evaluation; mean and deviation in RGB order.
-        num_classes: rows of the classifier; 0: the file has none.
+        model: registered name.
+        source: publisher and training: mindcv, torchvision_v2, timm_ra3, pycls, …
+        sha256: hexadecimal, or only the first digits if no more are published; None: unknown.
+        top1, top5: published accuracy on the ImageNet-1k validation set, percent.
+        params: published number of parameters, millions.
+        preprocessing: for evaluation; mean and standard deviation in RGB order.
+        num_classes: 0: the file has no classifier.
         licence: SPDX identifier.
-        owner: whose weights they are.
-        channel_order: RGB or BGR, what the first convolution expects.
-        note: what users must know besides; empty: nothing.
+        owner: the publisher in full, such as torchvision (PyTorch).
+        channel_order: RGB or BGR, as the first convolution expects.
+        note: anything else that users must know.
     """
 
     model: str
@@ -53,10 +51,10 @@ class PublishedWeights:
 
 
 def published_weights(model: str = "") -> tuple[PublishedWeights, ...]:
-    """Return the published weights of a model, its default first; empty: there are none.
+    """Return the published weights of a model, its default first; may be empty.
 
     Args:
-        model: a registered name; empty: the weights of all models, source by source.
+        model: registered name; empty: the weights of all models, grouped by source.
     """
     return tuple(row for row in _table() if model in ("", row.model))
 
@@ -65,11 +63,12 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
     """Return the published weights of a model.
 
     Args:
-        model: a registered name.
-        source: whose; None: the model's default.
+        model: registered name.
+        source: publisher and training; None: the model's default.
 
     Raises:
-        ConfigError: there are none, or none of that source; the message lists those there are.
+        ConfigError: no weights are published, or none from this source; the message lists the
+            sources.
     """
     found = published_weights(model)
     if not found:
@@ -85,16 +84,16 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
 
 
 def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedWeights:
-    """Return the published weights that a model's name and the option `pretrained` choose.
+    """Return the published weights that a model's name and the option `pretrained` select.
 
     Args:
-        asked: the model's name as the user gave it; a tag of timm's in it names a source too.
-        model: its registered name.
-        pretrained: True: those of the tag, or else the model's default; a text: of that source.
+        asked: the name as the user wrote it; a timm tag in it selects a source.
+        model: registered name.
+        pretrained: a source; True: the source of the tag, else the model's default.
 
     Raises:
-        ConfigError: tag and source contradict each other, the weights are of the model's twin, or
-            there are none.
+        ConfigError: tag and source contradict each other, the weights belong to the model's
+            torchvision twin, or none are published.
     """
     tag = split_tag(asked)[1]
     source = source_of_tag(tag) if tag else None
@@ -114,10 +113,10 @@ def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedW
 
 
 def require_classifier(weights: PublishedWeights) -> None:
-    """Refuse weights that give features only, where classes are wanted.
+    """Refuse weights without a classifier.
 
     Raises:
-        ConfigError: they have no classifier.
+        ConfigError: the weights give features only.
     """
     if not weights.num_classes:
         raise ConfigError(
@@ -137,7 +136,6 @@ def _table() -> tuple[PublishedWeights, ...]:
 
 
 def _row(model: str, source: str, keys: dict[str, Any]) -> PublishedWeights:
-    """Build a row from its own keys and those of its block."""
     names = {entry.name for entry in fields(PublishedWeights)}
     values = {key: value for key, value in keys.items() if key in names}
     values["preprocessing"] = Preprocessing.from_dict(keys["preprocessing"])

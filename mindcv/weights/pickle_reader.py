@@ -104,7 +104,7 @@ def read_pickle(stream: io.BytesIO, place: str) -> Any:
 
     Returns:
         A tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,
-            `StoredTensor` and `Skipped`.
+        `StoredTensor` and `Skipped`.
 
     Raises:
         WeightsError: the pickle is damaged, or uses anything beyond tensors and plain containers.
@@ -348,4 +348,5 @@ def _is_count(value: Any) -> bool:
 
 
 def _kind(value: Any) -> str:
+    # No repr of other values: nested containers may be too deep for it.
     return repr(value.text) if type(value) is _Name else f"a {type(value).__name__}"
