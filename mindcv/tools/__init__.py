@@ -1,11 +1,11 @@
-"""The commands of `python -m mindcv`: one module each, imported only when it is used.
+"""The commands of `python -m mindcv`: one module each, imported only when used.
 
-A module has `add_arguments(parser)` and `run(arguments)`, which raises a `MindCVError` where it
-cannot do what was asked. `STARTS_COMMANDS` in one that starts other programs leaves standard error
-to them; of the others it shows their own words only (see process/terminal.py).
+A command module has `add_arguments(parser)` and `run(arguments)`, which raises a `MindCVError` if
+it cannot do its work. A module with `STARTS_COMMANDS` leaves standard error to the programs that it
+starts; the other commands show only their own messages (see process/terminal.py).
 """
 
-# Command -> its line in `python -m mindcv --help`. The module is `NAME.py`, or `NAME/command.py`.
+# Command -> its line in `python -m mindcv --help`; its module is `NAME.py` or `NAME/command.py`.
 COMMANDS = {
     "list": "table of the models: costs, input size, published weights",
     "info": "one model: stages, costs, the line its widths follow",

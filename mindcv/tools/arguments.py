@@ -1,4 +1,4 @@
-"""What commands share of their command lines: options, types of values, checks of outputs."""
+"""Options, argument types and checks that the commands share."""
 
 import os
 from argparse import ArgumentParser, ArgumentTypeError
@@ -10,7 +10,6 @@ from ..errors import ConfigError
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
-    """Add the options of commands about models without weights."""
     parser.add_argument(
         "--image_size", type=at_least(8), default=224, help="side of the image, pixels"
     )
@@ -24,12 +23,12 @@ def add_import_module(parser) -> None:
 
 
 def file_path(text: str) -> str:
-    """Read a path, in which a leading ~ is the user's home, as the options of train.py do."""
+    """Expand a leading ~ to the user's home, as the options of train.py do."""
     return os.path.expanduser(text)
 
 
 def yes_or_no(text: str) -> bool:
-    """Read True or False in any spelling that the options of train.py take."""
+    """Parse True or False in any spelling that the options of train.py accept."""
     try:
         return convert(text, bool)
     except ValueError as error:
@@ -37,7 +36,7 @@ def yes_or_no(text: str) -> bool:
 
 
 def at_least(low: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `low` on."""
+    """Return a parser of integers from `low` on."""
 
     def read(text: str) -> int:
         try:
@@ -54,17 +53,16 @@ def at_least(low: int) -> Callable[[str], int]:
 def check_output(
     option: str, path: str, suffixes: Sequence[str], force: bool, inputs: Sequence[str] = ()
 ) -> None:
-    """Refuse an output that could not be written in the end.
+    """Refuse an output path to which the command could not write in the end.
 
     Args:
-        option: its name on the command line.
-        suffixes: those it may end in; empty: any.
-        force: an existing file may be replaced.
-        inputs: files that may not.
+        suffixes: allowed endings; empty: any.
+        force: allow replacing an existing file.
+        inputs: files that must not be overwritten.
 
     Raises:
-        ConfigError: another suffix, no such folder, a folder of that name, the file exists, or it
-            is an input.
+        ConfigError: wrong suffix, missing or read-only folder, a folder of that name, an existing
+            file, or an input file.
     """
     place = Path(path)
     if os.path.realpath(path) in map(os.path.realpath, inputs):

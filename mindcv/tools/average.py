@@ -1,4 +1,4 @@
-"""`python -m mindcv average`: the mean of the weights of several checkpoints of one network."""
+"""`python -m mindcv average`: the mean of the weights of several checkpoints of a network."""
 
 import math
 import os
@@ -14,9 +14,9 @@ from ..weights.match import STATISTICS, counted, differences, sort_contents
 from ..weights.write import SUFFIXES
 from .arguments import check_output, file_path
 
-_STATISTICS = (*STATISTICS, "running_mean", "running_var")  # in names of no known library too
+_STATISTICS = (*STATISTICS, "running_mean", "running_var")  # also by torch's names
 
-# Path, tensors and metadata of a file.
+# A file: path, tensors and metadata.
 Weights = tuple[str, Mapping[str, np.ndarray], Metadata | None]
 
 
@@ -75,16 +75,15 @@ def average_weights(
 ) -> tuple[dict[str, np.ndarray], Metadata | None]:
     """Return the weighted mean of all float tensors, summed in float64, and the common metadata.
 
-    Tensors of whole numbers must be the same in all files, and are kept. The files are taken one
-    after the other, so that an iterator may read each only then.
+    Integer tensors must be equal in all files and are kept. The files are consumed one at a time,
+    so an iterator can read them lazily.
 
     Args:
-        files: (path, tensors, metadata) of each.
-        shares: a positive number for each; only their ratios count.
+        shares: positive weights of the files; only their ratios count.
 
     Raises:
-        WeightsError: names, shapes, types or metadata differ, whole numbers differ, or a value is
-            not finite.
+        WeightsError: names, shapes, types, integer tensors or metadata differ, or a value is not
+            finite.
     """
     first, sums = None, {}
     for current, share in zip(files, shares, strict=True):

@@ -1,4 +1,4 @@
-"""Turn a weight file of any library into another format or other names."""
+"""`python -m mindcv convert`: convert a weight file to another format or other names."""
 
 import argparse
 
@@ -23,12 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Convert, and print what was read and written.
-
-    Raises:
-        ConfigError: OUT cannot be written or is IN, see `check_output`; or no such model.
-        WeightsError: IN cannot be read, does not fit the model, or has no such names.
-    """
     check_output("OUT", arguments.output, SUFFIXES, arguments.force, inputs=[arguments.input])
     file = read_weights(arguments.input)
     metadata, wanted = file.metadata, ()

@@ -11,7 +11,7 @@ from ..process.entry_point import import_user_module
 from .arguments import add_model_arguments
 from .list import aligned
 
-_ROWS, _COLUMNS = 20, 68  # of the plot's area; with the axis it stays within 80 columns
+_ROWS, _COLUMNS = 20, 68  # of the plot; with its axis it fits into 80 columns
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: Namespace) -> None:
         import_user_module(arguments.import_module)
     name = canonical_name(arguments.model)
     setting = SETTINGS.get(name)
-    network = None if setting else create_model(name)  # a large one would take seconds
+    network = None if setting else create_model(name)  # building a large network takes seconds
     plan = setting.plan() if setting else getattr(network, "plan", None)
     print(name, "", sep="\n")
     if plan is None:
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
 
 
 def rule(setting: Setting | None) -> list[str]:
-    """Return the parameters of the quantized-linear rule, as lines of text."""
+    """Describe the quantized-linear rule of the widths."""
     if setting is None:
         return ["the line its widths follow is not known: it is no published RegNet"]
     return [
@@ -100,7 +100,7 @@ def _stage_shape(plan: NetworkPlan, stage: int) -> tuple[str, ...]:
 
 
 def published(name: str) -> list[str]:
-    """Return the published weights of a model, with their accuracies in percent."""
+    """Describe the published weights, with accuracies in percent."""
     found = published_weights(name)
     if not found:
         return ["published weights: none known"]
@@ -119,7 +119,7 @@ def _percent(value: float | None) -> str:
 
 
 def mean_distance(plan: NetworkPlan, line: tuple[float, float]) -> float:
-    """Return the geometric mean of the blocks' distances from the line, as a share of it."""
+    """Return the geometric mean of the blocks' relative distances from the line."""
     widths = _block_widths(plan.widths, plan.depths)
     ratios = [abs(math.log(width / (line[0] + line[1] * j))) for j, width in enumerate(widths)]
     return math.exp(sum(ratios) / len(ratios)) - 1
@@ -135,12 +135,12 @@ def draw_widths(
     line: tuple[float, float] | None = None,
     scale: str = "linear",
 ) -> list[str]:
-    """Return the lines of a plot, block index to the right and width upwards, 80 columns at most.
+    """Plot width over block index in text, at most 80 columns wide.
 
     Args:
         widths, depths: channels and blocks of each stage.
-        line: (w_0, w_a) of the line u_j = w_0 + w_a * j, channels; None: draw no line.
-        scale: linear or log, of the width axis.
+        line: (w_0, w_a) of the line u_j = w_0 + w_a * j, channels; None: no line.
+        scale: of the width axis, linear or log.
     """
     blocks = _block_widths(widths, depths)
     wanted = [line[0] + line[1] * j for j in range(len(blocks))] if line else []
@@ -150,7 +150,7 @@ def draw_widths(
     def row(width: float) -> int:
         return round((place(width) - low) / (high - low) * (_ROWS - 1)) if high > low else 0
 
-    step = max(1, min(4, _COLUMNS // len(blocks)))  # characters a block; long networks share them
+    step = max(1, min(4, _COLUMNS // len(blocks)))  # characters for each block
     used = min(_COLUMNS, step * len(blocks))
     cells = [[" "] * used for _ in range(_ROWS)]  # the lowest row first
     for column in range(used):

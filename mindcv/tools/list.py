@@ -1,4 +1,4 @@
-"""`python -m mindcv list`: what the models cost, and the published weights there are."""
+"""`python -m mindcv list`: costs and published weights of the models."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -14,22 +14,15 @@ from .arguments import add_model_arguments
 
 @dataclass(frozen=True)
 class Row:
-    """One model of the table.
-
-    Attributes:
-        params: trainable parameters.
-        macs, activations: of one square image of `image_size` pixels; None: not known.
-        top1: best published top-1 accuracy, percent; None: not known.
-        weights: who published weights.
-    """
+    """A model in the table."""
 
     model: str
-    params: int
-    macs: int | None
-    activations: int | None
+    params: int  # trainable parameters
+    macs: int | None  # of a square image of `image_size` pixels; None: unknown
+    activations: int | None  # likewise
     image_size: int
-    top1: float | None
-    weights: tuple[str, ...]
+    top1: float | None  # best published top-1 accuracy, percent; None: unknown
+    weights: tuple[str, ...]  # sources of published weights
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -59,7 +52,6 @@ def run(arguments: Namespace) -> None:
 
 
 def describe(name: str, image_size: int) -> Row:
-    """Return the table's row of a model."""
     published = published_weights(name)
     costs = _costs(name, image_size)
     return Row(
@@ -76,7 +68,7 @@ def describe(name: str, image_size: int) -> Row:
 def _costs(name: str, image_size: int) -> Complexity:
     from ..models import create_model
 
-    if name in SETTINGS:  # building a large network would take seconds
+    if name in SETTINGS:  # building a large network takes seconds
         return complexity(SETTINGS[name].plan(), image_size)
     network = create_model(name)
     if hasattr(network, "complexity"):
@@ -85,7 +77,6 @@ def _costs(name: str, image_size: int) -> Complexity:
 
 
 def table(rows: Sequence[Row]) -> list[str]:
-    """Return the lines of the aligned table."""
     head = ("model", "params (M)", "MACs (G)", "acts (M)", "input", "top-1", "weights")
     cells = [
         (
@@ -99,11 +90,11 @@ def table(rows: Sequence[Row]) -> list[str]:
         )
         for row in rows
     ]
-    return aligned([head, *cells], left=(0, len(head) - 1))  # names to the left
+    return aligned([head, *cells], left=(0, len(head) - 1))
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
-    """Return the rows as lines of aligned columns: to the left those of these numbers."""
+    """Format rows as aligned columns; the columns numbered in `left` are left-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows)]
     return [
         "  ".join(

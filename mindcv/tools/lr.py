@@ -12,7 +12,7 @@ from ..process.files import writing
 from .arguments import at_least, file_path
 from .report.curves import plot_rates
 
-TAKES_OPTIONS = True  # every word that is not an argument here is an option as of train.py
+TAKES_OPTIONS = True  # all other words are options of train.py
 
 _HEIGHT, _WIDTH = 12, 64  # of the plot, characters
 
@@ -40,7 +40,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Print the rates of every epoch and their curve."""
     config = parse_arguments(
         "python -m mindcv lr", __doc__, schedule_contradictions, arguments.options
     )
@@ -64,10 +63,10 @@ def run(arguments: Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the updates of an epoch, as train.py makes them of the images; writes nothing.
+    """Return the number of updates in an epoch, as train.py counts them; writes nothing.
 
     Raises:
-        MindCVError: the images cannot be listed, or do not fill a batch.
+        MindCVError: the images cannot be listed or do not fill a batch.
     """
     from ..data.datasets import DATASETS, open_samples
     from ..data.order import sample_order
@@ -121,11 +120,11 @@ def write_rates(path: str, rates: list[float], steps: int) -> None:
 
 
 def draw(rates: list[float], epochs: int) -> list[str]:
-    """Return the curve in plain characters, from 0 to the peak, over the epochs."""
+    """Plot the rates over the epochs in text, from 0 to the peak."""
     top = max(rates) or 1.0
     grid = [[" "] * _WIDTH for _ in range(_HEIGHT)]
     for x in range(_WIDTH):
-        # All rates of a column, so that no drop or restart is missed.
+        # A column shows all its rates, so that no drop or restart is missed.
         start, stop = x * len(rates) // _WIDTH, (x + 1) * len(rates) // _WIDTH
         own = rates[start : max(stop, start + 1)]
         low, high = (round(rate / top * (_HEIGHT - 1)) for rate in (min(own), max(own)))

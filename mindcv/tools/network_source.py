@@ -1,4 +1,4 @@
-"""Where a command's network comes from: a checkpoint, or published weights of a named model."""
+"""The network of a command: from a checkpoint, or from a model's published weights."""
 
 from argparse import ArgumentParser, Namespace
 
@@ -31,7 +31,6 @@ def add_network_arguments(parser: ArgumentParser) -> None:
 
 
 def add_ema_argument(parser) -> None:
-    """Add the option that chooses between raw and averaged weights."""
     parser.add_argument(
         "--ema",
         type=yes_or_no,
@@ -44,13 +43,13 @@ def add_ema_argument(parser) -> None:
 
 
 def check_network_arguments(arguments: Namespace, classifies: bool = False) -> None:
-    """Refuse options that name no weights, two, or unknown ones; needs no MindSpore.
+    """Check the options of `add_network_arguments` without importing MindSpore.
 
     Args:
-        classifies: refuse published weights without a classifier too.
+        classifies: also refuse published weights without a classifier.
 
     Raises:
-        ConfigError: see above.
+        ConfigError: the options name no weights, two sources, or unknown published weights.
     """
     published = arguments.pretrained is not None
     if published == bool(arguments.ckpt_path):
@@ -71,11 +70,11 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 
 
 def build_network(arguments: Namespace):
-    """Return the network in evaluation mode, and the `Metadata` of its weights.
+    """Return the network in evaluation mode and the `Metadata` of its weights.
 
     Raises:
         ConfigError: unknown model.
-        WeightsError: the weights are missing, damaged or of another model.
+        WeightsError: the weights are missing, damaged or do not fit the model.
     """
     from ..models import canonical_name, create_model, create_model_from_file, find_published
 

@@ -1,4 +1,4 @@
-"""`python -m mindcv predict`: classify image files and folders of them."""
+"""`python -m mindcv predict`: classify images and folders of images."""
 
 import csv
 import json
@@ -24,15 +24,15 @@ from .network_source import add_network_arguments, build_network, check_network_
 class Guess:
     """A likely class of an image; the fields are the columns of the csv."""
 
-    rank: int  # 1: the likeliest
+    rank: int  # from 1
     class_index: int
-    class_name: str  # empty where the names are unknown
+    class_name: str  # empty: unknown
     probability: float  # of the softmax over all classes
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of one image, the likeliest first."""
+    """The likeliest classes of an image, the likeliest first."""
 
     path: str  # as the user wrote it
     guesses: tuple[Guess, ...]
@@ -84,7 +84,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Print the classes of each image; write and draw them where the options say so."""
     check_network_arguments(arguments, classifies=True)
     if arguments.output:
         check_output("output", arguments.output, (".json", ".csv"), force=True)
@@ -150,14 +149,14 @@ def run(arguments: Namespace) -> None:
 
 
 def find_images(places: Sequence[str]) -> list[str]:
-    """Return the files named, and the images in the folders named and below, each path once.
+    """Return the given files, and the images below the given folders, each path once.
 
-    Folders are searched as those of a dataset are (see `images_below`), links to folders followed;
-    the plots in a run folder are no images to classify. A file named by itself may have any suffix,
-    and need not exist: reading it finds out.
+    Folders are searched as those of a dataset are (see `images_below`), including links to folders;
+    the plots in a run folder are skipped. A file given by name may have any suffix and is not
+    checked here.
 
     Raises:
-        DataError: a folder without an image, or one that cannot be read.
+        DataError: a folder holds no image or cannot be read.
     """
     found = {}
     for place in places:
@@ -173,7 +172,7 @@ def find_images(places: Sequence[str]) -> list[str]:
 
 
 def _search(folder: str) -> list[str]:
-    """Return the images below a folder in sorted order, a folder's own before its subfolders'."""
+    """Return the sorted images below a folder, a folder's own before its subfolders'."""
     found = [os.fsdecode(path) for path in images_below(Path(folder), b".", Watcher())]
     paths = [os.path.join(folder, os.path.relpath(path, ".")) for path in found]
     plots = {place for place in set(map(os.path.dirname, paths)) if _is_run_folder(place)}
@@ -192,11 +191,11 @@ def _sort_key(path: str) -> list[tuple[bool, str]]:
 def read_class_names(path: str) -> tuple[str, ...]:
     """Read class names in the order of the logits.
 
-    A text file has one a line. A JSON file has a list, or an object from index to name, where a
-    list in place of a name counts with its last entry (`{"0": ["n01440764", "tench"], …}`).
+    A text file has one name in each line. A JSON file has a list, or an object from index to name;
+    of a list in place of a name, the last entry counts (`{"0": ["n01440764", "tench"], …}`).
 
     Raises:
-        ConfigError: no such file, or it holds something else.
+        ConfigError: the file does not exist or holds something else.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -236,15 +235,15 @@ def classify(
     batch_size: int,
     on_bad: Callable[[str, str], None],
 ) -> Iterator[tuple[Prediction, np.ndarray]]:
-    """Yield the prediction of each image that can be read, and the network's view of it.
+    """Yield the prediction of each readable image and the network's view of it.
 
-    The view is uint8 (H, W, 3): the resized and cropped image before normalisation.
+    The view is the resized and cropped image before normalisation, uint8 (H, W, 3).
 
     Args:
-        network: Cell from normalised images to logits, in evaluation mode.
-        metadata: its preprocessing and class names.
-        batch_size: images of a batch. The last one is padded, so that one graph serves all.
-        on_bad: called with path and reason for each file that cannot be read.
+        network: maps normalised images to logits, in evaluation mode.
+        metadata: provides preprocessing and class names.
+        batch_size: the last batch is padded, so that the graph is compiled only once.
+        on_bad: called with path and reason of each unreadable file.
 
     Raises:
         WeightsError: the logits are not finite.
@@ -272,7 +271,6 @@ def classify(
 
 
 def _batches(paths, preprocessing: Preprocessing, batch_size: int, on_bad):
-    """Yield lists of (path, image)."""
     from ..data.transforms import evaluation_transforms
 
     operations = evaluation_transforms(preprocessing)
@@ -290,14 +288,13 @@ def _batches(paths, preprocessing: Preprocessing, batch_size: int, on_bad):
 
 
 def read_image(path: str, operations: Sequence[Callable]) -> np.ndarray:
-    """Return what the evaluation transforms make of a file.
+    """Read an image file and apply the evaluation transforms.
 
     Args:
-        operations: `create_transforms(is_training=False, normalize_on_device=True)`; they give
-            uint8 (H, W, 3).
+        operations: `evaluation_transforms(preprocessing)`; they return uint8 (H, W, 3).
 
     Raises:
-        DataError: `read_file`, `decodable` or the operations refuse it.
+        DataError: the file cannot be read or decoded, or an operation fails.
     """
     from ..data.image_files import decodable
     from ..data.samples.files import read_file
@@ -324,7 +321,6 @@ def prediction_lines(prediction: Prediction) -> list[str]:
 def write_json(
     path: Path, model: str, predictions: Sequence[Prediction], skipped: Mapping[str, str]
 ) -> None:
-    """Write the predictions, and the files skipped with the reasons."""
     content = {
         "model": model,
         "images": [
@@ -333,20 +329,20 @@ def write_json(
         ],
         "skipped": [{"path": name, "reason": reason} for name, reason in skipped.items()],
     }
-    # A path of bytes that are no UTF-8 becomes JSON's own escapes.
+    # Bytes of a path that are not UTF-8 become JSON escapes.
     text = json.dumps(content, ensure_ascii=False, indent=1)
     path.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def write_csv(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write one row for each image and class."""
+    """Write a row for each image and class."""
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         columns = ["path", *(field.name for field in fields(Guess))]
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for entry in predictions:
             for guess in entry.guesses:
-                # Spreadsheets run a cell that begins like a formula.
+                # Spreadsheets run cells that look like formulas.
                 foreign = {"path": entry.path, "class_name": guess.class_name}
                 safe = {name: table_cell(text) for name, text in foreign.items()}
                 writer.writerow(asdict(guess) | safe)

@@ -1,1 +1,1 @@
-"""Networks for deployment: MINDIR, ONNX and AIR files, checked."""
+"""Export networks as MINDIR, ONNX and AIR files, and check them."""

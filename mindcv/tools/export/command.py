@@ -58,7 +58,6 @@ def _batch_size(text: str) -> int | None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the file, and beside it what a program needs to know to use it."""
     check_network_arguments(arguments)
     output = arguments.output
     file_format = arguments.format or Path(output).suffix[1:]
@@ -87,7 +86,7 @@ def run(arguments: Namespace) -> None:
         shape, input_type, values = (size, size, channels), "uint8", "RGB, 0-255"
     stand_ins = replacing_together(output, f"{output}.json")
     with writing(output, ConfigError), stand_ins as (stand_in, description):
-        graph = stand_in.parent / "graph" / f"network.{file_format}"  # takes its name at the end
+        graph = stand_in.parent / "graph" / f"network.{file_format}"  # renamed when it is complete
         graph.parent.mkdir()
         checks = export_checked(
             network,
@@ -135,7 +134,7 @@ def run(arguments: Namespace) -> None:
 
 
 def _check_format(file_format: str, batch_size: int | None, device_target: str) -> None:
-    """Refuse what this MindSpore cannot write, before any work."""
+    """Refuse a format that this MindSpore cannot write, before any work."""
     from .deployment import can_write_dynamic_onnx
 
     if file_format == "air" and device_target != "Ascend":

@@ -1,4 +1,4 @@
-"""A network as a MINDIR, ONNX or AIR file that gives what the network gives."""
+"""Write a network as a MINDIR, ONNX or AIR file and check that the outputs agree."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -15,23 +15,23 @@ from ...errors import ConfigError, WeightsError
 from ...models import fold_batch_norm
 
 INPUT, OUTPUT, BATCH = "image", "output", "batch"  # names in an ONNX file
-# Largest difference of two outputs, relative to the largest output: float32 rounding stays below.
+# Largest allowed difference relative to the largest output; float32 rounding stays below.
 TOLERANCE = 1e-5
 
 # ModelProto.graph, GraphProto.output, ValueInfoProto.type, TypeProto.tensor_type, Tensor.shape
 _OUTPUT_SHAPE = (7, 12, 2, 1, 2)
 _DIMENSION, _NAME = 1, 2  # TensorShapeProto.dim, Dimension.dim_param
-_BYTES = 2  # wire type of what has a length
+_BYTES = 2  # wire type of length-delimited fields
 
 
 class Deployment(nn.Cell):
-    """`softmax(network(normalize(x)))`, the first and the last where wanted.
+    """`softmax(network(normalize(x)))`; normalisation and softmax are optional.
 
     Args:
-        network: images to logits (N, num_classes).
-        normalize: cell applied to the images first, which are uint8 (N, H, W, C) then; None: they
-            come as normalised float32 (N, C, H, W).
-        softmax: give probabilities in place of logits.
+        network: maps images to logits (N, num_classes).
+        normalize: cell applied first, to uint8 images (N, H, W, C); None: images come normalised,
+            float32 (N, C, H, W).
+        softmax: return probabilities instead of logits.
     """
 
     def __init__(self, network: nn.Cell, normalize: nn.Cell | None = None, softmax: bool = False):
@@ -41,7 +41,6 @@ class Deployment(nn.Cell):
 
     @property
     def input_type(self) -> type:
-        """Return numpy's type of the images."""
         return np.float32 if self.normalize is None else np.uint8
 
     def construct(self, x):
@@ -53,7 +52,7 @@ class Deployment(nn.Cell):
 
 @dataclass(frozen=True)
 class Checks:
-    """Relative differences of the outputs on random images; None: not checked."""
+    """Differences relative to the largest output, on random images; None: not checked."""
 
     folded_layers: int
     folding: float | None
@@ -72,16 +71,14 @@ def export_checked(
 ) -> Checks:
     """Fold batch normalisation, check the outputs, write the file and check it again.
 
-    Args:
-        path, image_shape, batch_size: see `export_network`.
-        normalize, softmax: see `Deployment`.
+    For the other arguments see `export_network` and `Deployment`.
 
     Raises:
         ConfigError: see `export_network`.
         WeightsError: an output is not finite, or folding or the file changes the outputs.
     """
     written = Deployment(network, normalize)
-    # A file for any batch is tried with two sizes that its example did not have.
+    # A dynamic file is tried with two batch sizes that the traced example did not have.
     counts = (1, 3) if batch_size is None else (batch_size,)
     images = [_random_images(count, image_shape, written.input_type) for count in counts]
     expected = _outputs(written, images)
@@ -121,24 +118,24 @@ def export_checked(
 def export_network(
     network: Deployment, path: Path, image_shape: tuple[int, int, int], batch_size: int | None
 ) -> None:
-    """Write the network into one file.
+    """Write the network into a single file.
 
     Args:
-        path: ends in .mindir, .onnx or .air, which is written where Ascend is only; in an empty
-            folder of its own, of any name: MindSpore changes the rights of the folder, and puts
-            further files beside for a very large network.
-        image_shape: (C, H, W), or (H, W, C) where the network normalises.
-        batch_size: images of a batch; None: any number, for mindir and onnx.
+        path: ends in .mindir, .onnx or .air (Ascend only), in an otherwise empty folder: MindSpore
+            changes the permissions of the folder, and puts further files there for a very large
+            network.
+        image_shape: (C, H, W); (H, W, C) if the network normalises.
+        batch_size: None: any number, for mindir and onnx.
 
     Raises:
-        ConfigError: MindSpore cannot export this network, or not into one file.
+        ConfigError: MindSpore cannot export this network, or not into a single file.
     """
     file_format = path.suffix[1:]
     is_dynamic = batch_size is None
     try:
         with _plain_path(path) as plain:
             if file_format == "onnx" and can_write_dynamic_onnx():
-                # Two images: a graph made of one could spread it over the batch unnoticed.
+                # Two images: a graph traced with one might broadcast it unnoticed.
                 example = np.zeros((batch_size or 2, *image_shape), network.input_type)
                 ms.onnx.export(
                     network,
@@ -169,13 +166,13 @@ def export_network(
 
 
 def can_write_dynamic_onnx() -> bool:
-    """Return whether this MindSpore writes ONNX files for any batch; `ms.export` cannot."""
+    """Return whether MindSpore has `mindspore.onnx`; `ms.export` fixes the batch size."""
     return hasattr(ms, "onnx")
 
 
 @contextmanager
 def _plain_path(path: Path) -> Iterator[Path]:
-    """Give another path to a file, for MindSpore's functions: they refuse blanks and accents."""
+    """Yield an alias of a path: MindSpore's functions refuse blanks and accents in paths."""
     with tempfile.TemporaryDirectory(prefix="mindcv-") as folder:
         link = Path(folder, "folder")
         link.symlink_to(path.parent.resolve())
@@ -183,7 +180,7 @@ def _plain_path(path: Path) -> Iterator[Path]:
 
 
 def _random_images(count: int, shape: tuple[int, int, int], dtype: type) -> np.ndarray:
-    """Return images (count, *shape): normal noise, or for uint8 every grey value alike."""
+    """Return normal noise, or uniform noise for uint8, of shape (count, *shape)."""
     rng = np.random.default_rng(20)
     if dtype is np.uint8:
         return rng.integers(0, 256, (count, *shape)).astype(np.uint8)
@@ -201,24 +198,20 @@ def _outputs_of_mindir(path: Path, images: Sequence[np.ndarray]) -> list[np.ndar
 
 
 def _outputs_of_onnx(path: Path, images: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Return what onnxruntime makes of the images; None: it is not installed.
-
-    Raises:
-        WeightsError: it refuses the file.
-    """
+    """Run the file in onnxruntime; return None if it is not installed."""
     try:
         import onnxruntime
     except ImportError:
         return None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what matters is raised
+    options.log_severity_level = 4  # errors are raised anyway
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
         name = session.get_inputs()[0].name
         return [session.run(None, {name: batch})[0] for batch in images]
-    except Exception as error:  # onnxruntime's errors have no common type but this
+    except Exception as error:  # the only common base of onnxruntime's errors
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(f"onnxruntime cannot run the exported file: {reason}") from None
 
@@ -228,7 +221,7 @@ def _largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarr
 
 
 def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return max |expected - found| / max |expected|; infinite where a value is not finite.
+    """Return max |expected - found| / max |expected|; infinite if a value is not finite.
 
     Raises:
         WeightsError: the shapes differ.
@@ -243,13 +236,13 @@ def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def name_output_batch(path: Path, name: str) -> None:
-    """Name the first dimension of the outputs of an ONNX file, as that of its input is named.
+    """Name the first dimension of an ONNX file's outputs, which makes it dynamic.
 
-    MindSpore (2.10) writes there the batch of the example that it traced. The file is a protocol
-    buffer of onnx.proto; only this dimension changes, all other bytes stay.
+    MindSpore (2.10) names that of the input, but writes the traced batch size for the outputs. The
+    file is a protocol buffer of onnx.proto; all other bytes stay unchanged.
 
     Raises:
-        ConfigError: the file is not laid out as onnx.proto says, or has no output with a shape.
+        ConfigError: the file does not follow onnx.proto, or has no output with a shape.
     """
     named = 0
 
@@ -274,7 +267,7 @@ def name_output_batch(path: Path, name: str) -> None:
 def _replaced(
     message: memoryview, place: Sequence[int], edit: Callable[[memoryview], bytes]
 ) -> bytes:
-    """Return a message with the nested ones at a path of field numbers edited."""
+    """Return a message with the submessages at a path of field numbers edited."""
     number, *deeper = place
     parts = []
     for found, wire_type, start, content, end in _fields(message):
