@@ -150,7 +150,7 @@ def draw_widths(
     def row(width: float) -> int:
         return round((place(width) - low) / (high - low) * (_ROWS - 1)) if high > low else 0
 
-    step = max(1, min(4, _COLUMNS // len(blocks)))  # characters for each block
+    step = max(1, min(4, _COLUMNS // len(blocks)))  # characters per block; above 68 they share
     used = min(_COLUMNS, step * len(blocks))
     cells = [[" "] * used for _ in range(_ROWS)]  # the lowest row first
     for column in range(used):

@@ -1,1 +1,1 @@
-"""Packing an image folder into sharded MindRecord files, which are read as one dataset."""
+"""Pack an image folder into sharded MindRecord files, which are read as one dataset."""

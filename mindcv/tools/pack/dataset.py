@@ -1,4 +1,4 @@
-"""Packing from beginning to end, or from where an earlier run stopped; and verifying."""
+"""Pack an image folder, resuming where an earlier run stopped; verify a packed dataset."""
 
 import csv
 import os
@@ -36,7 +36,7 @@ from .source import SourceSplit, list_source
 
 BAD_IMAGES = "bad_images.csv"
 _SHARD_BYTES = 512 << 20
-_MOST_DEFAULT_SHARDS = 256  # of a split, as all of them are open while it is read
+_MOST_DEFAULT_SHARDS = 256  # of a split, since readers keep all of them open
 _MOST_SHARDS = 1000
 _REFRESH_SECONDS = 0.2  # of the progress bar
 
@@ -53,23 +53,22 @@ def pack(
     show_progress: bool = False,
     tell: Callable[[str], None] = print,
 ) -> PackedSet:
-    """Pack an image folder; shards that an earlier run finished are kept where they are whole.
+    """Pack an image folder, keeping the intact shards of an earlier run.
 
     Args:
         source, splits: see `list_source`.
-        out: folder of the packed dataset; new, empty, or of an earlier run.
-        cap, quality: see `capped`; cap None: keep the bytes of the images.
-        shards: files of each split; None: one for each 512 MB of source images, 256 at most.
-        skip_bad: leave bad images out, see `check_to_the_end`; bad_images.csv lists them.
+        out: folder of the packed dataset: new, empty or from an earlier run.
+        cap, quality: see `capped`; None: keep the bytes of the images.
+        shards: files of each split; None: one for each 512 MB of source images, at most 256.
+        skip_bad: skip bad images (see `check_to_the_end`) and list them in bad_images.csv.
         workers: processes; None: one per core.
-        show_progress: draw progress bars on stderr.
-        tell: called with lines for the user.
+        tell: called with messages for the user.
 
     Raises:
-        ConfigError: options out of range; `out` holds something else, was begun with other
-            options, or another process packs into it.
-        DataError: the source is no image folder, holds bad images, or changed since; `out` cannot
-            be written.
+        ConfigError: an option is out of range, or `out` holds something else, was begun with other
+            options, or is in use by another process.
+        DataError: the source is not an image folder, holds bad images or has changed, or `out`
+            cannot be written.
     """
     _check_ranges(cap, quality, shards)
     _check_place(source, out)
@@ -116,15 +115,14 @@ def pack(
 
 
 def verify(out: str, workers: int | None = None, show_progress: bool = False) -> PackedSet:
-    """Compare the hashes of all files of a packed dataset with those in its dataset.json.
+    """Compare the hashes of all files of a packed dataset with its dataset.json.
 
     Args:
         workers: threads; None: one per core.
-        show_progress: draw a progress bar on stderr.
 
     Raises:
-        DataError: it is no packed dataset, unfinished, or files are missing or damaged; the
-            message names them all.
+        DataError: `out` is not a packed dataset, is unfinished, or has missing or damaged files,
+            all of which the message names.
     """
     root = Path(out)
     packed = read_packed_set(root)
@@ -192,7 +190,7 @@ def _kept(
 def _check_hashes(
     root: Path, shards: list[ShardFile], workers: int, show_progress: bool
 ) -> dict[str, str | None]:
-    """Return, by file, what is wrong with each shard, None where nothing is."""
+    """Return, by file, the problem of each shard, or None."""
     problems = {}
     bar = tqdm(
         total=sum(shard.bytes for shard in shards),
@@ -211,11 +209,6 @@ def _check_hashes(
 
 
 def _write_shards(tasks: list[ShardTask], workers: int, bar: tqdm) -> dict[str, ShardResult]:
-    """Return the results by file.
-
-    Raises:
-        DataError: see `write_shard`; or a process was killed.
-    """
     workers = min(workers, len(tasks))
     if workers <= 1:
         return {task.file: write_shard(task, bar.update) for task in tasks}
@@ -294,6 +287,6 @@ def _packed_split(split: SourceSplit, results: list[ShardResult]) -> PackedSplit
     return PackedSplit(
         images=len(labels),
         skipped=len(bad),
-        fingerprint=fingerprint_of(names, labels, split.class_names),  # the image folder's own
+        fingerprint=fingerprint_of(names, labels, split.class_names),  # equals the image folder's
         shards=tuple(result.shard for result in own if result.shard),
     )

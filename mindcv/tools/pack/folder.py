@@ -1,4 +1,4 @@
-"""The folder of a packed dataset until it is sealed: begun, locked, found again."""
+"""The folder of a dataset that is being packed: begun, locked, resumed."""
 
 import json
 import shutil
@@ -16,10 +16,10 @@ PLAN = "plan.json"
 
 
 def sealed_before(root: Path, plan: dict) -> PackedSet | None:
-    """Return what was packed completely before; None where that is nothing.
+    """Return the dataset that an earlier run packed completely, if any.
 
     Raises:
-        ConfigError, DataError: it was packed from other images or with other options; see
+        ConfigError, DataError: it was packed with other options or from other images; see
             `read_packed_set`.
     """
     with reading(root, DataError):
@@ -33,11 +33,11 @@ def sealed_before(root: Path, plan: dict) -> PackedSet | None:
 
 @contextmanager
 def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
-    """Lock the folder, new or as an interrupted run left it; leave no unfinished shard in it.
+    """Lock the folder, whether new or left by an interrupted run; remove unfinished shards.
 
     Raises:
-        ConfigError: it holds something else, was begun with other options, or another process
-            packs into it.
+        ConfigError: the folder holds something else, was begun with other options, or is in use by
+            another process.
         DataError: it was begun with other images, is damaged, or cannot be written.
     """
     work = root / WORK
@@ -81,12 +81,7 @@ def _begin(root: Path, plan: dict) -> None:
 
 
 def _check_plan(root: Path, plan: dict, before: dict) -> None:
-    """Refuse to go on with other images or options than an earlier run had.
-
-    Raises:
-        ConfigError: other options.
-        DataError: other images.
-    """
+    """Refuse to resume with other images or options than before."""
     remedy = f"remove {root} to start over, or choose another folder"
     if before.get("options") != plan["options"]:
         raise ConfigError(
@@ -101,17 +96,17 @@ def _check_plan(root: Path, plan: dict, before: dict) -> None:
 
 
 def _remove_unfinished(work: Path) -> None:
-    """Remove what processes that have ended were writing; nobody else holds the folder."""
+    """Remove the work of ended processes; the lock excludes running ones."""
     for entry in work.glob("*"):
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
 
 
 def reopen(root: Path, sealed: PackedSet, tasks: list[ShardTask]) -> None:
-    """Turn a packed dataset into one whose packing was interrupted behind its shards.
+    """Turn a packed dataset back into an unfinished one with all its shards.
 
-    Whether its shards are whole is checked later, as after any interruption. Those with images
-    left out count as missing, since dataset.json does not name these images.
+    The shards are verified later, as after any interruption. Shards with skipped images count as
+    missing, since dataset.json does not name these images.
     """
     shards = {shard.file: shard for split in sealed.splits.values() for shard in split.shards}
     with writing(root, DataError):

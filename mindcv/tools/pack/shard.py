@@ -1,4 +1,4 @@
-"""One shard: read, checked, written, read back, and only then moved to its place."""
+"""A shard: read, check and write its images, read them back, then move the file into place."""
 
 import io
 import json
@@ -27,28 +27,20 @@ from .source import SourceSplit
 
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
 _PAGE_BYTES, _MOST_PAGE_BYTES = 4 << 20, 256 << 20
-_WRITE_BYTES = 4 << 20  # rows of so many bytes are handed to MindSpore at a time
+_WRITE_BYTES = 4 << 20  # handed to MindSpore at a time
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one shard is made of.
-
-    Attributes:
-        out: folder of the packed dataset.
-        images: those of the shard, which becomes `<out>/<split>/<number>.mindrecord`.
-        cap, quality: see `capped`; cap None: the bytes as they are.
-        skip_bad: leave bad images out, see `check_to_the_end`, instead of refusing the shard.
-        header_bytes, page_bytes: of the MindRecord file, see `with_common_layout`.
-    """
+    """A shard to make: `images` becomes `<out>/<split>/<number>.mindrecord`."""
 
     out: Path
     images: SourceSplit
     number: int
-    cap: int | None
+    cap: int | None  # see `capped`; None: keep the bytes of the images
     quality: int
-    skip_bad: bool
-    header_bytes: int = 0
+    skip_bad: bool  # skip bad images instead of refusing the shard
+    header_bytes: int = 0  # of the MindRecord file, see `with_common_layout`
     page_bytes: int = 0
 
     @property
@@ -61,7 +53,7 @@ class ShardTask:
 
     @property
     def record(self) -> Path:
-        """The file that exists as soon as the shard is finished."""
+        """The file that marks the shard as finished."""
         return self.work_path("json")
 
     def work_path(self, suffix: str) -> Path:
@@ -69,34 +61,26 @@ class ShardTask:
 
 
 class ShardResult(NamedTuple):
-    """What became of a shard.
-
-    Attributes:
-        split: its name.
-        shard: None where bad images forbid it, or where no image is left.
-        bad: path, with the split, and reason of each bad image.
-    """
-
     split: str
-    shard: ShardFile | None
-    bad: list[tuple[str, str]]
+    shard: ShardFile | None  # None: refused because of bad images, or no image is left
+    bad: list[tuple[str, str]]  # path, starting with the split, and reason of each bad image
 
 
 def with_common_layout(tasks: list[ShardTask]) -> list[ShardTask]:
-    """Give all files the same sizes of header and pages: MindSpore refuses to mix them."""
+    """Give all files the same header and page sizes: MindSpore refuses to mix them."""
     sizes = [task.images.sizes for task in tasks]
-    # A page has room for the largest image, and not much more than there is at all.
+    # A page holds the largest image, but is not much larger than all images together.
     whole = max(int(of_task.sum()) + 256 * len(of_task) for of_task in sizes)
     needed = max(min(whole, _PAGE_BYTES), max(int(of_task.max()) for of_task in sizes))
     page = min(-(-needed // 4096) * 4096 + (64 << 10), _MOST_PAGE_BYTES)
-    # The header describes each page in some 200 bytes. Pages are half full at least: what does not
-    # fit begins a new one.
+    # The header takes about 200 bytes for each page. Pages are at least half full, since an image
+    # that does not fit begins a new one.
     header = (64 << 10) + 1024 * (2 * whole // page)
     return [replace(task, header_bytes=header, page_bytes=page) for task in tasks]
 
 
 def finished_shard(task: ShardTask) -> ShardResult | None:
-    """Return the result of an earlier run, None where its record is missing or damaged."""
+    """Return the result of an earlier run; None: its record is missing or damaged."""
     try:
         contents = json.loads(task.record.read_bytes())
         shard = contents["shard"] and ShardFile(**contents["shard"])
@@ -107,20 +91,16 @@ def finished_shard(task: ShardTask) -> ShardResult | None:
 
 
 def write_record(task: ShardTask, result: ShardResult) -> None:
-    """Note that a shard is finished, for `finished_shard`.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Record that a shard is finished, for `finished_shard`."""
     shard = result.shard and asdict(result.shard)
     write_json(task.record, {"shard": shard, "bad": result.bad})
 
 
 def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
-    """Make one shard, replacing what an earlier run left of it; call `step` after each image.
+    """Write a shard, replacing what an earlier run left of it; call `step` after each image.
 
     Raises:
-        DataError: the shard cannot be written, or an image changed since it was listed.
+        DataError: the shard cannot be written, or an image has changed since it was listed.
     """
     bad: list[tuple[str, str]] = []
     with _place_to_work(task) as place:
@@ -138,10 +118,10 @@ def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
 
 @contextmanager
 def _place_to_work(task: ShardTask) -> Iterator[Path]:
-    """Give an empty folder beside the finished shards; nothing is left of it."""
+    """Yield an empty folder beside the finished shards, and remove it at the end."""
     place = task.work_path(str(os.getpid()))
     try:
-        shutil.rmtree(place, ignore_errors=True)  # of a killed process of the same number
+        shutil.rmtree(place, ignore_errors=True)  # left by a killed process with the same id
         place.mkdir()
         yield place
     except OSError as error:
@@ -159,7 +139,7 @@ def _cannot_write(out: Path, reason: str) -> str:
 
 
 def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
-    """Read the images of a task in order; add those that training would find bad to `bad`."""
+    """Read the images in order; add those that training would find bad to `bad`."""
     images = task.images
     for path, label, size in zip(images.paths, images.labels, images.sizes):
         name = f"{task.split}/{path}"
@@ -168,7 +148,7 @@ def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
             check_to_the_end(image)
             if task.cap:
                 image = capped(image, task.cap, task.quality)
-            # These very types: MindSpore leaves rows of other ones out, with a warning.
+            # Exactly these types: MindSpore skips rows of other types, with a warning.
             yield {"image": image.tobytes(), "label": int(label), "name": os.fsencode(name)}
         except ImageError as error:
             bad.append((name, str(error)))
@@ -176,20 +156,19 @@ def _rows(task: ShardTask, step, bad: list) -> Iterator[dict]:
 
 
 def capped(data: np.ndarray, cap: int, quality: int) -> np.ndarray:
-    """Return an image file whose shorter side is at most `cap` pixels.
+    """Shrink an image file so that its shorter side is at most `cap` pixels.
 
-    A smaller image keeps its bytes. A larger one becomes RGB, is resized (bicubic, antialiased) and
-    encoded as JPEG, 4:2:0, without colour profile and EXIF. Its EXIF orientation is not followed,
-    as it is not when the original is read. FFCV does the same to the longer side (`max_resolution`
-    of `RGBImageField`); the shorter one is what a crop has to fit into.
+    A smaller image keeps its bytes. A larger one is converted to RGB, resized (bicubic,
+    antialiased) and encoded as JPEG, 4:2:0, without colour profile and EXIF. Its EXIF orientation
+    is ignored, as it is when the original is read. FFCV (`max_resolution` of `RGBImageField`) caps
+    the longer side; a crop has to fit into the shorter one.
 
     Args:
         data: content of an image file, (bytes,) uint8.
-        cap: pixels.
-        quality: of the JPEG, 1 … 100.
+        quality: of the JPEG, 1 to 100.
 
     Raises:
-        ImageError: it cannot be decoded, or its longer side is more than JPEG allows.
+        ImageError: the image cannot be decoded, or its longer side exceeds JPEG's limit.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -210,7 +189,6 @@ def capped(data: np.ndarray, cap: int, quality: int) -> np.ndarray:
 
 
 def _read(path: str, size: int) -> np.ndarray:
-    """Read an image file; raise a DataError if its size changed since it was listed."""
     try:
         data = read_file(os.fsencode(path))
     except ImageError:
@@ -223,7 +201,7 @@ def _read(path: str, size: int) -> np.ndarray:
 
 
 def _size(path: str) -> int:
-    """Return the bytes of a file as `list_source` has them: 0 where there is none."""
+    """Return the size of a file in bytes as `list_source` does: 0 if it does not exist."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -272,7 +250,7 @@ def _checksum(image, name: bytes) -> int:
 
 
 def _checked(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardFile:
-    """Read a written shard back: MindSpore reports a full disk late, or not at all."""
+    """Read a written shard back: MindSpore reports a full disk late or not at all."""
     try:
         written = MindRecordFile(path)
         found = [
@@ -285,7 +263,7 @@ def _checked(path: Path, task: ShardTask, sums: list[tuple[int, int]]) -> ShardF
         raise DataError(_cannot_write(task.out, f"{path.name} reads back differently"))
     index = path.with_name(f"{path.name}.db")
     for file in (path, index):
-        file.chmod(0o644)  # MindSpore leaves its files readable for their owner alone
+        file.chmod(0o644)  # MindSpore makes its files readable only by their owner
         with open(file, "rb") as opened:
             os.fsync(opened.fileno())
     return ShardFile(

@@ -22,23 +22,14 @@ from ...errors import ConfigError, DataError
 
 @dataclass(frozen=True)
 class SourceSplit:
-    """The images of one split, in the order in which the image folder is read too.
-
-    Attributes:
-        name: of the split.
-        folder: of its class folders.
-        paths: of the images, below the folder.
-        labels: (n,) int32.
-        sizes: (n,) int64, bytes; 0 where the file system does not say.
-        class_names: in the order of the labels.
-    """
+    """The images of a split, in the order in which the image folder is read."""
 
     name: str
-    folder: Path
-    paths: list[str]
-    labels: np.ndarray
-    sizes: np.ndarray
-    class_names: tuple[str, ...]
+    folder: Path  # of the class folders
+    paths: list[str]  # of the images, relative to the folder
+    labels: np.ndarray  # (n,) int32
+    sizes: np.ndarray  # (n,) int64, bytes; 0: unknown
+    class_names: tuple[str, ...]  # in the order of the labels
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,19 +42,20 @@ class SourceSplit:
 
 
 def list_source(source: str, wanted: list[str] | None) -> tuple[list[SourceSplit], str]:
-    """Return the splits, and a hash of the names, sizes and times of all files.
+    """Return the splits and a hash of the names, sizes and times of all files.
 
-    All splits number the classes as `train` does; without it, as the splits together would.
+    All splits number the classes as `train` does; without a `train` split, they share the numbering
+    of all their classes together.
 
     Args:
-        source: folder of split folders, or of class folders; those are one split with the name of
-            the folder.
+        source: folder of split folders, or of class folders, which then form a single split named
+            like the folder.
         wanted: split folders; None: those named as in `SPLITS`.
 
     Raises:
-        ConfigError: a split is named twice, or its name is no folder's or not UTF-8.
-        DataError: no such folder, one that cannot be read, a class without an image or not in the
-            training split, or images beside the splits where none are named.
+        ConfigError: a split is named twice, or its name is not a folder's or not UTF-8.
+        DataError: a folder is missing or unreadable, a class has no image or is not in the training
+            split, or images lie beside the splits and `wanted` is None.
     """
     if not is_there(Path(source)):
         raise DataError(f"there is no folder {source}; expected class folders, or train/ and val/")
@@ -97,11 +89,7 @@ def _check_name(split: str) -> None:
 
 
 def _splits_in(root: Path) -> tuple[str, ...]:
-    """Return the splits; none where the folder holds the classes itself.
-
-    Raises:
-        DataError: other folders hold images too, which would be missing from what is packed.
-    """
+    """Return the splits, or () if the folder holds the classes itself; refuse images beside."""
     names = split_folders(root)
     flat = [name for name in names if not class_folders(root / name) and holds_image(root, name)]
     beside = folders_beside(root, names) if names else []
@@ -129,7 +117,7 @@ def _list(name: str, folder: Path, numbers: dict[str, int], digest) -> SourceSpl
             found = os.stat(samples.path(index))
             state = b"%d %d" % (found.st_size, found.st_mtime_ns)
             sizes[index] = found.st_size
-        except OSError:  # a dangling link; reading it gives the reason
+        except OSError:  # a dangling link; reading it later gives the reason
             state = b"-"
         digest.update(b"%s/%s\0%s\0" % (os.fsencode(name), path, state))
     return SourceSplit(

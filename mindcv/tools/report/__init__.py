@@ -1,1 +1,1 @@
-"""A run folder as one HTML page; only `predictions` imports mindspore, so curves come at once."""
+"""A run folder as an HTML page; only `predictions` imports mindspore, so curves are quick."""

@@ -1,4 +1,4 @@
-"""`python -m mindcv report`: a run folder as one HTML page, and its curves as PNG."""
+"""`python -m mindcv report`: a run folder as an HTML page, and its curves as PNG."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -40,9 +40,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    """Write the page; it says why where the run cannot be evaluated.
+    """Write the page; if the run cannot be evaluated, the page says why.
 
-    What the command line names and cannot be evaluated is an error.
+    If the command line names what to evaluate, a failure is an error instead.
     """
     names_something = (
         any((arguments.ckpt_path, arguments.data_dir, arguments.import_module))
@@ -74,10 +74,10 @@ def run(arguments: Namespace) -> None:
 
 
 def evaluate(folder: RunFolder, arguments: Namespace):
-    """Return the predictions of the checkpoint and thumbnails of the worst mistakes.
+    """Return the checkpoint's predictions and thumbnails of the worst mistakes.
 
     Raises:
-        MindCVError: there is no checkpoint, no data, or they do not fit together.
+        MindCVError: there is no checkpoint or no data, or they do not fit together.
     """
     config = folder.config
     if config is None:
@@ -92,7 +92,7 @@ def evaluate(folder: RunFolder, arguments: Namespace):
     if not checkpoint.is_file():
         raise WeightsError(f"no checkpoint {checkpoint}; name a file by --ckpt_path")
     config = replace(config, data_dir=arguments.data_dir or config.data_dir)
-    # mindspore, which takes seconds to import, from here on.
+    # This imports mindspore, which takes seconds.
     from .predictions import make_thumbnails, predict_split
 
     module = arguments.import_module or config.import_module

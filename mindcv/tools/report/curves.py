@@ -1,4 +1,4 @@
-"""Curves over epochs: as SVG for a page without scripts, and as PNG by matplotlib."""
+"""Curves over epochs: as SVG for a page without scripts, and as PNG with matplotlib."""
 
 import math
 from collections.abc import Sequence
@@ -9,19 +9,15 @@ from ...errors import ConfigError, DataError
 from ...process.files import writing
 from .run_folder import Chart, RunFolder
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; page.css has the same.
+# Okabe and Ito's colours, distinguishable for colour-blind readers; page.css has the same.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
 _WIDTH, _HEIGHT = 400, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins, the left one where labels are short
-_DIGIT = 7  # width of one of a label, more than any font needs
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins; long labels widen the left one
+_DIGIT = 7  # width of a digit of a label, more than any font needs
 
 
 def draw_chart(chart: Chart, best: int | None) -> str:
-    """Return an SVG of the chart's curves over epochs.
-
-    Args:
-        best: epoch to mark; None: none.
-    """
+    """Return an SVG of the chart's curves over epochs; `best`: epoch to mark."""
     points = [point for curve in chart.curves.values() for point in curve]
     epochs = [epoch for epoch, _ in points]
     values = [value for _, value in points]
@@ -30,7 +26,7 @@ def draw_chart(chart: Chart, best: int | None) -> str:
     labels = [f"{value:.12g}" for value in y_ticks]
     margin = max(_LEFT, 10 + _DIGIT * max(map(len, labels)))
     left, right = min(epochs), max(epochs)
-    if left == right:  # one epoch stands in the middle of an axis that needs a length
+    if left == right:  # centre a single epoch on an axis of length 1
         left, right = left - 0.5, right + 0.5
     low, high = min(min(values), y_ticks[0]), max(max(values), y_ticks[-1])
 
@@ -84,7 +80,7 @@ def _line(colour: int, name: str, places: Sequence[tuple[float, float]]) -> str:
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Return about five round numbers, the outer ones at or beyond the ends unless whole."""
+    """Return about five round numbers; unless `whole`, the outer ones enclose the range."""
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         if whole:
             return [low]
@@ -102,7 +98,7 @@ def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
 
 
 def plot_rates(path: str, rates: Sequence[float], steps_per_epoch: int, title: str) -> None:
-    """Draw the learning rate of every step over epochs.
+    """Draw the learning rate of every step over epochs, as PNG.
 
     Raises:
         ConfigError: matplotlib is not installed, or the file cannot be written.
@@ -115,11 +111,11 @@ def plot_rates(path: str, rates: Sequence[float], steps_per_epoch: int, title: s
 
 
 def plot_run(path: str, run: RunFolder) -> None:
-    """Draw loss, accuracy and learning rate of a run over epochs.
+    """Draw loss, accuracy and learning rate of a run over epochs, as PNG.
 
     Raises:
         ConfigError: matplotlib is not installed, or the file cannot be written.
-        DataError: no epoch was finished yet.
+        DataError: no epoch is finished yet.
     """
     charts = run.charts()
     if not charts:

@@ -1,4 +1,4 @@
-"""The run as one HTML page that needs no other file, no network and no script."""
+"""The HTML page of a run, which needs no other file, no network and no script."""
 
 from collections.abc import Sequence
 from dataclasses import fields
@@ -14,14 +14,13 @@ from ...config import Config
 from .curves import draw_chart, draw_legend
 from .run_folder import RunFolder
 
-if TYPE_CHECKING:  # it imports mindspore, and a page without an evaluation needs none
+if TYPE_CHECKING:  # importing it needs mindspore, which a page without evaluation does not
     from .predictions import Predictions
 
-# Red, green and blue of a full cell of the confusion matrix, and of the page that a lighter one
-# lets through, by day and by night. Its digits are black or white, whichever is easier to read.
+# RGB of full cells of the confusion matrix, and of the page behind lighter cells by day and night.
 SHADES = {"hit": (0, 114, 178), "miss": (213, 94, 0)}
 BACKS = ((255, 255, 255), (21, 24, 28))
-LARGEST_TABLE = 50  # classes; above, the pairs that are confused most are listed
+LARGEST_TABLE = 50  # classes; above, only the most confused pairs are listed
 _PAIRS = 30
 
 
@@ -34,9 +33,9 @@ def render_page(
     """Return the page.
 
     Args:
-        found: what the best checkpoint predicts; None: not evaluated.
+        found: predictions of the evaluated checkpoint; None: not evaluated.
         thumbnails: data URIs of the mistakes to show, by index, worst first.
-        notes: beside the run's own.
+        notes: besides the run's own.
     """
     name = run.name
     parts = [
@@ -60,7 +59,7 @@ def render_page(
 
 
 def _style() -> str:
-    """Return page.css with the colours of the confusion matrix filled in, a line before it."""
+    """Return page.css with the colours of the confusion matrix filled in."""
     day, night = BACKS
     full = {name: "rgb({} {} {} / var(--shade))".format(*rgb) for name, rgb in SHADES.items()}
     text = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
@@ -115,7 +114,7 @@ def _evaluation(run: RunFolder, found: "Predictions") -> str:
 
 
 def _compare(run: RunFolder, found: "Predictions") -> str:
-    """Say whether the figures are those that the run wrote down."""
+    """Say whether the results equal those in metrics.csv."""
     row = run.row_of(found.checkpoint)
     prefix = "ema_val_" if found.averaged else "val_"
     if row is None or f"{prefix}top1" not in row.values:
@@ -130,11 +129,10 @@ def _compare(run: RunFolder, found: "Predictions") -> str:
 
 
 def draw_confusion(counts: np.ndarray, names: tuple[str, ...]) -> str:
-    """Return a heat map of the counts, or the most frequent mistakes where there are many classes.
+    """Return a heat map of the counts; for many classes, a table of the most frequent mistakes.
 
     Args:
-        counts: (classes, classes), a row is a true class.
-        names: one a class.
+        counts: (classes, classes); rows are true classes.
     """
     if len(names) <= LARGEST_TABLE:
         return _table(counts, names)
@@ -170,7 +168,7 @@ def _cell(count: int, total: int, right: bool) -> str:
 
 
 def _digits(colour: tuple[int, ...], back: tuple[int, ...], shade: float) -> str:
-    """Return the colour of larger contrast, by WCAG 2.2: it is 4.58 at least."""
+    """Return the text colour with the larger contrast by WCAG 2.2, at least 4.58."""
     parts = [(shade * c + (1.0 - shade) * b) / 255.0 for c, b in zip(colour, back)]
     red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
     luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue

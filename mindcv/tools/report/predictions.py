@@ -1,4 +1,4 @@
-"""What a checkpoint predicts for every validation image, each counted once."""
+"""A checkpoint's predictions for the validation images, each counted once."""
 
 import base64
 import io
@@ -22,34 +22,23 @@ from ...errors import DataError
 from ...models import create_model_from_file
 from ...weights import has_averages, read_weights
 
-# Thumbnails: pixels of the longer side; images up to the second size keep every pixel.
+# Longer side of thumbnails, pixels; images up to the second size are stored losslessly.
 _SIDE, _TINY = 192, 64
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The outcome for each image of the validation split, in the order of the files.
-
-    Attributes:
-        checkpoint: the file evaluated.
-        averaged: its averaged weights were.
-        class_names: one a class, in the order of the logits; numbers where no names are known.
-        labels, predicted: classes, (N,).
-        losses: cross entropy without label smoothing, (N,).
-        shares: probabilities of the predicted and of the true class, (N, 2).
-        samples: the images of the split.
-        places: which of them these are about, (N,): all but bad ones.
-    """
+    """The outcome for each image of the validation split (N in all), in the order of the files."""
 
     checkpoint: Path
-    averaged: bool
-    class_names: tuple[str, ...]
-    labels: np.ndarray
-    predicted: np.ndarray
-    losses: np.ndarray
-    shares: np.ndarray
-    samples: Samples
-    places: np.ndarray
+    averaged: bool  # whether the averaged weights were evaluated
+    class_names: tuple[str, ...]  # in the order of the logits; numbers if unknown
+    labels: np.ndarray  # (N,)
+    predicted: np.ndarray  # (N,)
+    losses: np.ndarray  # (N,), cross entropy without label smoothing
+    shares: np.ndarray  # (N, 2), probabilities of the predicted and of the true class
+    samples: Samples  # all images of the split
+    places: np.ndarray  # (N,), indices into `samples`: all but bad images
 
     @property
     def top1(self) -> float:
@@ -61,13 +50,13 @@ class Predictions:
         return float(np.mean(self.losses))
 
     def confusion(self) -> np.ndarray:
-        """Return counts, (classes, classes): a row is a true class, a column a predicted one."""
+        """Return counts (classes, classes): rows are true classes, columns predicted ones."""
         size = len(self.class_names)
         flat = np.bincount(self.labels * size + self.predicted, minlength=size * size)
         return flat.reshape(size, size)
 
     def worst(self, count: int) -> list[int]:
-        """Return the indices of the wrong predictions of highest loss, worst first."""
+        """Return the indices of the wrong predictions with the highest loss, worst first."""
         wrong = np.flatnonzero(self.labels != self.predicted)
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:count].tolist()
 
@@ -75,15 +64,15 @@ class Predictions:
 def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> Predictions:
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
-    Preprocessing and class names are the checkpoint's own where it has them, else the config's;
-    mixed precision is the training's.
+    Preprocessing and class names come from the checkpoint if it has them, else from the config;
+    mixed precision is that of training.
 
     Args:
-        ema: take the averaged weights; None: where the file holds them, else the raw ones.
+        ema: evaluate the averaged weights; None: only if the file holds any.
 
     Raises:
-        ConfigError, DataError, WeightsError: unknown model; no images, or of other classes; the
-            file cannot be used.
+        ConfigError, DataError, WeightsError: the model is unknown, the images are missing or of
+            other classes, or the file cannot be used.
         NonFiniteLossError: an output of the network is NaN or infinite.
     """
     engine.start_runtime(config.mode, seed=config.seed)
@@ -137,7 +126,7 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
 
 
 def _outcome(step: nn.Cell, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return (labels, predicted, losses, shares); without finite logits the loss is NaN."""
+    """Return (labels, predicted, losses, shares); a loss is NaN if its logits are not finite."""
     logits = step(Tensor(images))
     logits = logits[0] if isinstance(logits, tuple) else logits
     logits = ops.cast(logits, mstype.float32).asnumpy()[: len(labels)].astype(np.float64)
@@ -145,14 +134,14 @@ def _outcome(step: nn.Cell, images: np.ndarray, labels: np.ndarray) -> tuple[np.
     logits[~finite] = 0.0
     rows, labels = np.arange(len(labels)), labels.astype(np.int64)
     predicted, shares = logits.argmax(1), softmax(logits)
-    # log sum exp(logits - largest) is -log of the largest share, so no share near 0 is taken.
+    # -log of the largest share is log sum exp(logits - largest): no log of a share near 0.
     losses = logits.max(1) - logits[rows, labels] - np.log(shares.max(1))
     losses[~finite] = np.nan
     return labels, predicted, losses, np.stack([shares[rows, predicted], shares[rows, labels]], 1)
 
 
 def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str]:
-    """Return index to data URI of the original images, which a page can hold.
+    """Return data URIs of the original images, by index.
 
     Raises:
         DataError: an image cannot be read again.
@@ -173,7 +162,7 @@ def _open_small(content: np.ndarray) -> Image.Image:
     if content.ndim == 3:
         return Image.fromarray(content)
     image = Image.open(io.BytesIO(decodable(content)))
-    image.draft("RGB", (_SIDE, _SIDE))  # JPEG: decode no more than needed
+    image.draft("RGB", (_SIDE, _SIDE))  # a JPEG is decoded at reduced size
     return image
 
 

@@ -1,4 +1,4 @@
-"""Read what a training run left in its folder, also where it was stopped half-way."""
+"""Read the folder of a training run, even of an interrupted one."""
 
 import csv
 import io
@@ -14,18 +14,18 @@ from ...config.options import OPTIONS
 from ...errors import ConfigError, DataError
 from ...process.files import read_regular, reading
 
-_CHARTS = (  # title, and what the name of a column must hold to belong there
+_CHARTS = (  # title, and the text that names of its columns contain
     ("loss", "loss"),
     ("accuracy, %", "top"),
     ("learning rate", "lr"),
 )
-_LARGEST = 2**26  # bytes of a table or config
-_MANY_POINTS = 2000  # more than a curve on a screen has pixels
+_LARGEST = 2**26  # bytes of metrics.csv or config.yaml
+_MANY_POINTS = 2000  # more than the pixels of a curve on a screen
 
 
 @dataclass(frozen=True)
 class Row:
-    """One epoch of metrics.csv: the columns that hold a finite number."""
+    """An epoch of metrics.csv: the columns with a finite number."""
 
     epoch: int
     values: dict[str, float]
@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves that share an axis: name to points (epoch, value)."""
+    """Curves that share an axis: name -> points (epoch, value)."""
 
     title: str
     curves: dict[str, list[tuple[int, float]]]
@@ -41,41 +41,33 @@ class Chart:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A training run as its folder holds it.
-
-    Attributes:
-        path: the folder.
-        config_text: config.yaml as it stands there.
-        config: None where this version cannot read it.
-        rows: one an epoch, in order.
-        notes: what is missing or damaged, in sentences.
-    """
+    """The contents of a run folder."""
 
     path: Path
-    config_text: str
-    config: Config | None
-    rows: tuple[Row, ...]
-    notes: tuple[str, ...]
+    config_text: str  # config.yaml
+    config: Config | None  # None: this version cannot read it
+    rows: tuple[Row, ...]  # in the order of epochs
+    notes: tuple[str, ...]  # sentences about what is missing or damaged
 
     @property
     def name(self) -> str:
-        """The model, or the folder's name where that is not known."""
+        """The model, or the folder's name if the model is unknown."""
         return self.config.model if self.config else self.path.resolve().name
 
     @cached_property
     def decides(self) -> str:
-        """The column that ranks the epochs: of the averaged weights where there are such."""
+        """The column that ranks the epochs: of the averaged weights if they were evaluated."""
         averaged = any("ema_val_top1" in row.values for row in self.rows)
         return "ema_val_top1" if averaged else "val_top1"
 
     @cached_property
     def best(self) -> Row | None:
-        """The first epoch of the highest top-1, as the run itself chooses; None: none."""
+        """The first epoch with the highest top-1, as the run itself chooses, if any."""
         evaluated = [row for row in self.rows if self.decides in row.values]
         return max(evaluated, key=lambda row: row.values[self.decides], default=None)
 
     def charts(self) -> list[Chart]:
-        """Return what there is to draw; a curve of very many epochs is thinned out."""
+        """Return the charts; curves with very many epochs are thinned out."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
         charts = []
         for title, word in _CHARTS:
@@ -92,7 +84,7 @@ class RunFolder:
         return [*points[:-1:every], points[-1]]
 
     def row_of(self, checkpoint: Path) -> Row | None:
-        """Return the epoch in a checkpoint's name; None: it has none, or is of another run."""
+        """Return the epoch in a checkpoint's name; None: no epoch, or another run's checkpoint."""
         if checkpoint.resolve().parent != self.path.resolve():
             return None
         if checkpoint.stem.endswith("_best"):
@@ -101,7 +93,7 @@ class RunFolder:
         return next((row for row in self.rows if named and row.epoch == int(named[1])), None)
 
     def best_checkpoint(self) -> Path | None:
-        """Return the file of the best epoch; None: there is none.
+        """Return the checkpoint of the best epoch, if any.
 
         Raises:
             DataError: there are several, of different models.
@@ -119,7 +111,7 @@ def read_run_folder(folder: str) -> RunFolder:
     """Read a run folder.
 
     Raises:
-        DataError: no folder, or one without config.yaml or metrics.csv.
+        DataError: there is no such folder, or it holds no config.yaml or metrics.csv.
     """
     path = Path(folder)
     if not path.is_dir():
@@ -144,12 +136,10 @@ def read_run_folder(folder: str) -> RunFolder:
 
 
 def _check_complete(path: Path, text: str) -> None:
-    """Refuse a config that was cut while it was written: its other options would be defaults.
+    """Refuse a truncated config, whose missing options would take their defaults.
 
-    In one of another version single options are missing, in a cut one all from some option on.
-
-    Raises:
-        DataError: it is cut.
+    In a config of another version single options are missing; in a truncated one, all options after
+    some point.
     """
     keys = {line.partition(":")[0] for line in text.splitlines() if ":" in line}
     there = [name in keys for name in OPTIONS]
@@ -164,7 +154,7 @@ def _check_complete(path: Path, text: str) -> None:
 
 
 def _read_table(text: str) -> tuple[list[Row], list[str]]:
-    """Return the rows, the last one of an epoch where it was trained twice, and notes."""
+    """Return the rows, the last one for an epoch that was trained twice, and notes."""
     complete, _, rest = text.rpartition("\n")
     notes = []
     if rest:
@@ -191,7 +181,7 @@ def _read_table(text: str) -> tuple[list[Row], list[str]]:
 
 
 def _lines(text: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and fields of each line, up to one that is too damaged to be parted."""
+    """Yield line number and fields of each line, up to the first that csv cannot parse."""
     lines = csv.reader(io.StringIO(text))
     try:
         for fields in lines:

@@ -1,4 +1,4 @@
-"""Checking the images of a dataset before a training meets them; no mindspore is imported."""
+"""Check the images of a dataset before training; imports no mindspore."""
 
 from .findings import Findings
 from .images import Image, ImageTable, scan

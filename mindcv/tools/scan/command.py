@@ -1,4 +1,4 @@
-"""`python -m mindcv scan`: check the images of a dataset before a training meets them."""
+"""`python -m mindcv scan`: check the images of a dataset before training."""
 
 import sys
 from argparse import ArgumentParser, Namespace

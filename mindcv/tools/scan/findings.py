@@ -9,7 +9,7 @@ import numpy as np
 from .images import BAD, CONVERTED, ImageTable
 from .listing import Listing
 
-# Problem -> what one, and what several are called.
+# Problem -> singular and plural.
 PROBLEMS = {
     "bad": ("bad file", "bad files"),
     "unreadable": ("folder that cannot be read", "folders that cannot be read"),
@@ -23,28 +23,20 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """A split in figures.
-
-    Attributes:
-        classes: images of each class, in byte order of the names.
-        images, bytes: of all files, bad ones too.
-        converted, bad: numbers of images with that verdict.
-        smallest, median, largest: width and height of the images in the order of their area; None
-            where not one can be decoded.
-        missing, extra: classes that only the training set, only this split has.
-    """
+    """Statistics of a split; counts and bytes include bad files."""
 
     name: str
-    classes: dict[str, int]
+    classes: dict[str, int]  # class -> number of images, in byte order of the names
     images: int
     bytes: int
     converted: int
     bad: int
+    # Width and height of the images with these areas; None: no image can be decoded.
     smallest: tuple[int, int] | None
     median: tuple[int, int] | None
     largest: tuple[int, int] | None
-    missing: list[str]
-    extra: list[str]
+    missing: list[str]  # classes that only the training set has
+    extra: list[str]  # classes that the training set does not have
 
     @property
     def empty(self) -> list[str]:
@@ -52,19 +44,19 @@ class SplitSummary:
 
 
 class Findings:
-    """What a scan found. Images are named by their numbers in the listing.
+    """What a scan found; images are given by their numbers in the listing.
 
-    Images have the same content where their pixels have the same hash, if pixels were hashed; else
-    where their bytes have. Bad images are not compared.
+    Images have the same content if the hashes of their pixels are equal, or of their bytes if
+    pixels were not hashed. Bad images are not compared.
 
     Attributes:
-        bad: images that nothing decodes.
-        groups: images of the same content; each group in order.
-        leaks, conflicts, copies: the groups that lie in several splits; that lie in several
-            classes; all others. A group may be both a leak and a conflict.
-        odd: images by what is odd about them.
-        converted: numbers of images by the reason for which training converts them.
-        problems: how often there is what spoils a training or its figures, by kind.
+        bad: images that cannot be decoded.
+        groups: images with the same content; each group in order.
+        leaks, conflicts: groups in several splits; in several classes. A group may be both.
+        copies: all other groups.
+        odd: images by oddity.
+        converted: number of images by the reason why training converts them.
+        problems: number of findings that would spoil training or its metrics, by kind.
     """
 
     def __init__(self, listing: Listing, table: ImageTable):
@@ -113,7 +105,7 @@ def _has_verdict(table: ImageTable, verdict: str) -> np.ndarray:
 
 
 def _groups(table: ImageTable) -> list[list[int]]:
-    """Return the images that share a hash, by the first of each group."""
+    """Return the images that share a hash, sorted by the first of each group."""
     digests = table.columns["pixels" if table.with_pixels else "sha256"]
     usable = np.flatnonzero(~_has_verdict(table, BAD))
     order = usable[np.lexsort(digests[usable].T)]  # stable: images stay in order
@@ -123,10 +115,9 @@ def _groups(table: ImageTable) -> list[list[int]]:
 
 
 def _summaries(listing: Listing, table: ImageTable) -> Iterator[SplitSummary]:
-    """Yield the figures of each split, whose images stand in one piece."""
     is_bad, is_converted = _has_verdict(table, BAD), _has_verdict(table, CONVERTED)
     in_training = {folder.name for folder in listing.classes_of(listing.splits[0])}
-    end = 0
+    end = 0  # the images of a split are contiguous
     for name in listing.splits:
         classes = {folder.name: len(folder.images) for folder in listing.classes_of(name)}
         here = slice(end, end := end + sum(classes.values()))

@@ -1,4 +1,4 @@
-"""What each image file is and what training makes of it, found out by several processes."""
+"""Examine image files in several processes: what each is, and what training makes of it."""
 
 import hashlib
 import io
@@ -33,25 +33,25 @@ SUFFIXES = {
 }
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 _ORIENTATION = 0x112
-_TINY = 32  # pixels of the shorter side, below which an image is odd
+_TINY = 32  # pixels; images with a shorter side below this are odd
 _EXTREME_ASPECT = 5
-_CHUNK = 32  # files that a process is given at a time
+_CHUNK = 32  # files handed to a process at a time
 
 
 class Image(NamedTuple):
-    """What was found out of one image.
+    """The facts about an image file.
 
     Attributes:
-        bytes: of the file.
-        width, height: pixels; 0 where its header does not say.
-        mode: Pillow's; empty where it is unknown.
-        format: of the content, whatever the suffix says; empty where it is unknown.
-        sha256: of the file's bytes, 32 bytes; empty where it cannot be read.
+        bytes: size of the file.
+        width, height: pixels; 0: unknown.
+        mode: Pillow's; empty: unknown.
+        format: of the content, whatever the suffix says; empty: unknown.
+        sha256: of the file, 32 bytes; empty: the file cannot be read.
         pixels: SHA-256 of the decoded RGB pixels and their size, if pixels are hashed.
-        verdict: `OK`; `CONVERTED`: training reads it through Pillow, as 8-bit RGB; `BAD`: nothing
-            decodes it.
+        verdict: `OK`; `CONVERTED`: training reads it through Pillow, as 8-bit RGB; `BAD`: cannot be
+            decoded.
         reason: why it is converted or bad.
-        notes: what is odd about it.
+        notes: oddities.
     """
 
     bytes: int
@@ -67,12 +67,12 @@ class Image(NamedTuple):
 
 
 class ImageTable(Sequence):
-    """A sequence of `Image` in 60 bytes for each, or 92 with hashes of the pixels.
+    """A sequence of `Image` that takes 60 bytes for each, or 92 with hashes of the pixels.
 
     Attributes:
-        columns: (n,) with `bytes`, `width`, `height`, the hashes as four uint64 (zeros where there
-            is none), and `kind`.
-        kinds: what images differ in besides, by `kind`; the numbers in it mean nothing.
+        columns: (n,) with `bytes`, `width`, `height`, the hashes as four uint64 (zeros: no hash),
+            and `kind`.
+        kinds: the other facts, indexed by `kind`; their sizes and hashes mean nothing.
     """
 
     def __init__(self, images: int, with_pixels: bool = False):
@@ -106,7 +106,7 @@ class ImageTable(Sequence):
             self.kinds.append(kind)
 
     def select(self, test: Callable[[Image], bool]) -> np.ndarray:
-        """Return which images are of a kind that passes a test, (n,) bool."""
+        """Return a mask of the images whose kind passes a test, (n,) bool."""
         return np.array([test(kind) for kind in self.kinds], bool)[self.columns["kind"]]
 
 
@@ -116,14 +116,14 @@ def scan(
     with_pixels: bool = False,
     step: Callable[[int], Any] | None = None,
 ) -> ImageTable:
-    """Examine each image of a listing; the table has the order of its paths.
+    """Examine each image of a listing; the table has the order of `listing.paths()`.
 
-    The processes start afresh, so a script that calls this needs `if __name__ == "__main__":`.
+    The worker processes are spawned, so a calling script needs `if __name__ == "__main__":`.
 
     Args:
-        workers: processes; None: one per core that this one may use.
-        with_pixels: hash the decoded pixels too.
-        step: called again and again, with the number of images done since.
+        workers: processes; None: one per available core.
+        with_pixels: also hash the decoded pixels.
+        step: called with the number of images done since the last call.
     """
     most_of_use = (len(listing) + _CHUNK - 1) // _CHUNK
     workers = max(1, min(workers or len(available_cores()), most_of_use))
@@ -138,7 +138,7 @@ def scan(
 
 
 def _examined(paths: Iterator[str], workers: int, with_pixels: bool) -> Iterator[list[Image]]:
-    """Yield what is found, in order. If a process dies, its files are tried one by one."""
+    """Yield the results in order; if a process dies, its files are tried one by one."""
     chunks = iter(lambda: list(islice(paths, _CHUNK)), [])
     while unsure := (yield from _in_pool(chunks, workers, 4 * workers, with_pixels)):
         alone = iter([[path] for chunk in unsure for path in chunk])
@@ -153,7 +153,7 @@ def _in_pool(chunks: Iterator[list[str]], workers: int, most_pending: int, with_
         with worker_pool(workers, _prepare) as submit:
             while True:
                 for chunk in islice(chunks, most_pending - len(pending)):
-                    pending.append((chunk, None))  # not lost if the pool is broken already
+                    pending.append((chunk, None))  # kept even if the pool is broken already
                     pending[-1] = (chunk, submit(_examine_chunk, chunk, with_pixels))
                 if not pending:
                     return []
@@ -165,9 +165,9 @@ def _in_pool(chunks: Iterator[list[str]], workers: int, most_pending: int, with_
 
 
 def _prepare() -> None:
-    warnings.simplefilter("ignore")  # Pillow's of odd metadata
-    PillowImage.MAX_IMAGE_PIXELS = None  # image_files has the limit; here the size is wanted
-    PillowImage.core.set_blocks_max(8)  # memory of one image serves the next: 128 MB at most
+    warnings.simplefilter("ignore")  # Pillow warns of odd metadata
+    PillowImage.MAX_IMAGE_PIXELS = None  # image_files has a limit; here the size is reported
+    PillowImage.core.set_blocks_max(8)  # reuse memory between images, 128 MB at most
 
 
 def _examine_chunk(paths: list[str], with_pixels: bool) -> list[Image]:
@@ -177,8 +177,8 @@ def _examine_chunk(paths: list[str], with_pixels: bool) -> list[Image]:
 def examine(path: str, with_pixels: bool = False) -> Image:
     """Read, hash and decode an image file.
 
-    It is bad where training would find it so (`image_files.decodable`), or where its pixels cannot
-    be decoded to the end.
+    It is bad if training would find it so (`image_files.decodable`) or its pixels cannot be decoded
+    to the end.
     """
     try:
         data = read_file(os.fsencode(path))
@@ -205,7 +205,7 @@ def examine(path: str, with_pixels: bool = False) -> Image:
 
 
 def _size(path: str) -> int:
-    """Return the bytes of what cannot be read; 0: a folder, a pipe, or not even that is known."""
+    """Return the size of an unreadable file in bytes; 0: not a regular file, or unknown."""
     try:
         state = os.stat(path)
     except OSError:
@@ -220,16 +220,16 @@ def _dead_link(path: str) -> str:
         except FileNotFoundError:
             target = os.readlink(path).encode("utf-8", "backslashreplace").decode("utf-8")
             return f"a link that leads nowhere, to {target!r}"
-        except OSError:  # a loop, which has a reason of its own
+        except OSError:  # a loop, which read_file reports
             pass
     return ""
 
 
 def _open(data: np.ndarray) -> PillowImage.Image | None:
-    """Read the header; None where there is none that Pillow understands."""
+    """Read the header; None: Pillow does not understand it."""
     try:
         return PillowImage.open(io.BytesIO(data), formats=FORMATS)
-    except Exception:  # damaged bytes make Pillow raise nearly anything; the reason comes later
+    except Exception:  # Pillow raises nearly anything on damaged bytes
         return None
 
 
@@ -261,7 +261,7 @@ def _why_converted(image: PillowImage.Image | None) -> str:
 def _is_animated(image: PillowImage.Image) -> bool:
     try:
         return getattr(image, "is_animated", False)
-    except Exception:  # the first frame is whole, the second may be anything
+    except Exception:  # the first frame is intact, the second may be damaged
         return True
 
 
@@ -284,9 +284,9 @@ def _notes(path: str, image: PillowImage.Image) -> Iterator[str]:
 
 
 def _orientation(image: PillowImage.Image) -> int | None:
-    # PNG would be decoded for what may stand behind its pixels.
+    # Without this check, Pillow decodes a PNG to find EXIF behind its pixels.
     has_exif = "exif" in image.info or image.format in ("TIFF", "WEBP")
     try:
         return image.getexif().get(_ORIENTATION) if has_exif else None
-    except Exception:  # damaged EXIF hurts nobody
+    except Exception:  # damaged EXIF does no harm
         return None

@@ -1,4 +1,4 @@
-"""The files of a dataset's folders: what training would read, and what it would leave out."""
+"""The files in a dataset's folders: images that training would read, and files it would ignore."""
 
 import os
 from bisect import bisect_right
@@ -20,36 +20,29 @@ from ...data.samples.folder import (
 )
 from ...errors import ConfigError, DataError
 
-_MOST_NAMED = 100  # of what is left out; an annotation may lie beside each image
+_MOST_NAMED = 100  # paths of each kind; there may be an annotation beside each image
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A class of a split.
-
-    Attributes:
-        path: of its folder.
-        split: empty where the dataset has no splits.
-        images: paths below the folder, in byte order.
-    """
+    """A class of a split."""
 
     path: str
-    split: str
+    split: str  # empty: the dataset has no splits
     name: str
-    images: list[str]
+    images: list[str]  # relative paths, in byte order
 
 
 @dataclass
 class Listing:
-    """What the folders hold. Images have numbers, in the order of `paths`.
+    """The contents of a dataset's folders. Images are numbered in the order of `paths`.
 
     Attributes:
-        root: the folder of the dataset.
-        splits: their names, the training set first; one empty name: the classes are in root.
+        splits: names, the training set first; ("",): root holds the classes itself.
         classes: by split, then in byte order.
-        left_out: numbers of what training would not read, by kind.
-        named: the first paths of each kind in left_out.
-        beside: folders with images that are no split, where the splits were not named.
+        left_out: number of files that training would not read, by kind.
+        named: the first paths of each kind in `left_out`.
+        beside: folders of images that are not a split, if the caller did not name the splits.
         unreadable: folder and reason.
     """
 
@@ -65,7 +58,6 @@ class Listing:
         return sum(len(folder.images) for folder in self.classes)
 
     def paths(self) -> Iterator[str]:
-        """Yield the paths of all images."""
         for folder in self.classes:
             for image in folder.images:
                 yield os.path.join(folder.path, image)
@@ -74,7 +66,6 @@ class Listing:
         return [folder for folder in self.classes if folder.split == split]
 
     def folder(self, image: int) -> ClassFolder:
-        """Return the class folder of an image."""
         return self.classes[bisect_right(self._starts, image) - 1]
 
     def path(self, image: int) -> str:
@@ -90,19 +81,18 @@ class Listing:
 def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
     """List `<root>/<split>/<class>/**/<image>`, or `<root>/<class>/**/<image>`.
 
-    Files with one of `IMAGE_SUFFIXES` are images, links to anything among them. Hidden files and
-    folders, other files, images outside of class folders, and folders that are named like an image
-    are left out and listed as such. A folder of a class is entered once, however many links lead to
+    Images are files, or links to files, with one of `IMAGE_SUFFIXES`. Everything else is left out
+    and listed by kind: hidden files and folders, other files, images outside class folders, and
+    folders named like images. A folder inside a class is visited once, however many links lead to
     it.
 
     Args:
-        root: the folder of the dataset.
-        splits: names of the split folders, the training set first. None: those of `SPLITS` that
-            there are; without any, root holds the classes itself.
+        splits: names of the split folders, the training set first; None: those of `SPLITS` that
+            exist, or none if root holds the classes itself.
 
     Raises:
-        ConfigError: no split, or one named twice.
-        DataError: no such folder, or one without class folders.
+        ConfigError: no split, or a split named twice.
+        DataError: a folder does not exist, or root holds no class folders.
     """
     if splits is not None:
         _check_split_names(splits)
@@ -157,7 +147,7 @@ def _list_split(found: Listing, split: str) -> None:
 
 
 def _list_beside(found: Listing) -> None:
-    """Name what lies beside the split folders."""
+    """Record what lies beside the split folders."""
     walk = _Walk(found, found.root)
     for entry in walk.entries():
         if not _is_folder(entry):
@@ -167,13 +157,13 @@ def _list_beside(found: Listing) -> None:
 
 
 class _Walk(Watcher):
-    """Notes in a listing what is no image, and goes on behind a folder that cannot be read."""
+    """Records files that are not images in a listing, and continues after unreadable folders."""
 
     def __init__(self, found: Listing, top: str):
         self._found, self._top = found, top
 
     def entries(self) -> Iterator[os.DirEntry]:
-        """Yield what lies in the top folder and is not hidden."""
+        """Yield the entries of the top folder that are not hidden."""
         try:
             with os.scandir(self._top) as entries:
                 for entry in entries:
@@ -199,5 +189,5 @@ class _Walk(Watcher):
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False

@@ -1,4 +1,4 @@
-"""The report of a scan: as text, as a table in CSV, or everything in JSON."""
+"""The report of a scan: as text, as CSV table or as complete JSON."""
 
 import csv
 import json
@@ -25,12 +25,10 @@ _MOST_NAMED = 5
 
 
 def summary(problems: dict[str, int]) -> str:
-    """Return the problems in one line."""
     return ", ".join(f"{count} {PROBLEMS[kind][count > 1]}" for kind, count in problems.items())
 
 
 def report_lines(findings: Findings) -> Iterator[str]:
-    """Yield the lines of the report, for a terminal."""
     rows = [_HEAD, *(_row(split, findings.listing.root) for split in findings.splits)]
     widths = [max(map(len, column)) for column in zip(*rows)]
     for row in rows:
@@ -110,19 +108,19 @@ def _class_lines(splits: list[SplitSummary]) -> Iterator[str]:
 
 
 def _some(things: Sequence, count: int | None = None, show: Callable = printable) -> str:
-    """Return the first few, of so many, in one line."""
+    """Return the first few of `count` things in one line."""
     shown = ", ".join(map(show, things[:_MOST_NAMED]))
     return f"{shown}, …" if (count or len(things)) > _MOST_NAMED else shown
 
 
 def _first(things: Sequence, most: int, show: Callable[[Any], str] = str) -> list[str]:
-    """Return the first ones, and how many more there are."""
+    """Return lines for the first `most` things, and how many more there are."""
     lines = [show(thing) for thing in things[:most]]
     return lines + ([f"… and {len(things) - most} more"] if len(things) > most else [])
 
 
 def write_csv(path: Path, findings: Findings) -> None:
-    """Write one line an image. Names that are no UTF-8 keep their bytes."""
+    """Write a row for each image. Names that are not UTF-8 keep their bytes."""
     columns = (*COLUMNS, "pixels_sha256") if findings.table.with_pixels else COLUMNS
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -134,10 +132,9 @@ def write_csv(path: Path, findings: Findings) -> None:
 
 
 def write_json(path: Path, findings: Findings) -> None:
-    """Write one object; its entry `files` is a list with one line an image.
+    """Write an object whose entry `files` is a list with a line for each image.
 
-    Names that are no UTF-8 are written as Python has them, with a lone surrogate for each byte:
-    `os.fsencode` gives the bytes back.
+    Names that are not UTF-8 contain Python's surrogate escapes; `os.fsencode` restores the bytes.
     """
     listing = findings.listing
 

@@ -1,4 +1,4 @@
-"""Start a job, and start it again while that helps."""
+"""Start a job, and restart it while that helps."""
 
 import contextlib
 import itertools
@@ -18,7 +18,7 @@ from .command import Job
 from .processes import Processes
 
 FOLDER = "attempts"
-_GRACE = 30.0  # seconds in which ranks that lost their launcher may save
+_GRACE = 30.0  # seconds that ranks without their launcher get to save
 _LONGEST_DELAY = 600.0
 _INTERVAL = 0.1
 _HOPELESS = {2: "options or configuration are wrong", 3: "the loss is not finite"}
@@ -28,17 +28,16 @@ _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -> int:
     """Run a job until it is done or restarting does not help; return its exit code.
 
-    That is the code of the rank that failed first, since msrun returns 1 for each.
+    msrun exits with 1 for every failure, so the code is that of the rank that failed first.
 
     Args:
-        max_restarts: how often at most.
-        backoff: seconds before a restart; twice as long after each further attempt without a newer
+        backoff: seconds before a restart, doubled for each attempt in a row without a newer
             checkpoint, up to 10 minutes.
         max_stalls: attempts in a row that may end without a newer checkpoint.
 
     Raises:
-        ConfigError: the command does not exist or does not wait for its training, or the run
-            folder cannot be written.
+        ConfigError: the command does not exist or does not wait for its training, or the run folder
+            is not writable.
         RunFolderError: the logs of an attempt cannot be written.
     """
     with writing(f"supervise: ckpt_save_dir {job.folder}", ConfigError):
@@ -53,7 +52,7 @@ class _Supervisor:
     def __init__(self, job: Job):
         self.job = job
         self._stop: signal.Signals | None = None  # the signal that asked to stop
-        self._hurries = False  # a second one came
+        self._hurries = False  # a second signal came
 
     @contextlib.contextmanager
     def listening(self):
@@ -69,7 +68,7 @@ class _Supervisor:
 
     def _remember(self, number: int, frame) -> None:
         self._hurries = self._stop is not None
-        # A terminal that goes away asks to stop as well.
+        # A closed terminal (SIGHUP) counts as a request to stop.
         self._stop = signal.SIGTERM if number == signal.SIGHUP else signal.Signals(number)
 
     def run(self, max_restarts: int, backoff: float, max_stalls: int) -> int:
@@ -113,7 +112,7 @@ class _Supervisor:
         return manifest and position_of(manifest.path.stem)
 
     def _attempt(self, newest: Position | None) -> int:
-        """Run the job once; return its exit code, when nothing of it is left."""
+        """Run the job once; return its exit code when all its processes have ended."""
         logs = self._new_folder()
         words = self.job.words(logs, newest is not None)
         runs_before = {record.run for record in read_records(self.job.folder)}
@@ -123,13 +122,13 @@ class _Supervisor:
         path = logs / "output.log"
         with _writing_logs(path):
             output = path.open("wb", buffering=0)
-        with output:  # a full disk later on does not end the attempt
+        with output:  # if the disk fills up later, the attempt goes on
             processes = Processes(words, output, logs)
             found = self._wait(processes)
             leaves_ranks = found == 0 and self._stop is None and processes.has_ranks()
             stopped = self._first_stopped(runs_before)
             stop_code = 128 + self._stop if self._stop else stopped and stopped.ending.exit_code
-            left = processes.end(_GRACE, lambda: self._hurries)  # of ranks without their msrun
+            left = processes.end(_GRACE, lambda: self._hurries)  # such as ranks without their msrun
         cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
         code = _exit_code(found, cause, stop_code)
         who = stopped if code in _STOPPED else cause
@@ -146,7 +145,7 @@ class _Supervisor:
         return code
 
     def _new_folder(self) -> Path:
-        """Create the folder for the logs of an attempt; several hosts may share the run folder."""
+        """Create the log folder of an attempt; several hosts may share the run folder."""
         for number in itertools.count(1):
             folder = self.job.folder / FOLDER / f"{socket.gethostname()}-{number}"
             with _writing_logs(folder):
@@ -157,7 +156,7 @@ class _Supervisor:
                     continue
 
     def _wait(self, processes: Processes) -> int:
-        """Return the command's exit code; meanwhile hand a signal on, and kill at the second."""
+        """Return the command's exit code; forward a first signal, kill at a second."""
         is_handed_on = False
         while (code := processes.poll()) is None:
             if self._hurries:
@@ -170,14 +169,13 @@ class _Supervisor:
         return code
 
     def _first_stopped(self, runs_before: Container[int]) -> Record | None:
-        """Return the first rank that was asked to stop; None: no rank was."""
         records = [one for one in read_records(self.job.folder) if one.run not in runs_before]
         stopped = [one for one in records if one.ending and one.ending.exit_code in _STOPPED]
         return min(stopped, key=lambda one: one.ending.time, default=None)
 
     def _log(self, event: str) -> None:
         line = f"supervise: {time.strftime('%Y-%m-%d %H:%M:%S')} {event}"
-        # A full disk, or a terminal that is gone, does not end the job.
+        # A full disk or a closed terminal does not end the job.
         with contextlib.suppress(OSError, ValueError):
             print(line, file=sys.stderr, flush=True)
         path = self.job.folder / FOLDER / "supervise.log"
@@ -197,17 +195,17 @@ def _writing_logs(path: Path) -> contextlib.AbstractContextManager:
 
 
 def _exit_code(found: int, cause: Record | None, stop_code: int | None) -> int:
-    """Return the code of the whole: the first failing rank's, a signal's, or the command's.
+    """Return the exit code of the job: of the first failed rank, a signal, or the command.
 
     Args:
-        found: of the command, negative for a signal; msrun has 1 for every failure.
+        found: the command's code, negative for a signal; msrun returns 1 for every failure.
         cause: the rank that failed first.
         stop_code: of a training that was asked to stop.
     """
     if found == 0 and cause is None:
         return 0
     if stop_code is not None and (cause is None or cause.ending is None):
-        return stop_code  # msrun kills those that are still on their way out
+        return stop_code  # msrun kills ranks that are still stopping
     if cause is not None:
         return cause.ending.exit_code if cause.ending else 1
     return found if found > 0 else 128 - found

@@ -67,11 +67,11 @@ def _seconds(text: str) -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """A training to start and to start again.
+    """A training to start and restart.
 
     Attributes:
-        launcher: msrun, its options and what stands before it; empty: one process.
-        program: the words that run the script, `python train.py`.
+        launcher: msrun with its options and everything before it; empty: a single process.
+        program: runs the script, such as `python train.py`.
         options: of the script.
         folder: run folder.
         resume: the user's own `--resume`, if any.
@@ -84,12 +84,7 @@ class Job:
     resume: str | None
 
     def words(self, logs: Path, has_checkpoint: bool) -> list[str]:
-        """Return the command of one attempt.
-
-        Args:
-            logs: folder for the logs of msrun.
-            has_checkpoint: the run folder holds one to go on from.
-        """
+        """Return the command of an attempt; `logs` is the folder for msrun's logs."""
         launcher, options = list(self.launcher), list(self.options)
         if launcher:
             launcher = _without(_without(launcher, "log_dir"), "join")
@@ -100,10 +95,10 @@ class Job:
 
 
 def read_job(words: Sequence[str]) -> Job:
-    """Parse the command line of a training, as far as a supervisor has to know and change it.
+    """Parse the command line of a training as far as a supervisor has to know and change it.
 
     Raises:
-        ConfigError: it runs no script, an option is wrong, or it cannot be supervised.
+        ConfigError: no script is run, an option is wrong, or the job cannot be supervised.
     """
     script = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
     if script is None:
@@ -112,9 +107,9 @@ def read_job(words: Sequence[str]) -> Job:
             "`supervise -- python train.py …` or `supervise -- msrun … python train.py …`"
         )
     start = 0
-    # Something may stand before it: env, numactl, nohup.
+    # env, numactl or nohup may precede msrun.
     if any(Path(word).name == "msrun" for word in words[:script]):
-        # Its program is one word, or two with python in front.
+        # The program is the script, perhaps preceded by python.
         start = script - (script > 1 and words[script - 1] in ("python", "python3"))
         if _value(words[:start], "join") not in (None, "True"):
             raise ConfigError(

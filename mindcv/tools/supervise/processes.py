@@ -1,4 +1,4 @@
-"""The processes of a job: all that it started, directly or not."""
+"""The processes that a job started, directly or indirectly."""
 
 import contextlib
 import ctypes
@@ -22,18 +22,18 @@ _INTERVAL = 0.1
 
 
 class Processes:
-    """One attempt of a job. It has a session of its own, so that ctrl-C does not reach it.
+    """An attempt of a job, in a session of its own, so that ctrl-C does not reach it.
 
-    The ranks of msrun have sessions of their own as well. A process that loses its parent becomes a
-    child of this one, so none is overlooked. When this process dies the command gets a SIGTERM.
+    The ranks of msrun have their own sessions as well. A process that loses its parent becomes a
+    child of this process, so none is overlooked. When this process dies, the command gets a
+    SIGTERM.
 
     Args:
-        words: the command.
-        output: gets what it prints, as the terminal does.
-        last_words: folder for the causes of ranks that end before they have a record.
+        output: receives what the command prints, as does the terminal.
+        last_words: folder where ranks that end before they have a record write the cause.
 
     Raises:
-        ConfigError: there is no such command, or this system is not Linux.
+        ConfigError: the command does not exist, or the system is not Linux.
     """
 
     def __init__(self, words: Sequence[str], output: BinaryIO, last_words: Path):
@@ -54,26 +54,23 @@ class Processes:
         self._reader.start()
 
     def poll(self) -> int | None:
-        """Return the exit code of the command, negative for a signal; None: it is running."""
+        """Return the command's exit code, negative for a signal; None: it is running."""
         return self._child.poll()
 
     def signal(self, number: int) -> None:
-        """Send a signal to the ranks; to the command where there are none.
-
-        msrun itself would end its ranks by kill -9.
-        """
+        """Send a signal to the ranks, or to the command if there are none."""
+        # Not to msrun, which would end its ranks by kill -9.
         _send(number, ranks(descendants(os.getpid())) or {self._child.pid})
 
     def has_ranks(self) -> bool:
-        """Return whether ranks of msrun are running."""
         return bool(ranks(self._left()))
 
     def end(self, grace: float, hurries: Callable[[], bool]) -> int:
-        """End what is left; return how many processes that were.
+        """End the remaining processes; return how many there were.
 
         Args:
-            grace: seconds in which the ranks may save before kill -9.
-            hurries: returns whether they may no longer.
+            grace: seconds in which ranks may save before kill -9.
+            hurries: returns whether to cut the grace short.
         """
         left = self._left()
         deadline = time.monotonic() + grace
@@ -87,7 +84,7 @@ class Processes:
         return len(left)
 
     def _left(self) -> set[int]:
-        """Return the living processes of the job, and bury the dead ones."""
+        """Return the living processes of the job and reap the dead ones."""
         with contextlib.suppress(ChildProcessError):
             while self._child.poll() is not None and os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -105,7 +102,7 @@ def adopt_orphans() -> None:
     """Become the parent of every descendant that loses its own.
 
     Raises:
-        ConfigError: this system is not Linux.
+        ConfigError: the system is not Linux.
     """
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is None or not Path("/proc/self/stat").exists():
@@ -114,7 +111,7 @@ def adopt_orphans() -> None:
 
 
 def descendants(pid: int) -> set[int]:
-    """Return the living processes that a process started, directly or not."""
+    """Return the living processes that a process started, directly or indirectly."""
     children: dict[int, set[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         _, state, parent = _status(path.name)
@@ -128,9 +125,9 @@ def descendants(pid: int) -> set[int]:
 
 
 def ranks(pids: Iterable[int]) -> set[int]:
-    """Return those that msrun started as ranks, not what these have started themselves.
+    """Return the processes that msrun started as ranks, without the children of these.
 
-    msrun gives their environment to the `tail` that shows their logs as well.
+    msrun also gives the ranks' environment to the `tail` that shows their logs.
     """
     workers = {pid for pid in pids if b"MS_ROLE=MS_WORKER" in _environment(pid)}
     workers -= {pid for pid in workers if _status(pid)[0] == "tail"}
