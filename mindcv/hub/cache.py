@@ -67,11 +67,7 @@ def fetch(weights: PublishedWeights) -> Path:
 
 
 def place_of(weights: PublishedWeights) -> Path:
-    """Return where the file belongs in the cache, whether or not it exists.
-
-    Raises:
-        WeightsError: the address, model or source yields no file name.
-    """
+    """Return where the file belongs in the cache, whether or not it exists."""
     file = unquote(urlsplit(weights.url).path).replace("\\", "/").rsplit("/", 1)[-1]
     return cache_folder().joinpath(*map(_plain, (weights.model, weights.source, file)))
 

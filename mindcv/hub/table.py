@@ -51,24 +51,15 @@ class PublishedWeights:
 
 
 def published_weights(model: str = "") -> tuple[PublishedWeights, ...]:
-    """Return the published weights of a model, its default first; may be empty.
-
-    Args:
-        model: registered name; empty: the weights of all models, grouped by source.
-    """
+    """Return the published weights of a model, its default first; without a name, those of all."""
     return tuple(row for row in _table() if model in ("", row.model))
 
 
 def find_weights(model: str, source: str | None = None) -> PublishedWeights:
-    """Return the published weights of a model.
-
-    Args:
-        model: registered name.
-        source: publisher and training; None: the model's default.
+    """Return the weights of a model that `source` published; None: the model's default weights.
 
     Raises:
-        ConfigError: no weights are published, or none from this source; the message lists the
-            sources.
+        ConfigError: no such weights are published; the message lists the known sources.
     """
     found = published_weights(model)
     if not found:
@@ -113,11 +104,7 @@ def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedW
 
 
 def require_classifier(weights: PublishedWeights) -> None:
-    """Refuse weights without a classifier.
-
-    Raises:
-        ConfigError: the weights give features only.
-    """
+    """Raise a ConfigError if the weights have no classifier and so give features only."""
     if not weights.num_classes:
         raise ConfigError(
             f"weights {weights.source} of {weights.model} have no classifier; train one: "

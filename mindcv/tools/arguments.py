@@ -53,16 +53,12 @@ def at_least(low: int) -> Callable[[str], int]:
 def check_output(
     option: str, path: str, suffixes: Sequence[str], force: bool, inputs: Sequence[str] = ()
 ) -> None:
-    """Refuse an output path to which the command could not write in the end.
+    """Refuse, before any work, an output path that cannot be written.
 
     Args:
         suffixes: allowed endings; empty: any.
         force: allow replacing an existing file.
         inputs: files that must not be overwritten.
-
-    Raises:
-        ConfigError: wrong suffix, missing or read-only folder, a folder of that name, an existing
-            file, or an input file.
     """
     place = Path(path)
     if os.path.realpath(path) in map(os.path.realpath, inputs):

@@ -14,8 +14,6 @@ from .arguments import add_model_arguments
 
 @dataclass(frozen=True)
 class Row:
-    """A model in the table."""
-
     model: str
     params: int  # trainable parameters
     macs: int | None  # of a square image of `image_size` pixels; None: unknown

@@ -63,11 +63,7 @@ def run(arguments: Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the number of updates in an epoch, as train.py counts them; writes nothing.
-
-    Raises:
-        MindCVError: the images cannot be listed or do not fill a batch.
-    """
+    """Return the number of updates in an epoch, as train.py counts them; write nothing."""
     from ..data.datasets import DATASETS, open_samples
     from ..data.order import sample_order
     from ..data.samples.arrays import DEMO_FOLDER

@@ -47,9 +47,6 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 
     Args:
         classifies: also refuse published weights without a classifier.
-
-    Raises:
-        ConfigError: the options name no weights, two sources, or unknown published weights.
     """
     published = arguments.pretrained is not None
     if published == bool(arguments.ckpt_path):
@@ -70,12 +67,7 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 
 
 def build_network(arguments: Namespace):
-    """Return the network in evaluation mode and the `Metadata` of its weights.
-
-    Raises:
-        ConfigError: unknown model.
-        WeightsError: the weights are missing, damaged or do not fit the model.
-    """
+    """Return the network in evaluation mode and the `Metadata` of its weights."""
     from ..models import canonical_name, create_model, create_model_from_file, find_published
 
     if arguments.import_module:

@@ -193,9 +193,6 @@ def read_class_names(path: str) -> tuple[str, ...]:
 
     A text file has one name in each line. A JSON file has a list, or an object from index to name;
     of a list in place of a name, the last entry counts (`{"0": ["n01440764", "tench"], …}`).
-
-    Raises:
-        ConfigError: the file does not exist or holds something else.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")

@@ -65,11 +65,7 @@ def has_checksum(file: WeightStream) -> bool:
 
 
 def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a checkpoint with a checksum, so that the file alone shows whether it is intact.
-
-    Raises:
-        ValueError: MindSpore does not have this element type.
-    """
+    """Write a checkpoint with a checksum, so that the file alone shows whether it is intact."""
     checksum = 0
     for part in _encoded(tensors):
         stream.write(part)

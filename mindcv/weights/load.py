@@ -23,22 +23,14 @@ _FLOATS = (ms.float32, ms.float16, ms.bfloat16)
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What `load_weights` loaded.
+    """What `load_weights` loaded."""
 
-    Attributes:
-        set_aside: entries of the file that are not weights of this network.
-        reinitialized: classifier parameters that keep their fresh values.
-        scheme: library whose names the file uses; empty: the network's own names.
-        notes: changes made to the weights, such as casts and adapted input channels.
-        line: summary in one line, as logged.
-    """
-
-    loaded: int
-    set_aside: tuple[str, ...]
-    reinitialized: tuple[str, ...]
-    scheme: str = "mindcv"
-    notes: tuple[str, ...] = ()
-    line: str = ""
+    loaded: int  # number of tensors
+    set_aside: tuple[str, ...]  # entries of the file that are not weights of this network
+    reinitialized: tuple[str, ...]  # classifier parameters that keep their fresh values
+    scheme: str = "mindcv"  # library whose names the file uses; empty: the network's own names
+    notes: tuple[str, ...] = ()  # changes made to the weights, such as casts
+    line: str = ""  # summary, as logged
 
 
 def load_weights(

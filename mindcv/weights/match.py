@@ -37,24 +37,15 @@ STATISTICS = ("moving_mean", "moving_variance")
 
 @dataclass(frozen=True)
 class Contents:
-    """A file's weights under our names.
-
-    Attributes:
-        scheme: library whose names the file uses; empty: unknown, the names stay as they are.
-        weights: arrays by our names; unknown entries keep their names.
-        set_aside: entries of the file that are not weights of the network.
-        notes: changes made to the weights.
-        averaged: whether these are the averaged weights.
-        others: entries of the set that was not chosen, if the file holds raw and averaged weights.
-    """
+    """A file's weights under our names."""
 
     file: WeightFile
-    scheme: str
-    weights: dict[str, np.ndarray]
-    set_aside: tuple[str, ...]
-    notes: tuple[str, ...]
-    averaged: bool = False
-    others: tuple[str, ...] = ()
+    scheme: str  # library whose names the file uses; empty: unknown, the names stay as they are
+    weights: dict[str, np.ndarray]  # by our names; unknown entries keep their names
+    set_aside: tuple[str, ...]  # entries of the file that are not weights of the network
+    notes: tuple[str, ...]  # changes made to the weights
+    averaged: bool = False  # whether these are the averaged weights
+    others: tuple[str, ...] = ()  # the set that was not chosen, of raw and averaged weights
 
     @property
     def num_classes(self) -> int:

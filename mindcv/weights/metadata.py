@@ -42,11 +42,7 @@ class Metadata:
 
     @classmethod
     def from_array(cls, array: np.ndarray, path: str) -> "Metadata":
-        """Read metadata from the vector that `to_array` returns.
-
-        Raises:
-            WeightsError: the array is not valid metadata; the message names `path`.
-        """
+        """Read what `to_array` returns; the WeightsError for invalid metadata names `path`."""
         try:
             if array.dtype != np.uint8 or array.ndim != 1:
                 raise ValueError(f"{array.dtype} of {array.ndim} axes, expected a vector of uint8")

@@ -102,9 +102,8 @@ class _Name:
 def read_pickle(stream: io.BytesIO, place: str) -> Any:
     """Read one pickle and leave the stream behind it.
 
-    Returns:
-        A tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,
-        `StoredTensor` and `Skipped`.
+    The result is a tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,
+    `StoredTensor` and `Skipped`.
 
     Raises:
         WeightsError: the pickle is damaged, or uses anything beyond tensors and plain containers.

@@ -25,7 +25,7 @@ class Format:
     starts: Callable[[bytes, Sequence[str]], bool]  # by first bytes and entries of a zip archive
     # With metadata as `metadata.ENTRY`; raises one of DAMAGE, or a more precise WeightsError.
     read: Callable[[WeightStream], Tensors]
-    # Only for formats that this library writes.
+    # Only for formats that this library writes; raises a ValueError for unsupported types.
     write: Callable[[BinaryIO, Mapping[str, np.ndarray]], None] | None = None
     suffix: str = ""
 

@@ -141,11 +141,7 @@ class Scheme:
         return None
 
     def from_ours(self, name: str, has_se: bool) -> str | None:
-        """Return the library's name of our parameter; None: the library has no such part.
-
-        Args:
-            has_se: the network's blocks have squeeze-and-excitation.
-        """
+        """Return the library's name of our parameter; None: the library has no such part."""
         body = "regnet." if self.name == "transformers" and not name.startswith("head.") else ""
         path, _, tail = name.rpartition(".")
         tail = _TORCH_TAILS.get(tail, tail)

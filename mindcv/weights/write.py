@@ -21,7 +21,7 @@ def write_weights(
     metadata: Metadata | None = None,
     names: str = OWN,
 ) -> int:
-    """Write weights to a .safetensors, .npz or .ckpt file, by the suffix of `path`.
+    """Write a .safetensors, .npz or .ckpt file, by the suffix of `path`; return the tensor count.
 
     An existing file is replaced only when the new one is complete.
 
@@ -29,9 +29,6 @@ def write_weights(
         weights: arrays by our names.
         names: library whose names to write; see `WRITABLE`. For pycls the first convolution is
             flipped to BGR.
-
-    Returns:
-        The number of tensors written.
 
     Raises:
         WeightsError: the suffix or `names` is unknown, the library has no name for a tensor, or the

@@ -71,11 +71,8 @@ def export_checked(
 ) -> Checks:
     """Fold batch normalisation, check the outputs, write the file and check it again.
 
-    For the other arguments see `export_network` and `Deployment`.
-
-    Raises:
-        ConfigError: see `export_network`.
-        WeightsError: an output is not finite, or folding or the file changes the outputs.
+    For the arguments see `export_network` and `Deployment`. A WeightsError means that an output is
+    not finite, or that folding or the file changes the outputs.
     """
     written = Deployment(network, normalize)
     # A dynamic file is tried with two batch sizes that the traced example did not have.
@@ -221,11 +218,7 @@ def _largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarr
 
 
 def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """Return max |expected - found| / max |expected|; infinite if a value is not finite.
-
-    Raises:
-        WeightsError: the shapes differ.
-    """
+    """Return max |expected - found| / max |expected|; infinite if a value is not finite."""
     if expected.shape != found.shape:
         raise WeightsError(f"the outputs have shape {found.shape}, expected {expected.shape}")
     if not (np.isfinite(expected).all() and np.isfinite(found).all()):

@@ -16,12 +16,7 @@ PLAN = "plan.json"
 
 
 def sealed_before(root: Path, plan: dict) -> PackedSet | None:
-    """Return the dataset that an earlier run packed completely, if any.
-
-    Raises:
-        ConfigError, DataError: it was packed with other options or from other images; see
-            `read_packed_set`.
-    """
+    """Return the dataset that an earlier run packed completely, if any; it must match `plan`."""
     with reading(root, DataError):
         if not (root / FILE).exists():
             return None
@@ -33,13 +28,7 @@ def sealed_before(root: Path, plan: dict) -> PackedSet | None:
 
 @contextmanager
 def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
-    """Lock the folder, whether new or left by an interrupted run; remove unfinished shards.
-
-    Raises:
-        ConfigError: the folder holds something else, was begun with other options, or is in use by
-            another process.
-        DataError: it was begun with other images, is damaged, or cannot be written.
-    """
+    """Lock the folder, whether new or left by an interrupted run; remove unfinished shards."""
     work = root / WORK
     with writing(root, DataError):
         root.mkdir(parents=True, exist_ok=True)

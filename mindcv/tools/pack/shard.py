@@ -97,11 +97,7 @@ def write_record(task: ShardTask, result: ShardResult) -> None:
 
 
 def write_shard(task: ShardTask, step: Callable[[], None]) -> ShardResult:
-    """Write a shard, replacing what an earlier run left of it; call `step` after each image.
-
-    Raises:
-        DataError: the shard cannot be written, or an image has changed since it was listed.
-    """
+    """Write a shard, replacing what an earlier run left of it; call `step` after each image."""
     bad: list[tuple[str, str]] = []
     with _place_to_work(task) as place:
         path = place / Path(task.file).name

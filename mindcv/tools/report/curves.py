@@ -98,11 +98,7 @@ def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
 
 
 def plot_rates(path: str, rates: Sequence[float], steps_per_epoch: int, title: str) -> None:
-    """Draw the learning rate of every step over epochs, as PNG.
-
-    Raises:
-        ConfigError: matplotlib is not installed, or the file cannot be written.
-    """
+    """Draw the learning rate of every step over epochs, as PNG."""
     figure = _new_figure(8.0, 3.6)
     axes = figure.subplots()
     axes.plot([step / steps_per_epoch for step in range(len(rates))], rates, color=COLOURS[0])
@@ -111,12 +107,7 @@ def plot_rates(path: str, rates: Sequence[float], steps_per_epoch: int, title: s
 
 
 def plot_run(path: str, run: RunFolder) -> None:
-    """Draw loss, accuracy and learning rate of a run over epochs, as PNG.
-
-    Raises:
-        ConfigError: matplotlib is not installed, or the file cannot be written.
-        DataError: no epoch is finished yet.
-    """
+    """Draw loss, accuracy and learning rate of a run over epochs, as PNG."""
     charts = run.charts()
     if not charts:
         raise DataError(f"{run.path}: metrics.csv holds nothing to draw yet")

@@ -28,7 +28,7 @@ _SIDE, _TINY = 192, 64
 
 @dataclass(frozen=True)
 class Predictions:
-    """The outcome for each image of the validation split (N in all), in the order of the files."""
+    """The outcome for the N intact images of the validation split, in the order of the files."""
 
     checkpoint: Path
     averaged: bool  # whether the averaged weights were evaluated
@@ -65,15 +65,8 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
     Preprocessing and class names come from the checkpoint if it has them, else from the config;
-    mixed precision is that of training.
-
-    Args:
-        ema: evaluate the averaged weights; None: only if the file holds any.
-
-    Raises:
-        ConfigError, DataError, WeightsError: the model is unknown, the images are missing or of
-            other classes, or the file cannot be used.
-        NonFiniteLossError: an output of the network is NaN or infinite.
+    mixed precision is that of training. `ema` chooses the averaged weights; None: only if the file
+    holds any.
     """
     engine.start_runtime(config.mode, seed=config.seed)
     file = read_weights(checkpoint)

@@ -41,8 +41,6 @@ class Chart:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The contents of a run folder."""
-
     path: Path
     config_text: str  # config.yaml
     config: Config | None  # None: this version cannot read it
@@ -93,11 +91,7 @@ class RunFolder:
         return next((row for row in self.rows if named and row.epoch == int(named[1])), None)
 
     def best_checkpoint(self) -> Path | None:
-        """Return the checkpoint of the best epoch, if any.
-
-        Raises:
-            DataError: there are several, of different models.
-        """
+        """Return the checkpoint of the best epoch, if any."""
         if self.config and (self.path / f"{self.config.model}_best.ckpt").is_file():
             return self.path / f"{self.config.model}_best.ckpt"
         found = sorted(self.path.glob("*_best.ckpt"))
@@ -111,7 +105,7 @@ def read_run_folder(folder: str) -> RunFolder:
     """Read a run folder.
 
     Raises:
-        DataError: there is no such folder, or it holds no config.yaml or metrics.csv.
+        DataError: the folder or its config.yaml or metrics.csv is missing.
     """
     path = Path(folder)
     if not path.is_dir():

@@ -25,8 +25,6 @@ _MOST_NAMED = 100  # paths of each kind; there may be an annotation beside each 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A class of a split."""
-
     path: str
     split: str  # empty: the dataset has no splits
     name: str
@@ -81,14 +79,14 @@ class Listing:
 def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
     """List `<root>/<split>/<class>/**/<image>`, or `<root>/<class>/**/<image>`.
 
-    Images are files, or links to files, with one of `IMAGE_SUFFIXES`. Everything else is left out
-    and listed by kind: hidden files and folders, other files, images outside class folders, and
-    folders named like images. A folder inside a class is visited once, however many links lead to
-    it.
+    Files with one of `IMAGE_SUFFIXES` are images, and so are links with such a name, whatever they
+    point to. Everything else is left out and listed by kind: hidden files and folders, other files,
+    images outside class folders, and folders named like images. A folder inside a class is visited
+    once, however many links lead to it.
 
     Args:
         splits: names of the split folders, the training set first; None: those of `SPLITS` that
-            exist, or none if root holds the classes itself.
+            exist; if none exists, root holds the classes itself.
 
     Raises:
         ConfigError: no split, or a split named twice.

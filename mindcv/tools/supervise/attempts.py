@@ -197,10 +197,8 @@ def _writing_logs(path: Path) -> contextlib.AbstractContextManager:
 def _exit_code(found: int, cause: Record | None, stop_code: int | None) -> int:
     """Return the exit code of the job: of the first failed rank, a signal, or the command.
 
-    Args:
-        found: the command's code, negative for a signal; msrun returns 1 for every failure.
-        cause: the rank that failed first.
-        stop_code: of a training that was asked to stop.
+    `found` is the command's code, negative for a signal; msrun returns 1 for every failure. `cause`
+    is the rank that failed first, `stop_code` the code of a training that was asked to stop.
     """
     if found == 0 and cause is None:
         return 0

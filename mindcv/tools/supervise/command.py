@@ -67,21 +67,13 @@ def _seconds(text: str) -> float:
 
 @dataclass(frozen=True)
 class Job:
-    """A training to start and restart.
+    """A training to start and restart."""
 
-    Attributes:
-        launcher: msrun with its options and everything before it; empty: a single process.
-        program: runs the script, such as `python train.py`.
-        options: of the script.
-        folder: run folder.
-        resume: the user's own `--resume`, if any.
-    """
-
-    launcher: tuple[str, ...]
-    program: tuple[str, ...]
-    options: tuple[str, ...]
-    folder: Path
-    resume: str | None
+    launcher: tuple[str, ...]  # msrun with its options and everything before it; may be empty
+    program: tuple[str, ...]  # runs the script, such as `python train.py`
+    options: tuple[str, ...]  # of the script
+    folder: Path  # run folder
+    resume: str | None  # the user's own `--resume`
 
     def words(self, logs: Path, has_checkpoint: bool) -> list[str]:
         """Return the command of an attempt; `logs` is the folder for msrun's logs."""

@@ -31,9 +31,6 @@ class Processes:
     Args:
         output: receives what the command prints, as does the terminal.
         last_words: folder where ranks that end before they have a record write the cause.
-
-    Raises:
-        ConfigError: the command does not exist, or the system is not Linux.
     """
 
     def __init__(self, words: Sequence[str], output: BinaryIO, last_words: Path):
@@ -99,11 +96,7 @@ class Processes:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant that loses its own.
-
-    Raises:
-        ConfigError: the system is not Linux.
-    """
+    """Become the parent of every descendant that loses its own; needs Linux."""
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is None or not Path("/proc/self/stat").exists():
         raise ConfigError("supervise: needs Linux, to find all processes of a job")
