@@ -50,7 +50,7 @@ class Failure(Exception):
 
 
 class _NoNetwork(Failure):
-    """The host cannot be found or reached; retried unless the first attempt fails so."""
+    """The host cannot be found or reached; on the first attempt this is final."""
 
 
 def download(
