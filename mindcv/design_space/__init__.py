@@ -1,4 +1,4 @@
-"""The paper's subject, design spaces, as plain arithmetic: no mindspore is imported here."""
+"""The paper's design spaces as plain arithmetic, without MindSpore."""
 
 from .complexity import Complexity, NetworkPlan, complexity
 from .published import SETTINGS, Setting, plan_regnet

@@ -1,4 +1,4 @@
-"""Parameters, multiply-accumulates and activations of a network, counted from its plan alone."""
+"""Count parameters, multiply-accumulates and activations from a network's plan alone."""
 
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -8,7 +8,7 @@ from operator import mul
 
 @dataclass(frozen=True)
 class StemRow:
-    """One stem: a convolution of this kernel and stride, and a pooling by 2 after it."""
+    """A stem's convolution, and whether 3x3 max pooling at stride 2 follows it."""
 
     kernel: int
     stride: int
@@ -17,7 +17,7 @@ class StemRow:
 
 @dataclass(frozen=True)
 class BlockRow:
-    """One type of block: what its transform is, and whether a convolution fits its shortcut."""
+    """Whether the block's transform has a bottleneck and its shortcut a 1x1 convolution."""
 
     has_bottleneck: bool
     projects: bool
@@ -39,7 +39,7 @@ STEM_TYPES, BLOCK_TYPES, ACTIVATIONS = tuple(STEMS), tuple(BLOCKS), ("relu", "si
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """One block, in channels."""
+    """The shape of one block; widths are in channels."""
 
     in_width: int
     out_width: int
@@ -55,21 +55,21 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """Everything that shapes an AnyNet, one entry a stage in the tuples.
+    """Everything that shapes an AnyNet; tuples hold one entry per stage.
 
     Attributes:
-        stem_type, block_type: names of STEMS and BLOCKS.
-        widths, depths, strides: output channels, blocks and stride of each stage.
-        bottleneck_ratios: bottleneck width / output width; bottleneck blocks only.
-        group_widths: channels of one group of the 3x3 convolution; bottleneck blocks only.
+        stem_type, block_type: names in STEMS and BLOCKS.
+        activation: a name in ACTIVATIONS; the counts do not depend on it.
+        widths, depths, strides: output channels, number of blocks and stride of the first block.
+        bottleneck_ratios: bottleneck width / output width; only bottleneck blocks use them.
+        group_widths: channels per group of the 3x3 convolution; only bottleneck blocks use them.
         se_ratio: squeeze-and-excitation width / input width of the block; 0: none.
         head_width: channels of a 1x1 convolution before pooling; 0: none.
-        num_classes: classes; 0: no classifier.
-        activation: relu or silu, everywhere in the network; costs nothing by the counts here.
+        num_classes: 0: no classifier.
 
     Raises:
-        ValueError: unknown stem type, block type or activation, tuples of unequal length, a value
-            out of range, or a group width that does not divide its bottleneck width.
+        ValueError: an unknown name, tuples of unequal length, a value out of range, or a group
+            width that does not divide its bottleneck width.
     """
 
     widths: tuple[int, ...]
@@ -115,18 +115,18 @@ class NetworkPlan:
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """Number of groups of the 3x3 convolutions, stage by stage."""
+        """Groups of the 3x3 convolutions in each stage."""
         rows = zip(self.widths, self.bottleneck_ratios, self.group_widths)
         return tuple(round(width * ratio) // group for width, ratio, group in rows)
 
     @property
     def reductions(self) -> tuple[int, ...]:
-        """Image side / side of the feature map, of the stem and of each stage."""
+        """Image side / side of the feature map, for the stem and each stage."""
         stem = STEMS[self.stem_type]
         return tuple(accumulate(self.strides, mul, initial=stem.stride * (1 + stem.pools)))
 
     def stages(self) -> Iterator[list[BlockPlan]]:
-        """Yield the blocks of each stage; the first one of a stage has its stride."""
+        """Yield the blocks of each stage; only a stage's first block has its stride."""
         width = self.stem_width
         for stage, out_width in enumerate(self.widths):
             blocks = []
@@ -147,7 +147,7 @@ class NetworkPlan:
 
 @dataclass(frozen=True)
 class Complexity:
-    """Costs of one image."""
+    """Costs for one image."""
 
     params: int  # trainable
     macs: int  # multiply-accumulates of convolutions and classifier, without bias additions
@@ -159,7 +159,7 @@ class PartComplexity:
     """Costs of one part of a network: stem, stage 1, stage 2, …, head."""
 
     name: str
-    image_size: int  # side of the feature map that it gives, pixels; 1 after the head's mean
+    image_size: int  # side of its output, pixels; 1 for the head
     complexity: Complexity
 
 
@@ -170,7 +170,7 @@ def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
 
 
 def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartComplexity]:
-    """Count the costs of stem, stages and head; they add up to those of the network."""
+    """Count the costs of stem, stages and head, which add up to `complexity`."""
     count, stem = _Counter(image_size), STEMS[plan.stem_type]
     count.conv_bn(plan.in_channels, plan.stem_width, stem.kernel, stem.stride)
     if stem.pools:
@@ -201,7 +201,7 @@ class _Counter:
         return PartComplexity(name, self.size, Complexity(self.params, self.macs, self.activations))
 
     def conv_bn(self, in_width, out_width, kernel, stride=1, groups=1, keep_size=False):
-        """Count convolution and batch normalisation, padded to keep the size at stride 1."""
+        """Count a convolution, padded to keep the size at stride 1, and its batch normalisation."""
         size = (self.size - 1) // stride + 1
         weights = in_width // groups * out_width * kernel**2
         self.params += weights + 2 * out_width

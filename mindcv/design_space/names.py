@@ -1,7 +1,7 @@
-"""The names of the family: ours, those that other libraries give to models and to trainings.
+"""Model names: ours, and those that other libraries give to models and their training runs.
 
-torchvision's regnet_x_400mf and regnet_y_800mf are named like pycls' networks and are others: such
-a name means pycls' here, and torchvision's network is the one with `_tv`.
+torchvision's regnet_x_400mf and regnet_y_800mf are not pycls' networks of these names. Here, the
+names mean pycls' networks; torchvision's are regnet_x_400mf_tv and regnet_y_800mf_tv.
 """
 
 import difflib
@@ -11,8 +11,8 @@ from functools import cache
 
 from .published import SETTINGS
 
-# Names that follow no rule. torchvision rounds its regnet_y_8gf in a way of its own; timm's
-# regnetz_040 has an activation instead of a convolution in its head and is none of ours.
+# Names that follow no rule. torchvision rounds the widths of its regnet_y_8gf differently. timm's
+# regnetz_040 is not one of ours: its head has an activation instead of a convolution.
 _OTHERS = {
     "regnet_x_8_0gf": ("regnet_x_8gf",),
     "regnet_y_8_0gf_tv": ("regnet_y_8gf",),
@@ -28,9 +28,9 @@ _TIMM_TAGS = {
 
 
 def aliases_of(name: str) -> tuple[str, ...]:
-    """Return other libraries' names of one of the family's models, in small letters.
+    """Return other libraries' names of a model, in lower case.
 
-    regnet_x_1_6gf is timm's regnetx_016 and pycls' RegNetX-1.6GF.
+    For example, regnet_x_1_6gf is timm's regnetx_016 and pycls' RegNetX-1.6GF.
     """
     family, size, unit, variant = re.fullmatch(
         r"regnet_([xyz])_(\d+(?:_\d)?)([mg]f)(_tv)?", name
@@ -46,31 +46,27 @@ def aliases_of(name: str) -> tuple[str, ...]:
 
 
 def split_tag(name: str) -> tuple[str, str]:
-    """Split timm's `regnety_032.ra_in1k` into model and tag; pycls' 1.6GF is no tag."""
+    """Split timm's `regnety_032.ra_in1k` into model and tag; pycls' RegNetX-1.6GF has no tag."""
     match = re.fullmatch(r"(regnet[xyz]_\w+)\.(\w+)", name)
     return match.groups() if match else (name, "")
 
 
 def source_of_tag(tag: str) -> str:
-    """Return the source of published weights that timm's tag names: ra_in1k is timm_ra."""
+    """Return the source of published weights that timm's tag names, e.g. timm_ra for ra_in1k."""
     return _TIMM_TAGS.get(tag, f"timm_{tag.removesuffix('_in1k')}")
 
 
 def family_name(name: str) -> str | None:
-    """Return the model of the family that a name of any library means; None: it is none."""
+    """Return the model that a name of any library means, or None if it is not of the family."""
     if name in SETTINGS:
         return name
     return _aliases().get(split_tag(name)[0].lower())
 
 
 def unknown_model(name: str, others: Collection[str] = ()) -> str:
-    """Say that a name is of no model here, and which is meant, or which there are.
-
-    Args:
-        others: further names that would do.
-    """
+    """Return the error message for an unknown name, with similar ones; `others` are valid too."""
     known = [*SETTINGS, *_aliases(), *others]
-    # A resnet50 is near in letters and another network.
+    # resnet50 is spelt like a RegNet, but is another network.
     is_resnet = "resne" in name.lower()
     close = [] if is_resnet else difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else f"here are only RegNets: {_all()}"
@@ -83,7 +79,7 @@ def _aliases() -> dict[str, str]:
 
 
 def _all() -> str:
-    """Return the names of the family, shortened as a shell would write them."""
+    """Return all names of the family in a shell's notation: regnet_x_{200mf,400mf,…}, …."""
     families: dict[str, list[str]] = {}
     for name in SETTINGS:
         families.setdefault(name[: len("regnet_x_")], []).append(name[len("regnet_x_") :])

@@ -1,11 +1,11 @@
-"""The published RegNets as settings, and the plan that a setting stands for."""
+"""The published RegNets as settings, and the network plan of a setting."""
 
 from dataclasses import dataclass
 
 from .complexity import NetworkPlan
 from .quantized_linear import adjust_block_compatibility, generate_regnet
 
-# What `RegNet` and MindCV call the fields of a setting and of a plan.
+# Field of a setting or plan -> argument of `RegNet`, named as in MindCV.
 ARGUMENTS = {
     "depth": "d",
     "group_width": "group_w",
@@ -33,7 +33,7 @@ class Setting:
     rounding: str = "pycls"
 
     def plan(self, num_classes: int = 1000, in_channels: int = 3) -> NetworkPlan:
-        """Return the plan of the network, without building it."""
+        """Return the plan of the network; nothing is built."""
         return plan_regnet(**vars(self), num_classes=num_classes, in_channels=in_channels)
 
 
@@ -52,14 +52,12 @@ def plan_regnet(
 
     Args:
         w_a, w_0, w_m, depth: see `generate_regnet`.
-        group_width: channels of one group of the 3x3 convolutions.
-        bottleneck_ratio: bottleneck width / output width.
+        group_width, bottleneck_ratio, rounding: see `adjust_block_compatibility`.
         stride: stride of each stage's first block.
-        rounding: see `adjust_block_compatibility`.
         **rest: further fields of `NetworkPlan`.
 
     Raises:
-        ValueError: a parameter is outside its range.
+        ValueError: a parameter is out of range.
     """
     widths, depths = generate_regnet(w_a, w_0, w_m, depth)
     ratios = [bottleneck_ratio] * len(widths)
@@ -76,7 +74,7 @@ def plan_regnet(
 
 
 def _inverted(*row, head_width: int) -> Setting:
-    """Return a RegNetZ: linear blocks, four times as wide inside as outside, SiLU everywhere."""
+    """Return a RegNetZ: linear blocks, four times as wide inside as outside, and SiLU."""
     return Setting(
         *row,
         se_ratio=0.25,
@@ -87,11 +85,11 @@ def _inverted(*row, head_width: int) -> Setting:
     )
 
 
-# X and Y: figures 15 and 16 of Designing Network Design Spaces, as pycls ships them. Y-128GF: SWAG
-# and torchvision. `_tv`: the settings of the same name rounded as torchvision does, which gives
-# networks of their own. Z (Dollar et al., Fast and Accurate Model Scaling, CVPR 2021): ClassyVision
-# `models/regnet.py`, which leaves the head's width open; those here are timm's regnetz_005 and
-# regnetz_040_h, the latter with 256-pixel images in training.
+# X and Y: figures 15 and 16 of Designing Network Design Spaces, as in pycls. Y-128GF: SWAG and
+# torchvision. `_tv`: the same settings with torchvision's rounding, which gives other networks.
+# Z (Dollar et al., Fast and Accurate Model Scaling, CVPR 2021): ClassyVision `models/regnet.py`,
+# with the head widths of timm's regnetz_005 and regnetz_040_h, since ClassyVision leaves them open;
+# timm trains regnetz_040_h with 256-pixel images.
 SETTINGS = {
     "regnet_x_200mf": Setting(36.44, 24, 2.49, 13, 8),
     "regnet_x_400mf": Setting(24.48, 24, 2.54, 22, 16),

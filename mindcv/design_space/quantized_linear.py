@@ -1,7 +1,7 @@
-"""The width rule of RegNet: a line over the block index, quantized to a few stage widths.
+"""RegNet's width rule: a line over the block index, quantized to a few stage widths.
 
-Source: Radosavovic et al., Designing Network Design Spaces, section 3.3; rounding as in pycls
-`models/regnet.py` (half to even, in float64).
+Radosavovic et al., Designing Network Design Spaces, section 3.3; rounding as in pycls
+`models/regnet.py`: half to even, in float64.
 """
 
 import math
@@ -15,21 +15,20 @@ ROUNDINGS = ("pycls", "torchvision")
 def generate_regnet(
     w_a: float, w_0: int, w_m: float, depth: int, quantum: int = 8
 ) -> tuple[list[int], list[int]]:
-    """Return the stage widths and stage depths of a RegNet.
+    """Return the widths and depths of a RegNet's stages.
 
-    Block j wants the width u_j = w_0 + w_a * j (equation 2). It is moved to the nearest power of
-    w_m times w_0 (equations 3 and 4) and then to the nearest multiple of `quantum`; blocks that end
-    up with the same width form a stage.
+    Block j has the ideal width u_j = w_0 + w_a * j (equation 2), which is rounded to the nearest
+    power of w_m times w_0 (equations 3 and 4) and then to the nearest multiple of `quantum`. Blocks
+    of equal width form a stage.
 
     Args:
-        w_a: slope of the line, channels per block, >= 0.
-        w_0: width of the first block, channels, a positive multiple of `quantum`.
+        w_a: slope, channels per block, >= 0.
+        w_0: width of the first block, a positive multiple of `quantum`.
         w_m: ratio of neighbouring stage widths, > 1.
         depth: number of blocks.
-        quantum: every width is a multiple of it.
 
     Raises:
-        ValueError: a parameter is outside its range.
+        ValueError: a parameter is out of range.
     """
     if quantum < 1:
         raise ValueError(f"quantum={quantum} must be at least 1")
@@ -52,23 +51,22 @@ def adjust_block_compatibility(
     group_widths: Sequence[int],
     rounding: str = "pycls",
 ) -> tuple[list[int], list[int]]:
-    """Return stage widths and group widths changed so that groups divide the bottleneck widths.
+    """Return stage widths and group widths, adjusted so that groups divide bottleneck widths.
 
-    The group width shrinks to a bottleneck that is narrower; the bottleneck width then moves to the
-    nearest multiple of the group width (and of the bottleneck ratio, where that is above 1).
-    Source: pycls `models/blocks.py`, `adjust_block_compatibility`.
+    A group width is limited to its bottleneck width, which is then rounded to the nearest multiple
+    of the group width (and of the bottleneck ratio, if that is above 1). Source: pycls
+    `models/blocks.py`.
 
     Args:
-        widths: output channels of each stage.
-        bottleneck_ratios: bottleneck width / output width of each stage; above 1: whole numbers.
-        group_widths: channels of one group of each stage.
+        bottleneck_ratios: bottleneck width / output width; whole numbers if above 1.
+        group_widths: channels per group.
         rounding: pycls: halves go to the even multiple. torchvision: halves go up, and a width that
-            fell below 0.9 of the wanted one moves up to the next multiple (torchvision
-            `models/_utils.py`, `_make_divisible`); at a ratio of 1 exactly torchvision's widths.
+            falls below 0.9 of the wanted one moves up to the next multiple (`models/_utils.py`,
+            `_make_divisible`); at a ratio of 1 these are exactly torchvision's widths.
 
     Raises:
-        ValueError: lengths differ, a value is not positive, a ratio above 1 is not whole or the
-            rounding is unknown.
+        ValueError: unequal lengths, a value that is not positive, a ratio above 1 that is not
+            whole, or an unknown rounding.
     """
     if rounding not in ROUNDINGS:
         raise ValueError(f"rounding {rounding!r} is unknown; expected {', '.join(ROUNDINGS)}")
