@@ -1,6 +1,6 @@
-"""The typed config: yaml file and command line in, one frozen `Config` out.
+"""Configuration: a yaml file and the command line in, one frozen `Config` out.
 
-Nothing here imports mindspore, so that a wrong key is answered at once.
+Nothing here imports MindSpore, so a wrong option is reported at once.
 """
 
 import json
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 HEADER = "# The resolved config of this run; pass it back with --config."
-_LONGEST_MESSAGE = 500  # of a contradiction, which may show a list
+_LONGEST_MESSAGE = 500  # characters of a contradiction, which may quote a list
 
 
 def parse_arguments(
@@ -60,13 +60,13 @@ def parse_arguments(
     """Return the config of a command line.
 
     Args:
-        program: name shown by `--help`; its last word is the command, which decides the options
-            that are taken: `train.py`, `validate.py`, `python -m mindcv lr`.
+        program: name in `--help`; its last word (`train.py`, `validate.py` or `lr`) decides which
+            options are accepted.
         description: first lines of `--help`.
-        rules: the contradictions that matter to this program.
-        arguments: words of the command line; default: those of the process.
-        defaults: maps the config so far to (values of options that the user left out, the place
-            they come from); called only when all that the user wrote is right.
+        rules: the checks between options that this program needs.
+        arguments: default: `sys.argv[1:]`.
+        defaults: maps a valid config to (values of options that the user left out, their source);
+            not called if what the user wrote is wrong.
 
     Raises:
         ConfigError: see `load_config`.
@@ -87,14 +87,13 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     rules: Rules = training_contradictions,
 ) -> Config:
-    """Read a yaml recipe and return the checked config.
+    """Return the checked config of a yaml file and of overrides.
 
     Args:
-        path: yaml file; None: only defaults and overrides.
-        overrides: option name to value, winning over the file.
+        overrides: option names to values, which win over the file.
 
     Raises:
-        ConfigError: unknown or duplicate key, wrong type, value out of range, contradictory
+        ConfigError: an unknown or repeated key, a wrong type, a value out of range or contradictory
             options; the message names key, value and place.
     """
     given = {} if path is None else read_yaml(path)
@@ -112,7 +111,7 @@ def dump_config(config: Config) -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    """Write a text with yaml's own quoting, which keeps any path; the rest is the same in JSON."""
+    """Quote text as yaml does, which keeps any path; other values are the same in JSON."""
     if not isinstance(value, str):
         return json.dumps(value)
     quoted = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf)
@@ -131,7 +130,7 @@ def _collect_values(values: Mapping[str, Any], place: str) -> dict[str, Given]:
 
 
 def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str) -> None:
-    """Refuse options of a command line that the command would not obey."""
+    """Refuse command-line options that the command does not use."""
     command = command_of(program)
     for key, given in overrides.items():
         used_by = OPTIONS[key].metadata["used_by"]
@@ -164,7 +163,6 @@ def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
 
 
 def _typed(key: str, given: Given) -> Any:
-    """Convert one text and check it against the option's range."""
     entry, place = OPTIONS[key], f"{given.place}: {key}"
     try:
         value = convert(given.text, entry.type)

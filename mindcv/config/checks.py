@@ -1,6 +1,6 @@
 """Contradictions between options, found before anything is built.
 
-Each rule names the key to blame first, so that the message can say where it was written.
+Each rule yields the key to blame, so that the message can say where it was written.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ def evaluation_contradictions(
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for every contradiction in the config of validate.py.
 
-    The weight file may name the model.
+    `model` may be empty, since the weight file may name it.
     """
     yield from _devices(config, environ)
     yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)
@@ -46,11 +46,11 @@ def evaluation_contradictions(
 
 
 def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for a model or published weights that do not exist.
+    """Yield (key, message) for an unknown model or unknown published weights.
 
-    What `import_module` registers is known only after its import.
+    With `import_module` an unknown model is accepted, since the module may register it.
     """
-    from ..design_space.names import family_name, unknown_model  # with numpy, which takes 0.1 s
+    from ..design_space.names import family_name, unknown_model  # imports NumPy: 0.1 s
 
     name = family_name(config.model)
     if name is None:
@@ -174,9 +174,9 @@ def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, 
 
 
 def sink_contradictions(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for what the data sink cannot do.
+    """Yield (key, message) for what the data sink does not support.
 
-    Where device_target is not given, the device shows only when MindSpore has started.
+    Without device_target, the device is known only once MindSpore has started.
     """
     if not config.drop_remainder:
         yield (

@@ -1,7 +1,7 @@
-"""Every option of the commands, written once.
+"""Every option of the commands, declared once; names are MindCV's.
 
-A field's type is the option's type, its metadata carries help, choices and range; the command line,
-the yaml reader and `--help` are generated from it. Names are MindCV's.
+The command line, the yaml reader and `--help` are generated from the fields of `Config`: a field's
+type is the option's type, its metadata the option's row.
 """
 
 from dataclasses import dataclass, field, fields
@@ -15,24 +15,23 @@ from ..scheduler import DECAY_SHAPES, SCHEDULES
 
 @dataclass(frozen=True)
 class OptionRow:
-    """What is known of an option besides its name, type and default; the metadata of its field.
+    """An option's properties besides name, type and default: the metadata of its field.
 
     Attributes:
-        used_by: the commands that obey it: train, validate, lr; measuring: validate too where it
-            reads training images, for precise_bn_samples. On the command line of the others it is
-            refused; a yaml file may serve several commands, so there it may stand.
-        section: opens a new section of `--help` and of the resolved config.
-        choices: the values allowed.
-        low, high: the inclusive range; for a tuple each element must lie in it.
-        above: an exclusive lower bound.
-        fixed: why only the default is accepted so far. The key is known, so that yaml files which
-            spell the default out can be used, but any other value is refused with this reason.
-        is_path: a leading ~ in it is the user's home.
-        per_host: the processes of a run may differ in it: where things lie, and what is shown.
-        may_change: a resumed run may have another value: where things lie, what is shown and what
-            is kept, which changes no number of the run. Device, mode and jit level are compared as
-            they came out, not as the option says. The decoder changes a few pixels by a few levels,
-            and is how a run goes on whose images end MindSpore's.
+        used_by: commands that use it: train, validate, lr; measuring: validate with
+            precise_bn_samples, which reads training images. Other commands refuse it on the command
+            line, but not in a yaml file, which may serve several commands.
+        section: starts a new section of `--help` and of the saved config.
+        low, high: inclusive range, of each element of a tuple.
+        above: exclusive lower bound.
+        fixed: why only the default is accepted. The key exists for yaml files that spell the
+            default out.
+        is_path: a leading ~ is expanded.
+        per_host: may differ between the processes of a run: paths and output.
+        may_change: may differ when a run is resumed: paths, output and what is kept, which change
+            no number of the run. Device, mode and jit level are compared as resolved, not as given.
+            The decoder changes a few pixels by a few levels, but must be free to change: pillow
+            lets a run continue if an image ends MindSpore's process.
     """
 
     help: str
@@ -49,7 +48,7 @@ class OptionRow:
 
 
 def option(default: Any, help: str, used_by: str = "train", **row) -> Any:
-    """Declare one option by its default and the values of its row."""
+    """Declare an option; `row` holds further fields of `OptionRow`."""
     commands = frozenset(used_by.split())
     return field(default=default, metadata=vars(OptionRow(help, commands, **row)))
 
@@ -61,7 +60,7 @@ def marked(flag: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Config:
-    """The resolved settings of one run; immutable, and the only place where an option stands."""
+    """All options of one run, immutable; each option is declared here and nowhere else."""
 
     # fmt: off
     mode: int = option(0, "0: graph mode, 1: PyNative", choices=(0, 1), section="system", used_by="train validate", may_change=True)
@@ -192,7 +191,7 @@ class Config:
 
     @property
     def has_dynamic_scale(self) -> bool:
-        """`auto` scales dynamically where float16 is used; float32 needs no scale."""
+        """Whether the loss scale is dynamic; `auto`: only where float16 is used, which needs it."""
         if self.loss_scale_type == "auto":
             return self.amp_level != "O0"
         return self.loss_scale_type == "dynamic"
@@ -201,8 +200,8 @@ class Config:
 OPTIONS = {entry.name: entry for entry in fields(Config)}
 
 # Spellings of older MindCV recipes: key -> (today's key, {old value: today's value}).
-# filter_bias_and_bn did not do what its name says: True decayed every parameter, False left MindSpore's
-# own exemption of the normalisation in place (MindCV, pull request 752).
+# filter_bias_and_bn did not do what its name says: True decayed every parameter, False kept
+# MindSpore's own exemption of normalisation parameters (MindCV, pull request 752).
 RENAMED_KEYS = {
     "filter_bias_and_bn": ("weight_decay_filter", {"true": "disable", "false": "auto"}),
 }
@@ -210,7 +209,7 @@ RENAMED_VALUES = {
     "scheduler": {"cosineannealing": "cosine_decay", "cosine_decay_lr": "cosine_decay"},
 }
 
-# What other libraries call an option: today's key -> their names, to suggest the key by.
+# Names of options in other libraries, for suggestions: our key -> their names.
 NAMES_ELSEWHERE = {
     "amp_level": "amp fp16 mixed_precision precision",
     "auto_augment": "aa autoaugment",

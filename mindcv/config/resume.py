@@ -23,17 +23,16 @@ def describe_config(config: Config) -> dict[str, Any]:
 
 
 def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) -> None:
-    """Refuse a config that would take the run another way than it was going.
+    """Refuse to resume a run with options that would change its course.
 
-    Another epoch_size is fine where the learning rates of the epochs so far do not depend on it.
+    `epoch_size` may change if the learning rates of the epochs so far stay the same.
 
     Args:
-        before: what `describe_config` gave when the run was saved; an option that did not exist
-            then has its default.
-        epochs: those done or begun.
+        before: `describe_config` of the saved run; an option missing there had its default.
+        epochs: number of epochs finished or begun.
 
     Raises:
-        ConfigError: it lists each changed option with both values.
+        ConfigError: lists each changed option with both values.
     """
     lines = list(_changes(before, config, epochs))
     if lines:
@@ -48,7 +47,7 @@ def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) 
 def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator[str]:
     now = describe_config(config)
     allowed = marked("may_change")
-    if config.precise_bn_samples:  # measured at these points, and trained on with
+    if config.precise_bn_samples:  # statistics are measured at these points; training uses them
         allowed = allowed - {"ckpt_save_interval", "val_interval", "val_while_train"}
     if config.resume_opt:
         allowed = allowed | {"ckpt_path", "pretrained"}
@@ -63,7 +62,7 @@ def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator
 
 
 def _length(old: int, config: Config, epochs: int) -> Iterator[str]:
-    """Say why the run cannot have another length; if it can, log what becomes of its schedule."""
+    """Say why the run's length cannot change; if it can, log how its schedule continues."""
     change = f"epoch_size: {old} -> {config.epoch_size}"
     if config.epoch_size < epochs:
         yield f"{change} (epoch {epochs} is done or begun)"

@@ -1,4 +1,4 @@
-"""The learning rates that a config asks for: its contradictions, and the rates themselves."""
+"""The learning rates of a config, and contradictions between the options of its schedule."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,14 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) -> list[float]:
-    """Return the rate of every update of the run, for train.py and `python -m mindcv lr`.
+    """Return the learning rate of every update of the run.
 
     Args:
-        world_size: processes that train together, for `lr_base_size`.
+        world_size: number of processes, for `lr_base_size`.
 
     Raises:
-        ConfigError: the schedule does not fit into so many updates; `schedule_contradictions` finds
-            what can be known without them.
+        ConfigError: the schedule does not fit into the updates, or min_lr is above the scaled lr;
+            `schedule_contradictions` finds what is wrong without knowing either.
     """
     lr = scale_rate(config, world_size)
     if SCHEDULES[config.scheduler].falls_to_min and config.min_lr > lr:
@@ -27,8 +27,9 @@ def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) 
 
 
 def epochs_alike(config: Config, other: Config) -> int:
-    """Return after how many epochs the rates of two runs first differ, or one run ends."""
-    # Each epoch is a function of its number in these two; warm-up by steps fits into the first.
+    """Return for how many epochs, from the first, the rates of two runs are the same."""
+    # Few steps suffice: an epoch's rates follow from its number. A warm-up in steps must fit into
+    # the first epoch.
     steps = max(10, config.warmup_steps or 0, other.warmup_steps or 0)
     lines = [_rates(one, steps, max(one.lr, one.min_lr)) for one in (config, other)]
     pairs = enumerate(zip(*lines))
@@ -59,7 +60,7 @@ def _rates(config: Config, updates_per_epoch: int, lr: float) -> list[float]:
 
 
 def scale_rate(config: Config, world_size: int) -> float:
-    """Return the peak rate, scaled to the images of an update where the config asks for it."""
+    """Return the peak rate, which `lr_base_size` scales to the images per update."""
     if config.lr_base_size is None:
         return config.lr
     images = config.batch_size * world_size * config.gradient_accumulation_steps
@@ -83,7 +84,7 @@ def schedule_contradictions(
     yield from _decay(c, row)
     yield from _drops(c)
     last_peak = c.lr * c.cycle_decay ** (c.num_cycles - 1)
-    # A scaled rate is known when the processes are; build_schedule looks at it.
+    # A scaled rate depends on the number of processes; build_schedule checks it.
     if row.falls_to_min and c.min_lr > c.lr and c.lr_base_size is None:
         yield "min_lr", f"min_lr {c.min_lr} is above lr {c.lr}; the rate would grow"
     elif row.has_cycles and last_peak < c.min_lr:
@@ -122,11 +123,11 @@ def _warmup(c: Config, row: ScheduleRow) -> Iterator[tuple[str, str]]:
 
 
 def _decay(c: Config, row: ScheduleRow) -> Iterator[tuple[str, str]]:
-    """Find a decay that does not fit behind the warm-up."""
+    """Find a decay that does not fit after the warm-up."""
     rest = c.epoch_size - _warmup_epochs(c)
     if rest < 1 or not (row.has_cycles or c.scheduler == "wsd"):
         return
-    # Some steps of warm-up need room beside whole epochs of decay.
+    # A warm-up in steps takes part of an epoch, which whole epochs of decay cannot use.
     room = rest - 1 if c.warmup_steps else rest
     cycles = c.num_cycles if row.has_cycles else 1
     if cycles > rest:
@@ -173,5 +174,5 @@ def _drops(c: Config) -> Iterator[tuple[str, str]]:
 
 
 def _warmup_epochs(config: Config) -> int:
-    """Return the whole epochs of warm-up; steps count only when the data are known."""
+    """Return the epochs of warm-up; 0 if it is in steps, as the dataset's size is unknown here."""
     return config.warmup_epochs if config.warmup_steps is None else 0

@@ -1,4 +1,4 @@
-"""Read the yaml file and the command line into raw texts, each with the place it came from."""
+"""Read the yaml file and the command line into raw texts, each with its place of origin."""
 
 import argparse
 import difflib
@@ -13,13 +13,13 @@ from ..errors import ConfigError
 from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from .values import Text, describe, quoted
 
-# What PyYAML puts on a node that carries no tag of its own.
+# Tags that PyYAML gives to nodes without an explicit tag.
 _PLAIN_TAGS = {
     "bool", "float", "int", "map", "merge", "null", "seq", "str", "timestamp", "value",
 }  # fmt: skip
 
-_DEEPEST = 10  # lists and mappings within each other; a recipe has 2
-_LARGEST = 65_536  # bytes of a recipe; PyYAML reads any so many in a second
+_DEEPEST = 10  # levels of nested lists and mappings; a recipe has 2
+_LARGEST = 65_536  # bytes of a recipe; PyYAML parses any file of this size within a second
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ class Given:
 
 
 def read_yaml(path: str) -> dict[str, Given]:
-    """Read a yaml file of lines `key: value`; ConfigError: it is none or unreadable."""
+    """Read a yaml file of lines `key: value`.
+
+    Raises:
+        ConfigError: the file cannot be read, is not flat yaml, or has an unknown or repeated key.
+    """
     text = _read_text(path)
     try:
         root = yaml.compose(text, Loader=_ShallowLoader)
@@ -41,7 +45,7 @@ def read_yaml(path: str) -> dict[str, Given]:
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
         raise ConfigError(f"{path}:{line}: not valid yaml: {error.reason}") from None
-    except (ValueError, OverflowError):  # of chr(), by "\UFFFFFFFF", which PyYAML lets through
+    except (ValueError, OverflowError):  # PyYAML passes escapes such as "\UFFFFFFFF" to chr()
         place = f"{path}:{_line_of_bad_escape(text)}"
         raise ConfigError(f"{place}: not valid yaml: an escape stands for no character") from None
     if root is None:
@@ -55,7 +59,7 @@ def _read_text(path: str) -> str:
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = getattr(error, "strerror", None) or error
         raise ConfigError(f"config file {path!r} cannot be read: {reason}") from None
     if len(content) > _LARGEST:
@@ -70,7 +74,7 @@ def _read_text(path: str) -> str:
 
 
 class _ShallowLoader(yaml.SafeLoader):
-    """Stops at the first node that is deeper than any recipe's, before it takes time or memory."""
+    """Stops at the first node nested deeper than any recipe, before it costs time or memory."""
 
     _depth = 0
 
@@ -91,13 +95,13 @@ def _line_of_bad_escape(text: str) -> int:
 
 
 def collect(entries: Iterable[tuple[str, Text, str]]) -> dict[str, Given]:
-    """Gather (key, text, place) under today's names; ConfigError: an unknown key, or one twice."""
+    """Map option names to values; ConfigError: an unknown key, or one that is set twice."""
     given: dict[str, Given] = {}
     for written, value, place in entries:
         key, value = _today(written, value, place)
         if key in given:
             raise ConfigError(f"{place}: {key} is set twice, first at {given[key].place}; keep one")
-        # Alone it is yaml's null.
+        # "~" alone is yaml's null.
         if OPTIONS[key].metadata["is_path"] and isinstance(value, str) and value != "~":
             value = os.path.expanduser(value)
         given[key] = Given(value, place)
@@ -121,7 +125,7 @@ def _entries(root: yaml.MappingNode, path: str) -> Iterator[tuple[str, Text, str
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
-    """Say what is wrong, and where it begins: an open quote is noticed lines later."""
+    """Say what is wrong and where it began: an open quote is noticed only lines later."""
     if error.context is None:
         return error.problem[:300]
     begin = f" (from line {error.context_mark.line + 1})" if error.context_mark else ""
@@ -147,7 +151,7 @@ def _kind(node: yaml.Node, nested: bool = False) -> str:
 
 
 def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
-    """Translate spellings of older recipes; refuse keys that mean nothing here."""
+    """Translate the keys and values of older recipes; refuse unknown keys."""
     if key in RENAMED_KEYS:
         key, values = RENAMED_KEYS[key]
         return key, values.get(str(text).lower(), text)
@@ -159,7 +163,7 @@ def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
 
 
 def nearest(key: str) -> str:
-    """Return `; did you mean …?` for a misspelt or foreign name, or a pointer to the list."""
+    """Return a hint for an unknown key: similar names, or a pointer to `--help`."""
     name = key.replace("-", "_")
     close = [ours for ours, theirs in NAMES_ELSEWHERE.items() if name in theirs.split()]
     close = close or difflib.get_close_matches(name, OPTIONS, n=2, cutoff=0.6)
@@ -169,7 +173,12 @@ def nearest(key: str) -> str:
 def read_command_line(
     arguments: Sequence[str], program: str, description: str
 ) -> tuple[str | None, dict[str, Given]]:
-    """Parse the command line into (config file, option texts); `--help` ends with SystemExit 0."""
+    """Parse a command line into (path of the config file, option texts).
+
+    Raises:
+        ConfigError: an unknown, repeated or incomplete argument.
+        SystemExit: 0, after `--help`.
+    """
     parser = _build_parser(program, description)
     found, unknown = parser.parse_known_args(list(arguments))
     if unknown:
@@ -196,7 +205,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _StoreOnce(argparse.Action):
-    """Store the words of an option; an option given twice is a mistake, not a correction."""
+    """Refuse an option that is given twice; argparse would take the last one silently."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         if hasattr(namespace, self.dest):
@@ -210,7 +219,7 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
     once = {"default": argparse.SUPPRESS, "action": _StoreOnce}
     bare = {"nargs": "?", "const": "true"}
     parser.add_argument("-c", "--config", metavar="FILE", help="yaml recipe to start from", **once)
-    for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that they are translated or explained
+    for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that _today translates or explains them
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **bare, **once)
     group, command = parser, command_of(program)
     for name, entry in OPTIONS.items():
@@ -230,13 +239,13 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
 
 
 def command_of(program: str) -> str:
-    """Return train, validate or lr; a script of any other name is one that trains."""
+    """Return train, validate or lr; a script of any other name trains."""
     name = os.path.basename(program.split()[-1]).removesuffix(".py")
     return name if name in ("validate", "lr") else "train"
 
 
 def obeys(command: str, used_by: Collection[str], measures: bool) -> bool:
-    """Say whether a command obeys an option, if it `measures` with precise_bn_samples or not."""
+    """Return whether a command uses an option; `measures`: precise_bn_samples is on."""
     return command in used_by or (command == "validate" and measures and "measuring" in used_by)
 
 

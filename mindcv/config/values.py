@@ -1,6 +1,6 @@
-"""Turn text into the type of an option, by the same rules from yaml and from the command line.
+"""Convert texts to the types of options, by the same rules for yaml and the command line.
 
-YAML's own guesses surprise: PyYAML reads `1e-3` as a string, `010` as 8, `1:30` as 90.
+YAML's own rules surprise: PyYAML reads `1e-3` as a string, `010` as 8, `1:30` as 90.
 """
 
 import math
@@ -17,7 +17,7 @@ _LONGEST_SHOWN = 120
 
 
 def convert(text: Text, annotation: Any) -> Any:
-    """Return `text` as a value of the type `annotation`; ValueError says what was expected."""
+    """Convert `text` to the type `annotation`; ValueError says what was expected."""
     members = _members(annotation)
     if text is None or (isinstance(text, str) and text.strip().lower() in _NULL):
         if type(None) in members:
@@ -36,7 +36,7 @@ def convert(text: Text, annotation: Any) -> Any:
 
 
 def quoted(value: Any) -> str:
-    """Quote a text for a message, only the beginning of a long one; a number stays as it is."""
+    """Quote a value for a message; a long text is cut, a number stays unquoted."""
     text = str(value)
     if len(text) <= _LONGEST_SHOWN:
         return repr(value)
@@ -44,7 +44,7 @@ def quoted(value: Any) -> str:
 
 
 def describe(annotation: Any) -> str:
-    """Name a type the way a user would, e.g. `a number or 2 numbers`."""
+    """Name a type in the user's words, e.g. `a number or 2 numbers`."""
     return " or ".join(_describe_one(member) for member in _members(annotation))
 
 
@@ -73,13 +73,13 @@ def _convert_to(text: Text, member: Any) -> Any:
         if not words or len(words) != len(inner) or None in words:
             raise ValueError
         return tuple(_convert_to(word, kind) for word, kind in zip(words, inner))
-    if not isinstance(text, str) or "\0" in text:  # no path or name holds that
+    if not isinstance(text, str) or "\0" in text:  # no path or name can hold NUL
         raise ValueError
     return {bool: _to_bool, int: _to_int, float: _to_float, str: str}[member](text.strip())
 
 
 def _split(text: str) -> list:
-    """Split `0.08,1.0`, `[0.08, 1.0]` or `(0.08, 1.0)` as a shell passes it in one word."""
+    """Split `0.08,1.0`, `[0.08, 1.0]` or `(0.08, 1.0)`, given as one word of a shell."""
     inner = text.strip()
     if inner[:1] + inner[-1:] in ("[]", "()"):
         inner = inner[1:-1]
