@@ -22,7 +22,7 @@ from .registry import (
 )
 from .regnet import AnyNet, RegNet  # also registers the family
 
-# Here, so that it comes before the first convolution in anybody's program.
+# At import, so that it comes before the first convolution of any program.
 onednn.limit_instructions(ms.get_context("device_target"))
 
 __all__ = [

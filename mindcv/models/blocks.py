@@ -1,6 +1,6 @@
 """The parts of an AnyNet: stems, transforms, blocks, stages and head.
 
-Names follow pycls `models/blocks.py`; each docstring is the block's formula.
+Names follow pycls `models/blocks.py`; each docstring is the part's formula.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .layers import DropPath, SqueezeExcite, activation_of, batch_norm, conv2d
 
 
 def check_images(x, channels: int) -> None:
-    """Refuse what is not (N, channels, H, W); in graph mode this runs when it is compiled."""
+    """Refuse x unless it is (N, channels, H, W); in graph mode this runs at compilation."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(
             f"the network takes images as (N, {channels}, H, W); it was given {x.shape}"
@@ -20,7 +20,7 @@ def check_images(x, channels: int) -> None:
 
 
 class Stem(nn.Cell):
-    """`act(bn(conv(x)))`, after which `res_stem_in` pools by the maximum, 3x3 at stride 2."""
+    """`act(bn(conv(x)))`; `res_stem_in` adds 3x3 max pooling at stride 2."""
 
     def __init__(self, kind: str, in_channels: int, out_channels: int, activation: str = "relu"):
         super().__init__()
@@ -57,7 +57,7 @@ class BasicTransform(nn.Cell):
 
 
 class BottleneckTransform(nn.Cell):
-    """`bn(conv1x1(se(act(bn(conv3x3(act(bn(conv1x1(x)))))))))`, the 3x3 in groups."""
+    """`bn(conv1x1(se(act(bn(conv3x3(act(bn(conv1x1(x)))))))))`; the 3x3 is grouped."""
 
     def __init__(self, plan: BlockPlan, activation: str):
         super().__init__()
@@ -83,7 +83,7 @@ class BottleneckTransform(nn.Cell):
 
 
 class VanillaBlock(nn.Cell):
-    """`act(f(x))`, f = transform."""
+    """`act(f(x))`, where f is the transform."""
 
     adds = False
 
@@ -97,7 +97,7 @@ class VanillaBlock(nn.Cell):
 
 
 class ResidualBlock(nn.Cell):
-    """`act(p(x) + f(x))`, f = transform, p = 1x1 convolution where the shape changes."""
+    """`act(p(x) + f(x))`: f the transform, p a 1x1 convolution where the shape changes."""
 
     adds = True
 
@@ -120,7 +120,7 @@ class ResidualBlock(nn.Cell):
 
 
 class LinearResidualBlock(nn.Cell):
-    """`x + f(x)` where the shape stays, else `f(x)`; no activation after it."""
+    """`x + f(x)` where the shape stays, else `f(x)`; no activation follows."""
 
     def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
         super().__init__()
@@ -136,8 +136,6 @@ class LinearResidualBlock(nn.Cell):
 
 
 class Stage(nn.Cell):
-    """Blocks in a row."""
-
     def __init__(self, blocks: Sequence[nn.Cell]):
         super().__init__()
         self.blocks = nn.CellList(blocks)
@@ -149,7 +147,7 @@ class Stage(nn.Cell):
 
 
 class Head(nn.Cell):
-    """`fc(dropout(pool(x)))`, with an optional `act(bn(conv1x1(x)))` before the pooling."""
+    """`fc(dropout(pool(x)))`; with a head width, `act(bn(conv1x1(x)))` comes first."""
 
     def __init__(self, plan: NetworkPlan, drop_rate: float, global_pool: str):
         super().__init__()
@@ -163,7 +161,7 @@ class Head(nn.Cell):
         self.reset(plan.num_classes, global_pool)
 
     def reset(self, num_classes: int, global_pool: str) -> None:
-        """Put a new classifier in place, or none for 0 classes."""
+        """Replace the pooling and the classifier; 0 classes: none."""
         pool = global_pool or "none"
         if pool not in POOLS:
             raise ValueError(f"global_pool {global_pool!r} is unknown; expected {', '.join(POOLS)}")
@@ -179,7 +177,7 @@ class Head(nn.Cell):
         return self.fc(self.features(x))
 
     def features(self, x):
-        """Return what the classifier works on."""
+        """Return the classifier's input."""
         if self.has_conv:
             x = self.act(self.bn(self.conv(x)))
         if self.pool == "avg":

@@ -1,4 +1,4 @@
-"""Feature maps of a network, for detection, segmentation and whatever else builds on a backbone."""
+"""Feature maps of a network, for detection, segmentation and other downstream tasks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,25 +15,25 @@ class FeatureInfo:
     index: int  # 0 for the stem, then the stages from 1
     channels: int
     reduction: int  # image side / side of the map
-    module: str  # name of the cell that gives it
+    module: str  # name of the cell that returns it
 
 
 class FeatureNet(nn.Cell):
-    """Stem and stages of a network, returning a tuple of feature maps, finest first.
+    """A backbone that returns a tuple of feature maps, finest first.
 
-    It takes the cells of the network over, under the same parameter names, and leaves out what no
-    chosen map needs: stages after the last one, and the head.
+    It takes over the network's cells with their parameter names, except the head and the stages
+    after the last chosen map.
 
     Args:
-        network: a network with `stem`, `stages` and `feature_info`, as AnyNet has.
+        network: has `stem`, `stages` and `feature_info`, as AnyNet does.
         out_indices: maps to return: 0 the stem, 1 the first stage, -1 the last; None: all.
 
     Attributes:
-        feature_info: the returned maps, in their order.
-        channels, strides: their channels and reductions.
+        feature_info, channels, strides: of the returned maps, in their order; a stride is a
+            reduction.
 
     Raises:
-        ConfigError: no such network, or an index that is out of range or given twice.
+        ConfigError: the network offers no feature maps, or an index is out of range or repeated.
     """
 
     def __init__(self, network: nn.Cell, out_indices: Sequence[int] | None = None):
@@ -53,7 +53,7 @@ class FeatureNet(nn.Cell):
 
     @property
     def first_conv(self) -> nn.Cell:
-        """The convolution that takes the image, as AnyNet declares it."""
+        """The convolution that takes the image, as in AnyNet."""
         return self.stem.conv
 
     def construct(self, x):

@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the convolutions before it: fewer operations, the same outputs."""
+"""Fold batch normalisation into the preceding convolutions: fewer operations, same outputs."""
 
 import copy
 from collections.abc import Iterator
@@ -12,27 +12,25 @@ from .regnet import AnyNet
 
 
 def fold_on_cpu(network: nn.Cell, device_target: str) -> nn.Cell:
-    """Return a RegNet as it evaluates fastest on CPU: folded; anything else unchanged.
+    """Return a RegNet folded if it runs on CPU, where that is faster; else the network itself.
 
-    Its logits differ by less than 1e-5 of the largest. Ascend's graph engine folds by itself.
+    Folding changes the logits by less than 1e-5 of the largest. Ascend's graph engine folds by
+    itself.
     """
     if device_target != "CPU" or not isinstance(network, AnyNet):
         return network
     try:
         return fold_batch_norm(network)[0]
     except WeightsError:
-        return network  # whose outputs are not finite; who evaluates it reports that
+        return network  # its outputs are not finite, which the evaluation reports
 
 
 def fold_batch_norm(network: nn.Cell) -> tuple[nn.Cell, int]:
-    """Return a copy whose convolutions do the batch normalisation too, and how many were folded.
+    """Return a folded copy in evaluation mode, and the number of folded convolutions.
 
-    A cell's child `x` and its `x_bn`, or `conv` or `proj` and `bn`, are a pair, as in the blocks of
-    this library. Other normalisation stays as it is. With s = gamma / sqrt(variance + eps) the
-    convolution gets the weight w * s and the bias beta + (bias - mean) * s, computed in float64.
-
-    Args:
-        network: unchanged; the copy is in evaluation mode.
+    A cell's children `x` and `x_bn`, or `conv` or `proj` and `bn`, are a pair, as in this library's
+    blocks; other normalisation stays. With s = gamma / sqrt(variance + eps), the convolution gets
+    the weight w * s and the bias beta + (bias - mean) * s, computed in float64.
 
     Raises:
         WeightsError: a folded weight is not finite.
@@ -44,7 +42,7 @@ def fold_batch_norm(network: nn.Cell) -> tuple[nn.Cell, int]:
         name = conv.weight.name
         setattr(cell, conv_name, _folded(conv, norm))
         setattr(cell, norm_name, nn.Identity())
-        # Only now: a cell renames the parameters of a child that it is given.
+        # Only now, since a cell renames the parameters of a child on assignment.
         getattr(cell, conv_name).weight.name = name
         getattr(cell, conv_name).bias.name = f"{name.removesuffix('weight')}bias"
     return folded, len(pairs)

@@ -8,19 +8,18 @@ from ..errors import ConfigError
 
 
 def freeze(network: nn.Cell, stages: int) -> list[str]:
-    """Freeze the stem and the first stages: no step changes their weights or running statistics.
+    """Freeze the stem and the first stages: training changes no weight and no statistic of them.
 
     Their parameters leave `trainable_params()`, and their batch normalisation uses the running
-    statistics also in training, whatever `set_train` says later. Freeze before the optimizer and
-    the train step are built, and after a conversion to synchronised batch normalisation.
+    statistics in training too, whatever `set_train` says later. Freeze before building the
+    optimizer and the train step, and after converting to synchronised batch normalisation.
 
     Args:
-        network: one with `layer_groups()`, as AnyNet and RegNet, or with `stem` and `stages`, as
-            what features_only gives.
-        stages: number of stages; 0: the stem only.
+        network: has `layer_groups()`, as AnyNet does, or `stem` and `stages`, as FeatureNet does.
+        stages: number of stages to freeze; 0: the stem only.
 
     Returns:
-        The names of the parameters that were trainable and no longer are.
+        The names of the parameters that were trainable before.
 
     Raises:
         ConfigError: the network has no stages, or fewer.
@@ -41,5 +40,5 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
         for _, cell in part.cells_and_names():
             if isinstance(cell, nn.BatchNorm2d):
                 cell.use_batch_statistics = False
-    network.compile_cache.clear()  # graphs that train these stages
+    network.compile_cache.clear()  # its graphs train these stages
     return frozen

@@ -1,4 +1,4 @@
-"""Build the network that a weight file describes. The file may be anybody's."""
+"""Build the network that a weight file describes; the file may come from anyone."""
 
 import os
 from collections.abc import Mapping
@@ -16,8 +16,8 @@ from ..weights.load import load_weights
 from ..weights.match import preprocessing_of, sort_contents
 from .registry import canonical_name, create_model
 
-# All that a file may say of a network, and nothing of where weights come from: the builder's
-# option, and its texts or type and range.
+# The builder's options that a file may set, with their texts or type and range; none of them says
+# where weights come from.
 _OPTIONS: dict[str, tuple] = {
     "activation": ACTIVATIONS,
     "block_type": BLOCK_TYPES,
@@ -36,8 +36,7 @@ _OPTIONS: dict[str, tuple] = {
     "w_m": (float, 1, 2**16),
 }
 
-# Parameters beyond those of the file: a somewhat larger network is built, so that loading can name
-# what is missing.
+# Parameters by which a network may exceed its file, so that loading can name what is missing.
 _ROOM = 2**25
 
 
@@ -47,18 +46,17 @@ def create_model_from_file(
     num_classes: int | None = None,
     ema: bool | None = None,
 ) -> tuple[nn.Cell, Metadata]:
-    """Build the network of a weight file, load its weights and return what is known of them.
+    """Build the network of a weight file and load its weights.
 
     Args:
-        path: a weight file of any library; one that this library wrote names its model, classes
-            and preprocessing. Or what `read_weights` returned.
-        model_name: the model; needed where the file does not name it, must agree where it does.
-        num_classes: likewise; None: as the file's classifier has.
-        ema: take the averaged weights; None: where the file holds them, else the raw ones.
+        path: a weight file of any library, or the result of `read_weights`. A file that this
+            library wrote names its model, classes and preprocessing.
+        model_name: needed if the file does not name its model, otherwise must agree with it.
+        num_classes: must agree with the file; None: as in the file.
+        ema: load the averaged weights; None: if the file holds them, else the raw ones.
 
     Returns:
-        network: in evaluation mode.
-        metadata: the file's own, or the defaults for the model.
+        The network in evaluation mode, and the file's metadata or the defaults for its model.
 
     Raises:
         WeightsError: the file cannot be used, or neither it nor `model_name` names the model.
@@ -91,11 +89,11 @@ def create_model_from_file(
 
 
 def create_described(metadata: Metadata, file: WeightFile) -> nn.Cell:
-    """Build a network with fresh weights, of no more of them than the file holds.
+    """Build the network that metadata describe, with fresh weights.
 
     Raises:
-        WeightsError: an option that no file may set, or of another type or range; options that make
-            no network, or a far larger one than the file's.
+        WeightsError: an option that no file may set, or of a wrong type or range; options that make
+            no network, or one far larger than the file.
         ConfigError: unknown model.
     """
     _check_options(metadata.options, file.path)
@@ -141,7 +139,7 @@ def _is_allowed(value: Any, allowed: tuple) -> bool:
 
 
 def _check_size(name: str, metadata: Metadata, file: WeightFile) -> None:
-    """Refuse a network that the file cannot fill, before memory is taken for it."""
+    """Refuse a network that the file cannot fill, before it takes memory."""
     held = sum(tensor.size for tensor in file.tensors.values())
     wanted, room = max(metadata.num_classes, metadata.in_channels), 0
     if name in SETTINGS:

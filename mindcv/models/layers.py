@@ -1,4 +1,4 @@
-"""Layers shared by the networks."""
+"""Layers that the networks share."""
 
 import math
 
@@ -9,7 +9,7 @@ from mindspore.common.initializer import Normal, Uniform, initializer
 def conv2d(
     in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, bias=False
 ) -> nn.Conv2d:
-    """Build a convolution with an odd kernel that keeps the size at stride 1."""
+    """Build a convolution with an odd kernel, padded to keep the size at stride 1."""
     return nn.Conv2d(
         in_channels,
         out_channels,
@@ -23,25 +23,23 @@ def conv2d(
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Build batch normalisation with the paper's eps 1e-5 and running average over ten steps.
+    """Build batch normalisation with the paper's eps of 1e-5 and momentum of 0.1.
 
-    MindSpore's momentum is the share that is kept: 0.9 is torch's and pycls' 0.1. All else is
-    torch's: the batch is normalised with its biased variance, and moving_variance takes in the
-    unbiased one, n / (n - 1) times as much for n = N H W values a channel (measured on CPU with
-    2.10, which its documentation does not say; CANN's operator bn_training_update does the same on
-    Ascend). So nothing is corrected. A single value a channel (n = 1), where torch raises, has
-    no unbiased variance: it leaves nan in moving_variance on CPU.
+    MindSpore's momentum is the share that is kept: 0.9 is 0.1 of torch and pycls. As in torch, the
+    biased variance normalises a batch and the unbiased one, n / (n - 1) times as large for n = N *
+    H * W, enters moving_variance. MindSpore's documentation does not say so; it was measured with
+    2.10 on CPU, and CANN's bn_training_update does the same on Ascend. A single value per channel
+    (n = 1), where torch raises, makes moving_variance nan on CPU.
     """
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 
 
 def activation_of(name: str) -> nn.Cell:
-    """Build the activation `relu` or `silu` (x * sigmoid(x))."""
     return {"relu": nn.ReLU, "silu": nn.SiLU}[name]()
 
 
 class SqueezeExcite(nn.Cell):
-    """`x * sigmoid(expand(act(reduce(mean(x)))))`, a gate per channel (Hu et al., 2018)."""
+    """`x * sigmoid(expand(act(reduce(mean(x)))))`, one gate per channel (Hu et al., 2018)."""
 
     def __init__(self, channels: int, squeezed: int, activation: str = "relu"):
         super().__init__()
@@ -59,7 +57,7 @@ class SqueezeExcite(nn.Cell):
 class DropPath(nn.Cell):
     """Drop the residual branch of whole samples in training (Huang et al., 2016).
 
-    Kept ones are scaled by 1 / (1 - rate), as in timm and torchvision (`mode="row"`).
+    Kept branches are scaled by 1 / (1 - rate), as in timm and torchvision (`mode="row"`).
     """
 
     def __init__(self, rate: float):
@@ -67,16 +65,16 @@ class DropPath(nn.Cell):
         self.dropout = nn.Dropout(p=rate)
 
     def construct(self, x):
-        # Dropout over one element a sample is the Bernoulli draw, already scaled.
+        # Dropout of one element per sample is the Bernoulli draw, already scaled.
         return x * self.dropout(ops.ones((x.shape[0], 1, 1, 1), x.dtype))
 
 
 def initialize_weights(network: nn.Cell) -> None:
     """Initialise as pycls does (`core/net.py`, `init_weights`).
 
-    Convolutions: normal with variance 2 / (kernel area x output channels), groups not counted;
-    their biases (squeeze-and-excitation) stay at torch's default, uniform within 1 / sqrt(fan-in).
-    Classifier: normal with standard deviation 0.01, bias 0. Normalisation: gamma 1, beta 0.
+    Convolutions: normal with variance 2 / (kernel area * output channels), regardless of groups;
+    their biases (squeeze-and-excitation) as in torch, uniform within 1 / sqrt(fan-in). Classifier:
+    normal with standard deviation 0.01, bias 0. Normalisation: gamma 1, beta 0.
     """
     for _, cell in network.cells_and_names():
         if isinstance(cell, nn.Conv2d):

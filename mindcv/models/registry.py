@@ -1,4 +1,4 @@
-"""The model registry: names to builders, and `create_model` on top of it."""
+"""The model registry, which maps names to builders, and `create_model`."""
 
 import fnmatch
 import re
@@ -22,15 +22,15 @@ def register_model(
 ) -> Callable[..., nn.Cell]:
     """Register a builder under its function name; use it as a decorator.
 
-    The builder takes `num_classes`, `in_channels` and options of its own, and returns a Cell that
-    maps images (N, C, H, W) to logits (N, num_classes).
+    The builder takes `num_classes`, `in_channels` and its own options, and returns a Cell that maps
+    images (N, C, H, W) to logits (N, num_classes).
 
     Args:
-        aliases: further names of the model, in small letters; they are found in any case and never
-            hide a registered name.
+        aliases: further names in lower case; they match in any case and never hide a registered
+            name.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name is already registered.
     """
     name = builder.__name__
     if name in _BUILDERS:
@@ -53,28 +53,26 @@ def create_model(
     out_indices: Sequence[int] | None = None,
     **kwargs,
 ) -> nn.Cell:
-    """Build a registered model, with fresh weights, published ones or those of a file.
+    """Build a registered model with fresh weights, published weights or those of a file.
 
     Args:
-        model_name: a name of `list_models()`, or timm's, torchvision's or pycls' name of the model.
-        num_classes: classes of the head; 0: no classifier. Where the weights have other classes,
-            the head keeps its fresh weights, and a log line says so.
-        pretrained: take published weights, fetched once and verified: True those of the default
-            source (of the tag, where the name has one: regnety_032.ra_in1k), or a source's name,
-            e.g. torchvision_v2.
-        in_channels: channels of the images.
+        model_name: a name of `list_models()`, or the model's name in timm, torchvision or pycls.
+        num_classes: 0: no classifier. If the weights have other classes, the head keeps its fresh
+            weights, and a log line says so.
+        pretrained: load published weights, downloaded once and verified: True for the default
+            source (or that of timm's tag, as in regnety_032.ra_in1k), or the name of a source, e.g.
+            torchvision_v2.
         checkpoint_path: weight file of the same model.
-        ema: take the averaged weights (`ema.*`) of the checkpoint.
-        auto_mapping: accepted for MindCV's sake; names are always recognised by themselves.
-        features_only: return a `FeatureNet`, a tuple of feature maps instead of logits.
-        out_indices: with features_only, which maps: 0 the stem, 1 the first stage, …, -1 the last;
-            None: all.
+        ema: load the averaged weights (`ema.*`) of the checkpoint.
+        auto_mapping: ignored, accepted for compatibility with MindCV: other libraries' parameter
+            names are always recognised.
+        features_only: return a `FeatureNet`, which gives feature maps instead of logits.
+        out_indices: maps that features_only returns, see `FeatureNet`.
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
 
     Raises:
-        ConfigError: unknown model (the message suggests names), unknown option, num_classes or
-            in_channels no whole number, options that contradict each other, or no such published
-            weights.
+        ConfigError: unknown model (the message suggests names), unknown or contradictory options,
+            num_classes or in_channels that is not an integer, or no such published weights.
         WeightsError: the weights are missing, damaged or belong to another model.
     """
     builder = model_entrypoint(model_name)
@@ -92,7 +90,7 @@ def create_model(
     try:
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
-        if "keyword argument" not in str(error):  # an unexpected one, or one that is given already
+        if "keyword argument" not in str(error):  # unexpected, or given twice
             raise
         raise ConfigError(f"model {model_name} does not take {sorted(options)}: {error}") from None
     if path:
@@ -107,7 +105,7 @@ def list_models(
 
     Args:
         filter: shell-style pattern, e.g. `regnet_x*`; empty: all.
-        module: only models defined in this module, e.g. `regnet`.
+        module: only models that this module defines, e.g. `regnet`.
         pretrained: only models with published weights.
         exclude_filters: pattern, or list of patterns, of names to leave out.
     """
@@ -124,16 +122,15 @@ def list_models(
 
 
 def is_model(model_name: str) -> bool:
-    """Return whether the name, or what it is an alias of, is registered."""
+    """Return whether a name or alias is registered."""
     return _resolve(model_name) in _BUILDERS
 
 
 def canonical_name(model_name: str) -> str:
     """Return the registered name for a name of timm, torchvision or pycls.
 
-    RegNetX-1.6GF, regnetx_016 and regnetx_016.tv2_in1k are regnet_x_1_6gf. torchvision's
-    regnet_x_400mf and regnet_y_800mf are registered names of other networks; for torchvision's own
-    say regnet_x_400mf_tv and regnet_y_800mf_tv.
+    RegNetX-1.6GF, regnetx_016 and regnetx_016.tv2_in1k are regnet_x_1_6gf. regnet_x_400mf and
+    regnet_y_800mf are pycls' networks; torchvision's are regnet_x_400mf_tv and regnet_y_800mf_tv.
 
     Raises:
         ConfigError: unknown name; the message suggests the closest ones.
@@ -145,7 +142,7 @@ def canonical_name(model_name: str) -> str:
 
 
 def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:
-    """Return the builder of a registered model; ConfigError: no such model."""
+    """Return the builder of a model; ConfigError: unknown model."""
     return _BUILDERS[canonical_name(model_name)]
 
 
@@ -161,20 +158,16 @@ def is_model_in_modules(model_name: str, module_names) -> bool:
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    """Return whether `create_model(…, pretrained=True)` has weights; ConfigError: no such model."""
+    """Return whether a model has published weights; ConfigError: unknown model."""
     return bool(published_weights(canonical_name(model_name)))
 
 
 def find_published(model_name: str, pretrained: bool | str = True) -> PublishedWeights:
-    """Return the published weights that `create_model(…, pretrained=…)` would take.
-
-    Args:
-        model_name: a registered name, an alias or timm's name with a tag.
-        pretrained: True: those of the tag, or else the model's default; a text: of that source.
+    """Return the published weights that `create_model` loads for these arguments.
 
     Raises:
-        ConfigError: unknown model, a tag and a source that contradict each other, or there are no
-            such weights.
+        ConfigError: unknown model, a tag and a source that contradict each other, or no such
+            weights.
     """
     name = canonical_name(model_name)
     return choose_weights(model_name, name, pretrained)
@@ -192,7 +185,7 @@ def _module_of(name: str) -> str:
 
 
 def _natural_key(name: str) -> tuple:
-    """Sort by compute where a name holds it (1_6gf is 1600 MFLOPs), else by number, not digit."""
+    """Sort by compute where a name states it (1_6gf is 1600 MFLOPs), else by whole numbers."""
     text, *rest = re.split(r"(\d+(?:_\d+)?[mg]f|\d+)", name)
     key = [text]
     for number, text in zip(rest[::2], rest[1::2]):

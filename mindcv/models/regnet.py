@@ -1,6 +1,6 @@
 """RegNet and AnyNet (Radosavovic et al., Designing Network Design Spaces, CVPR 2020).
 
-A network is stem, stages of equal blocks and head. RegNet is the AnyNet whose stage widths and
+A network is a stem, stages of equal blocks and a head. RegNet is the AnyNet whose stage widths and
 depths follow the quantized-linear rule.
 """
 
@@ -24,34 +24,34 @@ class AnyNet(nn.Cell):
 
     Args:
         depths, widths, strides: blocks, output channels and stride of each stage.
-        bot_muls: bottleneck width / output width of each stage; None: 1.
-        group_ws: channels of one group of each stage; None: no groups.
         stem_type: simple_stem_in (3x3), res_stem_in (7x7 and pooling) or res_stem_cifar (3x3,
             stride 1).
-        stem_w: channels of the stem.
+        stem_w: output channels of the stem.
         block_type: vanilla_block, res_basic_block, res_bottleneck_block or
             res_bottleneck_linear_block.
+        bot_muls: bottleneck width / output width of each stage; None: 1.
+        group_ws: channels per group of each stage; None: no groups.
         head_w: channels of a 1x1 convolution before pooling; 0: none.
-        num_classes: classes; 0: no classifier, the output is the pooled vector.
+        num_classes: 0: no classifier; the output is the pooled vector.
         se_r: squeeze-and-excitation width / input width of a block; 0: none.
-        in_channels: channels of the image.
         drop_rate: dropout before the classifier.
-        drop_path_rate: stochastic depth of the last block; it grows linearly from 0 at the first
-            over all blocks, as in timm (pycls and torchvision have none for RegNet).
+        drop_path_rate: stochastic depth of the last block, growing linearly from 0 at the first, as
+            in timm (pycls and torchvision have none for RegNet).
         activation: relu or silu, everywhere in the network.
-        global_pool: avg, max, or none (also ""): the feature map itself, with num_classes=0 only.
-        zero_init_last: start the last gamma of each branch that is added to a shortcut at zero
-            (pycls' `BN.ZERO_INIT_FINAL_GAMMA`), so that the block starts as its shortcut.
+        global_pool: avg, max, or none (also ""), which returns the feature map and needs
+            num_classes=0.
+        zero_init_last: start the last gamma of each residual branch at zero, so that the block
+            starts as its shortcut (pycls' `BN.ZERO_INIT_FINAL_GAMMA`).
 
     Attributes:
-        plan: everything that shapes the network.
-        num_features: channels that the classifier sees.
-        feature_info: the feature maps that `features_only` offers, stem first.
+        plan: the `NetworkPlan`.
+        num_features: channels of the classifier's input.
+        feature_info: the maps that `features_only` offers, stem first.
 
     Raises:
         ValueError: unknown stem, block, activation or pooling, sequences of unequal length, a group
             width that does not divide its bottleneck width, or drop_path_rate or zero_init_last
-            with vanilla blocks, which have no branch beside a shortcut.
+            with vanilla blocks, which have no shortcut.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class AnyNet(nn.Cell):
         """Return the logits, (N, num_classes), of a feature map.
 
         Args:
-            pre_logits: return what the classifier works on, (N, num_features), instead.
+            pre_logits: return the classifier's input, (N, num_features), instead.
         """
         return self.head.features(x) if pre_logits else self.head(x)
 
@@ -121,10 +121,10 @@ class AnyNet(nn.Cell):
         return self.forward_head(self.forward_features(x))
 
     def get_classifier(self) -> nn.Cell:
-        """Return the last layer: a Dense, or an Identity where num_classes is 0."""
+        """Return the last layer: a Dense, or an Identity if num_classes is 0."""
         return self.head.fc
 
-    # These three are what loading, freezing and layer-wise rates use of any network.
+    # Loading, freezing and layer-wise rates use these three of any network.
 
     @property
     def first_conv(self) -> nn.Conv2d:
@@ -137,29 +137,29 @@ class AnyNet(nn.Cell):
         return self.head.fc
 
     def layer_groups(self) -> list[list[nn.Cell]]:
-        """Return the layers below the head, from the image on: the stem, then each stage's."""
+        """Return the layers below the head, starting at the image: the stem, then each stage's."""
         return [[self.stem], *(list(stage.blocks) for stage in self.stages)]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Replace the classifier by a fresh one, initialised as in a new network.
+        """Replace the classifier by a freshly initialised one.
 
-        An optimizer or train step made before holds the old one: reset first.
+        Reset before building an optimizer or a train step, which would keep the old classifier.
 
         Args:
-            num_classes: classes; 0: no classifier, the output is the pooled vector.
-            global_pool: avg, max or none; None: as it is.
+            num_classes: 0: no classifier; the output is the pooled vector.
+            global_pool: avg, max or none; None: unchanged.
 
         Raises:
-            ValueError: num_classes is negative, or the pooling unknown or unfit.
+            ValueError: num_classes is negative, or the pooling is unknown or does not fit.
         """
         plan = replace(self.plan, num_classes=num_classes)
         self.head.reset(num_classes, self.head.pool if global_pool is None else global_pool)
         self.plan, self.num_classes = plan, num_classes
         initialize_weights(self.head.fc)
-        # The network may itself be part of another: the stem's name holds the prefix.
+        # Inside another network, names have a prefix, which the stem's shows.
         prefix = self.first_conv.weight.name.removesuffix("stem.conv.weight")
         self.head.fc.update_parameters_name(f"{prefix}head.fc.")
-        self.compile_cache.clear()  # graphs that hold the old classifier
+        self.compile_cache.clear()  # its graphs hold the old classifier
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
@@ -170,11 +170,11 @@ class AnyNet(nn.Cell):
         return tuple(FeatureInfo(index, *row) for index, row in enumerate(rows))
 
     def complexity(self, image_size: int = 224) -> Complexity:
-        """Count parameters, multiply-accumulates and activations for a square image."""
+        """Count parameters, multiply-accumulates and activations for a square image, in pixels."""
         return complexity(self.plan, image_size)
 
     def _zero_last_gammas(self) -> None:
-        # Without a shortcut a zero would block all that follows.
+        # Without a shortcut, zeros would make everything after the block constant.
         for stage in self.stages:
             for block in stage.blocks:
                 if block.adds:
@@ -185,16 +185,14 @@ class AnyNet(nn.Cell):
 class RegNet(AnyNet):
     """The AnyNet whose widths follow the quantized-linear rule (paper, section 3.3).
 
+    The order of the arguments is MindCV's; those not listed here are `AnyNet`'s.
+
     Args:
         w_a, w_0, w_m, d: slope, first width, width ratio and depth; see `generate_regnet`.
-        group_w: channels of one group of the 3x3 convolutions.
+        group_w: channels per group of the 3x3 convolutions.
         stride: stride of each stage's first block.
         bot_mul: bottleneck width / output width.
-        stem_type, stem_w, block_type, head_w, num_classes, se_r, in_channels: see `AnyNet`; the
-            order is MindCV's.
-        rounding: how widths are made to fit the groups, pycls or torchvision; see
-            `adjust_block_compatibility`.
-        **anynet: further arguments of `AnyNet`.
+        rounding: pycls or torchvision; see `adjust_block_compatibility`.
     """
 
     def __init__(
