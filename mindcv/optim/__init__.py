@@ -1,7 +1,7 @@
 """Optimizers by name, with weight-decay filters and layer-wise rates.
 
-The table is read without MindSpore, by the command line too. All state of an optimizer is in
-Parameters (moments, step count, bias corrections), so that `save_checkpoint` of it holds everything
+Reading the table needs no MindSpore, so the command line reads it too. An optimizer's state
+(moments, step count, bias corrections) is all in Parameters, so `save_checkpoint` saves everything
 that its next step depends on.
 """
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizerRow:
-    """One optimizer, by MindSpore's class where that follows the published formula.
+    """One optimizer.
 
-    Such a class must take a list of rates, groups and a loss scale too.
+    It is MindSpore's class if that follows the published formula and takes a list of rates, groups
+    and a loss scale; otherwise our own.
     """
 
     where: str  # module and name of its class
     decays: str  # what weight decay does to the gradient g or the weight w
-    remark: str  # why it is not MindSpore's class, or what else is worth knowing
+    remark: str  # why it is not MindSpore's class, or another peculiarity
     takes: tuple[str, ...] = ()  # arguments of `create_optimizer` that not every optimizer has
     fixed: dict[str, Any] = field(default_factory=dict)  # further arguments of the class
 
@@ -84,7 +85,7 @@ OPTIMIZERS = {
     ),
 }
 
-# Which parameters do not decay, by the last part of their names and their dimensions.
+# Whether a parameter is exempt from decay, by the last part of its name and its dimensions.
 WEIGHT_DECAY_FILTERS = {
     "disable": lambda name, ndim: False,
     "auto": lambda name, ndim: name in ("gamma", "beta", "bias"),
@@ -93,7 +94,7 @@ WEIGHT_DECAY_FILTERS = {
 
 
 def names_taking(argument: str) -> str:
-    """Return the optimizers that have an argument of `create_optimizer`, as text."""
+    """Return, as text, the optimizers that take an argument of `create_optimizer`."""
     return ", ".join(name for name, row in OPTIMIZERS.items() if argument in row.takes)
 
 
@@ -112,29 +113,30 @@ def create_optimizer(
     eps: float = 1e-8,
     **kwargs,
 ) -> nn.Optimizer:
-    """Return an optimizer for a network or a list of parameters (or of parameter groups).
+    """Return an optimizer for a network's trainable parameters, or for parameters or groups.
 
     Args:
-        model_or_params: the network, whose trainable parameters are taken, or parameters.
-        opt: a name of OPTIMIZERS, which holds the formulas.
-        lr: the rate, or one rate per step.
-        weight_decay: decay of every parameter that the filter does not exempt.
-        momentum: momentum of sgd, momentum, nesterov and rmsprop.
-        nesterov: Nesterov's form of the momentum, for sgd and momentum.
-        weight_decay_filter: disable, decay all; auto, not gamma, beta and bias; norm_and_bias, not
-            1-D parameters and biases. Groups given by the caller keep their own decay and rate.
-        layer_decay: factor on the rate from each layer to the one below it; layers are the stem,
-            each block and the head, which has the full rate (timm `optim/_param_groups.py`).
+        opt: a name in OPTIMIZERS.
+        lr: one rate, or one per step.
+        weight_decay: of every parameter that the filter does not exempt.
+        momentum: of sgd, momentum, nesterov and rmsprop.
+        nesterov: Nesterov momentum, for sgd and momentum.
+        weight_decay_filter: parameters without decay: disable, none; auto, gamma, beta and bias;
+            norm_and_bias, 1-D parameters and biases. Groups given by the caller keep their own
+            decay and rate.
+        layer_decay: factor on the rate from each layer (stem, block or head) to the one below it;
+            the head has the full rate (timm `optim/_param_groups.py`).
         loss_scale: gradients are divided by it before anything else.
         schedule_decay: how fast nadam's momentum grows to beta1.
         checkpoint_path: optimizer state to start from.
-        eps: added to the denominator of adam, adamw, nadam, adan and lamb, after the bias
-            correction; of rmsprop, inside the root. The others have none.
-        **kwargs: further arguments of the optimizer's class: beta1, beta2, beta3, trust_clip, ...
+        eps: added to the denominator after the bias correction (adam, adamw, nadam, adan, lamb) or
+            inside the root (rmsprop).
+        **kwargs: further arguments of the optimizer's class: beta1, beta2, beta3, trust_clip, …
 
     Raises:
         ValueError: unknown optimizer or filter, or arguments that contradict each other.
-        ConfigError: the checkpoint does not fit the optimizer, or layer_decay not the network.
+        ConfigError: the checkpoint does not fit the optimizer, or layer_decay does not fit the
+            network.
     """
     from .groups import parameter_groups
 

@@ -15,8 +15,8 @@ def adam(scalars, kind, weight, m, v, gradient):
         gradient = gradient + decay * weight
     if keep is not None:
         ops.assign(weight, weight * keep)
-    # The kernel's own bias correction, `1 - power`, is switched off by powers of 0: it adds eps
-    # before it, and its subtraction costs digits.
+    # Powers of 0 switch off the kernel's own bias correction, `1 - power`: eps would be added
+    # before it, and the subtraction would cost digits.
     return _apply_adam(weight, m, v, zero, zero, rate, beta1, beta2, eps, gradient)
 
 
@@ -59,8 +59,8 @@ def nadam(scalars, kind, weight, m, v, gradient):
 class Adam(RuleOptimizer):
     """`w -= lr * m / (sqrt(v) + eps)`, m and v bias-corrected (Kingma and Ba, 2015, algorithm 1).
 
-    Weight decay is added to the gradient. MindSpore's `nn.Adam` adds eps before the correction; the
-    update itself is its fused kernel.
+    Weight decay is added to the gradient. The update is MindSpore's fused kernel, but `nn.Adam`
+    adds eps before the bias correction.
     """
 
     rule = adam
@@ -87,8 +87,8 @@ class Adam(RuleOptimizer):
 class AdamW(Adam):
     """Adam after `w *= 1 - lr * decay` (Loshchilov and Hutter, 2019).
 
-    MindSpore's `nn.AdamWeightDecay` leaves the bias correction out, and its
-    `experimental.optim.AdamW` takes no list of rates.
+    MindSpore's `nn.AdamWeightDecay` has no bias correction, and its `experimental.optim.AdamW`
+    takes no list of rates.
     """
 
     def scalars(self, rate, decay, correction1, root2):
@@ -100,12 +100,14 @@ class AdamW(Adam):
 class Lamb(Adam):
     """Adam's step plus `decay * w`, rescaled to the weight's norm (You et al., 2020, algorithm 2).
 
-    `w -= lr * norm(w) / norm(u) * u`, `u = m / (sqrt(v) + eps) + decay * w`, m, v bias-corrected;
-    the ratio is 1 where a norm is 0. Gradients are not clipped (timm clips them to a norm of 1).
+    `w -= lr * norm(w) / norm(u) * u` with `u = m / (sqrt(v) + eps) + decay * w`, m and v
+    bias-corrected; the ratio is 1 where a norm is 0. Gradients are not clipped (timm clips them to
+    a norm of 1).
 
     Args:
-        trust_clip: no ratio above 1.
-        always_adapt: rescale parameters without decay too; timm and we leave them to Adam.
+        trust_clip: limit the ratio to 1.
+        always_adapt: rescale parameters without decay too, instead of leaving them to Adam as timm
+            does.
     """
 
     rule = lamb
@@ -122,7 +124,7 @@ class Lamb(Adam):
 
 
 class NAdam(RuleOptimizer):
-    """Adam with Nesterov's momentum and a momentum that grows to beta1 (Dozat, 2016; as torch).
+    """Adam with Nesterov momentum that grows to beta1 (Dozat, 2016; as in torch).
 
     `mu = beta1 * (1 - 0.96 ** (step * schedule_decay) / 2)`; weight decay is added to the gradient.
     """

@@ -1,4 +1,4 @@
-"""The frame of our own optimizers."""
+"""The base class of our own optimizers."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ from mindspore import dtype as mstype
 
 
 class RuleOptimizer(nn.Optimizer):
-    """Divide the gradients by the loss scale, count the step, and map a rule over the parameters.
+    """Divides gradients by the loss scale, counts the step, and maps a rule over the parameters.
 
-    All parameters decay, also ungrouped ones with beta or gamma in their names. Parameters of the
-    same rate and decay are of one kind: the scalars of the rule are computed once for all of them.
+    All parameters decay, even ungrouped ones with beta or gamma in their names. Parameters with the
+    same rate and decay are of one kind, for which the rule's scalars are computed once.
     """
 
     rule: ops.MultitypeFuncGraph
@@ -25,7 +25,7 @@ class RuleOptimizer(nn.Optimizer):
         self.kinds = tuple(distinct.index(kind) for kind in kinds)
         self.first_of_kind = tuple(kinds.index(kind) for kind in distinct)
 
-    @jit  # as MindSpore's: in PyNative mode an assignment by itself takes milliseconds
+    @jit  # as in MindSpore: in PyNative mode a single assignment takes milliseconds
     def construct(self, gradients):
         gradients = self.scale_grad(self.flatten_gradients(gradients))
         decays, shared = self.get_weight_decay(), self.begin_step()
@@ -39,16 +39,16 @@ class RuleOptimizer(nn.Optimizer):
         return self.hyper_map(rule, self.kinds, self._parameters, *self.states(), gradients)
 
     def rate(self, index):
-        """Return the present rate of one parameter; get_lr would compute those of all."""
+        """Return the current rate of one parameter; get_lr would compute those of all."""
         rate = self.learning_rate[index] if self.is_group_lr else self.learning_rate
         return rate(self.global_step).reshape(()) if self.dynamic_lr else rate
 
     def begin_step(self) -> tuple:
-        """Return the scalars that are the same for all parameters."""
+        """Return the scalars that all parameters share."""
         return ()
 
     def scalars(self, rate, decay, *shared) -> tuple:
-        """Return the scalars of the rule for one kind; decay is None where there is none."""
+        """Return the rule's scalars for one kind; decay is None if there is none."""
         raise NotImplementedError
 
     def states(self) -> tuple:
@@ -56,15 +56,15 @@ class RuleOptimizer(nn.Optimizer):
         raise NotImplementedError
 
     def state(self, name: str, init="zeros"):
-        """Return a state for each parameter, called `name.` and the parameter's name."""
+        """Return a state for each parameter, named `name.` plus the parameter's name."""
         return self._parameters.clone(prefix=name, init=init)
 
 
 def rule(function: Callable) -> ops.MultitypeFuncGraph:
-    """Return as a graph a function of the scalars of all kinds, the kind, and tensors.
+    """Make a graph of a function of (scalars of all kinds, kind, tensors …).
 
-    HyperMap compiles such a graph once for all parameters of a shape. A loop over the parameters
-    takes five times as long to compile.
+    HyperMap compiles such a graph once for all parameters of a shape; compiling a loop over the
+    parameters takes five times as long.
     """
     graph = ops.MultitypeFuncGraph(function.__name__)
     tensors = function.__code__.co_argcount - 2
@@ -77,10 +77,10 @@ def constant(value: float) -> Tensor:
 
 
 class BiasCorrection(nn.Cell):
-    """`1 - beta ** step`, kept as `c * beta + (1 - beta)`.
+    """`1 - beta ** step`, updated as `c * beta + (1 - beta)`.
 
-    The power itself leaves only half its digits after the subtraction from 1, and MindSpore's expm1
-    on CPU subtracts too.
+    Subtracting the power from 1 would leave only half its digits, and MindSpore's expm1 on CPU
+    subtracts too.
     """
 
     def __init__(self, beta: float, name: str):

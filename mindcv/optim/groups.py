@@ -1,4 +1,4 @@
-"""Parameter groups: who decays, and who learns how fast."""
+"""Parameter groups: each parameter's weight decay and learning rate."""
 
 import itertools
 import re
@@ -19,9 +19,9 @@ def parameter_groups(
     weight_decay_filter: str,
     layer_decay: float | None,
 ) -> tuple[list[dict], float | list[float]]:
-    """Return the groups that MindSpore's optimizers take, and the rate of those without their own.
+    """Return groups for MindSpore's optimizers, and the rate of groups without their own.
 
-    The parameters keep their order: gradients come in it, also in a training loop of one's own.
+    The parameters keep their order, in which gradients come, in a user's own training loop too.
     """
     is_network = isinstance(model_or_params, nn.Cell)
     params = model_or_params.trainable_params() if is_network else list(model_or_params)
@@ -36,7 +36,7 @@ def parameter_groups(
         if layer_decay is not None:
             raise ValueError("layer_decay and parameter groups do not go together; scale their lr")
         return _same_kind_of_rates(params, rates)
-    # Always in groups: left alone, MindSpore exempts every name with beta or gamma in it.
+    # Always in groups: otherwise MindSpore exempts every name that contains beta or gamma.
     if layer_decay is None:
         scales = {p.name: None for p in params}
     else:
@@ -56,13 +56,13 @@ def parameter_groups(
 def layer_scales(
     model_or_params: nn.Cell | Sequence[Parameter], layer_decay: float
 ) -> dict[str, float]:
-    """Return the factor on the rate of each parameter: layer_decay ** layers above its own.
+    """Return each parameter's factor on the rate: layer_decay ** (number of layers above its own).
 
-    A network's layers are those that its `layer_groups()` gives, and above them all the rest; those
-    of other networks and of plain parameters follow from the names of a RegNet's parameters.
+    The layers are those of the network's `layer_groups()`, with everything else on top. Without
+    that method they follow from RegNet's parameter names.
 
     Raises:
-        ConfigError: there are no layers, and no names `stages.{s}.blocks.{b}.`.
+        ConfigError: no `layer_groups()`, and no parameter named `stages.{s}.blocks.{b}.`.
     """
     if hasattr(model_or_params, "layer_groups"):
         cells = itertools.chain.from_iterable(model_or_params.layer_groups())
@@ -87,7 +87,7 @@ _STEM, _BLOCKS, _HEAD = range(3)
 
 
 def _place(name: str) -> tuple[int, int, int]:
-    """Return where in the network a parameter is; a lower place is closer to the image."""
+    """Return a parameter's place in the network; lower is closer to the image."""
     block = re.search(r"\bstages\.(\d+)\.blocks\.(\d+)\.", name)
     if block:
         return _BLOCKS, int(block[1]), int(block[2])
@@ -95,7 +95,7 @@ def _place(name: str) -> tuple[int, int, int]:
 
 
 def _same_kind_of_rates(groups: list[dict], rates) -> tuple[list[dict], float | list[float]]:
-    """Turn single rates into lists where there is a list among them.
+    """Turn single rates into lists if any rate is a list.
 
     MindSpore would compute `rate + 1.0 - 1.0` for them, which rounds a rate to a multiple of 1e-7.
     """
@@ -114,7 +114,7 @@ def _same_kind_of_rates(groups: list[dict], rates) -> tuple[list[dict], float | 
 
 
 def _scaled_rates(rates: float | list[float]):
-    """Return a function from a factor to rates times this factor."""
+    """Return a function that scales the rates by a factor."""
     if not isinstance(rates, list):
         return lambda scale: rates * scale
     shared = Parameter(Tensor(rates, mstype.float32), name="learning_rate", requires_grad=False)
@@ -122,7 +122,7 @@ def _scaled_rates(rates: float | list[float]):
 
 
 class ScaledRates(LearningRateSchedule):
-    """A rate per step times a factor; the list is shared by all groups and saved once."""
+    """One rate per step times a factor; all groups share the list, so it is saved once."""
 
     def __init__(self, rates: Parameter, scale: float):
         super().__init__()

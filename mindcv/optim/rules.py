@@ -1,4 +1,4 @@
-"""Adan, Lion and RMSProp, and what is MindSpore's own."""
+"""Adan, Lion and RMSProp; SGD, Momentum and Adagrad are MindSpore's own."""
 
 from mindspore import dtype as mstype
 from mindspore import nn, ops
@@ -47,10 +47,10 @@ def rmsprop(scalars, kind, weight, mean_square, moment, gradient):
 class Adan(RuleOptimizer):
     """Nesterov momentum estimated from gradient differences (Xie et al., 2022, algorithm 1).
 
-    `w = (w - lr * (m + beta2 * d) / (sqrt(n) + eps)) / (1 + lr * decay)`, m, d and n the bias-
-    corrected averages of the gradient g, of its difference to the last one's and of
-    `(g + beta2 * difference) ** 2`. The betas are kept shares, as in the authors' code; the paper
-    and MindCV write 1 - beta, and MindCV takes 0.98 for it.
+    `w = (w - lr * (m + beta2 * d) / (sqrt(n) + eps)) / (1 + lr * decay)`; m, d and n are
+    bias-corrected averages of the gradient g, of its difference from the last step's and of `(g +
+    beta2 * difference) ** 2`. The betas are the shares that are kept, as in the authors' code; the
+    paper and MindCV write 1 - beta, and MindCV sets that to 0.98.
     """
 
     rule = adan
@@ -68,7 +68,7 @@ class Adan(RuleOptimizer):
         self.difference, self.last = self.state("difference"), self.state("last_gradient")
 
     def begin_step(self):
-        # The first step has no gradient before it: the difference is 0.
+        # No gradient precedes the first step: the difference is 0.
         has_last = ops.cast(self.global_step.reshape(()) > 0, mstype.float32)
         return has_last, self.correction1(), self.correction2(), ops.sqrt(self.correction3())
 
@@ -88,8 +88,8 @@ class Adan(RuleOptimizer):
 class Lion(RuleOptimizer):
     """`w = w * (1 - lr * decay) - lr * sign(beta1 * m + (1 - beta1) * g)` (Chen et al., 2023).
 
-    Then `m = beta2 * m + (1 - beta2) * g`. Rates are 3 to 10 times smaller than AdamW's, decays
-    larger by as much.
+    Then `m = beta2 * m + (1 - beta2) * g`. Rates are 3 to 10 times smaller than AdamW's, and decays
+    larger by the same factor.
     """
 
     rule = lion
@@ -110,11 +110,11 @@ class Lion(RuleOptimizer):
 class RMSProp(RuleOptimizer):
     """`b = momentum * b + lr * g / sqrt(s + eps)`, `w -= b`, as in TensorFlow.
 
-    s is the running mean of g squared, from 1; weight decay is added to g. It is the RMSProp of the
-    MobileNet and EfficientNet recipes and timm's `rmsprop_tf`; torch's has eps outside the root, s
-    from 0 and the rate outside b. MindSpore's `nn.RMSProp` is meant to be the same, but its CPU
-    kernel (2.10) adds eps outside the root for all but the last few elements of a parameter. b and
-    w are updated by the kernel of `nn.Momentum`.
+    s is the running mean of g squared, starting at 1; weight decay is added to g. The MobileNet and
+    EfficientNet recipes use this form, which is timm's `rmsprop_tf`; torch has eps outside the
+    root, s starting at 0 and the rate outside b. MindSpore's `nn.RMSProp` is meant to be the same,
+    but its CPU kernel (2.10) adds eps outside the root for all but the last few elements of a
+    parameter. The kernel of `nn.Momentum` updates b and w.
     """
 
     rule = rmsprop
