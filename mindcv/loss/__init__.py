@@ -1,4 +1,4 @@
-"""Training losses by name. The table is read without MindSpore, by the command line too."""
+"""Training losses by name; the command line reads the table, which needs no MindSpore."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LossRow:
-    """One loss."""
-
     where: str  # name of its class in `losses`
     takes: tuple[str, ...] = ("weight",)  # arguments of `create_loss` that not every loss has
     mixes: bool = True  # it is defined for the labels of mixed images
@@ -41,31 +39,31 @@ def create_loss(
     num_splits: int = 3,
     jsd_alpha: float = 12.0,
 ) -> nn.Cell:
-    """Return a loss Cell that maps (logits, labels) to a scalar, computed in float32.
+    """Return a Cell that maps (logits, labels) to a scalar loss, computed in float32.
 
-    Logits are (N, num_classes), or a tuple of such, the network's main output first. Labels are
-    class indices, (N,) int32, or probabilities, (N, num_classes); label smoothing applies to both,
-    so that mixed labels come unsmoothed.
+    Logits are (N, num_classes), or a tuple of these, the network's main output first. Labels are
+    class indices, (N,) int32, or probabilities, (N, num_classes). Label smoothing applies to both,
+    so do not smooth mixed labels beforehand.
 
     Args:
-        name: CE, softmax cross entropy; BCE, a binary cross entropy of each class;
-            asl_single_label and asl_multi_label, asymmetric focal losses (Ridnik et al., 2021);
-            jsd, cross entropy of clean images and Jensen-Shannon divergence of their augmented
-            copies (Hendrycks et al., AugMix, 2020). In any case of letters.
-        weight: weight of each class, (num_classes,); None: equal. asl_single_label has none.
-        reduction: mean, sum or none. The mean and none of BCE and asl_multi_label are over all
-            elements of (N, num_classes), else over N. MindCV's asl_multi_label always sums.
+        name: in upper or lower case. CE: softmax cross entropy. BCE: binary cross entropy of each
+            class. asl_single_label, asl_multi_label: asymmetric focal losses (Ridnik et al., 2021).
+            jsd: cross entropy of clean images plus Jensen-Shannon divergence of their augmented
+            copies (Hendrycks et al., AugMix, 2020).
+        weight: weight of each class, (num_classes,); asl_single_label has none.
+        reduction: mean, sum or none; mean and none are over all N * num_classes elements for BCE
+            and asl_multi_label, else over N. MindCV's asl_multi_label always sums.
         label_smoothing: share of the target spread evenly over the classes; asl_multi_label moves
             each class's target this share of the way to 1/2.
-        aux_factor: weight of the auxiliary logits of a network that returns a tuple.
-        bce_target_thresh: BCE's targets above it, after smoothing, count as 1, the others as 0;
-            None: as they are.
-        num_splits: copies of each image that jsd finds in a batch, the clean one first: logits are
-            (num_splits * N, num_classes) and the first N labels belong to them.
+        aux_factor: weight of the auxiliary logits, those after the first in a tuple.
+        bce_target_thresh: BCE's targets above it, after smoothing, become 1 and the others 0; None:
+            unchanged.
+        num_splits: copies of each image in a batch of jsd, the clean ones first: logits are
+            (num_splits * N, num_classes), and the first N labels belong to the clean images.
         jsd_alpha: weight of jsd's divergence.
 
     Raises:
-        ValueError: unknown loss or reduction, or an argument the loss has no use for.
+        ValueError: unknown loss or reduction, or an argument that the loss does not take.
     """
     import numpy as np
     from mindspore import Tensor

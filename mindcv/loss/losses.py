@@ -1,23 +1,20 @@
-"""The training losses: of one distribution over the classes, and of a yes or no for each."""
+"""The training losses: of one distribution over the classes, or of a yes or no for each class."""
 
 import math
 
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-# The focusing of the asymmetric losses, of the certain negatives harder than of the positives: the
-# powers of timm and MindCV.
+# Focusing powers of the asymmetric losses, as in timm and MindCV: easy negatives count less than
+# easy positives.
 GAMMA_POSITIVE, GAMMA_NEGATIVE = 1.0, 4.0
 MARGIN = 0.05  # probability up to which a negative counts as certain
-SMALLEST = 1e-8  # probability that a logarithm is taken of
-SMALLEST_BASE = 1e-12  # of the focus; to the power of 4 it is 0
+SMALLEST = 1e-8  # lower bound of a probability whose logarithm is taken
+SMALLEST_BASE = 1e-12  # lower bound of the focus' base; to the power of 4 it is 0
 
 
 class TrainingLoss(nn.Cell):
-    """Map (logits, labels) to a loss; a subclass says in `of_one` how for one float32 output.
-
-    The arguments are those of `create_loss`.
-    """
+    """Maps (logits, labels) to a loss; subclasses compute it `of_one` float32 output."""
 
     def __init__(self, weight=None, reduction="mean", label_smoothing=0.0, aux_factor=0.0):
         super().__init__()
@@ -57,7 +54,8 @@ class TrainingLoss(nn.Cell):
 class CrossEntropy(TrainingLoss):
     """`-sum(target * weight * log(softmax))`.
 
-    The mean is over the images, for class indices weighted by their classes' weights (as torch).
+    The mean is over the images; for class indices, they count by their classes' weights, as in
+    torch.
     """
 
     def of_one(self, logits, labels):
@@ -66,7 +64,7 @@ class CrossEntropy(TrainingLoss):
         weighted = log_p if self.weight is None else log_p * self.weight
         losses = -(truth * weighted).sum(-1)
         if self.label_smoothing > 0.0:
-            # Apart: a sum over the many small terms of the smoothing alone loses fewer digits.
+            # Separately: a sum over only the many small smoothing terms loses fewer digits.
             losses = losses + self.label_smoothing * (-weighted.mean(-1) - losses)
         if self.weight is not None and self.reduction == "mean" and labels.ndim == 1:
             return losses.sum() / (truth * self.weight).sum()
@@ -74,10 +72,11 @@ class CrossEntropy(TrainingLoss):
 
 
 class JensenShannon(TrainingLoss):
-    """Cross entropy of the clean images plus alpha x the divergence of all copies (AugMix).
+    """Cross entropy of the clean images plus alpha * the divergence of all copies (AugMix).
 
-    The divergence is the mean over the copies of KL(copy's softmax || mean softmax), the mean
-    softmax at least 1e-7. For training only: an evaluation has no copies (timm `loss/jsd.py`).
+    The divergence is the mean over the copies of KL(copy's softmax || mean softmax), with a mean
+    softmax of at least 1e-7. For training only, since an evaluation has no copies (timm
+    `loss/jsd.py`).
     """
 
     def __init__(self, num_splits=3, jsd_alpha=12.0, **shared):
@@ -100,9 +99,9 @@ class JensenShannon(TrainingLoss):
 
 
 class AsymmetricSingleLabel(TrainingLoss):
-    """`-sum(target * focus * log(p))`, focus `1 - p` of the true class, `p ** 4` of the others.
+    """`-sum(target * focus * log(p))`; focus: `1 - p` for the true class, `p ** 4` for the others.
 
-    The other classes count only with label smoothing. Labels are indices or one-hot (timm
+    The others count only with label smoothing. Labels are indices or one-hot (timm
     `loss/asymmetric_loss.py`).
     """
 
@@ -111,7 +110,7 @@ class AsymmetricSingleLabel(TrainingLoss):
         truth = self.probabilities(labels, num_classes)
         log_p = log_softmax(logits)
         p = ops.exp(log_p)
-        # Not p ** gamma with 1 - (1 - p): that rounds small p to 0.
+        # Not via 1 - (1 - p), which rounds small p to 0.
         focus = truth * (1.0 - p) + (1.0 - truth) * ops.square(ops.square(p))
         target = self.smooth(truth, num_classes)
         return self.reduce(-(target * focus * log_p).sum(-1))
@@ -120,8 +119,8 @@ class AsymmetricSingleLabel(TrainingLoss):
 class BinaryCrossEntropy(TrainingLoss):
     """`-weight * (target * log(p) + (1 - target) * log(1 - p))`, p the sigmoid of the logit.
 
-    Wightman et al., ResNet strikes back (2021), and timm `loss/binary_cross_entropy.py`, whose
-    mixup smooths the mixed labels as it is done here.
+    Wightman et al., ResNet strikes back (2021), and timm `loss/binary_cross_entropy.py`; mixed
+    labels are smoothed here, in timm by its mixup.
     """
 
     def __init__(self, bce_target_thresh=None, **shared):
@@ -141,7 +140,7 @@ class BinaryCrossEntropy(TrainingLoss):
 class AsymmetricMultiLabel(TrainingLoss):
     """`-weight * (t * (1 - p) * log(p) + (1 - t) * q ** 4 * log(1 - q))`, q = max(p - 0.05, 0).
 
-    For a target t between 0 and 1 base and power of the focus are interpolated (timm
+    For targets t between 0 and 1, base and power of the focus are interpolated (timm
     `loss/asymmetric_loss.py`).
     """
 
@@ -153,7 +152,7 @@ class AsymmetricMultiLabel(TrainingLoss):
         negative = -ops.log1p(-wrong)
         base = target * ops.sigmoid(-logits) + (1.0 - target) * wrong
         power = GAMMA_POSITIVE * target + GAMMA_NEGATIVE * (1.0 - target)
-        # A power by its logarithm; `pow` has another last bit in each run, see `logarithm`.
+        # Via the logarithm, since the last bit of `pow` differs from run to run, see `logarithm`.
         focus = exponential(power * logarithm(ops.maximum(base, SMALLEST_BASE)))
         losses = (target * positive + (1.0 - target) * negative) * focus
         return self.reduce(losses if self.weight is None else losses * self.weight)
@@ -162,8 +161,8 @@ class AsymmetricMultiLabel(TrainingLoss):
 def binary_cross_entropy(logits, target):
     """Return `max(x, 0) - x * target + log(1 + e ** -|x|)`; its gradient is `sigmoid(x) - target`.
 
-    MindSpore's own has another last bit where an element stands in another place, see `logarithm`.
-    The gradient is written out: those of the parts have no value of their own at x = 0.
+    The last bit of MindSpore's own depends on an element's position, see `logarithm`. The gradient
+    is written out, since the parts have none at x = 0.
     """
     x = ops.stop_gradient(logits)
     losses = ops.maximum(x, 0.0) - x * target + ops.log1p(exponential(-ops.abs(x)))
@@ -173,25 +172,26 @@ def binary_cross_entropy(logits, target):
 def log_softmax(logits):
     """Return the log of the softmax over the last axis.
 
-    MindSpore's own (2.10, CPU) is off by 4e-6 where this one is off by 1e-6. The sum is at least 1.
+    Its error is 1e-6; that of MindSpore's own (2.10, CPU) is 4e-6.
     """
     logits = logits - ops.stop_gradient(ops.amax(logits, -1, True))
+    # The sum is at least 1.
     return logits - ops.log1p(ops.sum(ops.exp(logits), -1, True) - 1.0)
 
 
 def logarithm(x):
     """Return the natural logarithm of x > 0, the same in each run.
 
-    MindSpore's `log` on CPU (2.10) has two ways of computing it, one for eights of elements and one
-    for what is left of them. How many threads share the elements is found out by measuring times,
-    so its last bit differs from run to run; that of `pow` does as well.
+    MindSpore's `log` on CPU (2.10) computes full groups of eight elements in one way and the
+    remainder in another. How many threads share the elements depends on measured times, so the last
+    bit differs from run to run, as does that of `pow`.
     """
     smaller, larger = ops.minimum(x, 1.0), ops.maximum(x, 1.0)
     return ops.log1p(larger - 1.0) - ops.log1p(1.0 / smaller - 1.0)
 
 
 def exponential(x):
-    """Return e ** x for x <= 0, off by 1e-7 of 1; MindSpore's `exp` (2.10, CPU) is by 2e-6.
+    """Return e ** x for x <= 0, off by 1e-7; MindSpore's `exp` (2.10, CPU) is off by 2e-6.
 
     The gradient is the value itself; that of `expm1` would be MindSpore's `exp` again.
     """
