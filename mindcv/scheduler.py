@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a plain list with one rate per step. No mindspore is imported here."""
+"""Learning-rate schedules: a plain list with one rate per step. MindSpore is not imported here."""
 
 import math
 from bisect import bisect_right
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 class _Course:
     """The arguments of `create_scheduler` that shape the rates after the warm-up.
 
-    Time is counted in steps, with a stair in epochs; both are whole numbers, so that every drop and
-    restart falls on exactly one of them. An epoch is `epoch` long, what follows the warm-up `rest`.
+    Times are whole numbers of steps (with lr_epoch_stair, of epochs), so that every drop and
+    restart falls on one of them. `epoch` is the length of an epoch, `rest` that of the run after
+    the warm-up.
     """
 
     lr: float
@@ -34,17 +35,17 @@ class _Course:
 
     @property
     def final_decay(self) -> int:
-        """Length of the decay of wsd."""
+        """Length of the final decay of wsd."""
         return (self.decay_epochs or default_decay(self.num_epochs)) * self.epoch
 
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """One schedule: the rate by the time since the warm-up, and what is wrong with a course."""
+    """One schedule: its rate, by the time since the warm-up, and a check of its course."""
 
     rate: Callable[[_Course, int], float]
     problem: Callable[[_Course], str | None] = lambda course: None
-    climbs: bool = False  # by itself, from step to step: it takes no warm-up and no stair
+    climbs: bool = False  # starts with a climb of its own: it takes no warm-up and no stair
     falls_to_min: bool = False  # min_lr is its lowest rate
     has_cycles: bool = False  # it falls in cosine cycles
 
@@ -68,25 +69,24 @@ def create_scheduler(
 ) -> list[float]:
     """Return the learning rate of every step, `num_epochs * steps_per_epoch` numbers.
 
-    The rate climbs linearly from `lr * warmup_factor` to `lr` over the warm-up; the schedule fills
-    the rest of the run, so all its epochs, milestones too, count from the end of the warm-up. The
-    rates are those of MindCV 0.3.0, which has no wsd.
+    The rate climbs linearly from `lr * warmup_factor` to `lr` over the warm-up. The schedule fills
+    the rest of the run, so its epochs, milestones included, count from the end of the warm-up. The
+    rates equal those of MindCV 0.3.0, which has no wsd.
 
     Args:
-        steps_per_epoch: optimizer steps in an epoch.
-        scheduler: a name of SCHEDULES; warmup_cosine_decay is another for cosine_decay.
+        scheduler: a name in SCHEDULES; warmup_cosine_decay is another name for cosine_decay.
         lr: peak rate.
-        min_lr: rate after a cosine decay, at the end of one_cycle and wsd, lowest rate of cyclic.
-        warmup_epochs: epochs of warm-up; 0 for one_cycle and cyclic, which climb by themselves.
-        warmup_factor: first rate of the warm-up as a share of lr.
-        decay_epochs: epochs of a cosine cycle, after the last one min_lr, None: the cycles share
-            the time after the warm-up; epochs between drops of step_decay; epochs of the decay at
-            the end of wsd, None: a tenth of the run, rounded up.
+        min_lr: rate after a cosine decay and at the end of one_cycle and wsd; lowest rate of
+            cyclic.
+        warmup_epochs: 0 for one_cycle and cyclic, which climb by themselves.
+        decay_epochs: for cosine_decay, the length of a cycle, with min_lr after the last one (None:
+            the cycles share the time after the warm-up); for step_decay, the interval between
+            drops; for wsd, the length of the final decay (None: a tenth of the run, rounded up).
         decay_rate: factor of a drop, or per epoch of exponential_decay; power of polynomial_decay.
-        milestones: epochs of the drops of multi_step_decay, increasing, after the warm-up.
-        num_epochs: epochs of the whole run.
-        num_cycles: cycles of cosine_decay (restarts are one less) and of cyclic.
-        cycle_decay: factor on the peak from cosine cycle to cycle.
+        milestones: epochs of the drops of multi_step_decay, increasing.
+        num_epochs: epochs of the run, warm-up included.
+        num_cycles: cycles of cosine_decay and cyclic.
+        cycle_decay: factor on the peak from one cosine cycle to the next.
         lr_epoch_stair: one rate per epoch instead of one per step.
         warmup_steps: steps of warm-up, in place of warmup_epochs.
         decay_shape: of wsd: linear, cosine or 1-sqrt.
@@ -144,7 +144,7 @@ def create_scheduler(
 
 
 def default_decay(num_epochs: int) -> int:
-    """Return the epochs of wsd's decay where they are not given: a tenth of the run, rounded up."""
+    """Return the default length of wsd's decay in epochs: a tenth of the run, rounded up."""
     return -(-num_epochs // 10)
 
 
@@ -185,7 +185,7 @@ def _unordered(c: _Course) -> str | None:
 def _one_cycle(c: _Course, t: int) -> float:
     """Smith and Topin, Super-Convergence, in torch's two cosine phases.
 
-    From lr / 25 to lr over three tenths of the run, then down to min_lr at the last step.
+    From lr / 25 to lr in three tenths of the run, then down to min_lr at the last step.
     """
     top, last = 0.3 * c.rest - 1.0, c.rest - 1.0
     if t <= top:
@@ -212,8 +212,8 @@ def _too_few_steps(c: _Course) -> str | None:
 def _warmup_stable_decay(c: _Course, t: int) -> float:
     """Hu et al. 2024, MiniCPM (arXiv 2404.06395): a plateau at lr, then a short decay.
 
-    1 - sqrt is from Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed
-    Training Durations; linear and cosine are the other shapes in common use.
+    1-sqrt is from Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed
+    Training Durations; linear and cosine are the other common shapes.
     """
     since = t - (c.rest - c.final_decay)
     if since < 0:
@@ -229,7 +229,7 @@ def _no_final_decay(c: _Course) -> str | None:
     return None
 
 
-DECAY_SHAPES = {  # share of the way from lr to min_lr that is left, by progress 0..1
+DECAY_SHAPES = {  # remaining share of lr - min_lr, by progress from 0 to 1
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
     "1-sqrt": lambda progress: 1.0 - math.sqrt(progress),
