@@ -30,12 +30,10 @@ class _Course:
 
     @property
     def cycle(self) -> int:
-        """Length of a cosine cycle."""
         return self.decay_epochs * self.epoch if self.decay_epochs else self.rest // self.num_cycles
 
     @property
     def final_decay(self) -> int:
-        """Length of the final decay of wsd."""
         return (self.decay_epochs or default_decay(self.num_epochs)) * self.epoch
 
 
@@ -76,19 +74,17 @@ def create_scheduler(
     Args:
         scheduler: a name in SCHEDULES; warmup_cosine_decay is another name for cosine_decay.
         lr: peak rate.
-        min_lr: rate after a cosine decay and at the end of one_cycle and wsd; lowest rate of
-            cyclic.
-        warmup_epochs: 0 for one_cycle and cyclic, which climb by themselves.
+        min_lr: rate after a cosine decay, at the end of one_cycle and wsd; lowest rate of cyclic.
+        warmup_epochs, warmup_steps: length of the warm-up; warmup_steps wins. It must be 0 for
+            one_cycle and cyclic, which climb by themselves.
         decay_epochs: for cosine_decay, the length of a cycle, with min_lr after the last one (None:
             the cycles share the time after the warm-up); for step_decay, the interval between
             drops; for wsd, the length of the final decay (None: a tenth of the run, rounded up).
         decay_rate: factor of a drop, or per epoch of exponential_decay; power of polynomial_decay.
         milestones: epochs of the drops of multi_step_decay, increasing.
-        num_epochs: epochs of the run, warm-up included.
         num_cycles: cycles of cosine_decay and cyclic.
         cycle_decay: factor on the peak from one cosine cycle to the next.
         lr_epoch_stair: one rate per epoch instead of one per step.
-        warmup_steps: steps of warm-up, in place of warmup_epochs.
         decay_shape: of wsd: linear, cosine or 1-sqrt.
 
     Raises:
@@ -183,10 +179,7 @@ def _unordered(c: _Course) -> str | None:
 
 
 def _one_cycle(c: _Course, t: int) -> float:
-    """Smith and Topin, Super-Convergence, in torch's two cosine phases.
-
-    From lr / 25 to lr in three tenths of the run, then down to min_lr at the last step.
-    """
+    """Smith and Topin, Super-Convergence, in torch's two cosine phases, the first from lr / 25."""
     top, last = 0.3 * c.rest - 1.0, c.rest - 1.0
     if t <= top:
         start, end, progress = c.lr / 25.0, c.lr, t / top
@@ -210,11 +203,7 @@ def _too_few_steps(c: _Course) -> str | None:
 
 
 def _warmup_stable_decay(c: _Course, t: int) -> float:
-    """Hu et al. 2024, MiniCPM (arXiv 2404.06395): a plateau at lr, then a short decay.
-
-    1-sqrt is from Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed
-    Training Durations; linear and cosine are the other common shapes.
-    """
+    """Hu et al. 2024, MiniCPM (arXiv 2404.06395): a plateau at lr, then a short decay."""
     since = t - (c.rest - c.final_decay)
     if since < 0:
         return c.lr
@@ -232,6 +221,7 @@ def _no_final_decay(c: _Course) -> str | None:
 DECAY_SHAPES = {  # remaining share of lr - min_lr, by progress from 0 to 1
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    # Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations.
     "1-sqrt": lambda progress: 1.0 - math.sqrt(progress),
 }
 _COSINE = ScheduleRow(_cosine, _too_many_cycles, falls_to_min=True, has_cycles=True)

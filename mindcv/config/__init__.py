@@ -62,11 +62,9 @@ def parse_arguments(
     Args:
         program: name in `--help`; its last word (`train.py`, `validate.py` or `lr`) decides which
             options are accepted.
-        description: first lines of `--help`.
-        rules: the checks between options that this program needs.
-        arguments: default: `sys.argv[1:]`.
-        defaults: maps a valid config to (values of options that the user left out, their source);
-            not called if what the user wrote is wrong.
+        rules: the contradictions to look for.
+        defaults: called with the config once that is valid; returns (values of options that the
+            user left out, where they come from).
 
     Raises:
         ConfigError: see `load_config`.
@@ -87,10 +85,7 @@ def load_config(
     overrides: Mapping[str, Any] | None = None,
     rules: Rules = training_contradictions,
 ) -> Config:
-    """Return the checked config of a yaml file and of overrides.
-
-    Args:
-        overrides: option names to values, which win over the file.
+    """Return the checked config of a yaml file and of overrides, which win over the file.
 
     Raises:
         ConfigError: an unknown or repeated key, a wrong type, a value out of range or contradictory
@@ -130,7 +125,6 @@ def _collect_values(values: Mapping[str, Any], place: str) -> dict[str, Given]:
 
 
 def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str) -> None:
-    """Refuse command-line options that the command does not use."""
     command = command_of(program)
     for key, given in overrides.items():
         used_by = OPTIONS[key].metadata["used_by"]

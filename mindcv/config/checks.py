@@ -1,7 +1,4 @@
-"""Contradictions between options, found before anything is built.
-
-Each rule yields the key to blame, so that the message can say where it was written.
-"""
+"""Contradictions between options; each rule yields the option to blame and a message."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -33,12 +30,10 @@ def training_contradictions(
 def evaluation_contradictions(
     config: Config, environ: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for every contradiction in the config of validate.py.
-
-    `model` may be empty, since the weight file may name it.
-    """
+    """Yield (key, message) for every contradiction in the config of validate.py."""
     yield from _devices(config, environ)
     yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)
+    # Without published weights, the weight file may name the model.
     if config.pretrained and not config.model:
         yield "pretrained", "published weights of which model? add --model NAME"
     if not (config.ckpt_path or config.pretrained):
@@ -46,14 +41,12 @@ def evaluation_contradictions(
 
 
 def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for an unknown model or unknown published weights.
-
-    With `import_module` an unknown model is accepted, since the module may register it.
-    """
+    """Yield (key, message) for a model or published weights that do not exist."""
     from ..design_space.names import family_name, unknown_model  # imports NumPy: 0.1 s
 
     name = family_name(config.model)
     if name is None:
+        # What `import_module` registers is known only after its import.
         if config.model and not config.import_module:
             yield "model", unknown_model(config.model)
     elif config.pretrained:
@@ -174,10 +167,7 @@ def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, 
 
 
 def sink_contradictions(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for what the data sink does not support.
-
-    Without device_target, the device is known only once MindSpore has started.
-    """
+    """Yield (key, message) for what the data sink does not support."""
     if not config.drop_remainder:
         yield (
             "drop_remainder",
@@ -198,6 +188,8 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     if not config.ckpt_save_dir:
         yield "ckpt_save_dir", "names no folder; leave it out for ./ckpt"
     yield from _devices(config, environ)
+    # If device_target is null, engine/build checks this: the device is known only once MindSpore
+    # has started.
     if config.device_target == "Ascend" and config.mode == 0 and config.dataset_sink_mode:
         yield from sink_contradictions(config)
     if config.ckpt_save_policy == "top_k" and not config.val_while_train:

@@ -31,7 +31,7 @@ class OptionRow:
         may_change: may differ when a run is resumed: paths, output and what is kept, which change
             no number of the run. Device, mode and jit level are compared as resolved, not as given.
             The decoder changes a few pixels by a few levels, but must be free to change: pillow
-            lets a run continue if an image ends MindSpore's process.
+            lets a run continue if an image crashes MindSpore.
     """
 
     help: str

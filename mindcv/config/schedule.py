@@ -11,10 +11,7 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) -> list[float]:
-    """Return the learning rate of every update of the run.
-
-    Args:
-        world_size: number of processes, for `lr_base_size`.
+    """Return the learning rate of every update of a run with `world_size` processes.
 
     Raises:
         ConfigError: the schedule does not fit into the updates, or min_lr is above the scaled lr;
@@ -123,7 +120,6 @@ def _warmup(c: Config, row: ScheduleRow) -> Iterator[tuple[str, str]]:
 
 
 def _decay(c: Config, row: ScheduleRow) -> Iterator[tuple[str, str]]:
-    """Find a decay that does not fit after the warm-up."""
     rest = c.epoch_size - _warmup_epochs(c)
     if rest < 1 or not (row.has_cycles or c.scheduler == "wsd"):
         return

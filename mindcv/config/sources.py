@@ -31,11 +31,7 @@ class Given:
 
 
 def read_yaml(path: str) -> dict[str, Given]:
-    """Read a yaml file of lines `key: value`.
-
-    Raises:
-        ConfigError: the file cannot be read, is not flat yaml, or has an unknown or repeated key.
-    """
+    """Read a file of lines `key: value`; ConfigError: unreadable, not flat yaml, or a wrong key."""
     text = _read_text(path)
     try:
         root = yaml.compose(text, Loader=_ShallowLoader)
@@ -173,12 +169,7 @@ def nearest(key: str) -> str:
 def read_command_line(
     arguments: Sequence[str], program: str, description: str
 ) -> tuple[str | None, dict[str, Given]]:
-    """Parse a command line into (path of the config file, option texts).
-
-    Raises:
-        ConfigError: an unknown, repeated or incomplete argument.
-        SystemExit: 0, after `--help`.
-    """
+    """Return (config path, option texts); ConfigError: a wrong argument; SystemExit 0: `--help`."""
     parser = _build_parser(program, description)
     found, unknown = parser.parse_known_args(list(arguments))
     if unknown:

@@ -55,17 +55,16 @@ class BlockPlan:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """Everything that shapes an AnyNet; tuples hold one entry per stage.
+    """Everything that shapes an AnyNet; the tuples have one entry per stage.
 
     Attributes:
-        stem_type, block_type: names in STEMS and BLOCKS.
-        activation: a name in ACTIVATIONS; the counts do not depend on it.
-        widths, depths, strides: output channels, number of blocks and stride of the first block.
-        bottleneck_ratios: bottleneck width / output width; only bottleneck blocks use them.
-        group_widths: channels per group of the 3x3 convolution; only bottleneck blocks use them.
+        strides: stride of each stage's first block.
+        bottleneck_ratios, group_widths: bottleneck width / output width, and channels per group of
+            the 3x3 convolution; only bottleneck blocks use them.
         se_ratio: squeeze-and-excitation width / input width of the block; 0: none.
         head_width: channels of a 1x1 convolution before pooling; 0: none.
         num_classes: 0: no classifier.
+        activation: does not change the counts.
 
     Raises:
         ValueError: an unknown name, tuples of unequal length, a value out of range, or a group

@@ -28,10 +28,7 @@ _TIMM_TAGS = {
 
 
 def aliases_of(name: str) -> tuple[str, ...]:
-    """Return other libraries' names of a model, in lower case.
-
-    For example, regnet_x_1_6gf is timm's regnetx_016 and pycls' RegNetX-1.6GF.
-    """
+    """Return other libraries' names of a model in lower case: regnetx_016 of regnet_x_1_6gf."""
     family, size, unit, variant = re.fullmatch(
         r"regnet_([xyz])_(\d+(?:_\d)?)([mg]f)(_tv)?", name
     ).groups()

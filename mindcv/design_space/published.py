@@ -50,14 +50,8 @@ def plan_regnet(
 ) -> NetworkPlan:
     """Return the plan of a RegNet: widths by the quantized-linear rule, adjusted to the groups.
 
-    Args:
-        w_a, w_0, w_m, depth: see `generate_regnet`.
-        group_width, bottleneck_ratio, rounding: see `adjust_block_compatibility`.
-        stride: stride of each stage's first block.
-        **rest: further fields of `NetworkPlan`.
-
-    Raises:
-        ValueError: a parameter is out of range.
+    `generate_regnet` and `adjust_block_compatibility` explain the parameters and raise ValueError
+    for those out of range; `rest` holds further fields of `NetworkPlan`.
     """
     widths, depths = generate_regnet(w_a, w_0, w_m, depth)
     ratios = [bottleneck_ratio] * len(widths)

@@ -25,7 +25,6 @@ def generate_regnet(
         w_a: slope, channels per block, >= 0.
         w_0: width of the first block, a positive multiple of `quantum`.
         w_m: ratio of neighbouring stage widths, > 1.
-        depth: number of blocks.
 
     Raises:
         ValueError: a parameter is out of range.
@@ -54,12 +53,10 @@ def adjust_block_compatibility(
     """Return stage widths and group widths, adjusted so that groups divide bottleneck widths.
 
     A group width is limited to its bottleneck width, which is then rounded to the nearest multiple
-    of the group width (and of the bottleneck ratio, if that is above 1). Source: pycls
-    `models/blocks.py`.
+    of the group width (and of the bottleneck ratio, if above 1). Source: pycls `models/blocks.py`.
 
     Args:
         bottleneck_ratios: bottleneck width / output width; whole numbers if above 1.
-        group_widths: channels per group.
         rounding: pycls: halves go to the even multiple. torchvision: halves go up, and a width that
             falls below 0.9 of the wanted one moves up to the next multiple (`models/_utils.py`,
             `_make_divisible`); at a ratio of 1 these are exactly torchvision's widths.

@@ -29,8 +29,7 @@ class FeatureNet(nn.Cell):
         out_indices: maps to return: 0 the stem, 1 the first stage, -1 the last; None: all.
 
     Attributes:
-        feature_info, channels, strides: of the returned maps, in their order; a stride is a
-            reduction.
+        feature_info, channels, strides: of the returned maps; a stride is a map's reduction.
 
     Raises:
         ConfigError: the network offers no feature maps, or an index is out of range or repeated.
@@ -53,7 +52,6 @@ class FeatureNet(nn.Cell):
 
     @property
     def first_conv(self) -> nn.Cell:
-        """The convolution that takes the image, as in AnyNet."""
         return self.stem.conv
 
     def construct(self, x):

@@ -14,8 +14,7 @@ from .regnet import AnyNet
 def fold_on_cpu(network: nn.Cell, device_target: str) -> nn.Cell:
     """Return a RegNet folded if it runs on CPU, where that is faster; else the network itself.
 
-    Folding changes the logits by less than 1e-5 of the largest. Ascend's graph engine folds by
-    itself.
+    Logits change by less than 1e-5 of the largest. Ascend's graph engine folds by itself.
     """
     if device_target != "CPU" or not isinstance(network, AnyNet):
         return network

@@ -8,7 +8,7 @@ from ..errors import ConfigError
 
 
 def freeze(network: nn.Cell, stages: int) -> list[str]:
-    """Freeze the stem and the first stages: training changes no weight and no statistic of them.
+    """Freeze the stem and the first stages: their weights and statistics no longer change.
 
     Their parameters leave `trainable_params()`, and their batch normalisation uses the running
     statistics in training too, whatever `set_train` says later. Freeze before building the
@@ -16,10 +16,10 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
 
     Args:
         network: has `layer_groups()`, as AnyNet does, or `stem` and `stages`, as FeatureNet does.
-        stages: number of stages to freeze; 0: the stem only.
+        stages: number of stages; 0: the stem only.
 
     Returns:
-        The names of the parameters that were trainable before.
+        The names of the newly frozen parameters.
 
     Raises:
         ConfigError: the network has no stages, or fewer.

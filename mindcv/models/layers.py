@@ -25,11 +25,11 @@ def conv2d(
 def batch_norm(channels: int) -> nn.BatchNorm2d:
     """Build batch normalisation with the paper's eps of 1e-5 and momentum of 0.1.
 
-    MindSpore's momentum is the share that is kept: 0.9 is 0.1 of torch and pycls. As in torch, the
-    biased variance normalises a batch and the unbiased one, n / (n - 1) times as large for n = N *
-    H * W, enters moving_variance. MindSpore's documentation does not say so; it was measured with
-    2.10 on CPU, and CANN's bn_training_update does the same on Ascend. A single value per channel
-    (n = 1), where torch raises, makes moving_variance nan on CPU.
+    MindSpore's momentum is the share that is kept: its 0.9 is 0.1 in torch and pycls. As in torch,
+    the biased variance normalises a batch, and the unbiased one enters moving_variance: n / (n - 1)
+    times as large, with n = N * H * W. MindSpore's documentation does not say so; it was measured
+    with 2.10 on CPU, and CANN's bn_training_update does the same on Ascend. A single value per
+    channel (n = 1), where torch raises, makes moving_variance nan on CPU.
     """
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 

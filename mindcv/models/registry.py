@@ -26,8 +26,7 @@ def register_model(
     images (N, C, H, W) to logits (N, num_classes).
 
     Args:
-        aliases: further names in lower case; they match in any case and never hide a registered
-            name.
+        aliases: names in lower case, matched in any case; a registered name takes precedence.
 
     Raises:
         ValueError: the name is already registered.
@@ -60,12 +59,12 @@ def create_model(
         num_classes: 0: no classifier. If the weights have other classes, the head keeps its fresh
             weights, and a log line says so.
         pretrained: load published weights, downloaded once and verified: True for the default
-            source (or that of timm's tag, as in regnety_032.ra_in1k), or the name of a source, e.g.
+            source (or that of timm's tag, as in regnety_032.ra_in1k), or a source, e.g.
             torchvision_v2.
         checkpoint_path: weight file of the same model.
         ema: load the averaged weights (`ema.*`) of the checkpoint.
-        auto_mapping: ignored, accepted for compatibility with MindCV: other libraries' parameter
-            names are always recognised.
+        auto_mapping: ignored; MindCV has it, but here parameter names of other libraries are always
+            recognised.
         features_only: return a `FeatureNet`, which gives feature maps instead of logits.
         out_indices: maps that features_only returns, see `FeatureNet`.
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
@@ -106,7 +105,6 @@ def list_models(
     Args:
         filter: shell-style pattern, e.g. `regnet_x*`; empty: all.
         module: only models that this module defines, e.g. `regnet`.
-        pretrained: only models with published weights.
         exclude_filters: pattern, or list of patterns, of names to leave out.
     """
     excluded = [exclude_filters] if isinstance(exclude_filters, str) else exclude_filters
@@ -166,8 +164,7 @@ def find_published(model_name: str, pretrained: bool | str = True) -> PublishedW
     """Return the published weights that `create_model` loads for these arguments.
 
     Raises:
-        ConfigError: unknown model, a tag and a source that contradict each other, or no such
-            weights.
+        ConfigError: unknown model, no such weights, or a tag that contradicts the source.
     """
     name = canonical_name(model_name)
     return choose_weights(model_name, name, pretrained)

@@ -1,8 +1,4 @@
-"""RegNet and AnyNet (Radosavovic et al., Designing Network Design Spaces, CVPR 2020).
-
-A network is a stem, stages of equal blocks and a head. RegNet is the AnyNet whose stage widths and
-depths follow the quantized-linear rule.
-"""
+"""RegNet and AnyNet (Radosavovic et al., Designing Network Design Spaces, CVPR 2020)."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,18 +16,17 @@ from .registry import register_model
 
 
 class AnyNet(nn.Cell):
-    """The general network of the paper's section 3.1: any width and depth in each stage.
+    """The paper's general network (section 3.1): a stem, stages of equal blocks and a head.
 
     Args:
         depths, widths, strides: blocks, output channels and stride of each stage.
         stem_type: simple_stem_in (3x3), res_stem_in (7x7 and pooling) or res_stem_cifar (3x3,
             stride 1).
-        stem_w: output channels of the stem.
         block_type: vanilla_block, res_basic_block, res_bottleneck_block or
             res_bottleneck_linear_block.
+        stem_w, head_w: channels of the stem, and of a 1x1 convolution before pooling (0: none).
         bot_muls: bottleneck width / output width of each stage; None: 1.
         group_ws: channels per group of each stage; None: no groups.
-        head_w: channels of a 1x1 convolution before pooling; 0: none.
         num_classes: 0: no classifier; the output is the pooled vector.
         se_r: squeeze-and-excitation width / input width of a block; 0: none.
         drop_rate: dropout before the classifier.
@@ -46,12 +41,11 @@ class AnyNet(nn.Cell):
     Attributes:
         plan: the `NetworkPlan`.
         num_features: channels of the classifier's input.
-        feature_info: the maps that `features_only` offers, stem first.
 
     Raises:
-        ValueError: unknown stem, block, activation or pooling, sequences of unequal length, a group
-            width that does not divide its bottleneck width, or drop_path_rate or zero_init_last
-            with vanilla blocks, which have no shortcut.
+        ValueError: an unknown name, sequences of unequal length, a group width that does not divide
+            its bottleneck width, or drop_path_rate or zero_init_last with vanilla blocks, which
+            have no shortcut.
     """
 
     def __init__(
@@ -110,11 +104,7 @@ class AnyNet(nn.Cell):
         return x
 
     def forward_head(self, x, pre_logits: bool = False):
-        """Return the logits, (N, num_classes), of a feature map.
-
-        Args:
-            pre_logits: return the classifier's input, (N, num_features), instead.
-        """
+        """Return a feature map's logits or, with `pre_logits`, the classifier's input, (N, C)."""
         return self.head.features(x) if pre_logits else self.head(x)
 
     def construct(self, x):
@@ -133,11 +123,10 @@ class AnyNet(nn.Cell):
 
     @property
     def classifier(self) -> nn.Cell:
-        """The last layer, see `get_classifier`."""
         return self.head.fc
 
     def layer_groups(self) -> list[list[nn.Cell]]:
-        """Return the layers below the head, starting at the image: the stem, then each stage's."""
+        """Return the layers below the head, from the image on: stem, then each stage's blocks."""
         return [[self.stem], *(list(stage.blocks) for stage in self.stages)]
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
@@ -163,14 +152,14 @@ class AnyNet(nn.Cell):
 
     @property
     def feature_info(self) -> tuple[FeatureInfo, ...]:
-        """The feature maps of stem and stages: channels, reduction and name of the cell."""
+        """The feature maps that `features_only` offers, stem first."""
         names = ["stem", *(f"stages.{stage}" for stage in range(len(self.stages)))]
         channels = (self.plan.stem_width, *self.plan.widths)
         rows = zip(channels, self.plan.reductions, names)
         return tuple(FeatureInfo(index, *row) for index, row in enumerate(rows))
 
     def complexity(self, image_size: int = 224) -> Complexity:
-        """Count parameters, multiply-accumulates and activations for a square image, in pixels."""
+        """Count the costs for a square image of `image_size` pixels."""
         return complexity(self.plan, image_size)
 
     def _zero_last_gammas(self) -> None:
@@ -183,15 +172,14 @@ class AnyNet(nn.Cell):
 
 
 class RegNet(AnyNet):
-    """The AnyNet whose widths follow the quantized-linear rule (paper, section 3.3).
+    """The AnyNet whose stages follow the quantized-linear rule (paper, section 3.3).
 
     The order of the arguments is MindCV's; those not listed here are `AnyNet`'s.
 
     Args:
         w_a, w_0, w_m, d: slope, first width, width ratio and depth; see `generate_regnet`.
-        group_w: channels per group of the 3x3 convolutions.
+        group_w, bot_mul: channels per group, and bottleneck width / output width, of every stage.
         stride: stride of each stage's first block.
-        bot_mul: bottleneck width / output width.
         rounding: pycls or torchvision; see `adjust_block_compatibility`.
     """
 

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OptimizerRow:
-    """One optimizer.
+    """One optimizer, with MindSpore's class if that follows the published formula.
 
-    It is MindSpore's class if that follows the published formula and takes a list of rates, groups
-    and a loss scale; otherwise our own.
+    Its class must take a list of rates, parameter groups and a loss scale.
     """
 
     where: str  # module and name of its class
@@ -118,7 +117,6 @@ def create_optimizer(
     Args:
         opt: a name in OPTIMIZERS.
         lr: one rate, or one per step.
-        weight_decay: of every parameter that the filter does not exempt.
         momentum: of sgd, momentum, nesterov and rmsprop.
         nesterov: Nesterov momentum, for sgd and momentum.
         weight_decay_filter: parameters without decay: disable, none; auto, gamma, beta and bias;
@@ -135,8 +133,7 @@ def create_optimizer(
 
     Raises:
         ValueError: unknown optimizer or filter, or arguments that contradict each other.
-        ConfigError: the checkpoint does not fit the optimizer, or layer_decay does not fit the
-            network.
+        ConfigError: the checkpoint does not fit the optimizer, or layer_decay the network.
     """
     from .groups import parameter_groups
 

@@ -100,14 +100,13 @@ class AdamW(Adam):
 class Lamb(Adam):
     """Adam's step plus `decay * w`, rescaled to the weight's norm (You et al., 2020, algorithm 2).
 
-    `w -= lr * norm(w) / norm(u) * u` with `u = m / (sqrt(v) + eps) + decay * w`, m and v
-    bias-corrected; the ratio is 1 where a norm is 0. Gradients are not clipped (timm clips them to
-    a norm of 1).
+    `w -= lr * norm(w) / norm(u) * u`, `u = m / (sqrt(v) + eps) + decay * w`, m, v bias-corrected;
+    the ratio is 1 where a norm is 0. Gradients are not clipped (timm clips them to a norm of 1).
 
     Args:
         trust_clip: limit the ratio to 1.
-        always_adapt: rescale parameters without decay too, instead of leaving them to Adam as timm
-            does.
+        always_adapt: rescale parameters without decay too; otherwise, as in timm, they take Adam's
+            step.
     """
 
     rule = lamb

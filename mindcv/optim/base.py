@@ -79,8 +79,7 @@ def constant(value: float) -> Tensor:
 class BiasCorrection(nn.Cell):
     """`1 - beta ** step`, updated as `c * beta + (1 - beta)`.
 
-    Subtracting the power from 1 would leave only half its digits, and MindSpore's expm1 on CPU
-    subtracts too.
+    Subtracting the power loses half of its digits, and MindSpore's expm1 on CPU subtracts too.
     """
 
     def __init__(self, beta: float, name: str):

@@ -59,10 +59,7 @@ def layer_scales(
     """Return each parameter's factor on the rate: layer_decay ** (number of layers above its own).
 
     The layers are those of the network's `layer_groups()`, with everything else on top. Without
-    that method they follow from RegNet's parameter names.
-
-    Raises:
-        ConfigError: no `layer_groups()`, and no parameter named `stages.{s}.blocks.{b}.`.
+    that method they follow from RegNet's parameter names; ConfigError: neither exists.
     """
     if hasattr(model_or_params, "layer_groups"):
         cells = itertools.chain.from_iterable(model_or_params.layer_groups())
