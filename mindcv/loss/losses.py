@@ -169,7 +169,7 @@ def binary_cross_entropy(logits, target):
 
 
 def log_softmax(logits):
-    """Return the log softmax over the last axis, off by 1e-6 (MindSpore's, 2.10 on CPU, by 4e-6)."""
+    """Return the log softmax over the last axis, off by 1e-6; MindSpore 2.10 is by 4e-6 on CPU."""
     logits = logits - ops.stop_gradient(ops.amax(logits, -1, True))
     # The sum is at least 1.
     return logits - ops.log1p(ops.sum(ops.exp(logits), -1, True) - 1.0)
