@@ -1,4 +1,4 @@
-"""Each option of data and augmentation reaches the batches that train.py makes of it."""
+"""Each option of data and augmentation takes effect in the batches that train.py builds."""
 
 import csv
 
@@ -144,7 +144,7 @@ def test_jsd_needs_splits():
 
 
 def test_splits_train_with_plain_cross_entropy(short_run, tmp_path):
-    """Three images of each label in a batch; the steps of an epoch are those without splits."""
+    """A batch holds three images of each label; an epoch has as many steps as without splits."""
     words = [*short_run, "--auto_augment", "augmix-m5-w4-d2", "--aug_splits", "3"]
     words[words.index("--epoch_size") + 1] = "2"
     done = run_command("train.py", *words, "--show_batch", "batch.png", cwd=tmp_path)

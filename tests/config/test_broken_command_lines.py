@@ -1,4 +1,4 @@
-"""A wrong command line ends in exit code 2 and one message; MindSpore is not even imported."""
+"""A wrong command line ends with exit code 2 and one message, without importing MindSpore."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A wrong recipe ends in a ConfigError and exit code 2, and is told what, where and why."""
+"""A wrong recipe ends in a ConfigError and exit code 2; the message says what, where and why."""
 
 import time
 
@@ -36,7 +36,7 @@ def test_a_broken_recipe_is_answered_with_key_value_and_place(tmp_path, name):
 
 
 def test_train_answers_broken_recipes_with_exit_code_2(tmp_path, blocked_mindspore):
-    """A third of them as processes: nothing but the message, MindSpore not imported, and soon."""
+    """A third of them as processes, which print only the message, soon and without MindSpore."""
     chosen, slowest = list(YAML_CASES.items())[::3], 0.0
     assert len(chosen) >= 60
     with WarmCommands(tmp_path, *PARTS, **blocked_mindspore) as commands:

@@ -1,4 +1,4 @@
-"""What the config promises: how values are read, which source wins, what a recipe may contain."""
+"""The config: how values are read, which source wins, what a recipe may contain."""
 
 import dataclasses
 import subprocess
@@ -44,7 +44,7 @@ def launched(monkeypatch):
 
 @pytest.fixture
 def from_yaml(tmp_path):
-    """Read the given yaml text, without looking for contradictions."""
+    """Read the given yaml text without looking for contradictions."""
 
     def read(text: str, rules=no_rules) -> Config:
         path = tmp_path / "recipe.yaml"

@@ -1,7 +1,7 @@
-"""No option is parsed and ignored: each command obeys it, or refuses it on its command line.
+"""No option is silently ignored: each command uses it, or refuses it on its command line.
 
-train.py and validate.py run against a library that only writes down how it is called. That a
-factory's argument then matters is shown where that factory is tested. `lr` runs as it is.
+train.py and validate.py run against a library that only records how it is called; whether an
+argument then matters is tested with its factory. `lr` runs as it is.
 """
 
 import importlib.util
@@ -124,7 +124,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
 
 
 def pairs(commands: tuple[str, ...], is_used: bool) -> list[tuple[str, str]]:
-    """Return every option with every command that obeys it, or that does not."""
+    """Return (option, command) for every option that a command uses, or does not."""
     return [
         (option, command)
         for option, entry in sorted(OPTIONS.items())
@@ -136,7 +136,7 @@ def pairs(commands: tuple[str, ...], is_used: bool) -> list[tuple[str, str]]:
 
 
 def are_changed(option: str, command: str, values: dict, tmp_path, monkeypatch) -> bool:
-    """Tell whether an option changes the calls of a command."""
+    """Return whether an option changes the calls of a command."""
 
     def calls(config: Config) -> list[str]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))

@@ -1,4 +1,4 @@
-"""Recipes that a bad disk or a hasty edit damaged: a config or a ConfigError, soon, and no more."""
+"""A recipe damaged by a bad disk or a hasty edit soon gives a config or a ConfigError."""
 
 import random
 import resource
@@ -43,7 +43,7 @@ def test_mutated_recipes_give_a_config_or_a_config_error(tmp_path, count):
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held until now."""
+    """Return the peak memory of this process so far, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -1,4 +1,4 @@
-"""The recipes: complete, loadable, and with the values that their headers claim."""
+"""The recipes are complete, load, and hold the values that their headers claim."""
 
 import json
 import re
@@ -266,7 +266,7 @@ def test_recipe_loads_and_names_its_model(path):
 
 @pytest.mark.parametrize("path", [*RECIPES, *PUBLISHED], ids=lambda path: path.stem)
 def test_recipe_means_the_same_to_any_yaml_reader(path):
-    """Other tools read the files with PyYAML, to which for example 5e-5 is a text."""
+    """Other tools read the files with PyYAML, which for example takes 5e-5 for a text."""
     plain = yaml.safe_load(path.read_text(encoding="utf-8"))
     plain = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
     assert differences(load(path), plain) == {}

@@ -1,4 +1,4 @@
-"""What the training step and the epoch's end do beyond plain descent, each against plain numpy."""
+"""Options of the training step and of an epoch's end, each against plain NumPy."""
 
 import csv
 import types
@@ -26,7 +26,7 @@ def graph_mode():
 
 
 class Dense(nn.Cell):
-    """A network without batch statistics: the mean over a batch is that over its halves."""
+    """A network without batch statistics, so a batch's mean is the mean over its halves."""
 
     def __init__(self):
         super().__init__()
@@ -250,7 +250,7 @@ def batches_of(images, size=4):
 
 
 class Normalized(nn.Cell):
-    """A user's own network, normalised behind the pooling."""
+    """A user's own network, with normalisation after the pooling."""
 
     def __init__(self):
         super().__init__()
