@@ -1,4 +1,4 @@
-"""The head: pooling, replacing or leaving out the classifier; blocks that start as shortcuts."""
+"""The head: pooling, replacing or omitting the classifier; blocks that start as shortcuts."""
 
 import math
 
@@ -159,7 +159,7 @@ def test_zero_init_makes_every_block_its_shortcut(block_type, last):
 
 
 def test_zero_init_leaves_linear_blocks_without_a_shortcut_alone():
-    """A zero there would make everything after it constant."""
+    """A zero there would make all later outputs constant."""
     network = tiny(block_type="res_bottleneck_linear_block", zero_init_last=True)
     adds = [block.adds for stage in network.stages for block in stage.blocks]
     assert True in adds and False in adds

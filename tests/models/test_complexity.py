@@ -1,4 +1,4 @@
-"""The width rule and the cost count: exactly pycls' figures, from plain arithmetic."""
+"""The width rule and the costs equal pycls' figures exactly, from plain arithmetic."""
 
 import json
 import subprocess
@@ -84,7 +84,7 @@ def plan_of(setting, ratio=1.0, se_ratio=0.0) -> NetworkPlan:
 
 
 def bias_additions(plan: NetworkPlan) -> int:
-    """Count what pycls' flops hold beyond multiply-accumulates: biases of fc and SE."""
+    """Count what pycls' flops include beyond multiply-accumulates: the biases of fc and SE."""
     total, width = plan.num_classes, plan.stem_width
     for out_width, depth, ratio in zip(plan.widths, plan.depths, plan.bottleneck_ratios):
         for _ in range(depth):
@@ -126,7 +126,7 @@ def test_the_golden_table_lists_every_published_setting():
 
 
 def test_torchvision_rounds_only_three_of_its_networks_otherwise():
-    """Names and widths as its hub lists them; regnet_y_128gf is the same by both rules."""
+    """Names and widths as on its hub; both rules give the same regnet_y_128gf."""
     sizes = {"x": "400mf 800mf 1_6gf 3_2gf 8_0gf 16gf 32gf", "y": "400mf 800mf 1_6gf 3_2gf 8_0gf"}
     sizes["y"] += " 16gf 32gf 128gf"
     shared = [f"regnet_{family}_{size}" for family in "xy" for size in sizes[family].split()]

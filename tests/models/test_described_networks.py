@@ -1,4 +1,4 @@
-"""What a weight file may say of its network: a list of options, by type and range, and no more."""
+"""A weight file may describe its network only by listed options, checked by type and range."""
 
 import json
 import random
@@ -43,7 +43,7 @@ ATTACKS = [(key, value) for table in (FORBIDDEN, WRONG) for key in table for val
 
 @pytest.fixture
 def nothing_built(monkeypatch):
-    """Fail where a network is built."""
+    """Fail if a network is built."""
 
     def build(*args, **kwargs):
         pytest.fail(f"a network was built: {args} {kwargs}")
@@ -166,7 +166,7 @@ def test_an_entry_that_is_no_metadata_is_refused(array):
 
 @pytest.mark.parametrize("rounds", [500, pytest.param(50_000, marks=pytest.mark.slow)])
 def test_mutated_metadata_is_read_or_refused(monkeypatch, rounds):
-    """What is read reaches the builder only with the options of the list."""
+    """Metadata that can be read reach the builder with listed options only."""
     built = []
     monkeypatch.setattr(from_file, "create_model", lambda name, **kwargs: built.append(kwargs))
     whole = asdict(replace(SMALL, class_names=tuple("abcde"), options={"se_r": 0.25, "d": 13}))

@@ -1,4 +1,4 @@
-"""Feature maps for downstream networks: told truly, cut cleanly, loaded and trained like a part."""
+"""Feature maps for downstream networks: described correctly, cut, loaded and trained."""
 
 import math
 

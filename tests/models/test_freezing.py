@@ -1,4 +1,4 @@
-"""Frozen stages: no step moves their weights or statistics; everything else still learns."""
+"""Frozen stages: no step changes their weights or statistics; everything else still learns."""
 
 import mindspore as ms
 import numpy as np
@@ -80,7 +80,7 @@ def test_a_backbone_of_features_is_frozen_alike():
 
 
 class Own(nn.Cell):
-    """A network that names its parts differently, and declares them."""
+    """A network with different names for its parts, which declares them."""
 
     def __init__(self):
         super().__init__()

@@ -1,8 +1,8 @@
-"""The networks compute what timm's and torchvision's compute: logits, gradients and training.
+"""The networks compute the same as timm's and torchvision's: logits, gradients and training.
 
 Weights and images are functions of names and shapes (golden/fill.py), so no weight file is needed.
 golden/logits.json (make_logits.py) and golden/training.json (make_training.py) hold the peers'
-answers in float64. test_identity_live.py asks the peers themselves.
+results in float64. test_identity_live.py runs the peers themselves.
 """
 
 import gc
@@ -38,7 +38,7 @@ def names_slow_unless(default) -> list:
 
 @pytest.fixture(scope="module")
 def network(request) -> Iterator[tuple[str, nn.Cell]]:
-    """Build a network by name, once for both tests of it."""
+    """Build a network by name, once for both of its tests."""
     yield request.param, filled(request.param)
     gc.collect()  # before the next: the largest has 2.6 GB
 
@@ -128,9 +128,9 @@ def test_the_gradient_of_every_parameter_is_torchs(name):
 def test_twenty_steps_of_sgd_with_momentum_follow_torchs(name):
     """Compare losses, moving statistics and weights.
 
-    How far torch's own float32 is from its float64 sets the scale: rounding switches other ReLUs
-    under another order of summation, so ours may stray a few times as far. That hides a weight
-    decay of 5e-5, which test_optim.py compares.
+    The scale is the distance of torch's own float32 from its float64: with another order of
+    summation, rounding switches other ReLUs, so our distance may be a few times as large. That
+    hides a weight decay of 5e-5, which test_optim.py compares.
     """
     golden = TRAINING[name]
     allowed = {key: 5 * np.array(gap) + 2e-6 for key, gap in golden["float32_gap"].items()}
@@ -147,7 +147,7 @@ def test_twenty_steps_of_sgd_with_momentum_follow_torchs(name):
 
 
 def train(name: str, steps: int) -> tuple[list[float], dict[str, dict]]:
-    """Return losses, and tensors by what they are and after how many steps."""
+    """Return the losses, and tensors by their kind and the number of steps."""
     batch, batches, side = TRAINING["images"].values()
     pictures, targets = images((batch * batches, 3, side, side)), labels(batch * batches)
     losses, tensors = [], {}

@@ -1,7 +1,7 @@
-"""Every logit of the networks against timm and torchvision themselves.
+"""Every logit of the networks, compared with timm and torchvision themselves.
 
-Torch and MindSpore need not share an environment: PEERS_PYTHON names the interpreter that has
-torch, timm and torchvision; without it this one is tried.
+Torch and MindSpore need not share an environment: PEERS_PYTHON names an interpreter with torch,
+timm and torchvision; by default this one is tried.
 """
 
 import os
@@ -22,7 +22,7 @@ SIZES = ("224x224", "192x192", "288x288", "224x160")
 
 @pytest.fixture(scope="module")
 def answers_of():
-    """Return a function of a name and sizes that asks the peers."""
+    """Return a function that asks the peers for the logits of a name and sizes."""
     # torchvision is looked for, not imported: it may need what the script does first.
     code = (
         "import importlib.util, sys; names = 'torch torchvision timm'.split();"

@@ -1,7 +1,7 @@
-"""One battery over every registered model; the big ones are slow.
+"""One set of tests for every registered model; those of the large ones are slow.
 
-The networks are built once each and share their tests, so that only one is in memory. The largest
-comes first, and its gradients last: MindSpore keeps the memory it once had, and uses it again.
+Each network is built once for all of its tests, so only one is in memory. The largest comes first,
+and its gradients last, since MindSpore keeps and reuses the memory it once had.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Convolutions on CPU run at a fast instruction level without the user doing anything."""
+"""On CPU, convolutions run at a fast instruction level without any action by the user."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Models by name: what is listed, what is refused and with which words."""
+"""Models by name: which are listed, which are refused, and with what message."""
 
 import pytest
 from mindspore import nn
@@ -31,7 +31,7 @@ X_MODELS, Y_MODELS = MODELS[:13], MODELS[13:28]
 
 @pytest.fixture
 def own_models(monkeypatch):
-    """Let a test register models that are gone after it."""
+    """Let a test register models, which are removed after it."""
     monkeypatch.setattr(registry, "_BUILDERS", dict(registry._BUILDERS))
     monkeypatch.setattr(registry, "_ALIASES", dict(registry._ALIASES))
 

@@ -1,4 +1,4 @@
-"""The RegNet family: initialisation and options; test_identity.py has logits and gradients."""
+"""The RegNet family: initialisation and options; test_identity.py tests logits and gradients."""
 
 import inspect
 import json
