@@ -1,4 +1,4 @@
-"""Bad images: training goes on and lists them, evaluation says so; all read the same pixels."""
+"""Training lists bad images and continues, evaluation reports them; all read the same pixels."""
 
 import csv
 import os
@@ -69,7 +69,7 @@ def write_all_kinds(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def odd_folder(tmp_path_factory):
-    """A training and a validation folder of good images, with one of each kind among them."""
+    """Folders of good training and validation images, with one bad image of each kind."""
     root = tmp_path_factory.mktemp("odd")
     for split in ("train", "val"):
         write_images(root / split, 12, 2)
@@ -204,7 +204,7 @@ def test_left_out_images_do_not_count(tmp_path):
 
 @pytest.fixture
 def broken_folder(tmp_path):
-    """24 images; the checksums of two are right, and only decoding shows that they are bad."""
+    """24 images; two are bad despite correct checksums, which only decoding shows."""
     write_images(tmp_path / "train", 24, 2)
     for name in ("class_0/0008.jpg", "class_1/0017.jpg"):
         (tmp_path / "train" / name).write_bytes(image_files.png_with_broken_pixels())

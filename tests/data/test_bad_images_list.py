@@ -1,4 +1,4 @@
-"""What is noted of bad images: counted once each, told in the log, listed in a file."""
+"""Bad images are counted once each, reported in the log and listed in a file."""
 
 import csv
 import os

@@ -1,4 +1,4 @@
-"""The datasets that come in files of their own: CIFAR, and the embedded digits."""
+"""Datasets with files of their own: CIFAR and the embedded digits."""
 
 import gzip
 import os
@@ -30,7 +30,7 @@ def error_of(*arguments, **named) -> str:
 
 
 def cifar_rows(label_bytes: int, seed: int, count: int = 10000) -> np.ndarray:
-    """Return rows of the binary format: coarse label where there are two, label, pixels."""
+    """Return rows of the binary format: coarse label if there are two, label, pixels."""
     rows = np.random.default_rng(seed).integers(0, 256, (count, label_bytes + 3072), np.uint8)
     rows[:, label_bytes - 1] %= 10 if label_bytes == 1 else 100
     if label_bytes == 2:

@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment as one MindSpore operation, against the Pillow ones and timm."""
+"""RandAugment and TrivialAugment as one MindSpore operation, against Pillow's and timm's."""
 
 import math
 from collections import Counter
@@ -128,7 +128,7 @@ def test_other_policies_stay_in_python(policy):
 
 
 def test_images_are_changed_as_often_as_the_probability_says():
-    """Half of the first and half of the second operation: a quarter of the images stay."""
+    """Half of the images get the first operation and half the second: a quarter stay unchanged."""
     image = png(picture())
     whole = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), hflip=0.0, normalize_on_device=True)
     arguments = ("", SIDE, True, "randaug-m9-mstd0.5-inc1")
@@ -139,7 +139,7 @@ def test_images_are_changed_as_often_as_the_probability_says():
 
 
 def test_flips_and_policy_are_drawn_independently():
-    """As operations of their own both would start from the same random numbers."""
+    """As separate operations, both would start from the same random numbers."""
     side = dict(scale=(1.0, 1.0), ratio=(1.0, 1.0), normalize_on_device=True)
     image = np.full((16, 16, 3), 100, np.uint8)
     image[:, :8] = 50

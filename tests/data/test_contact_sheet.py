@@ -1,4 +1,4 @@
-"""The contact sheet of augmented images, and the training that goes on after it."""
+"""The contact sheet of augmented images, and the training that follows it."""
 
 import importlib.util
 import re
@@ -30,13 +30,13 @@ def train():
 
 
 def flat_images(count: int, side: int = 24) -> np.ndarray:
-    """Return (count, side, side, 3) uint8; image i is of grey i."""
+    """Return (count, side, side, 3) uint8; image i has the grey level i."""
     grey = np.arange(count, dtype=np.uint8)
     return np.broadcast_to(grey[:, None, None, None], (count, side, side, 3))
 
 
 def thumbnails(path, columns: int) -> np.ndarray:
-    """Return the grey of the centre of each cell, row by row."""
+    """Return the grey level at the centre of each cell, row by row."""
     sheet = np.asarray(Image.open(path))
     top = range(10 + 72, sheet.shape[0], 144 + 10 + 30)
     return np.array([[sheet[y, 10 + 72 + 154 * x] for x in range(columns)] for y in top])

@@ -1,4 +1,4 @@
-"""Datasets: what is read, by which process, in which order, and what is said when it cannot be."""
+"""Datasets: what is read, by which process, in which order, and the messages when it fails."""
 
 import collections
 import json
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 def write_jpegs(folder: Path, classes: dict[str, int]) -> Path:
-    """Write so many small JPEGs per class, all of different colours."""
+    """Write this many small JPEGs per class, all of different colours."""
     for number, (name, count) in enumerate(classes.items()):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for index in range(count):
@@ -55,7 +55,7 @@ def contents(root: Path) -> dict[bytes, str]:
 
 
 def names_read(dataset, root: Path) -> list[str]:
-    """Return the images that one epoch reads, named by their bytes."""
+    """Return the names of the images that one epoch reads, found by their bytes."""
     known = contents(root)
     rows = dataset.create_dict_iterator(num_epochs=1, output_numpy=True)
     return [known[row["image"].tobytes()] for row in rows]
@@ -302,7 +302,7 @@ def test_epoch_of_repeated_augmentation_is_as_long_as_timms(size, shards, repeat
 
 @pytest.mark.parametrize("case", REPEAT["positions"])
 def test_repeated_augmentation_lays_copies_out_as_timm_does(case):
-    """timm's indices without shuffling are the positions in our random order."""
+    """Without shuffling, timm's indices are the positions in our random order."""
     size, shards, repeats = map(int, case.split())
     pairs = set()
     for shard, positions in enumerate(REPEAT["positions"][case]):

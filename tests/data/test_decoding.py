@@ -1,4 +1,4 @@
-"""Pillow as decoder, of evaluation and by choice of training, against MindSpore's own."""
+"""Pillow as the decoder, always in evaluation and optionally in training, against MindSpore's."""
 
 import io
 
@@ -58,7 +58,7 @@ def test_a_damaged_image_is_an_error(content):
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_training_crops_are_the_same_by_either_decoder(tmp_path, monkeypatch, separate):
-    """Without coarser colours, to the last bit; with them the decoder of crops differs at edges."""
+    """To the last bit without chroma subsampling; with it, MindSpore's crops differ at edges."""
     for number in range(8):
         kind = ("JPEG", "PNG")[number % 2]
         options = dict(subsampling=0) if kind == "JPEG" else {}

@@ -1,4 +1,4 @@
-"""A decoder that ends the process leaves the names of what it was decoding."""
+"""If a decoder crashes the process, the names of the images it was decoding remain."""
 
 import io
 import random

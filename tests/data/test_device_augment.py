@@ -1,4 +1,4 @@
-"""Flips, colour jitter and erasing of whole batches in the graph, and what is drawn for them."""
+"""Flips, colour jitter and erasing of whole batches in the graph, and their random draws."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The batches of a run: each epoch by itself, from any step, told image by image."""
+"""The batches of a run: one epoch at a time, from any step, reported image by image."""
 
 import csv
 import json
@@ -69,7 +69,7 @@ def passes(run: EpochBatches, epochs: int) -> list[list[tuple]]:
 
 
 def told_by(run: EpochBatches) -> list[tuple]:
-    """Return a list that takes (epoch, step, indices) of every batch from now on."""
+    """Return a list that receives (epoch, step, indices) of every batch from now on."""
     told = []
     run.listeners.append(lambda *batch: told.append(batch))
     return told
@@ -221,7 +221,7 @@ def test_closing_ends_all_threads_in_the_middle_of_an_epoch(root):
 
 @pytest.fixture
 def holed(tmp_path) -> Path:
-    """Five images; 2 and 3 are no files, and neither is the last one."""
+    """Five images; 2, 3 and the last one have no file."""
     for number, image in enumerate(random_images(5, 24)):
         folder = tmp_path / "train" / f"class_{number // 3}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 def erased_boxes(images: np.ndarray, **arguments) -> tuple[list, int]:
-    """Return (top, left, height, width) of each erased rectangle, and the images left alone."""
+    """Return (top, left, height, width) of each erased rectangle, and the unchanged images."""
     defaults = dict(prob=1.0, scale=(0.02, 0.33), ratio=(0.3, 3.3), value=0, max_attempts=10)
     erasing = RandomErasing(**{**defaults, **arguments}, mean=MEAN, std=STD)
     boxes, untouched = [], 0
@@ -161,7 +161,7 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
 def mixed_by(
     mixing: Mixing, images: list, labels: list, *, epoch: int = 1, batch: int = 0, shard: int = 0
 ) -> tuple[list, list]:
-    """Mix as a pipeline does at a place."""
+    """Mix as the pipeline does at this epoch, batch and shard."""
     place, info = np.array((epoch, 0)), SimpleNamespace(get_batch_num=lambda: batch)
     return BatchMap(mixing=mixing, shard_id=shard).change(images, labels, [place], info)
 
@@ -204,7 +204,7 @@ def test_mixup_blends_images_as_labels(dtype, tolerance):
 
 
 class Drawn:
-    """A generator that mixes always, with this share and this centre of the box."""
+    """A generator that always mixes, with this share and this centre of the box."""
 
     def __init__(self, share: float, *center: float):
         self.share, self.center = share, iter(center)

@@ -1,4 +1,4 @@
-"""How evaluation resizes and crops: by whose library, and the same in every command."""
+"""How evaluation resizes and crops: by which library, and the same in every command."""
 
 import json
 from dataclasses import replace
@@ -65,7 +65,7 @@ def test_antialiasing_leaves_nothing_of_a_checkerboard():
 
 @pytest.mark.parametrize("margin", range(8))
 def test_half_an_odd_margin_is_rounded_as_by_the_library_that_resizes(margin):
-    """torchvision rounds half to even; MindSpore, and so MindCV, cuts off."""
+    """torchvision rounds half to even; MindSpore, and so MindCV, rounds down."""
     image = random_images(1, 24 + margin)[0]
     for antialias, top in ((True, round(margin / 2)), (False, margin // 2)):
         (ours,) = transformed(
@@ -92,7 +92,7 @@ def test_decoded_datasets_are_antialiased_too():
 
 @pytest.fixture
 def images_seen(image_folder, tmp_path, capsys, monkeypatch):
-    """Return a function: what each command feeds the network with for a checkpoint's images."""
+    """Return a function that gives the images that each command feeds to a checkpoint's network."""
 
     def seen(used: Preprocessing, exports: bool = True) -> dict[str, np.ndarray]:
         path = tmp_path / f"{used.interpolation}-{used.antialias}.ckpt"
@@ -179,7 +179,7 @@ def test_every_command_sees_the_pixels_that_the_weights_were_measured_with(image
 def test_a_converted_file_is_evaluated_as_its_library_does(
     tmp_path, capsys, library, antialias, monkeypatch
 ):
-    """pycls resizes by OpenCV, MindCV by MindSpore; the others by Pillow."""
+    """pycls resizes with OpenCV, MindCV with MindSpore, the others with Pillow."""
     values = weights(1, tiny_regnet(5))
     foreign, converted = tmp_path / "a.npz", tmp_path / "b.ckpt"
     np.savez(tmp_path / "own.npz", **values)

@@ -1,4 +1,4 @@
-"""What a file's bytes become before MindSpore's decoders see them, compared with Pillow."""
+"""How a file's bytes change before MindSpore's decoders see them, compared with Pillow."""
 
 import io
 import warnings
@@ -70,7 +70,7 @@ def test_an_exif_orientation_is_not_followed():
 @pytest.mark.parametrize("compression", [None, "tiff_lzw"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_orientation_of_a_tiff_is_not_followed_either(orientation, compression):
-    """Pillow follows it; the pixels as they are stored come from the same file without it."""
+    """Pillow follows it; the same file without the tag gives the pixels as stored."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned = image_files.encoded(image_files.picture(), "TIFF", exif=exif, compression=compression)

@@ -1,4 +1,4 @@
-"""Image folders: what counts as an image, and the remembered list of a large one."""
+"""Image folders: what counts as an image, and the cached index of a large folder."""
 
 import os
 import threading
@@ -70,7 +70,7 @@ def test_links_count_and_loops_end(tmp_path):
 
 
 def test_folders_that_link_to_each_other_are_entered_once_each(tmp_path, log_lines, monkeypatch):
-    """Nine of them have 109,600 ways through each other."""
+    """There are 109,600 paths through nine of them."""
     letters = "abcdefghi"
     for letter in letters:
         touch(tmp_path, f"class/{letter}/{letter}.jpg")
@@ -189,7 +189,7 @@ def test_an_image_takes_less_than_200_bytes_with_its_order(tmp_path):
 
 @pytest.fixture
 def big(tmp_path, monkeypatch) -> Path:
-    """A folder that is worth remembering and was not changed for a while."""
+    """A folder large enough for the cache, and unchanged for a while."""
     monkeypatch.setenv("MINDCV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(folder_module, "_WORTH_REMEMBERING", 4)
     monkeypatch.setattr(index_cache, "_RACY_NS", 0)
@@ -199,7 +199,7 @@ def big(tmp_path, monkeypatch) -> Path:
 
 
 def is_scanned(folder: Path, monkeypatch) -> bool:
-    """Index the folder; tell whether its entries were read, and check what was found."""
+    """Index the folder, check the result and return whether its entries were read."""
     read = []
     real = folder_module.images_below
     with monkeypatch.context() as patch:
@@ -270,7 +270,7 @@ def test_a_change_is_seen_though_its_time_is_set_back(big, monkeypatch):
 
 
 def test_a_folder_just_changed_is_not_remembered(big, monkeypatch):
-    """Another change in the same tick of the clock would leave no trace."""
+    """A second change within the same clock tick would leave no trace."""
     monkeypatch.setattr(index_cache, "_RACY_NS", 2 * 10**9)
     assert is_scanned(big, monkeypatch) and is_scanned(big, monkeypatch)
     later = index_cache.time.time_ns() + 3 * 10**9

@@ -1,4 +1,4 @@
-"""csv and json lists, and the files of MNIST."""
+"""Csv and json lists, and the files of MNIST."""
 
 import csv
 import gzip
@@ -114,7 +114,7 @@ def test_a_validation_list_is_numbered_as_the_training_list(root):
 
 @pytest.mark.parametrize("written", ["{}.0", " {} ", "0{}"])
 def test_numbers_stay_the_classes_however_they_are_written(root, written):
-    """As pandas writes a column with gaps, and with blanks behind the comma."""
+    """As pandas writes a column with gaps, and with blanks after the comma."""
     rows = [("pets/1.png", written.format(number)) for number in range(12)]
     write_list(root, "train.csv", rows, ("path", " label"))
     assert open_samples("csv", str(root), "train").labels.tolist() == list(range(12))

@@ -1,4 +1,4 @@
-"""Datasets that a user registers: what is taken, and what is said of one that cannot be."""
+"""Datasets that a user registers: which forms work, and the messages for those that do not."""
 
 import io
 
@@ -40,7 +40,7 @@ def no_registrations(monkeypatch):
 
 
 class Own:
-    """Three images, in the three forms that are taken."""
+    """Three images, in the three accepted forms."""
 
     def __init__(self, root, split, side=12):
         file = io.BytesIO()
@@ -212,7 +212,7 @@ def test_a_mistake_in_ones_own_dataset_is_told_with_its_name(name):
 
 
 class Split(Own):
-    """Classes ant, bee, cat in training; without ant in validation."""
+    """Training has the classes ant, bee and cat; validation has no ant."""
 
     def __init__(self, root, split):
         super().__init__(root, split)
@@ -221,7 +221,7 @@ class Split(Own):
 
 
 class AsSamples(Split):
-    """The same, as what the library reads itself."""
+    """The same as `Samples`, the library's own form."""
 
     encoded = True
 
@@ -241,7 +241,7 @@ class AsSamples(Split):
 
 
 def evaluated_labels(monkeypatch, name: str, num_classes: int) -> list[int]:
-    """Return the labels that the evaluation of a training counts by."""
+    """Return the labels by which training's evaluation counts."""
     monkeypatch.setattr(
         engine,
         "evaluate",

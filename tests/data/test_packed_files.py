@@ -1,4 +1,4 @@
-"""Reading packed datasets: as plain files, as MindSpore reads them; damage is named."""
+"""Packed datasets read like plain files, and as by MindSpore's own reader; damage is reported."""
 
 import csv
 import json

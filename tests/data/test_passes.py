@@ -1,4 +1,4 @@
-"""What is drawn depends on the pass over the dataset, however a user iterates over it."""
+"""Random draws depend on the pass over the dataset, however a user iterates over it."""
 
 import hashlib
 import os
@@ -145,7 +145,7 @@ def test_processes_draw_by_the_pass_as_threads_do(root):
     "how, fewest", [("v0", 20), ("3a", 20), ("augmix", 36), ("lighting", 36), ("erasing", 36)]
 )
 def test_copies_of_repeated_augmentation_are_drawn_apart(root, how, fewest):
-    """Where no random crop tells them apart, too; v0 and 3a leave some alone or alike."""
+    """Even without a random crop; v0 and 3a leave some copies unchanged or equal."""
     images = []
     for shard in (0, 1):
         rows = create_dataset("", str(root), num_aug_repeats=6, num_shards=2, shard_id=shard)

@@ -84,7 +84,7 @@ def test_posterize_keeps_at_least_one_bit():
 
 
 def recorded(policy: str, count: int) -> list[list[tuple[str, float]]]:
-    """Return the operations and strengths that the policy applied to each of `count` images."""
+    """Return the operations and strengths that the policy applies to each of `count` images."""
     augment = RandAugment(policy, FILL)
     applied: list = []
 

@@ -1,4 +1,4 @@
-"""Threads that read ahead, and how often an image's bytes are looked at."""
+"""Threads that read ahead, and how often they inspect an image's bytes."""
 
 import gc
 import threading
@@ -85,7 +85,7 @@ def test_as_many_are_read_ahead_as_fit_together(threads, size, together):
 
 
 def settle(read: list) -> None:
-    """Wait until no thread reads any more."""
+    """Wait until no thread is reading."""
     before = -1
     while before != len(read):
         before = len(read)

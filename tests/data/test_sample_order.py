@@ -1,4 +1,4 @@
-"""The order of the images: a pure function, dealt out exactly or evenly."""
+"""The order of the images: a pure function, split between shards without gaps or bias."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_the_shards_deal_out_one_order():
 
 
 def test_the_order_is_the_same_for_ever():
-    """Written down once: another NumPy or another version of ours must not change it."""
+    """Recorded once: a new version of NumPy or of this library must not change it."""
     assert sample_order(10, 42, 0, True).tolist() == [4, 8, 1, 9, 3, 6, 0, 7, 2, 5]
     assert sample_order(10, 42, 1, True).tolist() == [1, 2, 8, 5, 3, 9, 6, 0, 4, 7]
 
@@ -60,7 +60,7 @@ def test_seed_and_epoch_change_the_order_and_nothing_else_does():
 
 
 def test_orders_are_spread_evenly():
-    """Each image stands in each place about equally often, over the epochs."""
+    """Over the epochs, each image takes each place about equally often."""
     counts = np.zeros((8, 8))
     for epoch in range(4000):
         counts[np.arange(8), sample_order(8, 1, epoch, True)] += 1

@@ -54,7 +54,7 @@ def test_create_loader_makes_mindcvs_three_splits_where_none_are_named():
 
 
 def test_splits_share_the_crop_and_the_flip():
-    """A policy that does nothing leaves the splits as equal as crop and flip made them."""
+    """With a policy that does nothing, only crop and flip could make the splits differ."""
     geometry = dict(scale=(0.2, 0.5), hflip=0.5)
     for batch in split_batches(policy="randaug-p0", **geometry):
         clean, first, second = np.split(batch["image"], 3)
@@ -84,7 +84,7 @@ def test_splits_repeat_with_any_number_of_workers_and_change_with_the_epoch():
 
 
 def test_evaluation_has_no_splits():
-    """MindCV's users pass separate for both."""
+    """MindCV's users pass `separate` to both."""
     transform = create_transforms("", 16, False, separate=True, normalize_on_device=True)
     loader = create_loader(
         rows_of([png(image) for image in random_images(4, 24)]),

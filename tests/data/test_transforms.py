@@ -1,4 +1,4 @@
-"""Transforms and batches: against Pillow and their definitions."""
+"""Transforms and batches, compared with Pillow and with their definitions."""
 
 import math
 import os
@@ -119,9 +119,9 @@ def eval_reference(image: np.ndarray, side: int, crop_pct: float, resample) -> n
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("shape", [(300, 400), (400, 300), (256, 256), (120, 90)])
 def test_evaluation_equals_pillows_resize_and_centre_crop(shape, interpolation):
-    """MindSpore's filters look at 2 x 2 or 4 x 4 source pixels, Pillow's widen on shrinking.
+    """MindSpore's filters cover 2 x 2 or 4 x 4 source pixels; Pillow's widen when shrinking.
 
-    On an image without detail beyond the target's resolution both agree within two levels.
+    Where an image has no detail beyond the target's resolution, they agree within two levels.
     """
     image = smooth_image(*shape)
     (ours,) = transformed(
@@ -133,7 +133,7 @@ def test_evaluation_equals_pillows_resize_and_centre_crop(shape, interpolation):
 
 
 def test_evaluation_on_fine_detail_samples_two_by_two_pixels():
-    """There MindSpore's bilinear filter leaves more contrast than Pillow's, which averages."""
+    """MindSpore's bilinear filter leaves more contrast there than Pillow's, which averages."""
     image = random_images(1, 200)[0]
     (ours,) = transformed([png(image)], "", 100, crop_pct=1.0, normalize_on_device=True)
     means = image.reshape(100, 2, 100, 2, 3).mean((1, 3))
@@ -259,7 +259,7 @@ def test_flip_has_its_probability():
 
 
 def test_both_flips_are_drawn_independently():
-    """Two of MindSpore's own would flip together: they start from the same seed."""
+    """Two of MindSpore's own would flip together, since they start from the same seed."""
     image = np.zeros((16, 16, 3), np.uint8)
     image[:8, :8] = 255
     ours = transformed([png(image)] * 600, "", 16, True, hflip=0.5, vflip=0.25, **WHOLE)[..., 0]
