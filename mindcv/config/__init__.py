@@ -57,7 +57,7 @@ def parse_arguments(
     arguments: Sequence[str] | None = None,
     defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
 ) -> Config:
-    """Return the config of a command line.
+    """Return the config of a command line; raises ConfigError as `load_config` does.
 
     Args:
         program: name in `--help`; its last word (`train.py`, `validate.py` or `lr`) decides which
@@ -65,9 +65,6 @@ def parse_arguments(
         rules: the contradictions to look for.
         defaults: called with the config once that is valid; returns (values of options that the
             user left out, where they come from).
-
-    Raises:
-        ConfigError: see `load_config`.
     """
     words = sys.argv[1:] if arguments is None else arguments
     path, overrides = read_command_line(words, program, description)

@@ -21,13 +21,8 @@ class OptionRow:
         used_by: commands that use it: train, validate, lr; measuring: validate with
             precise_bn_samples, which reads training images. Other commands refuse it on the command
             line, but not in a yaml file, which may serve several commands.
-        section: starts a new section of `--help` and of the saved config.
-        low, high: inclusive range, of each element of a tuple.
-        above: exclusive lower bound.
         fixed: why only the default is accepted. The key exists for yaml files that spell the
             default out.
-        is_path: a leading ~ is expanded.
-        per_host: may differ between the processes of a run: paths and output.
         may_change: may differ when a run is resumed: paths, output and what is kept, which change
             no number of the run. Device, mode and jit level are compared as resolved, not as given.
             The decoder changes a few pixels by a few levels, but must be free to change: pillow
@@ -36,14 +31,14 @@ class OptionRow:
 
     help: str
     used_by: frozenset[str]
-    section: str | None = None
+    section: str | None = None  # starts this section of `--help` and of the saved config
     choices: tuple | None = None
-    low: float | None = None
+    low: float | None = None  # inclusive, for each element of a tuple; so is high
     high: float | None = None
-    above: float | None = None
+    above: float | None = None  # exclusive lower bound
     fixed: str | None = None
-    is_path: bool = False
-    per_host: bool = False
+    is_path: bool = False  # a leading ~ is expanded
+    per_host: bool = False  # may differ between the processes of a run: paths and output
     may_change: bool = False
 
 

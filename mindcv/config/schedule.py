@@ -24,7 +24,7 @@ def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) 
 
 
 def epochs_alike(config: Config, other: Config) -> int:
-    """Return for how many epochs, from the first, the rates of two runs are the same."""
+    """Return after how many epochs the rates of two runs first differ, or the shorter run ends."""
     # Few steps suffice: an epoch's rates follow from its number. A warm-up in steps must fit into
     # the first epoch.
     steps = max(10, config.warmup_steps or 0, other.warmup_steps or 0)

@@ -57,15 +57,6 @@ class BlockPlan:
 class NetworkPlan:
     """Everything that shapes an AnyNet; the tuples have one entry per stage.
 
-    Attributes:
-        strides: stride of each stage's first block.
-        bottleneck_ratios, group_widths: bottleneck width / output width, and channels per group of
-            the 3x3 convolution; only bottleneck blocks use them.
-        se_ratio: squeeze-and-excitation width / input width of the block; 0: none.
-        head_width: channels of a 1x1 convolution before pooling; 0: none.
-        num_classes: 0: no classifier.
-        activation: does not change the counts.
-
     Raises:
         ValueError: an unknown name, tuples of unequal length, a value out of range, or a group
             width that does not divide its bottleneck width.
@@ -73,17 +64,17 @@ class NetworkPlan:
 
     widths: tuple[int, ...]
     depths: tuple[int, ...]
-    strides: tuple[int, ...]
-    bottleneck_ratios: tuple[float, ...]
-    group_widths: tuple[int, ...]
+    strides: tuple[int, ...]  # of each stage's first block
+    bottleneck_ratios: tuple[float, ...]  # bottleneck width / output width; bottleneck blocks only
+    group_widths: tuple[int, ...]  # channels per group of the 3x3; bottleneck blocks only
     stem_type: str = "simple_stem_in"
     stem_width: int = 32
     block_type: str = "res_bottleneck_block"
-    se_ratio: float = 0.0
-    head_width: int = 0
-    num_classes: int = 1000
+    se_ratio: float = 0.0  # squeeze-and-excitation width / input width of the block; 0: none
+    head_width: int = 0  # channels of a 1x1 convolution before pooling; 0: none
+    num_classes: int = 1000  # 0: no classifier
     in_channels: int = 3
-    activation: str = "relu"
+    activation: str = "relu"  # does not change the counts
 
     def __post_init__(self):
         choices = {"stem_type": STEMS, "block_type": BLOCKS, "activation": ACTIVATIONS}

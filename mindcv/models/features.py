@@ -22,14 +22,12 @@ class FeatureNet(nn.Cell):
     """A backbone that returns a tuple of feature maps, finest first.
 
     It takes over the network's cells with their parameter names, except the head and the stages
-    after the last chosen map.
+    after the last chosen map. `feature_info`, `channels` and `strides` (reductions) describe the
+    returned maps.
 
     Args:
         network: has `stem`, `stages` and `feature_info`, as AnyNet does.
         out_indices: maps to return: 0 the stem, 1 the first stage, -1 the last; None: all.
-
-    Attributes:
-        feature_info, channels, strides: of the returned maps; a stride is a map's reduction.
 
     Raises:
         ConfigError: the network offers no feature maps, or an index is out of range or repeated.

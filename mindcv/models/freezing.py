@@ -8,18 +8,16 @@ from ..errors import ConfigError
 
 
 def freeze(network: nn.Cell, stages: int) -> list[str]:
-    """Freeze the stem and the first stages: their weights and statistics no longer change.
+    """Freeze the stem and the first stages; return the names of the newly frozen parameters.
 
-    Their parameters leave `trainable_params()`, and their batch normalisation uses the running
-    statistics in training too, whatever `set_train` says later. Freeze before building the
-    optimizer and the train step, and after converting to synchronised batch normalisation.
+    Their weights and statistics no longer change: the parameters leave `trainable_params()`, and
+    batch normalisation uses the running statistics in training too, whatever `set_train` says
+    later. Freeze before building the optimizer and the train step, and after converting to
+    synchronised batch normalisation.
 
     Args:
         network: has `layer_groups()`, as AnyNet does, or `stem` and `stages`, as FeatureNet does.
         stages: number of stages; 0: the stem only.
-
-    Returns:
-        The names of the newly frozen parameters.
 
     Raises:
         ConfigError: the network has no stages, or fewer.

@@ -23,10 +23,8 @@ def register_model(
     """Register a builder under its function name; use it as a decorator.
 
     The builder takes `num_classes`, `in_channels` and its own options, and returns a Cell that maps
-    images (N, C, H, W) to logits (N, num_classes).
-
-    Args:
-        aliases: names in lower case, matched in any case; a registered name takes precedence.
+    images (N, C, H, W) to logits (N, num_classes). Aliases are in lower case and match in any case;
+    a registered name takes precedence.
 
     Raises:
         ValueError: the name is already registered.

@@ -18,6 +18,8 @@ from .registry import register_model
 class AnyNet(nn.Cell):
     """The paper's general network (section 3.1): a stem, stages of equal blocks and a head.
 
+    `plan` holds all that shapes it, and `num_features` the channels of the classifier's input.
+
     Args:
         depths, widths, strides: blocks, output channels and stride of each stage.
         stem_type: simple_stem_in (3x3), res_stem_in (7x7 and pooling) or res_stem_cifar (3x3,
@@ -37,10 +39,6 @@ class AnyNet(nn.Cell):
             num_classes=0.
         zero_init_last: start the last gamma of each residual branch at zero, so that the block
             starts as its shortcut (pycls' `BN.ZERO_INIT_FINAL_GAMMA`).
-
-    Attributes:
-        plan: the `NetworkPlan`.
-        num_features: channels of the classifier's input.
 
     Raises:
         ValueError: an unknown name, sequences of unequal length, a group width that does not divide
