@@ -10,7 +10,7 @@ from mindspore import dtype as mstype
 GAMMA_POSITIVE, GAMMA_NEGATIVE = 1.0, 4.0
 MARGIN = 0.05  # probability up to which a negative counts as certain
 SMALLEST = 1e-8  # lower bound of a probability whose logarithm is taken
-SMALLEST_BASE = 1e-12  # lower bound of the focus' base; to the power of 4 it is 0
+SMALLEST_BASE = 1e-12  # lower bound of the focus's base; to the power of 4 it is 0
 
 
 class TrainingLoss(nn.Cell):
@@ -171,7 +171,7 @@ def binary_cross_entropy(logits, target):
 def log_softmax(logits):
     """Return the log softmax over the last axis, off by 1e-6; MindSpore 2.10 is by 4e-6 on CPU."""
     logits = logits - ops.stop_gradient(ops.amax(logits, -1, True))
-    # The sum is at least 1.
+    # The sum is at least 1, since the largest logit is now 0.
     return logits - ops.log1p(ops.sum(ops.exp(logits), -1, True) - 1.0)
 
 

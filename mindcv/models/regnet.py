@@ -143,7 +143,7 @@ class AnyNet(nn.Cell):
         self.head.reset(num_classes, self.head.pool if global_pool is None else global_pool)
         self.plan, self.num_classes = plan, num_classes
         initialize_weights(self.head.fc)
-        # Inside another network, names have a prefix, which the stem's shows.
+        # Inside another network, parameter names have a prefix: the stem's name shows it.
         prefix = self.first_conv.weight.name.removesuffix("stem.conv.weight")
         self.head.fc.update_parameters_name(f"{prefix}head.fc.")
         self.compile_cache.clear()  # its graphs hold the old classifier
