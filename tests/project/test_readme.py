@@ -99,13 +99,13 @@ SINGLE = [
 ]
 
 
-# The README's commands in each run of the tests, those of the guides with the slow ones.
-IN_README = command_lines(README)
+# The README's commands of one process in each run of the tests, the others with the slow ones.
+QUICK = [line for line in command_lines(README) if not line.startswith("msrun")]
 
 
 @pytest.mark.parametrize(
     "line",
-    [line if line in IN_README else pytest.param(line, marks=pytest.mark.slow) for line in SINGLE],
+    [line if line in QUICK else pytest.param(line, marks=pytest.mark.slow) for line in SINGLE],
 )
 def test_a_command_runs_as_printed(line, checkout, image_folder, weights):
     line = line.replace("/path/to/regnet_x_800mf.ckpt", str(weights))
@@ -138,6 +138,7 @@ def train_line() -> str:
     return made_small(f"{line} --val_while_train True")
 
 
+@pytest.mark.slow
 def test_published_weights_classify_and_are_fine_tuned(checkout, image_folder, published):
     for line in PRETRAINED:
         line = line.replace("/path/to/photos", str(image_folder / "val/class_0"))
@@ -150,6 +151,7 @@ def test_published_weights_classify_and_are_fine_tuned(checkout, image_folder, p
     assert done.returncode == 0 and "class_" in done.stdout, f"{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_the_way_from_foreign_weights_to_a_deployed_classifier(checkout, image_folder):
     network = create_model("regnet_y_400mf")
     theirs = checkout / "regnet_y_400mf.safetensors"

@@ -140,6 +140,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(place):
     assert CheckpointStore(place / "killed").newest()[0].path.name == "small-1_3.json"
 
 
+@pytest.mark.slow  # test_agreement flips each bit; a killed rank ends a run each time
 def test_a_bit_that_flips_in_one_rank_is_found_before_anything_is_saved(place):
     """One bit of one weight of rank 1, after step 4; the next save would be at step 6."""
     done = run(place, "flipped", "1:flip:4")

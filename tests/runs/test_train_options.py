@@ -132,6 +132,7 @@ def test_frozen_stages_keep_every_bit_through_a_run(short_run, tmp_path):
         assert same == name.startswith(("stem.", "stages.0.", "mindcv.")), name
 
 
+@pytest.mark.slow  # test_msrun trains two ranks with batch statistics each time
 def test_batch_norm_over_two_ranks_is_that_of_the_doubled_batch(short_run, tmp_path):
     alone, _ = run(short_run, tmp_path, "alone", model="tiny_regnet", batch_size=8)
     arguments = list(short_run)
