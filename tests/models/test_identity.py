@@ -78,7 +78,9 @@ def test_logits_are_the_peers_on_a_small_oblong_image(network):
 
 
 @pytest.mark.parametrize(
-    "network", names_slow_unless(lambda name: name.endswith(("_200mf", "_400mf_tv", "_500mf"))), indirect=True
+    "network",
+    names_slow_unless(lambda name: name.endswith(("_200mf", "_400mf_tv", "_500mf"))),
+    indirect=True,
 )
 def test_logits_are_the_peers_at_training_and_validation_sizes(network):
     for size in EXPECTED["logits"][network[0]].keys() - {SMALL}:
