@@ -1,4 +1,4 @@
-"""Training and evaluation of a network on one or several devices."""
+"""Train and evaluate a network on one or several devices."""
 
 from ..process.signals import StopSignal
 from ..process.terminal import start_logging
@@ -25,7 +25,7 @@ from .tables import MetricsTable, SampleLog, write_text, writing
 from .train_step import TrainStep
 from .update import WeightAverage
 
-from . import build  # isort: skip  # which uses the names above
+from . import build  # isort: skip  # it uses the names above
 
 __all__ = [
     "Accuracy",

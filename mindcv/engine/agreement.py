@@ -1,4 +1,4 @@
-"""The processes of a run agree: on options and data, on what they computed, and when to stop."""
+"""Make the processes of a run agree: on options and data, on their results, and on when to stop."""
 
 import importlib.util
 import json
@@ -20,16 +20,16 @@ from ..process.signals import StopSignal
 from .device import Runtime, as_floats, digest_of
 from .state import Snapshot
 
-# Of a weight between two ranks on Ascend, in parts of the largest value of its tensor. HCCL may add
-# up in another order on each rank, and nothing brings the ranks together again: one rounding of
-# float32 is 6e-8 of a value, so that even 3e8 steps of them, a random walk, stay below. A gradient
-# that a rank missed, or a sign or exponent that flipped, soon goes beyond; the last bits do not.
+# Largest difference of a weight between two ranks on Ascend, relative to the largest value of its
+# tensor. HCCL may sum in another order on each rank, and nothing corrects the difference later. One
+# float32 rounding is 6e-8 of a value, so even a random walk of 3e8 steps stays within this limit. A
+# gradient that a rank missed, or a flipped sign or exponent, soon exceeds it.
 _TOLERANCE = 1e-3
 _TINY = np.finfo(np.float32).tiny
-_CHUNK = 2**20  # values that are exchanged together: one graph is compiled for all of them
+_CHUNK = 2**20  # values per exchange; the fixed size needs only one compiled graph
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Processes ask each other after so many seconds, or so many steps if that is sooner.
+# How often the processes ask each other: seconds or steps, whichever is sooner.
 _SECONDS, _STEPS = 5.0, 100
 
 _logger = logging.getLogger("mindcv.train")
@@ -41,19 +41,15 @@ def check_equal_ranks(
     described: Mapping[str, Any],
     import_module: str | None,
 ) -> None:
-    """Compare options, versions, code and dataset of all processes before the first step.
+    """Check before the first step that all processes have the same options, code and dataset.
 
-    Every process must call it.
-
-    Args:
-        options: JSON values, see `describe_config`.
-        described: see `describe_run`.
-        import_module: the user's module; its source belongs to the code.
+    Every process must call it. `options` are of `describe_config`, `described` is of
+    `describe_run`, and `import_module` is the user's module, whose source is compared too.
 
     Raises:
         ConfigError: an option, a version or the code differs; the message names the first process
             that differs from rank 0, and both values.
-        DataError: the dataset does.
+        DataError: the dataset differs.
     """
     if runtime.world_size == 1:
         return
@@ -75,18 +71,15 @@ def check_equal_ranks(
 
 
 def check_equal_states(runtime: Runtime, snapshot: Snapshot, skipped: Sequence[str] = ()) -> None:
-    """Compare over the processes all that is saved: weights, optimizer state, counters.
+    """Check that weights, optimizer state and counters are equal on all processes.
 
-    On CPU all must be equal to the last bit. On Ascend HCCL does not promise that: whole numbers
-    must be equal, and weights up to a tolerance, with a warning; what the optimizer keeps shows in
-    the weights of the next comparison. Every process must call it, before the state is saved.
-
-    Args:
-        snapshot: the state of this process.
-        skipped: ends of the names of tensors that may differ.
+    On CPU they must be bit-identical. HCCL on Ascend does not promise that: integers must be equal,
+    and weights may differ within a tolerance, with a warning. A difference in the optimizer state
+    shows in the weights at the next comparison. Tensors whose names end as in `skipped` may differ.
+    Every process must call it, before the state is saved.
 
     Raises:
-        WeightsError: it names the processes that differ, and the first tensor. All raise it.
+        WeightsError: on all processes; the message names those that differ, and the first tensor.
     """
     if runtime.world_size == 1:
         return
@@ -117,7 +110,7 @@ def _beyond_tolerance(
 ) -> str | None:
     """Return which rank differs too much in one of these tensors, and by how much.
 
-    None: none does, and a warning is logged.
+    If none does, log a warning and return None.
     """
     arrays = {**snapshot.weights, **snapshot.state}
     counts = [name for name in names if arrays[name].dtype.kind != "f"]
@@ -125,7 +118,7 @@ def _beyond_tolerance(
         return f"{found_in}, among them {counts[0]}, which holds whole numbers"
     weights = [name for name in names if name in snapshot.weights]
     parts = _differences_from_rank_0(runtime, [arrays[name] for name in weights])
-    if not (parts <= _TOLERANCE).all():  # neither is NaN
+    if not (parts <= _TOLERANCE).all():  # also catches NaN
         rank, tensor = np.unravel_index(np.argmax(np.nan_to_num(parts, nan=np.inf)), parts.shape)
         return (
             f"rank {rank} differs from rank 0 in {weights[tensor]} by {parts[rank, tensor]:.1e} of "
@@ -147,7 +140,7 @@ def _beyond_tolerance(
 def _differences_from_rank_0(runtime: Runtime, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Return how far each rank's arrays are from rank 0's, (world_size, arrays).
 
-    In parts of the largest value that the array has on rank 0.
+    Each difference is relative to the largest value of the array on rank 0.
     """
     if not arrays:
         return np.zeros((runtime.world_size, 0), np.float32)
@@ -156,7 +149,7 @@ def _differences_from_rank_0(runtime: Runtime, arrays: Sequence[np.ndarray]) -> 
     if runtime.is_main:
         first[: own.size] = own
     for start in range(0, first.size, _CHUNK):
-        # A sum in which all but one are 0 is exact.
+        # A sum is exact if all its terms but one are 0.
         first[start : start + _CHUNK] = runtime.sum_over_ranks(first[start : start + _CHUNK])
     ends = np.cumsum([one.size for one in arrays])[:-1]
     pairs = zip(np.split(own, ends), np.split(first[: own.size], ends))
@@ -165,7 +158,7 @@ def _differences_from_rank_0(runtime: Runtime, arrays: Sequence[np.ndarray]) -> 
 
 
 def _deviants(digests: np.ndarray) -> str:
-    """Name the ranks that differ from most, or all where no state is that of most."""
+    """Name the ranks that differ from the majority, or all ranks if there is no majority."""
     keys = [row.tobytes() for row in digests]
     (common, count), *_ = Counter(keys).most_common()
     if 2 * count <= len(keys):
@@ -186,7 +179,7 @@ def _refuse(name: str, rank: int, hosts: Sequence[bytes], first: Any, other: Any
 
 
 def _gather_texts(runtime: Runtime, text: bytes) -> list[bytes]:
-    """Return a text of every process; the lengths may differ, up to 16 MB."""
+    """Return the text of every process; the lengths may differ, up to 16 MB."""
     lengths = runtime.gather([len(text)])[:, 0].astype(int)
     rows = runtime.gather(as_floats(text.ljust(lengths.max())))
     return [row[:length].astype(np.uint8).tobytes() for row, length in zip(rows, lengths)]
@@ -208,44 +201,39 @@ def _code(module: str | None) -> str | None:
 
 
 class Agreement:
-    """Lets all processes stop, or save by the clock, after the same step.
+    """Makes all processes stop, or save by the clock, after the same step.
 
-    To ask the others takes a collective operation outside the graph and waits for the device, so
-    several processes ask every N steps only. The first process measures the steps and chooses N for
-    all: about 5 seconds, at most 100 steps. One process asks nobody, and knows after every step.
-
-    Args:
-        runtime: the processes; each must make the same calls.
-        stop: knows of this process's signals.
+    A question to the others is a collective operation outside the graph and waits for the device.
+    So several processes ask only every N steps: the first one measures the steps and chooses N for
+    all, about 5 seconds and at most 100 steps. Every process must make the same calls. A single
+    process needs no question and answers after every step.
     """
 
     def __init__(self, runtime: Runtime, stop: StopSignal):
         self._runtime, self._stop = runtime, stop
         self._steps = 1  # N
-        self._asked: tuple[int, float] | None = None  # step and time
+        self._asked: tuple[int, float] | None = None  # step and time of the last question
 
     def after_step(self, step: int, is_time: bool) -> tuple[signal.Signals | None, bool]:
-        """Return the signal to stop by, and whether to save; both nothing between two questions.
+        """Return the signal to stop by, and whether to save; (None, False) between two questions.
 
-        Args:
-            step: of the run, from 1.
-            is_time: the clock of this process wants a save; that of the first process counts.
+        `step` counts from 1 over the run. `is_time`: the clock of the first process wants a save.
         """
         if self._runtime.world_size > 1 and self._asked is not None:
             asked_at, began = self._asked
             if step < asked_at + self._steps:
                 return None, False
             pace = (time.monotonic() - began) / (step - asked_at)
-            # Doubled at most: one quick step must not put the next question off for minutes.
+            # At most doubled: one quick step must not delay the next question by minutes.
             self._steps = max(1, min(2 * self._steps, int(_SECONDS / max(pace, 1e-6)), _STEPS))
         return self.now(step, is_time)
 
     def now(self, step: int, is_time: bool) -> tuple[signal.Signals | None, bool]:
-        """Return the same at a step at which all processes ask anyhow, the end of an epoch."""
+        """Ask as `after_step` does, at a step where all processes ask: the end of an epoch."""
         if self._runtime.world_size == 1:
             return self._stop.received, is_time
         own = [self._stop.received == number for number in _SIGNALS]
-        # Small whole numbers of which one process has all: their sum is exact in any order.
+        # Small integers: their float32 sum is exact in any order.
         own += [is_time, self._steps] if self._runtime.is_main else [False, 0]
         *counts, saves, steps = self._runtime.sum_over_ranks(own)
         self._steps, self._asked = int(steps), (step, time.monotonic())

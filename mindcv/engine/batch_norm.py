@@ -1,4 +1,4 @@
-"""Running statistics of batch normalisation: over processes, and measured anew."""
+"""Running statistics of batch normalisation: over all processes, and measured anew."""
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
@@ -17,12 +17,9 @@ _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 class SyncBatchNorm(nn.BatchNorm2d):
     """Batch normalisation over the images of all processes, (N, C, H, W) float32.
 
-    It is written with AllReduce, whose gradient MindSpore knows. Its own `nn.SyncBatchNorm` cannot
-    be built under several processes on CPU (seen in 2.10), so that nobody could test it here.
-
-    Args:
-        num_features, eps, momentum: see `nn.BatchNorm2d`.
-        world_size: number of processes; each must have equally many images.
+    Each process must have the same number of images. It uses AllReduce, whose gradient MindSpore
+    knows: `nn.SyncBatchNorm` cannot be built under several processes on CPU (seen in 2.10), so it
+    could not be tested here.
     """
 
     def __init__(self, num_features: int, eps: float, momentum: float, world_size: int):
@@ -36,7 +33,7 @@ class SyncBatchNorm(nn.BatchNorm2d):
                 x, self.gamma, self.beta, self.moving_mean, self.moving_variance
             )
             return outputs[0]
-        # Two reductions: the mean of squares less the squared mean would lose digits.
+        # Two reductions: the mean of squares minus the squared mean would lose digits.
         mean = self.all_reduce(x.mean((0, 2, 3))) / self.world_size
         centered = x - mean.reshape((1, -1, 1, 1))
         variance = self.all_reduce(ops.square(centered).mean((0, 2, 3))) / self.world_size
@@ -54,12 +51,9 @@ class SyncBatchNorm(nn.BatchNorm2d):
 
 
 def synchronize_batch_norm(network: nn.Cell, world_size: int) -> int:
-    """Replace each BatchNorm2d by one over the images of all processes.
+    """Replace each BatchNorm2d by one over the images of all processes; return how many.
 
     Parameters keep their names and values. Call it before mixed precision wraps the layers.
-
-    Returns:
-        the number of layers replaced.
     """
     replaced = 0
     for name, cell in list(network.name_cells().items()):
@@ -73,17 +67,17 @@ def synchronize_batch_norm(network: nn.Cell, world_size: int) -> int:
             setattr(layer, part, parameter)
         setattr(network, name, layer)
         for parameter, own in zip(parameters.values(), names):
-            parameter.name = own  # a cell puts its own name in front of what it is given
+            parameter.name = own  # a cell prefixes the names of parameters it is given
         replaced += 1
     return replaced
 
 
 def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
-    """Average the running means and variances of the normalisation layers over the processes.
+    """Average the running means and variances of normalisation layers over the processes.
 
-    Each process sees its own batches; without this the saved file would hold the statistics of rank
-    0 alone, and the ranks would evaluate different networks. Statistics that are equal already stay
-    as they are, to the last bit.
+    Each process sees its own batches: otherwise a checkpoint would hold the statistics of rank 0
+    alone, and the ranks would evaluate different networks. Statistics that are already equal keep
+    every bit.
     """
     statistics = running_statistics(network.get_parameters())
     for parameter, ranks in zip(statistics, gather_values(statistics, runtime)):
@@ -103,17 +97,16 @@ def gather_values(parameters: Sequence[Parameter], runtime: Runtime) -> list[np.
 def check_batch_statistics(
     network: nn.Cell, shape: tuple[int, ...], images: int, batch_size: int
 ) -> None:
-    """Refuse batches that leave a layer of batch normalisation one value a channel.
+    """Refuse batches that leave a batch normalisation layer one value per channel.
 
-    A single value has no variance: the running one would become nan, to be noticed at the end of
-    an epoch. Only a batch of one image can be so small, and only that one is looked into.
+    A single value has no variance: the running variance would become NaN, noticed only at the end
+    of an epoch. Only a batch of one image can be so small, so only that one is checked.
 
     Args:
         network: images to logits, without mixed precision.
         shape: of one image, (C, H, W).
-        images: normalised together in the smallest batch, those of other processes included where
-            they are.
-        batch_size: to be named.
+        images: number normalised together in the smallest batch, over all processes if
+            synchronised.
 
     Raises:
         DataError: there is such a layer.
@@ -131,7 +124,7 @@ def check_batch_statistics(
 
 
 def _single_value_layer(network: nn.Cell, shape: tuple[int, ...]) -> str | None:
-    """Return the first layer that would measure statistics of one value a channel; None: none."""
+    """Return the first layer that would see one value per channel; None if there is none."""
     found = []
 
     def look(name):
@@ -157,16 +150,16 @@ def _single_value_layer(network: nn.Cell, shape: tuple[int, ...]) -> str | None:
 
 
 class PreciseBatchNorm:
-    """Measure the statistics over many images instead of trusting the running average.
+    """Measures the statistics over many images instead of trusting the running average.
 
-    The statistics become the means, over the batches, of the batches' own. Source: pycls
-    `core/net.py`, `compute_precise_bn_stats`. Layers that are frozen keep theirs.
+    The statistics become the means of the batches' own statistics (source: pycls `core/net.py`,
+    `compute_precise_bn_stats`). Frozen layers keep theirs.
 
     Args:
-        network: images to logits; mixed precision included.
-        normalize: cell applied first, see `TrainStep`; None: the images come normalised.
+        network: images to logits, with mixed precision applied.
+        normalize: cell applied first, see `TrainStep`.
         batches: returns training batches (image, label, …), the same at each call.
-        num_batches: how many of them to take.
+        num_batches: how many of them to use.
     """
 
     def __init__(
@@ -191,7 +184,7 @@ class PreciseBatchNorm:
                 set_value(layer.moving_variance, np.zeros(layer.num_features))
             self.forward(Tensor(image), *map(Tensor, draws)).asnumpy()
             for total, layer in zip(totals, layers):
-                # One step from zero: the layer has written momentum x the batch's statistics.
+                # One step from zero leaves momentum x the batch's statistics.
                 found = (layer.moving_mean.asnumpy(), layer.moving_variance.asnumpy())
                 total += np.float64(found) / layer.momentum
             images, count = images + len(image), count + 1

@@ -1,7 +1,6 @@
-"""Options on one side, plain factories on the other: the parts of a run, and the run of them.
+"""Translate a `Config` into the plain arguments of the factories, and build a run.
 
-train.py, validate.py and the report build here, so that a run's own evaluation, the accuracy
-command and the report cannot come to differ.
+train.py, validate.py and the report build here, so all three evaluate alike.
 """
 
 import logging
@@ -40,11 +39,11 @@ def build_run(
     record: Mapping[str, Any] | None = None,
     event_writer=None,
 ) -> engine.Run:
-    """Return a training of `train_set`, as new.
+    """Build a new training run on `train_set`.
 
     Args:
-        checkpoint: what will be restored; None: the weights are new ones or those of the config.
-        folder: run folder; None: this process writes no files there.
+        checkpoint: the caller will restore it, so the weights that the config names are not loaded.
+        folder: run folder; None if this process writes no files there.
         record: what each checkpoint records about the run.
         event_writer: see `engine.open_event_writer`.
     """
@@ -130,7 +129,7 @@ def build_run(
 
 
 def check_model(config: Config) -> None:
-    """Refuse a model that `import_module` did not register, before the data take their time."""
+    """Check that the model and its published weights exist, before the dataset is listed."""
     models.canonical_name(config.model)
     if config.pretrained:
         models.find_published(config.model, config.pretrained)
@@ -146,7 +145,7 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         shard_id=runtime.rank if runtime.world_size > 1 else None,
         num_parallel_workers=runtime.workers(config.num_parallel_workers),
         num_aug_repeats=config.aug_repeats,
-        even_shards=True,  # processes with fewer steps than others would leave them waiting
+        even_shards=True,  # a process with fewer steps would leave the others waiting
         bad_images_file=bad_images_file,
         **_options(config, "num_samples max_bad_fraction"),
     )
@@ -165,7 +164,7 @@ def count_classes(config: Config, train_set) -> int:
 
 
 def _one_class(config: Config, train_set) -> str:
-    """Tell that nothing can be learnt, and the likely cause: folders one level too deep."""
+    """Return the error message for a single class; likely, the folders are one level too deep."""
     name = (train_set.class_names() or ("0",))[0]
     place = getattr(train_set.samples, "folder", config.data_dir)
     hint = "num_classes 2 or more leaves room for others"
@@ -178,7 +177,7 @@ def _one_class(config: Config, train_set) -> str:
 
 
 def count_updates(config: Config, train_set, batches: int) -> int:
-    """Return the updates of an epoch: its batches, or groups of batches that add up."""
+    """Return the updates per epoch: batches, or groups of `gradient_accumulation_steps` batches."""
     together = config.gradient_accumulation_steps
     updates = batches // together
     if updates:
@@ -231,11 +230,11 @@ def build_transforms(config: Config):
 def build_network(
     config: Config, runtime, num_classes: int, *, is_fresh: bool = True, class_names=None
 ):
-    """Return the network of a run.
+    """Build the network of a run.
 
     Args:
-        is_fresh: its weights are new ones or those that the config names, not a checkpoint's.
-        class_names: of the training images; None: not known.
+        is_fresh: load the weights that the config names; False if a checkpoint will be restored.
+        class_names: of the training images; None if unknown.
     """
     network = models.create_model(
         config.model,
@@ -277,7 +276,7 @@ def build_optimizer(config: Config, network, rates: list[float]):
 def build_step(
     config: Config, runtime, mixed_network, optimizer, *, average=None, dropout_count=None
 ) -> engine.TrainStep:
-    """Return the step of a network, mixed precision included, and its optimizer."""
+    """Build the training step of a network that has mixed precision applied."""
     return engine.TrainStep(
         mixed_network,
         build_loss(config),
@@ -296,7 +295,7 @@ def build_step(
 
 
 def uses_sink(config: Config, runtime) -> bool:
-    """Tell whether the device pulls the batches; ConfigError: another option contradicts that."""
+    """Return whether the device pulls the batches; ConfigError if an option contradicts that."""
     sinks = engine.uses_sink(config.dataset_sink_mode, runtime)
     for key, message in sink_contradictions(config) if sinks else ():
         raise ConfigError(f"{key}: {message}")
@@ -304,7 +303,7 @@ def uses_sink(config: Config, runtime) -> bool:
 
 
 def check_batch_statistics(config: Config, runtime, network, batches, *, last: int) -> None:
-    """Refuse batches, up to the last one used, by `engine.check_batch_statistics`."""
+    """Run `engine.check_batch_statistics` on batch number `last`, the smallest one used."""
     images = batches.images_of(last) * max(1, config.aug_splits)
     if config.sync_bn:
         images *= runtime.world_size
@@ -313,16 +312,15 @@ def check_batch_statistics(config: Config, runtime, network, batches, *, last: i
 
 
 def build_normalize(config: Config, transform: Sequence | None = None):
-    """Return the cell in front of the network; it does what `transform` leaves to the device."""
+    """Build the cell in front of the network, with all that `transform` leaves to the device."""
     return data.create_normalize(config.dataset, config.mean, config.std, transform)
 
 
 def build_precise_batch_norm(config: Config, runtime, network, batches, *, normalize=None):
-    """Return what measures running statistics over `precise_bn_samples` training images.
+    """Build the measurement of running statistics over `precise_bn_samples` training images.
 
-    Args:
-        network: mixed precision included.
-        normalize: of the training step; None: one like it.
+    `network` has mixed precision applied; `normalize` is the training step's, None for an equal
+    one.
     """
     if not batches.steps:
         raise DataError(
@@ -340,10 +338,10 @@ def build_precise_batch_norm(config: Config, runtime, network, batches, *, norma
 def build_evaluation(
     config: Config, runtime, network, train_set, *, num_classes: int, stop: StopSignal | None = None
 ) -> Callable[[], engine.Accuracy]:
-    """Return a function that evaluates the network as it is at the time of the call.
+    """Return a function that evaluates the network in its state at the time of the call.
 
     Raises:
-        DataError: `val_split` cannot be used, or holds classes that the network has not.
+        DataError: `val_split` cannot be used, or has more classes than the network.
     """
     numbers = train_set.get_class_indexing() or None
     loader, found = build_evaluation_batches(config, runtime, numbers)
@@ -358,7 +356,7 @@ def build_evaluation(
 
 
 def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
-    """Return this process's batches of `val_split`, and the count of classes."""
+    """Return this process's batches of `val_split`, and the number of classes."""
     samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
     loader = data.create_evaluation_loader(
         samples,
@@ -373,21 +371,18 @@ def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | 
 
 
 def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
-    """Return class name to number as in training: by the file, or else by the training split."""
+    """Return class numbers by name as in training: from the file, else from the training split."""
     if metadata and metadata.class_names:
         return {name: number for number, name in enumerate(metadata.class_names)}
     return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
 def check_classes(config: Config, found: int, known: int, file: str | Path) -> None:
-    """Refuse weights whose classes are not those of the images; call it where names are missing.
-
-    Args:
-        found, known: classes of the images, and of the weight file.
+    """Check that weights without class names, for `known` classes, fit images of `found` classes.
 
     Raises:
-        DataError: their numbers differ, unless config.num_classes says that the images are of the
-            first classes.
+        DataError: they differ, unless `config.num_classes` says that the images show the first
+            classes.
     """
     if found > known or (found < known and config.num_classes is None):
         raise DataError(
@@ -398,7 +393,7 @@ def check_classes(config: Config, found: int, known: int, file: str | Path) -> N
 
 
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
-    """Return what travels with the checkpoints, so that validate.py and predict need only them."""
+    """Return the metadata in checkpoints, so that validate.py and predict need nothing else."""
     return Metadata(
         models.canonical_name(config.model),
         num_classes,
@@ -409,10 +404,10 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
 
 
 def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
-    """Return a name for every class, for those without images their number."""
+    """Return a name for every class; a class without images is named by its number."""
     return class_names and (*class_names, *map(str, range(len(class_names), num_classes)))
 
 
 def _options(config: Config, names: str) -> dict[str, Any]:
-    """Return options that a factory takes under their own names."""
+    """Return the options that a factory takes under their own names."""
     return {name: getattr(config, name) for name in names.split()}

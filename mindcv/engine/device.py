@@ -1,4 +1,4 @@
-"""The seam to the device: everything that differs between one CPU and eight Ascends is set here."""
+"""The seam to the device: everything that differs between one CPU and eight Ascends."""
 
 import os
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from ..process.files import sha256_of
 from ..process.pool import available_cores, usable_workers
 from ..ranks.record import own_pid_space
 
-_ASCEND_DRIVER = Path("/dev/davinci_manager")  # the driver makes it where there are cards
+_ASCEND_DRIVER = Path("/dev/davinci_manager")  # exists if the machine has cards
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,9 @@ class Runtime:
 
     Attributes:
         device_target: CPU or Ascend.
-        mode: 0, graph; 1, PyNative.
-        rank, world_size: this process among those that train together.
-        instructions: what was done about slow convolutions, see `onednn`; empty: nothing.
-        cores: processor cores of this process, see `_share_of_cores`.
+        mode: 0 for graph mode, 1 for PyNative.
+        instructions: log text about limited CPU instructions, see `onednn`; empty if not limited.
+        cores: processor cores for this process; processes on the same cores share them.
     """
 
     device_target: str
@@ -44,7 +43,7 @@ class Runtime:
 
     @property
     def is_main(self) -> bool:
-        """Return whether this process writes logs and files."""
+        """Whether this process writes logs and files."""
         return self.rank == 0
 
     def describe(self) -> str:
@@ -55,11 +54,7 @@ class Runtime:
         return ", ".join([*parts, self.instructions] if self.instructions else parts)
 
     def workers(self, asked: int | None) -> int:
-        """Return how many threads the input pipeline of this process may have.
-
-        Raises:
-            ConfigError: see `usable_workers`.
-        """
+        """Return the number of threads for this process's input pipeline, see `usable_workers`."""
         return usable_workers(asked, self.cores)
 
     def sum_over_ranks(self, values: ArrayLike) -> np.ndarray:
@@ -69,16 +64,13 @@ class Runtime:
         return self._all_reduce(Tensor(np.array(values, np.float32))).asnumpy()
 
     def gather(self, values: ArrayLike) -> np.ndarray:
-        """Return a float32 vector of all processes, (world_size, n), to the last bit.
-
-        Every process must call it.
-        """
+        """Return a float32 vector of all processes, bit-exact (world_size, n); all must call it."""
         if self.world_size == 1:
             return np.asarray(values)[None]
         found = self._all_gather(Tensor(np.array(values, np.float32))).asnumpy()
         return found.reshape((self.world_size, -1))
 
-    # Kept, since each cell compiles its graph anew.
+    # Cached, since each new cell compiles its graph again.
     @cached_property
     def _all_reduce(self) -> nn.Cell:
         return _Collective(ops.AllReduce(ops.ReduceOp.SUM))
@@ -98,7 +90,7 @@ class _Collective(nn.Cell):
 
 
 def digest_of(*parts: bytes) -> np.ndarray:
-    """Return 16 bytes of a hash as float32, the type that MindSpore exchanges on every device."""
+    """Return 16 bytes of a hash as float32, which MindSpore exchanges on every device."""
     return as_floats(bytes.fromhex(sha256_of(*parts))[:16])
 
 
@@ -116,15 +108,14 @@ def start_runtime(
     """Set MindSpore's context, join the other processes and seed every generator.
 
     Args:
-        mode: see `Runtime`.
-        device_target: None: Ascend where there is one, else CPU.
-        jit_level: None: O2 on Ascend, O1 on CPU.
+        device_target: None for Ascend if there is one, else CPU.
+        jit_level: None for O2 on Ascend, O1 on CPU.
         distribute: join the processes that msrun started beside this one.
         seed: the same on every rank, so that all start with the same weights.
 
     Raises:
-        ConfigError: the device does not exist or does not know the jit level; there are Ascend
-            cards that MindSpore does not see, and no device_target was given.
+        ConfigError: the device does not exist or does not support the jit level; or MindSpore does
+            not see the machine's Ascend cards, and no device_target was given.
         RankError: another process cannot be reached.
     """
     target = _set_device(device_target)
@@ -146,19 +137,17 @@ def start_runtime(
     ds.config.set_seed(seed)
     runtime = Runtime(target, mode, level, rank, world_size, instructions)
     runtime = replace(runtime, cores=_share_of_cores(runtime))
-    # For pipeline operations that name no number; MindSpore's own default exceeds small machines.
+    # For pipeline operations without a number of their own; MindSpore's default exceeds small
+    # machines.
     ds.config.set_num_parallel_workers(min(8, runtime.cores))
     return runtime
 
 
 def _share_of_cores(runtime: Runtime) -> int:
-    """Return this process's part of the cores: those that may run on the same ones share them.
+    """Return this process's share of its cores, which processes bound to the same ones divide.
 
-    It is the first exchange of the processes: a missing one is reported now, not after the dataset
-    was listed and the network compiled.
-
-    Raises:
-        RankError: another process cannot be reached.
+    It is the first exchange of the processes, so a missing one is reported now, not after the
+    dataset is listed and the network compiled.
     """
     cores = available_cores()
     try:
@@ -175,7 +164,7 @@ def _share_of_cores(runtime: Runtime) -> int:
 
 
 def _set_device(device_target: str | None) -> str:
-    found = ms.get_context("device_target")  # MindSpore has looked already
+    found = ms.get_context("device_target")  # MindSpore has already detected it
     if device_target is None and found == "CPU" and _ASCEND_DRIVER.exists():
         raise ConfigError(
             f"this machine has Ascend cards ({_ASCEND_DRIVER}), but MindSpore {ms.__version__} "
@@ -200,9 +189,9 @@ def _set_device(device_target: str | None) -> str:
 
 
 def _card_of(environ: Mapping[str, str]) -> dict[str, int]:
-    """Return the card that a rank table or mpirun names; msrun informs MindSpore itself.
+    """Return the card that a rank table or mpirun assigns; msrun informs MindSpore itself.
 
-    Without a number MindSpore 2.5 and later take card 0, in each of the processes.
+    Without a number, MindSpore 2.5 and later use card 0 in every process.
     """
     if "MS_ROLE" not in environ:
         for key in ("DEVICE_ID", "OMPI_COMM_WORLD_LOCAL_RANK"):

@@ -1,4 +1,4 @@
-"""Dropout whose draws can be repeated, in place of MindSpore's."""
+"""Dropout with reproducible draws, in place of MindSpore's."""
 
 import math
 
@@ -13,18 +13,13 @@ _HALF = 0xFFFF
 def count_dropout(network: nn.Cell, seed: int, rank: int = 0) -> Parameter | None:
     """Replace each `nn.Dropout` by one that draws as a function of seed, rank, layer and count.
 
-    MindSpore's kernels keep their generators to themselves, so a run that was stopped could not go
-    on with the draws it would have had. The parameters of the network stay as they are. Call it
-    before mixed precision wraps the layers.
-
-    Args:
-        network: changed in place; stochastic depth (`DropPath`) holds such a layer too.
-        seed: of the run.
-        rank: this process among those that train together; each draws its own.
+    MindSpore's kernels hide their generators, so a resumed run could not continue their draws.
+    Layers in stochastic depth (`DropPath`) are replaced too; the parameters of the network stay as
+    they are. Call it before mixed precision wraps the layers.
 
     Returns:
-        the count, int32 without dimensions, to be raised by 1 after each step; None: the network
-        has no dropout.
+        the count, an int32 scalar to be raised by 1 after each step; None if the network has no
+        dropout.
     """
     count = Parameter(Tensor(0, ms.int32), name="dropout_count", requires_grad=False)
     return count if _replace(network, (seed, rank), count, 0) else None
@@ -45,28 +40,25 @@ def _replace(network: nn.Cell, key: tuple[int, ...], count: Parameter, layers: i
 
 
 class CountedDropout(nn.Cell):
-    """Drop each element with probability p in training, and scale the others by 1 / (1 - p).
+    """Drop each element with probability p < 1 in training, and scale the others by 1 / (1 - p).
 
-    The draw of an element is a hash of the count, the layer's own number and the element's place:
-    each axis has a random number of 32 bits for every position. They are added one axis after the
-    other, with a Feistel network of six rounds after each. So the graph holds as many constants as
-    the axes are long together, not as many as there are elements.
+    The draw of an element is a hash of the count, the layer's own number and the element's
+    position: each axis has a random 32-bit number for every position. They are added one axis after
+    the other, with a six-round Feistel network after each. So the graph holds as many constants as
+    the lengths of the axes add up to, not one per element.
 
-    Sums and products stay below 2**31, because what a device makes of an overflow is nowhere
-    promised. Shapes meet in sums only: bitwise_and and bitwise_xor document no broadcasting.
+    Sums and products stay below 2**31, since no device documents what an overflow gives. Shapes
+    meet in sums only, since bitwise_and and bitwise_xor document no broadcasting.
 
-    Args:
-        p: in [0, 1).
-        key: seed, rank and layer.
-        count: see `count_dropout`; other layers share it.
+    `key` is (seed, rank, layer); all layers share `count`, see `count_dropout`.
     """
 
     def __init__(self, p: float, key: tuple[int, ...], count: Parameter):
         super().__init__()
         self.p, self.key = p, key
         self.limit, self.scale = round(p * 2**24), 1.0 / (1.0 - p)
-        # Past `Cell.__setattr__`: the count is no parameter of the network, and no weight file
-        # holds it.
+        # Bypasses `Cell.__setattr__`: the count must not become a parameter of the network, which
+        # weight files would hold.
         object.__setattr__(self, "count", count)
 
     def construct(self, x):
@@ -83,8 +75,8 @@ class CountedDropout(nn.Cell):
 
 @ms.constexpr
 def _numbers(shape: tuple[int, ...], key: tuple[int, ...]) -> tuple[tuple[Tensor, Tensor], ...]:
-    """Return the halves of the layer's number, then of those along each axis longer than 1."""
-    # Raw numbers: NumPy promises these for ever, but not what it makes of them.
+    """Return (high, low) of the layer's number, then of those along each axis longer than 1."""
+    # Raw numbers: NumPy promises to keep these, but not the distributions made of them.
     generator, numbers = np.random.PCG64(key), []
     for axis in (None, *(axis for axis, length in enumerate(shape) if length > 1)):
         places = [length if axis == other else 1 for other, length in enumerate(shape)]
@@ -95,7 +87,7 @@ def _numbers(shape: tuple[int, ...], key: tuple[int, ...]) -> tuple[tuple[Tensor
 
 
 def _mix(high, low):
-    # Made of the data: a mask that the compiler knows would be a constant of the full shape.
+    # Computed from the data: the compiler would turn a known mask into a full-sized constant.
     mask = ops.cast(low >= 0, ms.int32) * _HALF
     high, low = ops.bitwise_and(high, mask), ops.bitwise_and(low, mask)
     for factor in _ROUNDS:

@@ -27,9 +27,8 @@ class Accuracy:
     """Result of an evaluation.
 
     Attributes:
-        images: number of images counted.
         loss: mean cross entropy, without label smoothing.
-        top1, top5: accuracies in percent; top5 is None below 5 classes.
+        top1, top5: in percent; top5 is None below 5 classes.
     """
 
     images: int
@@ -50,12 +49,8 @@ class Accuracy:
 class EvaluationStep(nn.Cell):
     """Map a batch to sums over its counted images: [loss, top-1 hits, top-5 hits, not finite].
 
-    An image is not finite where its loss or one of its logits is NaN or infinite.
-
-    Args:
-        network: images to logits.
-        num_classes: classes of the logits.
-        normalize: cell applied to the images first; None: they come normalised.
+    `network` maps images to logits. An image is not finite if its loss or a logit is NaN or
+    infinite.
     """
 
     def __init__(self, network: nn.Cell, num_classes: int, normalize: nn.Cell | None = None):
@@ -73,7 +68,7 @@ class EvaluationStep(nn.Cell):
             logits = logits[0]
         logits = ops.cast(logits, mstype.float32)
         loss = ops.where(counted, self.cross_entropy(logits, label), Tensor(0.0, mstype.float32))
-        # NaN has no largest logit: argmax answers class 0, which is right for some images.
+        # For NaN, argmax answers class 0, which is right for some images.
         finite = ops.logical_and(ops.isfinite(logits).all(1), ops.isfinite(loss))
         broken = ops.logical_and(ops.logical_not(finite), counted)
         top1 = ops.logical_and(ops.argmax(logits, 1) == label, counted)
@@ -93,20 +88,21 @@ def evaluate(
     runtime: Runtime,
     stop: StopSignal | None = None,
 ) -> Accuracy:
-    """Evaluate over this process's part of the images and add up the parts of all processes.
+    """Evaluate this process's share of the images, and add up the results of all processes.
 
-    The last partial batch is padded to `batch_size` and the padding not counted, so that one graph
+    The last partial batch is padded to `batch_size` without counting the padding, so that one graph
     serves all batches.
 
     Args:
-        loader: batches of exact shards (see `create_evaluation_loader`), the last one not dropped;
-            an image with the label -1 does not count. None: this process has no image.
-        stop: leaves the evaluation. Several processes finish it: they add up their parts together.
+        loader: batches of exact shards (see `create_evaluation_loader`), including the last partial
+            one; an image with the label -1 does not count. None if this process has no images.
+        stop: interrupts the evaluation of a single process. Several processes finish it, since they
+            add up their results together.
 
     Raises:
-        EvaluationStopped: by the signal.
-        DataError: no image at all, one that cannot be read, or a label outside the classes.
-        NonFiniteLossError: an output is NaN or infinite; in every process, whose ever it was.
+        EvaluationStopped: `stop` received a signal.
+        DataError: there is no image, one cannot be read, or a label lies outside the classes.
+        NonFiniteLossError: an output of any process is NaN or infinite; raised in every process.
     """
     step.set_train(False)
     totals = np.zeros(6, np.float64)
@@ -172,7 +168,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def non_finite_outputs(broken: int, images: int) -> NonFiniteLossError:
-    """Return the error of a network that gives no numbers."""
+    """Return the error for a network whose outputs are not finite."""
     return NonFiniteLossError(
         f"the network's outputs are NaN or infinite for {broken} of {images} validation images, so "
         "it has no accuracy: the weights have diverged, or float16 overflows; check the weights, "

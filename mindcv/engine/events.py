@@ -1,4 +1,4 @@
-"""Event files for TensorBoard, by tensorboardX (extra `tensorboard`), which needs no TensorFlow."""
+"""Event files for TensorBoard, written by tensorboardX, which needs no TensorFlow."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from .progress import Progress
 
 
 def open_event_writer(folder: str):
-    """Return a `SummaryWriter` that begins a file in the folder.
+    """Return a tensorboardX `SummaryWriter` that starts a file in the folder.
 
     Raises:
         ConfigError: tensorboardX is not installed, or the folder cannot be written.
@@ -28,13 +28,9 @@ def open_event_writer(folder: str):
 class EventFiles:
     """Writes what `Progress` logs and what an evaluation measures, over the steps of the run.
 
-    With every log line train/loss, train/lr and train/images_per_second; after every epoch
-    train/epoch_loss and, where it was evaluated, val/loss, val/top1 and val/top5, with a weight
-    average also ema_val/….
-
-    Args:
-        writer: from `open_event_writer`.
-        progress: of the run.
+    Every log line adds train/loss, train/lr and train/images_per_second; every epoch adds
+    train/epoch_loss and, if it was evaluated, val/loss, val/top1 and val/top5, and ema_val/… for a
+    weight average.
     """
 
     def __init__(self, writer, progress: Progress):
@@ -60,4 +56,4 @@ class EventFiles:
         for name, value in values.items():
             if value is not None:
                 self.writer.add_scalar(f"{group}/{name}", value, step)
-        self.writer.flush()  # a run that is stopped keeps what it wrote
+        self.writer.flush()  # a killed run keeps what it wrote

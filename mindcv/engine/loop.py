@@ -1,10 +1,10 @@
 """The training loop, in the order in which it runs.
 
-`train` starts here and ends here. What happens after each step and after each epoch, when a run is
-saved and how a signal ends it, is plain calls in `after_step`, `after_epoch`, `save` and `leave`.
-They change no weights, learning rate or data, which makes resuming provable. The one exception: the
-running statistics of normalisation layers are averaged over the processes, or measured anew, before
-they are evaluated and saved; training itself does not read them.
+What follows each step and epoch, how a run is saved, and how a signal ends it: these are plain
+calls in `after_step`, `after_epoch`, `save` and `leave`. They change no weights, learning rate or
+data, so that resuming is provable. The one exception: running statistics of normalisation layers
+are averaged over the processes, or measured anew, before they are evaluated and saved; training
+itself does not read them.
 """
 
 import contextlib
@@ -41,12 +41,12 @@ _logger = logging.getLogger("mindcv.train")
 
 @dataclass
 class SavePoints:
-    """When a run is saved: each `interval` epochs, and to resume from each `steps` or `minutes`."""
+    """When to save: every `interval` epochs, and to resume from, every `steps` or `minutes`."""
 
     interval: int = 1
-    steps: int = 0  # 0: none
+    steps: int = 0  # 0: never
     minutes: float = 0
-    saved: float = field(default_factory=lambda: time.monotonic())  # when the last save was
+    saved: float = field(default_factory=lambda: time.monotonic())  # time of the last save
 
     def is_step(self, step: int) -> bool:
         return self.steps > 0 and step % self.steps == 0
@@ -60,15 +60,12 @@ class Run:
     """Everything that takes part in a training; `build.build_run` makes it from a config.
 
     Attributes:
-        network: evaluated and saved; `step` trains it.
-        epochs: of the whole run.
-        evaluate: returns the accuracy of the network as it is; None: no evaluation.
-        val_interval: epochs between evaluations.
-        val_weights: averaged, raw or both: what is evaluated where there is an average. The best
-            checkpoint is that of the averaged weights where these are evaluated.
-        precise_batch_norm: measures the running statistics before they are used; None: it does not.
-        checkpoints, metadata: where the run is saved, and what travels with the weights; the first
-            rank only.
+        evaluate: returns the accuracy of the network as it is; None for no evaluation.
+        val_weights: averaged, raw or both: which weights to evaluate if there is an average. If the
+            averaged weights are evaluated, they decide which checkpoint is best.
+        precise_batch_norm: measures the running statistics before each use; None to keep the
+            average.
+        checkpoints: None on all ranks but the first.
         uses_sink: the device pulls the batches of whole epochs.
     """
 
@@ -104,13 +101,14 @@ class Run:
 
 
 def train(run: Run, at: Position) -> None:
-    """Train from a position to the end of the run.
+    """Train from position `at` to the end of the run.
 
     Raises:
         DataError: an image cannot be read; the message names it.
         NonFiniteLossError: see `FiniteWatch`.
-        Interrupted: a signal ended the run, which was saved.
-        WeightsError, RunFolderError: a file cannot be written, or the processes have diverged.
+        Interrupted: a signal ended the run, which was saved first.
+        WeightsError: a checkpoint cannot be written, or the processes have diverged.
+        RunFolderError: another file of the run cannot be written.
     """
     with contextlib.closing(run.batches), run.stop.listening():
         if run.sample_log:
@@ -126,7 +124,7 @@ def train(run: Run, at: Position) -> None:
 
 
 def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
-    """Train to the end of an epoch, None: of the run; return where the next one begins."""
+    """Train to the end of epoch `last` (None: of the run); return where the next epoch begins."""
     last = last or run.epochs
     batches = _open_epoch(run, at)
     while at.epoch <= last:
@@ -150,8 +148,8 @@ def _open_epoch(run: Run, at: Position):
 def drive_by_sink(run: Run, at: Position) -> None:
     """Let MindSpore's `Model.train` feed the device and call back once an epoch.
 
-    It is called once for all whole epochs, since each call compiles the graph anew; what is left of
-    an epoch that was begun before is fed step by step.
+    One call trains all whole epochs, since each call compiles the graph anew. The rest of an epoch
+    that was begun before a resume is trained step by step.
     """
     steps = run.batches.steps
     if at.step:
@@ -172,7 +170,7 @@ def drive_by_sink(run: Run, at: Position) -> None:
 
 
 class _EpochEnd(ms.Callback):
-    """Let `Model.train` call `after_step`, for all steps of an epoch at once, and `after_epoch`."""
+    """Calls `after_step`, for all steps of an epoch at once, and `after_epoch`."""
 
     def __init__(self, run: Run):
         self._run = run
@@ -192,22 +190,21 @@ class _EpochEnd(ms.Callback):
     def on_train_epoch_end(self, run_context):
         after_epoch(self._run, run_context.original_args().cur_epoch_num)
 
-    def __exit__(self, error, *_):  # MindSpore calls it when the training ends, however it does
-        # After an error `Model.train` leaves the thread running that feeds the device.
+    def __exit__(self, error, *_):  # MindSpore calls it at the end, also after an error
+        # After an error, `Model.train` leaves the thread running that feeds the device.
         if error is not None and self._helper is not None:
             self._helper.stop_send()
             self._helper.release()
 
 
 def after_step(run: Run, at: Position, loss: Tensor, applied: Tensor) -> None:
-    """Log a step, and save the run or end it where that is due.
+    """Log a step, then save or end the run if that is due.
 
-    Args:
-        loss, applied: of the step; or of all steps of the epoch so far, see `EpochOutputs`.
+    `loss` and `applied` are of this step, or of all steps of the epoch so far, see `EpochOutputs`.
     """
     step = at.count(run.batches.steps)
     if run.sample_log:
-        run.sample_log.write(step)  # first: it has all steps that a checkpoint holds
+        run.sample_log.write(step)  # first, so that it covers every step of a checkpoint
     run.progress.add(at, loss, applied)
     if run.events:
         run.events.after_step(step)
@@ -223,7 +220,7 @@ def after_step(run: Run, at: Position, loss: Tensor, applied: Tensor) -> None:
 
 
 def after_epoch(run: Run, epoch: int) -> None:
-    """Evaluate an epoch, log it, and save the run or end it where that is due."""
+    """Evaluate and log an epoch, then save or end the run if that is due."""
     at = Position(epoch, run.batches.steps)
     step, is_last = at.count(run.batches.steps), epoch == run.epochs
     is_regular = is_last or epoch % run.save_points.interval == 0
@@ -243,7 +240,7 @@ def after_epoch(run: Run, epoch: int) -> None:
 
     signal, is_time = run.agreement.now(step, run.save_points.is_time())
     scores = [accuracy.top1 for accuracy in accuracies if accuracy]
-    score = scores[-1] if scores else None  # of the averaged weights, if these were evaluated
+    score = scores[-1] if scores else None  # of the averaged weights, if they were evaluated
     is_kept = bool(is_regular or run.save_points.is_step(step) or is_time or signal)
     # Several processes are compared after every epoch, saved or not.
     if is_kept or scores or run.runtime.world_size > 1:
@@ -253,11 +250,9 @@ def after_epoch(run: Run, epoch: int) -> None:
 
 
 def measure(run: Run, epoch: int, is_evaluated: bool, is_used: bool) -> list[Accuracy | None]:
-    """Return the accuracy of the weights, then of their average where there is one.
+    """Return the accuracy of the weights and, if there is one, of their average.
 
-    Args:
-        is_evaluated: the epoch has an evaluation; else all are None.
-        is_used: the running statistics are evaluated or saved.
+    They are None unless `is_evaluated`. `is_used`: the running statistics are evaluated or saved.
     """
 
     def evaluate(whose: str, is_chosen: bool) -> Accuracy | None:
@@ -284,11 +279,11 @@ def save(
     is_midway: bool = True,
     is_kept: bool = True,
 ) -> None:
-    """Save the run; see `CheckpointWriter.save`. All processes call it.
+    """Save the run, see `CheckpointWriter.save`; all processes must call it.
 
     Raises:
         NonFiniteLossError: a loss or a tensor is not finite.
-        WeightsError: the processes have diverged, or the save before this one failed.
+        WeightsError: the processes have diverged, or the previous save failed.
     """
     is_within = at.step < run.batches.steps
     snapshot = run.state.capture(within_epoch=is_within or not at.is_evaluated)
@@ -308,14 +303,10 @@ def save(
 
 
 def leave(run: Run, at: Position, signal: Signals) -> None:
-    """End a run that was saved.
-
-    Raises:
-        Interrupted: always.
-    """
+    """Wait for the last save, then raise `Interrupted`."""
     if run.checkpoints:
         run.checkpoints.wait()
-    if run.runtime.world_size > 1:  # msrun kills the others once one has ended
+    if run.runtime.world_size > 1:  # msrun kills the others when one ends
         run.runtime.sum_over_ranks(np.zeros(1, np.float32))
     done = "" if at.is_evaluated else ", before its evaluation"
     raise Interrupted(

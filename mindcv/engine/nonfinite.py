@@ -1,4 +1,4 @@
-"""Losses and weights that are not finite end the run, or their updates are skipped and logged."""
+"""End the run, or skip and log an update, if a loss or a weight is not finite."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from mindspore import Tensor
 from ..checkpoint import Position
 from ..errors import NonFiniteLossError
 
-_NAMED = 10  # images in a message; the log has them all
+_NAMED = 10  # images in a message; the log names them all
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -20,9 +20,7 @@ def each_step(
 ) -> Iterator[tuple[Position, float, bool]]:
     """Yield position, loss and applied of the steps of an epoch up to the last one.
 
-    Args:
-        losses, applied: of that step alone, or of as many steps as they are long, see
-            `EpochOutputs`.
+    The tensors are of that step alone, or of as many steps as they are long, see `EpochOutputs`.
     """
     found = list(zip(*(np.atleast_1d(one.asnumpy()).tolist() for one in (losses, applied))))
     for step, (loss, was_applied) in enumerate(found, last.step - len(found) + 1):
@@ -30,21 +28,20 @@ def each_step(
 
 
 class FiniteWatch:
-    """Looks at the loss of every step, in their order.
+    """Checks the loss of every step, in order.
 
     Args:
         rates: learning rate of every step of the run.
-        steps_per_epoch: of this process.
-        accumulation: steps of an update.
-        max_skipped: updates skipped in a row, of which one more ends the run; None: no step is
-            skipped, and the first loss that is not finite ends it.
-        images: names the images of a step, given its epoch and the step in it, both from 0; None:
-            they are not known.
+        accumulation: steps per update.
+        max_skipped: how many updates may be skipped in a row; one more ends the run. None: no step
+            is skipped, and the first loss that is not finite ends the run.
+        images: returns the image names of a step, given its epoch and its step in the epoch, both
+            from 0; None if unknown.
 
     Attributes:
-        skipped: updates that were skipped, because a loss or a gradient overflowed.
-        in_a_row: how many of them were the last ones.
-        rate: learning rate of the last step looked at.
+        skipped: number of updates skipped because a loss or a gradient overflowed.
+        in_a_row: updates skipped since the last one that was applied.
+        rate: learning rate of the last step checked.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class FiniteWatch:
         self.skipped = self.in_a_row = 0
         self.rate = rates[0]
         self._at: Position | None = None
-        self._is_logged = False  # that the update at hand is skipped
+        self._is_logged = False  # whether the log says that this update is skipped
 
     def begin(self, step: int) -> None:
         """Continue after a step of the run."""
@@ -69,11 +66,11 @@ class FiniteWatch:
             self.rate = self._rate_at(step, self.skipped - was_skipped)
 
     def look(self, at: Position, loss: float, applied: bool) -> None:
-        """Take note of a step.
+        """Check a step.
 
         Raises:
-            NonFiniteLossError: its loss is NaN or infinite and it was not skipped, or too many were
-                skipped in a row.
+            NonFiniteLossError: its loss is NaN or infinite and it was not skipped, or too many
+                updates were skipped in a row.
         """
         step = at.count(self.steps_per_epoch)
         self._at, self.rate = at, self._rate_at(step, self.skipped)
@@ -99,7 +96,7 @@ class FiniteWatch:
         """Refuse tensors that are not worth saving.
 
         Raises:
-            NonFiniteLossError: one holds a NaN or an infinity.
+            NonFiniteLossError: one holds NaN or infinity.
         """
         bad = [name for name, values in tensors.items() if not _is_finite(values)]
         if bad:
@@ -115,7 +112,7 @@ class FiniteWatch:
         self.skipped, self.in_a_row = skipped, in_a_row
 
     def log_skipped(self) -> None:
-        """Log how many updates were skipped in all, if any were."""
+        """Log the total number of skipped updates, if there are any."""
         if self.skipped:
             _logger.warning(
                 "%d of %d updates were skipped: a loss or a gradient overflowed",
@@ -135,7 +132,7 @@ class FiniteWatch:
             )
 
     def _rate_at(self, step: int, skipped: int) -> float:
-        """The optimizer counts its own updates: a skipped one takes no learning rate."""
+        """Return a step's rate; skipped updates use up none, as the optimizer counts its own."""
         return self.rates[max(0, step - 1 - self.accumulation * skipped)]
 
     def _where(self) -> str:
@@ -160,6 +157,6 @@ class FiniteWatch:
 def _is_finite(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
-    # A finite sum has finite parts, and is found in a fraction of the time.
+    # A finite sum proves finite terms, in a fraction of the time.
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.sum()) or np.isfinite(values).all())

@@ -1,8 +1,8 @@
-"""Whether a step overflowed, by the means of the chip it ran on, in any of the processes.
+"""Detect a step that overflowed on any process, by the means of its chip.
 
 Ascend 910B and later, and CPUs, compute infinities and NaN, which the values show. The first Ascend
 910 saturates: it computes the largest number instead, and sets a status register. MindSpore's
-`amp.all_finite` knows the chip and looks at the one or the other.
+`amp.all_finite` knows the chip and checks the one or the other.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,13 @@ from mindspore import dtype as mstype
 
 
 class OverflowCheck(nn.Cell):
-    """Map a loss and groups of values that led from it to whether all is finite, in all processes.
+    """Map a loss and groups of values to whether all of them are finite, on all processes.
 
-    The register belongs to the process: between `begin` and the call it collects what this
-    process computed. The processes agree by adding up flags of 0 and 1. Through the values one
-    process may see a NaN that another one does not.
+    The register belongs to the process: between `begin` and the call it collects what this process
+    computed. The processes agree by summing flags of 0 and 1, since a process may not see a NaN in
+    its values that another one sees.
 
     Args:
-        world_size: processes that agree.
         all_finite: maps a tuple of tensors to a scalar bool tensor. It may answer from the status
             register, which it then clears; see `mindspore.amp.all_finite`.
     """
@@ -32,7 +31,7 @@ class OverflowCheck(nn.Cell):
         self.anything = Tensor([0.0], mstype.float32)
 
     def begin(self, x):
-        """Return x, from which the step computes on, after forgetting what happened before."""
+        """Clear the register; return x, which the step must compute on."""
         # An evaluation or the last update may have set the register. Asking clears it.
         return ops.depend(x, self.all_finite((self.anything,)))
 

@@ -14,7 +14,7 @@ def mixed_precision(
     cast_list: Sequence[str] = (),
     keep_bn_fp32: bool | None = None,
 ) -> nn.Cell:
-    """Return the network computing partly in float16; its parameters and output stay float32.
+    """Make a network compute partly in float16; its parameters and output stay float32.
 
     The levels are MindSpore's (`mindspore.amp`), and it applies O2, O3 and auto. Its own O1 and
     custom lists rewrite source files, which fails for a package with relative imports (seen in
@@ -24,12 +24,14 @@ def mixed_precision(
         network: changed in place.
         level: O0, float32; O1, convolutions and dense layers in float16; O2, all but normalisation;
             O3, all; auto, MindSpore's choice per operator.
-        cast_list: names of `mindspore.nn` layers, instead of the level's own list: those in float16
-            for O1, those in float32 for O2 (as MindCV's `utils/amp.py` has it).
-        keep_bn_fp32: O2 and O3: compute normalisation in float32 or not; None: as the level says.
+        cast_list: names of `mindspore.nn` layers that replace the level's own list: layers in
+            float16 for O1, in float32 for O2 (source: MindCV, `utils/amp.py`).
+        keep_bn_fp32: for O2 and O3, whether to compute normalisation in float32; None for the
+            level's own choice.
 
     Raises:
-        ConfigError: a name in the list that is no layer of mindspore.nn, or that the network lacks.
+        ConfigError: a name in the list is no layer of `mindspore.nn`, or the network has no such
+            layer.
     """
     listed = tuple(_layer(name, network) for name in cast_list)
     if level == "O1":
@@ -37,7 +39,7 @@ def mixed_precision(
         names = [(parameter, parameter.name) for parameter in network.get_parameters()]
         _cast_layers(network, listed or layers)
         for parameter, name in names:
-            parameter.name = name  # a cell puts its own name in front of what it is given
+            parameter.name = name  # a cell prefixes the names of parameters it is given
         return network
     if level in ("O2", "O3"):
         keeps = level == "O2" if keep_bn_fp32 is None else keep_bn_fp32
@@ -49,7 +51,7 @@ def mixed_precision(
 
 
 class _Float16(nn.Cell):
-    """Compute a layer in float16 and hand out float32."""
+    """Computes a layer in float16 and returns float32."""
 
     def __init__(self, layer: nn.Cell):
         super().__init__(auto_prefix=False)

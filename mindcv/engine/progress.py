@@ -1,4 +1,4 @@
-"""Progress lines and bar of a training."""
+"""Log lines and progress bar of a training."""
 
 import logging
 import sys
@@ -24,16 +24,15 @@ class Progress:
     Losses stay on the device until they are shown, so that the log does not slow the run.
 
     Args:
-        watch: checks the loss of each step.
-        batch_size: images of a step over all processes.
+        batch_size: images per step over all processes.
         log_interval: steps between lines.
-        bar: show a progress bar, if this is a terminal.
+        bar: show a progress bar, if stderr is a terminal.
 
     Attributes:
         epoch_loss: mean of the finite losses of the last epoch.
-        last_line: step, its loss, and images per second (None: not known) of the last log line.
+        last_line: step, its loss, and images per second (None if unknown) of the last log line.
         first_steps, compile_seconds: which steps included the compilation, and how long they took.
-        seconds: how long the training took, evaluations included.
+        seconds: duration of the training, including evaluations.
     """
 
     def __init__(self, watch: FiniteWatch, batch_size: int, log_interval: int, bar: bool = False):
@@ -50,7 +49,7 @@ class Progress:
         )
         self._pending: list[tuple[Position, Tensor, Tensor]] = []  # with loss and applied
         self._losses: list[float] = []
-        self._losses_before: list[float] = []  # of an epoch that was begun before a resume
+        self._losses_before: list[float] = []  # of an epoch begun before a resume
         self._trained = (0, 0.0)  # steps after the first one, and their seconds
         self._shown = 0.0  # time when the bar last showed a loss
         self._began = 0.0
@@ -59,7 +58,7 @@ class Progress:
 
     @property
     def images_per_second(self) -> float | None:
-        """Speed of all steps but the first, without evaluation and saving; None: not known."""
+        """Speed of all steps but the first, without evaluation and saving; None if unknown."""
         steps, seconds = self._trained
         return steps * self.batch_size / seconds if steps else None
 
@@ -78,17 +77,13 @@ class Progress:
 
     def begin_epoch(self) -> None:
         self._losses, self._losses_before = self._losses_before, []
-        # Evaluation and saving between two epochs are no training time.
+        # Evaluation and saving between epochs do not count as training time.
         if self._pause is not None:
             self._mark = (self._mark[0] + time.perf_counter() - self._pause, self._mark[1])
             self._pause = None
 
     def add(self, at: Position, loss: Tensor, applied: Tensor) -> None:
-        """Take the outputs of a step, or of all steps up to it, see `each_step`.
-
-        Raises:
-            NonFiniteLossError: see `FiniteWatch.look`.
-        """
+        """Take the outputs of a step, or of all steps up to it, see `each_step`."""
         step = at.count(self.watch.steps_per_epoch)
         self._pending.append((at, loss, applied))
         if not self.first_steps:
@@ -113,11 +108,7 @@ class Progress:
         self.watch.log_skipped()
 
     def take_losses(self) -> list[float]:
-        """Fetch the losses of the steps since the last time; return those of the epoch so far.
-
-        Raises:
-            NonFiniteLossError: see `FiniteWatch.look`.
-        """
+        """Fetch and check the losses still on the device; return those of the epoch so far."""
         try:
             for outputs in self._pending:
                 for at, loss, applied in each_step(*outputs):
@@ -130,7 +121,7 @@ class Progress:
         return self._losses
 
     def _report_first(self, step: int) -> None:
-        """Log compilation apart: the first step, or first sink of steps, compiles the graph."""
+        """Log the first step, or first sink of steps, separately: it compiles the graph."""
         self.take_losses()  # waits until the step is really done
         count = step - self._mark[1]
         self.first_steps = "first step" if count == 1 else f"first {count} steps"

@@ -29,10 +29,10 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def find_checkpoint(folder: Path, source: str | None, runtime: Runtime) -> Manifest | None:
-    """Return the checkpoint that the first rank chooses, on all ranks; see `choose_checkpoint`.
+    """Return, on all ranks, the checkpoint that the first rank chooses.
 
     Raises:
-        ConfigError, WeightsError: see `choose_checkpoint`; or this rank cannot read it.
+        ConfigError, WeightsError: see `choose_checkpoint`; or this rank cannot read the checkpoint.
     """
     manifest = choose_checkpoint(folder, source) if runtime.is_main else None
     if manifest:
@@ -71,10 +71,9 @@ def resume(run: Run, checkpoint: Manifest) -> Position:
 
 
 def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dict[str, Any]:
-    """Return what a checkpoint tells of its run beside the options, as JSON values.
+    """Return what a checkpoint records about its run beside the options, as JSON values.
 
-    Args:
-        workers: the option num_parallel_workers.
+    `workers` is the option num_parallel_workers.
     """
     samples = train_set.samples
     counts = np.bincount(samples.labels, minlength=samples.num_classes)
@@ -102,15 +101,15 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
 
 
 def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
-    """Compare what `describe_run` gives now with what it gave then.
+    """Check that `now`, from `describe_run`, matches the run that wrote a checkpoint.
 
-    Other versions, and another number of threads on a smaller machine, are only warned of: without
-    them a run could not survive an update. It goes on, though not to the same bits. So are images
-    of the same sizes that were written since: a dataset that was copied looks the same.
+    Other versions and another number of threads, as on a smaller machine, only cause a warning:
+    otherwise no run could survive an update. It goes on, but not to the same bits. Images written
+    since then with the same sizes also cause only a warning, since a copied dataset looks the same.
 
     Raises:
-        ConfigError: another number of processes, device, mode or jit level.
-        DataError: other classes or images, or image files of other sizes.
+        ConfigError: the number of processes, the device, the mode or the jit level differs.
+        DataError: the classes, the images or the sizes of image files differ.
     """
     before = manifest.record
     for name, value in before["runtime"].items():

@@ -1,7 +1,7 @@
 """The data sink of Ascend: the device pulls its batches, and MindSpore calls back once an epoch.
 
-It hands the outputs of the epoch's last step to its callbacks, and no others. So what each step
-comes to stays on the device until then: the outputs of a step are those of all steps so far.
+MindSpore passes only the outputs of the epoch's last step to its callbacks. So the results of all
+steps stay on the device until then, and each step outputs those of all steps so far.
 """
 
 import logging
@@ -17,20 +17,17 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def uses_sink(dataset_sink_mode: bool, runtime: Runtime) -> bool:
-    """Tell whether the device pulls its batches, as MindSpore documents for Ascend's graph mode."""
+    """Return whether the device pulls its batches, as documented for Ascend's graph mode."""
     return bool(
         dataset_sink_mode and runtime.device_target == "Ascend" and runtime.mode == ms.GRAPH_MODE
     )
 
 
 class EpochOutputs(nn.Cell):
-    """Map a batch to (losses, applied) of the steps of its epoch so far, float32 (steps,) each.
+    """Map a batch to (losses, applied) of the epoch's steps so far, float32 (steps,) each.
 
-    The positions of later steps hold those of the epoch before.
-
-    Args:
-        step: maps a batch to (loss, applied), see `TrainStep`.
-        steps: of an epoch; the first call is the first step of one.
+    Entries of later steps hold those of the previous epoch. `step` is a `TrainStep`, and `steps`
+    their number per epoch; the first call must be the first step of an epoch.
     """
 
     def __init__(self, step: nn.Cell, steps: int):
@@ -46,7 +43,7 @@ class EpochOutputs(nn.Cell):
 
     def construct(self, *batch):
         loss, applied = self.step(*batch)
-        # In place of a scatter: it is one small vector operation.
+        # One small vector operation instead of a scatter.
         is_here = ops.equal(self.positions, self.position)
         losses = ops.where(is_here, ops.cast(loss, mstype.float32), self.losses)
         applied = ops.where(is_here, ops.cast(applied, mstype.float32), self.applied)
@@ -59,13 +56,8 @@ class EpochOutputs(nn.Cell):
 class HandOut:
     """Logs how many batches of an epoch were handed to the device.
 
-    It is called by the input pipeline, see `EpochBatches.listeners`. The device may have taken them
-    earlier than it computes on them, those of the next epoch during an evaluation.
-
-    Args:
-        epochs: of the run.
-        steps: batches of an epoch.
-        log_interval: batches between lines.
+    The input pipeline calls it, see `EpochBatches.listeners`. The device may take batches long
+    before it computes on them, e.g. those of the next epoch during an evaluation.
     """
 
     def __init__(self, epochs: int, steps: int, log_interval: int):

@@ -1,4 +1,4 @@
-"""Everything in this process that the rest of a run depends on, saved and restored."""
+"""Save and restore everything in this process that the rest of a run depends on."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ from .tables import MetricsTable
 from .train_step import TrainStep
 from .update import copy_value, running_statistics, set_value
 
-_RATES = "learning_rate"  # tables that follow from the options, so that a run can become longer
+_RATES = "learning_rate"  # not saved: they follow from the options, so a run can be extended
 _LOSSES = "losses of the epoch"
-_OF_RANKS = "of ranks: "  # before the name of a statistic that differs between the ranks
+_OF_RANKS = "of ranks: "  # prefix of statistics that differ between the ranks
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A state at one moment; its arrays are copies, so that the training can go on.
+    """The state at one moment, in copies, so that the training can go on.
 
     Attributes:
-        weights: the entries of the checkpoint of the network.
-        state: further arrays.
-        figures: further numbers, JSON values.
+        weights: tensors of the .ckpt file.
+        state: further arrays, of the .state.npz file.
+        figures: further numbers, JSON values of the manifest.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -40,7 +40,7 @@ class Snapshot:
     figures: Mapping[str, Any]
 
     def files(self, metadata: Metadata) -> dict[str, Callable[[BinaryIO], None]]:
-        """Return what writes the files of a checkpoint, by the end of their names."""
+        """Return functions that write the files of a checkpoint, by file name ending."""
         weights = {**self.weights, ENTRY: metadata.to_array()}
         return {
             ".ckpt": partial(ckpt.write, tensors=weights),
@@ -49,17 +49,11 @@ class Snapshot:
 
 
 class RunState:
-    """The state of a run: weights, optimizer, what the step keeps, losses and rows so far.
+    """The state of a run: weights, optimizer, training step, and losses and table rows so far.
 
-    Args:
-        network: its parameters are saved under their names.
-        step: see `TrainStep.state` and `TrainStep.own_state`.
-        progress, table: hold the losses of the epoch and the rows so far.
-        runtime: running statistics of normalisation differ between ranks until an epoch's end, so
-            those of all ranks are saved; everything else is equal on all.
-
-    Raises:
-        ValueError: two parameters have the same name.
+    Parameters are saved under their own names, see `TrainStep.state` and `TrainStep.own_state`.
+    Running statistics of normalisation layers differ between ranks within an epoch, so those of all
+    ranks are saved; everything else is equal on all ranks.
     """
 
     def __init__(
@@ -82,8 +76,7 @@ class RunState:
     def capture(self, within_epoch: bool) -> Snapshot:
         """Copy the state; every rank must call it.
 
-        Args:
-            within_epoch: its row in the table is not written yet.
+        `within_epoch` keeps the losses of the epoch, whose table row is not written yet.
 
         Raises:
             NonFiniteLossError: a loss or a tensor is not finite: such a state is not worth saving.
@@ -101,10 +94,10 @@ class RunState:
         )
 
     def restore(self, manifest: Manifest) -> None:
-        """Put the tensors, losses, figures and rows of a checkpoint back.
+        """Restore the tensors, losses, counters and table rows of a checkpoint.
 
         Raises:
-            WeightsError: it holds another set of tensors; nothing was changed.
+            WeightsError: its tensors do not fit the run; nothing was changed.
         """
         weights = read_weights(manifest.file(".ckpt")).tensors
         state = dict(read_weights(manifest.file(STATE)).tensors)

@@ -1,4 +1,4 @@
-"""What a run is going to do, and what it has done, in lines."""
+"""Log lines about what a run will do, and what it has done."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -11,10 +11,9 @@ from .tables import MetricsTable
 
 
 def describe_model(name: str, network: nn.Cell, image_size: int) -> list[str]:
-    """Return name, parameters and multiply-accumulates of a network.
+    """Return log lines with the name, parameters and multiply-accumulates of a network.
 
-    A network tells its multiply-accumulates through a method `complexity(image_size)`, as `AnyNet`
-    does; another one is shown without.
+    The multiply-accumulates need a method `complexity(image_size)`, such as `AnyNet` has.
     """
     params = sum(parameter.size for parameter in network.trainable_params())
     lines = [f"model {name}: {params:,} parameters ({params / 1e6:.2f} M)"]
@@ -27,7 +26,7 @@ def describe_model(name: str, network: nn.Cell, image_size: int) -> list[str]:
 
 
 def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]:
-    """Return the learning rate at a few points of the run."""
+    """Return log lines with the learning rate at a few points of the run."""
     epochs = len(rates) // steps_per_epoch
     points = sorted({0, *(round(epochs * part / 8) for part in range(1, 8)), epochs - 1} - {epochs})
     lines = [f"{steps_per_epoch} steps per epoch, {epochs} epochs, {len(rates)} steps"]
@@ -37,12 +36,9 @@ def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]
 
 
 def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> str:
-    """Return one line about a finished run: best accuracy, time, speed, and where it is.
+    """Return one line about a finished run: best accuracy, time, speed and folder.
 
-    Args:
-        table: the rows of the whole run, those before a resume included.
-        progress: of this process.
-        folder: the run folder.
+    The accuracy is of the whole run; time and speed are of this process only.
     """
     parts = [f"done in {timedelta(seconds=round(progress.seconds))}"]
     if progress.compile_seconds:

@@ -1,4 +1,7 @@
-"""The tables of a run: metrics.csv, a row an epoch; and which images went into each step."""
+"""The tables of a run: metrics.csv with a row per epoch, and the log of each step's images.
+
+A file that cannot be written raises RunFolderError.
+"""
 
 import csv
 import os
@@ -27,17 +30,16 @@ _REMEDY = (
 
 
 class MetricsTable:
-    """The rows of a run, in memory and, where a path is given, in a csv file.
+    """The rows of a run, in memory and, with a path, in a csv file.
 
     Args:
-        path: None on all ranks but the first. The table of an earlier run in the folder is kept
-            under a number.
-        has_average: there is a running average of the weights, with an accuracy of its own.
+        path: None on all ranks but the first. The table of an earlier run is kept under a number.
+        has_average: add accuracy columns for the averaged weights.
     """
 
     def __init__(self, path: Path | None = None, has_average: bool = False):
         self.path = path
-        # skipped: the updates of the run so far.
+        # skipped: updates skipped since the start of the run.
         self.columns = (*_OWN, *(_OF_AVERAGES if has_average else ()), "skipped")
         self.rows: list[list[str]] = []
         self._is_resumed = False
@@ -47,11 +49,7 @@ class MetricsTable:
         self.rows, self._is_resumed = [list(row) for row in rows], True
 
     def begin(self) -> None:
-        """Begin the file; that of a resumed run loses the rows after the checkpoint.
-
-        Raises:
-            RunFolderError: it cannot be written.
-        """
+        """Start the file; after a resume, drop the rows that follow the checkpoint."""
         if self.path is None:
             return
         if not self._is_resumed:
@@ -63,15 +61,9 @@ class MetricsTable:
     def append(
         self, epoch: int, step: int, progress: Progress, accuracies: Sequence[Accuracy | None]
     ) -> None:
-        """Add the row of an epoch.
+        """Add the row of an epoch; `step` counts over the whole run.
 
-        Args:
-            step: of the run.
-            accuracies: of the weights, then of their average where there is one; None: not
-                evaluated.
-
-        Raises:
-            RunFolderError: it cannot be written.
+        `accuracies` are of the weights and, if there is one, of their average; None: not evaluated.
         """
         row = [str(epoch), str(step), f"{progress.epoch_loss:.6f}", f"{progress.watch.rate:.8g}"]
         for accuracy in accuracies:
@@ -81,9 +73,9 @@ class MetricsTable:
             append_rows(self.path, self.rows[-1:])
 
     def best(self) -> tuple[float, str, str] | None:
-        """Return the best top-1 accuracy, its epoch, and ema where it is the averaged weights'.
+        """Return the best top-1 accuracy, its epoch, and "ema" if the averaged weights reached it.
 
-        These decide where they are evaluated. None: nothing was evaluated.
+        Averaged weights take precedence if they were evaluated. None: nothing was evaluated.
         """
         for column, whose in (("ema_val_top1", "ema"), ("val_top1", "")):
             if column in self.columns:
@@ -100,24 +92,16 @@ def _cells(accuracy: Accuracy) -> list[str]:
 
 
 class SampleLog:
-    """Writes a row for each step that was taken: epoch, step, rank, and the indices of its images.
+    """Writes a row for each training step: epoch, step, rank and the indices of its images.
 
-    The indices are of the images that were really read: where a bad one was replaced, its
-    replacement's. They stand in the order of the batch, separated by spaces. Beside the file, its
-    name with .names added lists index, label and path of every image, once. Epoch and step count
-    from 1 as in the log. Each process writes a file of its own: FILE, FILE with .rank1, ….
-
-    A resumed run continues in the same table, after the step from which it resumes.
-
-    Args:
-        file: csv file; of a new run, one that stands there is kept under a number.
-        batches: of the run; they report the images of each batch that they hand out.
-        samples: what the indices number.
-        rank: of this process.
+    The indices are of the images actually read, including replacements of bad ones, in the order of
+    the batch and separated by spaces. FILE.names lists index, label and path of every image. Epoch
+    and step count from 1, as in the log. Each process writes its own file: `<stem>.csv`,
+    `<stem>.rank1.csv`, …. A new run keeps an existing file under a number; a resumed run continues
+    it after the step from which it resumes.
 
     Raises:
         ConfigError: the file cannot be written.
-        RunFolderError: while training: it cannot be written any more.
     """
 
     COLUMNS = ("epoch", "step", "rank", "indices")
@@ -139,13 +123,13 @@ class SampleLog:
             raise ConfigError(f"log_samples {file} cannot be written: {reason}") from None
 
     def begin(self, step: int) -> None:
-        """Begin the table after a step of the run."""
+        """Start the table after a step of the run."""
         self._written = step
         if not (step and self._cut_off(step)):
             start_table(self.path, self.COLUMNS)
 
     def write(self, step: int) -> None:
-        """Write the rows of all steps up to this one of the run."""
+        """Write the rows of all steps up to this step of the run."""
         rows = []
         while self._written < step and self._read:
             self._written += 1
@@ -157,7 +141,7 @@ class SampleLog:
         self._read.append((epoch, indices.tolist()))
 
     def _cut_off(self, step: int) -> bool:
-        """Remove the rows after a step; False: the file is no such table."""
+        """Remove the rows after a step; return False if the file is no such table."""
         with self.path.open(newline="", encoding="ascii", errors="replace") as file:
             if file.readline().rstrip() != ",".join(self.COLUMNS):
                 return False
@@ -167,7 +151,7 @@ class SampleLog:
 
 
 def _rows_within(file, step: int) -> Iterator[list[str]]:
-    """Yield rows up to a step, or to the first one that a kill left unfinished."""
+    """Yield the rows up to a step, or to the first one that a kill left incomplete."""
     for row in csv.reader(file):
         is_whole = len(row) == len(SampleLog.COLUMNS) and row[1].isdecimal() and len(row[1]) < 20
         if not is_whole or int(row[1]) > step:
@@ -184,11 +168,7 @@ def _write_names(path: Path, samples: Samples) -> None:
 
 
 def start_table(path: Path, columns: Sequence[str]) -> None:
-    """Begin a csv file; the table of an earlier run is kept under a number, if it has rows.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
+    """Start a csv file; an earlier table that has rows is kept under a number."""
     with writing(path):
         if _is_worth_keeping(path, columns):
             number = 1
@@ -200,7 +180,7 @@ def start_table(path: Path, columns: Sequence[str]) -> None:
 
 
 def _is_worth_keeping(path: Path, columns: Sequence[str]) -> bool:
-    """Tell whether a file holds more than the header, as a run without epochs leaves."""
+    """Return whether the file holds more than a header, which is all of a run without epochs."""
     if not os.path.lexists(path):
         return False
     names = ",".join(columns).encode()
@@ -209,11 +189,6 @@ def _is_worth_keeping(path: Path, columns: Sequence[str]) -> bool:
 
 
 def append_rows(path: Path, rows: Sequence[Sequence]) -> None:
-    """Add rows to a csv file.
-
-    Raises:
-        RunFolderError: they cannot be written.
-    """
     with writing(path):
         _append(path, rows)
 
@@ -224,19 +199,11 @@ def _append(path: Path, rows) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file of the run folder; a kill leaves it as it was before, or whole.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
+    """Write a file of the run folder atomically."""
     with writing(path), replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def writing(path: Path) -> AbstractContextManager:
-    """Write a file of the run folder inside.
-
-    Raises:
-        RunFolderError: the system refuses it.
-    """
+    """Raise a RunFolderError that names the file if the body cannot write it."""
     return files.writing(path, RunFolderError, _REMEDY)

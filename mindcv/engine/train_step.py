@@ -6,36 +6,33 @@ from mindspore import Parameter, Tensor, nn, ops
 from .overflow import OverflowCheck
 from .update import WeightAverage, create_clip, running_statistics
 
-DYNAMIC_START = 2.0**16  # first dynamic loss scale where none is given
+DYNAMIC_START = 2.0**16  # initial dynamic loss scale, if none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 
 
 class TrainStep(nn.Cell):
-    """Map a batch (image, label, …) to (loss, applied), updating the weights on the way.
+    """Map a batch (image, label, …) to (loss, applied), and update the weights.
 
-    `loss` is the unscaled float32 loss, averaged over the processes; `applied` is False for a step
-    whose update was skipped because a loss, a gradient or a running statistic was not finite in
-    some process, see `OverflowCheck`. A skipped step leaves weights, optimizer, weight average and
-    running statistics as they were, on all processes. Of an update of several batches the
-    statistics of the good ones stay.
+    `loss` is the unscaled float32 loss, averaged over the processes. `applied` is False if the
+    update was skipped because a loss, a gradient or a running statistic was not finite on some
+    process, see `OverflowCheck`. A skipped step leaves weights, optimizer, weight average and
+    running statistics unchanged on all processes; if an update of several batches is skipped, the
+    running statistics of its finite batches stay.
 
-    Gradients are averaged over the processes, then summed up over the batches of an update, then
-    unscaled, then clipped; then the optimizer runs, and the weight average after it.
+    Gradients are averaged over the processes, summed over the batches of an update, unscaled and
+    clipped; then the optimizer runs, and after it the weight average.
 
     Args:
         network: images to logits.
         loss: (logits, labels) to a scalar.
-        optimizer: holds the parameters to train.
-        normalize: cell applied first, to the images and what else a batch holds; None: they come
-            normalised.
+        normalize: cell applied first, to the images and the further entries of a batch; None if the
+            images come normalised.
         loss_scale: factor on the loss before the backward pass, undone on the gradients.
         dynamic: halve the scale on overflow and double it after `DYNAMIC_WINDOW` finite steps.
-        skip_overflow: skip such updates; implied by dynamic.
-        world_size: processes whose gradients are averaged.
-        accumulation: batches of an update; its gradient is the mean of theirs.
-        clip_mode, clip_value: see `create_clip`; None: no clipping.
-        average: running average of the weights, updated after each update; None: none.
-        dropout_count: what the network's dropout draws by, see `count_dropout`; None: it has none.
+        skip_overflow: skip updates that are not finite; implied by dynamic.
+        accumulation: batches per update; its gradient is the mean of theirs.
+        clip_mode, clip_value: see `create_clip`; None for no clipping.
+        dropout_count: see `count_dropout`.
     """
 
     def __init__(
@@ -83,10 +80,7 @@ class TrainStep(nn.Cell):
 
     @property
     def state(self) -> list[Parameter]:
-        """The parameters beside the weights that a checkpoint of the network holds as well.
-
-        They are the averaged weights with their count, and a dynamic loss scale with its own.
-        """
+        """Averaged weights and dynamic loss scale, with their counters, for the .ckpt file."""
         state = []
         if self.average is not None:
             state += [*self.average.averages, self.average.updates]
@@ -96,7 +90,7 @@ class TrainStep(nn.Cell):
 
     @property
     def own_state(self) -> list[Parameter]:
-        """What else they depend on: the optimizer's state, sums of gradients, and the draws."""
+        """Further state of the training: optimizer, sums of gradients and the dropout count."""
         weights = {id(weight) for weight in self.network.get_parameters()}
         state = [own for own in self.optimizer.get_parameters() if id(own) not in weights]
         if self.accumulator is not None:
@@ -137,26 +131,25 @@ class TrainStep(nn.Cell):
         return ops.depend(loss, applied), applied
 
     def update_when_complete(self, sums, good):
-        """Keep sums of gradients, or update by complete ones; return False for a skipped update."""
+        """Store the sums of gradients, or apply complete ones; return False if that is skipped."""
         complete, good = self.accumulator(sums, good)
         gradients = self.scaler.unscale(sums)
         if not self.skips:
             return ops.depend(self.always, self.update_where(complete, gradients))
         done = self.update_where(ops.logical_and(complete, good), gradients)
-        # Side by side: MindSpore 2.10 loses memory at every run of a condition within another one.
+        # Not nested: MindSpore 2.10 leaks memory whenever a condition runs inside another one.
         if self.dynamic:
             done = ops.depend(done, self.adjust_where(complete, good))
         return ops.depend(ops.logical_or(good, ops.logical_not(complete)), done)
 
     def update_where(self, condition, gradients):
-        """Apply gradients where the condition holds; return the condition."""
+        """Apply the gradients if the condition holds; return the condition."""
         applied = condition
         if condition:
             applied = ops.depend(applied, self.apply(gradients))
         return applied
 
     def adjust_where(self, condition, good):
-        """Adjust the loss scale where the condition holds; return the condition."""
         adjusted = condition
         if condition:
             adjusted = ops.depend(adjusted, self.scaler.adjust(good))
@@ -172,11 +165,7 @@ class TrainStep(nn.Cell):
 
 
 class RunningStatistics(nn.Cell):
-    """Take back what a batch did to the running statistics of the normalisation layers.
-
-    Args:
-        network: its running means and variances are looked after.
-    """
+    """Undoes what a batch did to the running statistics of a network's normalisation layers."""
 
     def __init__(self, network: nn.Cell):
         super().__init__(auto_prefix=False)
@@ -187,13 +176,13 @@ class RunningStatistics(nn.Cell):
         self.map = ops.HyperMap()
 
     def keep(self):
-        """Remember them as they are, before the batch."""
-        # Written to parameters: a copy in the graph could be taken after the batch.
+        """Remember the statistics from before the batch."""
+        # Stored in parameters: a copy in the graph might be taken only after the batch.
         if self.exist:
             self.map(ops.partial(_set_where, Tensor(True)), self.kept, self.now)
 
     def put_back_unless(self, good):
-        """Make them what they were before the batch, unless it was good."""
+        """Restore the statistics from before the batch, unless it was good."""
         if self.exist:
             return self.map(ops.partial(_set_where, ops.logical_not(good)), self.now, self.kept)
         return good
@@ -208,26 +197,22 @@ def _set_one_where(condition, parameter, value):
 
 
 class Accumulator(nn.Cell):
-    """Add up the gradients of several batches, in two parts: `add` a batch, then call to keep it.
+    """Sum the gradients of `batches` batches: `add` a batch, then call the cell to keep the sums.
 
-    The call maps the sums and whether the batch was good to (complete, whether all batches of the
-    sum were). Complete sums are means; the next batch begins new ones. A bad batch leaves zeros.
-
-    Args:
-        weights: parameters in the order of their gradients.
-        batches: batches of a sum.
+    The call maps the sums and whether the batch was good to (is the sum complete, were all its
+    batches good). Complete sums are means, and the next batch starts new ones. A bad batch leaves
+    zeros.
     """
 
     def __init__(self, weights: ms.ParameterTuple, batches: int):
         super().__init__(auto_prefix=False)
         self.sums = weights.clone(prefix="accumulated", init="zeros")
-        # Batches of the sum so far; a negative number once one of them was bad.
+        # Batches in the sum so far; negative after a bad one.
         self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_batches")
         self.batches, self.share = batches, 1.0 / batches
         self.map = ops.HyperMap()
 
     def add(self, gradients):
-        """Return the sums with a batch's gradients."""
         return self.map(
             ops.partial(_add, ops.equal(self.seen, 0), self.share), self.sums, gradients
         )
@@ -247,7 +232,7 @@ _keep = ops.MultitypeFuncGraph("keep_sum")
 
 @_add.register("Tensor", "Number", "Tensor", "Tensor")
 def _add_gradient(is_first, share, total, gradient):
-    # A sum begins anew without looking at the old one.
+    # The first batch of a sum ignores the values of the old one.
     begin = ops.where(is_first, ops.zeros_like(total), total)
     return begin + gradient * share
 

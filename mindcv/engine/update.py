@@ -1,4 +1,4 @@
-"""What belongs to an update beside the optimizer: clipped gradients and the weights' average."""
+"""Gradient clipping, and the running average of the weights."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,20 +8,19 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 WARM_UP = 2000.0  # updates over which the decay of the average rises
-STATISTICS = ("moving_mean", "moving_variance")  # ends of names; each rank has its own in an epoch
+STATISTICS = ("moving_mean", "moving_variance")  # name endings; ranks differ in them
 
 
 def create_clip(mode: str, limit: float) -> nn.Cell:
     """Return a cell that maps a tuple of gradients to clipped ones.
 
     Args:
-        mode: global_norm, scale all gradients alike so that the norm of them all is at most the
-            limit (as torch's `clip_grad_norm_` does); norm, the same for each gradient alone;
-            value, clip each element to [-limit, limit].
-        limit: above 0.
+        mode: global_norm scales all gradients alike so that their joint norm is at most the limit
+            (as torch's `clip_grad_norm_` does); norm does the same for each gradient alone; value
+            clips each element to [-limit, limit].
 
     Raises:
-        ValueError: unknown mode, or a limit that is not above 0.
+        ValueError: the mode is unknown, or the limit is not above 0.
     """
     if mode not in _CLIPS:
         raise ValueError(f"clip mode {mode!r} is unknown; expected {', '.join(CLIP_MODES)}")
@@ -71,7 +70,7 @@ _clamp = ops.MultitypeFuncGraph("clamp_gradient")
 
 @_square_sum.register("Tensor")
 def _square_sum_of_one(gradient):
-    # As one row: MindSpore's CPU kernel sums a row five times as fast as all axes of four.
+    # Flattened: MindSpore's CPU kernel sums one axis five times as fast as four.
     return ops.square(ops.cast(gradient, mstype.float32)).reshape((-1,)).sum()
 
 
@@ -97,13 +96,10 @@ def _factor(norm, limit):
 class WeightAverage(nn.Cell):
     """Keep `average += (1 - d) * (weight - average)`, d = decay * (1 - exp(-updates / 2000)).
 
-    The decay rises from 0, so that the first, random weights are soon forgotten (source: MindCV,
-    `utils/train_step.py`). Running statistics of normalisation layers are averaged likewise. The
-    averages are named `ema.<weight>`, also in checkpoints.
-
-    Args:
-        network: whose parameters are averaged; call the cell after each update.
-        decay: limit of d, in [0, 1).
+    `decay` is in [0, 1). d rises from 0, so that the random initial weights are soon forgotten
+    (source: MindCV, `utils/train_step.py`). Running statistics of normalisation layers are averaged
+    likewise. The averages are named `ema.<weight>`, also in checkpoints. Call the cell after each
+    update.
     """
 
     def __init__(self, network: nn.Cell, decay: float = 0.9999):
@@ -124,9 +120,9 @@ class WeightAverage(nn.Cell):
 
     @contextmanager
     def in_place_of_the_weights(self) -> Iterator[None]:
-        """Exchange weights and averages, and back again at the end, to the last bit.
+        """Swap weights and averages for the body, and back again, to the last bit.
 
-        What the body changes in the network, e.g. running statistics, it changes in the averages.
+        What the body changes in the network, e.g. running statistics, changes in the averages.
         """
         self._exchange()
         try:
@@ -151,19 +147,19 @@ def _move_one(share, average, weight):
 
 
 def running_statistics(parameters: Iterable[Parameter]) -> list[Parameter]:
-    """Return those that are running means and variances of normalisation layers."""
+    """Return the running means and variances of normalisation layers."""
     return [parameter for parameter in parameters if parameter.name.endswith(STATISTICS)]
 
 
 def copy_value(parameter: Parameter) -> np.ndarray:
-    """Return a copy; `asnumpy` alone shows memory that the next step changes."""
+    """Return a copy, since `asnumpy` alone shows memory that the next step changes."""
     return np.array(parameter.asnumpy())
 
 
 def set_value(parameter: Parameter, values: np.ndarray) -> None:
     """Write new values into the memory of a parameter that compiled graphs already use.
 
-    `Parameter.set_data` may give it another memory. In PyNative mode an optimizer that ran before
-    then goes on to change the old one, and the weights stand still (seen in 2.10 on CPU).
+    `Parameter.set_data` may allocate new memory. In PyNative mode, an optimizer that has already
+    run then keeps changing the old memory, and the weights stand still (seen in 2.10 on CPU).
     """
     ops.assign(parameter, Tensor(np.array(values), parameter.dtype))
