@@ -1,4 +1,4 @@
-"""Checkpoints that are complete and verified, or not there. Nothing here imports mindspore."""
+"""Checkpoints are complete and verified, or not there. Nothing here imports mindspore."""
 
 from .choose import choose_checkpoint
 from .lock import FolderLock, open_run_folder

@@ -12,22 +12,22 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
-    """Return the checkpoint to go on from; None: the run starts from scratch.
+    """Return the checkpoint to resume from; None to start from scratch.
 
-    Call it with the folder locked. What a killed process left in it is completed or cleared away;
-    damaged checkpoints that are newer than the chosen one are moved to `damaged-<n>/`, since the
-    run will need their names again. In another folder, which may be a living run's, nothing is
-    changed.
+    Call it with the folder locked: it completes or removes what a killed process left there, and
+    moves damaged checkpoints newer than the chosen one to `damaged-<n>/`, since the run will need
+    their names again. It changes nothing in other folders, which a running process may use.
 
     Args:
         folder: run folder.
-        asked: auto, the newest one in the folder that verifies; or a path: of a checkpoint's .ckpt
-            or .json, or of a folder, whose newest one is taken; None: scratch.
+        asked: auto for the newest checkpoint in the folder that verifies; the path of a
+            checkpoint's .ckpt or .json, or of a folder whose newest one to take; or None to start
+            from scratch.
 
     Raises:
-        WeightsError: there are checkpoints, but none verifies; or the one at the path does not; or
-            what a killed process left cannot be cleared away.
-        ConfigError: the folder holds checkpoints that the run would write over.
+        WeightsError: none of the checkpoints verifies, the one at the path does not, or what a
+            killed process left cannot be removed.
+        ConfigError: the folder holds checkpoints that the run would overwrite.
     """
     store = CheckpointStore(folder)
     for line in store.recover():
@@ -64,13 +64,9 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
 
 
 def _newest_of(store: CheckpointStore, is_own: bool = True) -> Manifest | None:
-    """Return the newest checkpoint that verifies, with a warning for each newer one; None: no one.
+    """Return the newest checkpoint that verifies, and warn of newer ones; None if there are none.
 
-    Args:
-        is_own: the folder is this run's, which sets damaged ones aside.
-
-    Raises:
-        WeightsError: there are some, and none verifies.
+    `is_own`: the folder is this run's, so damaged checkpoints are moved aside.
     """
     manifest, problems = store.newest()
     if manifest is None and problems:
@@ -86,7 +82,6 @@ def _newest_of(store: CheckpointStore, is_own: bool = True) -> Manifest | None:
 
 
 def _named(path: Path) -> Manifest:
-    """Return the checkpoint that a user named by one of its files."""
     name = path.name
     for suffix in (".json", ".ckpt", STATE):
         name = name.removesuffix(suffix)

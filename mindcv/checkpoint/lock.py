@@ -1,4 +1,4 @@
-"""One process that writes into a folder at a time."""
+"""A lock that lets only one process at a time write into a folder."""
 
 import contextlib
 import fcntl
@@ -13,17 +13,17 @@ from ..errors import ConfigError
 from ..process.files import open_regular, remove_unfinished, writing
 
 NAME = ".lock"
-# Written whole by way of a stand-in, which a killed run leaves.
+# Written by way of a temporary file, which a killed run leaves.
 _REPLACED = ("classes.json", "config.yaml", "metrics.csv")
 
 _logger = logging.getLogger(__name__)
 
 
 def open_run_folder(path: str) -> Path:
-    """Create the run folder, and hold it until the process ends.
+    """Create the run folder, and lock it until the process ends.
 
     Raises:
-        ConfigError: it cannot be written, or another run holds it.
+        ConfigError: it cannot be written, or another run uses it.
     """
     folder = Path(path)
     with writing(f"ckpt_save_dir {folder}", ConfigError, "; name another folder"):
@@ -39,16 +39,16 @@ def open_run_folder(path: str) -> Path:
 
 
 class FolderLock:
-    """Hold a folder, that of a run for example, until the process ends, however it ends.
+    """Locks a folder until the process ends, however it ends.
 
-    Two locks of the operating system hold it, so that a process that is killed leaves none behind:
-    one on the file `.lock`, whose text tells who holds it, and one on the folder itself, which
-    lasts when that file is removed. File systems of clusters may have the first only. A program
-    that the process starts inherits neither.
+    It takes two locks of the operating system, so that a killed process leaves none behind: one on
+    the file `.lock`, whose text names the holder, and one on the folder itself, which survives the
+    removal of that file. Cluster file systems may support only the first. Programs that the process
+    starts inherit neither.
 
     Args:
-        folder: exists.
-        called: what the messages call it; None: ckpt_save_dir and its path.
+        folder: must exist.
+        called: what messages call it; None for ckpt_save_dir and its path.
 
     Raises:
         ConfigError: another process, named in the message, holds the folder; or it cannot be
@@ -60,7 +60,7 @@ class FolderLock:
         self._handles: list[int] = []
         try:
             self._handles.append(os.open(folder, os.O_RDONLY | os.O_DIRECTORY))
-            # No Python file, whose end would unlock it.
+            # Not a Python file object: closing it would unlock the file.
             self._handles.append(open_regular(folder / NAME, os.O_RDWR | os.O_CREAT))
         except OSError as error:
             self.release()
@@ -74,7 +74,7 @@ class FolderLock:
         try:
             self._take(fcntl.lockf, file, called)
         except OSError as error:
-            # Some file systems of clusters have no locks.
+            # Some cluster file systems have no locks.
             _logger.warning(
                 "%s cannot be locked (%s): take care that no second run writes there",
                 called,
@@ -82,22 +82,16 @@ class FolderLock:
             )
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()}, since {started}\n"
-        with contextlib.suppress(OSError):  # a full disk: what needs the room will tell
+        with contextlib.suppress(OSError):  # a full disk: later writes report it
             os.ftruncate(file, 0)
             os.write(file, holder.encode())
 
     def release(self) -> None:
-        """Let others have the folder."""
         while self._handles:
             os.close(self._handles.pop())
 
     def _take(self, lock: Callable[[int, int], None], handle: int, called: str) -> None:
-        """Lock one of the two.
-
-        Raises:
-            ConfigError: another process has it.
-            OSError: there are no such locks here.
-        """
+        """Take one of the two locks; OSError if the file system does not support it."""
         try:
             lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):

@@ -15,9 +15,9 @@ from .position import Position, position_of
 FORMAT = 1
 PRUNED = ".pruned"  # replaces .json while the files are being removed
 STATE = ".state.npz"
-_LARGEST = 2**26  # bytes; that of a run over ImageNet-21k has one million
+_LARGEST = 2**26  # bytes; that of an ImageNet-21k run has one million
 _SHA256 = re.compile("[0-9a-f]{64}")
-# What a run records, by types: a manifest may come from somebody else.
+# The types of a run's record, checked because a manifest may come from somebody else.
 _KEPT = {"is_midway": bool, "score": (float, int, None)}
 _RUN = _KEPT | {
     "best_score": (float, int, None),
@@ -43,12 +43,12 @@ _LARGEST_NUMBER = 2**53
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is written last and makes files a checkpoint.
+    """The file that is written last and turns files into a checkpoint.
 
     Attributes:
-        path: the manifest's own place; the files lie beside it.
+        path: of the manifest; the files lie beside it.
         files: name -> (size in bytes, SHA-256 in hexadecimal).
-        record: what else belongs to the checkpoint, JSON values by name.
+        record: further JSON values by name.
     """
 
     path: Path
@@ -57,21 +57,18 @@ class Manifest:
 
     @property
     def position(self) -> Position | None:
-        """Where the run stood, by the name; None: it is the best weights'."""
+        """Where the run stood, from the name; None for the best weights."""
         return position_of(self.path.stem)
 
     def file(self, suffix: str) -> Path:
-        """Return the path of the file that ends so."""
+        """Return the path of the file with this suffix."""
         return self.path.with_name(next(name for name in self.files if name.endswith(suffix)))
 
     def check_files(self, elsewhere: Path | None = None) -> None:
-        """Compare every file with its size and hash.
-
-        Args:
-            elsewhere: folder of the files that are not beside the manifest; None: all are.
+        """Check size and hash of every file; those not beside the manifest are in `elsewhere`.
 
         Raises:
-            WeightsError: one is missing, cut off or changed.
+            WeightsError: a file is missing, truncated, changed, or not a regular file.
         """
         for name in self.files:
             path = self.path.with_name(name)
@@ -80,11 +77,7 @@ class Manifest:
             self.check_file(name, path)
 
     def check_file(self, name: str, path: Path) -> None:
-        """Compare a file with the size and hash of the one of that name.
-
-        Raises:
-            WeightsError: it is missing, cut off, changed, or no regular file.
-        """
+        """Check that the file at `path` has the size and hash of the one called `name`."""
         size, digest = self.files[name]
         try:
             with open(path, "rb", opener=open_regular) as file:
@@ -107,20 +100,19 @@ class Manifest:
 
 
 def seal(files: Mapping[str, tuple[int, str]], record: Mapping[str, Any]) -> bytes:
-    """Return the content of a manifest file; the last entry is the hash of the others."""
+    """Return the content of a manifest file; its last entry is the hash of the others."""
     body = {"format": FORMAT, "files": files, "record": record}
     text = json.dumps(body, indent=1, ensure_ascii=False, sort_keys=True)
     return _with_hash(text)
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest, not the files it tells of.
+    """Read a manifest, without the files that it lists.
 
-    It may come from somebody else, with a hash that fits: what it names is checked as well.
+    It may come from somebody else, with a matching hash, so the names in it are checked as well.
 
     Raises:
-        WeightsError: it cannot be read, a byte is not as it was written, or it names files other
-            than those of its own checkpoint.
+        WeightsError: it cannot be read, is damaged, or lists files of another checkpoint.
     """
     with reading(f"checkpoint manifest {path}", WeightsError):
         content = read_regular(path, _LARGEST)
@@ -171,14 +163,13 @@ def _with_hash(text: str) -> bytes:
 
 
 def check_record(manifest: Manifest, is_resumed: bool = True) -> None:
-    """Refuse a record that is not a run's.
+    """Check that a manifest records a run.
 
-    Args:
-        is_resumed: the run goes on from here; else it only has to rank the checkpoint.
+    If not `is_resumed`, only what it takes to rank the checkpoint is checked.
 
     Raises:
-        WeightsError: an entry is missing, of another type, or of another position in the run than
-            the checkpoint's name.
+        WeightsError: an entry is missing or of another type, or the checkpoint's name states
+            another position in the run.
     """
     record = manifest.record
     problem = _problem(record, _RUN if is_resumed else _KEPT, "record")
@@ -191,11 +182,10 @@ def check_record(manifest: Manifest, is_resumed: bool = True) -> None:
 
 
 def _problem(value: Any, kind: Any, place: str) -> str | None:
-    """Return where a JSON value is not of a kind, None where it is.
+    """Return where a JSON value is not of a kind; None if it is.
 
-    Args:
-        kind: a type; several; [kind] of all items; or a mapping of keys to kinds, where a key that
-            ends in ? may be missing.
+    A kind is a type; a tuple of types; [kind] for a list of items; or a mapping of keys to kinds,
+    where a key that ends in ? is optional.
     """
     if isinstance(kind, Mapping):
         if type(value) is not dict:

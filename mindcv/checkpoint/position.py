@@ -1,4 +1,4 @@
-"""Where a run stands, and how its checkpoints are named by that."""
+"""The position of a run, and the checkpoint names that state it."""
 
 import re
 from dataclasses import dataclass
@@ -11,12 +11,13 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A position in a run; later ones are larger.
+    """A position in a run; later positions compare as larger.
 
     Attributes:
         epoch: from 1.
-        step: steps done in it.
-        is_evaluated: what follows the epoch's last step was done as well; True before that step.
+        step: steps done in the epoch.
+        is_evaluated: False after the last step of an epoch until its evaluation and logging are
+            done; otherwise True.
     """
 
     epoch: int = 1
@@ -24,7 +25,7 @@ class Position:
     is_evaluated: bool = True
 
     def name(self, model: str) -> str:
-        """Return the name of the files of a checkpoint taken here, without suffix."""
+        """Return the name, without suffix, of a checkpoint saved here."""
         return f"{model}-{self.epoch}_{self.step}{'' if self.is_evaluated else '_unevaluated'}"
 
     def count(self, steps_per_epoch: int) -> int:
@@ -33,6 +34,6 @@ class Position:
 
 
 def position_of(name: str) -> Position | None:
-    """Return the position that a name without suffix states; None: it is no checkpoint's."""
+    """Return the position that a name without suffix states; None if it is not a checkpoint's."""
     found = _NAME.fullmatch(name)
     return found and Position(int(found["epoch"]), int(found["step"]), not found["mark"])

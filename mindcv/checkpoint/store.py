@@ -1,15 +1,15 @@
 """The checkpoints of a run folder: complete and verified, or not there.
 
-Saving, each step surviving a kill at any moment:
+A save survives a kill at any moment:
 
-1. all files are written into `.saving-<pid>/`, hashed on their way, and flushed to the disk;
-2. the manifest with sizes and hashes joins them there: from now on the save can be completed;
+1. all files are written into `.saving-<pid>/`, hashed on the way, and flushed to disk;
+2. the manifest with sizes and hashes joins them: from now on the save can be completed;
 3. the files move into the folder, the manifest last. Its name there is the seal.
 
-Removing begins with the manifest: it is renamed to `<name>.pruned`, then the files go, then it.
-`recover` completes or clears away what a killed process left between these steps.
+A removal first renames the manifest to `<name>.pruned`, then removes the files, then the manifest.
+`recover` completes or cleans up what a killed process left in between.
 
-The folder may come from somebody else. A manifest names files of its own checkpoint only (see
+The folder may come from somebody else: a manifest lists files of its own checkpoint only (see
 `read_manifest`), and no link in the folder is followed.
 """
 
@@ -27,7 +27,7 @@ from ..process.files import is_real_folder
 from .manifest import PRUNED, STATE, Manifest, read_manifest, seal
 from .position import position_of
 
-BEST = "_best"  # ends the name of the best weights, behind the model's
+BEST = "_best"  # follows the model in the name of the best weights
 _SAVING = ".saving-"
 
 _logger = logging.getLogger(__name__)
@@ -38,19 +38,18 @@ def _is_checkpoint(name: str) -> bool:
 
 
 class CheckpointStore:
-    """The checkpoints in one folder.
+    """The checkpoints in a folder, where only one process may write (see `FolderLock`).
 
-    Args:
-        folder: exists; one process at a time writes there (see `FolderLock`).
+    Methods raise WeightsError, naming the file, for a damaged checkpoint or a failed change.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def names(self) -> list[str]:
-        """Return the names of all checkpoints, newest first, whether they are intact or not.
+        """Return the names of all checkpoints, newest first, whether intact or not.
 
-        Another program's `notes-2024_11.json` is none.
+        Another program's `notes-2024_11.json` is not one of them.
         """
         found = {}
         files = {path.name for path in self.folder.iterdir()}
@@ -62,7 +61,7 @@ class CheckpointStore:
         return sorted(found, key=found.get, reverse=True)
 
     def _is_ours(self, name: str, files: Container[str]) -> bool:
-        """Tell whether a .json is a manifest: by the weights beside it, or by its content."""
+        """Return whether a .json is a manifest, by the weights beside it or by its content."""
         if f"{name}.ckpt" in files or f"{name}{STATE}" in files:
             return True
         try:
@@ -71,28 +70,24 @@ class CheckpointStore:
             return False
 
     def unsealed(self) -> list[Path]:
-        """Return files that look like a checkpoint and have no state beside them.
+        """Return weight files that are named like a checkpoint but have no state beside them.
 
-        Older versions wrote such; they hold weights, but no run can go on from them.
+        Older versions wrote such files; no run can resume from them.
         """
         known = set(self.names())
         paths = sorted(self.folder.glob("*.ckpt"))
         return [path for path in paths if position_of(path.stem) and path.stem not in known]
 
     def verify(self, name: str) -> Manifest:
-        """Return the manifest of a checkpoint whose files are as they were written.
-
-        Raises:
-            WeightsError: they are not, or the manifest is not; the message names the file.
-        """
+        """Return the manifest of a checkpoint after checking its files."""
         manifest = read_manifest(self.folder / f"{name}.json")
         manifest.check_files()
         return manifest
 
     def newest(self) -> tuple[Manifest | None, list[str]]:
-        """Return the newest checkpoint that verifies, and what is wrong with newer ones.
+        """Return the newest checkpoint that verifies, and the problems of newer ones.
 
-        None without problems: the folder has no checkpoint.
+        It is (None, []) if the folder has no checkpoint.
         """
         problems = []
         for name in self.names():
@@ -108,15 +103,12 @@ class CheckpointStore:
         writers: Mapping[str, Callable[[BinaryIO], None]],
         record: Mapping[str, Any],
     ) -> Manifest:
-        """Write a checkpoint.
+        """Write a checkpoint; if that fails, the folder is unchanged.
 
         Args:
-            name: of the manifest, without suffix; one that is there already is replaced as a whole.
+            name: without suffix; an existing checkpoint of this name is replaced as a whole.
             writers: file name -> function that writes its content to a stream.
-            record: JSON values to keep in the manifest.
-
-        Raises:
-            WeightsError: it cannot be written; nothing in the folder was changed.
+            record: JSON values for the manifest.
         """
         saving = self.folder / f"{_SAVING}{os.getpid()}"
         try:
@@ -140,11 +132,7 @@ class CheckpointStore:
             ) from None
 
     def remove(self, name: str) -> None:
-        """Remove a checkpoint, its seal first.
-
-        Raises:
-            WeightsError: a file cannot be removed.
-        """
+        """Remove a checkpoint, its seal first."""
         path = self.folder / f"{name}.json"
         try:
             self._remove_files(path.rename(path.with_suffix(PRUNED)))
@@ -152,11 +140,7 @@ class CheckpointStore:
             raise WeightsError(f"checkpoint {path} cannot be removed: {error.strerror}") from None
 
     def set_aside(self, name: str) -> Path:
-        """Rename a damaged checkpoint's files, so that its name is free and nothing is lost.
-
-        Raises:
-            WeightsError: they cannot be renamed.
-        """
+        """Move a damaged checkpoint to `damaged-<n>/`: its name is free and nothing is lost."""
         number = 1
         while os.path.lexists(target := self.folder / f"damaged-{number}"):
             number += 1
@@ -174,12 +158,9 @@ class CheckpointStore:
         return target
 
     def recover(self) -> list[str]:
-        """Complete or clear away what killed processes left; return lines that tell of it.
+        """Complete or remove what killed processes left; return lines to log.
 
-        Call it with the folder locked: what a living process is writing would look the same.
-
-        Raises:
-            WeightsError: it can be neither.
+        Call it with the folder locked: a save in progress would look the same.
         """
         lines = []
         try:
@@ -200,7 +181,7 @@ class CheckpointStore:
         return lines
 
     def _complete(self, saving: Path, path: Path) -> str:
-        """Finish a save that had got as far as its manifest, if its files are whole."""
+        """Finish a save that got as far as its manifest, if its files are intact."""
         begin = f"{path.stem} was being saved when a run was killed"
         if not _is_checkpoint(path.stem):
             return f"{path}, which no run writes, is removed"
@@ -233,7 +214,7 @@ class CheckpointStore:
 
 
 def _files_of(pruned: Path) -> Iterator[str]:
-    """Yield the files to remove with a manifest, unless it is damaged: then they stay."""
+    """Yield the files to remove with a manifest; if it is damaged, they stay."""
     try:
         yield from read_manifest(pruned).files
     except WeightsError as error:
@@ -241,7 +222,7 @@ def _files_of(pruned: Path) -> Iterator[str]:
 
 
 class _HashedFile:
-    """A file that counts and hashes what is written; it does not seek."""
+    """Counts and hashes what is written; it cannot seek."""
 
     def __init__(self, file: BinaryIO):
         self._file, self.size, self.digest = file, 0, hashlib.sha256()
@@ -258,7 +239,7 @@ class _HashedFile:
 
 
 def _write(path: Path, writer: Callable[[BinaryIO], None]) -> tuple[int, str]:
-    """Write a file through to the disk; return its size and SHA-256 as they were meant."""
+    """Write a file and flush it to disk; return the size and SHA-256 of what it should hold."""
     with path.open("wb") as file:
         hashed = _HashedFile(file)
         writer(hashed)
@@ -268,7 +249,7 @@ def _write(path: Path, writer: Callable[[BinaryIO], None]) -> tuple[int, str]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring new names of a folder through to the disk."""
+    """Flush the names in a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Write the checkpoints of a run while the training goes on, and prune the superfluous ones."""
+"""Write the checkpoints of a run while the training goes on, and remove superfluous ones."""
 
 import logging
 import threading
@@ -19,10 +19,10 @@ _logger = logging.getLogger("mindcv.train")
 
 
 class BackgroundWriter:
-    """Runs one job at a time in a thread; what goes wrong in it is raised at the next call.
+    """Runs one job at a time in a thread, and raises its error at the next call.
 
-    The thread is not a daemon: Python waits for it at exit, so that a save is finished even where
-    the training ends with an error.
+    The thread is not a daemon: Python waits for it at exit, so that a save finishes even if the
+    training ends with an error.
     """
 
     def __init__(self):
@@ -30,18 +30,18 @@ class BackgroundWriter:
         self._error: Exception | None = None
 
     def start(self, job: Callable[[], None]) -> None:
-        """Wait for the job before, then run this one, unless that one failed."""
+        """Wait for the previous job, and run this one unless that one failed."""
         self.wait()
         self._thread = threading.Thread(target=self._run, args=(job,), name="checkpoint")
         self._thread.start()
 
     def check(self) -> None:
-        """Raise what the job raised, if it has got so far; wait for nothing."""
+        """Raise the error of the job, if there is one already, without waiting."""
         if self._error is not None:
             self.wait()
 
     def wait(self) -> None:
-        """Wait until nothing is being written, and raise what the job raised."""
+        """Wait for the job to finish, and raise its error if it failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -58,7 +58,7 @@ class BackgroundWriter:
 
 @dataclass(frozen=True)
 class Kept:
-    """A checkpoint in the folder; `is_midway`: within an epoch, to resume from."""
+    """A checkpoint in the folder; one that `is_midway` is within an epoch, to resume from."""
 
     at: Position
     is_midway: bool
@@ -66,19 +66,17 @@ class Kept:
 
 
 class CheckpointWriter(BackgroundWriter):
-    """Keeps the latest or the best checkpoints, and the best one beside them.
+    """Keeps the latest or the best checkpoints, and the best weights beside them.
 
     A checkpoint is `<model>-<epoch>_<steps done in it>.ckpt` with the network's weights and
     `….state.npz` with the rest of the run, sealed by the manifest `….json`. The best weights are
-    `<model>_best.ckpt`.
-
-    `check`, after each step, raises what went wrong in a save; `wait` waits for the last one.
+    `<model>_best.ckpt`. Call `check` after each step and `wait` at the end: they raise the error of
+    a failed save.
 
     Args:
-        folder: run folder.
-        model: first part of the names.
         policy: latest_k, or top_k by score.
-        keep: how many to keep; the best one, the newest one and those within an epoch not counted.
+        keep: number of checkpoints to keep, not counting the best weights, the newest checkpoint
+            and those within an epoch.
         record: JSON values about the run, for each manifest.
     """
 
@@ -98,7 +96,7 @@ class CheckpointWriter(BackgroundWriter):
         self._kept: list[Kept] = []
 
     def resume(self, manifest: Manifest) -> None:
-        """Continue from a checkpoint, with its best score and with what the folder keeps."""
+        """Continue from a checkpoint, with its best score and the checkpoints in the folder."""
         best = f"{self.model}{BEST}"
         if (self.store.folder / f"{best}.json").exists():
             try:
@@ -128,18 +126,18 @@ class CheckpointWriter(BackgroundWriter):
         is_midway: bool = False,
         is_kept: bool = True,
     ) -> None:
-        """Save a checkpoint, and prune the superfluous ones when it is sealed.
+        """Save a checkpoint in the background, then remove superfluous ones.
 
         Args:
-            files: what writes each file, by the end of its name.
+            files: file suffix -> function that writes the content.
             figures: further JSON values for the manifest.
-            score: of the weights; where it beats all before they are saved as the best, too; None:
-                they were not evaluated.
-            is_midway: it is there to resume from, and does not count as one of an epoch.
-            is_kept: False: save the best weights only, if they are.
+            score: of the weights, which are also saved as the best if it is the highest so far;
+                None if they were not evaluated.
+            is_midway: only to resume from; it does not count as the checkpoint of an epoch.
+            is_kept: if False, save only the best weights, if these are the best.
 
         Raises:
-            WeightsError: the save before this one could not be written; older ones are untouched.
+            WeightsError: the previous save failed; older checkpoints are untouched.
         """
         is_best = score is not None and (self.best_score is None or score > self.best_score)
         if is_best:
@@ -164,7 +162,7 @@ class CheckpointWriter(BackgroundWriter):
         best: str | None,
         own: str | None,
     ) -> None:
-        # The best weights first: a run that resumes from the checkpoint counts on them.
+        # The best weights first: a run that resumes from the checkpoint relies on them.
         if best:
             weights = {f"{best}.ckpt": files[".ckpt"]}
             self.store.save(best, weights, {"score": record["score"]})
@@ -177,21 +175,18 @@ class CheckpointWriter(BackgroundWriter):
         self._kept.append(Kept(at, record["is_midway"], record["score"]))
         stale = superfluous(self._kept, self.policy, self.keep)
         if stale:
-            manifest.check_files()  # what is removed may be the last good one but for this
+            manifest.check_files()  # it may become the only good one
         for one in stale:
             self.store.remove(one.at.name(self.model))
             self._kept.remove(one)
 
 
 def superfluous(kept: list[Kept], policy: str, limit: int) -> list[Kept]:
-    """Return those to remove; the newest one always stays, since a run resumes from it.
+    """Return the checkpoints to remove; the newest one stays, since a run resumes from it.
 
-    Checkpoints within an epoch do not count towards the limit: two stay until the epoch is done.
-
-    Args:
-        kept: in any order.
-        policy: latest_k, or top_k by score, of equals the later ones.
-        limit: how many checkpoints of whole epochs to keep.
+    `limit` counts checkpoints of whole epochs, by `policy` the latest (latest_k) or those with the
+    best score (top_k), later ones first among equals. Of those within an epoch, two stay until the
+    epoch is done.
     """
     ordered = sorted(kept, key=lambda one: one.at)
     whole = [one for one in ordered if not one.is_midway]
