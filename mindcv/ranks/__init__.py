@@ -1,8 +1,8 @@
-"""The processes of one run: what each has written down, and that all end when one has failed.
+"""The processes of one run: each keeps a record, and all end when one fails.
 
-A process that ends alone leaves the others waiting in a collective operation, and what MindSpore
-says there half a minute later is only that somebody is missing. So each rank has a record in
-`<run folder>/ranks/`, and looks at those of the others. Nothing here imports mindspore.
+A process that ends alone leaves the others waiting in a collective operation, and half a minute
+later MindSpore reports only that a process is missing. So each rank has a record in `<run
+folder>/ranks/` and watches those of the others. Nothing here imports mindspore.
 """
 
 from .failure import FOLDER_VARIABLE, first_last_words, last_words, recorded_ending

@@ -1,4 +1,4 @@
-"""How this process ends, written down for the other ranks and for a supervisor."""
+"""Record how this process ends, for the other ranks and for a supervisor."""
 
 import contextlib
 import json
@@ -17,18 +17,18 @@ from ..process.files import open_regular
 from .record import LONGEST_CAUSE, Ending, OwnRecord, Record, read_record, root_cause
 from .scheduler import guard_scheduler
 
-FOLDER_VARIABLE = "MINDCV_LAST_WORDS"  # `supervise` sets it to a folder of the attempt
+FOLDER_VARIABLE = "MINDCV_LAST_WORDS"  # set by `supervise` to a folder of the attempt
 _SUFFIX = ".last_words.json"
-_LINGER = 2.5  # seconds in which the others learn the cause, before a launcher kills them
-# What MindSpore (2.10) says of missing processes: after a heartbeat, in a collective operation that
-# waited too long, and in the scheduler; and HCCL, by the codes of its manual: a rank that did not
-# come to an operation within HCCL_EXEC_TIMEOUT, or was not met within HCCL_CONNECT_TIMEOUT.
+_LINGER = 2.5  # seconds for the others to learn the cause before a launcher kills them
+# Messages of MindSpore (2.10) about missing processes: after a heartbeat, in a collective operation
+# that waited too long, and in the scheduler; and codes of HCCL, from its manual: a rank did not
+# reach an operation within HCCL_EXEC_TIMEOUT, or was not connected within HCCL_CONNECT_TIMEOUT.
 _LOST_CONTACT = re.compile(
     r"The state of the cluster is error|Launch kernel failed: .*All(Reduce|Gather)|timed out node"
     r"|is the first one timed out|TCP connection between the scheduler and the worker"
     r"|\bEI000[26]\b"
 )
-# What it says (2.7 to 2.10) where processes are missing from the start.
+# Messages of MindSpore (2.7 to 2.10) about processes that are missing from the start.
 _NOT_TOGETHER = re.compile(
     "Failed to initialize distributed job cluster|Failed to register the compute graph node"
 )
@@ -37,11 +37,7 @@ _own: OwnRecord | None = None
 
 
 def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
-    """Write down that this process is running.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Record that this process is running; OSError if that cannot be written."""
     global _own
     _own = OwnRecord(folder, run, rank)
     signals.before_leaving(lambda: _own.end(130, "stopped by the user"))
@@ -50,14 +46,11 @@ def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
 
 @contextlib.contextmanager
 def recorded_ending(folder: Path | None) -> Iterator[None]:
-    """Write into the record of this process, if one was begun, how the body ends.
+    """Record how the body ends, if this process has a record.
 
-    An error of MindSpore that only says that a process is missing becomes that process's ending.
-    In the scheduler of msrun, which computes nothing, this ends the process with the cause of the
-    first failure.
-
-    Args:
-        folder: run folder; None: there are no records, and only MindSpore notices failures.
+    A MindSpore error that reports only a missing process is replaced by that process's failure. In
+    msrun's scheduler, which computes nothing, this ends the process with the cause of the first
+    failure. Without a `folder` there are no records, and only MindSpore notices failures.
 
     Raises:
         RankError: the body failed because of another process.
@@ -65,7 +58,7 @@ def recorded_ending(folder: Path | None) -> Iterator[None]:
     role = os.environ.get("MS_ROLE")
     if role == "MS_SCHED" and folder is not None:
         guard_scheduler(folder)
-    # A supervisor asks the ranks itself; a second signal would not let them save.
+    # A supervisor signals the ranks itself; a second signal would keep them from saving.
     if role == "MS_WORKER" and FOLDER_VARIABLE not in os.environ:
         signals.end_with_launcher()
     try:
@@ -84,13 +77,12 @@ def recorded_ending(folder: Path | None) -> Iterator[None]:
 
 
 def rank_error(cause: Record) -> RankError:
-    """Return the error of a process that ends because of another one."""
     code = cause.ending.exit_code if cause.ending else 1
     return RankError(f"stopped, because {cause.describe()}", code, cause.rank)
 
 
 def _end(error: BaseException) -> None:
-    """Write the ending down, and stay until the others have had the time to see it."""
+    """Record the ending, and wait until the others have had time to read it."""
     if _own is None:
         return
     if isinstance(error, MindCVError):
@@ -104,7 +96,7 @@ def _end(error: BaseException) -> None:
 
 
 def _of_another_rank(error: Exception) -> RankError | None:
-    """Return the cause of an error of MindSpore that only says: somebody is missing."""
+    """Return the cause of a MindSpore error that reports only a missing process."""
     if not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
         return None
     cause = _own and (root_cause(_own.others()) or _own.first_failure())
@@ -122,7 +114,7 @@ def _of_another_rank(error: Exception) -> RankError | None:
 
 
 def _not_together(reason: str) -> str:
-    """Return what to check where not all processes came to the scheduler of msrun."""
+    """Return what to check if not all processes have reached msrun's scheduler."""
     count, host, port, seconds = (
         os.environ.get(f"MS_{key}", "?")
         for key in ("WORKER_NUM", "SCHED_HOST", "SCHED_PORT", "TOPO_TIMEOUT")
@@ -139,9 +131,9 @@ def _not_together(reason: str) -> str:
 
 @contextlib.contextmanager
 def last_words() -> Iterator[None]:
-    """Write an error of the body for the supervisor of an msrun: this rank may have no record.
+    """Leave an error of the body for the supervisor of an msrun.
 
-    So it is with a wrong option.
+    This rank may have no record yet, e.g. if an option is wrong.
     """
     try:
         yield
@@ -164,6 +156,6 @@ def _leave_last_words(error: MindCVError) -> None:
 
 
 def first_last_words(folder: Path) -> Record | None:
-    """Return the rank of an attempt that was the first to leave words; None: none did."""
+    """Return the first rank to leave last words in the folder of an attempt; None if none did."""
     found = map(read_record, folder.glob(f"*{_SUFFIX}"))
     return root_cause(record for record in found if record is not None)

@@ -1,4 +1,4 @@
-"""The record of one process: who it is, and how it ended; and the first failure of a run."""
+"""The record of one process (who it is, how it ended), and the first failure of a run."""
 
 import contextlib
 import json
@@ -12,9 +12,9 @@ from pathlib import Path
 from ..process.files import make_folder, open_regular, read_regular, replacing
 
 FOLDER = "ranks"
-SCHEDULER = -1  # in place of a rank: the process of msrun that brings the ranks together
-_FIRST = "first_failure"  # one file for all: whoever fails writes it, all the others read it
-_SIZE = 8192  # bytes of a record, spaces included
+SCHEDULER = -1  # in place of a rank: the process of msrun that connects the ranks
+_FIRST = "first_failure"  # one file for all: a process that fails writes it, the others read it
+_SIZE = 8192  # bytes of a record, padded with spaces
 LONGEST_CAUSE = 1000  # characters
 
 
@@ -23,9 +23,9 @@ class Ending:
     """How a process ended.
 
     Attributes:
-        exit_code: see `mindcv.errors`; 1: none of these.
-        cause: the message of its error; empty: done.
-        of_rank: the rank whose ending was the cause of this one; None: its own.
+        exit_code: see `mindcv.errors`; 1 for any other error.
+        cause: the message of its error; empty if it finished.
+        of_rank: the rank whose ending caused this one; None if its own.
         time: seconds since 1970.
     """
 
@@ -36,7 +36,7 @@ class Ending:
 
     @property
     def is_failure(self) -> bool:
-        """Return whether it is a fault: neither done nor asked to stop."""
+        """Whether it is an error: the process neither finished nor was asked to stop."""
         return self.exit_code not in (0, 130, 143)
 
 
@@ -45,10 +45,10 @@ class Record:
     """One process of one run.
 
     Attributes:
-        run: number that all processes of a run share, and no run before it in the folder had.
-        rank: among those processes; `SCHEDULER`: not one that trains.
-        pid, host, pid_space: the process; other processes see its number in the same space only.
-        ending: None: it is running, or it was killed.
+        run: number shared by all processes of the run, and by no earlier run in the folder.
+        rank: `SCHEDULER` for the process that does not train.
+        pid, host, pid_space: the process; its number is valid only within the pid_space.
+        ending: None while it is running, or if it was killed.
     """
 
     run: int
@@ -60,12 +60,11 @@ class Record:
 
     @property
     def is_gone(self) -> bool:
-        """Return whether the process is known to have ended without a word."""
+        """Whether the process is known to have ended without recording it."""
         is_here = self.pid_space == own_pid_space()
         return self.ending is None and is_here and not is_running(self.pid)
 
     def describe(self) -> str:
-        """Return who it was and why it ended."""
         name, log = f"rank {self.rank}", f"worker_{self.rank}.log"
         if self.rank == SCHEDULER:
             name, log = "the scheduler", "scheduler.log"
@@ -79,12 +78,10 @@ class Record:
 
 
 class OwnRecord:
-    """The record of this process; a full disk does not keep its ending back.
+    """The record of this process; OSError if it cannot be written.
 
-    The file has its full size from the start, and stays open.
-
-    Raises:
-        OSError: it cannot be written.
+    The file has its full size from the start and stays open, so that a full disk cannot keep the
+    ending out of it.
     """
 
     def __init__(self, folder: Path, run: int, rank: int):
@@ -97,28 +94,27 @@ class OwnRecord:
         self._write()
 
     def others(self) -> list[Record]:
-        """Return the records of the other processes of this run."""
         run, rank = self.record.run, self.record.rank
         return [one for one in read_records(self.folder) if one.run == run and one.rank != rank]
 
     def first_failure(self) -> Record | None:
-        """Return the process of this run that was written down as the first to fail."""
+        """Return the process that is recorded as the first of this run to fail."""
         seen = read_record(self.folder / FOLDER / _FIRST)
         return seen if seen is not None and seen.run == self.record.run else None
 
     def end(self, exit_code: int, cause: str, of_rank: int | None = None) -> None:
-        """Write the ending down, unless there is one already; a failure of its own for all."""
+        """Record the ending, if none is recorded; record a failure of its own for all processes."""
         if self.record.ending is not None:
             return
         ending = Ending(exit_code, cause[:LONGEST_CAUSE], of_rank, time.time())
         self.record = replace(self.record, ending=ending)
         self._write()
         if ending.is_failure and of_rank is None:
-            with contextlib.suppress(OSError):  # the record of this process says it as well
+            with contextlib.suppress(OSError):  # this process's own record says so too
                 write_first_failure(self.folder, self.record)
 
     def wait_for_others(self, seconds: float) -> None:
-        """Wait until the other ranks have ended, so long at most."""
+        """Wait until the other ranks have ended, at most for `seconds`."""
         deadline = time.monotonic() + seconds
         for one in self.others():
             while one.ending is None and one.rank != SCHEDULER and time.monotonic() < deadline:
@@ -129,7 +125,7 @@ class OwnRecord:
         self._path.unlink(missing_ok=True)
 
     def _write(self) -> None:
-        # One write of a block that is there already: nobody reads half of it.
+        # A single write to an existing block: nobody reads half of it.
         os.pwrite(self._handle, _block_of(self.record), 0)
 
 
@@ -138,13 +134,13 @@ def path_of(folder: Path, rank: int) -> Path:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """Return the records in a run folder; those of runs before may be among them."""
+    """Return the records in a run folder, including those of earlier runs."""
     found = map(read_record, sorted((folder / FOLDER).glob("*.json")))
     return [record for record in found if record is not None]
 
 
 def read_record(path: Path) -> Record | None:
-    """Return the record in a file; None: it is being created, or somebody else's."""
+    """Return the record in a file; None if it is incomplete or not one of ours."""
     try:
         return _record(read_regular(path, 4 * _SIZE))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -152,15 +148,11 @@ def read_record(path: Path) -> Record | None:
 
 
 def write_first_failure(folder: Path, cause: Record | None) -> None:
-    """Write down which process failed first; None: none did so far, which reserves the room.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Record which process failed first; None reserves the space. OSError if that fails."""
     path = folder / FOLDER / _FIRST
     try:
         handle = open_regular(path, os.O_WRONLY)
-    except OSError:  # it is not there, or no file of ours
+    except OSError:  # it is missing, or not a file of ours
         with replacing(path) as unfinished:
             unfinished.write_bytes(_block_of(cause))
         return
@@ -171,14 +163,13 @@ def write_first_failure(folder: Path, cause: Record | None) -> None:
 
 
 def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
-    """Return the process of an ended run whose failure ended the others; None: none.
+    """Return the process of an ended run whose failure ended the others; None if there is none.
 
-    Args:
-        runs_before: numbers of other runs in the folder.
+    `runs_before` are the numbers of other runs in the folder.
     """
     seen = read_record(folder / FOLDER / _FIRST)
     records = [one for one in read_records(folder) if one.run not in runs_before]
-    # A scheduler may as well be killed once its ranks have ended.
+    # A scheduler may also be killed after its ranks have ended.
     blamed = {one.ending.of_rank for one in records if one.ending}
     cause = root_cause(one for one in records if one.rank != SCHEDULER or SCHEDULER in blamed)
     if seen is None or seen.run in runs_before or (cause and cause.ending):
@@ -187,7 +178,7 @@ def first_failure(folder: Path, runs_before: Iterable[int]) -> Record | None:
 
 
 def root_cause(records: Iterable[Record]) -> Record | None:
-    """Return the process whose ending was the cause of the others'; None: nobody failed."""
+    """Return the process whose ending caused the others'; None if none failed."""
     records = list(records)
     failed = [one for one in records if one.ending is not None and one.ending.is_failure]
     own = [one for one in failed if one.ending.of_rank is None]
@@ -204,7 +195,7 @@ def _block_of(record: Record | None) -> bytes:
 
 
 def _record(content: bytes) -> Record:
-    """Return the record in a file that anybody may have written; an error of any kind: none."""
+    """Parse a record that anybody may have written; any error means that it is none."""
     values = json.loads(content)
     ending = values.pop("ending")
     record = Record(**values, ending=None if ending is None else Ending(**ending))
@@ -222,7 +213,7 @@ def _record(content: bytes) -> Record:
 
 
 def own_pid_space() -> str:
-    """Return a text that two processes share where a process number means the same to both."""
+    """Return a text that is equal for processes to which a process number means the same."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -231,7 +222,7 @@ def own_pid_space() -> str:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether a process of this host is neither gone nor a zombie."""
+    """Return whether a process of this host exists and is not a zombie."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

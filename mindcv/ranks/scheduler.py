@@ -1,4 +1,4 @@
-"""The scheduler of msrun: it computes nothing, and msrun prints its last words."""
+"""Guard the scheduler of msrun, which computes nothing and whose last words msrun prints."""
 
 import contextlib
 import os
@@ -11,29 +11,26 @@ from pathlib import Path
 from ..process.signals import end_with_parent
 from .record import SCHEDULER, OwnRecord, Record, read_records, root_cause, write_first_failure
 
-_INTERVAL = 0.1  # seconds between two looks at all records, up to 8 of them
+_INTERVAL = 0.1  # seconds between two looks at the records of up to 8 ranks
 _LONGEST_WAIT = 10.0  # seconds for the other ranks to end after the first one
 
 
 def guard_scheduler(folder: Path) -> None:
     """Return in a child process, which becomes the scheduler; end this one with its exit code.
 
-    It has a record while ranks are running, so that they end when it is killed.
+    While ranks are running this process has a record, so that they end if it is killed.
 
     MindSpore's scheduler waits half a minute for a rank that has ended, and keeps Python's lock
-    meanwhile; msrun waits for it, and prints the lines of its log that look like errors. So this
-    process watches the records of the ranks. It ends the scheduler after a failure, whose cause it
-    prints, and when all ranks have stopped as they were asked to.
-
-    Raises:
-        SystemExit: in the parent process, always.
+    meanwhile; msrun waits for the scheduler, and prints the lines of its log that look like errors.
+    So this process watches the records of the ranks. It ends the scheduler after a failure, whose
+    cause it prints, and when all ranks have stopped as they were asked to.
     """
-    # Another run may be living in the folder, which will refuse this one.
+    # A run that is alive may use the folder, and will refuse this one.
     runs_before = {one.run for one in read_records(folder)}
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the other process takes it
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the parent handles it
         end_with_parent(parent, signal.SIGKILL)
         return
     sys.exit(_Guard(folder, child, runs_before).run())
@@ -45,7 +42,7 @@ class _Guard:
         self.own: OwnRecord | None = None
 
     def run(self) -> int:
-        """Return the exit code, when all have ended."""
+        """Return the exit code after all have ended."""
         cause = self._first_to_end()
         code = self._end_of_child() if cause is None else self._end_because_of(cause)
         if self.own is not None and self.own.record.ending is None:
@@ -53,7 +50,7 @@ class _Guard:
         return code
 
     def _first_to_end(self) -> Record | None:
-        """Return the rank that failed first, or one of all that were asked to stop.
+        """Return the rank that failed first or, if all were asked to stop, one of them.
 
         None: the scheduler ended by itself.
         """
@@ -64,7 +61,7 @@ class _Guard:
             if ranks and self.own is None:
                 self._begin_record(ranks[0].run)
             gone = {one.rank for one in ranks if one.is_gone}
-            # Gone at two looks: an ending may be written between reading it and looking for it.
+            # Gone at two looks: a rank may write its ending after it was read, and then be gone.
             cause = root_cause([one for one in ranks if one.rank not in gone - gone_before])
             cause = cause or _of_all_that_stopped(ranks)
             if cause is not None:
@@ -74,15 +71,15 @@ class _Guard:
         return None
 
     def _begin_record(self, run: int) -> None:
-        # Whoever stops all processes of a job lets the ranks save, which need it until then.
+        # If all processes of a job get SIGTERM, the ranks save, and need the scheduler until then.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with contextlib.suppress(OSError):  # a full disk: ranks learn of its end by MindSpore
+        with contextlib.suppress(OSError):  # a full disk: ranks learn of its end from MindSpore
             self.own = OwnRecord(self.folder, run, SCHEDULER)
 
     def _end_because_of(self, cause: Record) -> int:
         if cause.ending is None or cause.ending.is_failure:
             _print(cause.describe())
-            with contextlib.suppress(OSError):  # a full disk: it was printed
+            with contextlib.suppress(OSError):  # a full disk: the cause was printed
                 write_first_failure(self.folder, cause)
         deadline = time.monotonic() + _LONGEST_WAIT
         while time.monotonic() < deadline and any(

@@ -26,20 +26,20 @@ from .record import (
 )
 
 _INTERVAL = 0.2  # seconds between two looks
-_GRACE = 1.0  # seconds in which the training may end by itself
-_LONGEST_SAVE = 60.0  # seconds that a checkpoint under way is waited for
+_GRACE = 1.0  # seconds for the training to end by itself
+_LONGEST_SAVE = 60.0  # seconds to wait for a checkpoint that is being saved
 
 _logger = logging.getLogger("mindcv.train")
 
 
 @contextlib.contextmanager
 def failing_together(runtime) -> Iterator[None]:
-    """End all processes when one fails in the body, before they watch each other.
+    """End all processes if one fails in the body, for use before `watch_ranks`.
 
-    Every process calls this, and nothing in the body waits for the others.
+    Every process must call it, and nothing in the body may wait for the others.
 
     Raises:
-        RankError: in the others, with the exit code of the first that failed.
+        RankError: in the other processes, with the exit code of the first that failed.
     """
     if runtime.world_size == 1:
         yield
@@ -61,20 +61,20 @@ def failing_together(runtime) -> Iterator[None]:
 
 
 def _exit_codes(runtime, own: int) -> list[int]:
-    """Return what each process is about to end with; 0: it goes on."""
+    """Return the exit code of each process; 0 if it goes on."""
     return [int(code) for (code,) in runtime.gather([own])]
 
 
 def watch_ranks(folder: str | None, runtime) -> None:
-    """Write down that this process runs, and end it when another one of the run has failed.
+    """Record that this process runs, and end it when another one of the run fails.
 
-    Every process calls it, once the first holds the run folder; a process alone and a run without a
-    folder need no watch. Where hosts do not share the folder, each learns of the others' ends by
-    MindSpore's heartbeat only.
+    Every process must call it, once the first has locked the run folder. A single process, or a run
+    without a folder, needs no watch. Where hosts do not share the folder, each learns of the
+    others' failures only through MindSpore's heartbeat.
 
     Raises:
         ConfigError: the record cannot be written.
-        RankError: that of another process cannot.
+        RankError: the record of another process cannot be written.
     """
     if folder is None or runtime.world_size == 1:
         return
@@ -90,7 +90,7 @@ def watch_ranks(folder: str | None, runtime) -> None:
 
 
 def _processes_here(runtime) -> dict[int, int]:
-    """Return rank to process number of those that this process can see, itself among them."""
+    """Return rank -> process number of the processes visible from here, including this one."""
     space = [*bytes.fromhex(sha256_of(own_pid_space().encode())[:32])]
     found = runtime.gather([os.getpid(), *space])  # exact: below 2**24
     return {rank: int(pid) for rank, (pid, *other) in enumerate(found) if other == space}
@@ -99,10 +99,10 @@ def _processes_here(runtime) -> dict[int, int]:
 class Watch:
     """Looks for the first failure of a run.
 
-    Whoever fails writes it into one file, which all the others read. A process that is killed
-    cannot, so the rank before it on its host (`processes`: rank to process number) watches it, and
-    writes. The lowest rank of a host watches the scheduler, if that is there. So a look takes each
-    rank one file or two, however many ranks there are.
+    A process that fails writes it into one file, which all others read. A killed process cannot, so
+    the rank before it on its host (`processes`: rank -> process number) watches it and writes for
+    it. The lowest rank of a host watches the scheduler, if it runs there. So each look reads one or
+    two files, however many ranks there are.
     """
 
     def __init__(self, own: OwnRecord, processes: dict[int, int]):
@@ -121,11 +121,11 @@ class Watch:
 
     def _gone_rank(self) -> Record | None:
         while self._after and not is_running(self._after[0][1]):
-            # Read only now: its ending would be there.
+            # Read only now: its ending would be there already.
             record = read_record(path_of(self.folder, self._after[0][0]))
             if record is None or (record.run == self.run and record.ending is None):
                 return record
-            del self._after[0]  # it has ended; from now on the next one is watched
+            del self._after[0]  # its ending is recorded; watch the next one from now on
         return None
 
     def _gone_scheduler(self) -> Record | None:
@@ -134,16 +134,16 @@ class Watch:
         path = path_of(self.folder, SCHEDULER)
         record = read_record(path)
         is_gone = record is not None and record.run == self.run and record.is_gone
-        # It may have ended well since it was read, and removed its record.
+        # It may have ended normally since it was read, and removed its record.
         return record if is_gone and read_record(path) == record else None
 
     def _reported(self, gone: Record | None) -> Record | None:
-        """Write down a process that is gone, unless it was killed because of a failure."""
+        """Record a process that is gone, unless it was killed because of a failure."""
         if gone is None:
             return None
         cause = self._failure()
         if cause is None:
-            with contextlib.suppress(OSError):  # the ranks of this host find out in turn
+            with contextlib.suppress(OSError):  # the ranks of this host notice in turn
                 write_first_failure(self.folder, gone)
         return cause or gone
 
@@ -158,7 +158,7 @@ def _watch(watch: Watch) -> None:
 
 
 def _end_because_of(cause: Record, record: OwnRecord) -> None:
-    """Log the cause, finish a save that is under way, and end the process from this thread.
+    """Log the cause, finish a save in progress, and end the process from this thread.
 
     The main thread waits inside MindSpore for a process that will not come.
     """
