@@ -1,1 +1,1 @@
-"""This process: how it starts and ends, its files, terminal and signals. No mindspore here."""
+"""This process: its start and end, files, terminal and signals. Nothing here needs mindspore."""

@@ -1,4 +1,4 @@
-"""What every command needs: readable errors, exit codes, fitting packages, the user's module."""
+"""What every command needs: readable errors, exit codes, version checks, the user's module."""
 
 import importlib
 import importlib.util
@@ -22,8 +22,7 @@ from .foreign_text import printable_lines
 def guarded(show_traceback: Callable[[], bool]):
     """Turn an error of the body into its message and exit code.
 
-    Args:
-        show_traceback: called at the time of an error.
+    `show_traceback` is called when an error occurs.
     """
     _prepare_streams()
     try:
@@ -40,17 +39,17 @@ def guarded(show_traceback: Callable[[], bool]):
     except MindCVError as error:
         _print(f"error: {error}", show_traceback())
         sys.exit(error.exit_code)
-    except Exception as error:  # a page of frames helps no user: they go to the log
+    except Exception as error:  # a traceback helps no user: it goes to the log
         _print(_unexpected(error), show_traceback() or terminal.stderr_log() is None)
         sys.exit(1)
 
 
 def _prepare_streams() -> None:
-    """Make standard output take file names of any bytes, and open streams closed by `>&-`."""
+    """Let stdout print file names of any bytes, and reopen streams that `>&-` has closed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is by itself
+    sys.stdout.reconfigure(errors="backslashreplace")  # the default of stderr
 
 
 def _print(message: str, show_traceback: bool) -> None:
@@ -62,7 +61,6 @@ def _print(message: str, show_traceback: bool) -> None:
 
 
 def _unexpected(error: Exception) -> str:
-    """Return what happened, where, and how to learn more."""
     log = terminal.stderr_log()
     path = log.keep() if log else None
     trace = f"the whole trace is in {path}; " if path else ""
@@ -74,18 +72,18 @@ def _unexpected(error: Exception) -> str:
 
 def in_short(error: BaseException) -> str:
     """Return the type and the first line of the message."""
-    # MindSpore's messages begin with rules and headings.
+    # MindSpore's messages begin with lines of dashes.
     lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
     reason = next(lines, "").strip()[:300]
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
-# Where MindSpore's compiler was, as the message of its error says: innermost last.
+# Source lines in an error message of MindSpore's compiler, innermost last.
 _IN_GRAPH = re.compile(r"^# \d+ In file (?P<file>.+?):(?P<line>\d+)", re.MULTILINE)
 
 
 def place_of(error: BaseException) -> tuple[str, str]:
-    """Return file:line, and the code there, innermost of this package and the user's own files."""
+    """Return file:line and code of the innermost frame in this package or the user's own files."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}", ""
     frames = traceback.extract_tb(error.__traceback__)
@@ -102,9 +100,9 @@ def place_of(error: BaseException) -> tuple[str, str]:
 
 
 def check_environment() -> None:
-    """Refuse versions of numpy and MindSpore that pip may install for another package's sake.
+    """Refuse versions of NumPy and MindSpore that do not work but that pip may have installed.
 
-    With numpy 2 MindSpore up to 2.10 crashes later without giving a reason. After 2.10 the same
+    With NumPy 2, MindSpore up to 2.10 crashes later without giving a reason. After 2.10 the same
     calls will mean something else, e.g. the momentum of `nn.BatchNorm2d`.
 
     Raises:
@@ -123,10 +121,10 @@ def check_environment() -> None:
 
 
 def import_user_module(name: str) -> None:
-    """Import a module, or the .py file at a path, that registers models of the user's own.
+    """Import a module or a .py file that registers the user's own models.
 
     Raises:
-        ConfigError: there is no such module or file, or it cannot be imported.
+        ConfigError: it does not exist, or cannot be imported.
     """
     try:
         _import_file(Path(name)) if name.endswith(".py") else _import_by_name(name)
@@ -144,7 +142,7 @@ def _import_file(path: Path) -> None:
         raise ConfigError(f"import_module: no file {path}; expected a module or a .py file")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # MindSpore's compiler looks sources up by module
+    sys.modules[path.stem] = module  # MindSpore's compiler looks up sources by module
     spec.loader.exec_module(module)
 
 

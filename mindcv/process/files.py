@@ -1,8 +1,9 @@
-"""Files: whole or not there, regular under plain names, and errors that name them.
+"""Atomic writes, safe opening of regular files, hashes, and errors that name the file.
 
 A folder may have been filled by somebody else: a name found in a file must not lead out of its
-folder, what a link points to must not be overwritten, and a pipe must not be waited for. Removing
-and renaming never follow a link at the end of a path, so only opening needs care.
+folder, the target of a link must not be overwritten, and a pipe must not block. Removing and
+renaming never follow a link at the end of a path, so only opening needs care. Functions raise
+OSError if the system refuses an operation.
 """
 
 import errno
@@ -18,7 +19,7 @@ from typing import BinaryIO
 from ..errors import MindCVError
 
 _REASONS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is no regular file"}
-_BLOCK = 2**20  # bytes that are hashed at a time
+_BLOCK = 2**20  # bytes hashed at a time
 
 
 def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
@@ -43,11 +44,7 @@ def open_regular(path: str | os.PathLike, flags: int = os.O_RDONLY) -> int:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Return the content of a regular file of at most so many bytes.
-
-    Raises:
-        OSError: see `open_regular`; or it is larger.
-    """
+    """Return the content of a regular file; OSError if it has more than `most` bytes."""
     with open(path, "rb", opener=open_regular) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most:
@@ -58,14 +55,14 @@ def read_regular(path: Path, most: int) -> bytes:
 def reading(
     what: str | os.PathLike, error: type[MindCVError], remedy: str = ""
 ) -> AbstractContextManager:
-    """Raise `<what> cannot be read: <reason><remedy>` where the system refuses the body."""
+    """Raise `error` for an OSError of the body: `<what> cannot be read: <reason><remedy>`."""
     return _refusals_as(error, f"{what} cannot be read", remedy)
 
 
 def writing(
     what: str | os.PathLike, error: type[MindCVError], remedy: str = ""
 ) -> AbstractContextManager:
-    """Raise `<what> cannot be written: <reason><remedy>` where the system refuses the body."""
+    """Raise `error` for an OSError of the body: `<what> cannot be written: <reason><remedy>`."""
     return _refusals_as(error, f"{what} cannot be written", remedy)
 
 
@@ -78,7 +75,7 @@ def _refusals_as(error: type[MindCVError], message: str, remedy: str) -> Iterato
 
 
 def sha256_of(*parts: bytes) -> str:
-    """Return the hash, hexadecimal, of parts (bytes or contiguous arrays) one after the other."""
+    """Return the hexadecimal hash of bytes or contiguous arrays, joined together."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -86,14 +83,9 @@ def sha256_of(*parts: bytes) -> str:
 
 
 def sha256_of_file(file: BinaryIO | str | os.PathLike, size: int | None = None) -> str:
-    """Return the hash, hexadecimal, of a file.
+    """Return the hexadecimal hash of a file: by path, or the rest of an open one.
 
-    Args:
-        file: its path, or an open file, whose rest is hashed.
-        size: hash at most so many bytes.
-
-    Raises:
-        OSError: the system refuses it.
+    At most `size` bytes are hashed.
     """
     if isinstance(file, (str, os.PathLike)):
         with open(file, "rb") as opened:
@@ -106,31 +98,26 @@ def sha256_of_file(file: BinaryIO | str | os.PathLike, size: int | None = None) 
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder, unless it exists, in one that does.
-
-    Raises:
-        OSError: a link or file stands there, or the system refuses it.
-    """
+    """Create a folder in an existing one, unless it exists; OSError if it is a link or file."""
     path.mkdir(exist_ok=True)
     if path.is_symlink():
         raise OSError(errno.ELOOP, _REASONS[errno.ELOOP], str(path))
 
 
 def is_real_folder(path: Path) -> bool:
-    """Return whether it is a folder, not a link to one."""
+    """Return whether the path is a folder, not a link to one."""
     return path.is_dir() and not path.is_symlink()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a stand-in to write, `.<name>.<process>`; it takes the name if the body ends well.
+    """Yield a temporary file, `.<name>.<process>`, that replaces `path` if the body succeeds.
 
-    Raises:
-        OSError: the system refuses it; a file of that name is as it was.
+    If it fails, a file at `path` is unchanged.
     """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.unlink(missing_ok=True)  # what stands there is not written through
+        unfinished.unlink(missing_ok=True)  # if it is a link, its target is not written to
         yield unfinished
         os.replace(unfinished, path)
     finally:
@@ -140,21 +127,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_together(*paths: str | os.PathLike) -> Iterator[list[Path]]:
-    """Give stand-ins of the same names in a new folder beside the first path.
+    """Yield temporary files of the same names, in a new folder beside the first path.
 
-    They take their places, in this order, if the body ends well, with the rights of any new file:
-    some libraries leave theirs readable for their owner alone. For writers that need the suffix or
-    leave files beside their own.
-
-    Raises:
-        OSError: the system refuses it; files of those names are as they were.
+    They replace `paths`, in this order, if the body succeeds; else those files are unchanged. They
+    get the permissions of any new file, since some libraries make theirs readable for their owner
+    alone. For writers that need the suffix or leave files beside their own.
     """
     unfinished = Path(paths[0]).parent / f".unfinished-{os.getpid()}"
     stand_ins = [unfinished / Path(path).name for path in paths]
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process of the same number
+        shutil.rmtree(unfinished, ignore_errors=True)  # left by a killed process of the same number
         unfinished.mkdir()
-        rights = unfinished.stat().st_mode & 0o666  # as umask has it for a new file
+        rights = unfinished.stat().st_mode & 0o666  # as the umask has it for a new file
         yield stand_ins
         for stand_in, path in zip(stand_ins, paths):
             stand_in.chmod(rights)
@@ -164,7 +148,7 @@ def replacing_together(*paths: str | os.PathLike) -> Iterator[list[Path]]:
 
 
 def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
-    """Remove the stand-ins of these files that killed processes left, as far as that is allowed."""
+    """Remove temporary files of `replacing` that killed processes left, where permitted."""
     starts = {f".{name}" for name in names}
     for path in folder.iterdir():
         start, _, process = path.name.rpartition(".")
@@ -174,14 +158,13 @@ def remove_unfinished(folder: Path, names: Iterable[str]) -> None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of what is kept between runs and can be made again; it need not exist.
+    """Return the folder for files that can be made again; it need not exist.
 
-    It is the one in the environment variable MINDCV_CACHE, else `mindcv` in the folder in
-    XDG_CACHE_HOME, else ~/.cache/mindcv.
+    It is $MINDCV_CACHE, else `mindcv` in $XDG_CACHE_HOME, else ~/.cache/mindcv.
     """
     if own := os.environ.get("MINDCV_CACHE"):
         return Path(os.path.abspath(os.path.expanduser(own)))
     shared = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(shared):  # its specification says that a relative path is ignored
+    if not os.path.isabs(shared):  # its specification ignores relative paths
         shared = os.path.expanduser("~/.cache")
     return Path(shared) / "mindcv"

@@ -1,10 +1,10 @@
-"""Text that somebody else wrote, such as names of files and classes, shown and stored safely."""
+"""Show and store text from others, such as file and class names, safely."""
 
-_FORMULA = ("=", "+", "-", "@", "\t")  # a cell that begins so is computed by spreadsheets
+_FORMULA = ("=", "+", "-", "@", "\t")  # spreadsheets compute cells that begin with these
 
 
 def printable(text: str) -> str:
-    """Return text that a terminal shows as it is: control characters are escaped."""
+    """Return text with its control characters escaped, so that a terminal does not obey them."""
     if text.isprintable():
         return text
     return "".join(
@@ -14,15 +14,15 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Return text whose lines a terminal shows as they are."""
+    """Return text with the control characters of each line escaped."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def table_cell(text: str) -> str:
-    """Return the text of a CSV cell that no spreadsheet takes for a formula: an apostrophe leads.
+    """Return the text of a CSV cell, led by an apostrophe if a spreadsheet would compute it.
 
-    OWASP's rule against CSV injection. A carriage return, which Python's writer leaves bare and
-    readers take for the end of a row, is escaped.
+    This follows OWASP's rule against CSV injection. A carriage return is escaped: Python's writer
+    does not quote it, and readers take it for the end of a row.
     """
     text = text.replace("\r", r"\r")
     return f"'{text}" if text.startswith(_FORMULA) else text

@@ -1,4 +1,4 @@
-"""Threads and processes that work side by side: how many, and a pool that ends with its user."""
+"""Worker threads and processes: how many, and a pool that ends with its user."""
 
 import functools
 import logging
@@ -21,8 +21,7 @@ _logger = logging.getLogger(__name__)
 def available_cores() -> list[int]:
     """Return the numbers of the cores that this process may run on.
 
-    They are fewer than the machine has where a launcher (`msrun --bind_core`), `taskset` or a
-    container bound it.
+    A launcher (`msrun --bind_core`), `taskset` or a container may allow fewer than the machine has.
     """
     if hasattr(os, "sched_getaffinity"):  # Linux
         return sorted(os.sched_getaffinity(0))
@@ -31,13 +30,10 @@ def available_cores() -> list[int]:
 
 @functools.cache
 def usable_workers(asked: int | None, cores: int | None = None) -> int:
-    """Return the number of threads, at most one per core; None: one per core.
+    """Return the number of threads: at most one per core, and if None, one per core.
 
-    MindSpore refuses more threads than the machine has cores, and recipes ask for the 8 of a large
-    machine. A log line reports the change, once.
-
-    Args:
-        cores: those of this process; None: `available_cores`.
+    MindSpore refuses more threads than the machine has cores, and recipes set the 8 of a large
+    machine. The change is logged once. `cores` are those of this process; None: `available_cores`.
 
     Raises:
         ConfigError: fewer than one.
@@ -56,18 +52,14 @@ def usable_workers(asked: int | None, cores: int | None = None) -> int:
 def worker_pool(
     workers: int, prepare: Callable[..., None], *arguments: Any
 ) -> Iterator[Callable[..., Future]]:
-    """Give a function that submits a call to the pool; leaving the body ends all its processes.
+    """Yield a function that submits a call to the pool; all its processes end with the body.
 
-    They are fresh processes, no forks, since MindSpore has threads: a script that uses them needs
-    `if __name__ == "__main__":`. If one dies, submitting and unfinished calls raise
-    `concurrent.futures.process.BrokenProcessPool`.
-
-    Args:
-        workers: number of processes.
-        prepare: each process calls it with `arguments` before its first work.
+    They are spawned, not forked, since MindSpore has threads: a script that uses them needs `if
+    __name__ == "__main__":`. Each calls `prepare` with `arguments` before its first work. If one
+    dies, submitting and unfinished calls raise `concurrent.futures.process.BrokenProcessPool`.
     """
     context = get_context("spawn")
-    # The processes end when its other end is closed: by this one, or because this one was killed.
+    # The processes end when this one closes the other end, or is killed.
     lifeline, end = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _start, (lifeline, prepare, arguments))
     try:
@@ -79,7 +71,7 @@ def worker_pool(
 
 
 def _submit(pool: ProcessPoolExecutor, *call: Any) -> Future:
-    """Submit a call. Processes that this starts never see ctrl-C, which a terminal sends to all."""
+    """Submit a call; processes that this starts never see ctrl-C, which a terminal sends to all."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         return pool.submit(*call)

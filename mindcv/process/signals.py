@@ -1,9 +1,9 @@
-"""Signals: ctrl-C, the request to stop, and the end of the process that started this one.
+"""Signals: ctrl-C, the request to stop, and the end of the parent process.
 
-MindSpore's input pipelines set a handler of their own for SIGINT at every step, which makes a
-SIGTERM of it, and a KeyboardInterrupt during the import of its C++ modules aborts the process. So
-all threads block the signal, and one takes it from the system, even while the main thread is inside
-MindSpore, which may be minutes.
+MindSpore's input pipelines set their own handler for SIGINT at every step, which turns it into a
+SIGTERM, and a KeyboardInterrupt during the import of its C++ modules aborts the process. So all
+threads block SIGINT, and one thread waits for it, even while the main thread is inside MindSpore,
+which may take minutes.
 """
 
 import contextlib
@@ -25,9 +25,9 @@ _is_taken_over = False
 
 
 def take_over() -> None:
-    """Take SIGINT over; it ends the process at once, unless `handled_by` is active.
+    """Take over SIGINT; it ends the process at once, unless a function is set by `handled_by`.
 
-    Call it before there are other threads, such as numpy's: threads inherit what is blocked.
+    Call it before other threads start, such as numpy's: threads inherit what is blocked.
     """
     global _is_taken_over
     if not _is_taken_over:
@@ -37,14 +37,14 @@ def take_over() -> None:
 
 
 def handled_by(handle: Callable[[int], None] | None) -> Callable[[int], None] | None:
-    """Let a function handle SIGINT, called in another thread; return the one before."""
+    """Let a function handle SIGINT, in another thread; return the previous one."""
     global _handle
     _handle, before = handle, _handle
     return before
 
 
 def before_leaving(call: Callable[[], None]) -> None:
-    """Call this before SIGINT ends the process without the main thread."""
+    """Register a call to make before SIGINT ends the process without its main thread."""
     _before_leaving.append(call)
 
 
@@ -64,22 +64,18 @@ def _leave() -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # closed
         sys.stdout.flush()
         print("stopped by the user", file=sys.stderr, flush=True)
-    os._exit(130)  # a regular end during MindSpore's import would abort
+    os._exit(130)  # a regular exit during MindSpore's import would abort
 
 
 class StopSignal:
-    """Remembers that the process was asked to stop; the second signal ends it at once.
-
-    Attributes:
-        received: the signal; None: none came.
-    """
+    """Remembers a request to stop in `received`; the second signal ends the process at once."""
 
     def __init__(self):
         self.received: signal.Signals | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Take SIGTERM over for the body, and SIGINT where `take_over` has it."""
+        """Handle SIGTERM in the body, and SIGINT if `take_over` was called."""
         before = signal.signal(signal.SIGTERM, self._remember)
         interrupt_before = handled_by(self._remember)
         try:
@@ -95,7 +91,7 @@ class StopSignal:
 
 
 def end_with_launcher() -> None:
-    """Send this rank SIGTERM when its msrun ends, which passes no signal on.
+    """Send this rank SIGTERM when its msrun ends, since msrun forwards no signal.
 
     An msrun that does not wait for its ranks (without `--join True`) ends at once, and they go on.
     """
@@ -109,11 +105,9 @@ def end_with_launcher() -> None:
 
 
 def end_with_parent(parent: int, number: signal.Signals) -> None:
-    """Have the system send this process a signal when its parent ends, however that ends.
+    """Have the system send this process a signal when its parent ends, in whatever way.
 
-    Args:
-        parent: its process number; if it has ended already, this process ends at once.
-        number: the signal.
+    If the parent has already ended, this process ends at once.
     """
     if _prctl is not None:
         _prctl(_DEATH_SIGNAL, number)

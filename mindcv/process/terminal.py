@@ -1,9 +1,9 @@
-"""The terminal shows a command's own words; what libraries write to standard error goes to a log.
+"""Keep the terminal for a command's own output; a log takes what libraries write to stderr.
 
-MindSpore's C++ part writes to file descriptor 2, whatever Python does with `sys.stderr`. So the
-descriptor itself leads to a log, and `sys.stderr` keeps the terminal by another descriptor.
-Python's own reports (warnings, `Exception ignored in`) and MindSpore's logger follow it. What a
-crash of the process says stays on the terminal.
+MindSpore's C++ code writes to file descriptor 2, whatever Python does with `sys.stderr`. So the
+descriptor itself leads to a log, and `sys.stderr` reaches the terminal by another descriptor.
+Python's own reports (warnings, `Exception ignored in`) and MindSpore's logger go to the log too.
+The report of a crash of the process stays on the terminal.
 """
 
 import contextlib
@@ -28,10 +28,10 @@ _STDERR = 2
 
 
 def start_logging(is_main: bool, log_file: Path | None = None) -> None:
-    """Send the library's log lines to the terminal and, where given, to a file as well.
+    """Send the library's log lines to the terminal and, if given, to a file as well.
 
     Args:
-        is_main: False: only warnings are shown, for the ranks beside the first.
+        is_main: False on the ranks beside the first, which show only warnings.
         log_file: lines with times are appended to it, and what libraries write to stderr.
 
     Raises:
@@ -56,14 +56,14 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
 
 
 class _Lines(logging.Formatter):
-    """Escapes what a terminal would obey: names of files and classes may hold it."""
+    """Escapes control characters, which file and class names may contain."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record))
 
 
 class _Terminal(logging.Handler):
-    """Writes beside progress bars. On a full disk it says so once, and the run goes on."""
+    """Writes beside progress bars; reports a full disk once, and the run goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -77,7 +77,7 @@ class _Terminal(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """Says once that it cannot write, for example on a full disk, and goes on trying."""
+    """Reports once that it cannot write, e.g. on a full disk, and keeps trying."""
 
     has_failed = False
 
@@ -103,14 +103,14 @@ def _report(message: str) -> None:
 
 
 def silence_stdout() -> None:
-    """Drop what standard output still buffers: it would fail again, at the latest at exit."""
+    """Drop what stdout still buffers, which would fail again, at the latest at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class StderrLog:
-    """Where file descriptor 2 leads: a nameless file, until a log is named.
+    """The target of file descriptor 2: a nameless file, until a log is named.
 
-    `terminal` is a text stream to what was standard error, `stream` one to the log.
+    `terminal` is a text stream to the original stderr, `stream` one to the log.
     """
 
     def __init__(self, terminal: TextIO, log: BinaryIO):
@@ -120,9 +120,9 @@ class StderrLog:
         self._lead_to(log.fileno())
 
     def continue_in(self, path: Path) -> None:
-        """Append what there is to a file, and let the rest follow there.
+        """Append the log so far to a file, and continue there; OSError if it cannot be opened.
 
-        `OSError`: it cannot be opened. A full disk costs lines of the log, not the run.
+        A full disk costs lines of the log, not the run.
         """
         named = open(path, "ab", buffering=0, opener=open_regular)
         self._log.seek(0)
@@ -134,12 +134,12 @@ class StderrLog:
         self._lead_to(named.fileno())
 
     def write(self, text: str) -> None:
-        """Add text of our own that belongs in the log only."""
+        """Add our own text that belongs only in the log."""
         with contextlib.suppress(OSError):
             print(text.rstrip("\n"), file=self.stream, flush=True)
 
     def keep(self) -> Path | None:
-        """Return the path of the log, which a nameless one gets now; None: it cannot be kept."""
+        """Return the path of the log, naming a nameless one; None if it cannot be kept."""
         if self._path is None:
             with contextlib.suppress(OSError):
                 handle, name = tempfile.mkstemp(prefix="mindcv-", suffix=".log")
@@ -156,11 +156,11 @@ _stderr_log: StderrLog | None = None
 
 
 def divert_stderr() -> bool:
-    """Lead what libraries print away from the terminal until the process ends; False: not done.
+    """Send what libraries print to a log, until the process ends; return False if it cannot.
 
-    That is where standard error is closed or no temporary file can be made: better some noise than
-    no run. With GLOG_logtostderr=1 in the environment all stays on the terminal as well. How much
-    MindSpore prints is up to GLOG_v (its default: 2, warnings).
+    It cannot if stderr is closed or no temporary file can be made: better some noise than no run.
+    With GLOG_logtostderr=1 in the environment everything stays on the terminal as well. GLOG_v sets
+    how much MindSpore prints (default 2, warnings).
     """
     global _stderr_log
     if os.environ.get("GLOG_logtostderr") == "1" or sys.stderr is None:
@@ -179,7 +179,7 @@ def divert_stderr() -> bool:
 
 
 def stderr_log() -> StderrLog | None:
-    """Return the log that libraries write to; None: they write to the terminal."""
+    """Return the log that libraries write to; None if they write to the terminal."""
     return _stderr_log
 
 
@@ -205,7 +205,7 @@ def _divert_python() -> None:
     threading.excepthook = in_thread
     logging.setLoggerClass(_LibraryLogger)
     logging.lastResort = _LastResort(logging.WARNING)
-    logging.raiseExceptions = False  # a log that cannot be written is no page of frames
+    logging.raiseExceptions = False  # no traceback if a log cannot be written
 
 
 def _trace(found) -> str:
@@ -214,11 +214,11 @@ def _trace(found) -> str:
 
 
 class _LibraryLogger(logging.Logger):
-    """A logger whose handlers do not write to the terminal, as MindSpore's would."""
+    """Its handlers write to the log instead of the terminal, which MindSpore's would use."""
 
     def addHandler(self, hdlr: logging.Handler) -> None:
         if getattr(hdlr, "stream", None) is _stderr_log.terminal:
-            # Not `setStream`: some handlers look standard error up each time.
+            # Not `setStream`: some handlers look up stderr each time.
             twin = logging.StreamHandler(_stderr_log.stream)
             twin.name = hdlr.name
             twin.setLevel(hdlr.level)
@@ -228,7 +228,7 @@ class _LibraryLogger(logging.Logger):
 
 
 class _LastResort(logging.Handler):
-    """Shows warnings of this library where no logging was started; others go to the log."""
+    """Shows warnings of this library if logging was not started; others go to the log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         is_ours = record.name.split(".")[0] == "mindcv"
