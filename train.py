@@ -13,18 +13,18 @@ logger = logging.getLogger("mindcv.train")
 
 
 def main(config: Config) -> None:
-    # The first use of a part of mindcv imports mindspore, which takes seconds. A wrong config has
-    # been answered by now.
+    # The first use of a part of mindcv imports mindspore, which takes seconds; a wrong config has
+    # been reported by now.
     engine, build = mindcv.engine, mindcv.engine.build
     runtime = build.start_runtime(config)
     folder, event_writer = open_files(config, runtime)
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
-    build.uses_sink(config, runtime)  # what contradicts it is refused before the data are listed
+    build.uses_sink(config, runtime)  # refuses contradicting options before the data are listed
 
-    # Resuming, in this order: the newest checkpoint that verifies is chosen; options, classes and
-    # images are compared with those it was made with; all is built as for a new run, then its
-    # tensors, counters and rows are restored; the batches continue after the last step it holds.
+    # The order of resuming: choose the newest checkpoint that verifies; compare options, classes
+    # and images with those of its run; build everything as for a new run; restore tensors,
+    # counters and rows; continue with the batch after its last step.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
     if folder:
         engine.write_text(folder / "config.yaml", dump_config(config))
@@ -65,7 +65,7 @@ def main(config: Config) -> None:
 
 
 def open_files(config: Config, runtime):
-    """Return the run folder and the writer of event files; None: this process has none."""
+    """Return the run folder and the event file writer; each is None if this process has none."""
     folder, event_writer = None, None
     with mindcv.ranks.failing_together(runtime):
         if runtime.is_main and not config.dry_run:
@@ -77,7 +77,7 @@ def open_files(config: Config, runtime):
 
 
 def find_checkpoint(config: Config, runtime):
-    """Return the checkpoint to resume from, of a run with the same options; None: a new run."""
+    """Return the checkpoint to resume from, after comparing options; None for a new run."""
     source = config.ckpt_path if config.resume_opt else config.resume
     checkpoint = mindcv.engine.find_checkpoint(Path(config.ckpt_save_dir), source, runtime)
     if checkpoint:

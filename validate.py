@@ -10,7 +10,7 @@ from mindcv.process.entry_point import import_user_module
 
 logger = logging.getLogger("mindcv.validate")
 
-# By path, what was read to learn options from it: a weight file is read and verified once.
+# Weight files by path, read for their options; so each is read and verified only once.
 files_read = {}
 
 
@@ -37,7 +37,7 @@ def main(config: Config) -> None:
     if not config.precise_bn_samples:
         network = mindcv.models.fold_on_cpu(network, runtime.device_target)
     elif config.freeze_stages is not None:
-        mindcv.models.freeze(network, config.freeze_stages)  # they keep their statistics
+        mindcv.models.freeze(network, config.freeze_stages)  # frozen layers keep their statistics
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
     precise_batch_norm = None
     if config.precise_bn_samples:
@@ -61,10 +61,10 @@ def main(config: Config) -> None:
 
 
 def build_precise_batch_norm(config: Config, runtime, network, num_classes: int):
-    """Return what measures a network's running statistics on images read as in training.
+    """Build the measurement of running statistics on images read as in training.
 
-    So they are those of a training with the same options, but for drop_path_rate: nothing is
-    dropped where they are used.
+    The statistics are those of a training with the same options, except for drop_path_rate: nothing
+    is dropped where they are used.
     """
     build = mindcv.engine.build
     train_set = build.open_train_set(config, runtime)
@@ -74,7 +74,7 @@ def build_precise_batch_norm(config: Config, runtime, network, num_classes: int)
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:
-    """Return the options that the weights know; they hold where the user leaves them out."""
+    """Return options from the weights, for those the user leaves out, and the weights' name."""
     if config.pretrained and config.ckpt_path:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
     if config.pretrained:

@@ -1,4 +1,4 @@
-"""mindcv: RegNet image classifiers for MindSpore.
+"""RegNet image classifiers for MindSpore.
 
 `from mindcv import create_model` is all that a program of your own needs.
 """
@@ -7,7 +7,7 @@
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what `__getattr__` finds
+if TYPE_CHECKING:  # the names that `__getattr__` finds
     from . import checkpoint, data, engine, hub, models, ranks, weights
     from .data import create_dataset, create_loader, create_transforms, register_dataset
     from .loss import create_loss

@@ -27,11 +27,11 @@ def run(
     defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
     has_run_folder: bool = True,
 ) -> None:
-    """Run a command on the config of its command line and end with the right exit code.
+    """Run a command on the config of its command line, and end with the right exit code.
 
-    0: done; 1: an unexpected error; 2: user or config error; 3: non-finite loss; 4: data;
-    5: checkpoint, weights or run folder; 130 and 143: interrupted. With the option `debug` an error
-    shows its traceback.
+    0: done; 1: unexpected error; 2: user or config error; 3: non-finite loss; 4: data; 5:
+    checkpoint, weights or run folder; 130 and 143: interrupted. With the option `debug`, errors
+    show a traceback.
 
     Args:
         main: the command; takes the checked config.
@@ -58,9 +58,9 @@ def run(
 def quieten() -> None:
     """Keep what libraries print off the terminal of this process.
 
-    What msrun starts has a log file of its own for everything (worker_<rank>.log), where the lines
-    of MindSpore and ours stay together, with its warnings: they alone say which process did not
-    come, or cannot be reached.
+    A process started by msrun has its own log file, worker_<rank>.log. There the lines of MindSpore
+    and ours stay together, including its warnings: only they say which process is missing or
+    unreachable.
     """
     if "MS_ROLE" in os.environ:
         return

@@ -1,14 +1,14 @@
-"""The errors a user can cause, and the exit code each one ends a command with."""
+"""The errors that a user can cause, each with the exit code of the command."""
 
 
 class MindCVError(Exception):
-    """Base of every error that ends in a readable message instead of a traceback."""
+    """Base of all errors that end in a readable message instead of a traceback."""
 
     exit_code = 1
 
 
 class ConfigError(MindCVError, ValueError):
-    """A key, a value or a combination of options that cannot be run."""
+    """An option, a value or a combination of options that cannot be run."""
 
     exit_code = 2
 
@@ -20,7 +20,7 @@ class NonFiniteLossError(MindCVError, ArithmeticError):
 
 
 class DataError(MindCVError, ValueError):
-    """The images are missing, unreadable or do not fit the run."""
+    """Images are missing, unreadable or do not fit the run."""
 
     exit_code = 4
 
@@ -34,19 +34,19 @@ class WeightsError(MindCVError, ValueError):
 class RunFolderError(MindCVError):
     """A file of the run folder, other than a checkpoint, can no longer be written.
 
-    The code is that of a checkpoint that cannot be written: the disk is full or gone, and the same
-    command goes on when it is back.
+    It has the exit code of a checkpoint that cannot be written: the disk is full or gone, and the
+    same command continues the run once it is back.
     """
 
     exit_code = 5
 
 
 class Interrupted(MindCVError):
-    """A signal ended the command, after it had left everything in order.
+    """A signal ended the command, after everything was left in order.
 
     Args:
-        number: the signal; the exit code is 128 more.
-        message: where it stopped and how to go on.
+        number: of the signal; the exit code is 128 + number.
+        message: where the command stopped and how to continue.
     """
 
     def __init__(self, number: int, message: str):
@@ -55,12 +55,9 @@ class Interrupted(MindCVError):
 
 
 class RankError(MindCVError):
-    """Another process of the run ended, or cannot be reached.
+    """Another process of the run has ended, or cannot be reached.
 
-    Args:
-        message: which one and why.
-        exit_code: that process's own.
-        rank: the process; None: not known.
+    `exit_code` is that process's own; `rank` is None if unknown.
     """
 
     def __init__(self, message: str, exit_code: int = 1, rank: int | None = None):
