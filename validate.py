@@ -74,7 +74,7 @@ def build_precise_batch_norm(config: Config, runtime, network, num_classes: int)
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:
-    """Return options from the weights, for those the user leaves out, and the weights' name."""
+    """Return options that the weights imply, as defaults, and the name of the weights."""
     if config.pretrained and config.ckpt_path:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
     if config.pretrained:

@@ -34,7 +34,6 @@ def run(
     show a traceback.
 
     Args:
-        main: the command; takes the checked config.
         program, description, rules, defaults: see `parse_arguments`.
         has_run_folder: its processes keep records in `ckpt_save_dir`, see `mindcv.ranks`.
     """

@@ -44,9 +44,7 @@ class RunFolderError(MindCVError):
 class Interrupted(MindCVError):
     """A signal ended the command, after everything was left in order.
 
-    Args:
-        number: of the signal; the exit code is 128 + number.
-        message: where the command stopped and how to continue.
+    The exit code is 128 + `number`; the message says where it stopped and how to continue.
     """
 
     def __init__(self, number: int, message: str):

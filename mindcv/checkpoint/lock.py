@@ -39,16 +39,13 @@ def open_run_folder(path: str) -> Path:
 
 
 class FolderLock:
-    """Locks a folder until the process ends, however it ends.
+    """Locks an existing folder until the process ends, however it ends.
 
     It takes two locks of the operating system, so that a killed process leaves none behind: one on
     the file `.lock`, whose text names the holder, and one on the folder itself, which survives the
     removal of that file. Cluster file systems may support only the first. Programs that the process
-    starts inherit neither.
-
-    Args:
-        folder: must exist.
-        called: what messages call it; None for ckpt_save_dir and its path.
+    starts inherit neither. `called` is the folder's name in messages (default: ckpt_save_dir and
+    its path).
 
     Raises:
         ConfigError: another process, named in the message, holds the folder; or it cannot be

@@ -65,11 +65,7 @@ class Manifest:
         return self.path.with_name(next(name for name in self.files if name.endswith(suffix)))
 
     def check_files(self, elsewhere: Path | None = None) -> None:
-        """Check size and hash of every file; those not beside the manifest are in `elsewhere`.
-
-        Raises:
-            WeightsError: a file is missing, truncated, changed, or not a regular file.
-        """
+        """Check all files by `check_file`; those not beside the manifest are in `elsewhere`."""
         for name in self.files:
             path = self.path.with_name(name)
             if elsewhere is not None and not os.path.lexists(path):
@@ -77,7 +73,11 @@ class Manifest:
             self.check_file(name, path)
 
     def check_file(self, name: str, path: Path) -> None:
-        """Check that the file at `path` has the size and hash of the one called `name`."""
+        """Check that the file at `path` has the size and hash of the one called `name`.
+
+        Raises:
+            WeightsError: it is missing, truncated, changed, or not a regular file.
+        """
         size, digest = self.files[name]
         try:
             with open(path, "rb", opener=open_regular) as file:

@@ -249,7 +249,6 @@ def _write(path: Path, writer: Callable[[BinaryIO], None]) -> tuple[int, str]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush the names in a folder to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

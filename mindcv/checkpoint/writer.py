@@ -175,7 +175,7 @@ class CheckpointWriter(BackgroundWriter):
         self._kept.append(Kept(at, record["is_midway"], record["score"]))
         stale = superfluous(self._kept, self.policy, self.keep)
         if stale:
-            manifest.check_files()  # it may become the only good one
+            manifest.check_files()  # it may soon be the only good one
         for one in stale:
             self.store.remove(one.at.name(self.model))
             self._kept.remove(one)

@@ -217,7 +217,8 @@ class Agreement:
     def after_step(self, step: int, is_time: bool) -> tuple[signal.Signals | None, bool]:
         """Return the signal to stop by, and whether to save; (None, False) between two questions.
 
-        `step` counts from 1 over the run. `is_time`: the clock of the first process wants a save.
+        `step` counts from 1 over the run. `is_time`: this process's clock wants a save; only that
+        of the first process counts.
         """
         if self._runtime.world_size > 1 and self._asked is not None:
             asked_at, began = self._asked

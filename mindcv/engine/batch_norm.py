@@ -100,13 +100,9 @@ def check_batch_statistics(
     """Refuse batches that leave a batch normalisation layer one value per channel.
 
     A single value has no variance: the running variance would become NaN, noticed only at the end
-    of an epoch. Only a batch of one image can be so small, so only that one is checked.
-
-    Args:
-        network: images to logits, without mixed precision.
-        shape: of one image, (C, H, W).
-        images: number normalised together in the smallest batch, over all processes if
-            synchronised.
+    of an epoch. Only a batch of one image can be so small, so only that one is checked. `network`
+    is without mixed precision, `shape` is (C, H, W), and `images` are normalised together in the
+    smallest batch, over all processes if synchronised.
 
     Raises:
         DataError: there is such a layer.
@@ -153,13 +149,8 @@ class PreciseBatchNorm:
     """Measures the statistics over many images instead of trusting the running average.
 
     The statistics become the means of the batches' own statistics (source: pycls `core/net.py`,
-    `compute_precise_bn_stats`). Frozen layers keep theirs.
-
-    Args:
-        network: images to logits, with mixed precision applied.
-        normalize: cell applied first, see `TrainStep`.
-        batches: returns training batches (image, label, …), the same at each call.
-        num_batches: how many of them to use.
+    `compute_precise_bn_stats`). Frozen layers keep theirs. `network` has mixed precision applied;
+    `batches` returns training batches (image, label, …), the same at each call.
     """
 
     def __init__(

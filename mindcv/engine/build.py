@@ -164,7 +164,7 @@ def count_classes(config: Config, train_set) -> int:
 
 
 def _one_class(config: Config, train_set) -> str:
-    """Return the error message for a single class; likely, the folders are one level too deep."""
+    """Return the error for a single class and its likely cause: folders one level too deep."""
     name = (train_set.class_names() or ("0",))[0]
     place = getattr(train_set.samples, "folder", config.data_dir)
     hint = "num_classes 2 or more leaves room for others"
@@ -319,8 +319,7 @@ def build_normalize(config: Config, transform: Sequence | None = None):
 def build_precise_batch_norm(config: Config, runtime, network, batches, *, normalize=None):
     """Build the measurement of running statistics over `precise_bn_samples` training images.
 
-    `network` has mixed precision applied; `normalize` is the training step's, None for an equal
-    one.
+    `network` has mixed precision applied; `normalize` is the training step's (None: like it).
     """
     if not batches.steps:
         raise DataError(
@@ -409,5 +408,4 @@ def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, 
 
 
 def _options(config: Config, names: str) -> dict[str, Any]:
-    """Return the options that a factory takes under their own names."""
     return {name: getattr(config, name) for name in names.split()}

@@ -27,7 +27,6 @@ class Runtime:
     """Where this process runs.
 
     Attributes:
-        device_target: CPU or Ascend.
         mode: 0 for graph mode, 1 for PyNative.
         instructions: log text about limited CPU instructions, see `onednn`; empty if not limited.
         cores: processor cores for this process; processes on the same cores share them.
@@ -64,7 +63,7 @@ class Runtime:
         return self._all_reduce(Tensor(np.array(values, np.float32))).asnumpy()
 
     def gather(self, values: ArrayLike) -> np.ndarray:
-        """Return a float32 vector of all processes, bit-exact (world_size, n); all must call it."""
+        """Return float32 vectors of all processes, (world_size, n), bit-exact; all must call it."""
         if self.world_size == 1:
             return np.asarray(values)[None]
         found = self._all_gather(Tensor(np.array(values, np.float32))).asnumpy()
@@ -144,7 +143,7 @@ def start_runtime(
 
 
 def _share_of_cores(runtime: Runtime) -> int:
-    """Return this process's share of its cores, which processes bound to the same ones divide.
+    """Return this process's share of its cores; processes bound to the same cores divide them.
 
     It is the first exchange of the processes, so a missing one is reported now, not after the
     dataset is listed and the network compiled.

@@ -18,8 +18,7 @@ def count_dropout(network: nn.Cell, seed: int, rank: int = 0) -> Parameter | Non
     they are. Call it before mixed precision wraps the layers.
 
     Returns:
-        the count, an int32 scalar to be raised by 1 after each step; None if the network has no
-        dropout.
+        the count, an int32 scalar to increase by 1 after each step; None if there is no dropout.
     """
     count = Parameter(Tensor(0, ms.int32), name="dropout_count", requires_grad=False)
     return count if _replace(network, (seed, rank), count, 0) else None

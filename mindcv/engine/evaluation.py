@@ -152,11 +152,7 @@ def _sums_of_batch(step: EvaluationStep, image: np.ndarray, label: np.ndarray) -
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return the probabilities of logits (N, classes), in float64.
-
-    Raises:
-        WeightsError: a logit is NaN or infinite.
-    """
+    """Return probabilities of logits (N, classes), float64; WeightsError if one is not finite."""
     if not np.isfinite(logits).all():
         raise WeightsError(
             "the network's outputs are not finite numbers: the training diverged before these "

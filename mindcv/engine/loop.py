@@ -41,7 +41,7 @@ _logger = logging.getLogger("mindcv.train")
 
 @dataclass
 class SavePoints:
-    """When to save: every `interval` epochs, and to resume from, every `steps` or `minutes`."""
+    """When to save: every `interval` epochs, and every `steps` or `minutes` to resume from."""
 
     interval: int = 1
     steps: int = 0  # 0: never
@@ -63,8 +63,8 @@ class Run:
         evaluate: returns the accuracy of the network as it is; None for no evaluation.
         val_weights: averaged, raw or both: which weights to evaluate if there is an average. If the
             averaged weights are evaluated, they decide which checkpoint is best.
-        precise_batch_norm: measures the running statistics before each use; None to keep the
-            average.
+        precise_batch_norm: measures the running statistics before each use; None: they stay as
+            trained.
         checkpoints: None on all ranks but the first.
         uses_sink: the device pulls the batches of whole epochs.
     """
@@ -252,7 +252,7 @@ def after_epoch(run: Run, epoch: int) -> None:
 def measure(run: Run, epoch: int, is_evaluated: bool, is_used: bool) -> list[Accuracy | None]:
     """Return the accuracy of the weights and, if there is one, of their average.
 
-    They are None unless `is_evaluated`. `is_used`: the running statistics are evaluated or saved.
+    Both are None unless `is_evaluated`; `is_used`: running statistics will be evaluated or saved.
     """
 
     def evaluate(whose: str, is_chosen: bool) -> Accuracy | None:

@@ -20,7 +20,7 @@ def each_step(
 ) -> Iterator[tuple[Position, float, bool]]:
     """Yield position, loss and applied of the steps of an epoch up to the last one.
 
-    The tensors are of that step alone, or of as many steps as they are long, see `EpochOutputs`.
+    The tensors hold that step alone, or an entry for each of the steps, see `EpochOutputs`.
     """
     found = list(zip(*(np.atleast_1d(one.asnumpy()).tolist() for one in (losses, applied))))
     for step, (loss, was_applied) in enumerate(found, last.step - len(found) + 1):
@@ -93,11 +93,7 @@ class FiniteWatch:
         self._is_logged = self._is_logged and not is_complete
 
     def check(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Refuse tensors that are not worth saving.
-
-        Raises:
-            NonFiniteLossError: one holds NaN or infinity.
-        """
+        """Refuse tensors that are not worth saving: NonFiniteLossError if one is not finite."""
         bad = [name for name, values in tensors.items() if not _is_finite(values)]
         if bad:
             where = f" {self._where()}{self._images()}" if self._at else ""
@@ -112,7 +108,6 @@ class FiniteWatch:
         self.skipped, self.in_a_row = skipped, in_a_row
 
     def log_skipped(self) -> None:
-        """Log the total number of skipped updates, if there are any."""
         if self.skipped:
             _logger.warning(
                 "%d of %d updates were skipped: a loss or a gradient overflowed",

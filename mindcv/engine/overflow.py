@@ -1,4 +1,4 @@
-"""Detect a step that overflowed on any process, by the means of its chip.
+"""Detect a step that overflowed on any process, in the way that its chip shows it.
 
 Ascend 910B and later, and CPUs, compute infinities and NaN, which the values show. The first Ascend
 910 saturates: it computes the largest number instead, and sets a status register. MindSpore's
@@ -15,13 +15,10 @@ from mindspore import dtype as mstype
 class OverflowCheck(nn.Cell):
     """Map a loss and groups of values to whether all of them are finite, on all processes.
 
-    The register belongs to the process: between `begin` and the call it collects what this process
-    computed. The processes agree by summing flags of 0 and 1, since a process may not see a NaN in
-    its values that another one sees.
-
-    Args:
-        all_finite: maps a tuple of tensors to a scalar bool tensor. It may answer from the status
-            register, which it then clears; see `mindspore.amp.all_finite`.
+    `all_finite` may answer from the status register, which it then clears. The register belongs to
+    the process: between `begin` and the call it collects what this process computed. The processes
+    agree by summing flags of 0 and 1, since a process may not see a NaN in its values that another
+    one sees.
     """
 
     def __init__(self, world_size: int = 1, all_finite: Callable = ms.amp.all_finite):
@@ -31,7 +28,7 @@ class OverflowCheck(nn.Cell):
         self.anything = Tensor([0.0], mstype.float32)
 
     def begin(self, x):
-        """Clear the register; return x, which the step must compute on."""
+        """Clear the register; return x, with which the step must go on."""
         # An evaluation or the last update may have set the register. Asking clears it.
         return ops.depend(x, self.all_finite((self.anything,)))
 

@@ -103,9 +103,9 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
 def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
     """Check that `now`, from `describe_run`, matches the run that wrote a checkpoint.
 
-    Other versions and another number of threads, as on a smaller machine, only cause a warning:
-    otherwise no run could survive an update. It goes on, but not to the same bits. Images written
-    since then with the same sizes also cause only a warning, since a copied dataset looks the same.
+    Other versions and another number of threads, as on a smaller machine, only cause a warning, or
+    no run could survive an update; the run goes on, but not to the same bits. Images written since
+    then with the same sizes also cause only a warning, since a copied dataset looks the same.
 
     Raises:
         ConfigError: the number of processes, the device, the mode or the jit level differs.
@@ -167,7 +167,6 @@ def _class_name(data: Mapping[str, Any], label: int) -> str:
 
 
 def _first_class(before: Mapping[str, Any], now: Mapping[str, Any], what: str) -> str | None:
-    """Return the first class whose files differ in their names, sizes or times."""
     hashes = [data.get("files", {}).get(what, []) for data in (before, now)]
     found = _first_difference(*hashes) if all(hashes) else None
     return found and _class_name(now, found[0])

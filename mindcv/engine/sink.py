@@ -56,8 +56,8 @@ class EpochOutputs(nn.Cell):
 class HandOut:
     """Logs how many batches of an epoch were handed to the device.
 
-    The input pipeline calls it, see `EpochBatches.listeners`. The device may take batches long
-    before it computes on them, e.g. those of the next epoch during an evaluation.
+    The input pipeline calls it, see `EpochBatches.listeners`. The device may take batches before it
+    computes on them, e.g. those of the next epoch during an evaluation.
     """
 
     def __init__(self, epochs: int, steps: int, log_interval: int):

@@ -29,10 +29,8 @@ _OF_RANKS = "of ranks: "  # prefix of statistics that differ between the ranks
 class Snapshot:
     """The state at one moment, in copies, so that the training can go on.
 
-    Attributes:
-        weights: tensors of the .ckpt file.
-        state: further arrays, of the .state.npz file.
-        figures: further numbers, JSON values of the manifest.
+    `weights` go into the .ckpt file, `state` into the .state.npz file, and `figures` (JSON values)
+    into the manifest.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -40,7 +38,7 @@ class Snapshot:
     figures: Mapping[str, Any]
 
     def files(self, metadata: Metadata) -> dict[str, Callable[[BinaryIO], None]]:
-        """Return functions that write the files of a checkpoint, by file name ending."""
+        """Return functions that write the files of a checkpoint, by file suffix."""
         weights = {**self.weights, ENTRY: metadata.to_array()}
         return {
             ".ckpt": partial(ckpt.write, tensors=weights),

@@ -30,11 +30,10 @@ _REMEDY = (
 
 
 class MetricsTable:
-    """The rows of a run, in memory and, with a path, in a csv file.
+    """The rows of a run, in memory and in a csv file.
 
-    Args:
-        path: None on all ranks but the first. The table of an earlier run is kept under a number.
-        has_average: add accuracy columns for the averaged weights.
+    There is no `path` on ranks beside the first. The table of an earlier run is kept under a
+    number.
     """
 
     def __init__(self, path: Path | None = None, has_average: bool = False):
@@ -95,10 +94,10 @@ class SampleLog:
     """Writes a row for each training step: epoch, step, rank and the indices of its images.
 
     The indices are of the images actually read, including replacements of bad ones, in the order of
-    the batch and separated by spaces. FILE.names lists index, label and path of every image. Epoch
-    and step count from 1, as in the log. Each process writes its own file: `<stem>.csv`,
-    `<stem>.rank1.csv`, …. A new run keeps an existing file under a number; a resumed run continues
-    it after the step from which it resumes.
+    the batch and separated by spaces. Epoch and step count from 1, as in the log. For a file
+    out.csv, out.csv.names lists index, label and path of every image, and rank 1 writes
+    out.rank1.csv. A new run keeps an existing file under a number; a resumed run continues it after
+    the step from which it resumes.
 
     Raises:
         ConfigError: the file cannot be written.

@@ -11,7 +11,7 @@ DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 
 
 class TrainStep(nn.Cell):
-    """Map a batch (image, label, …) to (loss, applied), and update the weights.
+    """Map a batch (image, label, …) to (loss, applied), and update the optimizer's parameters.
 
     `loss` is the unscaled float32 loss, averaged over the processes. `applied` is False if the
     update was skipped because a loss, a gradient or a running statistic was not finite on some
@@ -143,7 +143,6 @@ class TrainStep(nn.Cell):
         return ops.depend(ops.logical_or(good, ops.logical_not(complete)), done)
 
     def update_where(self, condition, gradients):
-        """Apply the gradients if the condition holds; return the condition."""
         applied = condition
         if condition:
             applied = ops.depend(applied, self.apply(gradients))
@@ -176,13 +175,11 @@ class RunningStatistics(nn.Cell):
         self.map = ops.HyperMap()
 
     def keep(self):
-        """Remember the statistics from before the batch."""
         # Stored in parameters: a copy in the graph might be taken only after the batch.
         if self.exist:
             self.map(ops.partial(_set_where, Tensor(True)), self.kept, self.now)
 
     def put_back_unless(self, good):
-        """Restore the statistics from before the batch, unless it was good."""
         if self.exist:
             return self.map(ops.partial(_set_where, ops.logical_not(good)), self.now, self.kept)
         return good

@@ -8,7 +8,8 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 WARM_UP = 2000.0  # updates over which the decay of the average rises
-STATISTICS = ("moving_mean", "moving_variance")  # name endings; ranks differ in them
+# Name endings; within an epoch, ranks differ in these parameters.
+STATISTICS = ("moving_mean", "moving_variance")
 
 
 def create_clip(mode: str, limit: float) -> nn.Cell:
@@ -147,7 +148,6 @@ def _move_one(share, average, weight):
 
 
 def running_statistics(parameters: Iterable[Parameter]) -> list[Parameter]:
-    """Return the running means and variances of normalisation layers."""
     return [parameter for parameter in parameters if parameter.name.endswith(STATISTICS)]
 
 

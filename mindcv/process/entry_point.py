@@ -22,7 +22,7 @@ from .foreign_text import printable_lines
 def guarded(show_traceback: Callable[[], bool]):
     """Turn an error of the body into its message and exit code.
 
-    `show_traceback` is called when an error occurs.
+    `show_traceback` is called only after an error.
     """
     _prepare_streams()
     try:
@@ -72,7 +72,7 @@ def _unexpected(error: Exception) -> str:
 
 def in_short(error: BaseException) -> str:
     """Return the type and the first line of the message."""
-    # MindSpore's messages begin with lines of dashes.
+    # MindSpore's messages begin with rules and headings, led by dashes.
     lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
     reason = next(lines, "").strip()[:300]
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__

@@ -41,8 +41,7 @@ def _is_slow(mindspore_version: str) -> bool:
     return ".".join(mindspore_version.split(".")[:2]) in _SLOW_VERSIONS
 
 
-def _has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether the processor has all that oneDNN calls avx512_core."""
+def _has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:  # oneDNN's avx512_core
     try:
         flags = next(line for line in cpuinfo.open() if line.startswith("flags")).split()
     except (OSError, StopIteration):  # not Linux, or not x86

@@ -30,9 +30,9 @@ def available_cores() -> list[int]:
 
 @functools.cache
 def usable_workers(asked: int | None, cores: int | None = None) -> int:
-    """Return the number of threads: at most one per core, and if None, one per core.
+    """Return the number of threads to use: `asked`, at most one per core; None: one per core.
 
-    MindSpore refuses more threads than the machine has cores, and recipes set the 8 of a large
+    MindSpore refuses more threads than the machine has cores, and recipes ask for the 8 of a large
     machine. The change is logged once. `cores` are those of this process; None: `available_cores`.
 
     Raises:
@@ -54,9 +54,10 @@ def worker_pool(
 ) -> Iterator[Callable[..., Future]]:
     """Yield a function that submits a call to the pool; all its processes end with the body.
 
-    They are spawned, not forked, since MindSpore has threads: a script that uses them needs `if
-    __name__ == "__main__":`. Each calls `prepare` with `arguments` before its first work. If one
-    dies, submitting and unfinished calls raise `concurrent.futures.process.BrokenProcessPool`.
+    They are spawned, not forked, since MindSpore has threads; so the script that uses them needs a
+    main guard, `if __name__ == "__main__":`. Each calls `prepare` with `arguments` before its first
+    work. If one dies, submitting and unfinished calls raise
+    `concurrent.futures.process.BrokenProcessPool`.
     """
     context = get_context("spawn")
     # The processes end when this one closes the other end, or is killed.

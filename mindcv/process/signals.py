@@ -2,7 +2,7 @@
 
 MindSpore's input pipelines set their own handler for SIGINT at every step, which turns it into a
 SIGTERM, and a KeyboardInterrupt during the import of its C++ modules aborts the process. So all
-threads block SIGINT, and one thread waits for it, even while the main thread is inside MindSpore,
+threads block SIGINT, and one thread receives it, even while the main thread is inside MindSpore,
 which may take minutes.
 """
 

@@ -28,11 +28,10 @@ _STDERR = 2
 
 
 def start_logging(is_main: bool, log_file: Path | None = None) -> None:
-    """Send the library's log lines to the terminal and, if given, to a file as well.
+    """Send the library's log lines to the terminal and, if given, append them to a file.
 
-    Args:
-        is_main: False on the ranks beside the first, which show only warnings.
-        log_file: lines with times are appended to it, and what libraries write to stderr.
+    The file has a time on each line, and also takes what libraries write to stderr. If not
+    `is_main`, only warnings are logged.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -156,11 +155,11 @@ _stderr_log: StderrLog | None = None
 
 
 def divert_stderr() -> bool:
-    """Send what libraries print to a log, until the process ends; return False if it cannot.
+    """Send what libraries print to a log until the process ends; return False if that is not done.
 
-    It cannot if stderr is closed or no temporary file can be made: better some noise than no run.
-    With GLOG_logtostderr=1 in the environment everything stays on the terminal as well. GLOG_v sets
-    how much MindSpore prints (default 2, warnings).
+    It needs an open stderr and a temporary file: some noise is better than no run. With
+    GLOG_logtostderr=1 in the environment everything stays on the terminal. GLOG_v sets how much
+    MindSpore prints (default 2, warnings).
     """
     global _stderr_log
     if os.environ.get("GLOG_logtostderr") == "1" or sys.stderr is None:

@@ -1,8 +1,8 @@
 """The processes of one run: each keeps a record, and all end when one fails.
 
 A process that ends alone leaves the others waiting in a collective operation, and half a minute
-later MindSpore reports only that a process is missing. So each rank has a record in `<run
-folder>/ranks/` and watches those of the others. Nothing here imports mindspore.
+later MindSpore reports only that a process is missing. So each rank has a record in the run folder,
+under `ranks/`, and watches those of the others. Nothing here imports mindspore.
 """
 
 from .failure import FOLDER_VARIABLE, first_last_words, last_words, recorded_ending

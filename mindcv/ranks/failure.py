@@ -133,7 +133,7 @@ def _not_together(reason: str) -> str:
 def last_words() -> Iterator[None]:
     """Leave an error of the body for the supervisor of an msrun.
 
-    This rank may have no record yet, e.g. if an option is wrong.
+    This rank may have no record yet, e.g. when an option is wrong.
     """
     try:
         yield

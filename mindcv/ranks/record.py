@@ -114,7 +114,6 @@ class OwnRecord:
                 write_first_failure(self.folder, self.record)
 
     def wait_for_others(self, seconds: float) -> None:
-        """Wait until the other ranks have ended, at most for `seconds`."""
         deadline = time.monotonic() + seconds
         for one in self.others():
             while one.ending is None and one.rank != SCHEDULER and time.monotonic() < deadline:

@@ -18,12 +18,11 @@ _LONGEST_WAIT = 10.0  # seconds for the other ranks to end after the first one
 def guard_scheduler(folder: Path) -> None:
     """Return in a child process, which becomes the scheduler; end this one with its exit code.
 
-    While ranks are running this process has a record, so that they end if it is killed.
-
     MindSpore's scheduler waits half a minute for a rank that has ended, and keeps Python's lock
     meanwhile; msrun waits for the scheduler, and prints the lines of its log that look like errors.
     So this process watches the records of the ranks. It ends the scheduler after a failure, whose
-    cause it prints, and when all ranks have stopped as they were asked to.
+    cause it prints, and when all ranks have stopped as they were asked to. While ranks are running
+    it has a record of its own, so that they end if it is killed.
     """
     # A run that is alive may use the folder, and will refuse this one.
     runs_before = {one.run for one in read_records(folder)}
@@ -42,7 +41,6 @@ class _Guard:
         self.own: OwnRecord | None = None
 
     def run(self) -> int:
-        """Return the exit code after all have ended."""
         cause = self._first_to_end()
         code = self._end_of_child() if cause is None else self._end_because_of(cause)
         if self.own is not None and self.own.record.ending is None:
