@@ -213,7 +213,7 @@ def _trace(found) -> str:
 
 
 class _LibraryLogger(logging.Logger):
-    """Its handlers write to the log instead of the terminal, which MindSpore's would use."""
+    """Redirects handlers that write to the terminal, such as MindSpore's, to the log."""
 
     def addHandler(self, hdlr: logging.Handler) -> None:
         if getattr(hdlr, "stream", None) is _stderr_log.terminal:
