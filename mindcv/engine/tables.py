@@ -141,7 +141,8 @@ class SampleLog:
 
     def _cut_off(self, step: int) -> bool:
         """Remove the rows after a step; return False if the file is no such table."""
-        with self.path.open(newline="", encoding="ascii", errors="replace") as file:
+        how = dict(newline="", encoding="ascii", errors="replace", opener=open_regular)
+        with writing(self.path), open(self.path, **how) as file:
             if file.readline().rstrip() != ",".join(self.COLUMNS):
                 return False
             with replacing(self.path) as unfinished:
