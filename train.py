@@ -92,7 +92,7 @@ def show_batch(config: Config, train_set, batches) -> None:
     )
     names = train_set.class_names()
     count = mindcv.data.write_contact_sheet(
-        config.show_batch, images, labels, names, config.aug_splits
+        config.show_batch, images, labels, class_names=names, splits=config.aug_splits
     )
     logger.info("the first %d training images are in %s", count, config.show_batch)
 

@@ -153,7 +153,9 @@ def draw_predictions(
     sheet, draw, places = look.draw([view for _, view in tiles], columns, head=head, width=2)
     rest = f"   ({left_out} more images left out)" if left_out else ""
     room = sheet.width - 2 * look.gap - font.getlength(rest)
-    draw.text((look.gap, head // 2), fit_text(title, room, font) + rest, look.ink, font, "lm")
+    draw.text(
+        (look.gap, head // 2), fit_text(title, room, font) + rest, look.ink, font, anchor="lm"
+    )
     for (prediction, _), (left, top) in zip(tiles, places):
         _write_guesses(draw, (left, top + 4), prediction, look=look, font=font)
     return sheet
@@ -162,7 +164,7 @@ def draw_predictions(
 def _write_guesses(draw, place: tuple[int, int], prediction, *, look: _Sheet, font) -> None:
     left, top = place
     file_name = fit_text(os.path.basename(prediction.path), look.side, font)
-    draw.text((left, top + _LINE // 2), file_name, _FAINT, font, "lm")
+    draw.text((left, top + _LINE // 2), file_name, _FAINT, font, anchor="lm")
     for guess in prediction.guesses[:_MOST_CLASSES]:
         y = top + _LINE * guess.rank
         bar = _FIRST_BAR if guess.rank == 1 else _BAR
@@ -172,8 +174,8 @@ def _write_guesses(draw, place: tuple[int, int], prediction, *, look: _Sheet, fo
         share = f"{guess.probability:.1%}"
         room = look.side - font.getlength(share) - 16
         text = fit_text(guess.class_name or f"class {guess.class_index}", room, font)
-        draw.text((left + 4, y + _LINE // 2), text, look.ink, font, "lm")
-        draw.text((left + look.side - 4, y + _LINE // 2), share, look.ink, font, "rm")
+        draw.text((left + 4, y + _LINE // 2), text, look.ink, font, anchor="lm")
+        draw.text((left + look.side - 4, y + _LINE // 2), share, look.ink, font, anchor="rm")
 
 
 # PIL takes the first that the system has; the one with the most scripts comes first.

@@ -246,7 +246,9 @@ def create_transforms(
                 "augment_on_device needs normalize_on_device, and knows no separate, lighting, hue "
                 "and re_value random"
             )
-        on_device = DeviceAugment(image_resize, hflip, vflip, jitter, erasing)
+        on_device = DeviceAugment(
+            image_resize, hflip=hflip, vflip=vflip, jitter=jitter, erasing=erasing
+        )
         hflip, vflip, jitter, erasing = 0.0, 0.0, None, None
     decode = PillowDecode() if decoder == "pillow" and not is_decoded else None
     if is_decoded:

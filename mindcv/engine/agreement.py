@@ -67,7 +67,7 @@ def check_equal_ranks(
     for rank, other in enumerate(theirs):
         for name in theirs[0]:
             if theirs[0][name] != other.get(name):
-                _refuse(name, rank, names, theirs[0][name], other.get(name))
+                _refuse(name, rank, names, first=theirs[0][name], other=other.get(name))
 
 
 def check_equal_states(runtime: Runtime, snapshot: Snapshot, skipped: Sequence[str] = ()) -> None:
@@ -168,7 +168,7 @@ def _deviants(digests: np.ndarray) -> str:
     return f"rank {', '.join(odd)} differs from the {count} others"
 
 
-def _refuse(name: str, rank: int, hosts: Sequence[bytes], first: Any, other: Any) -> None:
+def _refuse(name: str, rank: int, hosts: Sequence[bytes], *, first: Any, other: Any) -> None:
     error = DataError if name.startswith("dataset") else ConfigError
     who = f"rank {rank} on {hosts[rank].decode()}"
     if isinstance(first, (str, int, float, bool, type(None))):

@@ -397,8 +397,8 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         models.canonical_name(config.model),
         num_classes,
         config.in_channels,
-        name_all(train_set.class_names(), num_classes),
-        Preprocessing.from_options(config),
+        class_names=name_all(train_set.class_names(), num_classes),
+        preprocessing=Preprocessing.from_options(config),
     )
 
 

@@ -134,7 +134,9 @@ def start_runtime(
         )
     ms.set_seed(seed)
     ds.config.set_seed(seed)
-    runtime = Runtime(target, mode, level, rank, world_size, instructions)
+    runtime = Runtime(
+        target, mode, level, rank=rank, world_size=world_size, instructions=instructions
+    )
     runtime = replace(runtime, cores=_share_of_cores(runtime))
     # For pipeline operations without a number of their own; MindSpore's default exceeds small
     # machines.

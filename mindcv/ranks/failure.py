@@ -151,8 +151,9 @@ def _leave_last_words(error: MindCVError) -> None:
     ending = Ending(error.exit_code, cause, of_rank, time.time())
     host, rank = socket.gethostname(), int(os.environ.get("RANK_ID", 0))
     path = Path(folder, f"{host}-{os.getpid()}{_SUFFIX}")
+    record = Record(run=0, rank=rank, pid=os.getpid(), host=host, pid_space="", ending=ending)
     with open(path, "w", encoding="utf-8", opener=open_regular) as file:
-        json.dump(asdict(Record(0, rank, os.getpid(), host, "", ending)), file)
+        json.dump(asdict(record), file)
 
 
 def first_last_words(folder: Path) -> Record | None:

@@ -86,7 +86,9 @@ class OwnRecord:
 
     def __init__(self, folder: Path, run: int, rank: int):
         self.folder = folder
-        self.record = Record(run, rank, os.getpid(), socket.gethostname(), own_pid_space())
+        self.record = Record(
+            run, rank, pid=os.getpid(), host=socket.gethostname(), pid_space=own_pid_space()
+        )
         folder.mkdir(parents=True, exist_ok=True)
         make_folder(folder / FOLDER)
         self._path = path_of(folder, rank)

@@ -52,3 +52,30 @@ def test_a_room_imports_only_what_stands_above_it(room):
             if name[0] == "mindcv" and name[1] in ROOMS:
                 assert ROOMS[name[1]][0] <= place, where
             assert not (is_light and is_at_top and name[0] == "mindspore"), where
+
+
+# Functions of others that take more by position; log calls fill their text; rows are tables.
+POSITIONAL = {
+    "vision.Affine": "MindSpore",
+    "self.bn_infer": "MindSpore",
+    "_apply_adam": "a graph of MindSpore takes no keywords",
+    "_apply_momentum": "a graph of MindSpore takes no keywords",
+    "super().redirect_request": "urllib",
+    "warnings.formatwarning": "Python",
+    "_logger.info": "the values of its text",
+    "Setting": "rows of the published table",
+    "_inverted": "rows of the published table",
+}
+
+
+def test_a_call_names_what_comes_after_four_arguments():
+    used = set()
+    for path in [*sorted(PACKAGE.rglob("*.py")), ROOT / "train.py", ROOT / "validate.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            if sum(not isinstance(one, ast.Starred) for one in node.args) > 4:
+                name = ast.unparse(node.func)
+                assert name in POSITIONAL, f"{path.relative_to(ROOT)}:{node.lineno} {name}"
+                used.add(name)
+    assert used == set(POSITIONAL)

@@ -126,7 +126,7 @@ def read_run_folder(folder: str) -> RunFolder:
         notes.append(f"config.yaml is not one that this version reads: {error}")
     if not any("val_top1" in row.values for row in rows):
         notes.append("metrics.csv holds no accuracy: the run did not evaluate (val_while_train)")
-    return RunFolder(path, texts["config.yaml"], config, tuple(rows), tuple(notes))
+    return RunFolder(path, texts["config.yaml"], config, rows=tuple(rows), notes=tuple(notes))
 
 
 def _check_complete(path: Path, text: str) -> None:

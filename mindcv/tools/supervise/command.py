@@ -118,8 +118,8 @@ def read_job(words: Sequence[str]) -> Job:
         tuple(words[:start]),
         tuple(words[start : script + 1]),
         options,
-        Path(folder or OPTIONS["ckpt_save_dir"].default),
-        given["resume"].text if "resume" in given else None,
+        folder=Path(folder or OPTIONS["ckpt_save_dir"].default),
+        resume=given["resume"].text if "resume" in given else None,
     )
 
 
