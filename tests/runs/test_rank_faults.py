@@ -150,6 +150,9 @@ def test_a_bit_that_flips_in_one_rank_is_found_before_anything_is_saved(place):
     for record in ranks_of:
         assert "rank 0 and rank 1 differ" in record.ending.cause
         assert "the first of them " in record.ending.cause
+    # What others may read: one JSON file a rank, in the run folder.
+    values = json.loads((place / "flipped/ranks/1.json").read_text())
+    assert values["rank"] == 1 and values["ending"]["exit_code"] == 5
     assert CheckpointStore(place / "flipped").newest()[0].path.name == "small-1_3.json"
     assert processes_of(place) == []
 
@@ -300,9 +303,3 @@ def test_two_hosts_whose_cable_is_cut_end_and_go_on_to_the_same_bits(place, whol
     assert [process.returncode for process in both] == [0, 0], outputs
     assert "resumed from" in outputs[0]
     assert_equal_runs(place / "hosts", whole)
-
-
-def test_a_record_is_json_of_its_own(place):
-    """What others may read: one file a rank, in the run folder."""
-    values = json.loads((place / "flipped/ranks/1.json").read_text())
-    assert values["rank"] == 1 and values["ending"]["exit_code"] == 5
