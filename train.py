@@ -47,6 +47,8 @@ def main(config: Config) -> None:
         record={"config": options, **described},
         event_writer=event_writer,
     )
+    if not config.dry_run:
+        run.batches.trace_decoding(Path(config.ckpt_save_dir, f".decoding-{runtime.rank}"))
     if config.show_batch and runtime.is_main:
         show_batch(config, train_set, run.batches)
     if config.dry_run:
@@ -57,7 +59,6 @@ def main(config: Config) -> None:
     if folder:
         with engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
-    run.batches.trace_decoding(Path(config.ckpt_save_dir, f".decoding-{runtime.rank}"))
     at = engine.resume(run, checkpoint) if checkpoint else Position()
     engine.train(run, at)
     if folder:

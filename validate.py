@@ -33,7 +33,9 @@ def main(config: Config) -> None:
     )
     for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)
-    build.check_classes(config, found_classes, metadata.num_classes, config.ckpt_path)
+    known = metadata.num_classes
+    remedy = f"; if the folders are the first classes in order, set num_classes {known}"
+    build.check_classes(config, found_classes, known, config.ckpt_path, remedy=remedy)
     if not config.precise_bn_samples:
         network = mindcv.models.fold_on_cpu(network, runtime.device_target)
     elif config.freeze_stages is not None:

@@ -176,7 +176,10 @@ def check_record(manifest: Manifest, is_resumed: bool = True) -> None:
     if not problem and is_resumed:
         recorded = Position(record["epoch"], record["steps"], record["is_evaluated"])
         if recorded != manifest.position:
-            problem = f"its record says {recorded}, its name another position"
+            problem = (
+                f"its record says epoch {recorded.epoch}, step {recorded.step}, its name another "
+                "position"
+            )
     if problem:
         raise WeightsError(f"checkpoint manifest {manifest.path} is not a run's: {problem}")
 

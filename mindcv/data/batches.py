@@ -75,7 +75,7 @@ class EpochBatches:
         surplus = self.steps - steps
         if surplus > 0:
             _logger.info(
-                "the last %d batches of an epoch are left out: they make no whole update", surplus
+                "the last %d batches of each epoch are skipped: they do not fill an update", surplus
             )
             self.steps = steps
 
@@ -106,41 +106,49 @@ class EpochBatches:
             RuntimeError: while iterating: the pipeline failed otherwise.
         """
         if step >= self.steps:
-            return iter(())
+            return (batch for batch in ())  # a generator too, which can be closed
         return self._batches(epoch, step, listeners, self._open(epoch, step))
 
-    def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator]:
+    def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator, bool]:
+        """Return a pipeline: its rows, its batches, and whether `_COPY` was there before."""
+        had_copy = os.path.exists(_COPY)
         with drawing(self._seed, epoch, self._shard_id):
             loader = self._loader(epoch)
             rows = _rows_of(loader)
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
         self.keep(batches)
-        return rows, batches
+        return rows, batches, had_copy
 
     def _batches(
-        self, epoch: int, step: int, listeners: Sequence[Listener], pipeline: tuple[Rows, Iterator]
+        self,
+        epoch: int,
+        step: int,
+        listeners: Sequence[Listener],
+        pipeline: tuple[Rows, Iterator, bool],
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Yield the batches.
 
         An image that only decoding shows to be bad ends the pipeline. It is found and recorded, and
         a new pipeline, which replaces it, continues at the same step.
         """
-        rows, batches = pipeline
-        had_copy = os.path.exists(_COPY)
+        rows, batches, had_copy = pipeline
         try:
             while step < self.steps:
                 try:
                     batch = next(batches, None)
-                except RuntimeError as error:
+                except (RuntimeError, AttributeError) as error:
+                    # An iterator that `close` stopped in another thread has no pipeline any more.
                     if self._is_closed:
                         return
+                    if isinstance(error, AttributeError):
+                        raise
                     batches.stop()
                     failure = rows.failure or self._failure(rows, step, error)
                     if not had_copy:
                         Path(_COPY).unlink(missing_ok=True)
                     if failure is None:
-                        rows, batches = self._open(epoch, step)
+                        rows, batches, had_copy = self._open(epoch, step)
                         continue
                     # MindSpore starts the next pass early and interrupts it when this one fails.
                     if self.failure is None or INTERRUPTED not in str(failure):

@@ -85,7 +85,10 @@ def create_loader(
     mixing = None
     if is_training and (mixup > 0.0 or cutmix > 0.0):
         mixing = Mixing(
-            *(mixup, cutmix, cutmix_prob, num_classes),
+            mixup,
+            cutmix,
+            prob=cutmix_prob,
+            num_classes=num_classes,
             switch_prob=switch_prob,
             off_epoch=mixup_off_epoch,
         )

@@ -41,7 +41,7 @@ class Transforms(list):
         final: conversion to normalised planes.
         decode: Pillow's decoder; `create_loader` runs it in the threads that read the files.
         erasing: the last operation of the list; `create_loader` applies it to whole batches.
-        on_device: operations of the cell from `create_normalize`; not in the list.
+        on_device: operations of the cell from `create_normalize`; the last of the list.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Transforms(list):
 
     def _as_list(self) -> list:
         first = [self.decode, *self.clean] if self.decode else list(self.clean)
-        last = [*self.final, self.erasing] if self.erasing else list(self.final)
+        last = [*self.final, *filter(None, (self.erasing, self.on_device))]
         lists = [first, list(self.varied), last]
         return lists if self.separate else [*first, *self.varied, *last]
 
@@ -73,12 +73,11 @@ class Transforms(list):
         If a script has changed the list of a `Transforms`, its operations run image by image as
         they are.
         """
-        on_device = None
-        if isinstance(operations, cls):
-            if operations == operations._as_list():
-                return operations
-            on_device = operations.on_device
+        if isinstance(operations, cls) and operations == operations._as_list():
+            return operations
         parts = list(operations) if isinstance(operations, (list, tuple)) else [operations]
+        on_device = next((part for part in parts if isinstance(part, DeviceAugment)), None)
+        parts = [part for part in parts if part is not on_device]
         if len(parts) == 3 and all(isinstance(part, list) for part in parts):
             return cls(*parts, separate=True)
         return cls(parts, on_device=on_device)
@@ -132,7 +131,7 @@ def create_normalize(
     Raises:
         ConfigError: mean or std are on the 0-1 scale.
     """
-    on_device = transform.on_device if isinstance(transform, Transforms) else None
+    on_device = Transforms.of(transform).on_device if transform else None
     return Normalize(*channel_statistics(dataset_name, mean, std), on_device)
 
 
@@ -243,8 +242,8 @@ def create_transforms(
     if augment_on_device:
         if separate or lighting or not normalize_on_device or _needs_host(jitter, erasing):
             raise ValueError(
-                "augment_on_device needs normalize_on_device, and knows no separate, lighting, hue "
-                "and re_value random"
+                "augment_on_device needs normalize_on_device and cannot be combined with separate, "
+                "lighting, hue or re_value random"
             )
         on_device = DeviceAugment(
             image_resize, hflip=hflip, vflip=vflip, jitter=jitter, erasing=erasing

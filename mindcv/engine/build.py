@@ -91,7 +91,10 @@ def build_run(
         images=batches.image_names,
     )
     progress = engine.Progress(
-        watch, config.batch_size * runtime.world_size, config.log_interval, bar=runtime.is_main
+        watch,
+        config.batch_size * runtime.world_size,
+        config.log_interval,
+        bar=runtime.is_main and not config.dry_run,
     )
     sample_log = checkpoints = None
     if config.log_samples and not config.dry_run:
@@ -376,7 +379,9 @@ def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str
     return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
-def check_classes(config: Config, found: int, known: int, file: str | Path) -> None:
+def check_classes(
+    config: Config, found: int, known: int, file: str | Path, *, remedy: str = ""
+) -> None:
     """Check that weights without class names, for `known` classes, fit images of `found` classes.
 
     Raises:
@@ -386,8 +391,7 @@ def check_classes(config: Config, found: int, known: int, file: str | Path) -> N
     if found > known or (found < known and config.num_classes is None):
         raise DataError(
             f"{config.data_dir} holds {found} classes and {file} knows {known}, without their "
-            "names, so nothing says which is which; if the folders are the first classes in order, "
-            f"set num_classes {known}"
+            f"names, so nothing says which is which{remedy}"
         )
 
 

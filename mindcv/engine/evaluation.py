@@ -141,7 +141,7 @@ def padded_batches(
             if label.max() >= num_classes:
                 raise DataError(f"label {label.max()} lies outside the {num_classes} classes")
             padding = np.zeros((batch_size - len(label), *image.shape[1:]), image.dtype)
-            yield np.concatenate([image, padding]), label
+            yield np.concatenate([image, padding]) if len(padding) else image, label
 
 
 def _sums_of_batch(step: EvaluationStep, image: np.ndarray, label: np.ndarray) -> np.ndarray:

@@ -126,18 +126,20 @@ def train(run: Run, at: Position) -> None:
 def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
     """Train to the end of epoch `last` (None: of the run); return where the next epoch begins."""
     last = last or run.epochs
-    batches = _open_epoch(run, at)
-    while at.epoch <= last:
-        run.progress.begin_epoch()
-        with pipeline_failures_as_data_errors():
+    if at.epoch > last:  # a finished run was resumed
+        return at
+    with pipeline_failures_as_data_errors():
+        batches = _open_epoch(run, at)
+        while at.epoch <= last:
+            run.progress.begin_epoch()
             for batch in batches:
                 loss, applied = run.step(*map(Tensor, batch))
                 at = replace(at, step=at.step + 1)
                 after_step(run, at, loss, applied)
-        if at.epoch < last:
-            batches = _open_epoch(run, Position(at.epoch + 1))  # reads ahead during the evaluation
-        after_epoch(run, at.epoch)
-        at = Position(at.epoch + 1)
+            if at.epoch < last:  # reads ahead during the evaluation
+                batches = _open_epoch(run, Position(at.epoch + 1))
+            after_epoch(run, at.epoch)
+            at = Position(at.epoch + 1)
     return at
 
 

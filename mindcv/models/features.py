@@ -48,10 +48,6 @@ class FeatureNet(nn.Cell):
         self.stem = network.stem
         self.stages = nn.CellList(list(network.stages)[: chosen[-1]])
 
-    @property
-    def first_conv(self) -> nn.Cell:
-        return self.stem.conv
-
     def construct(self, x):
         x = self.stem(x)
         maps = (x,) if 0 in self.out_indices else ()

@@ -70,7 +70,7 @@ def create_model_from_file(
             raise WeightsError(
                 f"weight file {file.path!r} does not name its model; name the model (--model)"
             )
-        contents = sort_contents(file)
+        contents = sort_contents(file, ema=ema)
         metadata = Metadata(
             name,
             num_classes=contents.num_classes if num_classes is None else num_classes,

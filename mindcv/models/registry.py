@@ -87,7 +87,8 @@ def create_model(
     try:
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
-        if "keyword argument" not in str(error):  # unexpected, or given twice
+        found = re.search(r"keyword argument '(\w+)'", str(error))  # unexpected, or given twice
+        if not found or found[1] not in options:
             raise
         raise ConfigError(f"model {model_name} does not take {sorted(options)}: {error}") from None
     if path:

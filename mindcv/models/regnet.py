@@ -112,17 +112,6 @@ class AnyNet(nn.Cell):
         """Return the last layer: a Dense, or an Identity if num_classes is 0."""
         return self.head.fc
 
-    # Loading, freezing and layer-wise rates use these three of any network.
-
-    @property
-    def first_conv(self) -> nn.Conv2d:
-        """The convolution that takes the image."""
-        return self.stem.conv
-
-    @property
-    def classifier(self) -> nn.Cell:
-        return self.head.fc
-
     def layer_groups(self) -> list[list[nn.Cell]]:
         """Return the layers below the head, from the image on: stem, then each stage's blocks."""
         return [[self.stem], *(list(stage.blocks) for stage in self.stages)]
@@ -144,7 +133,7 @@ class AnyNet(nn.Cell):
         self.plan, self.num_classes = plan, num_classes
         initialize_weights(self.head.fc)
         # Inside another network, parameter names have a prefix: the stem's name shows it.
-        prefix = self.first_conv.weight.name.removesuffix("stem.conv.weight")
+        prefix = self.stem.conv.weight.name.removesuffix("stem.conv.weight")
         self.head.fc.update_parameters_name(f"{prefix}head.fc.")
         self.compile_cache.clear()  # its graphs hold the old classifier
 

@@ -64,9 +64,10 @@ def layer_scales(
     if hasattr(model_or_params, "layer_groups"):
         cells = itertools.chain.from_iterable(model_or_params.layer_groups())
         layers = {p.name: layer for layer, cell in enumerate(cells) for p in cell.get_parameters()}
-        top = max(layers.values()) + 1
-        names = [p.name for p in model_or_params.get_parameters()]
-        return {name: layer_decay ** (top - layers.get(name, top)) for name in names}
+        above = max(layers.values(), default=-1) + 1
+        places = {p.name: layers.get(p.name, above) for p in model_or_params.get_parameters()}
+        top = max(places.values())  # of a network without a head, its last layer
+        return {name: layer_decay ** (top - place) for name, place in places.items()}
     is_network = isinstance(model_or_params, nn.Cell)
     params = model_or_params.get_parameters() if is_network else model_or_params
     places = {p.name: _place(p.name) for p in params}

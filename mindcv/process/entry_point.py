@@ -49,7 +49,8 @@ def _prepare_streams() -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-    sys.stdout.reconfigure(errors="backslashreplace")  # the default of stderr
+    if hasattr(sys.stdout, "reconfigure"):  # a program may have put another stream in its place
+        sys.stdout.reconfigure(errors="backslashreplace")  # the default of stderr
 
 
 def _print(message: str, show_traceback: bool) -> None:
@@ -72,9 +73,10 @@ def _unexpected(error: Exception) -> str:
 
 def in_short(error: BaseException) -> str:
     """Return the type and the first line of the message."""
+    lines = [line for line in str(error).splitlines() if line.strip(" -\t")]
     # MindSpore's messages begin with rules and headings, led by dashes.
-    lines = (line for line in str(error).splitlines() if line.strip() and line[0] != "-")
-    reason = next(lines, "").strip()[:300]
+    first = lines[0] if lines else ""
+    reason = next((line for line in lines if line[0] != "-"), first).strip()[:300]
     return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 

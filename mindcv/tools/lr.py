@@ -63,7 +63,10 @@ def run(arguments: Namespace) -> None:
 
 
 def count_steps(config: Config, devices: int) -> int:
-    """Return the number of updates in an epoch, as train.py counts them; write nothing."""
+    """Return the number of updates in an epoch, as train.py counts them.
+
+    Nothing is written into the dataset, not even the digits of mnist_demo.
+    """
     from ..data.datasets import DATASETS, open_samples
     from ..data.order import sample_order
     from ..data.samples.arrays import DEMO_FOLDER

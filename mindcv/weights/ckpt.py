@@ -20,6 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import WeightsError
+from . import safetensors
 from .guards import (
     MOST_AXES,
     Tensors,
@@ -51,7 +52,8 @@ _PIECE = 2**29  # bytes; larger tensors are split into several records, as MindS
 
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
-    return head[:1] == b"\n" and not is_web_page(head)
+    # The length in front of a safetensors header may begin with the same byte.
+    return head[:1] == b"\n" and not (safetensors.starts(head, ()) or is_web_page(head))
 
 
 def read(file: WeightStream) -> Tensors:

@@ -14,11 +14,12 @@ from ..errors import WeightsError
 from . import ckpt
 from .match import Contents, counted, differences, sort_contents
 from .read import WeightFile, read_weights
-from .schemes import CLASSIFIER
+from .schemes import CLASSIFIER, FIRST_CONV
 
 _logger = logging.getLogger(__name__)
 
 _FLOATS = (ms.float32, ms.float16, ms.bfloat16)
+_HEAD = CLASSIFIER.removesuffix("weight")
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def load_weights(
     The first convolution's three filters (RGB) are adapted to other numbers of input channels:
     summed for one channel, so that a grey image gives what it gives as RGB; otherwise repeated in
     turn and scaled by 3 / channels, as timm's `adapt_input_conv` does. A network without a
-    classifier ignores the file's. The network declares `first_conv` and `classifier`, see `AnyNet`;
-    if it declares no classifier, its last Dense is taken.
+    classifier ignores the file's. A network may declare its `first_conv` and `classifier`;
+    otherwise the first convolution is the one with RegNet's name, and the classifier the last
+    Dense.
 
     Args:
         ema: load the averaged weights; None: only if the file holds any.
@@ -64,12 +66,12 @@ def load_weights(
     weights, notes = dict(contents.weights), list(contents.notes)
     first_conv, head = _declared(network)
     ignored = []
-    if first_conv and not head:
-        ignored = [name for name in weights if name.startswith(CLASSIFIER.removesuffix("weight"))]
+    if first_conv in wanted and not any(name.startswith(_HEAD) for name in wanted):
+        ignored = [name for name in weights if name.startswith(_HEAD)]
     if ignored:
         notes.append(f"ignored the file's classifier of {contents.num_classes} classes")
         weights = {name: value for name, value in weights.items() if name not in ignored}
-    if first_conv in weights:
+    if first_conv in weights and first_conv in wanted:
         weights[first_conv] = _fit_channels(weights[first_conv], wanted[first_conv].shape, notes)
     known = file.metadata.class_names if file.metadata else None
     has_others = bool(known and class_names and tuple(known) != tuple(class_names))
@@ -100,9 +102,9 @@ def load_weights(
 
 
 def _declared(network: nn.Cell) -> tuple[str, list[str]]:
-    """Return the names of the first convolution's weight (or "") and of the classifier."""
+    """Return the names of the first convolution's weight and of the classifier's parameters."""
     conv, head = getattr(network, "first_conv", None), getattr(network, "classifier", None)
-    first_conv = conv.weight.name if isinstance(conv, nn.Conv2d) else ""
+    first_conv = conv.weight.name if isinstance(conv, nn.Conv2d) else FIRST_CONV
     is_declared = isinstance(head, nn.Cell)
     cells = (head if is_declared else network).cells_and_names()
     dense = [cell for _, cell in cells if isinstance(cell, nn.Dense)]

@@ -71,7 +71,6 @@ DAMAGE = (
     LookupError,
     OverflowError,
     RuntimeError,
-    MemoryError,
 )
 
 
@@ -177,6 +176,8 @@ def _read(form: Format, file: WeightStream) -> Tensors:
         return form.read(file)
     except WeightsError:
         raise
+    except MemoryError:
+        raise WeightsError(f"weight file {file.name!r} needs more memory than is free") from None
     except DAMAGE as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(

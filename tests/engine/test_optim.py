@@ -231,6 +231,13 @@ def test_layers_of_a_regnet_have_the_rates_of_timm():
     )
 
 
+def test_the_last_layer_of_a_network_without_a_head_has_the_full_rate():
+    network = mindcv.create_model("regnet_x_200mf", num_classes=0)
+    scales = layer_scales(network, 0.75)
+    assert max(scales.values()) == 1.0
+    assert scales == layer_scales(list(network.get_parameters()), 0.75)
+
+
 def test_layer_decay_keeps_one_list_of_rates_for_all_layers():
     optimizer = create_optimizer(SmallNet(), "adamw", lr=rates(0.1), layer_decay=0.5)
     lists = [p for p in optimizer.get_parameters() if p.shape == (STEPS,)]

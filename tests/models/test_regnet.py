@@ -257,7 +257,5 @@ def test_arguments_may_be_positional_in_mindcvs_order():
     assert [p.name for p in found if p.kind is p.POSITIONAL_OR_KEYWORD] == ["self", *names]
     stem = ("simple_stem_in", 16, "res_bottleneck_block")
     network = RegNet(8, 8, 2.0, 3, 8, 2, 1.0, *stem, 0, 5, 0.25, 1)
-    assert network.classifier.weight.shape[0] == 5 and network.first_conv.weight.shape[:2] == (
-        16,
-        1,
-    )
+    assert network.get_classifier().weight.shape[0] == 5
+    assert network.stem.conv.weight.shape[:2] == (16, 1)

@@ -280,3 +280,13 @@ def test_torch_files_are_read_without_torch_mindspore_or_pickle():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_safetensors_file_whose_header_length_begins_as_a_checkpoint_is_one(tmp_path):
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    header = json.dumps({"weight": entry, "__metadata__": {"x": ""}})
+    header += " " * (266 - len(header))  # 266 = 0x10a: the file begins with a line feed
+    path = tmp_path / "a.safetensors"
+    path.write_bytes((266).to_bytes(8, "little") + header.encode() + np.float32(3).tobytes())
+    assert path.read_bytes()[:1] == b"\n"
+    assert read_weights(path).tensors["weight"].tolist() == [3.0]

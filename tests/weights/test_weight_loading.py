@@ -17,7 +17,7 @@ from weight_files import (
 )
 
 from mindcv.errors import WeightsError
-from mindcv.models import create_model_from_file, load_weights
+from mindcv.models import FeatureNet, create_model_from_file, load_weights
 from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
 
 
@@ -232,3 +232,23 @@ def test_a_file_of_ours_makes_its_model_by_itself(tmp_path, suffix):
     assert found == metadata and equal(state(network), weights)
     with pytest.raises(WeightsError, match="is of model tiny_regnet"):
         create_model_from_file(tmp_path / f"a{suffix}", "regnet_x_200mf")
+
+
+class Backbone(FeatureNet):
+    """A head of one's own on feature maps, with a child that has the name of a declaration."""
+
+    def __init__(self, network):
+        super().__init__(network)
+        self.classifier = nn.Dense(self.channels[-1], 1)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_head_of_ones_own_on_a_backbone_starts_fresh_and_the_files_is_ignored(tmp_path, suffix):
+    file = tmp_path / f"whole{suffix}"
+    whole = tiny()
+    write_weights(file, known_weights(whole))
+    network = Backbone(tiny())
+    report = load_weights(network, file)
+    assert set(report.reinitialized) == {"classifier.weight", "classifier.bias"}
+    assert set(report.set_aside) >= {"head.fc.weight", "head.fc.bias"}
+    assert (state(network)["stem.conv.weight"] == known_weights(whole)["stem.conv.weight"]).all()

@@ -46,7 +46,7 @@ def open_registered(
         if not _is_samples(found):
             samples = UserSamples(f"{name} {split}", found)
         elif found.encoded:
-            samples = _Renumbered(found)
+            samples = _Renumbered(found) if class_indexing and found.class_names else found
         else:
             raise DataError(f"{place}: its samples must be encoded, as the files of images")
         renumber(samples, class_indexing, f"{place} {split}")

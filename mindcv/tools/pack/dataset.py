@@ -212,16 +212,23 @@ def _write_shards(tasks: list[ShardTask], workers: int, bar: tqdm) -> dict[str, 
     workers = min(workers, len(tasks))
     if workers <= 1:
         return {task.file: write_shard(task, bar.update) for task in tasks}
-    count = get_context("spawn").Value("q", bar.n)
+    context = get_context("spawn")
+    count, stop = context.Value("q", bar.n), context.Event()
     results = {}
     try:
-        with worker_pool(workers, _count_images, count) as submit:
+        with worker_pool(workers, _share, count, stop) as submit:
             files = {submit(_write_counted, task): task.file for task in tasks}
             pending = set(files)
-            while pending:
-                finished, pending = wait(pending, _REFRESH_SECONDS, FIRST_COMPLETED)
-                bar.update(count.value - bar.n)
-                results |= {files[future]: future.result() for future in finished}
+            try:
+                while pending:
+                    finished, pending = wait(pending, _REFRESH_SECONDS, FIRST_COMPLETED)
+                    bar.update(count.value - bar.n)
+                    results |= {files[future]: future.result() for future in finished}
+            except BaseException:
+                # Python 3.10 waits forever if workers end with a large task in their pipe.
+                stop.set()
+                wait([future for future in files if not future.cancel()])
+                raise
     except BrokenProcessPool:
         raise DataError(
             "a packing process was killed, perhaps for lack of memory; the same command goes on "
@@ -230,9 +237,13 @@ def _write_shards(tasks: list[ShardTask], workers: int, bar: tqdm) -> dict[str, 
     return results
 
 
-def _count_images(count) -> None:
-    global _count
-    _count = count  # shared by all processes
+class _Stopped(Exception):
+    """Another shard failed, or the user stopped the command."""
+
+
+def _share(count, stop) -> None:
+    global _count, _stop
+    _count, _stop = count, stop  # shared by all processes
 
 
 def _write_counted(task: ShardTask) -> ShardResult:
@@ -240,6 +251,8 @@ def _write_counted(task: ShardTask) -> ShardResult:
 
 
 def _count_image() -> None:
+    if _stop.is_set():
+        raise _Stopped
     with _count.get_lock():
         _count.value += 1
 
