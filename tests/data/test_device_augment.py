@@ -198,5 +198,11 @@ def test_mixing_of_unfinished_images_is_refused():
 
 
 def test_a_policy_stays_on_the_host_and_its_flips_go():
-    assert len(on_device(auto_augment="randaug-m9-mstd0.5-inc1", re_prob=0.25)) == 2
+    assert len(on_device(auto_augment="randaug-m9-mstd0.5-inc1", re_prob=0.25)) == 3
     assert len(on_device(auto_augment=None)) == 1
+
+
+def test_a_list_that_a_script_made_longer_keeps_the_operations_of_the_device():
+    transform = on_device(hflip=0.5, color_jitter=0.4)
+    longer = [*transform[:1], lambda image: image, *transform[1:]]
+    assert create_normalize("", transform=longer).augment is not None
