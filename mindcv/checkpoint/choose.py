@@ -33,7 +33,7 @@ def choose_checkpoint(folder: Path, asked: str | None) -> Manifest | None:
     for line in store.recover():
         _logger.warning(line)
     if asked is None:
-        _refuse_others(store, "the run would begin anew")
+        _refuse_others(store, "the run would start from scratch")
         return None
     if asked == "auto":
         manifest = _newest_of(store)
@@ -89,8 +89,8 @@ def _named(path: Path) -> Manifest:
         raise WeightsError(f"resume: no checkpoint {path}; expected a .ckpt, a .json or a folder")
     if not path.with_name(f"{name}.json").exists():
         raise WeightsError(
-            f"resume: {path} has no {name}.json beside it, which tells the state of its run; from "
-            "its weights alone a new run can start: --ckpt_path without resume"
+            f"resume: {path} has no {name}.json beside it, so its run cannot be resumed; to start "
+            "a new run from these weights, use --ckpt_path without --resume"
         )
     manifest = CheckpointStore(path.parent).verify(name)
     if position_of(name) is None:

@@ -126,7 +126,7 @@ def read_manifest(path: Path) -> Manifest:
         is_intact = False
     if not is_intact:
         raise WeightsError(
-            f"checkpoint manifest {path} is damaged: its own SHA-256 does not fit its text"
+            f"checkpoint manifest {path} is damaged: its own SHA-256 does not match its content"
         )
     if body["format"] != FORMAT:
         raise WeightsError(

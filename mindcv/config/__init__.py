@@ -133,9 +133,7 @@ def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str)
             names = {"train": "train.py", "validate": "validate.py", "lr": "lr"}
             others = " and ".join(name for key, name in names.items() if key in used_by)
             why = f"is an option of {others} and would change nothing here"
-        raise ConfigError(
-            f"{given.place}: {key}: {why}; leave it out (in a yaml file it may stand)"
-        )
+        raise ConfigError(f"{given.place}: {key}: {why}; leave it out (a yaml file may contain it)")
 
 
 def _typed_config(given: Mapping[str, Given]) -> Config:

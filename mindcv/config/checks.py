@@ -217,13 +217,13 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     if config.keep_bn_fp32 is False and config.amp_level not in ("O2", "O3"):
         yield "keep_bn_fp32", f"False goes with amp_level O2 or O3, not {config.amp_level}"
     if config.pretrained and config.ckpt_path:
-        yield "pretrained", "published weights and those of ckpt_path contradict; give one of them"
+        yield "pretrained", "pretrained and ckpt_path both name weights; give one of them"
     if config.resume_opt and not config.ckpt_path:
-        yield "resume_opt", "restores the optimizer of ckpt_path, and none is given; or use resume"
+        yield "resume_opt", "needs ckpt_path, the checkpoint to continue from; or use resume"
     elif config.resume_opt and config.resume:
         yield (
             "resume_opt",
-            "goes on from ckpt_path, and resume from another place; give one of them",
+            "continues from ckpt_path, but resume names another checkpoint; give one of them",
         )
     yield from _loss(config)
     if config.drop_overflow_update and config.loss_scale_type != "fixed":

@@ -37,7 +37,7 @@ def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) 
     lines = list(_changes(before, config, epochs))
     if lines:
         raise ConfigError(
-            "resume: these options change the run, so that it would not go on as it began:\n"
+            "resume: these options would change the course of the run:\n"
             + "\n".join(f"  {line}" for line in lines)
             + "\nleave them as they were; to start a new run from the weights, name another "
             "ckpt_save_dir and the file with --ckpt_path"

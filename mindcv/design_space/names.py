@@ -66,7 +66,9 @@ def unknown_model(name: str, others: Collection[str] = ()) -> str:
     # resnet50 is spelt like a RegNet, but is another network.
     is_resnet = "resne" in name.lower()
     close = [] if is_resnet else difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(close)}?" if close else f"here are only RegNets: {_all()}"
+    hint = (
+        f"did you mean {', '.join(close)}?" if close else f"this library has only RegNets: {_all()}"
+    )
     return f"model {name!r} is not registered; {hint} (your own comes with --import_module)"
 
 

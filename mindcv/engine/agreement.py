@@ -100,8 +100,8 @@ def check_equal_states(runtime: Runtime, snapshot: Snapshot, skipped: Sequence[s
             return
     raise WeightsError(
         f"the processes have diverged: {who}. A device, its memory or the network made an error, "
-        "or code of yours acts by rank. Nothing of this state was saved: go on from the last "
-        "checkpoint with --resume auto"
+        "or your own code depends on the rank. Nothing of this state was saved: continue from the "
+        "last checkpoint with --resume auto"
     )
 
 
@@ -128,8 +128,8 @@ def _beyond_tolerance(
         _logger.warning(
             "the ranks are not equal to the last bit: %s, weights by up to %.1e of their tensor's "
             "largest value (an error beyond %g). HCCL may add up in another order on each rank; "
-            "HCCL_DETERMINISTIC=true in the environment of all ranks makes it repeat its sums, and "
-            "takes longer",
+            "HCCL_DETERMINISTIC=true in the environment of all ranks makes its sums "
+            "reproducible, but slower",
             found_in,
             parts.max(initial=0.0),
             _TOLERANCE,
@@ -175,7 +175,7 @@ def _refuse(name: str, rank: int, hosts: Sequence[bytes], *, first: Any, other: 
         what = f"{name} is {other} for {who}, and {first} for rank 0 on {hosts[0].decode()}"
     else:
         what = f"{name} of {who} is not that of rank 0 on {hosts[0].decode()}"
-    raise error(f"the processes of this run do not fit together: {what}; make the hosts equal")
+    raise error(f"the processes of this run differ: {what}; all hosts need the same")
 
 
 def _gather_texts(runtime: Runtime, text: bytes) -> list[bytes]:

@@ -116,7 +116,7 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
         if now["runtime"].get(name) != value:
             raise ConfigError(
                 f"resume: {manifest.path} is of a run with {name} {value}, this one has "
-                f"{now['runtime'].get(name)}; go on with the same"
+                f"{now['runtime'].get(name)}; resume with the same {name}"
             )
     _check_data(manifest, before["data"], now["data"])
     others = {**now["versions"], "threads": now["workers"]}

@@ -64,8 +64,8 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
     found = published_weights(model)
     if not found:
         raise ConfigError(
-            f"no weights of {model} are published that this version knows; give a file: ckpt_path, "
-            "in create_model checkpoint_path"
+            f"this version knows no published weights of {model}; give a weight file: ckpt_path "
+            "(create_model: checkpoint_path)"
         )
     for row in found:
         if source in (None, row.source):

@@ -123,8 +123,8 @@ def _not_together(reason: str) -> str:
         f"the {count} processes of this run did not come together at {host}:{port} within {seconds}"
         " s (msrun --cluster_time_out). Start msrun on every host, with the same --worker_num (of "
         "all hosts together), --master_addr and a --master_port that no other job uses and each "
-        "host can reach. Who came stands in scheduler.log (is registered; older versions say so "
-        "with GLOG_v=1 only), who did not reach it in worker_<rank>.log (Failed to connect). "
+        "host can reach. scheduler.log lists the processes that registered (older versions only "
+        "with GLOG_v=1), worker_<rank>.log shows who could not reach it (Failed to connect). "
         f"MindSpore: {reason[:300]}"
     )
 

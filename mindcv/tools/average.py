@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> None:
         print(
             f"  {count} of them are running statistics of batch normalisation, averaged too; they "
             "are not those of the averaged weights: validate.py --precise_bn_samples N measures "
-            "them anew on training images (precise BN); trust no other accuracy"
+            "them anew on training images (precise BN); only the accuracy after that is meaningful"
         )
 
 

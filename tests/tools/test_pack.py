@@ -272,7 +272,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(image_folder, tmp_path
     (tmp_path / "out/thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match=r"not empty \(thesis\.tex\)"):
         quiet_pack(image_folder, tmp_path / "out")
-    with pytest.raises(ConfigError, match="one inside the other"):
+    with pytest.raises(ConfigError, match="one contains the other"):
         quiet_pack(image_folder, image_folder / "train/packed")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["thesis.tex"]
 

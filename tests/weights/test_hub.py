@@ -89,7 +89,7 @@ def test_a_source_is_found_and_an_unknown_one_told_with_those_there_are():
     )
     with pytest.raises(ConfigError, match="mindcv, torchvision_v2, .*timm_sw_in12k$"):
         find_weights("regnet_y_16gf", "torchvision_v3")
-    with pytest.raises(ConfigError, match="no weights of regnet_q are published"):
+    with pytest.raises(ConfigError, match="no published weights of regnet_q"):
         find_weights("regnet_q")
     assert published_weights("regnet_q") == ()
 

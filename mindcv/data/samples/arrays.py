@@ -118,7 +118,7 @@ def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
     size, expected = path.stat().st_size, count * row_bytes
     if size != expected:
         kind = "incomplete" if size < expected else "another file"
-        raise DataError(f"{path} is {kind}: {size} bytes, expected {expected}; unpack it anew")
+        raise DataError(f"{path} is {kind}: {size} bytes, expected {expected}; unpack it again")
     with reading(path, DataError):
         return np.memmap(path, np.uint8, "r").reshape(-1, row_bytes)
 
@@ -130,7 +130,9 @@ def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
     try:
         names = tuple(path.read_text(encoding="utf-8").split())
     except UnicodeDecodeError:
-        raise DataError(f"{path} is damaged: it is no text; unpack it anew or remove it") from None
+        raise DataError(
+            f"{path} is damaged: it is not text; unpack it again or remove it"
+        ) from None
     return names if len(names) == count else None
 
 

@@ -48,7 +48,7 @@ def open_registered(
         elif found.encoded:
             samples = _Renumbered(found) if class_indexing and found.class_names else found
         else:
-            raise DataError(f"{place}: its samples must be encoded, as the files of images")
+            raise DataError(f"{place}: its samples must be encoded image files (encoded = True)")
         renumber(samples, class_indexing, f"{place} {split}")
     return samples
 
@@ -132,8 +132,8 @@ class UserSamples:
             return self._items[index][1]
         except OSError as error:
             raise DataError(
-                f"{self.name(index)}: its label cannot be read: {error}; give the dataset labels, "
-                "one a sample, and such a sample is but a bad image"
+                f"{self.name(index)}: its label cannot be read: {error}; if the dataset "
+                "has `labels`, one per sample, such a sample only counts as a bad image"
             ) from None
 
     def _class_names(self) -> tuple[str, ...] | None:

@@ -139,8 +139,8 @@ def _check_format(file_format: str, batch_size: int | None, device_target: str) 
 
     if file_format == "air" and device_target != "Ascend":
         raise ConfigError(
-            f"format air is written where Ascend is only, and this is {device_target}; export "
-            "mindir here, or run the same command there"
+            f"format air can be written only on Ascend, and this is {device_target}; export mindir "
+            "here, or run the same command there"
         )
     if file_format == "air" and batch_size is None:
         raise ConfigError("format air has no dynamic batch; give --batch_size N, or export mindir")

@@ -76,4 +76,4 @@ def run(arguments: Namespace) -> None:
             f"{len(split.shards)} shards, {size / 2**20:.1f} MB{skipped}"
         )
     if arguments.verify:
-        print("all files are whole")
+        print("all files are intact")

@@ -156,7 +156,7 @@ def _check_ranges(cap: int | None, quality: int, shards: int | None) -> None:
 def _check_place(source: str, out: str) -> None:
     inner, outer = os.path.realpath(out), os.path.realpath(source)
     if os.path.commonpath([inner, outer]) in (inner, outer):
-        raise ConfigError(f"{out} and {source} lie one inside the other; choose another place")
+        raise ConfigError(f"{out} and {source}: one contains the other; choose another place")
     try:
         inner.encode("utf-8")
     except UnicodeEncodeError:

@@ -124,7 +124,7 @@ def _compare(run: RunFolder, found: "Predictions") -> str:
         return f'<p class="note same">Equal to metrics.csv, epoch {row.epoch}.</p>'
     return (
         f'<p class="note">Not equal to metrics.csv, epoch {row.epoch}: top-1 {top1:.3f} %, loss '
-        f"{loss:.4f}. The images, the checkpoint or the device are others than in the run.</p>"
+        f"{loss:.4f}. The images, the checkpoint or the device differ from those of the run.</p>"
     )
 
 
