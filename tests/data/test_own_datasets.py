@@ -191,7 +191,7 @@ FAULTS = {
     "no file": (no_such_file, r"factory\('\.', 'train'\).* raised FileNotFoundError.*test_own_d"),
     "two arguments": (lambda root: Own(root, ""), "factory.* raised TypeError.*1 positional"),
     "nothing": (lambda root, split: None, "returned NoneType; expected an object with __len__"),
-    "no label": (Unreadable, "no label train, sample 0: its label cannot be .*on fire; give .*lab"),
+    "no label": (Unreadable, "no label train, sample 0: its label cannot be .*on fire; if .*lab"),
     "twice": (with_(class_names=["a", "b", "a"]), "class_names repeat 'a'"),
     "a number": (with_(classes=3), "class_names 3; expected a list of names"),
     "a word": (with_(num_classes="3"), "num_classes '3'; expected a whole number"),

@@ -196,7 +196,7 @@ def _encoded(place: str, text: str) -> bytes:
     try:
         return os.fsencode(text)
     except UnicodeEncodeError:  # JSON can hold half a surrogate pair
-        raise DataError(f"{place}: {text!r:.40} cannot be a file name") from None
+        raise DataError(f"{place}: {text!r:.40} is not valid text") from None
 
 
 def _label(place: str, label: Any) -> str:
