@@ -175,7 +175,11 @@ def test_one_file_holds_all_splits_by_a_column(root):
             '{"pets/\\ud83d.png": 1}',
             "train.json, entry 1: 'pets/\\ud83d.png' is not valid text",
         ),
-        ("train.json", '{"pets/1.png": "\\ud83d"}', "train.json, entry 1: '\\ud83d' is not valid text"),
+        (
+            "train.json",
+            '{"pets/1.png": "\\ud83d"}',
+            "train.json, entry 1: '\\ud83d' is not valid text",
+        ),
         ("train.jsonl", "[" * 100_000, "train.jsonl:1: "),
         ("train.json", '[\n{"path": "a"}]', "train.json, entry 1: no label"),
         ("train.json", '"text"', "train.json: expected a list of objects"),
