@@ -80,11 +80,11 @@ def test_accumulation_is_the_larger_batch_and_leaves_no_half_update(short_run, t
     assert column(small, "lr") == column(large, "lr")
     for one, other in zip(large, small):
         assert float(one["val_loss"]) == pytest.approx(float(other["val_loss"]), rel=1e-5)
-    assert "3 steps per epoch" in printed and "left out" not in printed
+    assert "3 steps per epoch" in printed and "are skipped" not in printed
     _, printed = run(
         short_run, tmp_path, "four", batch_size=8, gradient_accumulation_steps=4, epoch_size=2
     )
-    assert "the last 2 batches of an epoch are left out" in printed
+    assert "the last 2 batches of each epoch are skipped" in printed
     assert "1 steps per epoch, 2 epochs, 2 steps" in printed
 
 
