@@ -7,6 +7,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from . import mindcv_paths
+
 if TYPE_CHECKING:  # the names that `__getattr__` finds
     from . import checkpoint, data, engine, hub, models, ranks, weights
     from .data import create_dataset, create_loader, create_transforms, register_dataset
@@ -47,6 +49,8 @@ _ROOM_OF = {name: room for room, names in _NAMES.items() for name in names}
 _ROOMS = ("checkpoint", "data", "engine", "hub", "models", "ranks", "weights")
 
 __all__ = ["__version__", *_ROOM_OF]
+
+mindcv_paths.install()
 
 
 def __getattr__(name: str):

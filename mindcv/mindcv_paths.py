@@ -1,0 +1,50 @@
+"""Module paths of MindCV whose names live elsewhere here: one row each.
+
+`from mindcv.loss.loss_factory import create_loss` then works without a file for each old path.
+"""
+
+import importlib
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+# old module: {module that holds the names here: the names}
+PATHS: dict[str, dict[str, tuple[str, ...]]] = {
+    "data.dataset_factory": {"data": ("create_dataset",)},
+    "data.transforms_factory": {"data": ("create_transforms",)},
+    "loss.loss_factory": {"loss": ("create_loss",)},
+    "models.model_factory": {"models": ("create_model",)},
+    "optim.optim_factory": {"optim": ("create_optimizer",)},
+    "version": {"": ("__version__",)},
+}
+
+
+class _PathFinder:
+    """Serves the rows of `PATHS`; asked only after Python has found no such file."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None):
+        package, _, name = fullname.partition(".")
+        return ModuleSpec(fullname, self) if package == __package__ and name in PATHS else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        row = PATHS[module.__name__.partition(".")[2]]
+        homes = {name: home for home, names in row.items() for name in names}
+
+        def __getattr__(name: str):  # at first use, since many homes need MindSpore
+            if name not in homes:
+                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
+            home = f"{__package__}.{homes[name]}".rstrip(".")
+            return getattr(importlib.import_module(home), name)
+
+        module.__doc__ = f"MindCV's path of {', '.join(homes)}."
+        module.__all__ = list(homes)
+        module.__getattr__ = __getattr__
+
+
+def install() -> None:
+    """Let `import` find the old paths; a second call changes nothing."""
+    if not any(isinstance(finder, _PathFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_PathFinder())
