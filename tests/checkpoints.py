@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from mindcv.checkpoint import STATE, CheckpointStore, Position
-from mindcv.weights import ckpt, npz
+from mindcv.weights import ckpt
+from mindcv.weights.array_files import write_npz
 
 ARRAYS = {
     "a.weight": np.arange(600, dtype=np.float32).reshape(20, 30),
@@ -19,7 +20,7 @@ def save(store: CheckpointStore, epoch: int, steps: int = 4, arrays=ARRAYS, **re
     name = Position(epoch, steps).name("net")
     writers = {
         f"{name}.ckpt": partial(ckpt.write, tensors=arrays),
-        f"{name}{STATE}": partial(npz.write, tensors={"step": np.int32(epoch)}),
+        f"{name}{STATE}": partial(write_npz, tensors={"step": np.int32(epoch)}),
     }
     record = {"epoch": epoch, "is_midway": False, "score": None} | record
     return store.save(name, writers, record)

@@ -13,7 +13,7 @@ from mindspore import nn
 from mindcv.__main__ import main
 from mindcv.models import RegNet, registry
 from mindcv.weights import Metadata, Preprocessing
-from mindcv.weights.metadata import ENTRY
+from mindcv.weights.guards import ENTRY
 
 NAMES = ("ant", "bée", "cat", "dog", "emu")
 METADATA = Metadata(

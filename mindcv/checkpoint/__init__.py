@@ -2,8 +2,7 @@
 
 from .choose import choose_checkpoint
 from .lock import FolderLock, open_run_folder
-from .manifest import STATE, Manifest, check_record, read_manifest
-from .position import Position, position_of
+from .manifest import STATE, Manifest, Position, check_record, position_of, read_manifest
 from .store import CheckpointStore
 from .writer import BackgroundWriter, CheckpointWriter, Kept, superfluous
 

@@ -4,8 +4,7 @@ import logging
 from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
-from .manifest import STATE, Manifest
-from .position import position_of
+from .manifest import STATE, Manifest, position_of
 from .store import CheckpointStore
 
 _logger = logging.getLogger("mindcv.train")

@@ -24,8 +24,7 @@ from typing import Any, BinaryIO
 
 from ..errors import WeightsError
 from ..process.files import is_real_folder
-from .manifest import PRUNED, STATE, Manifest, read_manifest, seal
-from .position import position_of
+from .manifest import PRUNED, STATE, Manifest, position_of, read_manifest, seal
 
 BEST = "_best"  # follows the model in the name of the best weights
 _SAVING = ".saving-"

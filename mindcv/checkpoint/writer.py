@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import WeightsError
-from .manifest import Manifest, check_record, read_manifest
-from .position import Position, position_of
+from .manifest import Manifest, Position, check_record, position_of, read_manifest
 from .store import BEST, CheckpointStore
 
 _MIDWAY_KEPT = 2

@@ -11,8 +11,9 @@ from mindspore import Parameter, nn, ops
 
 from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
-from ..weights import Metadata, ckpt, npz, read_weights
-from ..weights.metadata import ENTRY
+from ..weights import Metadata, ckpt, read_weights
+from ..weights.array_files import write_npz
+from ..weights.guards import ENTRY
 from .batch_norm import gather_values
 from .device import Runtime
 from .progress import Progress
@@ -42,7 +43,7 @@ class Snapshot:
         weights = {**self.weights, ENTRY: metadata.to_array()}
         return {
             ".ckpt": partial(ckpt.write, tensors=weights),
-            STATE: partial(npz.write, tensors=self.state),
+            STATE: partial(write_npz, tensors=self.state),
         }
 
 

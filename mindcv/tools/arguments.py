@@ -1,12 +1,17 @@
-"""Options, argument types and checks that the commands share."""
+"""Options, argument types and checks that the commands share, and the network they name."""
 
 import os
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config.values import convert
+from ..design_space.names import family_name
 from ..errors import ConfigError
+from ..hub import choose_weights, require_classifier
+from ..process.entry_point import import_user_module
+from ..weights import Metadata, has_averages, read_weights
+from ..weights.match import CHOICES
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
@@ -73,3 +78,77 @@ def check_output(
         raise ConfigError(f"{option} {path!r} exists already; choose another name or add --force")
     if not os.access(place.parent, os.W_OK):
         raise ConfigError(f"{option} {path!r}: the folder {str(place.parent)!r} is not writable")
+
+
+def add_network_arguments(parser: ArgumentParser) -> None:
+    """Add the options that `build_network` reads."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        "--ckpt_path", type=file_path, metavar="FILE", help="weights; may name model and classes"
+    )
+    group.add_argument("--model", metavar="NAME", help="needed where the file does not name it")
+    group.add_argument("--num_classes", type=at_least(1), help="of a file that does not name them")
+    group.add_argument(
+        "--pretrained",
+        metavar="SOURCE",
+        nargs="?",
+        const="",
+        help="published weights of --model; SOURCE: whose",
+    )
+    add_ema_argument(group)
+    add_import_module(group)
+
+
+def add_ema_argument(parser) -> None:
+    parser.add_argument(
+        "--ema",
+        type=yes_or_no,
+        nargs="?",
+        const=True,
+        metavar="BOOL",
+        help="the averaged weights of --ckpt_path, False: the raw ones (default: the averaged ones "
+        "where the file holds them)",
+    )
+
+
+def check_network_arguments(arguments: Namespace, classifies: bool = False) -> None:
+    """Check the options of `add_network_arguments` without importing MindSpore.
+
+    Args:
+        classifies: also refuse published weights without a classifier.
+    """
+    published = arguments.pretrained is not None
+    if published == bool(arguments.ckpt_path):
+        many = "not both" if published else "neither was given"
+        raise ConfigError(
+            "command line: the weights come from --ckpt_path FILE or from "
+            f"--model NAME --pretrained; {many}"
+        )
+    if published and not arguments.model:
+        raise ConfigError("command line: --pretrained needs --model NAME")
+    if published and arguments.num_classes:
+        raise ConfigError("command line: published weights bring their classes; no --num_classes")
+    name = family_name(arguments.model) if published else None
+    if name:
+        weights = choose_weights(arguments.model, name, arguments.pretrained or True)
+        if classifies:
+            require_classifier(weights)
+
+
+def build_network(arguments: Namespace):
+    """Return the network in evaluation mode and the `Metadata` of its weights."""
+    from ..models import canonical_name, create_model, create_model_from_file, find_published
+
+    if arguments.import_module:
+        import_user_module(arguments.import_module)
+    name = canonical_name(arguments.model) if arguments.model else ""
+    if arguments.pretrained is None:
+        file = read_weights(arguments.ckpt_path)
+        if has_averages(file):
+            print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
+        return create_model_from_file(file, name, arguments.num_classes, arguments.ema)
+    weights = find_published(arguments.model, arguments.pretrained or True)
+    network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
+    return network.set_train(False), Metadata(
+        weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing
+    )

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import ConfigError, WeightsError
 from ..weights import Metadata, read_weights, write_weights
+from ..weights.file import SUFFIXES
 from ..weights.match import STATISTICS, counted, differences, sort_contents
-from ..weights.write import SUFFIXES
 from .arguments import check_output, file_path
 
 _STATISTICS = (*STATISTICS, "running_mean", "running_var")  # also by torch's names

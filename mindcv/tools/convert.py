@@ -4,10 +4,9 @@ import argparse
 
 from ..errors import WeightsError
 from ..weights import read_weights, write_weights
+from ..weights.file import READABLE, SUFFIXES
 from ..weights.match import Contents, sort_contents
-from ..weights.read import READABLE
 from ..weights.schemes import OWN, WRITABLE
-from ..weights.write import SUFFIXES
 from .arguments import check_output, file_path
 
 

@@ -16,8 +16,14 @@ from ..errors import ConfigError, DataError
 from ..process.files import replacing, writing
 from ..process.foreign_text import printable, table_cell
 from ..weights import Metadata, Preprocessing
-from .arguments import at_least, check_output, file_path
-from .network_source import add_network_arguments, build_network, check_network_arguments
+from .arguments import (
+    add_network_arguments,
+    at_least,
+    build_network,
+    check_network_arguments,
+    check_output,
+    file_path,
+)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,8 @@
 """Read, match, load and write weight files of any library, with their metadata."""
 
 from ..data.preprocessing import Preprocessing
+from .file import Metadata, WeightFile, read_weights, write_weights
 from .match import count_classes, has_averages, preprocessing_of
-from .metadata import Metadata
-from .read import WeightFile, read_weights
-from .write import write_weights
 
 __all__ = [
     "Metadata",

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import WeightsError
-from . import safetensors
+from .array_files import starts_safetensors
 from .guards import (
     MOST_AXES,
     Tensors,
@@ -53,7 +53,7 @@ _PIECE = 2**29  # bytes; larger tensors are split into several records, as MindS
 
 def starts(head: bytes, entries: Sequence[str]) -> bool:
     # The length in front of a safetensors header may begin with the same byte.
-    return head[:1] == b"\n" and not (safetensors.starts(head, ()) or is_web_page(head))
+    return head[:1] == b"\n" and not (starts_safetensors(head, ()) or is_web_page(head))
 
 
 def read(file: WeightStream) -> Tensors:

@@ -17,6 +17,7 @@ from ..errors import WeightsError
 
 MOST_TENSORS = 50_000
 MOST_AXES = 32  # numpy's own limit
+ENTRY = "mindcv.metadata"  # name of the entry that holds the metadata
 LARGEST_HEADER = 2**22  # bytes of JSON; ImageNet-21k's class names take a million
 _LARGEST_DIRECTORY = 2**24  # bytes of a zip archive's list of entries
 

@@ -12,8 +12,8 @@ from mindspore import nn
 
 from ..errors import WeightsError
 from . import ckpt
+from .file import WeightFile, read_weights
 from .match import Contents, counted, differences, sort_contents
-from .read import WeightFile, read_weights
 from .schemes import CLASSIFIER, FIRST_CONV
 
 _logger = logging.getLogger(__name__)

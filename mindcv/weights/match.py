@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.preprocessing import Preprocessing
 from ..errors import WeightsError
-from .read import WeightFile
+from .file import WeightFile
 from .schemes import CLASSIFIER, FIRST_CONV, OWN, Scheme, own_name, recognise
 
 # State of optimizers, loss scalers and EMA in a checkpoint, apart from `<prefix>.<weight>`.

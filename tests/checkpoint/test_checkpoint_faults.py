@@ -124,7 +124,8 @@ sys.path.insert(0, sys.argv[2])
 from functools import partial
 import numpy as np
 from mindcv.checkpoint import CheckpointStore, FolderLock, Kept, Position, superfluous
-from mindcv.weights import ckpt, npz
+from mindcv.weights import ckpt
+from mindcv.weights.array_files import write_npz
 
 folder = Path(sys.argv[1])
 lock, store = FolderLock(folder), CheckpointStore(folder)
@@ -139,7 +140,7 @@ while True:
     arrays = {f"w{i}": rng.random((100, 100)) for i in range(10)}
     writers = {
         f"{name}.ckpt": partial(ckpt.write, tensors=arrays),
-        f"{name}.state.npz": partial(npz.write, tensors={"step": np.int32(epoch)}),
+        f"{name}.state.npz": partial(write_npz, tensors={"step": np.int32(epoch)}),
     }
     store.save(name, writers, {"epoch": epoch})
     print(epoch, flush=True)

@@ -23,7 +23,8 @@ from mindcv.checkpoint import (
     superfluous,
 )
 from mindcv.errors import ConfigError, WeightsError
-from mindcv.weights import ckpt, npz, read_weights
+from mindcv.weights import ckpt, read_weights
+from mindcv.weights.array_files import write_npz
 
 
 def test_a_checkpoint_is_what_mindspore_reads_and_writes(tmp_path):
@@ -56,7 +57,7 @@ def test_a_tensor_above_the_size_of_a_record_is_read_whole_by_mindspore(tmp_path
 def test_npz_files_are_numpys_and_equal_for_equal_arrays(tmp_path):
     arrays = ARRAYS | {"scalar": np.array(7, np.int32), "none": np.zeros(0, np.float32)}
     first, second = io.BytesIO(), io.BytesIO()
-    npz.write(first, arrays), npz.write(second, arrays)
+    write_npz(first, arrays), write_npz(second, arrays)
     assert first.getvalue() == second.getvalue()
     first.seek(0)
     with np.load(first, allow_pickle=False) as found:

@@ -19,8 +19,7 @@ from mindcv.data.transforms import evaluation_transforms
 from mindcv.engine import build as recipe
 from mindcv.tools.predict import classify, find_images, read_image
 from mindcv.tools.report import predictions
-from mindcv.weights import preprocessing_of, read_weights
-from mindcv.weights.metadata import Metadata
+from mindcv.weights import Metadata, preprocessing_of, read_weights
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "evaluation.npz")
 RUNTIME = engine.Runtime("CPU", 1, "O1", 0, 1)

@@ -13,7 +13,7 @@ from weight_files import known_weights, register_tiny, tiny
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.models import create_described, create_model, create_model_from_file, from_file
 from mindcv.weights import Metadata, WeightFile, read_weights, write_weights
-from mindcv.weights.metadata import ENTRY
+from mindcv.weights.guards import ENTRY
 
 SMALL = Metadata("regnet_x_200mf", num_classes=5)
 FORBIDDEN = {

@@ -24,7 +24,7 @@ from mindcv.config import load_config
 from mindcv.errors import ConfigError
 from mindcv.process.entry_point import check_environment
 from mindcv.weights import read_weights, write_weights
-from mindcv.weights.metadata import ENTRY
+from mindcv.weights.guards import ENTRY
 
 
 def rows(folder: Path) -> list[dict]:

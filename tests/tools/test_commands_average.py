@@ -8,7 +8,7 @@ from commands import NAMES, call, other_metadata, registered, tiny_regnet, weigh
 from mindcv.errors import WeightsError
 from mindcv.models import create_model_from_file
 from mindcv.tools.average import average_weights
-from mindcv.weights.metadata import ENTRY
+from mindcv.weights.guards import ENTRY
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mindcv.weights import npz, write_weights
+from mindcv.weights import write_weights
+from mindcv.weights.array_files import write_npz
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
 
@@ -116,7 +117,7 @@ def test_mutated_files_are_read_or_refused_in_bounded_memory(tmp_path, rounds):
     arrays = {"a": np.arange(12.0).reshape(3, 4), "b": np.ones((2, 2), np.float16)}
     np.savez(tmp_path / "small.npz", **arrays)
     with open(tmp_path / "run.state.npz", "wb") as stream:
-        npz.write(stream, arrays)
+        write_npz(stream, arrays)
     write_weights(str(tmp_path / "small.safetensors"), arrays)
     done = subprocess.run(
         [sys.executable, "-c", FUZZ, str(ROOT), str(tmp_path), str(GOLDEN), str(rounds)],

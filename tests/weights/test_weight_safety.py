@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mindcv.errors import WeightsError
-from mindcv.weights import npz, pickle_reader, read_weights
+from mindcv.weights import array_files, pickle_reader, read_weights
 from mindcv.weights.torch_file import LEGACY_START
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "weights"
@@ -260,7 +260,7 @@ def test_small_files_that_grow_are_refused(tmp_path, monkeypatch):
 
 
 def test_archives_that_unfold_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(npz, "_UNFOLDED_FLOOR", 2**20)
+    monkeypatch.setattr(array_files, "_UNFOLDED_FLOOR", 2**20)
     path = tmp_path / "bomb.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         array = io.BytesIO()

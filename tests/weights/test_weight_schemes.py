@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mindcv.errors import WeightsError
+from mindcv.weights import WeightFile
 from mindcv.weights.match import sort_contents
-from mindcv.weights.read import WeightFile
 from mindcv.weights.schemes import SCHEMES, recognise
 
 # Modules of the libraries' own networks, one row a module.

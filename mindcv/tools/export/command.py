@@ -8,8 +8,14 @@ from pathlib import Path
 from ... import __version__
 from ...errors import ConfigError
 from ...process.files import replacing_together, writing
-from ..arguments import at_least, check_output, file_path
-from ..network_source import add_network_arguments, build_network, check_network_arguments
+from ..arguments import (
+    add_network_arguments,
+    at_least,
+    build_network,
+    check_network_arguments,
+    check_output,
+    file_path,
+)
 
 FORMATS = ("mindir", "onnx", "air")
 

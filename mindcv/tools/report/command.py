@@ -8,8 +8,7 @@ from pathlib import Path
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
 from ...process.entry_point import import_user_module
 from ...process.files import replacing, writing
-from ..arguments import at_least, file_path
-from ..network_source import add_ema_argument
+from ..arguments import add_ema_argument, at_least, file_path
 from .curves import plot_run
 from .page import render_page
 from .run_folder import RunFolder, read_run_folder

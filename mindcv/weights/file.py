@@ -1,22 +1,29 @@
-"""Read a weight file into numpy arrays; the content decides the format, not the file name."""
+"""Read and write weight files with their metadata; the content decides the format of a file.
 
+A MindSpore checkpoint holds its metadata as one more entry, JSON text in a uint8 tensor, which
+every version of MindSpore reads and other programs ignore.
+"""
+
+import json
 import os
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tokenize import TokenError
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..checkpoint import STATE, read_manifest
+from ..data.preprocessing import Preprocessing, fields_of
 from ..errors import WeightsError
-from . import ckpt, npz, safetensors, torch_file
-from .guards import Tensors, WeightStream, is_web_page, open_zip
-from .metadata import ENTRY, Metadata
+from ..process.files import replacing
+from . import array_files, ckpt, torch_file
+from .guards import ENTRY, LARGEST_HEADER, Tensors, WeightStream, is_web_page, open_zip
+from .schemes import FIRST_CONV, OWN, SCHEMES, WRITABLE
 
 
 @dataclass(frozen=True)
@@ -34,15 +41,18 @@ FORMATS = (
     Format(ckpt.NAME, ckpt.starts, ckpt.read, ckpt.write, suffix=".ckpt"),
     Format(
         "safetensors",
-        safetensors.starts,
-        safetensors.read,
-        safetensors.write,
+        array_files.starts_safetensors,
+        array_files.read_safetensors,
+        array_files.write_safetensors,
         suffix=".safetensors",
     ),
     Format("torch zip", torch_file.starts_zip, torch_file.read_zip),
-    Format("npz", npz.starts, npz.read, npz.write, suffix=".npz"),
+    Format(
+        "npz", array_files.starts_npz, array_files.read_npz, array_files.write_npz, suffix=".npz"
+    ),
     Format("torch legacy", torch_file.starts_legacy, torch_file.read_legacy),
 )
+SUFFIXES = tuple(form.suffix for form in FORMATS if form.write)
 READABLE = "MindSpore .ckpt, .safetensors, .npz, and .pth .pt .pyth .bin .torch of torch.save"
 
 # First bytes of files that are often mistaken for weights.
@@ -72,6 +82,56 @@ DAMAGE = (
     OverflowError,
     RuntimeError,
 )
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Description of a set of weights.
+
+    Attributes:
+        class_names: in the order of the logits; None: unknown.
+        preprocessing: for evaluation.
+        options: further keyword arguments of the model's builder that shape the network.
+    """
+
+    model: str
+    num_classes: int = 1000
+    in_channels: int = 3
+    class_names: tuple[str, ...] | None = None
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_array(self) -> np.ndarray:
+        """Return the metadata as the uint8 vector that a checkpoint stores."""
+        # json.dumps escapes to ASCII, since names of class folders may be any bytes.
+        return np.frombuffer(json.dumps({"format": 1, **asdict(self)}).encode(), np.uint8)
+
+    @classmethod
+    def from_array(cls, array: np.ndarray, path: str) -> "Metadata":
+        """Read what `to_array` returns; the WeightsError for invalid metadata names `path`."""
+        try:
+            if array.dtype != np.uint8 or array.ndim != 1:
+                raise ValueError(f"{array.dtype} of {array.ndim} axes, expected a vector of uint8")
+            if len(array) > LARGEST_HEADER:
+                raise ValueError(f"{len(array)} characters are too many")
+            found = json.loads(array.tobytes().decode())
+            preprocessing = Preprocessing.from_dict(found.pop("preprocessing"))
+            metadata = cls(**fields_of(cls, found), preprocessing=preprocessing)
+            _check_ranges(metadata)
+            return metadata
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            raise WeightsError(
+                f"weight file {path!r}: its entry {ENTRY} cannot be read: {reason}"
+            ) from None
+
+
+def _check_ranges(metadata: Metadata) -> None:
+    names = metadata.class_names
+    if metadata.num_classes < 0 or metadata.in_channels < 1:
+        raise ValueError(f"{metadata.num_classes} classes, {metadata.in_channels} channels")
+    if names is not None and len(names) != metadata.num_classes:
+        raise ValueError(f"{len(names)} class names for {metadata.num_classes} classes")
 
 
 @dataclass(frozen=True)
@@ -193,3 +253,60 @@ def _as_float32(dtype: str, array: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     return array
+
+
+def write_weights(
+    path: str | os.PathLike,
+    weights: Mapping[str, np.ndarray],
+    metadata: Metadata | None = None,
+    names: str = OWN,
+) -> int:
+    """Write a .safetensors, .npz or .ckpt file, by the suffix of `path`; return the tensor count.
+
+    An existing file is replaced only when the new one is complete.
+
+    Args:
+        weights: arrays by our names.
+        names: library whose names to write; see `WRITABLE`. For pycls the first convolution is
+            flipped to BGR.
+
+    Raises:
+        WeightsError: the suffix or `names` is unknown, the library has no name for a tensor, or the
+            file cannot be written.
+    """
+    path = Path(path)
+    writers = {form.suffix: form.write for form in FORMATS if form.write}
+    if path.suffix not in writers:
+        raise WeightsError(f"weight file {str(path)!r} should end in {', '.join(SUFFIXES)}")
+    tensors = _named(weights, names)
+    count = len(tensors)
+    if metadata is not None:
+        tensors[ENTRY] = metadata.to_array()
+    try:
+        with replacing(path) as unfinished, open(unfinished, "wb") as stream:
+            writers[path.suffix](stream, tensors)
+    except (OSError, ImportError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"weight file {str(path)!r} cannot be written: {reason}") from None
+    return count
+
+
+def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarray]:
+    if names == OWN:
+        return {name: np.ascontiguousarray(value) for name, value in weights.items()}
+    if names not in WRITABLE:
+        raise WeightsError(f"names of {names!r} cannot be written; known: {', '.join(WRITABLE)}")
+    scheme = SCHEMES[names]
+    has_se = any(".se." in name for name in weights)
+    named = {}
+    for name, value in weights.items():
+        theirs = scheme.from_ours(name, has_se)
+        if theirs is None:
+            raise WeightsError(f"{names} has no name for {name}; the weights keep ours only")
+        if scheme.is_bgr and name == FIRST_CONV and value.shape[1] == 3:
+            value = value[:, ::-1]
+        named[theirs] = np.ascontiguousarray(value)
+        if name.endswith("moving_variance"):
+            # torch's BatchNorm counts batches, and loading with strict=True needs the count.
+            named[theirs.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
+    return named
