@@ -7,8 +7,7 @@ import threading
 from pathlib import Path
 
 from ..errors import DataError
-from ..process.files import open_regular
-from ..process.foreign_text import printable, table_cell
+from ..process.files import open_regular, printable, table_cell
 
 _COLUMNS = ("index", "path", "error", "count")
 _LOGGED = 5  # if a file lists the others

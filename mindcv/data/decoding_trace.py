@@ -5,8 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from ..process.files import open_regular, read_regular, replacing
-from ..process.foreign_text import printable
+from ..process.files import open_regular, printable, read_regular, replacing
 
 # More names than MindSpore's queues hold before its decoder; bytes of each, with its number.
 _NAMES, _BYTES = 512, 256

@@ -12,7 +12,7 @@ from mindspore import dtype as mstype
 from mindspore.dataset import transforms
 
 from ..errors import DataError
-from ..process.pool import usable_workers
+from ..process.cpu import usable_workers
 from .augment.batch_operations import BatchMap, Mixing
 from .augment.device_augment import AugmentBatch
 from .augment.pixel_operations import OfPass, PixelSeeded

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, DataError, MindCVError
-from ..process.pool import usable_workers
+from ..process.cpu import usable_workers
 from .bad_images import BadImages
 from .datasets import open_samples
 from .decoding_trace import DecodingTrace

@@ -14,9 +14,8 @@ from mindspore.communication import get_group_size, get_rank, init
 from numpy.typing import ArrayLike
 
 from ..errors import ConfigError, RankError
-from ..process import onednn
+from ..process.cpu import available_cores, limit_instructions, usable_workers
 from ..process.files import sha256_of
-from ..process.pool import available_cores, usable_workers
 from ..ranks.record import own_pid_space
 
 _ASCEND_DRIVER = Path("/dev/davinci_manager")  # exists if the machine has cards
@@ -28,7 +27,7 @@ class Runtime:
 
     Attributes:
         mode: 0 for graph mode, 1 for PyNative.
-        instructions: log text about limited CPU instructions, see `onednn`; empty if not limited.
+        instructions: log text about limited CPU instructions; empty if not limited.
         cores: processor cores for this process; processes on the same cores share them.
     """
 
@@ -118,7 +117,7 @@ def start_runtime(
         RankError: another process cannot be reached.
     """
     target = _set_device(device_target)
-    instructions = onednn.limit_instructions(target)
+    instructions = limit_instructions(target)
     level = jit_level or {"Ascend": "O2"}.get(target, "O1")
     if level == "O2" and target != "Ascend":
         raise ConfigError(f"jit_level O2 is Ascend's; device {target} takes O0 or O1")

@@ -16,8 +16,7 @@ from ..data.batches import EpochBatches
 from ..data.samples import Samples
 from ..errors import ConfigError, RunFolderError
 from ..process import files
-from ..process.files import open_regular, replacing
-from ..process.foreign_text import printable, table_cell
+from ..process.files import open_regular, printable, replacing, table_cell
 from .evaluation import Accuracy
 from .progress import Progress
 

@@ -21,8 +21,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ..process.files import open_regular
-from ..process.foreign_text import printable
+from ..process.files import open_regular, printable
 from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)

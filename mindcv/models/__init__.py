@@ -2,7 +2,7 @@
 
 import mindspore as ms
 
-from ..process import onednn
+from ..process.cpu import limit_instructions
 from ..weights.load import load_weights
 from .features import FeatureInfo, FeatureNet
 from .folding import fold_batch_norm, fold_on_cpu
@@ -23,7 +23,7 @@ from .registry import (
 from .regnet import AnyNet, RegNet  # also registers the family
 
 # At import, so that it comes before the first convolution of any program.
-onednn.limit_instructions(ms.get_context("device_target"))
+limit_instructions(ms.get_context("device_target"))
 
 __all__ = [
     "AnyNet",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, Interrupted, MindCVError
 from . import terminal
-from .foreign_text import printable_lines
+from .files import printable_lines
 
 
 @contextmanager

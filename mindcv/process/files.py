@@ -1,4 +1,4 @@
-"""Atomic writes, safe opening of regular files, hashes, and errors that name the file.
+"""Atomic writes, safe opening of regular files, safe text of others, hashes, errors with a name.
 
 A folder may have been filled by somebody else: a name found in a file must not lead out of its
 folder, the target of a link must not be overwritten, and a pipe must not block. Removing and
@@ -19,6 +19,7 @@ from typing import BinaryIO
 from ..errors import MindCVError
 
 _REASONS = {errno.ELOOP: "it is a symbolic link", errno.ENXIO: "it is no regular file"}
+_FORMULA = ("=", "+", "-", "@", "\t")  # spreadsheets compute cells that begin with these
 _BLOCK = 2**20  # bytes hashed at a time
 
 
@@ -72,6 +73,31 @@ def _refusals_as(error: type[MindCVError], message: str, remedy: str) -> Iterato
         yield
     except OSError as refusal:
         raise error(f"{message}: {refusal.strerror or refusal}{remedy}") from None
+
+
+def printable(text: str) -> str:
+    """Return text with its control characters escaped, so that a terminal does not obey them."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "surrogatepass").decode()
+        for sign in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """Return text with the control characters of each line escaped."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def table_cell(text: str) -> str:
+    """Return the text of a CSV cell, led by an apostrophe if a spreadsheet would compute it.
+
+    This follows OWASP's rule against CSV injection. A carriage return is escaped: Python's writer
+    does not quote it, and readers take it for the end of a row.
+    """
+    text = text.replace("\r", r"\r")
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def sha256_of(*parts: bytes) -> str:

@@ -21,8 +21,7 @@ from typing import BinaryIO, TextIO
 from tqdm import tqdm
 
 from ..errors import ConfigError
-from .files import open_regular, writing
-from .foreign_text import printable_lines
+from .files import open_regular, printable_lines, writing
 
 _STDERR = 2
 

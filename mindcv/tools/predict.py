@@ -13,8 +13,7 @@ import numpy as np
 
 from ..data.samples.folder import IMAGE_SUFFIXES, Watcher, images_below
 from ..errors import ConfigError, DataError
-from ..process.files import replacing, writing
-from ..process.foreign_text import printable, table_cell
+from ..process.files import printable, replacing, table_cell, writing
 from ..weights import Metadata, Preprocessing
 from .arguments import (
     add_network_arguments,

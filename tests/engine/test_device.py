@@ -11,15 +11,15 @@ from test_agreement import Together
 from mindcv import engine
 from mindcv.engine import device
 from mindcv.errors import ConfigError, RankError
-from mindcv.process import pool
+from mindcv.process import cpu
 
 
 @pytest.fixture
 def fresh_counts():
     """Let nobody see a number of threads that another test has found."""
-    pool.usable_workers.cache_clear()
+    cpu.usable_workers.cache_clear()
     yield
-    pool.usable_workers.cache_clear()
+    cpu.usable_workers.cache_clear()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be bound here")
@@ -30,8 +30,8 @@ def test_a_bound_process_has_the_cores_it_is_bound_to(monkeypatch, fresh_counts,
     core = min(before)
     try:
         os.sched_setaffinity(0, {core})
-        assert pool.available_cores() == [core]
-        assert pool.usable_workers(8) == pool.usable_workers(None) == 1
+        assert cpu.available_cores() == [core]
+        assert cpu.usable_workers(8) == cpu.usable_workers(None) == 1
         assert engine.Runtime("CPU", 0, "O1", 0, 1).workers(8) == 1
     finally:
         os.sched_setaffinity(0, before)

@@ -7,7 +7,7 @@ import sys
 import mindspore as ms
 import pytest
 
-from mindcv.process import onednn
+from mindcv.process import cpu
 
 AVX512 = "flags\t\t: fpu avx2 avx512f avx512dq avx512cd avx512bw avx512vl\n"
 AVX512_PARTLY = "flags\t\t: fpu avx2 avx512f avx512cd avx512er\n"  # Xeon Phi
@@ -24,7 +24,7 @@ def no_variables(monkeypatch):
 
 @pytest.fixture
 def slow_machine(monkeypatch, no_variables):
-    monkeypatch.setattr(onednn, "_has_avx512", lambda: True)
+    monkeypatch.setattr(cpu, "_has_avx512", lambda: True)
     monkeypatch.setattr(ms, "__version__", "2.10.0")
 
 
@@ -33,12 +33,12 @@ def slow_machine(monkeypatch, no_variables):
 )
 def test_only_a_processor_with_all_of_avx512_core_counts(tmp_path, text, has):
     (tmp_path / "cpuinfo").write_text(text)
-    assert onednn._has_avx512(tmp_path / "cpuinfo") is has
-    assert onednn._has_avx512(tmp_path / "missing") is False
+    assert cpu._has_avx512(tmp_path / "cpuinfo") is has
+    assert cpu._has_avx512(tmp_path / "missing") is False
 
 
 def test_the_slow_versions_are_limited_and_the_log_says_so(slow_machine):
-    line = onednn.limit_instructions("CPU")
+    line = cpu.limit_instructions("CPU")
     assert os.environ["ONEDNN_MAX_CPU_ISA"] == "AVX2"
     assert line == "oneDNN limited to AVX2 (ONEDNN_MAX_CPU_ISA, see docs/design/speed.md)"
 
@@ -46,19 +46,19 @@ def test_the_slow_versions_are_limited_and_the_log_says_so(slow_machine):
 @pytest.mark.parametrize("version", ["2.3.1", "2.7.0", "2.8.0", "2.11.0"])
 def test_versions_without_the_fault_are_left_alone(slow_machine, monkeypatch, version):
     monkeypatch.setattr(ms, "__version__", version)
-    assert onednn.limit_instructions("CPU") == ""
+    assert cpu.limit_instructions("CPU") == ""
     assert "ONEDNN_MAX_CPU_ISA" not in os.environ
 
 
 def test_nothing_is_set_on_an_ascend(slow_machine):
-    assert onednn.limit_instructions("Ascend") == ""
+    assert cpu.limit_instructions("Ascend") == ""
     assert "ONEDNN_MAX_CPU_ISA" not in os.environ
 
 
 @pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
 def test_a_level_that_the_user_set_is_respected(slow_machine, monkeypatch, name):
     monkeypatch.setenv(name, "ALL")
-    assert "ALL" in onednn.limit_instructions("CPU")
+    assert "ALL" in cpu.limit_instructions("CPU")
     assert os.environ[name] == "ALL"
     others = {"ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"} - {name}
     assert not others & set(os.environ)

@@ -7,7 +7,7 @@ import pytest
 
 from mindcv.data.bad_images import BadImages
 from mindcv.engine import start_logging
-from mindcv.process.foreign_text import printable, printable_lines, table_cell
+from mindcv.process.files import printable, printable_lines, table_cell
 from mindcv.tools.predict import Guess, Prediction, prediction_lines, write_csv
 
 

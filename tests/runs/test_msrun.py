@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, launcher, run_command, short_run_in, write_images
 from warm_commands import WarmCommands
 
-from mindcv.process.onednn import limit_instructions
+from mindcv.process.cpu import limit_instructions
 
 
 def train_on_two(arguments, tmp_path, **env):

@@ -28,8 +28,8 @@ from ...data.samples.packed_set import (
     write_packed_set,
 )
 from ...errors import ConfigError, DataError
+from ...process.cpu import available_cores, worker_pool
 from ...process.files import writing
-from ...process.pool import available_cores, worker_pool
 from .folder import held, reopen, sealed_before
 from .shard import ShardResult, ShardTask, finished_shard, with_common_layout, write_shard
 from .source import SourceSplit, list_source

@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from ...data.image_files import FORMATS, decodable, decode
 from ...data.samples import ImageError
 from ...data.samples.files import read_file
-from ...process.pool import available_cores, worker_pool
+from ...process.cpu import available_cores, worker_pool
 from .listing import Listing
 
 OK, CONVERTED, BAD = "ok", "converted", "bad"

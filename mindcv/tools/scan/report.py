@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...process.foreign_text import printable, table_cell
+from ...process.files import printable, table_cell
 from .findings import PROBLEMS, Findings, SplitSummary
 
 COLUMNS = (

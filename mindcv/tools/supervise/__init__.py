@@ -6,7 +6,6 @@ otherwise the first failure ends the whole job. `MS_ENABLE_RECOVERY` only keeps 
 waiting until somebody restarts the failed process, and is documented for GPU only.
 """
 
-from .attempts import supervise
-from .command import Job, read_job
+from .command import Job, read_job, supervise
 
 __all__ = ["Job", "read_job", "supervise"]
