@@ -42,7 +42,7 @@ def evaluation_contradictions(
 
 def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for a model or published weights that do not exist."""
-    from ..design_space.names import family_name, unknown_model  # imports NumPy: 0.1 s
+    from ..design_space.published import family_name, unknown_model  # imports NumPy: 0.1 s
 
     name = family_name(config.model)
     if name is None:

@@ -1,8 +1,8 @@
 """The paper's design spaces as plain arithmetic, without MindSpore."""
 
-from .complexity import Complexity, NetworkPlan, complexity
-from .published import SETTINGS, Setting, plan_regnet
-from .quantized_linear import adjust_block_compatibility, generate_regnet
+from .complexity import Complexity, complexity
+from .plan import NetworkPlan, adjust_block_compatibility, generate_regnet, plan_regnet
+from .published import SETTINGS, Setting
 
 __all__ = [
     "SETTINGS",

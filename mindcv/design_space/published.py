@@ -1,9 +1,12 @@
-"""The published RegNets as settings, and the network plan of a setting."""
+"""The published RegNets: their settings, and their names here and in other libraries."""
 
+import difflib
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 
-from .complexity import NetworkPlan
-from .quantized_linear import adjust_block_compatibility, generate_regnet
+from .plan import NetworkPlan, plan_regnet
 
 # Field of a setting or plan -> argument of `RegNet`, named as in MindCV.
 ARGUMENTS = {
@@ -35,36 +38,6 @@ class Setting:
     def plan(self, num_classes: int = 1000, in_channels: int = 3) -> NetworkPlan:
         """Return the plan of the network; nothing is built."""
         return plan_regnet(**vars(self), num_classes=num_classes, in_channels=in_channels)
-
-
-def plan_regnet(
-    w_a: float,
-    w_0: int,
-    w_m: float,
-    depth: int,
-    group_width: int,
-    bottleneck_ratio: float = 1.0,
-    stride: int = 2,
-    rounding: str = "pycls",
-    **rest,
-) -> NetworkPlan:
-    """Return the plan of a RegNet: widths by the quantized-linear rule, adjusted to the groups.
-
-    `generate_regnet` and `adjust_block_compatibility` explain the parameters and raise ValueError
-    for those out of range; `rest` holds further fields of `NetworkPlan`.
-    """
-    widths, depths = generate_regnet(w_a, w_0, w_m, depth)
-    ratios = [bottleneck_ratio] * len(widths)
-    groups = [group_width] * len(widths)
-    widths, groups = adjust_block_compatibility(widths, ratios, groups, rounding)
-    return NetworkPlan(
-        widths=tuple(widths),
-        depths=tuple(depths),
-        strides=(stride,) * len(widths),
-        bottleneck_ratios=tuple(ratios),
-        group_widths=tuple(groups),
-        **rest,
-    )
 
 
 def _inverted(*row, head_width: int) -> Setting:
@@ -116,3 +89,76 @@ SETTINGS = {
     "regnet_z_500mf": _inverted(10.7, 16, 2.51, 21, 4, head_width=1024),
     "regnet_z_4_0gf": _inverted(14.5, 48, 2.226, 28, 8, head_width=1536),
 }
+
+# Names that follow no rule. torchvision rounds the widths of its regnet_y_8gf differently. timm's
+# regnetz_040 is not one of ours: its head has an activation instead of a convolution.
+_OTHERS = {
+    "regnet_x_8_0gf": ("regnet_x_8gf",),
+    "regnet_y_8_0gf_tv": ("regnet_y_8gf",),
+    "regnet_z_4_0gf": ("regnet_z_4gf", "regnetz_040_h"),
+}
+_TIMM_TAGS = {
+    "tv_in1k": "torchvision_v1",
+    "tv2_in1k": "torchvision_v2",
+    "swag_ft_in1k": "torchvision_swag",
+    "swag_lc_in1k": "torchvision_swag_linear",
+    "deit_in1k": "deit",
+}
+
+
+def aliases_of(name: str) -> tuple[str, ...]:
+    """Return other libraries' names of a model in lower case: regnetx_016 of regnet_x_1_6gf."""
+    family, size, unit, variant = re.fullmatch(
+        r"regnet_([xyz])_(\d+(?:_\d)?)([mg]f)(_tv)?", name
+    ).groups()
+    number = size.replace("_", ".")
+    hundreds = round(float(number) * (10 if unit == "gf" else 0.01))
+    timm = f"regnet{family}_{hundreds:03d}{variant or ''}"
+    others = _OTHERS.get(name, ())
+    if any(other.startswith(timm) for other in others):
+        timm = ""
+    pycls = "" if variant else f"regnet{family}-{number}{unit}"
+    return tuple(alias for alias in (timm, pycls, *others) if alias)
+
+
+def split_tag(name: str) -> tuple[str, str]:
+    """Split timm's `regnety_032.ra_in1k` into model and tag; pycls' RegNetX-1.6GF has no tag."""
+    match = re.fullmatch(r"(regnet[xyz]_\w+)\.(\w+)", name)
+    return match.groups() if match else (name, "")
+
+
+def source_of_tag(tag: str) -> str:
+    """Return the source of published weights that timm's tag names, e.g. timm_ra for ra_in1k."""
+    return _TIMM_TAGS.get(tag, f"timm_{tag.removesuffix('_in1k')}")
+
+
+def family_name(name: str) -> str | None:
+    """Return the model that a name of any library means, or None if it is not of the family."""
+    if name in SETTINGS:
+        return name
+    return _aliases().get(split_tag(name)[0].lower())
+
+
+def unknown_model(name: str, others: Collection[str] = ()) -> str:
+    """Return the error message for an unknown name, with similar ones; `others` are valid too."""
+    known = [*SETTINGS, *_aliases(), *others]
+    # resnet50 is spelt like a RegNet, but is another network.
+    is_resnet = "resne" in name.lower()
+    close = [] if is_resnet else difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {', '.join(close)}?" if close else f"this library has only RegNets: {_all()}"
+    )
+    return f"model {name!r} is not registered; {hint} (your own comes with --import_module)"
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    return {alias: name for name in SETTINGS for alias in aliases_of(name)}
+
+
+def _all() -> str:
+    """Return all names of the family in a shell's notation: regnet_x_{200mf,400mf,…}, …."""
+    families: dict[str, list[str]] = {}
+    for name in SETTINGS:
+        families.setdefault(name[: len("regnet_x_")], []).append(name[len("regnet_x_") :])
+    return ", ".join(f"{family}{{{','.join(sizes)}}}" for family, sizes in families.items())

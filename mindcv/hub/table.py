@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from ..data.preprocessing import Preprocessing
-from ..design_space import SETTINGS
-from ..design_space.names import source_of_tag, split_tag
+from ..design_space.published import SETTINGS, source_of_tag, split_tag
 from ..errors import ConfigError
 
 _TABLE = Path(__file__).with_name("published.yaml")

@@ -4,9 +4,8 @@ import mindspore as ms
 
 from ..process.cpu import limit_instructions
 from ..weights.load import load_weights
-from .features import FeatureInfo, FeatureNet
+from .features import FeatureInfo, FeatureNet, freeze
 from .folding import fold_batch_norm, fold_on_cpu
-from .freezing import freeze
 from .from_file import create_described, create_model_from_file
 from .registry import (
     canonical_name,

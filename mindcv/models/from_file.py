@@ -7,9 +7,8 @@ from typing import Any
 from mindspore import nn
 
 from ..design_space import SETTINGS, complexity, plan_regnet
-from ..design_space.complexity import ACTIVATIONS, BLOCK_TYPES, STEM_TYPES
+from ..design_space.plan import ACTIVATIONS, BLOCK_TYPES, ROUNDINGS, STEM_TYPES
 from ..design_space.published import ARGUMENTS
-from ..design_space.quantized_linear import ROUNDINGS
 from ..errors import MindCVError, WeightsError
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from mindspore import nn
 
-from ..design_space.names import split_tag, unknown_model
+from ..design_space.published import split_tag, unknown_model
 from ..errors import ConfigError
 from ..hub import PublishedWeights, choose_weights, fetch, published_weights
 from ..weights.load import load_weights

@@ -7,11 +7,9 @@ from mindspore import nn
 from mindspore.common.initializer import initializer
 
 from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
-from ..design_space.names import aliases_of
-from ..design_space.published import ARGUMENTS
-from .blocks import Head, Stem, build_stages
+from ..design_space.published import ARGUMENTS, aliases_of
+from .blocks import Head, Stem, build_stages, initialize_weights
 from .features import FeatureInfo
-from .layers import initialize_weights
 from .registry import register_model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..config.values import convert
-from ..design_space.names import family_name
+from ..design_space.published import family_name
 from ..errors import ConfigError
 from ..hub import choose_weights, require_classifier
 from ..process.entry_point import import_user_module

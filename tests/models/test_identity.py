@@ -20,7 +20,7 @@ from mindspore import nn, ops
 from mindcv import create_model, create_optimizer
 from mindcv.engine import TrainStep
 from mindcv.loss import create_loss
-from mindcv.models.layers import batch_norm
+from mindcv.models.blocks import batch_norm
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "logits.json").read_text())

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import ROOT
 
-from mindcv.design_space.names import family_name, source_of_tag
+from mindcv.design_space.published import family_name, source_of_tag
 from mindcv.errors import ConfigError
 from mindcv.hub import find_weights, published_weights
 from mindcv.weights import Preprocessing
