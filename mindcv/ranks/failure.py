@@ -14,8 +14,8 @@ from ..errors import Interrupted, MindCVError, RankError
 from ..process import signals
 from ..process.entry_point import in_short, place_of
 from ..process.files import open_regular
-from .record import LONGEST_CAUSE, Ending, OwnRecord, Record, read_record, root_cause
-from .scheduler import guard_scheduler
+from .record import LONGEST_CAUSE, Ending, Record, own_record, read_record, root_cause
+from .watch import guard_scheduler
 
 FOLDER_VARIABLE = "MINDCV_LAST_WORDS"  # set by `supervise` to a folder of the attempt
 _SUFFIX = ".last_words.json"
@@ -32,16 +32,6 @@ _LOST_CONTACT = re.compile(
 _NOT_TOGETHER = re.compile(
     "Failed to initialize distributed job cluster|Failed to register the compute graph node"
 )
-
-_own: OwnRecord | None = None
-
-
-def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
-    """Record that this process is running; OSError if that cannot be written."""
-    global _own
-    _own = OwnRecord(folder, run, rank)
-    signals.before_leaving(lambda: _own.end(130, "stopped by the user"))
-    return _own
 
 
 @contextlib.contextmanager
@@ -72,36 +62,33 @@ def recorded_ending(folder: Path | None) -> Iterator[None]:
     except BaseException as error:
         _end(error)
         raise
-    if _own is not None:
-        _own.end(0, "")
-
-
-def rank_error(cause: Record) -> RankError:
-    code = cause.ending.exit_code if cause.ending else 1
-    return RankError(f"stopped, because {cause.describe()}", code, cause.rank)
+    if own := own_record():
+        own.end(0, "")
 
 
 def _end(error: BaseException) -> None:
     """Record the ending, and wait until the others have had time to read it."""
-    if _own is None:
+    own = own_record()
+    if own is None:
         return
     if isinstance(error, MindCVError):
-        _own.end(error.exit_code, str(error), getattr(error, "rank", None))
+        own.end(error.exit_code, str(error), getattr(error, "rank", None))
     elif isinstance(error, KeyboardInterrupt):
-        _own.end(130, "stopped by the user")
+        own.end(130, "stopped by the user")
     else:
-        _own.end(1, f"{in_short(error)} ({place_of(error)[0]})")
+        own.end(1, f"{in_short(error)} ({place_of(error)[0]})")
     if not isinstance(error, Interrupted):
-        _own.wait_for_others(_LINGER)
+        own.wait_for_others(_LINGER)
 
 
 def _of_another_rank(error: Exception) -> RankError | None:
     """Return the cause of a MindSpore error that reports only a missing process."""
     if not isinstance(error, RuntimeError) or isinstance(error, MindCVError):
         return None
-    cause = _own and (root_cause(_own.others()) or _own.first_failure())
+    own = own_record()
+    cause = own and (root_cause(own.others()) or own.first_failure())
     if cause is not None:
-        return rank_error(cause)
+        return cause.as_error()
     lines = str(error).splitlines()
     if reason := next(filter(_NOT_TOGETHER.search, lines), None):
         return RankError(_not_together(reason))

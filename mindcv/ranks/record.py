@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ..errors import RankError
+from ..process import signals
 from ..process.files import make_folder, open_regular, read_regular, replacing
 
 FOLDER = "ranks"
@@ -76,6 +78,11 @@ class Record:
             )
         return f"{who} ended with exit code {self.ending.exit_code}: {self.ending.cause}"
 
+    def as_error(self) -> RankError:
+        """Return the error of a process that ends because of this one."""
+        code = self.ending.exit_code if self.ending else 1
+        return RankError(f"stopped, because {self.describe()}", code, self.rank)
+
 
 class OwnRecord:
     """The record of this process; OSError if it cannot be written.
@@ -128,6 +135,22 @@ class OwnRecord:
     def _write(self) -> None:
         # A single write to an existing block: nobody reads half of it.
         os.pwrite(self._handle, _block_of(self.record), 0)
+
+
+_own: OwnRecord | None = None
+
+
+def begin_record(folder: Path, run: int, rank: int) -> OwnRecord:
+    """Record that this process is running; OSError if that cannot be written."""
+    global _own
+    _own = OwnRecord(folder, run, rank)
+    signals.before_leaving(lambda: _own.end(130, "stopped by the user"))
+    return _own
+
+
+def own_record() -> OwnRecord | None:
+    """Return the record of this process; None if it has not begun one."""
+    return _own
 
 
 def path_of(folder: Path, rank: int) -> Path:

@@ -21,10 +21,11 @@ from mindcv.ranks import (
     failure,
     first_failure,
     read_records,
+    record,
     root_cause,
 )
-from mindcv.ranks.failure import begin_record, recorded_ending
-from mindcv.ranks.record import SCHEDULER, OwnRecord, is_running, write_first_failure
+from mindcv.ranks.failure import recorded_ending
+from mindcv.ranks.record import SCHEDULER, OwnRecord, begin_record, is_running, write_first_failure
 
 # A process without MindSpore: argv is rank, run folder and what it does after all have begun.
 STAND_IN = """
@@ -155,7 +156,7 @@ def test_the_first_failure_that_somebody_saw_counts_where_all_were_killed(tmp_pa
 
 @pytest.fixture
 def own_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(failure, "_own", None)
+    monkeypatch.setattr(record, "_own", None)
     monkeypatch.setattr(failure, "_LINGER", 0.0)
     monkeypatch.delenv("MS_ROLE", raising=False)
     return begin_record(tmp_path, 3, 0)
@@ -247,7 +248,7 @@ def start_scheduler(folder) -> subprocess.Popen:
     """Start a scheduler without MindSpore of a run of two; the first line is its own process."""
     code = (
         "import os, sys, time; from pathlib import Path\n"
-        "from mindcv.ranks.scheduler import guard_scheduler\n"
+        "from mindcv.ranks.watch import guard_scheduler\n"
         "guard_scheduler(Path(sys.argv[1])); print(os.getpid(), flush=True); time.sleep(60)\n"
     )
     env = {**os.environ, "PYTHONPATH": str(ROOT), "MS_WORKER_NUM": "2"}
