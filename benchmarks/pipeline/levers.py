@@ -3,7 +3,7 @@
 from cases import CASES, WORKERS
 
 from mindcv.data import channel_statistics
-from mindcv.data.augment.pillow_policy import create_auto_augment
+from mindcv.data.augment.auto_augment import create_auto_augment
 from mindcv.data.image_files import PillowDecode
 from mindcv.data.transforms import Transforms
 

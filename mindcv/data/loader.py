@@ -13,12 +13,10 @@ from mindspore.dataset import transforms
 
 from ..errors import DataError
 from ..process.cpu import usable_workers
-from .augment.batch_operations import BatchMap, Mixing
-from .augment.device_augment import AugmentBatch
+from .augment.batch_operations import AugmentBatch, BatchMap, Mixing
 from .augment.pixel_operations import OfPass, PixelSeeded
 from .bad_images import BadImages
-from .batches import EpochBatches
-from .draws import SeededLoader, with_passes
+from .batches import EpochBatches, SeededLoader
 from .failure import pipeline_failures_as_data_errors
 from .preprocessing import Preprocessing
 from .rows import PASS, ImageDataset, Rows
@@ -244,3 +242,31 @@ def create_evaluation_loader(
         )
 
     return EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id).as_dataset()
+
+
+def with_passes(dataset: ds.Dataset) -> ds.Dataset:
+    if isinstance(dataset, ImageDataset):
+        return dataset.numbered()
+    numbers = _PassNumbers()
+    return dataset.map(
+        [numbers], "label", ["label", PASS], num_parallel_workers=1, callbacks=[numbers]
+    )
+
+
+class _PassNumbers(ds.DSCallback):
+    """Number the passes over a dataset that does not do so itself.
+
+    Rows are numbered like copies of one image, so that equal images get different draws. MindSpore
+    calls it before the first row of a pass, not when it only queries sizes and types.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._epoch, self._row = -1, -1
+
+    def ds_epoch_begin(self, ds_run_context) -> None:
+        self._epoch, self._row = self._epoch + 1, -1
+
+    def __call__(self, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._row += 1
+        return label, np.array((max(0, self._epoch), self._row))

@@ -14,7 +14,7 @@ from ..errors import ConfigError, DataError, MindCVError
 from ..process.cpu import usable_workers
 from .bad_images import BadImages
 from .datasets import open_samples
-from .decoding_trace import DecodingTrace
+from .failure import DecodingTrace
 from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import copy_numbers, sample_order
 from .read_ahead import ReadingThreads

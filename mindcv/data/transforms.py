@@ -11,9 +11,8 @@ from mindspore.dataset import transforms, vision
 from PIL import Image
 
 from ..errors import ConfigError
-from .augment.compiled_policy import compile_policy
-from .augment.device_augment import AugmentBatch, DeviceAugment
-from .augment.pillow_policy import create_auto_augment
+from .augment.auto_augment import compile_policy, create_auto_augment
+from .augment.batch_operations import AugmentBatch, DeviceAugment
 from .augment.pixel_operations import ColorJitter, Lighting, RandomErasing
 from .datasets import DATASETS
 from .image_files import PillowDecode

@@ -9,9 +9,8 @@ from pictures import png, smooth_image, transformed
 from PIL import Image
 
 from mindcv.data import create_transforms
-from mindcv.data.augment.compiled_policy import compile_policy, draw_rand_augment
+from mindcv.data.augment.auto_augment import RandAugment, compile_policy, draw_rand_augment
 from mindcv.data.augment.operations import OPERATIONS, TRIVIAL, Drawn
-from mindcv.data.augment.pillow_policy import RandAugment
 from mindcv.data.augment.policies import parse_policy
 
 FILL = (124, 116, 104)

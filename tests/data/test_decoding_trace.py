@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mindcv.data.decoding_trace import DecodingTrace, read_trace
+from mindcv.data.failure import DecodingTrace, read_trace
 
 COUNT, BAD = 24, 17
 # Two epochs; between them a file is damaged where the check of its ends does not look.

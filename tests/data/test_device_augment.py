@@ -10,7 +10,7 @@ from mindspore import Tensor, nn
 from pictures import batches_of, png, random_images, rows_of
 
 from mindcv.data import create_loader, create_normalize, create_transforms, first_batch
-from mindcv.data.augment.device_augment import AugmentBatch, DeviceAugment
+from mindcv.data.augment.batch_operations import AugmentBatch, DeviceAugment
 from mindcv.data.augment.pixel_operations import RandomErasing
 from mindcv.engine import PreciseBatchNorm, TrainStep
 

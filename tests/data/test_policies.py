@@ -16,8 +16,8 @@ from pictures import batches_of, random_images, rows_of
 from PIL import Image
 
 from mindcv.data import create_transforms
+from mindcv.data.augment.auto_augment import AugMix, AutoAugment, create_auto_augment
 from mindcv.data.augment.operations import TRIVIAL
-from mindcv.data.augment.pillow_policy import AugMix, AutoAugment, create_auto_augment
 from mindcv.data.augment.pixel_operations import ColorJitter, Lighting, color_shift
 from mindcv.data.augment.policies import parse_policy
 

@@ -12,8 +12,8 @@ from pictures import batches_of, png, random_images, rows_of
 from PIL import Image
 
 from mindcv.data import create_loader, create_transforms
+from mindcv.data.augment.auto_augment import RandAugment
 from mindcv.data.augment.operations import OPERATIONS
-from mindcv.data.augment.pillow_policy import RandAugment
 from mindcv.data.augment.policies import (
     AugMixPolicy,
     AutoAugmentPolicy,

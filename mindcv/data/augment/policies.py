@@ -50,7 +50,7 @@ class AugMixPolicy:
     magnitude_std: float = float("inf")  # mstd: as in RandAugment
 
 
-# timm's weight set 0 of RandAugment, in the order of `compiled_policy`'s table.
+# timm's weight set 0 of RandAugment, in the order of `compile_policy`'s table.
 WEIGHTS = {
     "rotate": 0.3,
     "shear_x": 0.2,
@@ -178,3 +178,69 @@ _FAMILIES = (
         _augmix,
     ),
 )
+
+# AutoAugment's tables: (operation, probability, strength), one or two in a row.
+AUTO_AUGMENT_TABLES = {
+    # Table 9 of the paper.
+    "original": (
+        (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
+        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+        (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
+        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+        (("equalize", 0.4, 4), ("rotate", 0.8, 8)),
+        (("solarize", 0.6, 3), ("equalize", 0.6, 7)),
+        (("posterize", 0.8, 5), ("equalize", 1.0, 2)),
+        (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
+        (("equalize", 0.6, 8), ("posterize", 0.4, 6)),
+        (("rotate", 0.8, 8), ("color", 0.4, 0)),
+        (("rotate", 0.4, 9), ("equalize", 0.6, 2)),
+        (("equalize", 0.0, 7), ("equalize", 0.8, 8)),
+        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("rotate", 0.8, 8), ("color", 1.0, 2)),
+        (("color", 0.8, 8), ("solarize", 0.8, 7)),
+        (("sharpness", 0.4, 7), ("invert", 0.6, 8)),
+        (("shear_x", 0.6, 5), ("equalize", 1.0, 9)),
+        (("color", 0.4, 0), ("equalize", 0.6, 3)),
+        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
+        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
+        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
+        (("color", 0.6, 4), ("contrast", 1.0, 8)),
+        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
+    ),
+    # EfficientNet's TPU code, `autoaugment.py`, policy v0.
+    "v0": (
+        (("equalize", 0.8, 1), ("shear_y", 0.8, 4)),
+        (("color", 0.4, 9), ("equalize", 0.6, 3)),
+        (("color", 0.4, 1), ("rotate", 0.6, 8)),
+        (("solarize", 0.8, 3), ("equalize", 0.4, 7)),
+        (("solarize", 0.4, 2), ("solarize", 0.6, 2)),
+        (("color", 0.2, 0), ("equalize", 0.8, 8)),
+        (("equalize", 0.4, 8), ("solarize_add", 0.8, 3)),
+        (("shear_x", 0.2, 9), ("rotate", 0.6, 8)),
+        (("color", 0.6, 1), ("equalize", 1.0, 2)),
+        (("invert", 0.4, 9), ("rotate", 0.6, 0)),
+        (("equalize", 1.0, 9), ("shear_y", 0.6, 3)),
+        (("color", 0.4, 7), ("equalize", 0.6, 0)),
+        (("posterize", 0.4, 6), ("auto_contrast", 0.4, 7)),
+        (("solarize", 0.6, 8), ("color", 0.6, 9)),
+        (("solarize", 0.2, 4), ("rotate", 0.8, 9)),
+        (("rotate", 1.0, 7), ("translate_y", 0.8, 9)),
+        (("shear_x", 0.0, 0), ("solarize", 0.8, 4)),
+        (("shear_y", 0.8, 0), ("color", 0.6, 4)),
+        (("color", 1.0, 0), ("rotate", 0.6, 2)),
+        (("equalize", 0.8, 4), ("equalize", 0.0, 8)),
+        (("equalize", 1.0, 4), ("auto_contrast", 0.6, 2)),
+        (("shear_y", 0.4, 7), ("solarize_add", 0.6, 7)),
+        (("posterize", 0.8, 2), ("solarize", 0.6, 10)),
+        (("solarize", 0.6, 8), ("equalize", 0.6, 1)),
+        (("color", 0.8, 6), ("rotate", 0.4, 5)),
+    ),
+    # 3-Augment: solarize at half the scale, grey, blur of 0.1 to 2 pixels.
+    "3a": (
+        (("solarize", 1.0, 5),),
+        (("desaturate", 1.0, 10),),
+        (("blur_randomly", 1.0, 10),),
+    ),
+}

@@ -1,4 +1,4 @@
-"""Augmentation policies on PIL images: RandAugment, AutoAugment, 3-Augment, TrivialAugment, AugMix.
+"""Augmentation policies: RandAugment, AutoAugment, 3-Augment, TrivialAugment and AugMix.
 
 MindSpore's own operations of these names are not used. Its RandAugment and AutoAugment have neither
 timm's strengths nor their standard deviation. Its TrivialAugmentWide produces images that
@@ -6,19 +6,33 @@ torchvision's cannot (no vertical shear or translation, other rotations: seen wi
 all its random operations start from the same seed, the augmentation splits of an image would be
 equal.
 
-RandAugment and TrivialAugment run here only for splits; otherwise see `compiled_policy`.
+Each is a Python operation on PIL images. RandAugment and TrivialAugment run as such only for
+splits: MindSpore's single operations fit (see `operations`), so `compile_policy` makes a table of a
+thousand or more rows of them, drawn once from the policy's distribution, and
+`RandomSelectSubpolicy` picks a row for each image.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
+from mindspore.dataset import vision
 from PIL import Image
 
-from .operations import DESATURATE, OPERATIONS, TOP, TRIVIAL, blur_randomly, moves, original_bits
+from .operations import (
+    DESATURATE,
+    OPERATIONS,
+    TOP,
+    TRIVIAL,
+    Drawn,
+    blur_randomly,
+    moves,
+    original_bits,
+)
 from .pixel_operations import PixelSeeded
 from .policies import (
+    AUTO_AUGMENT_TABLES,
     WEIGHTS,
     AugMixPolicy,
     AutoAugmentPolicy,
@@ -67,7 +81,7 @@ class RandAugment(_Policy):
     def __init__(self, policy: str, fill: Sequence[float]):
         super().__init__(policy, fill)
         increasing = self.policy.increasing
-        # MindCV's 14, which its recipes were measured with and `compiled_policy` uses.
+        # MindCV's 14, which its recipes were measured with and `compile_policy` uses.
         self.operations = {
             name: partial(operation.apply, increasing=increasing)
             for name, operation in OPERATIONS.items()
@@ -105,7 +119,7 @@ class AutoAugment(_Policy):
         elif table == "original":
             self.operations["posterize"] = replace(posterize, value=original_bits).apply
         self.operations |= {"desaturate": DESATURATE.apply, "blur_randomly": blur_randomly}
-        self.pairs = _TABLES[table.rstrip("r")]
+        self.pairs = AUTO_AUGMENT_TABLES[table.rstrip("r")]
 
     def augment(self, picture: Image.Image, rng: np.random.Generator) -> Image.Image:
         for name, prob, magnitude in self.pairs[rng.integers(len(self.pairs))]:
@@ -173,68 +187,81 @@ def draw_strength(
     return float(np.clip(strength, 0.0, largest))
 
 
-# AutoAugment's tables: (operation, probability, strength), one or two in a row.
-_TABLES = {
-    # Table 9 of the paper.
-    "original": (
-        (("posterize", 0.4, 8), ("rotate", 0.6, 9)),
-        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
-        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
-        (("posterize", 0.6, 7), ("posterize", 0.6, 6)),
-        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
-        (("equalize", 0.4, 4), ("rotate", 0.8, 8)),
-        (("solarize", 0.6, 3), ("equalize", 0.6, 7)),
-        (("posterize", 0.8, 5), ("equalize", 1.0, 2)),
-        (("rotate", 0.2, 3), ("solarize", 0.6, 8)),
-        (("equalize", 0.6, 8), ("posterize", 0.4, 6)),
-        (("rotate", 0.8, 8), ("color", 0.4, 0)),
-        (("rotate", 0.4, 9), ("equalize", 0.6, 2)),
-        (("equalize", 0.0, 7), ("equalize", 0.8, 8)),
-        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
-        (("color", 0.6, 4), ("contrast", 1.0, 8)),
-        (("rotate", 0.8, 8), ("color", 1.0, 2)),
-        (("color", 0.8, 8), ("solarize", 0.8, 7)),
-        (("sharpness", 0.4, 7), ("invert", 0.6, 8)),
-        (("shear_x", 0.6, 5), ("equalize", 1.0, 9)),
-        (("color", 0.4, 0), ("equalize", 0.6, 3)),
-        (("equalize", 0.4, 7), ("solarize", 0.2, 4)),
-        (("solarize", 0.6, 5), ("auto_contrast", 0.6, 5)),
-        (("invert", 0.6, 4), ("equalize", 1.0, 8)),
-        (("color", 0.6, 4), ("contrast", 1.0, 8)),
-        (("equalize", 0.8, 8), ("equalize", 0.6, 3)),
-    ),
-    # EfficientNet's TPU code, `autoaugment.py`, policy v0.
-    "v0": (
-        (("equalize", 0.8, 1), ("shear_y", 0.8, 4)),
-        (("color", 0.4, 9), ("equalize", 0.6, 3)),
-        (("color", 0.4, 1), ("rotate", 0.6, 8)),
-        (("solarize", 0.8, 3), ("equalize", 0.4, 7)),
-        (("solarize", 0.4, 2), ("solarize", 0.6, 2)),
-        (("color", 0.2, 0), ("equalize", 0.8, 8)),
-        (("equalize", 0.4, 8), ("solarize_add", 0.8, 3)),
-        (("shear_x", 0.2, 9), ("rotate", 0.6, 8)),
-        (("color", 0.6, 1), ("equalize", 1.0, 2)),
-        (("invert", 0.4, 9), ("rotate", 0.6, 0)),
-        (("equalize", 1.0, 9), ("shear_y", 0.6, 3)),
-        (("color", 0.4, 7), ("equalize", 0.6, 0)),
-        (("posterize", 0.4, 6), ("auto_contrast", 0.4, 7)),
-        (("solarize", 0.6, 8), ("color", 0.6, 9)),
-        (("solarize", 0.2, 4), ("rotate", 0.8, 9)),
-        (("rotate", 1.0, 7), ("translate_y", 0.8, 9)),
-        (("shear_x", 0.0, 0), ("solarize", 0.8, 4)),
-        (("shear_y", 0.8, 0), ("color", 0.6, 4)),
-        (("color", 1.0, 0), ("rotate", 0.6, 2)),
-        (("equalize", 0.8, 4), ("equalize", 0.0, 8)),
-        (("equalize", 1.0, 4), ("auto_contrast", 0.6, 2)),
-        (("shear_y", 0.4, 7), ("solarize_add", 0.6, 7)),
-        (("posterize", 0.8, 2), ("solarize", 0.6, 10)),
-        (("solarize", 0.6, 8), ("equalize", 0.6, 1)),
-        (("color", 0.8, 6), ("rotate", 0.4, 5)),
-    ),
-    # 3-Augment: solarize at half the scale, grey, blur of 0.1 to 2 pixels.
-    "3a": (
-        (("solarize", 1.0, 5),),
-        (("desaturate", 1.0, 10),),
-        (("blur_randomly", 1.0, 10),),
-    ),
-}
+_DRAWN = 4  # rows per pair of operations; each row comes twice, with opposite signs
+
+
+def compile_policy(
+    policy: str, fill: Sequence[float], size: int, first: Sequence = ()
+) -> vision.RandomSelectSubpolicy | None:
+    """Return a policy, see `parse_policy`, as one MindSpore operation; None if it needs Python.
+
+    The operation maps an image (H, W, 3) uint8 to another. Only RandAugment and TrivialAugment
+    compile: AutoAugment's tables rely on equalize and solarize_add, 3-Augment on a blur, AugMix on
+    blending. A malformed policy is a ValueError.
+
+    Args:
+        fill: colour of the pixels that a geometric operation uncovers, 0-255 scale.
+        size: side of the square image, pixels.
+        first: (operation, probability) of what precedes every row, such as flips: as separate
+            operations they would start from the same random numbers.
+    """
+    parsed = parse_policy(policy)
+    if isinstance(parsed, RandAugmentPolicy):
+        rows = _rand_augment_rows(parsed, fill_colour(fill), size)
+    elif isinstance(parsed, TrivialAugmentPolicy):
+        rows = _trivial_augment_rows(fill_colour(fill), size)
+    else:
+        return None
+    return vision.RandomSelectSubpolicy([[*first, *row] for row in rows])
+
+
+@lru_cache(4)
+def _rand_augment_rows(policy: RandAugmentPolicy, fill: tuple, size: int) -> list[list[tuple]]:
+    def compiled(name: str, strength: float, sign: float):
+        operation = OPERATIONS[name]
+        drawn = Drawn(strength, lambda: sign, (size, size), policy.increasing)
+        return operation.mindspore(operation.value(drawn), size, fill)
+
+    return [
+        [(compiled(name, strength, turn * sign), policy.prob) for name, strength, sign in drawn]
+        for drawn in draw_rand_augment(policy)
+        for turn in (1.0, -1.0)
+    ]
+
+
+def draw_rand_augment(policy: RandAugmentPolicy) -> list[list[tuple[str, float, float]]]:
+    """Return rows of (operation, strength, sign), always the same for a policy.
+
+    Without weights, each pair of operations has equally many rows.
+    """
+    rng = np.random.default_rng(0)
+    names = [name for name in WEIGHTS if OPERATIONS[name].mindspore]
+    count = _DRAWN * len(names) ** 2
+    if policy.weighted:
+        shares = np.array([WEIGHTS[name] for name in names])
+        shares = shares / shares.sum()
+        chosen = [rng.choice(len(names), policy.num_ops, False, shares) for _ in range(count)]
+    else:
+        decks = [np.arange(count) // len(names) ** place % len(names) for place in (0, 1)]
+        decks += [rng.permutation(decks[0]) for _ in range(2, policy.num_ops)]
+        chosen = np.stack(decks[: policy.num_ops], 1)
+
+    def drawn(name: str) -> tuple[str, float, float]:
+        strength = draw_strength(rng, policy.magnitude, policy.magnitude_std, policy.magnitude_max)
+        return name, strength, 1.0 if rng.random() < 0.5 else -1.0
+
+    return [[drawn(names[index]) for index in row] for row in chosen]
+
+
+@lru_cache(4)
+def _trivial_augment_rows(fill: tuple, size: int) -> list[list[tuple]]:
+    longest = 2 * max(len(row.strengths) for row in TRIVIAL.values())
+    rows = []
+    for row in TRIVIAL.values():
+        signs = (1, -1) if row.is_signed else (1,)
+        signed = [float(sign * strength) for strength in row.strengths for sign in signs]
+        operations = [
+            row.operation.mindspore(row.value(strength), size, fill) for strength in signed
+        ]
+        rows += [[(operation, 1.0)] for operation in operations] * (longest // len(operations))
+    return rows
