@@ -3,7 +3,7 @@
 from mindspore import Parameter, ops
 from mindspore import dtype as mstype
 
-from .base import BiasCorrection, RuleOptimizer, constant, rule
+from .rules import BiasCorrection, RuleOptimizer, constant, rule
 
 _apply_adam = ops.Adam()
 

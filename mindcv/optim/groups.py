@@ -1,6 +1,7 @@
 """Parameter groups: each parameter's weight decay and learning rate."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 
@@ -36,15 +37,14 @@ def parameter_groups(
         if layer_decay is not None:
             raise ValueError("layer_decay and parameter groups do not go together; scale their lr")
         return _same_kind_of_rates(params, rates)
-    # Always in groups: otherwise MindSpore exempts every name that contains beta or gamma.
-    if layer_decay is None:
-        scales = {p.name: None for p in params}
-    else:
+    scales = {}
+    if layer_decay is not None:
         scales = layer_scales(model_or_params if is_network else params, layer_decay)
+    # Always in groups: otherwise MindSpore exempts every name that contains beta or gamma.
     members: dict[tuple, list[Parameter]] = {}
     for p in params:
         decay = 0.0 if is_exempt(p.name.rsplit(".", 1)[-1], p.ndim) else weight_decay
-        members.setdefault((scales[p.name], decay), []).append(p)
+        members.setdefault((scales.get(p.name), decay), []).append(p)
     groups = [{"params": m, "weight_decay": decay} for (_, decay), m in members.items()]
     if layer_decay is not None:
         scaled = _scaled_rates(rates)
@@ -61,35 +61,34 @@ def layer_scales(
     The layers are those of the network's `layer_groups()`, with everything else on top. Without
     that method they follow from RegNet's parameter names; ConfigError: neither exists.
     """
+    is_network = isinstance(model_or_params, nn.Cell)
+    params = list(model_or_params.get_parameters() if is_network else model_or_params)
     if hasattr(model_or_params, "layer_groups"):
         cells = itertools.chain.from_iterable(model_or_params.layer_groups())
-        layers = {p.name: layer for layer, cell in enumerate(cells) for p in cell.get_parameters()}
-        above = max(layers.values(), default=-1) + 1
-        places = {p.name: layers.get(p.name, above) for p in model_or_params.get_parameters()}
-        top = max(places.values())  # of a network without a head, its last layer
-        return {name: layer_decay ** (top - place) for name, place in places.items()}
-    is_network = isinstance(model_or_params, nn.Cell)
-    params = model_or_params.get_parameters() if is_network else model_or_params
-    places = {p.name: _place(p.name) for p in params}
-    layers = {place: layer for layer, place in enumerate(sorted(set(places.values())))}
-    if not any(place[0] == _BLOCKS for place in layers):
-        raise ConfigError(
-            f"layer_decay {layer_decay} needs a network with layer_groups(), or with parameters "
-            "named stem, stages.N.blocks.N and head as RegNet's; these are called "
-            f"{list(places)[:3]}"
-        )
-    return {name: layer_decay ** (len(layers) - 1 - layers[p]) for name, p in places.items()}
+        known = {
+            p.name: (layer, 0) for layer, cell in enumerate(cells) for p in cell.get_parameters()
+        }
+    else:
+        known = {p.name: place for p in params if (place := _place(p.name))}
+        if not any(place > _STEM for place in known.values()):
+            raise ConfigError(
+                f"layer_decay {layer_decay} needs a network with layer_groups(), or with "
+                "parameters named stem, stages.N.blocks.N and head as RegNet's; these are called "
+                f"{[p.name for p in params[:3]]}"
+            )
+    places = {p.name: known.get(p.name, _TOP) for p in params}
+    above = {place: number for number, place in enumerate(sorted(set(places.values()))[::-1])}
+    return {name: layer_decay ** above[place] for name, place in places.items()}
 
 
-_STEM, _BLOCKS, _HEAD = range(3)
+_STEM, _TOP = (-1, 0), (math.inf, 0)
 
 
-def _place(name: str) -> tuple[int, int, int]:
-    """Return a parameter's place in the network; lower is closer to the image."""
-    block = re.search(r"\bstages\.(\d+)\.blocks\.(\d+)\.", name)
-    if block:
-        return _BLOCKS, int(block[1]), int(block[2])
-    return (_STEM if re.search(r"\bstem\.", name) else _HEAD), 0, 0
+def _place(name: str) -> tuple[int, int] | None:
+    """Return stage and block of a parameter, None above the blocks."""
+    if block := re.search(r"\bstages\.(\d+)\.blocks\.(\d+)\.", name):
+        return int(block[1]), int(block[2])
+    return _STEM if re.search(r"\bstem\.", name) else None
 
 
 def _same_kind_of_rates(groups: list[dict], rates) -> tuple[list[dict], float | list[float]]:
