@@ -7,21 +7,23 @@ from .batch_norm import (
     PreciseBatchNorm,
     average_batch_statistics,
     check_batch_statistics,
-    synchronize_batch_norm,
 )
 from .device import Runtime, start_runtime
-from .dropout import count_dropout
 from .evaluation import Accuracy, EvaluationStep, evaluate, non_finite_outputs
-from .events import EventFiles, open_event_writer
 from .loop import Run, SavePoints, train
 from .nonfinite import FiniteWatch
-from .precision import mixed_precision
-from .progress import Progress
+from .progress import (
+    EventFiles,
+    Progress,
+    describe_model,
+    describe_schedule,
+    open_event_writer,
+)
+from .replaced_layers import count_dropout, mixed_precision, synchronize_batch_norm
 from .resume import check_same_run, describe_run, find_checkpoint, resume
 from .sink import uses_sink
 from .state import RunState, Snapshot
-from .summary import describe_end, describe_model, describe_schedule
-from .tables import MetricsTable, SampleLog, write_text, writing
+from .tables import MetricsTable, SampleLog, describe_end, write_text, writing
 from .train_step import TrainStep
 from .update import WeightAverage
 

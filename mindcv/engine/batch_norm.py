@@ -5,71 +5,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import mindspore as ms
 import numpy as np
-from mindspore import Parameter, Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn
 
 from ..errors import DataError
 from .device import Runtime
 from .update import running_statistics, set_value
-
-_PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
-
-
-class SyncBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the images of all processes, (N, C, H, W) float32.
-
-    Each process must have the same number of images. It uses AllReduce, whose gradient MindSpore
-    knows: `nn.SyncBatchNorm` cannot be built under several processes on CPU (seen in 2.10), so it
-    could not be tested here.
-    """
-
-    def __init__(self, num_features: int, eps: float, momentum: float, world_size: int):
-        super().__init__(num_features, eps=eps, momentum=momentum)
-        self.world_size = world_size
-        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM)
-
-    def construct(self, x):
-        if not self.training or self.use_batch_statistics is False:
-            outputs = self.bn_infer(
-                x, self.gamma, self.beta, self.moving_mean, self.moving_variance
-            )
-            return outputs[0]
-        # Two reductions: the mean of squares minus the squared mean would lose digits.
-        mean = self.all_reduce(x.mean((0, 2, 3))) / self.world_size
-        centered = x - mean.reshape((1, -1, 1, 1))
-        variance = self.all_reduce(ops.square(centered).mean((0, 2, 3))) / self.world_size
-        count = x.shape[0] * x.shape[2] * x.shape[3] * self.world_size
-        unbiased = variance * (count / max(1, count - 1))
-        share = self.momentum
-        moved = (
-            ops.assign(self.moving_mean, (1.0 - share) * self.moving_mean + share * mean),
-            ops.assign(
-                self.moving_variance, (1.0 - share) * self.moving_variance + share * unbiased
-            ),
-        )
-        scale = (self.gamma * ops.rsqrt(variance + self.eps)).reshape((1, -1, 1, 1))
-        return ops.depend(centered * scale + self.beta.reshape((1, -1, 1, 1)), moved)
-
-
-def synchronize_batch_norm(network: nn.Cell, world_size: int) -> int:
-    """Replace each BatchNorm2d by one over the images of all processes; return how many.
-
-    Parameters keep their names and values. Call it before mixed precision wraps the layers.
-    """
-    replaced = 0
-    for name, cell in list(network.name_cells().items()):
-        if type(cell) is not nn.BatchNorm2d:
-            replaced += synchronize_batch_norm(cell, world_size)
-            continue
-        layer = SyncBatchNorm(cell.num_features, cell.eps, 1.0 - cell.momentum, world_size)
-        parameters = {part: getattr(cell, part) for part in _PARTS}
-        names = [parameter.name for parameter in parameters.values()]
-        for part, parameter in parameters.items():
-            setattr(layer, part, parameter)
-        setattr(network, name, layer)
-        for parameter, own in zip(parameters.values(), names):
-            parameter.name = own  # a cell prefixes the names of parameters it is given
-        replaced += 1
-    return replaced
 
 
 def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:

@@ -28,8 +28,7 @@ from .agreement import Agreement, check_equal_states
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .device import Runtime
 from .evaluation import Accuracy, EvaluationStopped
-from .events import EventFiles
-from .progress import Progress
+from .progress import EventFiles, Progress
 from .sink import EpochOutputs, HandOut
 from .state import RunState
 from .tables import MetricsTable, SampleLog

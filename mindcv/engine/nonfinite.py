@@ -1,11 +1,13 @@
-"""End the run, or skip and log an update, if a loss or a weight is not finite."""
+"""Skip an update, or end the run, if a loss, a gradient or a weight is not finite."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from ..checkpoint import Position
 from ..errors import NonFiniteLossError
@@ -13,6 +15,38 @@ from ..errors import NonFiniteLossError
 _NAMED = 10  # images in a message; the log names them all
 
 _logger = logging.getLogger("mindcv.train")
+
+
+class OverflowCheck(nn.Cell):
+    """Map a loss and groups of values to whether all of them are finite, on all processes.
+
+    Ascend 910B and later, and CPUs, compute infinities and NaN, which the values show. The first
+    Ascend 910 saturates: it computes the largest number instead, and sets a status register of the
+    process. MindSpore's `all_finite` checks the one or the other, and clears the register: between
+    `begin` and the call it collects what this process computed. The processes agree by summing
+    flags of 0 and 1, since one may not see a NaN that another one sees.
+    """
+
+    def __init__(self, world_size: int = 1, all_finite: Callable = ms.amp.all_finite):
+        super().__init__(auto_prefix=False)
+        self.all_finite = all_finite
+        self.all_reduce = ops.AllReduce(ops.ReduceOp.SUM) if world_size > 1 else None
+        self.anything = Tensor([0.0], mstype.float32)
+
+    def begin(self, x):
+        """Clear the register; return x, with which the step must go on."""
+        # An evaluation or the last update may have set the register. Asking clears it.
+        return ops.depend(x, self.all_finite((self.anything,)))
+
+    def construct(self, loss, *groups):
+        good = ops.isfinite(loss)
+        for values in groups:
+            if len(values) > 0:
+                good = ops.logical_and(good, self.all_finite(values))
+        if self.all_reduce is not None:
+            bad = self.all_reduce(ops.cast(ops.logical_not(good), mstype.float32))
+            good = ops.less(bad, 0.5)
+        return good
 
 
 def each_step(

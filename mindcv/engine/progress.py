@@ -1,4 +1,4 @@
-"""Log lines and progress bar of a training."""
+"""What a training shows: log lines, a progress bar, and event files for TensorBoard."""
 
 import logging
 import sys
@@ -8,11 +8,13 @@ from datetime import timedelta
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor
+from mindspore import Tensor, nn
 from tqdm import tqdm
 
 from ..checkpoint import Position
-from ..errors import NonFiniteLossError
+from ..errors import ConfigError, NonFiniteLossError
+from ..process.files import writing
+from .evaluation import Accuracy
 from .nonfinite import FiniteWatch, each_step
 
 _logger = logging.getLogger("mindcv.train")
@@ -157,3 +159,79 @@ class Progress:
 
     def _state(self) -> str:
         return f"loss {self._losses[-1]:.4f} lr {self.watch.rate:.6g}"
+
+
+def open_event_writer(folder: str):
+    """Return a tensorboardX `SummaryWriter` that starts a file in the folder.
+
+    Raises:
+        ConfigError: tensorboardX is not installed, or the folder cannot be written.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ConfigError(
+            f"summary_dir {folder} needs the package tensorboardX, which is not installed; "
+            'install the extra: pip install ".[tensorboard]"'
+        ) from None
+    with writing(f"summary_dir {folder}", ConfigError):
+        return SummaryWriter(folder)
+
+
+class EventFiles:
+    """Writes what `Progress` logs and what an evaluation measures, over the steps of the run.
+
+    Every log line adds train/loss, train/lr and train/images_per_second; every epoch adds
+    train/epoch_loss and, if it was evaluated, val/loss, val/top1 and val/top5, and ema_val/… for a
+    weight average.
+    """
+
+    def __init__(self, writer, progress: Progress):
+        self.writer, self.progress = writer, progress
+
+    def after_step(self, step: int) -> None:
+        shown, loss, speed = self.progress.last_line
+        if step == shown:
+            values = {"loss": loss, "lr": self.progress.watch.rate, "images_per_second": speed}
+            self._write("train", values, step)
+
+    def after_epoch(self, step: int, accuracies: Sequence[Accuracy | None]) -> None:
+        self._write("train", {"epoch_loss": self.progress.epoch_loss}, step)
+        for group, accuracy in zip(("val", "ema_val"), accuracies):
+            if accuracy:
+                values = {"loss": accuracy.loss, "top1": accuracy.top1, "top5": accuracy.top5}
+                self._write(group, values, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _write(self, group: str, values: dict[str, float | None], step: int) -> None:
+        for name, value in values.items():
+            if value is not None:
+                self.writer.add_scalar(f"{group}/{name}", value, step)
+        self.writer.flush()  # a killed run keeps what it wrote
+
+
+def describe_model(name: str, network: nn.Cell, image_size: int) -> list[str]:
+    """Return log lines with the name, parameters and multiply-accumulates of a network.
+
+    The multiply-accumulates need a method `complexity(image_size)`, such as `AnyNet` has.
+    """
+    params = sum(parameter.size for parameter in network.trainable_params())
+    lines = [f"model {name}: {params:,} parameters ({params / 1e6:.2f} M)"]
+    if hasattr(network, "complexity"):
+        macs = network.complexity(image_size).macs
+        lines.append(f"  {macs:,} MACs for an image of {image_size} x {image_size} pixels")
+    else:
+        lines.append("  MACs not known: the model has no method complexity(image_size)")
+    return lines
+
+
+def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]:
+    """Return log lines with the learning rate at a few points of the run."""
+    epochs = len(rates) // steps_per_epoch
+    points = sorted({0, *(round(epochs * part / 8) for part in range(1, 8)), epochs - 1} - {epochs})
+    lines = [f"{steps_per_epoch} steps per epoch, {epochs} epochs, {len(rates)} steps"]
+    lines += [f"  epoch {epoch + 1}: lr {rates[epoch * steps_per_epoch]:.6g}" for epoch in points]
+    lines.append(f"  last step: lr {rates[-1]:.6g}")
+    return lines

@@ -3,7 +3,7 @@
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
-from .overflow import OverflowCheck
+from .nonfinite import OverflowCheck
 from .update import WeightAverage, create_clip, running_statistics
 
 DYNAMIC_START = 2.0**16  # initial dynamic loss scale, if none is given

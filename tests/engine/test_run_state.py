@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import types
+from collections import OrderedDict
 from dataclasses import replace
 
 import mindspore as ms
@@ -14,7 +15,7 @@ from mindspore import Tensor, nn, ops
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import CheckpointWriter, Position
 from mindcv.config import Config, check_unchanged, describe_config
-from mindcv.engine.dropout import _numbers, count_dropout
+from mindcv.engine.replaced_layers import _numbers, count_dropout
 from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.models import RegNet
 from mindcv.optim import OPTIMIZERS
@@ -258,6 +259,19 @@ def test_every_precision_drops_the_same_and_keeps_the_names(level):
         return [float(step(image, label)[0].asnumpy()) for _ in range(3)]
 
     np.testing.assert_allclose(losses(level), losses("O0"), rtol=5e-3)
+
+
+def test_layers_of_named_and_shared_sequences_are_replaced_where_they_run():
+    shared = nn.Dropout(p=0.5)
+    cells = {"norm": nn.BatchNorm2d(4), "one": shared, "conv": nn.Conv2d(4, 4, 1), "two": shared}
+    network = nn.SequentialCell(OrderedDict(cells))
+    names = [parameter.name for parameter in network.get_parameters()]
+    assert engine.synchronize_batch_norm(network, 2) == 1
+    count_dropout(network, seed=1)
+    engine.mixed_precision(network, "O1")
+    assert [parameter.name for parameter in network.get_parameters()] == names
+    kinds = [type(cell).__name__ for cell in network.cell_list]
+    assert kinds == ["SyncBatchNorm", "CountedDropout", "_Float16", "CountedDropout"]
 
 
 def test_each_step_drops_otherwise():

@@ -8,7 +8,7 @@ import pytest
 from mindspore import Parameter, Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.engine.overflow import OverflowCheck
+from mindcv.engine.nonfinite import OverflowCheck
 
 LIMIT = 1e4  # what the saturating chip below can compute
 
