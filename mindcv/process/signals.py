@@ -1,4 +1,4 @@
-"""Signals: ctrl-C, the request to stop, and the end of the parent process.
+"""Signals: ctrl-C, the request to stop, and the end of related processes.
 
 MindSpore's input pipelines set their own handler for SIGINT at every step, which turns it into a
 SIGTERM, and a KeyboardInterrupt during the import of its C++ modules aborts the process. So all
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
-_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl
+_DEATH_SIGNAL, _ADOPT = 1, 36  # PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER of prctl
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)  # Linux only
 
 _handle: Callable[[int], None] | None = None  # None: leave at once
@@ -68,24 +68,30 @@ def _leave() -> None:
 
 
 class StopSignal:
-    """Remembers a request to stop in `received`; the second signal ends the process at once."""
+    """Remembers a request to stop in `received`.
 
-    def __init__(self):
+    A second signal ends the process at once, unless `only_remembers`; then `is_urgent` is set.
+    """
+
+    def __init__(self, only_remembers: bool = False):
         self.received: signal.Signals | None = None
+        self.is_urgent, self._only_remembers = False, only_remembers
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        """Handle SIGTERM in the body, and SIGINT if `take_over` was called."""
-        before = signal.signal(signal.SIGTERM, self._remember)
+    def listening(self, *more: signal.Signals) -> Iterator[None]:
+        """Handle SIGTERM and `more` in the body, and SIGINT if `take_over` was called."""
+        before = {one: signal.signal(one, self._remember) for one in (signal.SIGTERM, *more)}
         interrupt_before = handled_by(self._remember)
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             handled_by(interrupt_before)
 
     def _remember(self, number: int, frame=None) -> None:
-        if self.received is not None:
+        self.is_urgent = self.received is not None
+        if self.is_urgent and not self._only_remembers:
             os._exit(128 + number)
         self.received = signal.Signals(number)
 
@@ -113,3 +119,22 @@ def end_with_parent(parent: int, number: signal.Signals) -> None:
         _prctl(_DEATH_SIGNAL, number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> bool:
+    """Become the parent of every descendant that loses its own; False: this is not Linux."""
+    if _prctl is None or status_of(os.getpid()) is None:
+        return False
+    _prctl(_ADOPT, 1)
+    return True
+
+
+def status_of(pid: int | str) -> tuple[str, str, int] | None:
+    """Return name, state (a letter) and parent of a process; None: it has ended, or not Linux."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    start, _, end = text.rpartition(")")
+    state, parent = end.split()[:2]
+    return start.partition("(")[2], state, int(parent)

@@ -253,8 +253,5 @@ def is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True
-    return state not in "ZX"
+    status = signals.status_of(pid)
+    return status is None or status[1] not in "ZX"

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 from mindcv.errors import ConfigError
-from mindcv.tools.supervise import read_job
+from mindcv.tools.supervise.command import read_job
 from mindcv.tools.supervise.processes import descendants
 
 # A job without MindSpore, with the options of train.py. plan.json has one entry an attempt: saves,

@@ -5,7 +5,3 @@ cluster software (TaskD with MindIO, `MS_ENABLE_TFT`) if that is installed, on A
 otherwise the first failure ends the whole job. `MS_ENABLE_RECOVERY` only keeps the other processes
 waiting until somebody restarts the failed process, and is documented for GPU only.
 """
-
-from .command import Job, read_job, supervise
-
-__all__ = ["Job", "read_job", "supervise"]

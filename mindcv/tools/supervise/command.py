@@ -17,6 +17,7 @@ from ...config import read_command_line, read_yaml
 from ...config.options import OPTIONS
 from ...errors import ConfigError, RunFolderError
 from ...process.files import make_folder, open_regular, writing
+from ...process.signals import StopSignal
 from ...ranks import Record, first_failure, first_last_words, read_records
 from ..arguments import at_least
 from .processes import Processes
@@ -93,10 +94,10 @@ class Job:
         """Return the command of an attempt; `logs` is the folder for msrun's logs."""
         launcher, options = list(self.launcher), list(self.options)
         if launcher:
-            launcher = _without(_without(launcher, "log_dir"), "join")
-            launcher += ["--join", "True", "--log_dir", str(logs)]
+            for name, value in (("join", "True"), ("log_dir", str(logs))):
+                launcher = [*_split_off(launcher, name)[0], f"--{name}", value]
         if has_checkpoint or self.resume is None:
-            options = _without(options, "resume") + ["--resume", "auto"]
+            options = [*_split_off(options, "resume")[0], "--resume", "auto"]
         return [*launcher, *self.program, *options]
 
 
@@ -117,7 +118,7 @@ def read_job(words: Sequence[str]) -> Job:
     if any(Path(word).name == "msrun" for word in words[:script]):
         # The program is the script, perhaps preceded by python.
         start = script - (script > 1 and words[script - 1] in ("python", "python3"))
-        if _value(words[:start], "join") not in (None, "True"):
+        if _split_off(words[:start], "join")[1] not in (None, "True"):
             raise ConfigError(
                 "supervise: with --join False msrun returns at once and the result of the "
                 "run is unknown; leave it out, supervise adds --join True"
@@ -137,26 +138,16 @@ def read_job(words: Sequence[str]) -> Job:
     )
 
 
-def _value(words: Sequence[str], option: str) -> str | None:
-    for word, following in zip(words, [*words[1:], None]):
-        if word == f"--{option}":
-            return following
-        if word.startswith(f"--{option}="):
-            return word.partition("=")[2]
-    return None
-
-
-def _without(words: Sequence[str], option: str) -> list[str]:
-    """Return the words without an option and its value."""
-    kept, skips = [], False
-    for word in words:
-        if skips or word.startswith(f"--{option}="):
-            skips = False
-        elif word == f"--{option}":
-            skips = True
+def _split_off(words: Sequence[str], option: str) -> tuple[list[str], str | None]:
+    """Return the words without an option and its value, and the value."""
+    kept, value, rest = [], None, iter(words)
+    for word in rest:
+        name, equals, text = word.partition("=")
+        if name == f"--{option}":
+            value = text if equals else next(rest, None)
         else:
             kept.append(word)
-    return kept
+    return kept, value
 
 
 def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -> int:
@@ -178,32 +169,20 @@ def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -
         job.folder.mkdir(parents=True, exist_ok=True)
         make_folder(job.folder / FOLDER)
     supervisor = _Supervisor(job)
-    with supervisor.listening():
+    is_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
+    with supervisor.signals.listening(signal.SIGINT, *([] if is_ignored else [signal.SIGHUP])):
         return supervisor.run(max_restarts, backoff, max_stalls)
 
 
 class _Supervisor:
     def __init__(self, job: Job):
-        self.job = job
-        self._stop: signal.Signals | None = None  # the signal that asked to stop
-        self._hurries = False  # a second signal came
+        self.job, self.signals = job, StopSignal(only_remembers=True)
 
-    @contextlib.contextmanager
-    def listening(self):
-        numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # nohup
-            numbers.remove(signal.SIGHUP)
-        before = {number: signal.signal(number, self._remember) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _remember(self, number: int, frame) -> None:
-        self._hurries = self._stop is not None
-        # A closed terminal (SIGHUP) counts as a request to stop.
-        self._stop = signal.SIGTERM if number == signal.SIGHUP else signal.Signals(number)
+    @property
+    def _stop(self) -> signal.Signals | None:
+        """The signal that asked to stop; a closed terminal (SIGHUP) asks for it too."""
+        received = self.signals.received
+        return signal.SIGTERM if received == signal.SIGHUP else received
 
     def run(self, max_restarts: int, backoff: float, max_stalls: int) -> int:
         newest, stalls = self._newest(), 0
@@ -262,7 +241,7 @@ class _Supervisor:
             leaves_ranks = found == 0 and self._stop is None and processes.has_ranks()
             stopped = self._first_stopped(runs_before)
             stop_code = 128 + self._stop if self._stop else stopped and stopped.ending.exit_code
-            left = processes.end(_GRACE, lambda: self._hurries)  # such as ranks without their msrun
+            left = processes.end(_GRACE, self.signals)  # such as ranks without their msrun
         cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
         code = _exit_code(found, cause, stop_code)
         who = stopped if code in _STOPPED else cause
@@ -293,8 +272,8 @@ class _Supervisor:
         """Return the command's exit code; forward a first signal, kill at a second."""
         is_handed_on = False
         while (code := processes.poll()) is None:
-            if self._hurries:
-                processes.end(0, lambda: True)
+            if self.signals.is_urgent:
+                processes.end(0, self.signals)
             elif self._stop is not None and not is_handed_on:
                 self._log(f"{self._stop.name}: the job is asked to stop and may save")
                 processes.signal(self._stop)

@@ -1,23 +1,21 @@
 """The processes that a job started, directly or indirectly."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ...errors import ConfigError
-from ...process.signals import end_with_parent
+from ...process.signals import StopSignal, adopt_orphans, end_with_parent, status_of
 from ...ranks import FOLDER_VARIABLE
 
-_ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl
 _INTERVAL = 0.1
 
 
@@ -34,7 +32,8 @@ class Processes:
     """
 
     def __init__(self, words: Sequence[str], output: BinaryIO, last_words: Path):
-        adopt_orphans()
+        if not adopt_orphans():
+            raise ConfigError("supervise: needs Linux, to find all processes of a job")
         try:
             self._child = subprocess.Popen(
                 words,
@@ -62,17 +61,17 @@ class Processes:
     def has_ranks(self) -> bool:
         return bool(ranks(self._left()))
 
-    def end(self, grace: float, hurries: Callable[[], bool]) -> int:
+    def end(self, grace: float, signals: StopSignal) -> int:
         """End the remaining processes; return how many there were.
 
         Args:
             grace: seconds in which ranks may save before kill -9.
-            hurries: returns whether to cut the grace short.
+            signals: a second one cuts the grace short.
         """
         left = self._left()
         deadline = time.monotonic() + grace
         _send(signal.SIGTERM, ranks(left))
-        while time.monotonic() < deadline and ranks(self._left()) and not hurries():
+        while time.monotonic() < deadline and ranks(self._left()) and not signals.is_urgent:
             time.sleep(_INTERVAL)
         while remaining := self._left():
             _send(signal.SIGKILL, remaining)
@@ -93,14 +92,6 @@ class Processes:
                 with contextlib.suppress(OSError, ValueError):  # full or closed: the job goes on
                     stream.write(block)
                     stream.flush()
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every descendant that loses its own; needs Linux."""
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is None or not Path("/proc/self/stat").exists():
-        raise ConfigError("supervise: needs Linux, to find all processes of a job")
-    prctl(_ADOPT, 1)
 
 
 def descendants(pid: int) -> set[int]:
@@ -135,14 +126,7 @@ def _environment(pid: int) -> list[bytes]:
 
 
 def _status(pid: int | str) -> tuple[str, str, int]:
-    """Return name, state (a letter) and parent; X and 0 for a process that has ended."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return "", "X", 0
-    start, _, end = text.rpartition(")")
-    state, parent = end.split()[:2]
-    return start.partition("(")[2], state, int(parent)
+    return status_of(pid) or ("", "X", 0)
 
 
 def _send(number: int, pids: Iterable[int]) -> None:
