@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     from .loader import create_evaluation_loader, create_loader, first_batch
     from .preprocessing import Preprocessing, channel_statistics
     from .rows import create_dataset
-    from .samples.identity import write_class_map
+    from .samples.protocol import write_class_map
     from .transforms import Normalize, create_normalize, create_transforms
 
 # MindSpore takes seconds to import, and code that only looks at files does not need it: names are
@@ -31,7 +31,7 @@ _LAZY = {
     "open_samples": ".datasets",
     "register_dataset": ".datasets",
     "training_classes": ".datasets",
-    "write_class_map": ".samples.identity",
+    "write_class_map": ".samples.protocol",
     "write_contact_sheet": ".contact_sheet",
 }
 

@@ -20,7 +20,7 @@ from ..checkpoint import (
     position_of,
 )
 from ..data.rows import ImageDataset
-from ..data.samples.identity import describe_files
+from ..data.samples.protocol import describe_files
 from ..errors import ConfigError, DataError, WeightsError
 from .device import Runtime
 from .loop import Run

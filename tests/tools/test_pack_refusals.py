@@ -17,7 +17,7 @@ from mindcv.data.samples.folder import FolderSamples
 from mindcv.data.samples.mindrecord import MindRecordSamples
 from mindcv.errors import ConfigError, DataError
 from mindcv.tools.pack import dataset as dataset_module
-from mindcv.tools.pack import source as source_module
+from mindcv.tools.pack import folders as folders_module
 
 
 def test_bad_images_are_named_and_left_out_on_request(image_folder, tmp_path, capsys):
@@ -59,7 +59,7 @@ def test_an_image_that_vanishes_while_it_is_packed_is_no_bad_image(
     source = shutil.copytree(image_folder, tmp_path / "source")
 
     def listed(*args):
-        found = source_module.list_source(*args)
+        found = folders_module.list_source(*args)
         change(source / "train/class_0/0000.jpg")
         return found
 

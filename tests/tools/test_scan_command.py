@@ -19,7 +19,7 @@ from PIL import Image
 from mindcv.data.samples.folder import index_images
 from mindcv.errors import ConfigError, DataError
 from mindcv.tools.scan import Findings, images, list_images, listing, scan
-from mindcv.tools.scan.report import report_lines
+from mindcv.tools.scan.command import report_lines
 
 FAST = ("--workers", "1")
 

@@ -30,9 +30,15 @@ from ...data.samples.packed_set import (
 from ...errors import ConfigError, DataError
 from ...process.cpu import available_cores, worker_pool
 from ...process.files import writing
-from .folder import held, reopen, sealed_before
-from .shard import ShardResult, ShardTask, finished_shard, with_common_layout, write_shard
-from .source import SourceSplit, list_source
+from .folders import SourceSplit, held, list_source, sealed_before
+from .shard import (
+    ShardResult,
+    ShardTask,
+    finished_shard,
+    with_common_layout,
+    write_record,
+    write_shard,
+)
 
 BAD_IMAGES = "bad_images.csv"
 _SHARD_BYTES = 512 << 20
@@ -93,7 +99,7 @@ def pack(
     with held(root, plan, was_sealed=sealed is not None):
         if sealed:
             tell(f"{'; '.join(problems[:5])}: packing again")
-            reopen(root, sealed, tasks)
+            _reopen(root, sealed, tasks)
         results = _kept(root, tasks, workers, show_progress)
         if results:
             tell(f"{len(results)} of {len(tasks)} shards were finished before and are whole: kept")
@@ -171,6 +177,21 @@ def _cut(split: SourceSplit, shards: int | None) -> Iterator[SourceSplit]:
     cuts = np.linspace(0, len(split), min(max(wanted, 1), len(split)) + 1).astype(int)
     for start, stop in zip(cuts, cuts[1:]):
         yield split.part(start, stop)
+
+
+def _reopen(root: Path, sealed: PackedSet, tasks: list[ShardTask]) -> None:
+    """Turn a packed dataset back into an unfinished one with all its shards.
+
+    The shards are verified later, as after any interruption. Shards with skipped images count as
+    missing, since dataset.json does not name these images.
+    """
+    shards = {shard.file: shard for split in sealed.splits.values() for shard in split.shards}
+    with writing(root, DataError):
+        for task in tasks:
+            shard = shards.get(task.file)
+            if shard and shard.images == len(task.images):
+                write_record(task, ShardResult(task.split, shard, []))
+        (root / FILE).unlink()
 
 
 def _kept(

@@ -23,7 +23,7 @@ from ...data.samples.mindrecord import MindRecordFile
 from ...data.samples.packed_set import WORK, ShardFile, write_json
 from ...errors import DataError
 from ...process.files import sha256_of_file
-from .source import SourceSplit
+from .folders import SourceSplit
 
 _SCHEMA = {"image": {"type": "bytes"}, "label": {"type": "int32"}, "name": {"type": "bytes"}}
 _PAGE_BYTES, _MOST_PAGE_BYTES = 4 << 20, 256 << 20
