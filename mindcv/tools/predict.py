@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.samples.folder import IMAGE_SUFFIXES, Watcher, images_below
+from ..data.samples.folder import IMAGE_SUFFIXES, images_below
 from ..errors import ConfigError, DataError
 from ..process.files import printable, replacing, table_cell, writing
 from ..weights import Metadata, Preprocessing
@@ -156,7 +156,7 @@ def run(arguments: Namespace) -> None:
 def find_images(places: Sequence[str]) -> list[str]:
     """Return the given files, and the images below the given folders, each path once.
 
-    Folders are searched as those of a dataset are (see `images_below`), including links to folders;
+    Folders are searched as those of a dataset are (see `walk`), including links to folders;
     the plots in a run folder are skipped. A file given by name may have any suffix and is not
     checked here.
 
@@ -178,7 +178,7 @@ def find_images(places: Sequence[str]) -> list[str]:
 
 def _search(folder: str) -> list[str]:
     """Return the sorted images below a folder, a folder's own before its subfolders'."""
-    found = [os.fsdecode(path) for path in images_below(Path(folder), b".", Watcher())]
+    found = [os.fsdecode(path) for path in images_below(Path(folder), ".")]
     paths = [os.path.join(folder, os.path.relpath(path, ".")) for path in found]
     plots = {place for place in set(map(os.path.dirname, paths)) if _is_run_folder(place)}
     return sorted((path for path in paths if os.path.dirname(path) not in plots), key=_sort_key)

@@ -201,9 +201,9 @@ def big(tmp_path, monkeypatch) -> Path:
 def is_scanned(folder: Path, monkeypatch) -> bool:
     """Index the folder, check the result and return whether its entries were read."""
     read = []
-    real = folder_module.images_below
+    real = folder_module.walk
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "images_below", lambda *args: read.append(args) or real(*args))
+        patch.setattr(folder_module, "walk", lambda *args: read.append(args) or real(*args))
         index = index_images(folder)
         patch.setattr(folder_module, "read_index", lambda folder: None)
         patch.setattr(folder_module, "write_index", lambda *args: None)

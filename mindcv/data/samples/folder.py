@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,8 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 _SUFFIXES = tuple(map(os.fsencode, IMAGE_SUFFIXES))
 
-# Kinds of entries that hold no images.
+# What a walk finds: images, folders to read, and entries that hold no images.
+IMAGE, FOLDER, UNREADABLE = "images", "folders", "folders that cannot be read"
 HIDDEN = "hidden files or folders"
 NAMED_LIKE_IMAGE = "folders named like an image"
 OTHER = "other files"
@@ -128,11 +130,26 @@ def index_images(folder: Path) -> ImageIndex:
 
     def names() -> Iterator[bytes]:
         for name in classes:
-            watcher = _IndexWatcher(states)
-            images = sorted(images_below(folder, os.fsencode(name), watcher))
-            watcher.warn_of_links(folder / name)
+            images, again = [], []
+            for kind, path, detail in _readable(folder, name):
+                if kind == IMAGE:
+                    images.append(path)
+                elif kind == FOLDER:
+                    states.add(path, detail)
+                elif kind == OTHER and detail:
+                    states.add_link(path)
+                elif kind == LINKED_AGAIN:
+                    again.append(path)
+            if again:
+                _logger.warning(
+                    "%d links below %s lead to folders that are read already and are passed over, "
+                    "e.g. %s",
+                    len(again),
+                    folder / name,
+                    again[0].decode("utf-8", "backslashreplace"),
+                )
             counts.append(len(images))
-            yield from images
+            yield from sorted(images)
 
     table = NameTable.of(names())
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
@@ -167,57 +184,31 @@ def class_folders(folder: Path, states: FolderStates | None = None) -> tuple[str
 
 def holds_image(folder: Path, class_name: str) -> bool:
     """Return whether there is an image below the class folder, reading as little as possible."""
-    return any(True for _ in images_below(folder, os.fsencode(class_name), Watcher()))
+    return any(True for _ in images_below(folder, class_name))
 
 
-class Watcher:
-    """Receives what a walk finds besides images, as paths relative to the top folder.
+def images_below(folder: Path, name: str) -> Iterator[bytes]:
+    """Yield the paths of the images below `folder`/`name`, relative to `folder`, in any order.
 
-    This base class ignores everything, and ends the walk at the first unreadable folder.
+    Raises:
+        DataError: a folder cannot be read.
     """
-
-    def entered(self, path: bytes, state: os.stat_result) -> None:
-        """Called before a folder is read."""
-
-    def passed_over(self, kind: str, path: bytes) -> None:
-        """Called for an entry that holds no images; `kind` is `HIDDEN` or a constant like it."""
-
-    def leads_to_no_folder(self, path: bytes) -> None:
-        """Called for a link that might lead to a folder one day; it is also passed over."""
-
-    def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
-        """Called for a folder that cannot be read; a DataError ends the walk."""
-        raise DataError(f"{os.fsdecode(full_path)} cannot be read: {error.strerror}") from None
+    return (path for kind, path, _ in _readable(folder, name) if kind == IMAGE)
 
 
-class _IndexWatcher(Watcher):
-    def __init__(self, states: FolderStates):
-        self._states = states
-        self._links: list[bytes] = []
-
-    def entered(self, path: bytes, state: os.stat_result) -> None:
-        self._states.add(path, state)
-
-    def leads_to_no_folder(self, path: bytes) -> None:
-        self._states.add_link(path)
-
-    def passed_over(self, kind: str, path: bytes) -> None:
-        if kind == LINKED_AGAIN:
-            self._links.append(path)
-
-    def warn_of_links(self, folder: Path) -> None:
-        if self._links:
-            _logger.warning(
-                "%d links below %s lead to folders that are read already and are passed over, "
-                "e.g. %s",
-                len(self._links),
-                folder,
-                self._links[0].decode("utf-8", "backslashreplace"),
-            )
+def _readable(folder: Path, class_name: str) -> Iterator[tuple[str, bytes, Any]]:
+    for kind, path, detail in walk(folder, os.fsencode(class_name)):
+        if kind == UNREADABLE:
+            place = os.path.join(folder, os.fsdecode(path))
+            raise DataError(f"{place} cannot be read: {detail.strerror}")
+        yield kind, path, detail
 
 
-def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[bytes]:
-    """Yield the paths of the images below a class folder, relative to `folder`, in any order.
+def walk(folder: str | Path, class_name: bytes) -> Iterator[tuple[str, bytes, Any]]:
+    """Yield everything below a class folder in any order: kind, path relative to `folder`, detail.
+
+    `FOLDER`, with its os.stat, comes before the folder is read; `UNREADABLE` has the OSError, and
+    `OTHER` whether it is a link, which might lead to a folder one day.
 
     Each folder is entered once, however many links lead to it: first the folders themselves, then
     links, those nearest to the top first. Otherwise folders that link to each other in a circle
@@ -236,31 +227,29 @@ def images_below(folder: Path, class_name: bytes, watcher: Watcher) -> Iterator[
             here = (state.st_dev, state.st_ino)
             if here in entered:
                 if is_link:
-                    watcher.passed_over(LINKED_AGAIN, inner)
+                    yield LINKED_AGAIN, inner, None
                 continue
             entered.add(here)
-            watcher.entered(inner, state)
+            yield FOLDER, inner, state
             # scandir returns the kinds with the names, without touching any file.
             with os.scandir(path) as entries:
                 for entry in entries:
                     name = inner + b"/" + entry.name
                     if is_hidden(entry.name):
-                        watcher.passed_over(HIDDEN, name)
+                        yield HIDDEN, name, None
                     elif name[-5:].lower().endswith(_SUFFIXES):
                         if entry.is_file(follow_symlinks=False) or entry.is_symlink():
-                            yield name
+                            yield IMAGE, name, None
                         else:
-                            watcher.passed_over(NAMED_LIKE_IMAGE if entry.is_dir() else OTHER, name)
+                            yield NAMED_LIKE_IMAGE if entry.is_dir() else OTHER, name, False
                     elif entry.is_dir(follow_symlinks=False):
                         pending.append(name)
                     elif entry.is_symlink() and is_folder(entry):
                         found.append(name)
                     else:
-                        if entry.is_symlink():
-                            watcher.leads_to_no_folder(name)
-                        watcher.passed_over(OTHER, name)
+                        yield OTHER, name, entry.is_symlink()
         except OSError as error:
-            watcher.unreadable(inner, path, error)
+            yield UNREADABLE, inner, error
         links += found
         if not pending:
             links.sort(key=lambda link: (link.count(b"/"), link))

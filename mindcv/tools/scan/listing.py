@@ -9,14 +9,16 @@ from functools import cached_property
 from itertools import accumulate
 
 from ...data.samples.folder import (
+    FOLDER,
     HIDDEN,
+    IMAGE,
     IMAGE_SUFFIXES,
     OTHER,
     SPLITS,
-    Watcher,
+    UNREADABLE,
     folders_beside,
-    images_below,
     split_folders,
+    walk,
 )
 from ...errors import ConfigError, DataError
 
@@ -59,6 +61,14 @@ class Listing:
         for folder in self.classes:
             for image in folder.images:
                 yield os.path.join(folder.path, image)
+
+    def leave_out(self, kind: str, path: str) -> None:
+        self.left_out[kind] += 1
+        if self.left_out[kind] <= _MOST_NAMED:
+            self.named.setdefault(kind, []).append(path)
+
+    def add_unreadable(self, folder: str, error: OSError) -> None:
+        self.unreadable.append((folder, error.strerror or str(error)))
 
     def classes_of(self, split: str) -> list[ClassFolder]:
         return [folder for folder in self.classes if folder.split == split]
@@ -123,65 +133,52 @@ def _check_split_names(splits: Sequence[str]) -> None:
 
 def _list_split(found: Listing, split: str) -> None:
     top = os.path.join(found.root, split) if split else found.root
-    walk = _Walk(found, top)
     if not os.path.isdir(top):
-        there = sorted(entry.name for entry in _Walk(found, found.root).entries())[:5]
+        there = sorted(entry.name for entry in _entries(found, found.root))[:5]
         raise DataError(
             f"no split folder {top!r}; {found.root!r} holds {', '.join(there) or 'nothing'}"
         )
-    folders = []
-    for entry in walk.entries():
+    classes = []
+    for entry in _entries(found, top):
         if _is_folder(entry):
-            folders.append(os.fsencode(entry.name))
+            classes.append(os.fsencode(entry.name))
         elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-            walk.leave_out("images outside of class folders", entry.path)
+            found.leave_out("images outside of class folders", entry.path)
         else:
-            walk.leave_out(OTHER, entry.path)
-    for folder in sorted(folders):
-        images = sorted(path[len(folder) + 1 :] for path in images_below(top, folder, walk))
-        name = os.fsdecode(folder)
-        path = os.path.join(top, name)
-        found.classes.append(ClassFolder(path, split, name, [*map(os.fsdecode, images)]))
+            found.leave_out(OTHER, entry.path)
+    for name in sorted(classes):
+        folder, images = os.path.join(top, os.fsdecode(name)), []
+        for kind, path, detail in walk(top, name):
+            if kind == IMAGE:
+                images.append(path[len(name) + 1 :])
+            elif kind == UNREADABLE:
+                found.add_unreadable(os.path.join(top, os.fsdecode(path)), detail)
+            elif kind != FOLDER:
+                found.leave_out(kind, os.path.join(top, os.fsdecode(path)))
+        images = [*map(os.fsdecode, sorted(images))]
+        found.classes.append(ClassFolder(folder, split, os.fsdecode(name), images))
 
 
 def _list_beside(found: Listing) -> None:
     """Record what lies beside the split folders."""
-    walk = _Walk(found, found.root)
-    for entry in walk.entries():
+    for entry in _entries(found, found.root):
         if not _is_folder(entry):
-            walk.leave_out(OTHER, entry.path)
+            found.leave_out(OTHER, entry.path)
         elif entry.name not in found.splits:
-            walk.leave_out("folders that are no split", entry.path)
+            found.leave_out("folders that are no split", entry.path)
 
 
-class _Walk(Watcher):
-    """Records files that are not images in a listing, and continues after unreadable folders."""
-
-    def __init__(self, found: Listing, top: str):
-        self._found, self._top = found, top
-
-    def entries(self) -> Iterator[os.DirEntry]:
-        """Yield the entries of the top folder that are not hidden."""
-        try:
-            with os.scandir(self._top) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        self.leave_out(HIDDEN, entry.path)
-                    else:
-                        yield entry
-        except OSError as error:
-            self.unreadable(b"", os.fsencode(self._top), error)
-
-    def leave_out(self, kind: str, path: str) -> None:
-        self._found.left_out[kind] += 1
-        if self._found.left_out[kind] <= _MOST_NAMED:
-            self._found.named.setdefault(kind, []).append(path)
-
-    def passed_over(self, kind: str, path: bytes) -> None:
-        self.leave_out(kind, os.path.join(self._top, os.fsdecode(path)))
-
-    def unreadable(self, path: bytes, full_path: bytes, error: OSError) -> None:
-        self._found.unreadable.append((os.fsdecode(full_path), error.strerror or str(error)))
+def _entries(found: Listing, folder: str) -> Iterator[os.DirEntry]:
+    """Yield the entries of a folder that are not hidden; record the others."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    found.leave_out(HIDDEN, entry.path)
+                else:
+                    yield entry
+    except OSError as error:
+        found.add_unreadable(folder, error)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
