@@ -40,9 +40,9 @@ def run(
     signals.take_over()
     config = None
 
-    def all_rules(config, environ):
-        yield from rules(config, environ)
-        yield from model_contradictions(config, environ)
+    def all_rules(config):
+        yield from rules(config)
+        yield from model_contradictions(config)
 
     with guarded(show_traceback=lambda: config is not None and config.debug), last_words():
         check_environment()
@@ -63,6 +63,6 @@ def quieten() -> None:
     """
     if "MS_ROLE" in os.environ:
         return
-    if is_launched(os.environ) or not terminal.divert_stderr():
+    if is_launched() or not terminal.divert_stderr():
         # MindSpore's warnings are for its developers; its errors stay visible.
         os.environ.setdefault("GLOG_v", "3")

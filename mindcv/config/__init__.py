@@ -5,7 +5,6 @@ Nothing here imports MindSpore, so a wrong option is reported at once.
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,8 @@ import yaml
 from ..errors import ConfigError
 from .checks import (
     Rules,
+    check_unchanged,
+    describe_config,
     evaluation_contradictions,
     is_launched,
     model_contradictions,
@@ -22,7 +23,6 @@ from .checks import (
     training_contradictions,
 )
 from .options import OPTIONS, Config
-from .resume import check_unchanged, describe_config
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, command_of, obeys, read_command_line, read_yaml
 from .values import Text, convert, quoted
@@ -144,7 +144,7 @@ def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
     config = _typed_config(given)
     problems = [
         f"{given[key].place if key in given else 'default'}: {key}: {message[:_LONGEST_MESSAGE]}"
-        for key, message in rules(config, os.environ)
+        for key, message in rules(config)
     ]
     if problems:
         raise ConfigError("\n".join(problems))

@@ -1,37 +1,46 @@
-"""Contradictions between options; each rule yields the option to blame and a message."""
+"""What a config may not hold: contradictions, and changes that a resumed run does not bear.
 
+Each rule yields the option to blame and a message.
+"""
+
+import json
+import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from ..data.augment.policies import parse_policy
 from ..data.preprocessing import INTERPOLATIONS, scale_problem
 from ..errors import ConfigError
 from ..loss import LOSSES
 from ..optim import OPTIMIZERS
-from .options import Config
-from .schedule import schedule_contradictions
+from .options import OPTIONS, Config, marked
+from .schedule import epochs_alike, schedule_contradictions
+
+_logger = logging.getLogger("mindcv.train")
 
 LAUNCH_LINE = "msrun --bind_core=True --worker_num 8 python train.py --config … --distribute True"
 
-
-def is_launched(environ: Mapping[str, str]) -> bool:
-    """Return whether msrun, mpirun or a rank table started this process as one of several."""
-    return any(key in environ for key in ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"))
+Problems = Iterator[tuple[str, str]]  # (option, message)
+Rules = Callable[[Config], Problems]
 
 
-def training_contradictions(
-    config: Config, environ: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
+def is_launched() -> bool:
+    """Return whether msrun, mpirun or a rank table started this process."""
+    return any(key in os.environ for key in ("MS_ROLE", "OMPI_COMM_WORLD_RANK", "RANK_TABLE_FILE"))
+
+
+def training_contradictions(config: Config) -> Problems:
     """Yield (key, message) for every contradiction in a training config."""
-    yield from schedule_contradictions(config, environ)
+    yield from schedule_contradictions(config)
     yield from _augmentation(config)
-    yield from _training(config, environ)
+    yield from _training(config)
 
 
-def evaluation_contradictions(
-    config: Config, environ: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
+def evaluation_contradictions(config: Config) -> Problems:
     """Yield (key, message) for every contradiction in the config of validate.py."""
-    yield from _devices(config, environ)
+    yield from _devices(config)
     yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)
     # Without published weights, the weight file may name the model.
     if config.pretrained and not config.model:
@@ -40,7 +49,7 @@ def evaluation_contradictions(
         yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
 
 
-def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def model_contradictions(config: Config) -> Problems:
     """Yield (key, message) for a model or published weights that do not exist."""
     from ..design_space.published import family_name, unknown_model  # imports NumPy: 0.1 s
 
@@ -58,7 +67,7 @@ def model_contradictions(config: Config, environ: Mapping[str, str]) -> Iterator
             yield "pretrained", str(error)
 
 
-def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
+def _augmentation(config: Config) -> Problems:
     for key in ("scale", "ratio", "re_scale", "re_ratio"):
         low, high = getattr(config, key)
         if low > high:
@@ -81,11 +90,9 @@ def _augmentation(config: Config) -> Iterator[tuple[str, str]]:
         yield "aug_repeats", "repeated augmentation and num_samples do not go together"
     samples = config.num_samples
     if samples is not None and samples < config.batch_size and config.drop_remainder:
-        yield (
-            "num_samples",
-            f"{samples} images do not fill one batch of batch_size {config.batch_size}, and "
-            "drop_remainder drops the rest: nothing is left to train on",
-        )
+        why = f"{samples} images do not fill one batch of batch_size {config.batch_size}"
+        rest = "and drop_remainder drops the rest: nothing is left to train on"
+        yield "num_samples", f"{why}, {rest}"
 
 
 def _hue(config: Config) -> float:
@@ -93,22 +100,17 @@ def _hue(config: Config) -> float:
     return jitter[3] if isinstance(jitter, tuple) and len(jitter) == 4 else 0.0
 
 
-def _mixing(config: Config) -> Iterator[tuple[str, str]]:
+def _mixing(config: Config) -> Problems:
     mixes = config.mixup > 0 or config.cutmix > 0
     if mixes and not config.cutmix_prob:
         on = "mixup" if config.mixup else "cutmix"
-        yield (
-            "cutmix_prob",
-            f"0 mixes no batch, but {on} is {getattr(config, on)}; set cutmix_prob to 1, or {on} "
-            "to 0",
-        )
+        why = f"0 mixes no batch, but {on} is {getattr(config, on)}"
+        yield "cutmix_prob", f"{why}; set cutmix_prob to 1, or {on} to 0"
     if config.mixup_off_epoch and not mixes:
         yield "mixup_off_epoch", "nothing is mixed: neither mixup nor cutmix is on"
     elif config.mixup_off_epoch >= config.epoch_size:
-        yield (
-            "mixup_off_epoch",
-            f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}; use 0",
-        )
+        why = f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}"
+        yield "mixup_off_epoch", f"{why}; use 0"
     if config.aug_splits == 1:
         yield "aug_splits", "1 copy is no split; use 0, or 2 and more"
     if config.aug_splits and not config.auto_augment:
@@ -117,7 +119,7 @@ def _mixing(config: Config) -> Iterator[tuple[str, str]]:
         yield "aug_splits", "mixup and cutmix would mix the splits; use one or the other"
 
 
-def _on_device(config: Config) -> Iterator[tuple[str, str]]:
+def _on_device(config: Config) -> Problems:
     if not config.augment_on_device:
         return
     on_host = {
@@ -130,11 +132,11 @@ def _on_device(config: Config) -> Iterator[tuple[str, str]]:
     }
     for key, is_used in on_host.items():
         if is_used:
-            why = f"{key} {getattr(config, key)} is done on the host; use False"
-            yield "augment_on_device", why
+            value = getattr(config, key)
+            yield "augment_on_device", f"{key} {value} is done on the host; use False"
 
 
-def _preprocessing(config: Config) -> Iterator[tuple[str, str]]:
+def _preprocessing(config: Config) -> Problems:
     for key in ("mean", "std"):
         values = getattr(config, key)
         if values is None:
@@ -148,46 +150,37 @@ def _preprocessing(config: Config) -> Iterator[tuple[str, str]]:
         yield "antialias", f"True goes with bilinear and bicubic; {row.name} {row.remark}"
 
 
-def _devices(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    if config.distribute and not is_launched(environ) and not config.dry_run:
+def _devices(config: Config) -> Problems:
+    if config.distribute and not is_launched() and not config.dry_run:
         yield (
             "distribute",
             "True needs a launcher, and this process was started alone; run it as\n"
             f"    {LAUNCH_LINE}\n  or add --distribute False for one device",
         )
-    workers = environ.get("MS_WORKER_NUM", "1")
+    workers = os.environ.get("MS_WORKER_NUM", "1")
     if not config.distribute and workers != "1":
-        yield (
-            "distribute",
-            f"False, but msrun started {workers} processes, which would all do the same work and "
-            "overwrite each other's files; add --distribute True",
-        )
+        why = f"False, but msrun started {workers} processes, which would all do the same work"
+        yield "distribute", f"{why} and overwrite each other's files; add --distribute True"
     if config.device_target == "CPU" and config.jit_level == "O2":
         yield "jit_level", "O2 is Ascend's graph engine; on CPU use O0 or O1, or leave it out"
 
 
-def sink_contradictions(config: Config) -> Iterator[tuple[str, str]]:
+def sink_contradictions(config: Config) -> Problems:
     """Yield (key, message) for what the data sink does not support."""
     if not config.drop_remainder:
-        yield (
-            "drop_remainder",
-            "False leaves a smaller last batch, and the data sink takes batches of one shape; use "
-            "True, or dataset_sink_mode False",
-        )
+        why = "False leaves a smaller last batch, and the data sink takes batches of one shape"
+        yield "drop_remainder", f"{why}; use True, or dataset_sink_mode False"
     if config.ckpt_save_steps:
-        yield (
-            "ckpt_save_steps",
-            f"{config.ckpt_save_steps}: within an epoch of the data sink nothing can be saved; use "
-            "ckpt_save_interval, or dataset_sink_mode False",
-        )
+        why = f"{config.ckpt_save_steps}: within an epoch of the data sink nothing can be saved"
+        yield "ckpt_save_steps", f"{why}; use ckpt_save_interval, or dataset_sink_mode False"
 
 
-def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _training(config: Config) -> Problems:
     if not config.model:
         yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
     if not config.ckpt_save_dir:
         yield "ckpt_save_dir", "names no folder; leave it out for ./ckpt"
-    yield from _devices(config, environ)
+    yield from _devices(config)
     # If device_target is null, engine/build checks this: the device is known only once MindSpore
     # has started.
     if config.device_target == "Ascend" and config.mode == 0 and config.dataset_sink_mode:
@@ -197,17 +190,11 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     if config.val_weights and not (config.ema and config.val_while_train):
         yield "val_weights", "chooses what is evaluated; it needs ema True and val_while_train True"
     if config.val_while_train and config.val_interval > config.epoch_size:
-        yield (
-            "val_interval",
-            f"an evaluation every {config.val_interval} epochs never happens in epoch_size "
-            f"{config.epoch_size}",
-        )
+        every = f"an evaluation every {config.val_interval} epochs"
+        yield "val_interval", f"{every} never happens in epoch_size {config.epoch_size}"
     if config.ckpt_save_policy == "top_k" and config.ckpt_save_interval % config.val_interval:
-        yield (
-            "ckpt_save_interval",
-            "top_k needs an accuracy for each checkpoint: ckpt_save_interval must be a multiple "
-            f"of val_interval {config.val_interval}",
-        )
+        why = "top_k needs an accuracy for each checkpoint"
+        yield "ckpt_save_interval", f"{why}: use a multiple of val_interval {config.val_interval}"
     if config.use_nesterov and "nesterov" not in OPTIMIZERS[config.opt].takes:
         yield "use_nesterov", f"Nesterov's momentum does not exist for opt {config.opt}"
     elif (config.use_nesterov or config.opt == "nesterov") and config.momentum == 0:
@@ -221,10 +208,8 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
     if config.resume_opt and not config.ckpt_path:
         yield "resume_opt", "needs ckpt_path, the checkpoint to continue from; or use resume"
     elif config.resume_opt and config.resume:
-        yield (
-            "resume_opt",
-            "continues from ckpt_path, but resume names another checkpoint; give one of them",
-        )
+        why = "continues from ckpt_path, but resume names another checkpoint"
+        yield "resume_opt", f"{why}; give one of them"
     yield from _loss(config)
     if config.drop_overflow_update and config.loss_scale_type != "fixed":
         yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
@@ -233,7 +218,7 @@ def _training(config: Config, environ: Mapping[str, str]) -> Iterator[tuple[str,
         yield "max_skipped_steps", "no step is skipped; add drop_overflow_update True"
 
 
-def _loss(config: Config) -> Iterator[tuple[str, str]]:
+def _loss(config: Config) -> Problems:
     loss, row = config.loss, LOSSES[config.loss]
     if config.bce_target_thresh is not None and "bce_target_thresh" not in row.takes:
         yield "bce_target_thresh", f"thresholds the targets of loss BCE; loss {loss} has none"
@@ -243,10 +228,76 @@ def _loss(config: Config) -> Iterator[tuple[str, str]]:
     elif mixed and not row.mixes:
         yield "loss", f"{loss} is not defined for the mixed labels of {mixed[0]}; use CE"
     if row.splits and config.aug_splits < 2:
-        yield (
-            "loss",
-            f"{loss} compares augmentation splits; add aug_splits 3 and auto_augment augmix",
+        remedy = "add aug_splits 3 and auto_augment augmix"
+        yield "loss", f"{loss} compares augmentation splits; {remedy}"
+
+
+def describe_config(config: Config) -> dict[str, Any]:
+    """Return the options as JSON values."""
+    return {key: _as_json(value) for key, value in vars(config).items()}
+
+
+def _as_json(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) -> None:
+    """Refuse to resume a run with options that would change its course.
+
+    `epoch_size` may change if the learning rates of the epochs so far stay the same.
+
+    Args:
+        before: `describe_config` of the saved run; an option missing there had its default.
+        epochs: number of epochs finished or begun.
+
+    Raises:
+        ConfigError: lists each changed option with both values.
+    """
+    lines = list(_changes(before, config, epochs))
+    if lines:
+        raise ConfigError(
+            "resume: these options would change the course of the run:\n"
+            + "\n".join(f"  {line}" for line in lines)
+            + "\nleave them as they were; to start a new run from the weights, name another "
+            "ckpt_save_dir and the file with --ckpt_path"
         )
 
 
-Rules = Callable[[Config, Mapping[str, str]], Iterator[tuple[str, str]]]
+def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator[str]:
+    now = describe_config(config)
+    allowed = marked("may_change")
+    if config.precise_bn_samples:  # statistics are measured at these points; training uses them
+        allowed = allowed - {"ckpt_save_interval", "val_interval", "val_while_train"}
+    if config.resume_opt:
+        allowed = allowed | {"ckpt_path", "pretrained"}
+    for key in now:
+        old = before.get(key, _as_json(OPTIONS[key].default))
+        if key == "epoch_size" and old != now[key]:
+            yield from _length_changes(old, config, epochs)
+        elif key not in allowed and old != now[key]:
+            reason = " (MindSpore's random operations depend on it)"
+            reason = reason if key == "num_parallel_workers" else ""
+            yield f"{key}: {_shown(old)} -> {_shown(now[key])}{reason}"
+
+
+def _length_changes(old: int, config: Config, epochs: int) -> Iterator[str]:
+    """Say why the run's length cannot change; if it can, log how its schedule continues."""
+    change = f"epoch_size: {old} -> {config.epoch_size}"
+    if config.epoch_size < epochs:
+        yield f"{change} (epoch {epochs} is done or begun)"
+        return
+    alike = epochs_alike(replace(config, epoch_size=old), config)
+    if alike < epochs:
+        until = f"only the first {alike} epochs" if alike else "no epoch"
+        yield (
+            f"{change} (with {config.scheduler} {until} would have had the learning rates that "
+            f"they had, and {epochs} are done or begun)"
+        )
+    else:
+        same = f"the {epochs} epochs so far keep their learning rates"
+        goes_on = "the schedule goes on as if the run had had that length from the start"
+        _logger.info("resume: %s; %s, %s", change, same, goes_on)
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,7 +1,7 @@
 """The learning rates of a config, and contradictions between the options of its schedule."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ..errors import ConfigError
 from ..scheduler import SCHEDULES, ScheduleRow, create_scheduler, default_decay
@@ -72,9 +72,7 @@ def scale_rate(config: Config, world_size: int) -> float:
     return rate
 
 
-def schedule_contradictions(
-    config: Config, environ: Mapping[str, str]
-) -> Iterator[tuple[str, str]]:
+def schedule_contradictions(config: Config) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for every contradiction in the schedule."""
     c, row = config, SCHEDULES[config.scheduler]
     yield from _warmup(c, row)

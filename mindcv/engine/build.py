@@ -4,7 +4,6 @@ train.py, validate.py and the report build here, so all three evaluate alike.
 """
 
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ _logger = logging.getLogger("mindcv.train")
 
 def start_runtime(config: Config) -> engine.Runtime:
     return engine.start_runtime(
-        distribute=config.distribute and is_launched(os.environ),
+        distribute=config.distribute and is_launched(),
         **_options(config, "mode device_target jit_level seed"),
     )
 

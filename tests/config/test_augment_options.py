@@ -72,7 +72,7 @@ CHANGES = [
 def training_batches(fixed_seed, image_folder):
     def batches(**options):
         config = Config(model="m", data_dir=str(image_folder), **{**STILL, **options})
-        assert list(training_contradictions(config, {})) == []
+        assert list(training_contradictions(config)) == []
         train_set = recipe.open_train_set(config, RUNTIME)
         of_run = recipe.build_train_batches(config, RUNTIME, train_set, 6)
         both_epochs = [*of_run.epoch(0), *of_run.epoch(1)]
@@ -137,10 +137,10 @@ def test_option_changes_the_evaluation_batches(image_folder, monkeypatch, option
 
 
 def test_jsd_needs_splits():
-    missing = dict(training_contradictions(Config(model="m", loss="jsd"), {}))
+    missing = dict(training_contradictions(Config(model="m", loss="jsd")))
     assert "aug_splits 3" in missing["loss"]
     splits = Config(model="m", loss="jsd", aug_splits=3, auto_augment="augmix")
-    assert not list(training_contradictions(splits, {}))
+    assert not list(training_contradictions(splits))
 
 
 def test_splits_train_with_plain_cross_entropy(short_run, tmp_path):

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("started_alone")
 
 
-def no_rules(config, environ):
+def no_rules(config):
     return iter(())
 
 
