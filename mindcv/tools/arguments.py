@@ -3,15 +3,12 @@
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..config.values import convert
-from ..design_space.published import family_name
 from ..errors import ConfigError
-from ..hub import choose_weights, require_classifier
 from ..process.entry_point import import_user_module
-from ..weights import Metadata, has_averages, read_weights
-from ..weights.match import CHOICES
 
 
 def add_model_arguments(parser: ArgumentParser) -> None:
@@ -30,6 +27,12 @@ def add_import_module(parser) -> None:
 def file_path(text: str) -> str:
     """Expand a leading ~ to the user's home, as the options of train.py do."""
     return os.path.expanduser(text)
+
+
+def add_files(parser, **options: str) -> None:
+    """Add options that take a path each: name -> help."""
+    for name, text in options.items():
+        parser.add_argument(f"--{name}", type=file_path, metavar="FILE", help=text)
 
 
 def yes_or_no(text: str) -> bool:
@@ -96,6 +99,7 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         help="published weights of --model; SOURCE: whose",
     )
     add_ema_argument(group)
+    group.add_argument("--image_size", type=at_least(8), help="default: the weights' own")
     add_import_module(group)
 
 
@@ -117,6 +121,9 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
     Args:
         classifies: also refuse published weights without a classifier.
     """
+    from ..design_space.published import family_name  # lr and supervise do without numpy
+    from ..hub import choose_weights, require_classifier
+
     published = arguments.pretrained is not None
     if published == bool(arguments.ckpt_path):
         many = "not both" if published else "neither was given"
@@ -138,6 +145,8 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 def build_network(arguments: Namespace):
     """Return the network in evaluation mode and the `Metadata` of its weights."""
     from ..models import canonical_name, create_model, create_model_from_file, find_published
+    from ..weights import Metadata, has_averages, read_weights
+    from ..weights.match import CHOICES
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
@@ -146,9 +155,14 @@ def build_network(arguments: Namespace):
         file = read_weights(arguments.ckpt_path)
         if has_averages(file):
             print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
-        return create_model_from_file(file, name, arguments.num_classes, arguments.ema)
-    weights = find_published(arguments.model, arguments.pretrained or True)
-    network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
-    return network.set_train(False), Metadata(
-        weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing
-    )
+        network, metadata = create_model_from_file(file, name, arguments.num_classes, arguments.ema)
+    else:
+        weights = find_published(arguments.model, arguments.pretrained or True)
+        network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
+        metadata = Metadata(
+            weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing
+        )
+    if arguments.image_size:
+        used = replace(metadata.preprocessing, image_size=arguments.image_size)
+        metadata = replace(metadata, preprocessing=used)
+    return network.set_train(False), metadata

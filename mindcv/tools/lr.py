@@ -9,7 +9,7 @@ from ..config.options import OPTIONS
 from ..errors import ConfigError, DataError, MindCVError
 from ..process.entry_point import import_user_module
 from ..process.files import writing
-from .arguments import at_least, file_path
+from .arguments import add_files, at_least
 from .report.curves import plot_rates
 
 TAKES_OPTIONS = True  # all other words are options of train.py
@@ -31,11 +31,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="processes that share the images",
     )
-    parser.add_argument(
-        "--plot", type=file_path, metavar="FILE", help="draw the curve as PNG (extra plots)"
-    )
-    parser.add_argument(
-        "--csv", type=file_path, metavar="FILE", help="write the rate of every step"
+    add_files(
+        parser,
+        plot="draw the curve as PNG (extra plots)",
+        csv="write the rate of every step",
     )
 
 

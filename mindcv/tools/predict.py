@@ -16,6 +16,7 @@ from ..errors import ConfigError, DataError
 from ..process.files import printable, replacing, table_cell, writing
 from ..weights import Metadata, Preprocessing
 from .arguments import (
+    add_files,
     add_network_arguments,
     at_least,
     build_network,
@@ -53,28 +54,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_network_arguments(parser)
     parser.add_argument("--top_k", type=at_least(1), default=5, help="classes of each image")
-    parser.add_argument(
-        "--output", type=file_path, metavar="FILE", help="write the predictions: .json or .csv"
+    add_files(
+        parser,
+        output="write the predictions: .json or .csv",
+        contact_sheet="draw the images and predictions: .png",
+        font="of the contact sheet, for names beyond Latin letters",
+        class_names="one name a line, or .json; replaces the weights' own",
     )
-    parser.add_argument(
-        "--contact_sheet",
-        type=file_path,
-        metavar="FILE",
-        help="draw the images and predictions: .png",
-    )
-    parser.add_argument(
-        "--font",
-        type=file_path,
-        metavar="FILE",
-        help="of the contact sheet, for names beyond Latin letters",
-    )
-    parser.add_argument(
-        "--class_names",
-        type=file_path,
-        metavar="FILE",
-        help="one name a line, or .json; replaces the weights' own",
-    )
-    parser.add_argument("--image_size", type=at_least(8), help="instead of the weights' own")
     parser.add_argument("--batch_size", type=at_least(1), default=16, help="images at a time")
     parser.add_argument(
         "--device_target", choices=("Ascend", "CPU"), help="default: Ascend if there is one"
@@ -107,9 +93,6 @@ def run(arguments: Namespace) -> None:
     network, metadata = build_network(arguments)
     if names is not None:
         metadata = _renamed(metadata, names)
-    if arguments.image_size:
-        own = replace(metadata.preprocessing, image_size=arguments.image_size)
-        metadata = replace(metadata, preprocessing=own)
 
     skipped: dict[str, str] = {}
 

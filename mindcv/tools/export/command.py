@@ -2,7 +2,7 @@
 
 import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from ... import __version__
@@ -36,7 +36,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         default=1,
         help="images of a batch, or dynamic: any number (default: 1)",
     )
-    parser.add_argument("--image_size", type=at_least(8), help="default: the weights' own")
     parser.add_argument(
         "--no_fold_bn",
         dest="fold_bn",
@@ -82,8 +81,6 @@ def run(arguments: Namespace) -> None:
     _check_format(file_format, arguments.batch_size, runtime.device_target)
     network, metadata = build_network(arguments)
     used = metadata.preprocessing
-    if arguments.image_size:
-        used = replace(used, image_size=arguments.image_size)
     size, channels = used.image_size, metadata.in_channels
     normalize, shape, input_type = None, (channels, size, size), "float32"
     values = "RGB, (x - mean) / std with x of 0-255"

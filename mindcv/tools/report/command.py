@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
 from ...process.entry_point import import_user_module
 from ...process.files import replacing, writing
-from ..arguments import add_ema_argument, at_least, file_path
+from ..arguments import add_ema_argument, add_files, at_least, file_path
 from .curves import plot_run
 from .page import render_page
 from .run_folder import RunFolder, read_run_folder
@@ -18,14 +18,13 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run_dir", type=file_path, metavar="RUN_DIR", help="ckpt_save_dir of a training run"
     )
-    parser.add_argument(
-        "--output", type=file_path, metavar="FILE", help="default: RUN_DIR/report.html"
-    )
-    parser.add_argument(
-        "--png", type=file_path, metavar="FILE", help="draw the curves too (extra plots)"
+    add_files(
+        parser,
+        output="default: RUN_DIR/report.html",
+        png="draw the curves too (extra plots)",
+        ckpt_path="default: the best one",
     )
     parser.add_argument("--no_eval", action="store_true", help="curves and config only")
-    parser.add_argument("--ckpt_path", type=file_path, metavar="FILE", help="default: the best one")
     add_ema_argument(parser)
     parser.add_argument(
         "--data_dir", type=file_path, metavar="FOLDER", help="default: as in the run"
