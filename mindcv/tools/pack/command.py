@@ -57,14 +57,13 @@ def run(arguments: Namespace) -> None:
     from .dataset import pack, verify
 
     out = arguments.verify or arguments.out
-    common = {"workers": arguments.workers, "show_progress": sys.stderr.isatty()}
     if arguments.verify:
-        packed = verify(out, **common)
+        packed = verify(out, arguments.workers)
     else:
-        names = ("splits", "cap", "quality", "shards", "skip_bad")
+        names = ("splits", "cap", "quality", "shards", "skip_bad", "workers")
         options = {name: getattr(arguments, name) for name in names}
         try:
-            packed = pack(arguments.source, out, **options, **common)
+            packed = pack(arguments.source, out, **options)
         except KeyboardInterrupt:
             print("finished shards are kept; the same command goes on", file=sys.stderr)
             raise

@@ -3,7 +3,6 @@
 import csv
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -56,7 +55,6 @@ def pack(
     shards: int | None = None,
     skip_bad: bool = False,
     workers: int | None = None,
-    show_progress: bool = False,
     tell: Callable[[str], None] = print,
 ) -> PackedSet:
     """Pack an image folder, keeping the intact shards of an earlier run.
@@ -100,19 +98,13 @@ def pack(
         if sealed:
             tell(f"{'; '.join(problems[:5])}: packing again")
             _reopen(root, sealed, tasks)
-        results = _kept(root, tasks, workers, show_progress)
+        results = _kept(root, tasks, workers)
         if results:
             tell(f"{len(results)} of {len(tasks)} shards were finished before and are whole: kept")
         left = [task for task in tasks if task.file not in results]
-        done = sum(len(task.images) for task in tasks if task.file in results)
-        bar = tqdm(
-            total=sum(len(task.images) for task in tasks),
-            initial=done,
-            unit=" images",
-            disable=not show_progress,
-            file=sys.stderr,
-        )
-        with bar:
+        total = sum(len(task.images) for task in tasks)
+        done = total - sum(len(task.images) for task in left)
+        with tqdm(total=total, initial=done, unit=" images", disable=None) as bar:
             results |= _write_shards(left, workers, bar)
         in_order = [results[task.file] for task in tasks]
         with writing(root, DataError):
@@ -120,7 +112,7 @@ def pack(
             return _seal(root, found, in_order, plan)
 
 
-def verify(out: str, workers: int | None = None, show_progress: bool = False) -> PackedSet:
+def verify(out: str, workers: int | None = None) -> PackedSet:
     """Compare the hashes of all files of a packed dataset with its dataset.json.
 
     Args:
@@ -135,7 +127,7 @@ def verify(out: str, workers: int | None = None, show_progress: bool = False) ->
     if packed is None:
         raise DataError(f"{out} is no folder that `python -m mindcv pack` wrote")
     shards = [shard for split in packed.splits.values() for shard in split.shards]
-    found = _check_hashes(root, shards, workers or len(available_cores()), show_progress)
+    found = _check_hashes(root, shards, workers or len(available_cores()))
     problems = [problem for problem in found.values() if problem]
     if not is_sealed(root):
         raise DataError(
@@ -194,13 +186,11 @@ def _reopen(root: Path, sealed: PackedSet, tasks: list[ShardTask]) -> None:
         (root / FILE).unlink()
 
 
-def _kept(
-    root: Path, tasks: list[ShardTask], workers: int, show_progress: bool
-) -> dict[str, ShardResult]:
+def _kept(root: Path, tasks: list[ShardTask], workers: int) -> dict[str, ShardResult]:
     """Return, by file, the results of an earlier run whose files still have their hashes."""
     finished = {task.file: result for task in tasks if (result := finished_shard(task))}
     shards = [result.shard for result in finished.values() if result.shard]
-    problems = _check_hashes(root, shards, workers, show_progress)
+    problems = _check_hashes(root, shards, workers)
     return {
         file: result
         for file, result in finished.items()
@@ -208,19 +198,12 @@ def _kept(
     }
 
 
-def _check_hashes(
-    root: Path, shards: list[ShardFile], workers: int, show_progress: bool
-) -> dict[str, str | None]:
+def _check_hashes(root: Path, shards: list[ShardFile], workers: int) -> dict[str, str | None]:
     """Return, by file, the problem of each shard, or None."""
     problems = {}
-    bar = tqdm(
-        total=sum(shard.bytes for shard in shards),
-        desc="checking",
-        unit="B",
-        unit_scale=True,
-        disable=not (show_progress and shards),
-        file=sys.stderr,
-    )
+    hidden = None if shards else True  # None: unless stderr is a terminal
+    total = sum(shard.bytes for shard in shards)
+    bar = tqdm(total=total, desc="checking", unit="B", unit_scale=True, disable=hidden)
     with bar, ThreadPoolExecutor(workers) as threads:
         found = threads.map(lambda shard: shard.problem(root, with_hash=True), shards)
         for shard, problem in zip(shards, found):

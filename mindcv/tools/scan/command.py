@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -83,8 +82,7 @@ def run(arguments: Namespace) -> None:
         check_output("report", path, (".json", ".csv"), force=True)
     splits = arguments.splits.split(",") if arguments.splits is not None else None
     listing = list_images(arguments.folder, splits)
-    shown = sys.stderr.isatty()
-    with tqdm(total=len(listing), unit=" images", disable=not shown, file=sys.stderr) as bar:
+    with tqdm(total=len(listing), unit=" images", disable=None) as bar:
         table = scan(listing, arguments.workers, arguments.pixels, bar.update)
     findings = Findings(listing, table)
     problems = findings.problems
@@ -197,9 +195,8 @@ def _first(things: Sequence, most: int, show: Callable[[Any], str] = str) -> lis
 
 def write_csv(path: Path, findings: Findings) -> None:
     """Write a row for each image. Names that are not UTF-8 keep their bytes."""
-    columns = (*COLUMNS, "pixels_sha256") if findings.table.with_pixels else COLUMNS
     with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer = csv.DictWriter(file, _columns(findings), lineterminator="\n")
         writer.writeheader()
         for row in _rows(findings):
             cells = row | {"notes": "; ".join(row["notes"])}
@@ -248,21 +245,16 @@ def _rows(findings: Findings) -> Iterator[dict]:
     first = {image: group[0] for group in findings.groups for image in group[1:]}
     for number, (path, image) in enumerate(zip(listing.paths(), findings.table)):
         folder = listing.folder(number)
-        row = {
+        row = image._asdict() | {
             "path": path,
             "split": folder.split,
             "class": folder.name,
-            "bytes": image.bytes,
-            "width": image.width,
-            "height": image.height,
-            "mode": image.mode,
-            "format": image.format,
             "sha256": image.sha256.hex(),
-            "verdict": image.verdict,
-            "reason": image.reason,
             "duplicate_of": listing.path(first[number]) if number in first else "",
-            "notes": image.notes,
+            "pixels_sha256": image.pixels.hex(),
         }
-        if findings.table.with_pixels:
-            row["pixels_sha256"] = image.pixels.hex()
-        yield row
+        yield {name: row[name] for name in _columns(findings)}
+
+
+def _columns(findings: Findings) -> tuple[str, ...]:
+    return (*COLUMNS, "pixels_sha256") if findings.table.with_pixels else COLUMNS
