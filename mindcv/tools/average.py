@@ -5,6 +5,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -130,14 +131,10 @@ def _metadata_differences(first: Weights, other: Weights) -> list[str]:
             return []
         silent, known = (first, other) if ours is None else (other, first)
         return [f"{known[0]!r} is of model {known[2].model}, {silent[0]!r} names none"]
-    differing = [
-        entry.name
-        for entry in fields(Metadata)
-        if getattr(ours, entry.name) != getattr(theirs, entry.name)
-    ]
-    return [f"{name}: {_short(theirs, name)} for {_short(ours, name)}" for name in differing]
+    pairs = [(e.name, getattr(theirs, e.name), getattr(ours, e.name)) for e in fields(Metadata)]
+    return [f"{name}: {_short(new)} for {_short(old)}" for name, new, old in pairs if new != old]
 
 
-def _short(metadata: Metadata, name: str) -> str:
-    text = repr(getattr(metadata, name))
+def _short(value: Any) -> str:
+    text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

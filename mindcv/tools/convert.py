@@ -6,7 +6,7 @@ from ..errors import WeightsError
 from ..weights import read_weights, write_weights
 from ..weights.file import READABLE, SUFFIXES
 from ..weights.match import Contents, sort_contents
-from ..weights.schemes import OWN, WRITABLE
+from ..weights.schemes import NATIVE, WRITABLE, names_of
 from .arguments import check_output, file_path
 
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output", type=file_path, metavar="OUT", help="ends in .ckpt, .safetensors or .npz"
     )
     parser.add_argument("--model", default="", help="check the weights against this model")
-    parser.add_argument("--names", default=OWN, choices=WRITABLE, help="whose names to write")
+    parser.add_argument("--names", default=NATIVE, choices=WRITABLE, help="whose names to write")
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
@@ -40,13 +40,12 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.model:
         print(f"all of them fit {metadata.model}")
     count = write_weights(arguments.output, contents.weights, metadata, arguments.names)
-    print(f"wrote {count} tensors to {arguments.output}, names of {arguments.names}")
+    print(f"wrote {count} tensors to {arguments.output}, {names_of(arguments.names)}")
 
 
 def _summary(contents: Contents) -> str:
-    names = f"names of {contents.scheme}" if contents.scheme else "the model's own names"
     line = f"read {len(contents.weights)} tensors from {contents.file.path} "
-    line += f"({contents.file.format}), {names}"
+    line += f"({contents.file.format}), {names_of(contents.scheme)}"
     if contents.choice:
         line += f": {contents.choice}"
     if contents.set_aside:

@@ -65,13 +65,13 @@ def stage_table(plan: NetworkPlan, image_size: int) -> list[str]:
     """Return the table of stem, stages, head and total for a square image."""
     head = ("part", "output", "blocks", "width", "groups", "group w", "stride", "se width")
     stem, *stages, classifier = complexity_by_part(plan, image_size)
-    rows = [
-        (stem, ("1", str(plan.stem_width), "", "", "", "")),
-        *((part, _stage_shape(plan, number)) for number, part in enumerate(stages)),
-        (classifier, ("", str(plan.num_classes), "", "", "", "")),
+    shapes = [
+        ("1", str(plan.stem_width), "", "", "", ""),
+        *(_stage_shape(plan, number) for number in range(len(stages))),
+        ("", str(plan.num_classes), "", "", "", ""),
     ]
     cells = [(*head, "params", "MACs", "activations")]
-    for part, shape in rows:
+    for part, shape in zip((stem, *stages, classifier), shapes):
         size = f"{part.image_size}x{part.image_size}"
         cells.append((part.name, size, *shape, *_figures(part.complexity)))
     total = _figures(complexity(plan, image_size))
@@ -104,18 +104,12 @@ def published(name: str) -> list[str]:
     found = published_weights(name)
     if not found:
         return ["published weights: none known"]
-    return [
-        "published weights:",
-        *(
-            f"  {entry.source:<14} top-1 {_percent(entry.top1)}   top-5 {_percent(entry.top5)}   "
-            f"{entry.preprocessing.image_size} pixels"
-            for entry in found
-        ),
-    ]
-
-
-def _percent(value: float | None) -> str:
-    return "    -" if value is None else f"{value:5.2f}"
+    lines = ["published weights:"]
+    for row in found:
+        top1, top5 = (f"{v:5.2f}" if v is not None else "    -" for v in (row.top1, row.top5))
+        size = row.preprocessing.image_size
+        lines.append(f"  {row.source:<14} top-1 {top1}   top-5 {top5}   {size} pixels")
+    return lines
 
 
 def mean_distance(plan: NetworkPlan, line: tuple[float, float]) -> float:

@@ -23,7 +23,7 @@ from ..errors import WeightsError
 from ..process.files import replacing
 from . import array_files, ckpt, torch_file
 from .guards import ENTRY, LARGEST_HEADER, Tensors, WeightStream, is_web_page, open_zip
-from .schemes import FIRST_CONV, OWN, SCHEMES, WRITABLE
+from .schemes import FIRST_CONV, NATIVE, SCHEMES, WRITABLE
 
 
 @dataclass(frozen=True)
@@ -117,21 +117,17 @@ class Metadata:
             found = json.loads(array.tobytes().decode())
             preprocessing = Preprocessing.from_dict(found.pop("preprocessing"))
             metadata = cls(**fields_of(cls, found), preprocessing=preprocessing)
-            _check_ranges(metadata)
+            names, count = metadata.class_names, metadata.num_classes
+            if count < 0 or metadata.in_channels < 1:
+                raise ValueError(f"{count} classes, {metadata.in_channels} channels")
+            if names is not None and len(names) != count:
+                raise ValueError(f"{len(names)} class names for {count} classes")
             return metadata
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
                 f"weight file {path!r}: its entry {ENTRY} cannot be read: {reason}"
             ) from None
-
-
-def _check_ranges(metadata: Metadata) -> None:
-    names = metadata.class_names
-    if metadata.num_classes < 0 or metadata.in_channels < 1:
-        raise ValueError(f"{metadata.num_classes} classes, {metadata.in_channels} channels")
-    if names is not None and len(names) != metadata.num_classes:
-        raise ValueError(f"{len(names)} class names for {metadata.num_classes} classes")
 
 
 @dataclass(frozen=True)
@@ -259,14 +255,14 @@ def write_weights(
     path: str | os.PathLike,
     weights: Mapping[str, np.ndarray],
     metadata: Metadata | None = None,
-    names: str = OWN,
+    names: str = NATIVE,
 ) -> int:
     """Write a .safetensors, .npz or .ckpt file, by the suffix of `path`; return the tensor count.
 
     An existing file is replaced only when the new one is complete.
 
     Args:
-        weights: arrays by our names.
+        weights: arrays by native names.
         names: library whose names to write; see `WRITABLE`. For pycls the first convolution is
             flipped to BGR.
 
@@ -292,7 +288,7 @@ def write_weights(
 
 
 def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarray]:
-    if names == OWN:
+    if names == NATIVE:
         return {name: np.ascontiguousarray(value) for name, value in weights.items()}
     if names not in WRITABLE:
         raise WeightsError(f"names of {names!r} cannot be written; known: {', '.join(WRITABLE)}")
@@ -300,13 +296,13 @@ def _named(weights: Mapping[str, np.ndarray], names: str) -> dict[str, np.ndarra
     has_se = any(".se." in name for name in weights)
     named = {}
     for name, value in weights.items():
-        theirs = scheme.from_ours(name, has_se)
+        theirs = scheme.from_native(name, has_se)
         if theirs is None:
-            raise WeightsError(f"{names} has no name for {name}; the weights keep ours only")
+            raise WeightsError(f"{names} has no name for {name}; write the native names instead")
         if scheme.is_bgr and name == FIRST_CONV and value.shape[1] == 3:
             value = value[:, ::-1]
         named[theirs] = np.ascontiguousarray(value)
-        if name.endswith("moving_variance"):
+        if theirs.endswith("running_var"):
             # torch's BatchNorm counts batches, and loading with strict=True needs the count.
             named[theirs.replace("running_var", "num_batches_tracked")] = np.zeros((), np.int64)
     return named

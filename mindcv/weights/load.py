@@ -1,10 +1,10 @@
 """Load a weight file into a network: completely, or raise an error and change nothing."""
 
-import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import zip_longest
 
 import mindspore as ms
 import numpy as np
@@ -13,8 +13,8 @@ from mindspore import nn
 from ..errors import WeightsError
 from . import ckpt
 from .file import WeightFile, read_weights
-from .match import Contents, counted, differences, sort_contents
-from .schemes import CLASSIFIER, FIRST_CONV
+from .match import counted, differences, sort_contents
+from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, names_of
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class LoadReport:
     loaded: int  # number of tensors
     set_aside: tuple[str, ...]  # entries of the file that are not weights of this network
     reinitialized: tuple[str, ...]  # classifier parameters that keep their fresh values
-    scheme: str = "mindcv"  # library whose names the file uses; empty: the network's own names
+    scheme: str = NATIVE  # library whose names the file uses; empty: the network's own names
     notes: tuple[str, ...] = ()  # changes made to the weights, such as casts
     line: str = ""  # summary, as logged
 
@@ -64,44 +64,50 @@ def load_weights(
     wanted = network.parameters_dict()
     contents = sort_contents(file, wanted, ema)
     weights, notes = dict(contents.weights), list(contents.notes)
-    first_conv, head = _declared(network)
+    first_conv, head = _ends(network)
     ignored = []
     if first_conv in wanted and not any(name.startswith(_HEAD) for name in wanted):
         ignored = [name for name in weights if name.startswith(_HEAD)]
+        weights = {name: value for name, value in weights.items() if name not in ignored}
     if ignored:
         notes.append(f"ignored the file's classifier of {contents.num_classes} classes")
-        weights = {name: value for name, value in weights.items() if name not in ignored}
     if first_conv in weights and first_conv in wanted:
         weights[first_conv] = _fit_channels(weights[first_conv], wanted[first_conv].shape, notes)
-    known = file.metadata.class_names if file.metadata else None
-    has_others = bool(known and class_names and tuple(known) != tuple(class_names))
-    fresh = _fresh(head, weights, wanted, file=file, has_others=has_others) if new_head else []
+    others = _other_classes(file, class_names)
+    fresh = _fresh(head, weights, wanted, has_others=bool(others)) if new_head else []
+    if new_head and _is_headless(file) and not any(name in weights for name in head):
+        fresh = head
     _check_fit(file.path, weights, wanted, fresh)
     for name, parameter in wanted.items():
         if name not in fresh:
             # MindSpore 2.7 refuses unaligned arrays, and those of a .ckpt may be.
             values = np.require(weights[name], requirements="CA").reshape(parameter.shape)
             parameter.set_data(ms.Tensor(values, parameter.dtype))
-    report = LoadReport(
-        len(wanted) - len(fresh),
-        (*contents.set_aside, *ignored),
-        tuple(fresh),
-        contents.scheme,
-        notes=tuple(notes),
-    )
-    line = _line(report, contents)
+    set_aside = (*contents.set_aside, *ignored)
+    line = f"loaded {len(wanted) - len(fresh)} tensors from {file.path}, "
+    line += names_of(contents.scheme)
+    if contents.choice:
+        line += f": {contents.choice}"
+    if set_aside:
+        line += f"; ignored {len(set_aside)} entries that are not weights of this network"
+    line = "; ".join([line, *notes])
     if fresh:
         theirs, ours = contents.weights.get(fresh[-1]), wanted[fresh[-1]]
         classes = "none" if theirs is None else f"{len(theirs)} classes"
-        line += f"; classifier re-initialised: {classes} in the file, {len(ours)} here"
-    if fresh and has_others:
-        line += f", of other names: {_first_difference(known, class_names)}"
+        line += f"; classifier re-initialised: {classes} in the file, {len(ours)} here{others}"
     # A fresh classifier is a warning, so that it shows even where INFO is hidden.
     _logger.log(logging.WARNING if fresh else logging.INFO, line)
-    return replace(report, line=line)
+    return LoadReport(
+        len(wanted) - len(fresh),
+        set_aside,
+        tuple(fresh),
+        contents.scheme,
+        notes=tuple(notes),
+        line=line,
+    )
 
 
-def _declared(network: nn.Cell) -> tuple[str, list[str]]:
+def _ends(network: nn.Cell) -> tuple[str, list[str]]:
     """Return the names of the first convolution's weight and of the classifier's parameters."""
     conv, head = getattr(network, "first_conv", None), getattr(network, "classifier", None)
     first_conv = conv.weight.name if isinstance(conv, nn.Conv2d) else FIRST_CONV
@@ -125,12 +131,17 @@ def _fit_channels(weight: np.ndarray, shape: tuple[int, ...], notes: list[str]) 
     return weight[:, np.arange(channels) % 3] * np.float32(3 / channels)
 
 
-def _fresh(
-    head: list[str], weights: Mapping, wanted: Mapping, *, file: WeightFile, has_others: bool
-) -> list[str]:
-    """Return the classifier's parameters if the file has other classes or no classifier."""
-    if head and not any(name in weights for name in head) and _is_headless(file):
-        return head
+def _other_classes(file: WeightFile, class_names: Sequence[str] | None) -> str:
+    """Return the first difference between the file's class names and the network's, as text."""
+    known = file.metadata.class_names if file.metadata else None
+    pairs = zip_longest(known, class_names, fillvalue="none") if known and class_names else ()
+    for number, (old, new) in enumerate(pairs):
+        if old != new:
+            return f", of other names: class {number} is {old!r} there and {new!r} here"
+    return ""
+
+
+def _fresh(head: list[str], weights: Mapping, wanted: Mapping, *, has_others: bool) -> list[str]:
     # Only the number of classes may differ; a different number of features is an error.
     return [
         name
@@ -165,16 +176,14 @@ def _check_fit(path: str, weights: Mapping, wanted: Mapping, fresh: Sequence[str
     lines = counted(problems)
     if not lines:
         return
-    lines.insert(
-        0,
-        f"weight file {path!r} does not fit the model: {len(weights)} tensors in the file, "
-        f"{len(wanted)} in the model; nothing was loaded",
-    )
     theirs, ours = _architecture(weights), _architecture(wanted)
     if theirs and ours and theirs != ours:
         lines.append(f"the file is of a RegNet with {theirs}; the model has {ours}")
-    lines.append("check model and num_classes against the file")
-    raise WeightsError("\n  ".join(lines))
+    head = (
+        f"weight file {path!r} does not fit the model: {len(weights)} tensors in the file, "
+        f"{len(wanted)} in the model; nothing was loaded"
+    )
+    raise WeightsError("\n  ".join([head, *lines, "check model and num_classes against the file"]))
 
 
 def _architecture(weights: Mapping) -> str:
@@ -184,27 +193,8 @@ def _architecture(weights: Mapping) -> str:
         parts = name.split(".")
         if parts[0] == "stages" and len(parts) > 4 and parts[1].isdigit() and parts[3].isdigit():
             stages.setdefault(int(parts[1]), set()).add(int(parts[3]))
-    if not stages:
-        return ""
-    depths = "-".join(str(len(stages[stage])) for stage in sorted(stages))
+    depths = "-".join(str(len(blocks)) for _, blocks in sorted(stages.items()))
     ends = [weights.get(f"stages.{stage}.blocks.0.f.c.weight") for stage in sorted(stages)]
     widths = "-".join(str(end.shape[0]) for end in ends if end is not None)
     has_se = any(".se." in name for name in weights)
-    return f"depths {depths}, widths {widths}, {'with' if has_se else 'without'} SE"
-
-
-def _line(report: LoadReport, contents: Contents) -> str:
-    names = f"names of {report.scheme}" if report.scheme else "the network's own names"
-    line = f"loaded {report.loaded} tensors from {contents.file.path}, {names}"
-    if contents.choice:
-        line += f": {contents.choice}"
-    if report.set_aside:
-        count = len(report.set_aside)
-        line += f"; ignored {count} entries that are not weights of this network"
-    return "; ".join([line, *report.notes])
-
-
-def _first_difference(known: Sequence[str], here: Sequence[str]) -> str:
-    pairs = enumerate(itertools.zip_longest(known, here, fillvalue="none"))
-    number, (old, new) = next((n, pair) for n, pair in pairs if pair[0] != pair[1])
-    return f"class {number} is {old!r} there and {new!r} here"
+    return depths and f"depths {depths}, widths {widths}, {'with' if has_se else 'without'} SE"

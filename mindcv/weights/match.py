@@ -10,7 +10,7 @@ import numpy as np
 from ..data.preprocessing import Preprocessing
 from ..errors import WeightsError
 from .file import WeightFile
-from .schemes import CLASSIFIER, FIRST_CONV, OWN, Scheme, own_name, recognise
+from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, Scheme, native_name, recognise
 
 # State of optimizers, loss scalers and EMA in a checkpoint, apart from `<prefix>.<weight>`.
 _TRAINING_STATE = set(
@@ -142,7 +142,7 @@ def sort_contents(
     twins = {twin for group in ([raw] if ema else averages[:1]) for twin in group.values()}
     return Contents(
         file,
-        scheme.name if scheme else OWN if any(map(own_name, weights)) else "",
+        scheme.name if scheme else NATIVE if any(map(native_name, weights)) else "",
         weights,
         set_aside=tuple(name for name in rest if name not in twins),
         notes=tuple(notes),
@@ -162,7 +162,7 @@ def _group(file: WeightFile, scheme: Scheme | None, wanted: set[str]):
     for name in file.tensors:
         if _is_counter(name):
             continue
-        found = scheme.to_ours(name) if scheme else _split(name, wanted)
+        found = scheme.to_native(name) if scheme else _split(name, wanted)
         if found is None:
             unknown.append(name)
             continue
@@ -184,7 +184,7 @@ def _split(name: str, wanted: set[str]) -> tuple[str, str] | None:
         rest = ".".join(parts[start:])
         if rest in wanted:
             return name[: len(name) - len(rest)], rest
-    return own_name(name)
+    return native_name(name)
 
 
 def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:

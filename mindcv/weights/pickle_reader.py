@@ -30,40 +30,23 @@ _STORAGE_TYPES = {
     "torch.ByteStorage": "uint8",
     "torch.BoolStorage": "bool",
 }
-_DICTIONARIES = {
-    "collections.OrderedDict",
-    "collections.defaultdict",
-    "collections.Counter",
-    "builtins.dict",
-    "__builtin__.dict",
-}
+_DICTIONARIES = set(
+    "collections.OrderedDict collections.defaultdict collections.Counter builtins.dict "
+    "__builtin__.dict".split()
+)
 # What training programs save with the weights: options (timm, DeiT and torchvision), metrics as
 # numpy scalars, sets, devices and data types. These objects are skipped, so none can be a weight.
-_BESIDE = {
-    "argparse.Namespace",
-    "builtins.set",
-    "__builtin__.set",
-    "_codecs.encode",
-    "numpy.dtype",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "torch.device",
-    *(f"torch.{kind}" for kind in ("float32", "float16", "bfloat16", "float64", "int64")),
-}
+_BESIDE = set(
+    "argparse.Namespace builtins.set __builtin__.set _codecs.encode numpy.dtype "
+    "numpy.core.multiarray.scalar numpy._core.multiarray.scalar torch.device torch.float32 "
+    "torch.float16 torch.bfloat16 torch.float64 torch.int64".split()
+)
 _PARAMETER = ("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state")
 _TENSOR = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
 _WITH_ATTRIBUTES = "torch._tensor._rebuild_from_type_v2"
 _TENSOR_CLASSES = ("torch.Tensor", "torch.nn.parameter.Parameter")
-_KNOWN = {
-    *_STORAGE_TYPES,
-    *_DICTIONARIES,
-    *_BESIDE,
-    *_PARAMETER,
-    *_TENSOR,
-    *_TENSOR_CLASSES,
-    _WITH_ATTRIBUTES,
-    "torch.Size",
-}
+_CALLED = (*_PARAMETER, *_TENSOR, *_TENSOR_CLASSES, _WITH_ATTRIBUTES, "torch.Size")
+_KNOWN = {*_STORAGE_TYPES, *_CALLED} | _DICTIONARIES | _BESIDE
 
 
 @dataclass(frozen=True)
@@ -141,17 +124,21 @@ class _Machine:
             self.stack.append(_CONSTANTS[code])
         elif code in _EMPTY:
             self.stack.append(_EMPTY[code]())
+        elif code in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            count = int(code[-1])
+            if len(self.stack) < count:
+                raise ValueError("a tuple of more items than there are")
+            self.stack[-count:] = [tuple(self.stack[-count:])]
         elif code in ("BINPUT", "LONG_BINPUT"):
             self.memo[argument] = self.stack[-1]
         elif code == "MEMOIZE":
             self.memo[len(self.memo)] = self.stack[-1]
         elif code in ("BINGET", "LONG_BINGET"):
             self.stack.append(self.memo[argument])
+        elif code in _ACTIONS:
+            getattr(self, f"_{code.lower()}")(argument)
         elif code not in ("PROTO", "FRAME", "STOP"):
-            action = getattr(self, f"_{code.lower()}", None) if code in _ACTIONS else None
-            if action is None:
-                self.refuse(f"uses the instruction {code}")
-            action(argument)
+            self.refuse(f"uses the instruction {code}")
 
     def refuse(self, what: str) -> None:
         raise WeightsError(
@@ -170,20 +157,6 @@ class _Machine:
     def _tuple(self, _):
         items = self._since_mark()
         self.stack.append(tuple(items))
-
-    def _tuple_of(self, count: int):
-        if len(self.stack) < count:
-            raise ValueError("a tuple of more items than there are")
-        self.stack[-count:] = [tuple(self.stack[-count:])]
-
-    def _tuple1(self, _):
-        self._tuple_of(1)
-
-    def _tuple2(self, _):
-        self._tuple_of(2)
-
-    def _tuple3(self, _):
-        self._tuple_of(3)
 
     def _append(self, _):
         self._extend([self.stack.pop()])
@@ -305,25 +278,15 @@ class _Machine:
         return {self._key(key): value for key, value in items}
 
 
-_VALUES = {
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG1",
-    "BINFLOAT",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE8",
-    "BINSTRING",
-    "SHORT_BINSTRING",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-}
+_VALUES = set(
+    "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINSTRING "
+    "SHORT_BINSTRING BINBYTES SHORT_BINBYTES".split()
+)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": list}
 _ACTIONS = set(
-    "MARK TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS ADDITEMS SETITEM SETITEMS GLOBAL STACK_GLOBAL "
-    "BINPERSID REDUCE NEWOBJ BUILD".split()
+    "MARK TUPLE APPEND APPENDS ADDITEMS SETITEM SETITEMS GLOBAL STACK_GLOBAL BINPERSID REDUCE "
+    "NEWOBJ BUILD".split()
 )
 
 

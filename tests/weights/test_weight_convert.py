@@ -38,7 +38,7 @@ def test_a_torch_file_becomes_ours(tmp_path, capsys, suffix):
     code, output, _ = convert(capsys, GOLDEN / "legacy.pth", tmp_path / f"a{suffix}")
     assert code == 0 and is_known(tmp_path / f"a{suffix}")
     assert "read 50 tensors from" in output and "(torch legacy), names of torchvision" in output
-    assert f"wrote 50 tensors to {tmp_path / f'a{suffix}'}, names of mindcv" in output
+    assert f"wrote 50 tensors to {tmp_path / f'a{suffix}'}, native names" in output
 
 
 def test_names_go_to_another_library_and_back_bit_for_bit(tmp_path, capsys):

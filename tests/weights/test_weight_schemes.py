@@ -1,4 +1,4 @@
-"""Names of six libraries: each known by itself, and translated without a rest, both ways."""
+"""Names of seven libraries: each known by itself, and translated without a rest, both ways."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from mindcv.weights.schemes import SCHEMES, recognise
 
 # Modules of the libraries' own networks, one row a module.
 NAMES = json.loads((Path(__file__).parents[1] / "golden/state_dict_names.json").read_text())
-LIBRARIES = ("pycls", "timm", "torchvision", "transformers", "mindcv 0.blocks")
+LIBRARIES = ("pycls", "timm", "torchvision", "transformers", "mindcv")
 MODELS = ("RegNetX-400MF", "RegNetY-400MF")
 BN = ("weight", "bias", "running_mean", "running_var")
 OUR_BN = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -58,9 +58,8 @@ def test_every_name_is_translated_and_back(model, library):
     assert contents.scheme == library
     assert list(contents.weights) == list(names.values()) and contents.set_aside == ()
     assert [v.item() for v in contents.weights.values()] == list(range(len(names)))
-    if library in SCHEMES:
-        scheme, has_se = SCHEMES[library], "Y" in model
-        assert {scheme.from_ours(ours, has_se): ours for ours in names.values()} == names
+    scheme, has_se = SCHEMES[library], "Y" in model
+    assert {scheme.from_native(ours, has_se): ours for ours in names.values()} == names
 
 
 @pytest.mark.parametrize("library", LIBRARIES[:4])
@@ -197,7 +196,7 @@ def test_our_names_and_strangers_are_left_as_they_are():
         assert recognise(names) is None
         contents = sort_contents(file_of(names))
         assert list(contents.weights) == names
-        assert contents.scheme == ("" if "fc.bias" in names else "mindcv")
+        assert contents.scheme == ("" if "fc.bias" in names else "native")
 
 
 def test_two_sets_of_weights_in_one_file_are_an_error():
@@ -209,9 +208,9 @@ def test_two_sets_of_weights_in_one_file_are_an_error():
 
 def test_blocks_of_other_kinds_have_names_where_the_library_has_them():
     head_conv = "head.conv.weight"
-    assert SCHEMES["timm"].from_ours(head_conv, True) == "final_conv.conv.weight"
-    assert SCHEMES["pycls"].from_ours("head.bn.gamma", True) == "head.bn.weight"
-    assert SCHEMES["torchvision"].from_ours(head_conv, True) is None
+    assert SCHEMES["timm"].from_native(head_conv, True) == "final_conv.conv.weight"
+    assert SCHEMES["pycls"].from_native("head.bn.gamma", True) == "head.bn.weight"
+    assert SCHEMES["torchvision"].from_native(head_conv, True) is None
     names = ["s1.b1.conv1.conv.weight", "final_conv.conv.weight", "final_conv.bn.running_var"]
     assert list(sort_contents(file_of(names)).weights) == [
         "stages.0.blocks.0.f.a.weight",

@@ -77,7 +77,7 @@ def test_a_saved_network_comes_back_bit_for_bit(tmp_path, log_lines):
     assert equal(state(source), state(target))
     assert (report.loaded, report.set_aside, report.reinitialized) == (len(state(source)), (), ())
     assert log_lines == [
-        f"loaded {report.loaded} tensors from {tmp_path / 'a.ckpt'}, names of mindcv; "
+        f"loaded {report.loaded} tensors from {tmp_path / 'a.ckpt'}, native names; "
         "not verified, as the file has no checksum"
     ]
 
