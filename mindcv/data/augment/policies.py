@@ -5,8 +5,9 @@ rand, autoaug its original, autoaugr its originalr.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Union
+from typing import Any, NamedTuple, Union
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ WEIGHTS = {
 
 Policy = Union[RandAugmentPolicy, AutoAugmentPolicy, TrivialAugmentPolicy, AugMixPolicy]
 
+_LONGEST = 200
+_TERM = re.compile(r"([a-z]+)([0-9.]+|inf)")
+
 
 def parse_policy(text: str) -> Policy:
     """Parse a policy string.
@@ -84,98 +88,98 @@ def parse_policy(text: str) -> Policy:
             "characters at most"
         )
     head, *terms = text.split("-")
-    for syntax, heads, ranges, build in _FAMILIES:
-        if head in heads:
-            return build(head, _read_terms(text, terms, syntax, ranges))
-    known = "; ".join(family[0] for family in _FAMILIES)
+    for family in _FAMILIES:
+        if head in family.heads:
+            values = _read_terms(text, terms, family)
+            return family.policy(*family.heads[head], **values)
+    known = "; ".join(family.syntax for family in _FAMILIES)
     raise ValueError(f"policy {text!r} is unknown; expected {known}")
 
 
-_LONGEST = 200
-_TERM = re.compile(r"([a-z]+)([0-9.]+|inf)")
-_WHOLE = ("n", "inc", "w", "d")  # terms that are whole numbers
-
-
-def _read_terms(text: str, terms: list[str], syntax: str, ranges: dict) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for term in terms:
-        match = _TERM.fullmatch(term)
-        if not match or match[1] not in ranges or match[1] in found:
+def _read_terms(text: str, terms: list[str], family: "_Family") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for written in terms:
+        match = _TERM.fullmatch(written)
+        term = family.terms.get(match[1]) if match else None
+        if term is None or term.field in found:
             raise ValueError(
-                f"term {term!r} of policy {text!r} is not understood; expected {syntax}"
+                f"term {written!r} of policy {text!r} is not understood; expected {family.syntax}"
             )
-        key = match[1]
         try:
-            value = found[key] = float(match[2])
+            value = float(match[2])
         except ValueError:
             raise ValueError(f"{match[2]!r} in policy {text!r} is not a number") from None
-        low, high = ranges[key]
-        whole = key in _WHOLE
-        if not low <= value <= high or (whole and value != int(value)):
+        whole = term.kind in (int, bool)
+        if not term.low <= value <= term.high or (whole and value != int(value)):
             number = "a whole number" if whole else "a number"
             raise ValueError(
-                f"{key}={value:g} in policy {text!r} must be {number} from {low} to {high:g}"
+                f"{match[1]}={value:g} in policy {text!r} must be {number} from {term.low} to "
+                f"{term.high:g}"
             )
+        found[term.field] = term.kind(value)
+    if found.get("weighted") and found.get("num_ops", 2) > _DRAWABLE:
+        raise ValueError(f"n{found['num_ops']} exceeds the {_DRAWABLE} operations that w0 can draw")
     return found
 
 
-def _rand_augment(head: str, found: dict[str, float]) -> RandAugmentPolicy:
-    std, num_ops = found.get("mstd", 0.0), int(found.get("n", 2))
-    drawable = sum(weight > 0 for weight in WEIGHTS.values()) - 1  # solarize_add is never drawn
-    if "w" in found and num_ops > drawable:
-        raise ValueError(f"n{num_ops} exceeds the {drawable} operations that w0 can draw")
-    return RandAugmentPolicy(
-        magnitude=found.get("m", 10.0),
-        num_ops=num_ops,
-        magnitude_std=float("inf") if std > 100 else std,
-        magnitude_max=found.get("mmax", 10.0),
-        increasing=bool(found.get("inc", 0)),
-        prob=found.get("p", 0.5),
-        weighted="w" in found,
-    )
+class _Term(NamedTuple):
+    field: str  # of the policy
+    low: float
+    high: float
+    kind: Callable = float
 
 
-def _auto_augment(head: str, found: dict[str, float]) -> AutoAugmentPolicy:
-    table = {"autoaug": "original", "autoaugr": "originalr"}.get(head, head)
-    return AutoAugmentPolicy(table, found.get("mstd", 0.0))
+class _Family(NamedTuple):
+    syntax: str  # for the messages
+    policy: type
+    heads: dict[str, tuple]  # first word to the policy's first arguments
+    terms: dict[str, _Term]
 
 
-def _trivial_augment(head: str, found: dict[str, float]) -> TrivialAugmentPolicy:
-    return TrivialAugmentPolicy()
+_INFINITE = float("inf")
+# solarize_add is never drawn.
+_DRAWABLE = sum(weight > 0 for weight in WEIGHTS.values()) - 1
+_MAGNITUDE = _Term("magnitude", 0, 30)
+_SPREAD = _Term("magnitude_std", 0, _INFINITE)
 
-
-def _augmix(head: str, found: dict[str, float]) -> AugMixPolicy:
-    return AugMixPolicy(
-        magnitude=found.get("m", 3.0),
-        width=int(found.get("w", 3)),
-        depth=int(found.get("d", 0)),
-        alpha=found.get("a", 1.0),
-        magnitude_std=found.get("mstd", float("inf")),
-    )
-
-
-_STRENGTH, _SPREAD, _SWITCH = (0, 30), (0, float("inf")), (0, 1)
-
-# Syntax for the messages, first words, ranges of the terms, builder of the policy.
 _FAMILIES = (
-    (
+    _Family(
         "randaug[-mN][-nN][-mstdX][-mmaxX][-incB][-pX][-w0]",
-        ("randaug", "rand"),
-        dict(m=_STRENGTH, n=(1, 15), mstd=_SPREAD, mmax=_STRENGTH, inc=_SWITCH, p=(0, 1), w=(0, 0)),
-        _rand_augment,
+        RandAugmentPolicy,
+        {"randaug": (), "rand": ()},
+        {
+            "m": _MAGNITUDE,
+            "n": _Term("num_ops", 1, 15, int),
+            # Above 100 timm draws uniformly.
+            "mstd": _SPREAD._replace(kind=lambda std: _INFINITE if std > 100 else std),
+            "mmax": _Term("magnitude_max", 0, 30),
+            "inc": _Term("increasing", 0, 1, bool),
+            "p": _Term("prob", 0, 1),
+            "w": _Term("weighted", 0, 0, lambda zero: True),
+        },
     ),
-    (
+    _Family(
         "autoaug|autoaugr|original|originalr|v0|v0r|3a[-mstdX]",
-        ("autoaug", "autoaugr", "original", "originalr", "v0", "v0r", "3a"),
-        dict(mstd=_SPREAD),
-        _auto_augment,
+        AutoAugmentPolicy,
+        {
+            "autoaug": ("original",),
+            "autoaugr": ("originalr",),
+            **{table: (table,) for table in ("original", "originalr", "v0", "v0r", "3a")},
+        },
+        {"mstd": _SPREAD},
     ),
-    ("trivialaugwide", ("trivialaugwide",), {}, _trivial_augment),
-    (
+    _Family("trivialaugwide", TrivialAugmentPolicy, {"trivialaugwide": ()}, {}),
+    _Family(
         "augmix[-mN][-wN][-dN][-aX][-mstdX]",
-        ("augmix",),
-        dict(m=_STRENGTH, w=(1, 10), d=(1, 10), a=(0.01, 100), mstd=_SPREAD),
-        _augmix,
+        AugMixPolicy,
+        {"augmix": ()},
+        {
+            "m": _MAGNITUDE,
+            "w": _Term("width", 1, 10, int),
+            "d": _Term("depth", 1, 10, int),
+            "a": _Term("alpha", 0.01, 100),
+            "mstd": _SPREAD,
+        },
     ),
 )
 
