@@ -6,8 +6,9 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np
@@ -116,7 +117,7 @@ class EpochBatches:
         had_copy = os.path.exists(_COPY)
         with drawing(self._seed, epoch, self._shard_id):
             loader = self._loader(epoch)
-            rows = _rows_of(loader)
+            rows = _first_of(loader).source
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
         self.keep(batches)
@@ -145,7 +146,7 @@ class EpochBatches:
                         return
                     if isinstance(error, AttributeError):
                         raise
-                    batches.stop()
+                    _stop(batches)
                     failure = rows.failure or self._failure(rows, step, error)
                     if not had_copy:
                         Path(_COPY).unlink(missing_ok=True)
@@ -164,7 +165,7 @@ class EpochBatches:
                 yield tuple(batch)
                 step += 1
         finally:
-            batches.stop()
+            _stop(batches)
 
     def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
         """Return what to raise for a failed pipeline; None if a bad image was the reason.
@@ -182,7 +183,7 @@ class EpochBatches:
         """End all pipelines and their threads once their current batches are done."""
         self._is_closed = True
         for reader in list(self._readers):
-            reader.stop()
+            _stop(reader)
         if trace := self._dataset.source.trace:
             trace.close()
 
@@ -203,11 +204,17 @@ class EpochBatches:
         return self._make_loader(self._dataset.of_epoch(epoch))
 
 
-def _rows_of(loader: ds.Dataset) -> Rows:
-    """Return the rows that a pipeline reads; `create_loader` may have replaced the given ones."""
-    while loader.children:
-        loader = loader.children[0]
-    return loader.source
+def _stop(reader: Any) -> None:
+    # Two threads may stop one of MindSpore's iterators; the later one finds its attributes gone.
+    with suppress(AttributeError):
+        reader.stop()
+
+
+def _first_of(pipeline: ds.Dataset) -> ds.Dataset:
+    """Return the dataset at its beginning; `create_loader` may have replaced the given one."""
+    while pipeline.children:
+        pipeline = pipeline.children[0]
+    return pipeline
 
 
 class BatchDataset(ds.GeneratorDataset):
@@ -272,8 +279,8 @@ def drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
             np.random.set_state(before[2])
 
 
-class SeededLoader(ProjectDataset):
-    """A dataset's columns; MindSpore's random operations draw anew in each iterator.
+class Loader(ProjectDataset):
+    """Batches of some columns; MindSpore's random operations draw anew in each iterator.
 
     By themselves they restart from the same seed: a loop with an iterator per epoch would repeat
     the draws of the first one, image by image if nothing is shuffled.
@@ -283,6 +290,10 @@ class SeededLoader(ProjectDataset):
         super().__init__(dataset, columns)
         self._shard_id, self._iterators = shard_id, 0
 
+    def num_classes(self) -> int | None:
+        """Return the classes of the images; None if their dataset does not know them."""
+        return _first_of(self).num_classes()
+
     def create_tuple_iterator(self, *args, **named):
         with self._drawing():
             return super().create_tuple_iterator(*args, **named)
@@ -291,12 +302,7 @@ class SeededLoader(ProjectDataset):
         with self._drawing():
             return super().create_dict_iterator(*args, **named)
 
-    @contextmanager
-    def _drawing(self) -> Iterator[None]:
+    def _drawing(self) -> AbstractContextManager[None]:
         number, self._iterators = self._iterators, self._iterators + 1
         seed = ds.config.get_seed()
-        if seed == _UNSEEDED:
-            yield
-            return
-        with drawing(seed, number, self._shard_id):
-            yield
+        return nullcontext() if seed == _UNSEEDED else drawing(seed, number, self._shard_id)

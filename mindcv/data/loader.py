@@ -1,6 +1,7 @@
 """Batches from a dataset and its transforms."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
@@ -16,12 +17,14 @@ from ..process.cpu import usable_workers
 from .augment.batch_operations import AugmentBatch, BatchMap, Mixing
 from .augment.pixel_operations import OfPass, PixelSeeded
 from .bad_images import BadImages
-from .batches import EpochBatches, SeededLoader
+from .batches import EpochBatches, Loader
 from .failure import pipeline_failures_as_data_errors
 from .preprocessing import Preprocessing
 from .rows import PASS, ImageDataset, Rows
 from .samples import Samples
 from .transforms import Transforms, create_transforms, evaluation_transforms
+
+_logger = logging.getLogger(__name__)
 
 
 def create_loader(
@@ -61,7 +64,8 @@ def create_loader(
         cutmix_prob: probability of mixing a batch at all, by mixup or by cutmix. MindCV's default
             is 0, which never mixes.
         num_classes: length of soft labels; the loss smooths them, not the loader.
-        transform: operations on the image; None: those of ImageNet at 224 pixels.
+        transform: operations on the image; None: those of evaluation on ImageNet, 224 pixels, with
+            a warning.
         target_transform: operations on the label; None: cast to int32.
         num_parallel_workers: threads of the transforms, at most the number of cores.
         python_multiprocessing: run Python operations in processes instead of threads.
@@ -77,7 +81,11 @@ def create_loader(
             mixing; mixing with `augment_on_device` transforms, whose images are not finished.
     """
     if transform is None:
-        transform = create_transforms(is_training=is_training)
+        _logger.warning(
+            "create_loader got no transform: images get those of ImageNet's evaluation, 224 pixels "
+            "a side; pass the result of create_transforms"
+        )
+        transform = create_transforms()
     plan = Transforms.of(transform)
     workers = usable_workers(num_parallel_workers)
     mixing = None
@@ -92,8 +100,8 @@ def create_loader(
         )
     if mixing and plan.on_device:
         raise ValueError("mixup and cutmix mix finished images: augment_on_device leaves none")
-    splits = is_training and separate
-    if splits and (mixing or aug_splits < 2 or not plan.separate):
+    splits = aug_splits if is_training and separate else 0
+    if splits and (mixing or splits < 2 or not plan.separate):
         raise ValueError(
             "separate needs the three lists of create_transforms(…, separate=True), aug_splits of "
             f"at least 2 and neither mixup nor cutmix; got {type(transform).__name__}, "
@@ -106,7 +114,7 @@ def create_loader(
     elif plan.decode:
         clean = [plan.decode, *clean]
     on_image = [*clean, *plan.varied, *plan.final]
-    draws = bool(mixing or splits or plan.erasing or plan.on_device)
+    draws = mixing or splits or plan.erasing or plan.on_device
     draws = draws or any(isinstance(operation, PixelSeeded) for operation in on_image)
     has_own_labels = isinstance(dataset, ImageDataset)
     dataset = with_passes(dataset) if draws else dataset
@@ -117,14 +125,22 @@ def create_loader(
     how = dict(drop_remainder=drop_remainder, num_parallel_workers=workers)
     columns = ["image", "label"]
     if splits:
-        dataset = map_image(dataset, clean)
-        dataset = _split(dataset, plan, aug_splits, workers=workers, map_image=map_image)
-        dataset = _join_splits(dataset.batch(batch_size, **how), aug_splits, workers)
+        copies = [f"image_{split}" for split in range(splits)]
+        final = [*plan.final, plan.erasing] if plan.erasing else plan.final
+        dataset = map_image(dataset, clean).map(
+            lambda image: (image,) * splits, ["image"], copies, num_parallel_workers=workers
+        )
+        for split, column in enumerate(copies):
+            operations = [*plan.varied, *final] if split else final
+            dataset = map_image(dataset, operations, column, split=split)
+        dataset = dataset.batch(batch_size, **how).map(
+            _join_splits, [*copies, "label"], columns, num_parallel_workers=workers
+        )
     else:
         on_batch = BatchMap(plan.erasing, mixing, plan.on_device, shard_id=shard_id)
         dataset = map_image(dataset, on_image).batch(batch_size, **how, **on_batch.arguments)
         columns += ["draws"] if plan.on_device else []
-    return SeededLoader(dataset, columns, shard_id) if is_training or draws else dataset
+    return Loader(dataset, columns, shard_id)
 
 
 def _map_image(
@@ -146,31 +162,9 @@ def _map_image(
     return dataset
 
 
-def _split(
-    dataset: ds.Dataset, plan: Transforms, splits: int, *, workers: int, map_image: Callable
-) -> ds.Dataset:
-    columns = _split_columns(splits)
-    dataset = dataset.map(
-        lambda image: (image,) * splits, ["image"], columns, num_parallel_workers=workers
-    )
-    final = [*plan.final, plan.erasing] if plan.erasing else plan.final
-    for split, column in enumerate(columns):
-        operations = [*plan.varied, *final] if split else final
-        dataset = map_image(dataset, operations, column, split=split)
-    return dataset
-
-
-def _join_splits(dataset: ds.Dataset, splits: int, workers: int) -> ds.Dataset:
-    return dataset.map(
-        lambda *columns: (np.concatenate(columns[:-1]), np.tile(columns[-1], splits)),
-        [*_split_columns(splits), "label"],
-        ["image", "label"],
-        num_parallel_workers=workers,
-    )
-
-
-def _split_columns(splits: int) -> list[str]:
-    return [f"image_{split}" for split in range(splits)]
+def _join_splits(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    *images, labels = columns
+    return np.concatenate(images), np.tile(labels, len(images))
 
 
 def first_batch(

@@ -8,12 +8,17 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore.dataset import transforms, vision
-from PIL import Image
 
 from ..errors import ConfigError
 from .augment.auto_augment import compile_policy, create_auto_augment
 from .augment.batch_operations import AugmentBatch, DeviceAugment
-from .augment.pixel_operations import ColorJitter, Lighting, RandomErasing
+from .augment.pixel_operations import (
+    ColorJitter,
+    Lighting,
+    PillowBilinear,
+    RandomErasing,
+    RoundedCenterCrop,
+)
 from .datasets import DATASETS
 from .image_files import PillowDecode
 from .preprocessing import (
@@ -152,7 +157,7 @@ def create_transforms(
     re_prob: float = 0.0,
     re_scale: Sequence[float] = (0.02, 0.33),
     re_ratio: Sequence[float] = (0.3, 3.3),
-    re_value: float | str = 0,
+    re_value: float | Sequence[float] | str = 0,
     re_max_attempts: int = 10,
     crop_pct: float = 0.875,
     crop_mode: str = "center",
@@ -171,7 +176,7 @@ def create_transforms(
 
     Args:
         dataset_name: a name of `create_dataset`.
-        image_resize: side of the result, pixels; or (height, width), which must be equal.
+        image_resize: side of the result, pixels; or (height, width).
         auto_augment: a policy, see `parse_policy`; all but 3a replace the colour jitter.
         separate: in training, return three lists for the splits of `create_loader`: crop and flips,
             which make the clean image; policy, jitter and lighting; conversion and erasing.
@@ -196,14 +201,14 @@ def create_transforms(
             colours are stored at lower resolution. Evaluation always decodes with Pillow.
 
     Raises:
-        ConfigError: image_resize is not the size of a square; mean or std are on the 0-1 scale.
+        ConfigError: image_resize is no size; mean or std are on the 0-1 scale.
         ValueError: an unknown interpolation, policy, crop_mode, re_value or decoder; antialias with
             another interpolation; separate with nothing that makes the splits differ;
             augment_on_device with an operation that only the host can do.
     """
-    image_resize = _side(image_resize)
+    sides = _sides(image_resize)
+    is_square = sides[0] == sides[1]
     _check("interpolation", interpolation, (*INTERPOLATIONS, RANDOM))
-    _check("re_value", re_value, (0, "random"))
     _check("crop_mode", crop_mode, CROP_MODES)
     _check("decoder", decoder, _DECODERS)
     mean, std = channel_statistics(dataset_name, mean, std)
@@ -211,7 +216,7 @@ def create_transforms(
     is_decoded = row is not None and row.is_decoded
     if not is_training:
         preprocessing = Preprocessing(
-            image_size=image_resize,
+            image_size=sides[0],
             crop_pct=crop_pct,
             interpolation=evaluation_interpolation(interpolation),
             mean=mean,
@@ -220,7 +225,10 @@ def create_transforms(
             antialias=antialias,
         )
         return evaluation_transforms(
-            preprocessing, is_decoded=is_decoded, normalize_on_device=normalize_on_device
+            preprocessing,
+            is_decoded=is_decoded,
+            normalize_on_device=normalize_on_device,
+            sides=sides,
         )
     erasing = jitter = on_device = None
     if re_prob > 0.0:
@@ -239,32 +247,33 @@ def create_transforms(
         strengths = (color_jitter,) * 3 if isinstance(color_jitter, (int, float)) else color_jitter
         jitter = tuple(map(float, strengths))
     if augment_on_device:
-        if separate or lighting or not normalize_on_device or _needs_host(jitter, erasing):
+        has_hue = jitter is not None and any(jitter[3:])
+        needs_host = separate or lighting or has_hue or (erasing and erasing.random_fill)
+        if needs_host or not normalize_on_device or not is_square:
             raise ValueError(
-                "augment_on_device needs normalize_on_device and cannot be combined with separate, "
-                "lighting, hue or re_value random"
+                "augment_on_device needs normalize_on_device and a square, and cannot be combined "
+                "with separate, lighting, hue or re_value random"
             )
         on_device = DeviceAugment(
-            image_resize, hflip=hflip, vflip=vflip, jitter=jitter, erasing=erasing
+            sides[0], hflip=hflip, vflip=vflip, jitter=jitter, erasing=erasing
         )
         hflip, vflip, jitter, erasing = 0.0, 0.0, None, None
     decode = PillowDecode() if decoder == "pillow" and not is_decoded else None
     if is_decoded:
-        sides = (image_resize, image_resize)
         clean = [
             vision.RandomCrop(32, 4),
             _resampled(interpolation, lambda filter: vision.Resize(sides, filter)),
         ]
     else:
         crop = vision.RandomResizedCrop if decode else vision.RandomCropDecodeResize
-        area = (image_resize, tuple(scale), tuple(ratio))
+        area = (sides, tuple(scale), tuple(ratio))
         clean = [_resampled(interpolation, lambda filter: crop(*area, filter))]
     both = ((vision.HorizontalFlip(), hflip), (vision.VerticalFlip(), vflip))
     flips = [(flip, prob) for flip, prob in both if prob > 0.0]
     compiled = None
     # The splits of an image need separate draws, as Python operations have.
-    if auto_augment and not separate:
-        compiled = compile_policy(auto_augment, mean, image_resize, flips)
+    if auto_augment and not separate and is_square:
+        compiled = compile_policy(auto_augment, mean, sides[0], flips)
     if compiled:
         clean.append(compiled)
     elif flips:
@@ -292,17 +301,23 @@ def create_transforms(
 
 
 def evaluation_transforms(
-    preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
+    preprocessing: Preprocessing,
+    *,
+    is_decoded: bool = False,
+    normalize_on_device: bool = True,
+    sides: tuple[int, int] | None = None,
 ) -> Transforms:
     """Return the evaluation operations: resize to image_size / crop_pct, then centre crop.
 
     Args:
         is_decoded: images come as pixels, as in CIFAR, and are only resized.
+        sides: height and width, instead of a square of image_size. Other than squares, they do not
+            keep the aspect of the image, as in MindCV.
 
     Raises:
         ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
     """
-    size, crop_pct = preprocessing.image_size, preprocessing.crop_pct
+    height, width = sides or (preprocessing.image_size,) * 2
     _check("interpolation", preprocessing.interpolation, INTERPOLATIONS)
     _check("crop_mode", preprocessing.crop_mode, CROP_MODES)
     row = INTERPOLATIONS[preprocessing.interpolation]
@@ -319,31 +334,25 @@ def evaluation_transforms(
     if not normalize_on_device:
         final = _normalized_planes(preprocessing.mean, preprocessing.std)
     if is_decoded:
-        return Transforms([resize((size, size))], final=final)
-    side = math.floor(size / crop_pct)
+        return Transforms([resize((height, width))], final=final)
+    target = tuple(math.floor(side / preprocessing.crop_pct) for side in (height, width))
+    if preprocessing.crop_mode == "center" and height == width:
+        target = target[0]
     crop = RoundedCenterCrop if preprocessing.antialias else vision.CenterCrop
-    clean = [resize((side, side) if preprocessing.crop_mode == "squash" else side), crop(size)]
-    return Transforms(clean, final=final, decode=PillowDecode())
+    return Transforms([resize(target), crop((height, width))], final=final, decode=PillowDecode())
 
 
-def _side(size: int | Sequence[int]) -> int:
-    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
-    if len(sides) != 2 or sides[0] != sides[1] or sides[0] < 1:
-        raise ConfigError(
-            f"image_resize {size}: expected one side, or two equal ones, of 1 or more"
-        )
-    return sides[0]
+def _sides(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ConfigError(f"image_resize {size}: expected one side, or height and width, from 1 on")
+    return sides
 
 
 def _check(name: str, value: Any, known: Collection) -> None:
     if value not in known:
         expected = ", ".join(map(str, known))
         raise ValueError(f"{name} {value!r} is unknown; expected {expected}")
-
-
-def _needs_host(jitter: tuple | None, erasing: RandomErasing | None) -> bool:
-    has_hue = jitter is not None and len(jitter) == 4 and jitter[3] > 0.0
-    return has_hue or (erasing is not None and erasing.random_fill)
 
 
 def _inter(name: str) -> vision.Inter:
@@ -359,33 +368,3 @@ def _resampled(interpolation: str, resize: Callable[[vision.Inter], Any]):
 
 def _normalized_planes(mean: Sequence[float], std: Sequence[float]) -> list:
     return [vision.Normalize(list(mean), list(std)), vision.HWC2CHW()]
-
-
-class PillowBilinear:
-    """Resize an image, (H, W, 3) uint8, with Pillow's bilinear filter, as torchvision and timm do.
-
-    Pillow's filters widen as an image shrinks, so that every source pixel counts. An int `size` is
-    the shorter side, with the aspect kept; a pair is (height, width).
-    """
-
-    def __init__(self, size: int | Sequence[int]):
-        self.size = size
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        size = self.size
-        if isinstance(size, int):
-            short = min(image.shape[:2])
-            size = [int(size * side / short) for side in image.shape[:2]]
-        picture = Image.fromarray(image)
-        return np.asarray(picture.resize(tuple(size)[::-1], Image.Resampling.BILINEAR))
-
-
-class RoundedCenterCrop:
-    """Crop the centre square; half of an odd margin rounds to even, where MindSpore truncates."""
-
-    def __init__(self, size: int):
-        self.size = size
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        top, left = (round((side - self.size) / 2) for side in image.shape[:2])
-        return np.ascontiguousarray(image[top : top + self.size, left : left + self.size])

@@ -32,11 +32,13 @@ pytestmark = pytest.mark.usefixtures("fixed_seed")
 
 
 @pytest.mark.parametrize("is_training", [False, True])
-def test_a_size_may_be_a_pair_of_equal_sides(is_training):
+def test_a_size_may_be_height_and_width(is_training):
     images = [png(image) for image in random_images(2, 32)]
     one, pair = (transformed(images, "", size, is_training) for size in (24, (24, 24)))
     np.testing.assert_array_equal(one, pair)
-    for size in ((24, 32), [24], 0, "24"):
+    options = dict(auto_augment="randaug-m9-mstd0.5") if is_training else {}
+    assert transformed(images, "", (24, 32), is_training, **options).shape == (2, 3, 24, 32)
+    for size in ((24, 0), [24], 0, "24", (24.5, 24)):
         with pytest.raises(ConfigError, match="image_resize .* expected one side"):
             create_transforms("", size, is_training)
 

@@ -1,4 +1,4 @@
-"""Random changes of one image in NumPy; the draws depend on the image, not on the thread."""
+"""Operations on one image in NumPy and Pillow; draws depend on the image, not on the thread."""
 
 import copy
 import math
@@ -69,17 +69,31 @@ class RandomErasing(PixelSeeded):
     Args:
         scale: area range of the rectangle, as a fraction of the image.
         ratio: aspect range of the rectangle, drawn uniformly on a log scale.
-        value: 0 fills with `mean`; random with `mean + std * normal draw`, pixel by pixel.
+        value: fills with `mean + std * value`, a number or one per channel; random draws a normal
+            value for each pixel.
         max_attempts: draws until a rectangle fits.
         mean, std: fill per channel in the image's own units.
+
+    Raises:
+        ValueError: value is neither random nor finite numbers.
     """
 
     def __init__(self, prob, scale, ratio, *, value, max_attempts, mean, std):
         self.prob, self.scale, self.max_attempts = prob, tuple(scale), max_attempts
         self.log_ratio = tuple(math.log(r) for r in ratio)
         self.random_fill = value == "random"
-        self.mean = np.reshape(mean, (-1, 1, 1))
+        numbers = np.ravel(value)
+        if not self.random_fill and not (
+            numbers.dtype.kind in "iuf"
+            and len(numbers) in (1, len(mean))
+            and np.isfinite(numbers).all()
+        ):
+            raise ValueError(
+                f"re_value {value!r} is unknown; expected random, a number or one per channel"
+            )
+        value = 0.0 if self.random_fill else numbers
         self.std = np.reshape(std, (-1, 1, 1))
+        self.mean = np.reshape(np.asarray(mean) + np.asarray(std) * value, (-1, 1, 1))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return self.erase(image, self.generator(image))
@@ -180,3 +194,33 @@ class ColorJitter(PixelSeeded):
             if low < high:
                 image = operation(rng.uniform(low, high))(image)
         return image
+
+
+class PillowBilinear:
+    """Resize an image, (H, W, 3) uint8, with Pillow's bilinear filter, as torchvision and timm do.
+
+    Pillow's filters widen as an image shrinks, so that every source pixel counts. An int `size` is
+    the shorter side, with the aspect kept; a pair is (height, width).
+    """
+
+    def __init__(self, size: int | Sequence[int]):
+        self.size = size
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        size, sides = self.size, image.shape[:2]
+        if isinstance(size, int):
+            size = [int(size * side / min(sides)) for side in sides]
+        picture = Image.fromarray(image)
+        return np.asarray(picture.resize(tuple(size)[::-1], Image.Resampling.BILINEAR))
+
+
+class RoundedCenterCrop:
+    """Crop the centre; half of an odd margin rounds to even, where MindSpore truncates."""
+
+    def __init__(self, size: Sequence[int]):
+        self.size = tuple(size)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        top, left = (round((image.shape[axis] - size) / 2) for axis, size in enumerate(self.size))
+        height, width = self.size
+        return np.ascontiguousarray(image[top : top + height, left : left + width])
