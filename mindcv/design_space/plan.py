@@ -24,10 +24,12 @@ class StemRow:
 
 @dataclass(frozen=True)
 class BlockRow:
-    """Whether the block's transform has a bottleneck and its shortcut a 1x1 convolution."""
+    """The transform of a block, its shortcut, and whether an activation follows their sum."""
 
     has_bottleneck: bool
-    projects: bool
+    has_shortcut: bool = True
+    projects: bool = True  # where the shape changes, the shortcut is a 1x1 convolution; else none
+    activates: bool = True
 
 
 STEMS = {
@@ -36,10 +38,10 @@ STEMS = {
     "res_stem_cifar": StemRow(3, 1),
 }
 BLOCKS = {
-    "vanilla_block": BlockRow(has_bottleneck=False, projects=False),
-    "res_basic_block": BlockRow(has_bottleneck=False, projects=True),
-    "res_bottleneck_block": BlockRow(has_bottleneck=True, projects=True),
-    "res_bottleneck_linear_block": BlockRow(has_bottleneck=True, projects=False),
+    "vanilla_block": BlockRow(has_bottleneck=False, has_shortcut=False, projects=False),
+    "res_basic_block": BlockRow(has_bottleneck=False),
+    "res_bottleneck_block": BlockRow(has_bottleneck=True),
+    "res_bottleneck_linear_block": BlockRow(has_bottleneck=True, projects=False, activates=False),
 }
 STEM_TYPES, BLOCK_TYPES, ACTIVATIONS = tuple(STEMS), tuple(BLOCKS), ("relu", "silu")
 
@@ -146,29 +148,45 @@ def plan_regnet(
     w_a: float,
     w_0: int,
     w_m: float,
-    depth: int,
-    group_width: int,
-    bottleneck_ratio: float = 1.0,
+    d: int,
+    group_w: int,
     stride: int = 2,
+    bot_mul: float = 1.0,
+    stem_type: str = "simple_stem_in",
+    stem_w: int = 32,
+    block_type: str = "res_bottleneck_block",
+    head_w: int = 0,
+    num_classes: int = 1000,
+    se_r: float = 0.0,
+    in_channels: int = 3,
+    activation: str = "relu",
     rounding: str = "pycls",
-    **rest,
 ) -> NetworkPlan:
     """Return the plan of a RegNet: widths by the quantized-linear rule, adjusted to the groups.
 
-    `generate_regnet` and `adjust_block_compatibility` explain the parameters and raise ValueError
-    for those out of range; `rest` holds further fields of `NetworkPlan`.
+    `RegNet` explains the arguments.
+
+    Raises:
+        ValueError: a value is unknown or out of range.
     """
-    widths, depths = generate_regnet(w_a, w_0, w_m, depth)
-    ratios = [bottleneck_ratio] * len(widths)
-    groups = [group_width] * len(widths)
-    widths, groups = adjust_block_compatibility(widths, ratios, groups, rounding)
+    widths, depths = generate_regnet(w_a, w_0, w_m, d)
+    stages = len(widths)
+    ratios = [bot_mul] * stages
+    widths, groups = adjust_block_compatibility(widths, ratios, [group_w] * stages, rounding)
     return NetworkPlan(
         widths=tuple(widths),
         depths=tuple(depths),
-        strides=(stride,) * len(widths),
+        strides=(stride,) * stages,
         bottleneck_ratios=tuple(ratios),
         group_widths=tuple(groups),
-        **rest,
+        stem_type=stem_type,
+        stem_width=stem_w,
+        block_type=block_type,
+        head_width=head_w,
+        num_classes=num_classes,
+        se_ratio=se_r or 0.0,
+        in_channels=in_channels,
+        activation=activation,
     )
 
 

@@ -8,46 +8,36 @@ from functools import cache
 
 from .plan import NetworkPlan, plan_regnet
 
-# Field of a setting or plan -> argument of `RegNet`, named as in MindCV.
-ARGUMENTS = {
-    "depth": "d",
-    "group_width": "group_w",
-    "bottleneck_ratio": "bot_mul",
-    "stem_width": "stem_w",
-    "head_width": "head_w",
-    "se_ratio": "se_r",
-}
-
 
 @dataclass(frozen=True)
 class Setting:
-    """One published RegNet: the arguments of `plan_regnet`."""
+    """One published RegNet: the arguments of `RegNet` that shape it."""
 
     w_a: float
     w_0: int
     w_m: float
-    depth: int
-    group_width: int
-    se_ratio: float = 0.0
-    bottleneck_ratio: float = 1.0
+    d: int
+    group_w: int
+    se_r: float = 0.0
+    bot_mul: float = 1.0
     block_type: str = "res_bottleneck_block"
-    head_width: int = 0
+    head_w: int = 0
     activation: str = "relu"
     rounding: str = "pycls"
 
-    def plan(self, num_classes: int = 1000, in_channels: int = 3) -> NetworkPlan:
-        """Return the plan of the network; nothing is built."""
-        return plan_regnet(**vars(self), num_classes=num_classes, in_channels=in_channels)
+    def plan(self, **changes) -> NetworkPlan:
+        """Return the plan of the network, with other arguments of `RegNet`; nothing is built."""
+        return plan_regnet(**(vars(self) | changes))
 
 
-def _inverted(*row, head_width: int) -> Setting:
+def _inverted(*row, head_w: int) -> Setting:
     """Return a RegNetZ: linear blocks, four times as wide inside as outside, and SiLU."""
     return Setting(
         *row,
-        se_ratio=0.25,
-        bottleneck_ratio=4.0,
+        se_r=0.25,
+        bot_mul=4.0,
         block_type="res_bottleneck_linear_block",
-        head_width=head_width,
+        head_w=head_w,
         activation="silu",
     )
 
@@ -70,24 +60,24 @@ SETTINGS = {
     "regnet_x_12gf": Setting(73.36, 168, 2.37, 19, 112),
     "regnet_x_16gf": Setting(55.59, 216, 2.1, 22, 128),
     "regnet_x_32gf": Setting(69.86, 320, 2.0, 23, 168),
-    "regnet_y_200mf": Setting(36.44, 24, 2.49, 13, 8, se_ratio=0.25),
-    "regnet_y_400mf": Setting(27.89, 48, 2.09, 16, 8, se_ratio=0.25),
-    "regnet_y_600mf": Setting(32.54, 48, 2.32, 15, 16, se_ratio=0.25),
-    "regnet_y_800mf": Setting(38.84, 56, 2.4, 14, 16, se_ratio=0.25),
-    "regnet_y_1_6gf": Setting(20.71, 48, 2.65, 27, 24, se_ratio=0.25),
-    "regnet_y_3_2gf": Setting(42.63, 80, 2.66, 21, 24, se_ratio=0.25),
-    "regnet_y_4_0gf": Setting(31.41, 96, 2.24, 22, 64, se_ratio=0.25),
-    "regnet_y_6_4gf": Setting(33.22, 112, 2.27, 25, 72, se_ratio=0.25),
-    "regnet_y_8_0gf": Setting(76.82, 192, 2.19, 17, 56, se_ratio=0.25),
-    "regnet_y_12gf": Setting(73.36, 168, 2.37, 19, 112, se_ratio=0.25),
-    "regnet_y_16gf": Setting(106.23, 200, 2.48, 18, 112, se_ratio=0.25),
-    "regnet_y_32gf": Setting(115.89, 232, 2.53, 20, 232, se_ratio=0.25),
-    "regnet_y_128gf": Setting(160.83, 456, 2.52, 27, 264, se_ratio=0.25),
+    "regnet_y_200mf": Setting(36.44, 24, 2.49, 13, 8, se_r=0.25),
+    "regnet_y_400mf": Setting(27.89, 48, 2.09, 16, 8, se_r=0.25),
+    "regnet_y_600mf": Setting(32.54, 48, 2.32, 15, 16, se_r=0.25),
+    "regnet_y_800mf": Setting(38.84, 56, 2.4, 14, 16, se_r=0.25),
+    "regnet_y_1_6gf": Setting(20.71, 48, 2.65, 27, 24, se_r=0.25),
+    "regnet_y_3_2gf": Setting(42.63, 80, 2.66, 21, 24, se_r=0.25),
+    "regnet_y_4_0gf": Setting(31.41, 96, 2.24, 22, 64, se_r=0.25),
+    "regnet_y_6_4gf": Setting(33.22, 112, 2.27, 25, 72, se_r=0.25),
+    "regnet_y_8_0gf": Setting(76.82, 192, 2.19, 17, 56, se_r=0.25),
+    "regnet_y_12gf": Setting(73.36, 168, 2.37, 19, 112, se_r=0.25),
+    "regnet_y_16gf": Setting(106.23, 200, 2.48, 18, 112, se_r=0.25),
+    "regnet_y_32gf": Setting(115.89, 232, 2.53, 20, 232, se_r=0.25),
+    "regnet_y_128gf": Setting(160.83, 456, 2.52, 27, 264, se_r=0.25),
     "regnet_x_400mf_tv": Setting(24.48, 24, 2.54, 22, 16, rounding="torchvision"),
-    "regnet_y_800mf_tv": Setting(38.84, 56, 2.4, 14, 16, se_ratio=0.25, rounding="torchvision"),
-    "regnet_y_8_0gf_tv": Setting(76.82, 192, 2.19, 17, 56, se_ratio=0.25, rounding="torchvision"),
-    "regnet_z_500mf": _inverted(10.7, 16, 2.51, 21, 4, head_width=1024),
-    "regnet_z_4_0gf": _inverted(14.5, 48, 2.226, 28, 8, head_width=1536),
+    "regnet_y_800mf_tv": Setting(38.84, 56, 2.4, 14, 16, se_r=0.25, rounding="torchvision"),
+    "regnet_y_8_0gf_tv": Setting(76.82, 192, 2.19, 17, 56, se_r=0.25, rounding="torchvision"),
+    "regnet_z_500mf": _inverted(10.7, 16, 2.51, 21, 4, head_w=1024),
+    "regnet_z_4_0gf": _inverted(14.5, 48, 2.226, 28, 8, head_w=1536),
 }
 
 # Names that follow no rule. torchvision rounds the widths of its regnet_y_8gf differently. timm's

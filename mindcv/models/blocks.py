@@ -3,13 +3,14 @@
 Names follow pycls `models/blocks.py`; each docstring is the part's formula.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
-from mindspore import Parameter, nn, ops
+from mindspore import nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
-from ..design_space.plan import BLOCKS, STEMS, BlockPlan, NetworkPlan
+from ..design_space.plan import BLOCKS, STEMS, BlockPlan, BlockRow, NetworkPlan
 
 
 def conv2d(
@@ -98,6 +99,15 @@ def initialize_weights(network: nn.Cell) -> None:
                 _reset(cell.bias, "zeros")
 
 
+def zero_last_gammas(stages: nn.CellList) -> None:
+    """Zero the last gamma of each branch that is added to a shortcut, so that it starts as 0."""
+    for stage in stages:
+        for block in stage.blocks:
+            if block.adds:  # without a shortcut, everything after the block would be constant
+                *_, norm = (c for _, c in block.f.cells_and_names() if type(c) is nn.BatchNorm2d)
+                _reset(norm.gamma, "zeros")
+
+
 def _reset(parameter, method) -> None:
     parameter.set_data(initializer(method, parameter.shape, parameter.dtype))
 
@@ -113,13 +123,13 @@ def check_images(x, channels: int) -> None:
 class Stem(nn.Cell):
     """`act(bn(conv(x)))`; `res_stem_in` adds 3x3 max pooling at stride 2."""
 
-    def __init__(self, kind: str, in_channels: int, out_channels: int, activation: str = "relu"):
+    def __init__(self, plan: NetworkPlan):
         super().__init__()
-        row = STEMS[kind]
-        self.in_channels = in_channels
-        self.conv = conv2d(in_channels, out_channels, row.kernel, row.stride)
-        self.bn = batch_norm(out_channels)
-        self.act = activation_of(activation)
+        row = STEMS[plan.stem_type]
+        self.in_channels = plan.in_channels
+        self.conv = conv2d(plan.in_channels, plan.stem_width, row.kernel, row.stride)
+        self.bn = batch_norm(plan.stem_width)
+        self.act = activation_of(plan.activation)
         self.pool = nn.MaxPool2d(3, stride=2, pad_mode="pad", padding=1) if row.pools else None
 
     def construct(self, x):
@@ -142,9 +152,6 @@ class BasicTransform(nn.Cell):
     def construct(self, x):
         x = self.act(self.a_bn(self.a(x)))
         return self.b_bn(self.b(x))
-
-    def last_gamma(self) -> Parameter:
-        return self.b_bn.gamma
 
 
 class BottleneckTransform(nn.Cell):
@@ -169,61 +176,35 @@ class BottleneckTransform(nn.Cell):
             x = self.se(x)
         return self.c_bn(self.c(x))
 
-    def last_gamma(self) -> Parameter:
-        return self.c_bn.gamma
 
+class Block(nn.Cell):
+    """`act(p(x) + f(x))`: f the transform, p the shortcut.
 
-class VanillaBlock(nn.Cell):
-    """`act(f(x))`, where f is the transform."""
+    Where the shape changes, p is a 1x1 convolution, or absent in linear blocks, which have no
+    activation either; vanilla blocks have no shortcut at all.
+    """
 
-    adds = False
-
-    def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
+    def __init__(self, row: BlockRow, plan: BlockPlan, drop: float, activation: str):
         super().__init__()
-        self.f = transform
-        self.act = activation_of(activation)
-
-    def construct(self, x):
-        return self.act(self.f(x))
-
-
-class ResidualBlock(nn.Cell):
-    """`act(p(x) + f(x))`: f the transform, p a 1x1 convolution where the shape changes."""
-
-    adds = True
-
-    def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
-        super().__init__()
-        self.projects = not plan.keeps_shape
+        transform = BottleneckTransform if row.has_bottleneck else BasicTransform
+        f = transform(plan, activation)
+        self.projects = row.projects and not plan.keeps_shape
+        self.adds = self.projects or (row.has_shortcut and plan.keeps_shape)
         if self.projects:
             self.proj = conv2d(plan.in_width, plan.out_width, 1, plan.stride)
             self.bn = batch_norm(plan.out_width)
-        self.f = transform
-        self.drop_path = DropPath(drop) if drop else None
-        self.act = activation_of(activation)
-
-    def construct(self, x):
-        residual = self.f(x)
-        if self.drop_path is not None:
-            residual = self.drop_path(residual)
-        shortcut = self.bn(self.proj(x)) if self.projects else x
-        return self.act(shortcut + residual)
-
-
-class LinearResidualBlock(nn.Cell):
-    """`x + f(x)` where the shape stays, else `f(x)`; no activation follows."""
-
-    def __init__(self, transform: nn.Cell, plan: BlockPlan, drop: float, activation: str):
-        super().__init__()
-        self.adds = plan.keeps_shape
-        self.f = transform
+        self.f = f
         self.drop_path = DropPath(drop) if drop and self.adds else None
+        self.act = activation_of(activation) if row.activates else None
 
     def construct(self, x):
-        residual = self.f(x)
+        branch = self.f(x)
         if self.drop_path is not None:
-            residual = self.drop_path(residual)
-        return x + residual if self.adds else residual
+            branch = self.drop_path(branch)
+        if self.adds:
+            shortcut = self.bn(self.proj(x)) if self.projects else x
+            branch = shortcut + branch
+        return branch if self.act is None else self.act(branch)
 
 
 class Stage(nn.Cell):
@@ -279,24 +260,13 @@ class Head(nn.Cell):
 
 
 POOLS = ("avg", "max", "none")
-_TYPES = {
-    "vanilla_block": VanillaBlock,
-    "res_basic_block": ResidualBlock,
-    "res_bottleneck_block": ResidualBlock,
-    "res_bottleneck_linear_block": LinearResidualBlock,
-}
 
 
 def build_stages(plan: NetworkPlan, drop_path_rate: float) -> list[Stage]:
     """Build the stages; block i of n drops its branch at `drop_path_rate * i / (n - 1)`."""
-    row, build = BLOCKS[plan.block_type], _TYPES[plan.block_type]
-    transform = BottleneckTransform if row.has_bottleneck else BasicTransform
-    stages, index, last = [], 0, max(1, sum(plan.depths) - 1)
-    for stage in plan.stages():
-        blocks = []
-        for block in stage:
-            drop = drop_path_rate * index / last
-            blocks.append(build(transform(block, plan.activation), block, drop, plan.activation))
-            index += 1
-        stages.append(Stage(blocks))
-    return stages
+    row, last = BLOCKS[plan.block_type], max(1, sum(plan.depths) - 1)
+    drops = (drop_path_rate * index / last for index in itertools.count())
+    return [
+        Stage([Block(row, block, next(drops), plan.activation) for block in blocks])
+        for blocks in plan.stages()
+    ]

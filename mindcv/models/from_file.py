@@ -6,9 +6,8 @@ from typing import Any
 
 from mindspore import nn
 
-from ..design_space import SETTINGS, complexity, plan_regnet
+from ..design_space import SETTINGS, complexity
 from ..design_space.plan import ACTIVATIONS, BLOCK_TYPES, ROUNDINGS, STEM_TYPES
-from ..design_space.published import ARGUMENTS
 from ..errors import MindCVError, WeightsError
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights
@@ -142,14 +141,9 @@ def _check_size(name: str, metadata: Metadata, file: WeightFile) -> None:
     held = sum(tensor.size for tensor in file.tensors.values())
     wanted, room = max(metadata.num_classes, metadata.in_channels), 0
     if name in SETTINGS:
-        fields = {argument: field for field, argument in ARGUMENTS.items()}
-        told = {fields.get(key, key): value for key, value in metadata.options.items()}
-        told.pop("global_pool", None)  # does not change the size
-        shape = vars(SETTINGS[name]) | told
-        plan = plan_regnet(
-            **shape, num_classes=metadata.num_classes, in_channels=metadata.in_channels
-        )
-        wanted, room = complexity(plan).params, _ROOM
+        shape = {"num_classes": metadata.num_classes, "in_channels": metadata.in_channels}
+        shape |= {key: value for key, value in metadata.options.items() if key != "global_pool"}
+        wanted, room = complexity(SETTINGS[name].plan(**shape)).params, _ROOM
     if wanted > held + room:
         raise WeightsError(
             f"weight file {file.path!r} holds {held} numbers, but its description is of a {name} "

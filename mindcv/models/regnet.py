@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mindspore import nn
-from mindspore.common.initializer import initializer
 
 from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
-from ..design_space.published import ARGUMENTS, aliases_of
-from .blocks import Head, Stem, build_stages, initialize_weights
+from ..design_space.published import aliases_of
+from .blocks import Head, Stem, build_stages, initialize_weights, zero_last_gammas
 from .features import FeatureInfo
 from .registry import register_model
 
@@ -66,7 +65,7 @@ class AnyNet(nn.Cell):
     ):
         super().__init__()
         ratios = tuple(bot_muls or [1.0] * len(depths))
-        self.plan = NetworkPlan(
+        plan = NetworkPlan(
             widths=tuple(widths),
             depths=tuple(depths),
             strides=tuple(strides),
@@ -81,16 +80,27 @@ class AnyNet(nn.Cell):
             in_channels=in_channels,
             activation=activation,
         )
-        if block_type == "vanilla_block" and (drop_path_rate or zero_init_last):
+        self._build(plan, drop_rate, drop_path_rate, global_pool, zero_init_last=zero_init_last)
+
+    def _build(
+        self,
+        plan: NetworkPlan,
+        drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        global_pool: str = "avg",
+        zero_init_last: bool = False,
+    ) -> None:
+        if plan.block_type == "vanilla_block" and (drop_path_rate or zero_init_last):
             raise ValueError("drop_path_rate and zero_init_last need blocks with a shortcut")
-        self.num_classes = num_classes
-        self.stem = Stem(stem_type, in_channels, stem_w, activation)
-        self.stages = nn.CellList(build_stages(self.plan, drop_path_rate))
-        self.head = Head(self.plan, drop_rate, global_pool)
+        self.plan = plan
+        self.num_classes = plan.num_classes
+        self.stem = Stem(plan)
+        self.stages = nn.CellList(build_stages(plan, drop_path_rate))
+        self.head = Head(plan, drop_rate, global_pool)
         self.num_features = self.head.num_features
         initialize_weights(self)
         if zero_init_last:
-            self._zero_last_gammas()
+            zero_last_gammas(self.stages)
 
     def forward_features(self, x):
         """Return the last stage's feature map, (N, C, H / 32, W / 32) for strides of 2."""
@@ -147,14 +157,6 @@ class AnyNet(nn.Cell):
         """Count the costs for a square image of `image_size` pixels."""
         return complexity(self.plan, image_size)
 
-    def _zero_last_gammas(self) -> None:
-        # Without a shortcut, zeros would make everything after the block constant.
-        for stage in self.stages:
-            for block in stage.blocks:
-                if block.adds:
-                    gamma = block.f.last_gamma()
-                    gamma.set_data(initializer("zeros", gamma.shape, gamma.dtype))
-
 
 class RegNet(AnyNet):
     """The AnyNet whose stages follow the quantized-linear rule (paper, section 3.3).
@@ -185,25 +187,19 @@ class RegNet(AnyNet):
         se_r: float = 0.0,
         in_channels: int = 3,
         *,
+        activation: str = "relu",
         rounding: str = "pycls",
-        **anynet,
+        **options,
     ):
+        super(AnyNet, self).__init__()
         plan = plan_regnet(
             w_a,
             w_0,
             w_m,
             d,
-            group_width=group_w,
-            bottleneck_ratio=bot_mul,
+            group_w=group_w,
             stride=stride,
-            rounding=rounding,
-        )
-        super().__init__(
-            depths=plan.depths,
-            widths=plan.widths,
-            strides=plan.strides,
-            bot_muls=plan.bottleneck_ratios,
-            group_ws=plan.group_widths,
+            bot_mul=bot_mul,
             stem_type=stem_type,
             stem_w=stem_w,
             block_type=block_type,
@@ -211,15 +207,16 @@ class RegNet(AnyNet):
             num_classes=num_classes,
             se_r=se_r,
             in_channels=in_channels,
-            **anynet,
+            activation=activation,
+            rounding=rounding,
         )
+        self._build(plan, **options)
 
 
 def _register(name: str, setting: Setting) -> None:
-    shape = {ARGUMENTS.get(field, field): value for field, value in vars(setting).items()}
-
-    def build(num_classes: int = 1000, in_channels: int = 3, **kwargs) -> RegNet:
-        return RegNet(**(shape | {"num_classes": num_classes, "in_channels": in_channels} | kwargs))
+    def build(num_classes: int = 1000, in_channels: int = 3, **options) -> RegNet:
+        sizes = {"num_classes": num_classes, "in_channels": in_channels}
+        return RegNet(**(vars(setting) | sizes | options))
 
     build.__name__ = build.__qualname__ = name
     build.__doc__ = f"Build {name}; keyword arguments are `RegNet`'s."

@@ -53,11 +53,11 @@ def rule(setting: Setting | None) -> list[str]:
     if setting is None:
         return ["the line its widths follow is not known: it is no published RegNet"]
     return [
-        f"u_j = w_0 + w_a * j for {setting.depth} blocks, quantized by w_m "
+        f"u_j = w_0 + w_a * j for {setting.d} blocks, quantized by w_m "
         "(Designing Network Design Spaces, 3.3)",
-        f"w_a {setting.w_a}   w_0 {setting.w_0}   w_m {setting.w_m}   depth {setting.depth}   "
-        f"group width {setting.group_width}   bottleneck ratio {setting.bottleneck_ratio:g}   "
-        f"se ratio {setting.se_ratio:g}",
+        f"w_a {setting.w_a}   w_0 {setting.w_0}   w_m {setting.w_m}   depth {setting.d}   "
+        f"group width {setting.group_w}   bottleneck ratio {setting.bot_mul:g}   "
+        f"se ratio {setting.se_r:g}",
     ]
 
 

@@ -12,7 +12,7 @@ from golden.fill import fill, images
 from mindspore import nn, ops
 
 from mindcv import create_model
-from mindcv.models import AnyNet, RegNet, blocks
+from mindcv.models import AnyNet, RegNet
 from mindcv.models.blocks import DropPath
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -237,7 +237,7 @@ def test_a_network_that_cannot_be_built_is_refused(change):
 def test_what_is_no_batch_of_images_is_refused_with_its_shape(mode, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MindSpore leaves the graph that it could not compile
     ms.set_context(mode=mode)
-    networks = [blocks.Stem(kind, 3, 8) for kind in blocks.STEMS]
+    networks = [AnyNet(**small_plan(stem_type=kind)).stem for kind in STEMS]
     networks.append(AnyNet(**small_plan()))
     networks.append(create_model("regnet_x_200mf", features_only=True, out_indices=[0]))
     shapes = ((2, 32, 32, 3), (3, 32, 32), (2, 1, 32, 32), (2, 3))
