@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
+from ..names import canonical
 from .checks import (
     Rules,
     check_unchanged,
@@ -158,6 +159,8 @@ def _typed(key: str, given: Given) -> Any:
     except ValueError as error:
         raise ConfigError(f"{place}: {error}") from None
     limits = entry.metadata
+    if isinstance(value, str):
+        value = canonical(value, limits["choices"] or limits["known"])
     if limits["fixed"] and value != entry.default:
         raise ConfigError(f"{place}: {value!r} is not available: {limits['fixed']}")
     if limits["choices"] and value is not None and value not in limits["choices"]:

@@ -7,6 +7,7 @@ type is the option's type, its metadata the option's row.
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional, Union
 
+from ..data.datasets import DATASETS
 from ..data.preprocessing import CROP_MODES, INTERPOLATIONS, RANDOM
 from ..loss import LOSSES
 from ..optim import OPTIMIZERS, WEIGHT_DECAY_FILTERS, names_taking
@@ -27,12 +28,14 @@ class OptionRow:
             no number of the run. Device, mode and jit level are compared as resolved, not as given.
             The decoder changes a few pixels by a few levels, but must be free to change: pillow
             lets a run continue if an image crashes MindSpore.
+        choices, known: names match in any case; `known` ones are not the only ones.
     """
 
     help: str
     used_by: frozenset[str]
     section: str | None = None  # starts this section of `--help` and of the saved config
     choices: tuple | None = None
+    known: tuple[str, ...] = ()
     low: float | None = None  # inclusive, for each element of a tuple; so is high
     high: float | None = None
     above: float | None = None  # exclusive lower bound
@@ -72,7 +75,7 @@ class Config:
     log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True, per_host=True, may_change=True)
     debug: bool = option(False, "show the traceback of an error", used_by="train validate", per_host=True, may_change=True)
 
-    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", section="dataset", used_by="train validate lr")
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", known=tuple(DATASETS), section="dataset", used_by="train validate lr")
     data_dir: str = option("./", "root folder of the dataset", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     train_split: str = option("train", "split to train on", used_by="train validate lr")
     val_split: str = option("val", "split to evaluate on", used_by="train validate")

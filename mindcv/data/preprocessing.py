@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin
 
 from ..errors import ConfigError
-from .datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD
+from .datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, dataset_row
 
 _LARGEST = 10**9
 _LARGEST_IMAGE = 2**14  # pixels of the resized side
@@ -144,7 +144,7 @@ def channel_statistics(
     for key, values in (("mean", mean), ("std", std)):
         if values is not None and (problem := scale_problem(key, values)):
             raise ConfigError(f"{key}: {problem}")
-    row = DATASETS.get(dataset_name, DATASETS["imagenet"])
+    row = dataset_row(dataset_name) or DATASETS["imagenet"]
     return tuple(row.mean if mean is None else mean), tuple(row.std if std is None else std)
 
 

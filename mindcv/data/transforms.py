@@ -19,7 +19,7 @@ from .augment.pixel_operations import (
     RandomErasing,
     RoundedCenterCrop,
 )
-from .datasets import DATASETS
+from .datasets import dataset_row
 from .image_files import PillowDecode
 from .preprocessing import (
     CROP_MODES,
@@ -212,7 +212,7 @@ def create_transforms(
     _check("crop_mode", crop_mode, CROP_MODES)
     _check("decoder", decoder, _DECODERS)
     mean, std = channel_statistics(dataset_name, mean, std)
-    row = DATASETS.get(dataset_name)
+    row = dataset_row(dataset_name)
     is_decoded = row is not None and row.is_decoded
     if not is_training:
         preprocessing = Preprocessing(

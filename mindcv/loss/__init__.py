@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..names import canonical
+
 if TYPE_CHECKING:
     from mindspore import Tensor, nn
 
@@ -70,8 +72,8 @@ def create_loss(
 
     from . import losses
 
-    known = {loss.lower(): loss for loss in LOSSES}.get(name.lower())
-    if known is None:
+    known = canonical(name, LOSSES)
+    if known not in LOSSES:
         raise ValueError(f"loss {name!r} is unknown; expected {', '.join(LOSSES)}")
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, WeightsError
+from ..names import canonical
 
 if TYPE_CHECKING:
     from mindspore import nn
@@ -115,7 +116,7 @@ def create_optimizer(
     """Return an optimizer for a network's trainable parameters, or for parameters or groups.
 
     Args:
-        opt: a name in OPTIMIZERS.
+        opt: a name in OPTIMIZERS, in any case.
         lr: one rate, or one per step.
         momentum: of sgd, momentum, nesterov and rmsprop.
         nesterov: Nesterov momentum, for sgd and momentum.
@@ -137,6 +138,7 @@ def create_optimizer(
     """
     from .groups import parameter_groups
 
+    opt = canonical(opt, OPTIMIZERS)
     if opt not in OPTIMIZERS:
         raise ValueError(f"optimizer {opt!r} is unknown; expected {', '.join(OPTIMIZERS)}")
     row = OPTIMIZERS[opt]
