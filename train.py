@@ -59,7 +59,7 @@ def main(config: Config) -> None:
     if folder:
         with engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
-    at = engine.resume(run, checkpoint) if checkpoint else Position()
+    at = engine.resume_run(run, checkpoint) if checkpoint else Position()
     engine.train(run, at)
     if folder:
         logger.info(engine.describe_end(run.table, run.progress, folder))

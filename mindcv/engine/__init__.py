@@ -20,7 +20,7 @@ from .progress import (
     open_event_writer,
 )
 from .replaced_layers import count_dropout, mixed_precision, synchronize_batch_norm
-from .resume import check_same_run, describe_run, find_checkpoint, resume
+from .resume import check_same_run, describe_run, find_checkpoint, resume_run
 from .sink import uses_sink
 from .state import RunState, Snapshot
 from .tables import MetricsTable, SampleLog, describe_end, write_text, writing
@@ -61,7 +61,7 @@ __all__ = [
     "mixed_precision",
     "non_finite_outputs",
     "open_event_writer",
-    "resume",
+    "resume_run",
     "start_logging",
     "start_runtime",
     "synchronize_batch_norm",

@@ -89,22 +89,17 @@ def build_run(
         max_skipped=config.max_skipped_steps if step.skips else None,
         images=batches.image_names,
     )
-    progress = engine.Progress(
-        watch,
-        config.batch_size * runtime.world_size,
-        config.log_interval,
-        bar=runtime.is_main and not config.dry_run,
-    )
+    bar = runtime.is_main and not config.dry_run
+    images_of_step = config.batch_size * runtime.world_size
+    progress = engine.Progress(watch, images_of_step, config.log_interval, bar=bar)
     sample_log = checkpoints = None
     if config.log_samples and not config.dry_run:
         samples = train_set.samples
         sample_log = engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
     metadata = describe_weights(config, train_set, num_classes)
     if folder:
-        keep = config.keep_checkpoint_max
-        checkpoints = CheckpointWriter(
-            folder, metadata.model, config.ckpt_save_policy, keep, record=record
-        )
+        policy, keep = config.ckpt_save_policy, config.keep_checkpoint_max
+        checkpoints = CheckpointWriter(folder, metadata.model, policy, keep, record=record)
     return engine.Run(
         runtime=runtime,
         network=network,
@@ -113,7 +108,6 @@ def build_run(
         progress=progress,
         table=engine.MetricsTable(folder and folder / "metrics.csv", has_average=config.ema),
         epochs=config.epoch_size,
-        average=average,
         evaluate=evaluate,
         val_interval=config.val_interval,
         val_weights=config.val_weights or "averaged",
@@ -186,9 +180,7 @@ def count_updates(config: Config, train_set, batches: int) -> int:
         return updates
     images = train_set.get_dataset_size()
     several = "one batch" if together == 1 else f"{together} batches"
-    remedy = (
-        "lower batch_size" if together == 1 else "lower batch_size or gradient_accumulation_steps"
-    )
+    remedy = "lower batch_size" + (" or gradient_accumulation_steps" if together > 1 else "")
     if config.drop_remainder and -(-images // config.batch_size) >= together:
         remedy += ", or set drop_remainder False"
     raise DataError(
@@ -258,21 +250,13 @@ def build_network(
 
 
 def build_loss(config: Config):
-    return create_loss(
-        config.loss,
-        num_splits=config.aug_splits,
-        **_options(config, "reduction label_smoothing aux_factor bce_target_thresh"),
-    )
+    names = "reduction label_smoothing aux_factor bce_target_thresh"
+    return create_loss(config.loss, num_splits=config.aug_splits, **_options(config, names))
 
 
 def build_optimizer(config: Config, network, rates: list[float]):
-    return create_optimizer(
-        network,
-        config.opt,
-        lr=rates,
-        nesterov=config.use_nesterov,
-        **_options(config, "weight_decay momentum weight_decay_filter layer_decay eps"),
-    )
+    options = _options(config, "weight_decay momentum weight_decay_filter layer_decay eps")
+    return create_optimizer(network, config.opt, lr=rates, nesterov=config.use_nesterov, **options)
 
 
 def build_step(

@@ -33,7 +33,7 @@ from .sink import EpochOutputs, HandOut
 from .state import RunState
 from .tables import MetricsTable, SampleLog
 from .train_step import TrainStep
-from .update import STATISTICS, WeightAverage
+from .update import STATISTICS
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -75,7 +75,6 @@ class Run:
     progress: Progress
     table: MetricsTable
     epochs: int
-    average: WeightAverage | None = None
     evaluate: Callable[[], Accuracy] | None = None
     val_interval: int = 1
     val_weights: str = "averaged"
@@ -266,10 +265,10 @@ def measure(run: Run, epoch: int, is_evaluated: bool, is_used: bool) -> list[Acc
         _logger.info("epoch %d: %s%s", epoch, whose, accuracy)
         return accuracy
 
-    if run.average is None:
+    if run.step.average is None:
         return [evaluate("", True)]
     raw = evaluate("", run.val_weights != "averaged")
-    with run.average.in_place_of_the_weights():
+    with run.step.average.in_place_of_the_weights():
         return [raw, evaluate("averaged weights: ", run.val_weights != "raw")]
 
 

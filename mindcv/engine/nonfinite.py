@@ -138,16 +138,10 @@ class FiniteWatch:
                 "--drop_overflow_update True skips steps with such gradients"
             )
 
-    def restore(self, skipped: int, in_a_row: int) -> None:
-        self.skipped, self.in_a_row = skipped, in_a_row
-
     def log_skipped(self) -> None:
         if self.skipped:
-            _logger.warning(
-                "%d of %d updates were skipped: a loss or a gradient overflowed",
-                self.skipped,
-                len(self.rates) // self.accumulation,
-            )
+            updates, why = len(self.rates) // self.accumulation, "a loss or a gradient overflowed"
+            _logger.warning("%d of %d updates were skipped: %s", self.skipped, updates, why)
 
     def _skip(self) -> None:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1

@@ -128,12 +128,8 @@ class Progress:
         count = step - self._mark[1]
         self.first_steps = "first step" if count == 1 else f"first {count} steps"
         self.compile_seconds = time.perf_counter() - self._mark[0]
-        _logger.info(
-            "%s with graph compilation: %.1f s, %s",
-            self.first_steps,
-            self.compile_seconds,
-            self._state(),
-        )
+        took = f"{self.first_steps} with graph compilation: {self.compile_seconds:.1f} s"
+        _logger.info("%s, %s", took, self._state())
         self._mark = (time.perf_counter(), step)
         self.last_line = (step, self._losses[-1], None)
 

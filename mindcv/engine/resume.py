@@ -55,7 +55,7 @@ def find_checkpoint(folder: Path, source: str | None, runtime: Runtime) -> Manif
     return store.verify(names[0])
 
 
-def resume(run: Run, checkpoint: Manifest) -> Position:
+def resume_run(run: Run, checkpoint: Manifest) -> Position:
     """Restore a run from a checkpoint; return where it continues.
 
     Raises:
@@ -122,12 +122,8 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
     others = {**now["versions"], "threads": now["workers"]}
     for name, value in {**before["versions"], "threads": before["workers"]}.items():
         if others.get(name) != value:
-            _logger.warning(
-                "resume: %s was %s and is %s; the run goes on, but not to the same bits",
-                name,
-                value,
-                others.get(name),
-            )
+            change = f"{name} was {value} and is {others.get(name)}"
+            _logger.warning("resume: %s; the run goes on, but not to the same bits", change)
 
 
 def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -37,9 +37,8 @@ class EpochOutputs(nn.Cell):
         nothing = Tensor(np.zeros(steps), mstype.float32)
         self.losses = Parameter(nothing.copy(), name="losses_of_epoch", requires_grad=False)
         self.applied = Parameter(nothing.copy(), name="applied_of_epoch", requires_grad=False)
-        self.position = Parameter(
-            Tensor(0, mstype.int32), name="position_in_epoch", requires_grad=False
-        )
+        zero = Tensor(0, mstype.int32)
+        self.position = Parameter(zero, name="position_in_epoch", requires_grad=False)
 
     def construct(self, *batch):
         loss, applied = self.step(*batch)
@@ -62,18 +61,10 @@ class HandOut:
 
     def __init__(self, epochs: int, steps: int, log_interval: int):
         self.epochs, self.steps, self.log_interval = epochs, steps, log_interval
-        _logger.info(
-            "data sink: losses, skipped steps, checkpoints and stop signals are looked at after "
-            "each epoch of %d steps",
-            steps,
-        )
+        what = "losses, skipped steps, checkpoints and stop signals"
+        _logger.info("data sink: %s are looked at after each epoch of %d steps", what, steps)
 
     def __call__(self, epoch: int, step: int, indices) -> None:
         if (step + 1) % self.log_interval == 0 and epoch < self.epochs:
-            _logger.info(
-                "epoch %d/%d: %d of %d batches handed to the device",
-                epoch + 1,
-                self.epochs,
-                step + 1,
-                self.steps,
-            )
+            done = f"epoch {epoch + 1}/{self.epochs}: {step + 1} of {self.steps} batches"
+            _logger.info("%s handed to the device", done)

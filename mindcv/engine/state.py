@@ -120,7 +120,8 @@ class RunState:
             set_value(parameter, values)
         self.progress.restore(losses.tolist())
         record = manifest.record
-        self.progress.watch.restore(record["skipped"], record.get("skipped_in_a_row", 0))
+        watch = self.progress.watch
+        watch.skipped, watch.in_a_row = record["skipped"], record.get("skipped_in_a_row", 0)
         self.table.restore(record["rows"])
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
@@ -133,10 +134,9 @@ class RunState:
 def _copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
     copies = {}
     for parameter in parameters:
-        is_bfloat16 = parameter.dtype == ms.bfloat16
-        copies[parameter.name] = copy_value(
-            ops.cast(parameter, ms.float32) if is_bfloat16 else parameter
-        )
+        is_bfloat16 = parameter.dtype == ms.bfloat16  # NumPy has no such type
+        value = ops.cast(parameter, ms.float32) if is_bfloat16 else parameter
+        copies[parameter.name] = copy_value(value)
     return copies
 
 

@@ -405,7 +405,6 @@ def test_the_epochs_end_evaluates_what_was_chosen_and_ranks_by_the_average(
         progress=engine.Progress(engine.FiniteWatch([0.1] * 2, 1), 4, 1),
         table=engine.MetricsTable(tmp_path / "m.csv", has_average=True),
         epochs=2,
-        average=average,
         evaluate=evaluate,
         val_weights=val_weights,
         checkpoints=CheckpointWriter(tmp_path, "net", keep=2),

@@ -160,7 +160,7 @@ def test_skipped_updates_are_told_and_do_not_use_up_a_rate(log_lines):
 
 def test_too_many_skipped_in_a_row_end_the_run_also_over_a_resume():
     progress = progress_of([0.1] * 8, log_interval=1, max_skipped=2)
-    progress.watch.restore(skipped=7, in_a_row=1)
+    progress.watch.skipped, progress.watch.in_a_row = 7, 1
     progress.begin(Position(1, 2))
     add(progress, 3, 1.0, applied=False)
     with pytest.raises(NonFiniteLossError, match="3 updates in a row .* max_skipped_steps 2"):
