@@ -26,7 +26,11 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "logits.json").read_text())
 TRAINING = json.loads((GOLDEN / "training.json").read_text())
 NAMES = list(EXPECTED["logits"])
-TRAINED = [name for name in TRAINING if name.startswith("regnet")]
+TRAINED = [  # Y has all of X and squeeze-and-excitation
+    pytest.param(name, marks=pytest.mark.slow if "_x_" in name else ())
+    for name in TRAINING
+    if name.startswith("regnet")
+]
 SMALL = "64x96"
 # More of the layers that the smaller ones of their family have.
 BIG = ("1_6gf", "3_2gf", "4_0gf", "6_4gf", "8_0gf", "8_0gf_tv", "12gf", "16gf", "32gf", "128gf")

@@ -66,8 +66,9 @@ def test_a_level_that_the_user_set_is_respected(slow_machine, monkeypatch, name)
 
 STEP = """
 import mindspore as ms, numpy as np
-from mindcv import create_loss, create_model
-network = create_model("regnet_y_200mf", num_classes=4)
+from mindcv.loss import create_loss
+from mindcv.models import RegNet
+network = RegNet(20.0, 24, 2.0, 4, 8, num_classes=4, se_r=0.25)
 gradients = ms.value_and_grad(
     lambda x, y: create_loss()(network(x), y), None, network.trainable_params()
 )
