@@ -151,7 +151,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
 def test_kill_9_while_saving_leaves_a_valid_newest_checkpoint(store, tmp_path, kills):
     """The process saves and prunes without pause, and is killed at a random moment.
 

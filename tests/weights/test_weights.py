@@ -278,6 +278,9 @@ def test_one_tensor_too_many_is_an_error(tmp_path, network):
     weights = known_weights(network) | {"stem.extra.weight": np.zeros(3, np.float32)}
     message = refused(network, write(tmp_path / "more.ckpt", weights))
     assert "1 unknown to the model: stem.extra.weight" in message
+    entries = known_weights(network) | {"trunk_output.block1.block1-0.g.weight": np.zeros(1)}
+    message = refused(network, write(tmp_path / "strange.ckpt", entries))
+    assert "1 unknown to the model: trunk_output.block1.block1-0.g.weight" in message
 
 
 def test_a_file_cut_anywhere_is_an_error(tmp_path, network, checkpoint):
