@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import WeightsError
 from .guards import (
     ENTRY,
     LARGEST_HEADER,
+    Refusal,
     Tensors,
     WeightStream,
     check_count,
@@ -51,15 +51,12 @@ def read_npz(file: WeightStream) -> Tensors:
         entries = archive.infolist()
         unfolded = sum(entry.file_size for entry in entries)
         if unfolded > _UNFOLDED_FLOOR + 100 * file.size:
-            raise WeightsError(
-                f"weight file {file.name!r} would unfold to {unfolded} bytes; that is no set of "
-                "weights"
-            )
+            raise Refusal(f"would unfold to {unfolded} bytes; that is no set of weights")
         for entry in entries:
             name = entry.filename.removesuffix(".npy")
             if name in found:
-                raise WeightsError(f"weight file {file.name!r} holds {name!r} twice")
-            array = _read_array(archive, entry, file.name)
+                raise Refusal(f"holds {name!r} twice")
+            array = _read_array(archive, entry)
             found[name] = array.dtype.name, array
     return found
 
@@ -73,7 +70,7 @@ def write_npz(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
                 np.lib.format.write_array(entry, np.asarray(array), allow_pickle=False)
 
 
-def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(entry) as stream:
         version = np.lib.format.read_magic(stream)
         if version not in _HEADERS:
@@ -82,9 +79,9 @@ def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: str) -> 
             )
         shape, fortran_order, dtype = _HEADERS[version](stream)
         if dtype.kind not in "biuf":
-            raise WeightsError(
-                f"weight file {path!r}: array {entry.filename!r} has elements of type {dtype}; "
-                "only numbers are read, so the file is refused and nothing in it was run"
+            raise Refusal(
+                f"has elements of type {dtype} in its array {entry.filename!r}; only numbers are "
+                "read, so the file is refused and nothing in it was run"
             )
         size = math.prod(shape) * dtype.itemsize
         if size < 0 or size > entry.file_size:
@@ -105,23 +102,21 @@ def read_safetensors(file: WeightStream) -> Tensors:
     package = _package()
     length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
-        raise WeightsError(
-            f"weight file {file.name!r} has a header of {length} bytes; that is no set of weights"
-        )
+        raise Refusal(f"has a header of {length} bytes; that is no set of weights")
     file.seek(0)
     content = file.read()
     try:
         entries = package.deserialize(content)
     except package.SafetensorError as error:
         raise ValueError(str(error)) from None
-    check_count(len(entries), file.name)
+    check_count(len(entries))
     found = {}
     for name, entry in entries:
         dtype = _TYPES.get(entry["dtype"])
         if dtype is None:
-            raise WeightsError(
-                f"weight file {file.name!r}: tensor {name!r} is of type {entry['dtype']}; expected "
-                f"one of {', '.join(_TYPES)}"
+            raise Refusal(
+                f"has the tensor {name!r} of type {entry['dtype']}; expected one of "
+                f"{', '.join(_TYPES)}"
             )
         array = np.frombuffer(entry["data"], stored_type(dtype)).reshape(entry["shape"])
         found[name] = dtype, native(array)

@@ -19,10 +19,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import WeightsError
 from .array_files import starts_safetensors
 from .guards import (
     MOST_AXES,
+    Refusal,
     Tensors,
     WeightStream,
     check_count,
@@ -58,7 +58,7 @@ def starts(head: bytes, entries: Sequence[str]) -> bool:
 
 def read(file: WeightStream) -> Tensors:
     """Return the tensors as views of the file's content; text entries are dropped."""
-    return dict(_tensors(_without_checksum(file.read()), file.name))
+    return dict(_tensors(_without_checksum(file.read())))
 
 
 def has_checksum(file: WeightStream) -> bool:
@@ -88,13 +88,13 @@ def _without_checksum(content: bytes) -> memoryview:
     return body
 
 
-def _tensors(body: memoryview, path: str) -> Iterator[tuple[str, tuple]]:
+def _tensors(body: memoryview) -> Iterator[tuple[str, tuple]]:
     seen: set[str] = set()
     pieces: list[memoryview] = []
     before = None
     end = (None, None, None, None)
-    for count, (name, dims, kind, piece) in enumerate(chain(_records(body, path), [end])):
-        check_count(count, path)
+    for count, (name, dims, kind, piece) in enumerate(chain(_records(body), [end])):
+        check_count(count)
         if before and (name, dims, kind) != before:
             if before[0] == name or before[0] in seen:
                 raise ValueError(f"it holds {before[0]!r} twice")
@@ -121,7 +121,7 @@ def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple
     return _TYPES[kind], native(np.frombuffer(content, numbers).reshape(shape))
 
 
-def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, memoryview]]:
+def _records(body: memoryview) -> Iterator[tuple[str, tuple, str, memoryview]]:
     """Yield name, dimensions, element type and content of each record."""
     for field, record in _fields(body):
         if field != 1:
@@ -129,9 +129,7 @@ def _records(body: memoryview, path: str) -> Iterator[tuple[str, tuple, str, mem
         entry = {}
         for number, value in () if isinstance(record, int) else _fields(record):
             if number == 3:
-                raise WeightsError(
-                    f"weight file {path!r} holds a hash table (MapParameter); only tensors are read"
-                )
+                raise Refusal("holds a hash table (MapParameter); only tensors are read")
             if number not in (1, 2):
                 raise ValueError(f"field {number} in a record")
             entry[number] = value

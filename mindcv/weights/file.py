@@ -22,7 +22,7 @@ from ..data.preprocessing import Preprocessing, fields_of
 from ..errors import WeightsError
 from ..process.files import replacing
 from . import array_files, ckpt, torch_file
-from .guards import ENTRY, LARGEST_HEADER, Tensors, WeightStream, is_web_page, open_zip
+from .guards import ENTRY, LARGEST_HEADER, Refusal, Tensors, WeightStream, is_web_page, open_zip
 from .schemes import FIRST_CONV, NATIVE, SCHEMES, WRITABLE
 
 
@@ -30,7 +30,7 @@ from .schemes import FIRST_CONV, NATIVE, SCHEMES, WRITABLE
 class Format:
     name: str
     starts: Callable[[bytes, Sequence[str]], bool]  # by first bytes and entries of a zip archive
-    # With metadata as `metadata.ENTRY`; raises one of DAMAGE, or a more precise WeightsError.
+    # With metadata as `metadata.ENTRY`; raises one of DAMAGE, or a more precise Refusal.
     read: Callable[[WeightStream], Tensors]
     # Only for formats that this library writes; raises a ValueError for unsupported types.
     write: Callable[[BinaryIO, Mapping[str, np.ndarray]], None] | None = None
@@ -171,6 +171,10 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
             file.seek(0)
             found = _read(form, file)
             is_verified = is_sealed or form.name != ckpt.NAME or ckpt.has_checksum(file)
+    except Refusal as refusal:
+        raise WeightsError(f"weight file {path!r} {refusal}") from None
+    except MemoryError:
+        raise WeightsError(f"weight file {path!r} needs more memory than is free") from None
     except (OSError, ImportError) as error:
         raise WeightsError(f"weight file {path!r} cannot be read: {error}") from None
     entry = found.pop(ENTRY, None)
@@ -210,7 +214,7 @@ def _check_seal(path: Path) -> bool:
 def _recognise(file: WeightStream) -> Format:
     head, entries = file.read(512), ()
     if not head:
-        raise WeightsError(f"weight file {file.name!r} is empty; fetch or write it again")
+        raise Refusal("is empty; fetch or write it again")
     if head.startswith(b"PK\x03\x04"):
         with open_zip(file) as archive:
             entries = archive.namelist()
@@ -224,21 +228,16 @@ def _recognise(file: WeightStream) -> Format:
     else:
         known = [what for start, what in _OTHERS if re.match(start, head, re.DOTALL)]
         what = known[0] if known else f"of no known format (it starts with {head[:8]!r})"
-    raise WeightsError(f"weight file {file.name!r} is {what}; expected one of {READABLE}")
+    raise Refusal(f"is {what}; expected one of {READABLE}")
 
 
 def _read(form: Format, file: WeightStream) -> Tensors:
     try:
         return form.read(file)
-    except WeightsError:
-        raise
-    except MemoryError:
-        raise WeightsError(f"weight file {file.name!r} needs more memory than is free") from None
     except DAMAGE as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(
-            f"weight file {file.name!r} is cut off or damaged, or no {form.name}: {reason}; fetch "
-            "or write it again"
+        raise Refusal(
+            f"is cut off or damaged, or no {form.name}: {reason}; fetch or write it again"
         ) from None
 
 

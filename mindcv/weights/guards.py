@@ -13,8 +13,6 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ..errors import WeightsError
-
 MOST_TENSORS = 50_000
 MOST_AXES = 32  # numpy's own limit
 ENTRY = "mindcv.metadata"  # name of the entry that holds the metadata
@@ -22,6 +20,11 @@ LARGEST_HEADER = 2**22  # bytes of JSON; ImageNet-21k's class names take a milli
 _LARGEST_DIRECTORY = 2**24  # bytes of a zip archive's list of entries
 
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|!--|html|head|body|\?xml)", re.IGNORECASE)
+
+
+class Refusal(Exception):
+    """Why a weight file is not read, as the end of a sentence that begins with its path."""
+
 
 # What a reader returns: name -> (element type, array); the array of a bfloat16 tensor is uint16.
 Tensors = dict[str, tuple[str, np.ndarray]]
@@ -49,22 +52,17 @@ def open_zip(file: WeightStream) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise WeightsError(
-            f"weight file {file.name!r} is a zip archive, cut off or damaged: {error}"
-        ) from None
+        raise Refusal(f"is a zip archive, cut off or damaged: {error}") from None
     finally:
         file.most = None
-    check_count(len(archive.infolist()), file.name)
+    check_count(len(archive.infolist()))
     with archive:
         yield archive
 
 
-def check_count(count: int, path: str) -> None:
+def check_count(count: int) -> None:
     if count > MOST_TENSORS:
-        raise WeightsError(
-            f"weight file {path!r} holds more than {MOST_TENSORS} tensors; that is no set of "
-            "weights"
-        )
+        raise Refusal(f"holds more than {MOST_TENSORS} tensors; that is no set of weights")
 
 
 def is_web_page(start: bytes) -> bool:

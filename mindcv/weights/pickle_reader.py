@@ -12,7 +12,7 @@ import pickletools
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import WeightsError
+from .guards import Refusal
 
 # Enough for 50,000 tensors of about forty instructions each.
 _MOST_INSTRUCTIONS = 2_000_000
@@ -82,36 +82,31 @@ class _Name:
     text: str
 
 
-def read_pickle(stream: io.BytesIO, place: str) -> Any:
+def read_pickle(stream: io.BytesIO) -> Any:
     """Read one pickle and leave the stream behind it.
 
     The result is a tree of dict (keys as text), list, tuple, str, bytes, numbers, None, `Storage`,
     `StoredTensor` and `Skipped`.
 
     Raises:
-        WeightsError: the pickle is damaged, or uses anything beyond tensors and plain containers.
+        Refusal: the pickle is damaged, or uses anything beyond tensors and plain containers.
     """
-    machine = _Machine(place)
+    machine = _Machine()
     try:
         for count, (code, argument, _) in enumerate(pickletools.genops(stream)):
             if count >= _MOST_INSTRUCTIONS:
-                raise WeightsError(
-                    f"weight file {place!r}: its pickle has over {_MOST_INSTRUCTIONS} "
-                    "instructions; that is no set of weights"
+                raise Refusal(
+                    f"has a pickle of over {_MOST_INSTRUCTIONS} instructions; that is no set of "
+                    "weights"
                 )
             machine.step(code.name, argument)
         return machine.stack[-1]
     except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise WeightsError(
-            f"weight file {place!r}: its pickle is damaged or cut off: {error}"
-        ) from None
+        raise Refusal(f"is damaged or cut off in its pickle: {error}") from None
 
 
 class _Machine:
-    def __init__(self, place: str):
-        self.place = place
+    def __init__(self):
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []  # the stacks below each open mark
         self.memo: dict[int, Any] = {}
@@ -141,9 +136,9 @@ class _Machine:
             self.refuse(f"uses the instruction {code}")
 
     def refuse(self, what: str) -> None:
-        raise WeightsError(
-            f"weight file {self.place!r}: its pickle {what}; only tensors and plain containers are "
-            "read, so the file is refused and nothing in it was run"
+        raise Refusal(
+            f"has a pickle that {what}; only tensors and plain containers are read, so the file is "
+            "refused and nothing in it was run"
         )
 
     def _mark(self, _):

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import WeightsError
-from .guards import Tensors, WeightStream, check_count, native, open_zip, stored_type
+from .guards import Refusal, Tensors, WeightStream, check_count, native, open_zip, stored_type
 from .pickle_reader import Storage, StoredTensor, read_pickle
 
 # First pickle of the older format: the number 0x1950A86A20F9469CFC6C.
@@ -36,24 +35,20 @@ def starts_legacy(head: bytes, entries: Sequence[str]) -> bool:
 
 def read_zip(file: WeightStream) -> Tensors:
     """Read a zip archive of `torch.save`; keys of nested dictionaries are joined with dots."""
-    path = file.name
     with open_zip(file) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
-        root = _root(entries, path, file.size)
+        root = _root(entries, file.size)
 
         def content(name: str, size: int | None = None) -> bytes:
             entry = entries.get(root + name)
             if entry is None:
-                raise WeightsError(f"weight file {path!r} is cut off or damaged: no entry {name}")
+                raise Refusal(f"is cut off or damaged: no entry {name}")
             if size is not None and entry.file_size != size:
-                raise WeightsError(
-                    f"weight file {path!r}: entry {name} has {entry.file_size} bytes, {size} "
-                    "expected"
-                )
+                raise Refusal(f"has an entry {name} of {entry.file_size} bytes, {size} expected")
             return archive.read(entry)
 
         order = content("byteorder") if f"{root}byteorder" in entries else b"little"
-        tree = read_pickle(io.BytesIO(content("data.pkl")), path)
+        tree = read_pickle(io.BytesIO(content("data.pkl")))
 
         def buffer(storage: Storage) -> bytes:
             return content(f"data/{storage.key}", _byte_size(storage))
@@ -61,22 +56,20 @@ def read_zip(file: WeightStream) -> Tensors:
         return _tensors(tree, buffer, ">" if order == b"big" else "<", file)
 
 
-def _root(entries: dict[str, zipfile.ZipInfo], path: str, file_size: int) -> str:
+def _root(entries: dict[str, zipfile.ZipInfo], file_size: int) -> str:
     """Return the folder of all entries, after checking that torch.save wrote the archive."""
     roots = [name[: -len("data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise WeightsError(f"weight file {path!r} is a zip archive with {len(roots)} data.pkl")
+        raise Refusal(f"is a zip archive with {len(roots)} data.pkl")
     root = roots[0]
     if f"{root}constants.pkl" in entries or any(n.startswith(f"{root}code/") for n in entries):
-        raise WeightsError(
-            f"weight file {path!r} is a TorchScript program, not weights; save its state_dict()"
-        )
+        raise Refusal("is a TorchScript program, not weights; save its state_dict()")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):
-        raise WeightsError(f"weight file {path!r} is compressed, which torch.save never does")
+        raise Refusal("is compressed, which torch.save never does")
     if sum(entry.file_size for entry in entries.values()) > file_size:
-        raise WeightsError(f"weight file {path!r}: its entries are larger than the file")
+        raise Refusal("has entries larger than the file")
     if entries[f"{root}data.pkl"].file_size > _LARGEST_PICKLE:
-        raise WeightsError(f"weight file {path!r}: its pickle is too large for a set of weights")
+        raise Refusal("has a pickle too large for a set of weights")
     return root
 
 
@@ -86,41 +79,39 @@ def read_legacy(file: WeightStream) -> Tensors:
     It consists of five pickles (magic number, version, machine, object, storage keys), then the
     element count (8 bytes) and the numbers of each storage.
     """
-    path, content = file.name, file.read()
+    content = file.read()
     stream = io.BytesIO(content)
-    read_pickle(stream, path)
-    version, machine = read_pickle(stream, path), read_pickle(stream, path)
+    read_pickle(stream)
+    version, machine = read_pickle(stream), read_pickle(stream)
     if version != 1001 or type(machine) is not dict:
-        raise WeightsError(f"weight file {path!r} has the unknown version {version!r} of torch")
+        raise Refusal(f"has the unknown version {version!r} of torch")
     order = "<" if machine.get("little_endian", True) else ">"
-    tree, keys = read_pickle(stream, path), read_pickle(stream, path)
+    tree, keys = read_pickle(stream), read_pickle(stream)
     if type(keys) is not list or any(type(key) is not str for key in keys):
-        raise WeightsError(f"weight file {path!r} is damaged: no list of its storages")
-    types: dict[str, Storage] = {t.storage.key: t.storage for _, t in _walk(tree, path)}
+        raise Refusal("is damaged: no list of its storages")
+    types: dict[str, Storage] = {t.storage.key: t.storage for _, t in _walk(tree)}
     buffers, at = {}, stream.tell()
     for key in keys:
         if key not in types:
             # Its element size is unknown, so the next storage cannot be found.
-            raise WeightsError(f"weight file {path!r}: nothing refers to its storage {key[:40]!r}")
+            raise Refusal(f"has a storage that nothing refers to: {key[:40]!r}")
         storage = types[key]
         if at + 8 > len(content):
-            raise WeightsError(f"weight file {path!r} is cut off before storage {key!r}")
+            raise Refusal(f"is cut off before storage {key!r}")
         (count,) = struct.unpack_from("<q", content, at)
         end = at + 8 + _byte_size(storage)
         if count != storage.size or end > len(content):
-            raise WeightsError(
-                f"weight file {path!r} is cut off or damaged in storage {key!r}: {storage.size} "
+            raise Refusal(
+                f"is cut off or damaged in storage {key!r}: {storage.size} "
                 f"elements expected, {count} announced, {len(content) - at - 8} bytes there"
             )
         buffers[key], at = memoryview(content)[at + 8 : end], end
     if at != len(content):
-        raise WeightsError(
-            f"weight file {path!r}: {len(content) - at} bytes after the last storage"
-        )
+        raise Refusal(f"has {len(content) - at} bytes after the last storage")
 
     def buffer(storage: Storage) -> memoryview:
         if storage.key not in buffers or storage != types[storage.key]:
-            raise WeightsError(f"weight file {path!r}: storage {storage.key!r} is not there")
+            raise Refusal(f"is cut off or damaged: no storage {storage.key!r}")
         return buffers[storage.key]
 
     return _tensors(tree, buffer, order, file)
@@ -129,33 +120,33 @@ def read_legacy(file: WeightStream) -> Tensors:
 def _tensors(
     tree: Any, content: Callable[[Storage], bytes], order: str, file: WeightStream
 ) -> Tensors:
-    path, limit = file.name, 16 * file.size
+    limit = 16 * file.size
     buffers: dict[Storage, np.ndarray] = {}
     found, total = {}, 0
-    for name, tensor in _walk(tree, path):
+    for name, tensor in _walk(tree):
         storage = tensor.storage
         if name in found:
-            raise WeightsError(f"weight file {path!r} holds {name!r} twice")
-        check_count(len(found), path)
+            raise Refusal(f"holds {name!r} twice")
+        check_count(len(found))
         if storage not in buffers:
             buffers[storage] = np.frombuffer(content(storage), stored_type(storage.dtype, order))
-        found[name] = (storage.dtype, _view(tensor, buffers[storage], name, path))
+        found[name] = (storage.dtype, _view(tensor, buffers[storage], name))
         # Tensors may share a storage, but a small file must not fill the memory.
         total += found[name][1].nbytes
         if total > limit:
-            raise WeightsError(f"weight file {path!r}: its tensors are far larger than the file")
+            raise Refusal("has tensors far larger than the file")
     return found
 
 
-def _view(tensor: StoredTensor, flat: np.ndarray, name: str, path: str) -> np.ndarray:
+def _view(tensor: StoredTensor, flat: np.ndarray, name: str) -> np.ndarray:
     count = math.prod(tensor.shape)
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides))
     if count == 0 and max(tensor.shape) < 2**20 and len(tensor.shape) <= 2:
         return np.empty(tensor.shape, flat.dtype)
     # A stride of 0 repeats elements, which would blow up a small file; saved weights never have it.
     if count == 0 or count > flat.size or last >= flat.size:
-        raise WeightsError(
-            f"weight file {path!r}: tensor {name!r} of shape {tensor.shape} reaches beyond its "
+        raise Refusal(
+            f"has a tensor {name!r} of shape {tensor.shape} that reaches beyond its "
             f"storage of {flat.size} elements"
         )
     strides = [stride * flat.itemsize for stride in tensor.strides]
@@ -165,12 +156,10 @@ def _view(tensor: StoredTensor, flat: np.ndarray, name: str, path: str) -> np.nd
     return native(view)
 
 
-def _walk(tree: Any, path: str):
+def _walk(tree: Any):
     """Yield the names and tensors of nested dictionaries and lists, in file order."""
     if type(tree) is not dict:
-        raise WeightsError(
-            f"weight file {path!r} holds a {type(tree).__name__}; expected a dictionary of tensors"
-        )
+        raise Refusal(f"holds a {type(tree).__name__}; expected a dictionary of tensors")
     levels, seen = [_children("", tree)], 0
     while levels:
         name, value = next(levels[-1], (None, None))
@@ -181,9 +170,7 @@ def _walk(tree: Any, path: str):
         # copied into the name of each tensor below it.
         seen += 1
         if seen > _MOST_ENTRIES or len(levels) > _DEEPEST or len(name) > _LONGEST_NAME:
-            raise WeightsError(
-                f"weight file {path!r} holds containers too many or too deep for a set of weights"
-            )
+            raise Refusal("holds containers too many or too deep for a set of weights")
         if type(value) is StoredTensor:
             yield name, value
         elif type(value) in (dict, list, tuple):
