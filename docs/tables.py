@@ -6,7 +6,7 @@ Run it after `published.yaml` or an option changed.
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mindcv.config.options import OPTIONS
+from mindcv.config.options import OPTIONS, bounds_of
 from mindcv.hub import PublishedWeights, published_weights
 from mindcv.optim import OPTIMIZERS
 
@@ -51,10 +51,8 @@ def _values(limits) -> str:
     """Return choices or range of an option."""
     if limits["choices"]:
         return ", ".join(f"`{choice}`" for choice in limits["choices"])
-    bounds = [f"≥ {limits['low']}"] if limits["low"] is not None else []
-    bounds += [f"> {limits['above']}"] if limits["above"] is not None else []
-    bounds += [f"≤ {limits['high']}"] if limits["high"] is not None else []
-    return ", ".join(bounds)
+    signs = {"at least": "≥", "above": ">", "at most": "≤"}
+    return ", ".join(f"{signs[words]} {limit}" for words, _, limit in bounds_of(limits))
 
 
 def weights() -> str:

@@ -23,7 +23,7 @@ from .checks import (
     sink_contradictions,
     training_contradictions,
 )
-from .options import OPTIONS, Config
+from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .sources import Given, collect, command_of, obeys, read_command_line, read_yaml
 from .values import Text, convert, quoted
@@ -104,11 +104,10 @@ def dump_config(config: Config) -> str:
 
 
 def _as_yaml(value: Any) -> str:
-    """Quote text as yaml does, which keeps any path; other values are the same in JSON."""
     if not isinstance(value, str):
         return json.dumps(value)
-    quoted = yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf)
-    return quoted.rstrip("\n")
+    # Quoted as yaml does it, any path survives.
+    return yaml.safe_dump(value, default_style='"', allow_unicode=True, width=math.inf).rstrip("\n")
 
 
 def _collect_values(values: Mapping[str, Any], place: str) -> dict[str, Given]:
@@ -167,18 +166,8 @@ def _typed(key: str, given: Given) -> Any:
         allowed = ", ".join(str(choice) for choice in limits["choices"])
         raise ConfigError(f"{place}: {quoted(value)} is not one of {allowed}")
     for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, (int, float)) and not isinstance(number, bool):
-            _check_range(number, limits, place)
+        bounds = list(bounds_of(limits)) if isinstance(number, (int, float)) else []
+        if not all(holds(number, limit) for _, holds, limit in bounds):
+            expected = " and ".join(f"{words} {limit}" for words, _, limit in bounds)
+            raise ConfigError(f"{place}: {str(number)[:120]} is out of range, expected {expected}")
     return value
-
-
-def _check_range(number: float, limits: Mapping[str, Any], place: str) -> None:
-    low, high, above = limits["low"], limits["high"], limits["above"]
-    if (low is None or number >= low) and (high is None or number <= high):
-        if above is None or number > above:
-            return
-    bounds = [f"at least {low}"] if low is not None else []
-    bounds += [f"above {above}"] if above is not None else []
-    bounds += [f"at most {high}"] if high is not None else []
-    expected = " and ".join(bounds)
-    raise ConfigError(f"{place}: {str(number)[:120]} is out of range, expected {expected}")

@@ -4,7 +4,9 @@ The command line, the yaml reader and `--help` are generated from the fields of 
 type is the option's type, its metadata the option's row.
 """
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from operator import ge, gt, le
 from typing import Any, Optional, Union
 
 from ..data.datasets import DATASETS
@@ -49,6 +51,14 @@ def option(default: Any, help: str, used_by: str = "train", **row) -> Any:
     """Declare an option; `row` holds further fields of `OptionRow`."""
     commands = frozenset(used_by.split())
     return field(default=default, metadata=vars(OptionRow(help, commands, **row)))
+
+
+def bounds_of(limits: Mapping[str, Any]) -> Iterator[tuple[str, Callable, float]]:
+    """Yield the bounds in an option's metadata: (in words, comparison, limit)."""
+    names = ("low", "at least", ge), ("above", "above", gt), ("high", "at most", le)
+    for key, words, holds in names:
+        if limits[key] is not None:
+            yield words, holds, limits[key]
 
 
 def marked(flag: str) -> frozenset[str]:

@@ -167,7 +167,7 @@ def test_clipping_sees_unscaled_gradients(loss_scale):
 
 def small_regnet(**options):
     ms.set_seed(3)
-    return RegNet(8, 8, 2.0, 3, 8, num_classes=5, **options)
+    return RegNet(8, 8, 2.0, 2, 8, num_classes=5, **options)
 
 
 def image_batches(count, size=4):
@@ -337,6 +337,7 @@ def outputs(level, **options):
 
 
 def test_each_precision_computes_something_else():
+    ms.set_context(mode=ms.PYNATIVE_MODE)  # nothing to compile; the layers are the same
     found = {
         "O0": outputs("O0"),
         "O1": outputs("O1"),
