@@ -32,7 +32,7 @@ def main(config):
         print(stop.received.name, flush=True)
         time.sleep(60)
 
-run(main, "stand-in", "", rules=lambda config, environ: ())
+run(main, "stand-in", "", rules=lambda config: ())
 """
 
 

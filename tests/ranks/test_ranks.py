@@ -64,7 +64,7 @@ def main(config):
     time.sleep(60)
 
 del sys.argv[1:]
-run(main, "stand-in", "", rules=lambda config, environ: ())
+run(main, "stand-in", "", rules=lambda config: ())
 """
 
 

@@ -121,7 +121,7 @@ def read_run_folder(folder: str) -> RunFolder:
     _check_complete(path / "config.yaml", texts["config.yaml"])
     config = None
     try:
-        config = load_config(str(path / "config.yaml"), rules=lambda config, environ: iter(()))
+        config = load_config(str(path / "config.yaml"), rules=lambda config: ())
     except ConfigError as error:
         notes.append(f"config.yaml is not one that this version reads: {error}")
     if not any("val_top1" in row.values for row in rows):
