@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from mindcv.errors import WeightsError
-from mindcv.hub import PublishedWeights, download, fetch
+from mindcv.hub import PublishedWeights, fetch
 from mindcv.hub.cache import place_of
+from mindcv.process import download
 
 CONTENT = bytes(range(256)) * 4000  # 1 MB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

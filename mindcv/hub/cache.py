@@ -1,22 +1,18 @@
 """The cache of published weights, `<cache>/<model>/<source>/<file>`, verified at every use."""
 
 import errno
-import fcntl
 import logging
 import os
 import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ..errors import ConfigError, WeightsError
+from ..errors import WeightsError
+from ..process.download import Failure, download
 from ..process.files import cache_folder, open_regular, read_regular, replacing, sha256_of_file
 from ..weights import read_weights
 from ..weights.guards import is_web_page
-from .download import DEADLINE, Failure, download
 from .table import PublishedWeights
 
 _logger = logging.getLogger(__name__)
@@ -40,17 +36,11 @@ def fetch(weights: PublishedWeights) -> Path:
     try:
         _refuse_links(target.parent)
         if not os.path.lexists(target):
-            if _is_offline():
-                raise Failure("MINDCV_OFFLINE is set")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(target, weights.url):
-                if not os.path.lexists(target):  # else another process was faster
-                    note = f"; {weights.note}" if weights.note else ""
-                    _logger.info(
-                        "weights of %s, licence %s%s", weights.owner, weights.licence, note
-                    )
-                    download(weights, target, partial(_fault_of, weights=weights, target=target))
-                    return target
+            note = f"; {weights.note}" if weights.note else ""
+            _logger.info("weights of %s, licence %s%s", weights.owner, weights.licence, note)
+            fault_of = partial(_fault_of, weights=weights, target=target)
+            if download(weights.url, target, fault_of, resumes=weights.sha256 is not None):
+                return target
         if fault := _fault_of(target, weights, target):
             remedy = f"delete {target}* and try again; the file is published at {weights.url}"
             raise WeightsError(f"{fault}\n  {remedy}")
@@ -85,39 +75,6 @@ def _refuse_links(folder: Path) -> None:
     for part in (folder.parent, folder):
         if part.is_symlink():
             raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
-
-
-def _is_offline() -> bool:
-    wish = os.environ.get("MINDCV_OFFLINE", "").lower()
-    if wish in ("1", "true", "yes", "on"):
-        return True
-    if wish in ("", "0", "false", "no", "off"):
-        return False
-    raise ConfigError(f"environment variable MINDCV_OFFLINE: expected 1 or 0, got {wish!r}")
-
-
-@contextmanager
-def _locked(target: Path, url: str) -> Iterator[None]:
-    """Lock the file; the lock ends with its process, so a killed process blocks nobody."""
-    give_up = time.monotonic() + DEADLINE
-    lock = open_regular(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT)
-    try:
-        is_waiting = False
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    reason = f"another process has been fetching it for {DEADLINE:.0f} s"
-                    raise Failure(reason) from None
-            if not is_waiting:
-                _logger.info("another process fetches %s; waiting for it", url)
-                is_waiting = True
-            time.sleep(0.05)
-        yield
-    finally:
-        os.close(lock)
 
 
 def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None:

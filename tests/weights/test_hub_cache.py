@@ -18,8 +18,8 @@ from misbehaving_server import LOCK, Server, files, get, leave_part, refusal
 
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.hub import PublishedWeights, fetch
-from mindcv.hub import cache as hub_cache
 from mindcv.hub.cache import place_of
+from mindcv.process import download
 from mindcv.process.files import cache_folder
 
 CONTENT = b"some weights"
@@ -31,7 +31,6 @@ TORCH = {kind: ROOT / f"tests/golden/weights/{kind}.pth" for kind in ("zip", "le
 PROGRAM = """
 import sys
 from mindcv.hub import PublishedWeights, fetch
-from mindcv.hub import cache as hub_cache
 print("ready", flush=True)
 sys.stdin.readline()
 print(fetch(PublishedWeights("regnet_x_200mf", "test", sys.argv[1], sys.argv[2])))
@@ -320,7 +319,7 @@ def test_waiting_for_another_process_has_an_end(server, monkeypatch):
     path.parent.mkdir(parents=True)
     with path.with_name(LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        monkeypatch.setattr(hub_cache, "DEADLINE", 0.2)
+        monkeypatch.setattr(download, "DEADLINE", 0.2)
         assert "another process has been fetching" in refusal(server)
     assert server.requests == []
 

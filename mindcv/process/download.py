@@ -1,6 +1,7 @@
 """Download files over https: a complete, verified file or a reason why not."""
 
 import errno
+import fcntl
 import http.client
 import io
 import logging
@@ -21,8 +22,8 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from ..process.files import open_regular, printable
-from .table import PublishedWeights
+from ..errors import ConfigError
+from .files import open_regular, printable
 
 _logger = logging.getLogger(__name__)
 
@@ -53,29 +54,45 @@ class _NoNetwork(Failure):
 
 
 def download(
-    weights: PublishedWeights, target: Path, fault_of: Callable[[Path], str | None]
-) -> None:
-    """Download a weight file to `<target>.part`, and rename it once it is complete and verified.
+    url: str, target: Path, fault_of: Callable[[Path], str | None], *, resumes: bool
+) -> bool:
+    """Download a file unless it is there; return whether this process did.
 
-    If the hash is known, an attempt resumes a partial file, even one that another process left: the
-    hash shows whether the pieces belong together. Only one process at a time may download a target.
+    If several processes need it, one downloads it and the others wait. It comes to `<target>.part`,
+    which is renamed once it is complete and verified. With MINDCV_OFFLINE=1 nothing is downloaded.
 
     Args:
         fault_of: returns why a complete file is not the published one; None: no fault found.
+        resumes: continue a partial file, even one that another process left; only where `fault_of`
+            compares hashes, which show whether the pieces belong together.
 
     Raises:
+        ConfigError: MINDCV_OFFLINE is neither 1 nor 0.
         Failure: the file cannot be fetched.
         OSError: it cannot be written.
     """
-    if not _is_safe(weights.url):
+    if os.path.lexists(target):
+        return False
+    if _is_offline():
+        raise Failure("MINDCV_OFFLINE is set")
+    if not _is_safe(url):
         raise Failure("the address is not https")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(target, url):
+        if os.path.lexists(target):  # another process was faster
+            return False
+        _attempt(url, target, fault_of, resumes)
+    return True
+
+
+def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], resumes: bool) -> None:
     part = target.with_name(f"{target.name}.part")
     end = monotonic() + DEADLINE
     client = urllib.request.build_opener(_Client(end), _Redirects())
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            size = part.lstat().st_size if weights.sha256 and os.path.lexists(part) else 0
-            is_pieced = _transfer(client, weights.url, part, size)
+            size = part.lstat().st_size if resumes and os.path.lexists(part) else 0
+            is_pieced = _transfer(client, url, part, size)
             if fault := fault_of(part):
                 raise Failure(f"{fault}; it was discarded", again=is_pieced, keep=False)
             os.replace(part, target)
@@ -89,11 +106,44 @@ def download(
             if is_last or not failure.again or (attempt == 1 and isinstance(failure, _NoNetwork)):
                 count = f" (attempt {attempt} of {ATTEMPTS})" if attempt > 1 else ""
                 raise Failure(failure.reason + count) from None
-            _logger.warning("%s: %s; next attempt in %.1f s", weights.url, failure.reason, wait)
+            _logger.warning("%s: %s; next attempt in %.1f s", url, failure.reason, wait)
         except OSError as error:  # such as a full disk, so free the space
             part.unlink(missing_ok=True)
             raise OSError(error.errno, error.strerror, error.filename or str(part)) from None
         sleep(wait)
+
+
+def _is_offline() -> bool:
+    wish = os.environ.get("MINDCV_OFFLINE", "").lower()
+    if wish in ("1", "true", "yes", "on"):
+        return True
+    if wish in ("", "0", "false", "no", "off"):
+        return False
+    raise ConfigError(f"environment variable MINDCV_OFFLINE: expected 1 or 0, got {wish!r}")
+
+
+@contextmanager
+def _locked(target: Path, url: str) -> Iterator[None]:
+    """Lock the file; the lock ends with its process, so a killed process blocks nobody."""
+    give_up = monotonic() + DEADLINE
+    lock = open_regular(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT)
+    try:
+        is_waiting = False
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if monotonic() > give_up:
+                    reason = f"another process has been fetching it for {DEADLINE:.0f} s"
+                    raise Failure(reason) from None
+            if not is_waiting:
+                _logger.info("another process fetches %s; waiting for it", url)
+                is_waiting = True
+            sleep(0.05)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _transfer(client, url: str, part: Path, size: int) -> bool:
