@@ -238,9 +238,8 @@ def adjust_block_compatibility(
 
     Args:
         bottleneck_ratios: bottleneck width / output width; whole numbers if above 1.
-        rounding: pycls: halves go to the even multiple. torchvision: halves go up, and a width that
-            falls below 0.9 of the wanted one moves up to the next multiple (`models/_utils.py`,
-            `_make_divisible`); at a ratio of 1 these are exactly torchvision's widths.
+        rounding: pycls: halves go to the even multiple. torchvision: see `make_divisible`; at a
+            ratio of 1 these are exactly torchvision's widths.
 
     Raises:
         ValueError: unequal lengths, a value that is not positive, a ratio above 1 that is not
@@ -260,14 +259,20 @@ def adjust_block_compatibility(
         bottleneck = int(max(1, width * ratio))
         group = int(min(group, bottleneck))
         multiple = math.lcm(group, int(ratio)) if ratio > 1 else group
-        bottleneck = max(multiple, _round(bottleneck, multiple, rounding))
+        if rounding == "pycls":
+            bottleneck = max(multiple, round(bottleneck / multiple) * multiple)
+        else:
+            bottleneck = make_divisible(bottleneck, multiple)
         new_widths.append(int(bottleneck / ratio))
         new_groups.append(group)
     return new_widths, new_groups
 
 
-def _round(width: int, multiple: int, rounding: str) -> int:
-    if rounding == "pycls":
-        return round(width / multiple) * multiple
-    rounded = int(width + multiple / 2) // multiple * multiple
-    return rounded + multiple if rounded < 0.9 * width else rounded
+def make_divisible(v: float, divisor: int, min_value: int | None = None) -> int:
+    """Return the nearest multiple of `divisor`, at least `min_value` (None: `divisor`).
+
+    Halves go up, and a multiple below 0.9 of `v` moves up to the next (torchvision
+    `models/_utils.py`, `_make_divisible`).
+    """
+    nearest = max(min_value or divisor, int(v + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * v else nearest

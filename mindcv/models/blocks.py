@@ -1,4 +1,4 @@
-"""The parts of an AnyNet: layers, stems, transforms, blocks, stages and head.
+"""The parts of an AnyNet: stems, transforms, blocks, stages and head.
 
 Names follow pycls `models/blocks.py`; each docstring is the part's formula.
 """
@@ -11,10 +11,11 @@ from mindspore import nn, ops
 from mindspore.common.initializer import Normal, Uniform, initializer
 
 from ..design_space.plan import BLOCKS, STEMS, BlockPlan, BlockRow, NetworkPlan
+from .layers import DropPath, SqueezeExcite
 
 
 def conv2d(
-    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1, bias=False
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> nn.Conv2d:
     """Build a convolution with an odd kernel, padded to keep the size at stride 1."""
     return nn.Conv2d(
@@ -25,7 +26,6 @@ def conv2d(
         pad_mode="pad",
         padding=kernel // 2,
         group=groups,
-        has_bias=bias,
     )
 
 
@@ -41,39 +41,7 @@ def batch_norm(channels: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(channels, eps=1e-5, momentum=0.9)
 
 
-def activation_of(name: str) -> nn.Cell:
-    return {"relu": nn.ReLU, "silu": nn.SiLU}[name]()
-
-
-class SqueezeExcite(nn.Cell):
-    """`x * sigmoid(expand(act(reduce(mean(x)))))`, one gate per channel (Hu et al., 2018)."""
-
-    def __init__(self, channels: int, squeezed: int, activation: str = "relu"):
-        super().__init__()
-        self.conv_reduce = conv2d(channels, squeezed, 1, bias=True)
-        self.conv_expand = conv2d(squeezed, channels, 1, bias=True)
-        self.act = activation_of(activation)
-        self.sigmoid = nn.Sigmoid()
-
-    def construct(self, x):
-        gate = ops.mean(x, (2, 3), True)
-        gate = self.conv_expand(self.act(self.conv_reduce(gate)))
-        return x * self.sigmoid(gate)
-
-
-class DropPath(nn.Cell):
-    """Drop the residual branch of whole samples in training (Huang et al., 2016).
-
-    Kept branches are scaled by 1 / (1 - rate), as in timm and torchvision (`mode="row"`).
-    """
-
-    def __init__(self, rate: float):
-        super().__init__()
-        self.dropout = nn.Dropout(p=rate)
-
-    def construct(self, x):
-        # Dropout of one element per sample is the Bernoulli draw, already scaled.
-        return x * self.dropout(ops.ones((x.shape[0], 1, 1, 1), x.dtype))
+ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
 
 
 def initialize_weights(network: nn.Cell) -> None:
@@ -129,7 +97,7 @@ class Stem(nn.Cell):
         self.in_channels = plan.in_channels
         self.conv = conv2d(plan.in_channels, plan.stem_width, row.kernel, row.stride)
         self.bn = batch_norm(plan.stem_width)
-        self.act = activation_of(plan.activation)
+        self.act = ACTIVATIONS[plan.activation]()
         self.pool = nn.MaxPool2d(3, stride=2, pad_mode="pad", padding=1) if row.pools else None
 
     def construct(self, x):
@@ -147,7 +115,7 @@ class BasicTransform(nn.Cell):
         self.a_bn = batch_norm(plan.out_width)
         self.b = conv2d(plan.out_width, plan.out_width, 3)
         self.b_bn = batch_norm(plan.out_width)
-        self.act = activation_of(activation)
+        self.act = ACTIVATIONS[activation]()
 
     def construct(self, x):
         x = self.act(self.a_bn(self.a(x)))
@@ -164,10 +132,13 @@ class BottleneckTransform(nn.Cell):
         self.a_bn = batch_norm(width)
         self.b = conv2d(width, width, 3, plan.stride, groups=plan.groups)
         self.b_bn = batch_norm(width)
-        self.se = SqueezeExcite(width, squeezed, activation) if squeezed else None
+        self.se = None
+        if squeezed:
+            act = ACTIVATIONS[activation]
+            self.se = SqueezeExcite(width, rd_channels=squeezed, act_layer=act)
         self.c = conv2d(width, plan.out_width, 1)
         self.c_bn = batch_norm(plan.out_width)
-        self.act = activation_of(activation)
+        self.act = ACTIVATIONS[activation]()
 
     def construct(self, x):
         x = self.act(self.a_bn(self.a(x)))
@@ -195,7 +166,7 @@ class Block(nn.Cell):
             self.bn = batch_norm(plan.out_width)
         self.f = f
         self.drop_path = DropPath(drop) if drop and self.adds else None
-        self.act = activation_of(activation) if row.activates else None
+        self.act = ACTIVATIONS[activation]() if row.activates else None
 
     def construct(self, x):
         branch = self.f(x)
@@ -227,7 +198,7 @@ class Head(nn.Cell):
         if self.has_conv:
             self.conv = conv2d(plan.widths[-1], plan.head_width, 1)
             self.bn = batch_norm(plan.head_width)
-            self.act = activation_of(plan.activation)
+            self.act = ACTIVATIONS[plan.activation]()
         self.dropout = nn.Dropout(p=drop_rate) if drop_rate else None
         self.num_features = plan.head_width or plan.widths[-1]
         self.reset(plan.num_classes, global_pool)

@@ -13,7 +13,7 @@ from mindspore import nn, ops
 
 from mindcv import create_model
 from mindcv.models import AnyNet, RegNet
-from mindcv.models.blocks import DropPath
+from mindcv.models.layers import DropPath
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLE = json.loads((GOLDEN / "complexity.json").read_text())

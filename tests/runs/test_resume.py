@@ -21,7 +21,7 @@ from mindspore import nn, ops
 from mindcv import register_model
 from mindcv.checkpoint import store
 from mindcv.engine import evaluation, loop
-from mindcv.models.blocks import DropPath
+from mindcv.models.layers import DropPath
 
 class Small(nn.Cell):
     def __init__(self, num_classes, in_channels, drop_rate, drop_path_rate):
