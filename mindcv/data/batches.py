@@ -201,7 +201,7 @@ class EpochBatches:
             return loader.output_types(), loader.output_shapes()
 
     def _loader(self, epoch: int) -> ds.Dataset:
-        return self._make_loader(self._dataset.of_epoch(epoch))
+        return self._make_loader(self._dataset.variant(epoch=epoch))
 
 
 def _stop(reader: Any) -> None:

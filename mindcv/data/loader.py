@@ -107,18 +107,21 @@ def create_loader(
             f"at least 2 and neither mixup nor cutmix; got {type(transform).__name__}, "
             f"{aug_splits}, {mixup}, {cutmix}"
         )
-    clean = plan.clean
-    if plan.decode and isinstance(dataset, ImageDataset) and dataset.samples.encoded:
-        # Decoding in the thread that reads the file saves one hand-over between threads.
-        dataset = dataset.decoded()
-    elif plan.decode:
-        clean = [plan.decode, *clean]
+    is_own = isinstance(dataset, ImageDataset)
+    # Decoding in the thread that reads the file saves one hand-over between threads.
+    reads_pixels = bool(plan.decode) and is_own and dataset.samples.encoded
+    clean = [plan.decode, *plan.clean] if plan.decode and not reads_pixels else plan.clean
     on_image = [*clean, *plan.varied, *plan.final]
-    draws = mixing or splits or plan.erasing or plan.on_device
+    draws = bool(mixing or splits or plan.erasing or plan.on_device)
     draws = draws or any(isinstance(operation, PixelSeeded) for operation in on_image)
-    has_own_labels = isinstance(dataset, ImageDataset)
-    dataset = with_passes(dataset) if draws else dataset
-    if target_transform or not has_own_labels:
+    if is_own and (reads_pixels or draws):
+        dataset = dataset.variant(decode=reads_pixels, has_passes=draws)
+    elif draws:
+        numbers = _PassNumbers()
+        dataset = dataset.map(
+            [numbers], "label", ["label", PASS], num_parallel_workers=1, callbacks=[numbers]
+        )
+    if target_transform or not is_own:
         on_label = target_transform or [transforms.TypeCast(mstype.int32)]
         dataset = dataset.map(on_label, "label", num_parallel_workers=1)
     map_image = partial(_map_image, workers=workers, in_processes=python_multiprocessing)
@@ -236,15 +239,6 @@ def create_evaluation_loader(
         )
 
     return EpochBatches(ImageDataset(rows), loader_of_epoch, batch_size, shard_id).as_dataset()
-
-
-def with_passes(dataset: ds.Dataset) -> ds.Dataset:
-    if isinstance(dataset, ImageDataset):
-        return dataset.numbered()
-    numbers = _PassNumbers()
-    return dataset.map(
-        [numbers], "label", ["label", PASS], num_parallel_workers=1, callbacks=[numbers]
-    )
 
 
 class _PassNumbers(ds.DSCallback):

@@ -168,18 +168,15 @@ class Rows:
 
         Bad images are recorded, and may raise, as in `BadImages`.
         """
-        found = False
-        if self.decode or not self.samples.encoded:
-            return found
-        for index in dict.fromkeys(self.indices[first : min(end, self.read_count)].tolist()):
-            if index in self.bad.reasons:
-                continue
+        known = len(self.bad.reasons)
+        read = [] if self.decode else self.indices[first : min(end, self.read_count)].tolist()
+        for index in dict.fromkeys(read):
             try:
-                check_by_decoding(self._read(index))
+                if self.samples.encoded and index not in self.bad.reasons:
+                    check_by_decoding(self._read(index))
             except ImageError as error:
                 self._note(index, error)
-                found = True
-        return found
+        return len(self.bad.reasons) > known
 
     def _begin(self, epoch: int, indices: np.ndarray) -> None:
         self._epoch, self.indices, self.read_count = epoch, indices, 0
@@ -283,15 +280,9 @@ class ImageDataset(ds.GeneratorDataset):
     def samples(self) -> Samples:
         return self.source.samples
 
-    def of_epoch(self, epoch: int) -> "ImageDataset":
-        return ImageDataset(self.source.variant(epoch))
-
-    def decoded(self) -> "ImageDataset":
-        """Return the dataset with pixels, (H, W, 3) uint8, instead of the bytes of image files."""
-        return ImageDataset(self.source.variant(decode=True))
-
-    def numbered(self) -> "ImageDataset":
-        return ImageDataset(self.source.variant(has_passes=True))
+    def variant(self, **changes) -> "ImageDataset":
+        """Return an independent dataset of other rows, see `Rows.variant`."""
+        return ImageDataset(self.source.variant(**changes))
 
     def num_classes(self) -> int:
         return self.samples.num_classes
