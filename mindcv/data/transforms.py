@@ -10,6 +10,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.dataset import transforms, vision
 
 from ..errors import ConfigError
+from ..names import canonical
 from .augment.auto_augment import compile_policy, create_auto_augment
 from .augment.batch_operations import AugmentBatch, DeviceAugment
 from .augment.pixel_operations import (
@@ -185,8 +186,8 @@ def create_transforms(
         scale, ratio: area and aspect ranges of the random crop.
         hflip, vflip: probabilities.
         color_jitter: strength for brightness, contrast and saturation, or one each (and hue).
-        interpolation: nearest, bilinear, bicubic, area; random: bilinear or bicubic at random in
-            training, bilinear in evaluation.
+        interpolation: nearest, bilinear, bicubic, area, in any case; random: bilinear or bicubic at
+            random in training, bilinear in evaluation.
         mean, std: channel statistics, 0-255 scale; None: the dataset's.
         re_prob, re_scale, re_ratio, re_value, re_max_attempts: see `RandomErasing`.
         crop_pct: fraction of the resized shorter side that the centre crop keeps.
@@ -208,9 +209,9 @@ def create_transforms(
     """
     sides = _sides(image_resize)
     is_square = sides[0] == sides[1]
-    _check("interpolation", interpolation, (*INTERPOLATIONS, RANDOM))
-    _check("crop_mode", crop_mode, CROP_MODES)
-    _check("decoder", decoder, _DECODERS)
+    interpolation = _known("interpolation", interpolation, (*INTERPOLATIONS, RANDOM))
+    crop_mode = _known("crop_mode", crop_mode, CROP_MODES)
+    decoder = _known("decoder", decoder, _DECODERS)
     mean, std = channel_statistics(dataset_name, mean, std)
     row = dataset_row(dataset_name)
     is_decoded = row is not None and row.is_decoded
@@ -318,9 +319,8 @@ def evaluation_transforms(
         ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
     """
     height, width = sides or (preprocessing.image_size,) * 2
-    _check("interpolation", preprocessing.interpolation, INTERPOLATIONS)
-    _check("crop_mode", preprocessing.crop_mode, CROP_MODES)
-    row = INTERPOLATIONS[preprocessing.interpolation]
+    row = INTERPOLATIONS[_known("interpolation", preprocessing.interpolation, INTERPOLATIONS)]
+    crop_mode = _known("crop_mode", preprocessing.crop_mode, CROP_MODES)
     if preprocessing.antialias and not row.antialiased:
         known = " and ".join(name for name, row in INTERPOLATIONS.items() if row.antialiased)
         raise ValueError(f"antialias goes with {known}; interpolation is {row.name!r}")
@@ -336,7 +336,7 @@ def evaluation_transforms(
     if is_decoded:
         return Transforms([resize((height, width))], final=final)
     target = tuple(math.floor(side / preprocessing.crop_pct) for side in (height, width))
-    if preprocessing.crop_mode == "center" and height == width:
+    if crop_mode == "center" and height == width:
         target = target[0]
     crop = RoundedCenterCrop if preprocessing.antialias else vision.CenterCrop
     return Transforms([resize(target), crop((height, width))], final=final, decode=PillowDecode())
@@ -349,10 +349,12 @@ def _sides(size: int | Sequence[int]) -> tuple[int, int]:
     return sides
 
 
-def _check(name: str, value: Any, known: Collection) -> None:
-    if value not in known:
-        expected = ", ".join(map(str, known))
-        raise ValueError(f"{name} {value!r} is unknown; expected {expected}")
+def _known(option: str, value: str, choices: Collection[str]) -> str:
+    """Return the choice that a value names, in any case."""
+    found = canonical(value, choices)
+    if found not in choices:
+        raise ValueError(f"{option} {value!r} is unknown; expected {', '.join(choices)}")
+    return found
 
 
 def _inter(name: str) -> vision.Inter:

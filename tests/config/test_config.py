@@ -350,7 +350,7 @@ def test_an_alias_means_the_value_it_names(from_yaml):
 @pytest.mark.parametrize(
     ("text", "policy"),
     [
-        ("randaug", RandAugmentPolicy()),
+        ("rand", RandAugmentPolicy()),
         ("randaug-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
         (
             "randaug-m10-n2-w0-mstd0.5-mmax10-inc0",

@@ -276,4 +276,4 @@ def test_policy_keeps_shape_and_type_and_the_image_itself():
 def test_an_unknown_policy_is_refused_where_it_is_built():
     with pytest.raises(ValueError, match="'randaugment' is unknown; expected randaug"):
         create_auto_augment("randaugment", FILL)
-    assert parse_policy("rand-m9-n3") == parse_policy("randaug-m9-n3")
+    assert parse_policy("rand-m9-n3-mstd0.5") == parse_policy("randaug-m9-n3")

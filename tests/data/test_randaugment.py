@@ -126,7 +126,7 @@ def strengths(policy: str, count: int = 1500) -> np.ndarray:
 
 
 def test_strength_is_constant_without_deviation():
-    assert set(strengths("randaug-m7", 50)) == {7.0}
+    assert set(strengths("rand-m7", 50)) == {7.0}
 
 
 def test_strength_is_normal_and_clipped():
@@ -187,7 +187,8 @@ def test_python_operations_repeat_with_any_number_of_workers():
 @pytest.mark.parametrize(
     "text, expected",
     [
-        ("randaug", RandAugmentPolicy()),
+        ("randaug", RandAugmentPolicy(magnitude_std=0.5)),
+        ("rand", RandAugmentPolicy()),
         ("randaug-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
         (
             "randaug-m9-mstd0.5-inc1",
@@ -197,18 +198,19 @@ def test_python_operations_repeat_with_any_number_of_workers():
             "randaug-m10-n2-w0-mstd0.5-mmax10-inc0",
             RandAugmentPolicy(10, 2, 0.5, 10, increasing=False, weighted=True),
         ),
-        ("randaug-p0.3-n3", RandAugmentPolicy(prob=0.3, num_ops=3)),
+        ("rand-p0.3-n3", RandAugmentPolicy(prob=0.3, num_ops=3)),
         ("randaug-mstd101", RandAugmentPolicy(magnitude_std=math.inf)),
-        ("randaug-m15-mmax20", RandAugmentPolicy(magnitude=15, magnitude_max=20)),
+        ("rand-m15-mmax20", RandAugmentPolicy(magnitude=15, magnitude_max=20)),
         ("rand-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
         ("autoaug-mstd0.5", AutoAugmentPolicy("original", 0.5)),
         ("original-mstd0.5", AutoAugmentPolicy("original", 0.5)),
-        ("autoaugr", AutoAugmentPolicy("originalr")),
+        ("autoaugr", AutoAugmentPolicy("originalr", 0.5)),
         ("originalr", AutoAugmentPolicy("originalr")),
         ("v0", AutoAugmentPolicy("v0")),
         ("v0r-mstd1", AutoAugmentPolicy("v0r", 1.0)),
         ("3a", AutoAugmentPolicy("3a")),
         ("trivialaugwide", TrivialAugmentPolicy()),
+        ("trivialaugwide-m20", TrivialAugmentPolicy(20)),
         ("augmix", AugMixPolicy(3.0, 3, 0, 1.0, math.inf)),
         ("augmix-m5-w4-d2", AugMixPolicy(5.0, 4, 2, 1.0, math.inf)),
         ("augmix-a0.5-mstd0", AugMixPolicy(alpha=0.5, magnitude_std=0.0)),
@@ -232,7 +234,7 @@ def test_policy_syntax(text, expected):
             "augmix-n2",
             "augmix-w0",
         ),
-        *("trivialaugwide-m20", "augmix-d2.5", "augmix-b1", "augmix-a0", "original-mstd"),
+        *("trivialaugwide-m32", "augmix-d2.5", "augmix-b1", "augmix-a0", "original-mstd"),
         *("randaug-", "randaug-m", "randaug-9", "randaug-x3", "randaug-m9-m8"),
         *("randaug-m31", "randaug-m-1", "randaug-n0", "randaug-n16", "randaug-n1.5"),
         *("randaug-p2", "randaug-w1", "randaug-inc2", "randaug-inc0.5", "randaug-m1.2.3"),

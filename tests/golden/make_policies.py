@@ -39,7 +39,7 @@ POLICIES = {
     "randaug-m9-mstd0.5-inc1": "rand-m9-mstd0.5-inc1",
     "randaug-m5-n3-mstd101": "rand-m5-n3-mstd101",
     "autoaug-mstd0.5": "original-mstd0.5",
-    "autoaugr": "originalr",
+    "originalr": "originalr",
     "v0-mstd0.5": "v0-mstd0.5",
     "v0r": "v0r",
     "3a": "3a",

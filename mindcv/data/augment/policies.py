@@ -1,7 +1,7 @@
 """The string syntax of augmentation policies, as timm defines it: `randaug-m9-mstd0.5-inc1`.
 
 Source of the syntax: timm, `data/auto_augment.py`. MindCV's names also work: randaug is timm's
-rand, autoaug its original, autoaugr its originalr.
+rand, autoaug its original, autoaugr its originalr, each with MindCV's default mstd0.5.
 """
 
 import re
@@ -37,7 +37,10 @@ class AutoAugmentPolicy:
 
 @dataclass(frozen=True)
 class TrivialAugmentPolicy:
-    """TrivialAugmentWide (Müller and Hutter, 2021), which has no settings."""
+    """TrivialAugmentWide (Müller and Hutter, 2021)."""
+
+    # m, of MindCV: the end of the scale of strengths. It changes nothing: each is a share of it.
+    scale: float = 31.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def parse_policy(text: str) -> Policy:
     for family in _FAMILIES:
         if head in family.heads:
             values = _read_terms(text, terms, family)
-            return family.policy(*family.heads[head], **values)
+            return family.policy(**{**family.heads[head], **values})
     known = "; ".join(family.syntax for family in _FAMILIES)
     raise ValueError(f"policy {text!r} is unknown; expected {known}")
 
@@ -132,7 +135,7 @@ class _Term(NamedTuple):
 class _Family(NamedTuple):
     syntax: str  # for the messages
     policy: type
-    heads: dict[str, tuple]  # first word to the policy's first arguments
+    heads: dict[str, dict[str, Any]]  # first word to what it implies
     terms: dict[str, _Term]
 
 
@@ -141,12 +144,13 @@ _INFINITE = float("inf")
 _DRAWABLE = sum(weight > 0 for weight in WEIGHTS.values()) - 1
 _MAGNITUDE = _Term("magnitude", 0, 30)
 _SPREAD = _Term("magnitude_std", 0, _INFINITE)
+_MINDCV = {"magnitude_std": 0.5}
 
 _FAMILIES = (
     _Family(
         "randaug[-mN][-nN][-mstdX][-mmaxX][-incB][-pX][-w0]",
         RandAugmentPolicy,
-        {"randaug": (), "rand": ()},
+        {"randaug": _MINDCV, "rand": {}},
         {
             "m": _MAGNITUDE,
             "n": _Term("num_ops", 1, 15, int),
@@ -162,17 +166,22 @@ _FAMILIES = (
         "autoaug|autoaugr|original|originalr|v0|v0r|3a[-mstdX]",
         AutoAugmentPolicy,
         {
-            "autoaug": ("original",),
-            "autoaugr": ("originalr",),
-            **{table: (table,) for table in ("original", "originalr", "v0", "v0r", "3a")},
+            "autoaug": {"table": "original", **_MINDCV},
+            "autoaugr": {"table": "originalr", **_MINDCV},
+            **{name: {"table": name} for name in ("original", "originalr", "v0", "v0r", "3a")},
         },
         {"mstd": _SPREAD},
     ),
-    _Family("trivialaugwide", TrivialAugmentPolicy, {"trivialaugwide": ()}, {}),
+    _Family(
+        "trivialaugwide[-mN]",
+        TrivialAugmentPolicy,
+        {"trivialaugwide": {}},
+        {"m": _Term("scale", 1, 31)},
+    ),
     _Family(
         "augmix[-mN][-wN][-dN][-aX][-mstdX]",
         AugMixPolicy,
-        {"augmix": ()},
+        {"augmix": {}},
         {
             "m": _MAGNITUDE,
             "w": _Term("width", 1, 10, int),
