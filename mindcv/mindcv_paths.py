@@ -10,8 +10,32 @@ from types import ModuleType
 
 # old module: {module that holds the names here: the names}
 PATHS: dict[str, dict[str, tuple[str, ...]]] = {
+    "data.auto_augment": {
+        "data.presets": (
+            "augment_and_mix_transform",
+            "auto_augment_transform",
+            "rand_augment_transform",
+            "trivial_augment_wide_transform",
+        )
+    },
+    "data.constants": {
+        "data.preprocessing": (
+            "DEFAULT_CROP_PCT",
+            "IMAGENET_DEFAULT_MEAN",
+            "IMAGENET_DEFAULT_STD",
+        )
+    },
     "data.dataset_factory": {"data": ("create_dataset",)},
-    "data.transforms_factory": {"data": ("create_transforms",)},
+    "data.mixup": {"data.presets": ("Mixup",)},
+    "data.transforms_factory": {
+        "data": ("create_transforms",),
+        "data.presets": (
+            "transforms_cifar",
+            "transforms_imagenet_eval",
+            "transforms_imagenet_train",
+            "transforms_mnist",
+        ),
+    },
     "loss.loss_factory": {"loss": ("create_loss",)},
     "models.model_factory": {"models": ("create_model",)},
     "optim.optim_factory": {"optim": ("create_optimizer",)},

@@ -10,7 +10,19 @@ if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     from .contact_sheet import write_contact_sheet
     from .datasets import open_samples, register_dataset, training_classes
     from .loader import create_evaluation_loader, create_loader, first_batch
-    from .preprocessing import Preprocessing, channel_statistics
+    from .preprocessing import (
+        DEFAULT_CROP_PCT,
+        IMAGENET_DEFAULT_MEAN,
+        IMAGENET_DEFAULT_STD,
+        Preprocessing,
+        channel_statistics,
+    )
+    from .presets import (
+        augment_and_mix_transform,
+        auto_augment_transform,
+        rand_augment_transform,
+        trivial_augment_wide_transform,
+    )
     from .rows import create_dataset
     from .samples.protocol import write_class_map
     from .transforms import Normalize, create_normalize, create_transforms
@@ -18,9 +30,14 @@ if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
 # MindSpore takes seconds to import, and code that only looks at files does not need it: names are
 # imported at first use (PEP 562).
 _LAZY = {
+    "DEFAULT_CROP_PCT": ".preprocessing",
     "EpochBatches": ".batches",
+    "IMAGENET_DEFAULT_MEAN": ".preprocessing",
+    "IMAGENET_DEFAULT_STD": ".preprocessing",
     "Normalize": ".transforms",
     "Preprocessing": ".preprocessing",
+    "augment_and_mix_transform": ".presets",
+    "auto_augment_transform": ".presets",
     "channel_statistics": ".preprocessing",
     "create_dataset": ".rows",
     "create_evaluation_loader": ".loader",
@@ -29,8 +46,10 @@ _LAZY = {
     "create_transforms": ".transforms",
     "first_batch": ".loader",
     "open_samples": ".datasets",
+    "rand_augment_transform": ".presets",
     "register_dataset": ".datasets",
     "training_classes": ".datasets",
+    "trivial_augment_wide_transform": ".presets",
     "write_class_map": ".samples.protocol",
     "write_contact_sheet": ".contact_sheet",
 }

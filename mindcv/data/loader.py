@@ -57,7 +57,7 @@ def create_loader(
     operations draw from its seed, anew in each iterator of a training loader.
 
     Args:
-        dataset: rows with the columns image and label.
+        dataset: rows with the columns image and label (or fine_label).
         is_training: mix batches if mixup or cutmix is given; split them if separate. Evaluation
             batches are never mixed.
         mixup, cutmix, switch_prob: see `Mixing`.
@@ -114,6 +114,8 @@ def create_loader(
     on_image = [*clean, *plan.varied, *plan.final]
     draws = bool(mixing or splits or plan.erasing or plan.on_device)
     draws = draws or any(isinstance(operation, PixelSeeded) for operation in on_image)
+    if not is_own and "fine_label" in dataset.get_col_names():  # of MindSpore's Cifar100Dataset
+        dataset = dataset.rename("fine_label", "label")
     if is_own and (reads_pixels or draws):
         dataset = dataset.variant(decode=reads_pixels, has_passes=draws)
     elif draws:

@@ -35,6 +35,10 @@ INTERPOLATIONS = {
         Interpolation("area", "AREA", remark="averages already"),
     )
 }
+# MindCV's names.
+DEFAULT_CROP_PCT = 0.875
+IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = list(IMAGENET_MEAN), list(IMAGENET_STD)
+
 RANDOM = "random"  # in training bilinear or bicubic, image by image; in evaluation bilinear
 CROP_MODES = ("center", "squash")
 
@@ -53,7 +57,7 @@ class Preprocessing:
     """
 
     image_size: int = 224
-    crop_pct: float = 0.875
+    crop_pct: float = DEFAULT_CROP_PCT
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD

@@ -86,9 +86,12 @@ class Mixing:
     # Epochs after which nothing is mixed; labels stay soft so that the graph stays the same.
     # 0: never.
     off_epoch: int = 0
+    # Range of the sides of CutMix's box, as shares of the image's; None: drawn from its area.
+    minmax: tuple[float, float] | None = None
+    follows_box: bool = True  # the labels, where the border clips the box
 
     def mix(
-        self, images: list, labels: list, epoch: int, rng: np.random.Generator
+        self, images: Sequence, labels: Sequence, epoch: int, rng: np.random.Generator
     ) -> tuple[list, list]:
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         mixed, share = self._mix_images(np.stack(images), prob, rng)
@@ -112,16 +115,26 @@ class Mixing:
 
     def _paste(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, float]:
         height, width = as_planes(images).shape[2:]
-        side = math.sqrt(1.0 - rng.beta(self.cutmix, self.cutmix))
-        cut_h, cut_w = int(height * side), int(width * side)
-        center_y, center_x = rng.integers(height), rng.integers(width)
-        # An odd side has its extra pixel at the end, so the box keeps its size.
-        top, bottom = np.clip((center_y - cut_h // 2, center_y + (cut_h + 1) // 2), 0, height)
-        left, right = np.clip((center_x - cut_w // 2, center_x + (cut_w + 1) // 2), 0, width)
+        share = rng.beta(self.cutmix, self.cutmix)
+        if self.minmax:
+            cuts = [
+                rng.integers(*(int(side * end) for end in self.minmax)) for side in (height, width)
+            ]
+            starts = [rng.integers(side - cut) for side, cut in zip((height, width), cuts)]
+            (top, left), (bottom, right) = starts, np.add(starts, cuts)
+        else:
+            side = math.sqrt(1.0 - share)
+            cut_h, cut_w = int(height * side), int(width * side)
+            center_y, center_x = rng.integers(height), rng.integers(width)
+            # An odd side has its extra pixel at the end, so the box keeps its size.
+            top, bottom = np.clip((center_y - cut_h // 2, center_y + (cut_h + 1) // 2), 0, height)
+            left, right = np.clip((center_x - cut_w // 2, center_x + (cut_w + 1) // 2), 0, width)
         pasted = images.copy()
         box = (slice(None), slice(None), slice(top, bottom), slice(left, right))
         as_planes(pasted)[box] = as_planes(images)[::-1][box]
-        return pasted, 1.0 - float((bottom - top) * (right - left)) / (height * width)
+        if self.follows_box or self.minmax:
+            share = 1.0 - float((bottom - top) * (right - left)) / (height * width)
+        return pasted, share
 
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of R, G and B
