@@ -18,6 +18,7 @@ from warm_commands import WarmCommands
 from mindcv.checkpoint import CheckpointStore
 
 ROOT = Path(__file__).parent.parent
+_WARM = WarmCommands()
 
 # A network without batch statistics, registered as a user would: by a file of one's own. With
 # DUMP_WEIGHTS set, each process leaves its final weights behind, so that ranks can be compared.
@@ -132,11 +133,11 @@ def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:
         picture.save(place / f"{index:04d}.jpg", quality=92)
 
 
-@pytest.fixture(scope="session")
-def warm(tmp_path_factory):
+@pytest.fixture(scope="session", autouse=True)
+def warm():
     """Commands in processes of their own that need not import MindSpore first."""
-    with WarmCommands(tmp_path_factory.mktemp("streams")) as commands:
-        yield commands
+    with _WARM:
+        yield _WARM
 
 
 @pytest.fixture(scope="session")
@@ -199,7 +200,13 @@ def wait_for_end_of_group(group: int, seconds: float = 10) -> None:
 def run_command(
     script: str, *arguments, cwd: Path, env: dict | None = None, launcher: list[str] | None = None
 ) -> subprocess.CompletedProcess:
-    """Run train.py or validate.py as a user does, in a process of its own."""
+    """Run train.py or validate.py in a process of its own: with a launcher, or warm.
+
+    With an environment of its own, which Python or MindSpore may read at the start, it starts cold.
+    """
+    if env is None and launcher is None:
+        done = _WARM.run([script, *arguments], cwd)
+        return subprocess.CompletedProcess([script, *arguments], done.code, done.out, done.err)
     # msrun wants the plain word python; PATH leads it to this interpreter.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     python = "python" if launcher else sys.executable

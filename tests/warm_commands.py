@@ -1,7 +1,7 @@
 """Run many commands, each in a process of its own, and import MindSpore only once.
 
-    with WarmCommands(folder) as commands:
-        done = commands.run(["train.py", "--model", "m"])
+    with WarmCommands() as commands:
+        done = commands.run(["train.py", "--model", "m"], folder)
 
 A process that has imported MindSpore, and started nothing, is copied (fork) for each command. From
 there on it is what `python train.py …` is: standard streams, arguments and the interpreter's end
@@ -9,6 +9,7 @@ are its own. What is written while MindSpore is being imported is not seen this 
 start their commands from scratch for that.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -32,36 +33,42 @@ class Done:
 
 
 class WarmCommands:
-    """The process that is copied.
+    """The process that is copied; it starts with the first command.
 
     Args:
-        folder: for the streams of the commands.
         *modules: what it has imported; default: MindSpore.
         **variables: of its environment.
     """
 
-    def __init__(self, folder: Path, *modules: str, **variables: str):
-        self.folder = folder
-        environment = {key: value for key, value in os.environ.items() if "GLOG" not in key}
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, *(modules or ["mindspore"])],
-            env={**environment, "PYTHONPATH": str(ROOT), **variables},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    def __init__(self, *modules: str, **variables: str):
+        self._modules = modules or ("mindspore",)
+        self._variables = {"PYTHONPATH": str(ROOT)} | variables
+        self._process: subprocess.Popen | None = None
 
     def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory()  # for the streams of the commands
         return self
 
     def __exit__(self, *_):
-        self._process.stdin.close()
-        self._process.wait(30)
+        if self._process is not None:
+            self._process.stdin.close()
+            self._process.wait(30)
+        self._folder.cleanup()
 
     def run(self, words: list, cwd: Path, **variables: str) -> Done:
         """Run `train.py …`, `validate.py …` or `mindcv COMMAND …` in a folder."""
-        out, err = self.folder / "out.txt", self.folder / "err.txt"
-        order = [list(map(str, words)), str(cwd), str(out), str(err), variables]
+        own = {key: value for key, value in os.environ.items() if "GLOG" not in key}
+        environment = own | self._variables | variables
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, *self._modules],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        out, err = (Path(self._folder.name, name) for name in ("out.txt", "err.txt"))
+        order = [list(map(str, words)), str(cwd), str(out), str(err), environment]
         print(json.dumps(order), file=self._process.stdin, flush=True)
         code = int(self._process.stdout.readline())
         return Done(code, out.read_text(encoding="utf-8"), err.read_text(encoding="utf-8"))
@@ -70,24 +77,27 @@ class WarmCommands:
 def _serve(modules: list[str]) -> None:
     for module in modules:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # the copies do not visit what MindSpore made, which takes longer than a fork
     for line in sys.stdin:
-        words, cwd, out, err, variables = json.loads(line)
+        words, cwd, out, err, environment = json.loads(line)
         child = os.fork()
         if not child:
-            _become(words, cwd, out, err, variables)
+            _become(words, cwd, out, err, environment)
             return  # to the end of the program, as a command does
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(code, flush=True)
 
 
-def _become(words, cwd, out, err, variables) -> None:
+def _become(words, cwd, out, err, environment) -> None:
     for path, descriptor in ((os.devnull, 0), (out, 1), (err, 2)):
         flags = (
             os.O_RDWR if descriptor == 0 else os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         )
         os.dup2(os.open(path, flags), descriptor)
     os.chdir(cwd)
-    os.environ.update(variables)
+    os.environ.clear()
+    os.environ.update(environment)
     tempfile.tempdir = None  # found again, where TMPDIR says
     script = words[0]
     sys.argv = [script, *words[1:]]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from conftest import run_command
-from warm_commands import WarmCommands
 
 from mindcv.config import build_schedule, load_config
 
@@ -15,13 +14,7 @@ STEPS = 6  # of an epoch of `short_run`
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory):
-    with WarmCommands(tmp_path_factory.mktemp("streams")) as commands:
-        yield commands
-
-
-@pytest.fixture(scope="module")
-def watched(commands, image_folder, tiny_models, tmp_path_factory):
+def watched(warm, image_folder, tiny_models, tmp_path_factory):
     """Run train.py with a weight average, a schedule by steps and event files."""
     pytest.importorskip("tensorboardX")
     folder = tmp_path_factory.mktemp("watched")
@@ -47,7 +40,7 @@ def watched(commands, image_folder, tiny_models, tmp_path_factory):
         summary_dir=folder / "events",
     )
     words = [str(word) for key, value in options.items() for word in (f"--{key}", value)]
-    done = commands.run(["train.py", *words], cwd=folder)
+    done = warm.run(["train.py", *words], cwd=folder)
     assert done.code == 0, done.err
     return folder
 
@@ -100,7 +93,7 @@ def test_the_events_are_those_of_the_table_and_of_the_log(watched, rows):
     assert set(scalars) == {*columns, "train/loss", "train/lr", "train/images_per_second"}
 
 
-def test_the_run_took_the_rates_that_the_lr_command_shows(commands, watched, rows, tmp_path):
+def test_the_run_took_the_rates_that_the_lr_command_shows(warm, watched, rows, tmp_path):
     config = load_config(str(watched / "run" / "config.yaml"))
     rates = build_schedule(config, STEPS)
     assert rates[4] == 0.01 > rates[3] and 0.0 < rates[-1] < 0.01
@@ -109,16 +102,16 @@ def test_the_run_took_the_rates_that_the_lr_command_shows(commands, watched, row
     for step, rate in read_scalars(file)["train/lr"].items():
         assert rate == pytest.approx(rates[step - 1], rel=1e-6)
     words = ["--config", watched / "run" / "config.yaml", "--csv", tmp_path / "rates.csv"]
-    done = commands.run(["mindcv", "lr", *words], cwd=tmp_path)
+    done = warm.run(["mindcv", "lr", *words], cwd=tmp_path)
     assert done.code == 0, done.err
     with (tmp_path / "rates.csv").open(encoding="utf-8") as file:
         assert [float(row["lr"]) for row in csv.DictReader(file)] == rates
 
 
-def test_the_report_of_a_real_run_agrees_with_its_table(commands, watched, rows, tmp_path):
+def test_the_report_of_a_real_run_agrees_with_its_table(warm, watched, rows, tmp_path):
     """With averaged weights, which decide, and a model of the user's own."""
     output = tmp_path / "page.html"
-    done = commands.run(["mindcv", "report", watched / "run", "--output", output], cwd=tmp_path)
+    done = warm.run(["mindcv", "report", watched / "run", "--output", output], cwd=tmp_path)
     assert done.code == 0, done.err
     page = output.read_text(encoding="utf-8")
     best = max((row for row in rows if row["val_top1"]), key=lambda r: float(r["ema_val_top1"]))

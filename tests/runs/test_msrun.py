@@ -9,7 +9,6 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from conftest import ROOT, launcher, run_command, short_run_in, write_images
-from warm_commands import WarmCommands
 
 from mindcv.process.cpu import limit_instructions
 
@@ -41,12 +40,6 @@ def images(place, image_folder, count):
     (place / "train").symlink_to(image_folder / "train")
     write_images(place / "val", count, min(count, 4), seed=2)
     return place
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory):
-    with WarmCommands(tmp_path_factory.mktemp("streams")) as commands:
-        yield commands
 
 
 @pytest.fixture(scope="module")

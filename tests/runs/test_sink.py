@@ -36,7 +36,7 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def commands(place) -> Iterator[WarmCommands]:
-    with WarmCommands(place, "mindspore", "sink_stand_in") as commands:
+    with WarmCommands("mindspore", "sink_stand_in") as commands:
         yield commands
 
 

@@ -180,14 +180,15 @@ def test_a_mindcv_recipe_passes_the_dry_run(image_folder, tmp_path):
     assert "7,259,656 parameters (7.26 M)" in done.stdout
 
 
-def test_the_richest_recipe_trains_a_step(image_folder, tmp_path):
+def test_the_richest_recipe_trains_a_step(image_folder, tiny_models, tmp_path):
     """RandAugment, mixup, cutmix, erasing, repeats, float16 and a dynamic scale together."""
     recipe = ROOT / "configs/regnet/regnet_y_16gf_ascend.yaml"
     done = run_command(
         "train.py",
         *("--config", recipe, "--data_dir", image_folder, "--distribute", "False"),
-        *("--model", "regnet_y_200mf", "--image_resize", 32, "--batch_size", 24),
-        *("--epoch_size", 2, "--warmup_epochs", 1, "--decay_epochs", 1, "--num_classes", 6),
+        *("--import_module", tiny_models, "--model", "tiny_regnet"),
+        *("--image_resize", 32, "--batch_size", 24, "--epoch_size", 2),
+        *("--warmup_epochs", 1, "--decay_epochs", 1, "--num_classes", 6),
         *("--ckpt_save_dir", tmp_path / "run", "--log_interval", 1),
         cwd=tmp_path,
     )

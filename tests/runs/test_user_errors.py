@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from commands import tiny_regnet, weights, write_checkpoint
 from conftest import ROOT
-from warm_commands import WarmCommands
 
 OWN_MODELS = """
 import os, warnings
@@ -171,12 +170,6 @@ def place(tmp_path_factory, image_folder, tiny_models) -> Path:
     content = whole.read_bytes()
     (folder / "cut.ckpt").write_bytes(content[: len(content) // 2])
     return folder
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory):
-    with WarmCommands(tmp_path_factory.mktemp("streams")) as commands:
-        yield commands
 
 
 def check_message(err: str, fragments: str) -> None:

@@ -14,7 +14,7 @@ def test_commands_take_a_model_of_ones_own(tmp_path, tiny_models, image_folder):
     shutil.copy(image, tmp_path / "ü b,c.jpg")
     (tmp_path / "cut.jpg").write_bytes(image.read_bytes()[:300])
     own = ["--import_module", tiny_models, "--ckpt_path", path]
-    with WarmCommands(tmp_path, PYTHONIOENCODING="ascii") as commands:
+    with WarmCommands(PYTHONIOENCODING="ascii") as commands:
         words = [*own, "--mode", "0", "--top_k", "1"]
         done = commands.run(["mindcv", "predict", "ü b,c.jpg", "cut.jpg", *words], cwd=tmp_path)
         assert done.code == 0, done.err

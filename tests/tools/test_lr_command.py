@@ -14,7 +14,6 @@ import pytest
 from conftest import ROOT
 from packed_sets import quiet_pack
 from PIL import Image
-from warm_commands import WarmCommands
 
 from mindcv.__main__ import main
 from mindcv.config import Config, build_schedule, load_config
@@ -212,22 +211,21 @@ def test_digits_that_are_not_written_yet_are_not_written_to_be_counted(capsys, t
 
 
 @pytest.mark.slow  # the counts are tested above; here is what train.py makes of them
-def test_a_dry_run_of_train_says_the_same_for_every_kind(tmp_path, image_folder, tiny_models):
-    with WarmCommands(tmp_path) as commands:
-        for kind in KINDS:
-            root = tmp_path / kind
-            root.mkdir()
-            write_dataset(kind, root, image_folder, tiny_models.read_text(encoding="utf-8"))
-            module = root / "mine.py" if kind == "own" else tiny_models
-            words = ["--dataset", kind, "--data_dir", root, "--import_module", module]
-            words += ["--batch_size", 4]
-            network = ["--model", "tiny", "--image_resize", 32]
-            done = commands.run(["train.py", *words, *network, "--dry_run", "True"], cwd=tmp_path)
-            assert done.code == 0, done.err
-            counted = commands.run(["mindcv", "lr", *words], cwd=tmp_path)
-            assert counted.code == 0, counted.err
-            (steps,) = re.findall(r"(\d+) steps per epoch", done.out)
-            assert f"epochs of {steps} steps" in counted.out, kind
+def test_a_dry_run_of_train_says_the_same_for_every_kind(warm, tmp_path, image_folder, tiny_models):
+    for kind in KINDS:
+        root = tmp_path / kind
+        root.mkdir()
+        write_dataset(kind, root, image_folder, tiny_models.read_text(encoding="utf-8"))
+        module = root / "mine.py" if kind == "own" else tiny_models
+        words = ["--dataset", kind, "--data_dir", root, "--import_module", module]
+        words += ["--batch_size", 4]
+        network = ["--model", "tiny", "--image_resize", 32]
+        done = warm.run(["train.py", *words, *network, "--dry_run", "True"], cwd=tmp_path)
+        assert done.code == 0, done.err
+        counted = warm.run(["mindcv", "lr", *words], cwd=tmp_path)
+        assert counted.code == 0, counted.err
+        (steps,) = re.findall(r"(\d+) steps per epoch", done.out)
+        assert f"epochs of {steps} steps" in counted.out, kind
 
 
 @pytest.mark.parametrize(
