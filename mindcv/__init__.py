@@ -15,6 +15,9 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
     from .loss import create_loss
     from .models import (
         create_model,
+        get_pretrained_cfg,
+        get_pretrained_cfg_value,
+        has_pretrained_cfg_key,
         is_model,
         is_model_in_modules,
         is_model_pretrained,
@@ -32,6 +35,9 @@ __version__ = "0.1.0"
 _NAMES = {
     "models": (
         "create_model",
+        "get_pretrained_cfg",
+        "get_pretrained_cfg_value",
+        "has_pretrained_cfg_key",
         "is_model",
         "is_model_in_modules",
         "is_model_pretrained",
@@ -54,14 +60,15 @@ mindcv_paths.install()
 
 
 def __getattr__(name: str):
-    if name not in _ROOM_OF and name not in _ROOMS:
+    room = "models" if name.startswith("regnet_") else _ROOM_OF.get(name)
+    if not room and name not in _ROOMS:
         raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
     from .process.entry_point import check_environment
 
     check_environment()
     if name in _ROOMS:
         return importlib.import_module(f".{name}", __name__)
-    return getattr(importlib.import_module(f".{_ROOM_OF[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{room}", __name__), name)
 
 
 def __dir__():

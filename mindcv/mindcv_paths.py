@@ -37,6 +37,17 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "loss.loss_factory": {"loss": ("create_loss",)},
+    "models.layers.activation": {"models.layers": ("Swish",)},
+    "models.layers.compatibility": {"models.layers": ("Dropout",)},
+    "models.layers.conv_norm_act": {"models.layers": ("Conv2dNormActivation",)},
+    "models.layers.drop_path": {"models.layers": ("DropPath",)},
+    "models.layers.helpers": {
+        "models.helpers": ("to_1tuple", "to_2tuple", "to_3tuple", "to_4tuple", "to_ntuple")
+    },
+    "models.layers.identity": {"models.layers": ("Identity",)},
+    "models.layers.mlp": {"models.layers": ("Mlp",)},
+    "models.layers.pooling": {"models.layers": ("GlobalAvgPooling",)},
+    "models.layers.squeeze_excite": {"models.layers": ("SqueezeExcite", "SqueezeExciteV2")},
     "models.model_factory": {"models": ("create_model",)},
     "optim.optim_factory": {"optim": ("create_optimizer",)},
     "version": {"": ("__version__",)},

@@ -7,6 +7,7 @@ from .table import (
     find_weights,
     published_weights,
     require_classifier,
+    weights_at,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "find_weights",
     "published_weights",
     "require_classifier",
+    "weights_at",
 ]

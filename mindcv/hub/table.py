@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -100,6 +101,18 @@ def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedW
             f"to {twin}"
         )
     return find_weights(model, source)
+
+
+def weights_at(url: str, model: str) -> PublishedWeights:
+    """Describe the weights at an address, for `fetch`; `model` names them in the cache.
+
+    Eight hexadecimal digits at the end of the file's name, as in MindCV's, are its SHA-256's first.
+    """
+    if row := next((row for row in _table() if row.url == url), None):
+        return row
+    host, digits = urlsplit(url).hostname or "unknown", _HASH_IN_NAME.search(url)
+    sha256 = digits and digits[1]
+    return PublishedWeights(model, host, url, sha256=sha256, owner=host, licence="unknown")
 
 
 def require_classifier(weights: PublishedWeights) -> None:

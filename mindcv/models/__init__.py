@@ -4,13 +4,18 @@ import mindspore as ms
 
 from ..process.cpu import limit_instructions
 from ..weights.load import load_weights
-from .features import FeatureInfo, FeatureNet, freeze
+from . import helpers, layers, registry, regnet  # noqa: F401
+from .features import FeatureExtractWrapper, FeatureInfo, FeatureNet, freeze
 from .folding import fold_batch_norm, fold_on_cpu
 from .from_file import create_described, create_model_from_file
 from .registry import (
+    UnknownModelError,
     canonical_name,
     create_model,
     find_published,
+    get_pretrained_cfg,
+    get_pretrained_cfg_value,
+    has_pretrained_cfg_key,
     is_model,
     is_model_in_modules,
     is_model_pretrained,
@@ -19,16 +24,17 @@ from .registry import (
     model_entrypoint,
     register_model,
 )
-from .regnet import AnyNet, RegNet  # also registers the family
+from .regnet import *  # noqa: F403  # AnyNet, RegNet and a function for each of the family
 
 # At import, so that it comes before the first convolution of any program.
 limit_instructions(ms.get_context("device_target"))
 
 __all__ = [
-    "AnyNet",
+    *regnet.__all__,
+    "FeatureExtractWrapper",
     "FeatureInfo",
     "FeatureNet",
-    "RegNet",
+    "UnknownModelError",
     "canonical_name",
     "create_described",
     "create_model",
@@ -37,6 +43,9 @@ __all__ = [
     "fold_batch_norm",
     "fold_on_cpu",
     "freeze",
+    "get_pretrained_cfg",
+    "get_pretrained_cfg_value",
+    "has_pretrained_cfg_key",
     "is_model",
     "is_model_in_modules",
     "is_model_pretrained",

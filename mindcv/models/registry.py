@@ -1,40 +1,62 @@
 """The model registry, which maps names to builders, and `create_model`."""
 
+import copy
 import fnmatch
+import inspect
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from mindspore import nn
 
-from ..design_space.published import split_tag, unknown_model
+from ..design_space.published import SETTINGS, family_name, unknown_model
 from ..errors import ConfigError
 from ..hub import PublishedWeights, choose_weights, fetch, published_weights
 from ..weights.load import load_weights
-from .features import FeatureNet
+from ..weights.schemes import CLASSIFIER, FIRST_CONV
+from .features import features_of
 
 _BUILDERS: dict[str, Callable[..., nn.Cell]] = {}
-_ALIASES: dict[str, str] = {}
+_ENTRYPOINTS: dict[str, Callable[..., nn.Cell]] = {}  # where another function stands for a builder
+
+
+class UnknownModelError(ConfigError, RuntimeError, KeyError):
+    """A model that is not registered; MindCV raises a RuntimeError or a KeyError for it."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # a KeyError would quote its message
 
 
 def register_model(
-    builder: Callable[..., nn.Cell], aliases: Sequence[str] = ()
+    builder: Callable[..., nn.Cell], entrypoint: Callable[..., nn.Cell] | None = None
 ) -> Callable[..., nn.Cell]:
     """Register a builder under its function name; use it as a decorator.
 
     The builder takes `num_classes`, `in_channels` and its own options, and returns a Cell that maps
-    images (N, C, H, W) to logits (N, num_classes). Aliases are in lower case and match in any case;
-    a registered name takes precedence.
+    images (N, C, H, W) to logits (N, num_classes). A builder with the parameter `pretrained` loads
+    its published weights itself. Defining the same function once more, as in a notebook, replaces
+    it. Where the module has a dictionary `default_cfgs`, the model's entry describes its weights.
+
+    Args:
+        entrypoint: what `model_entrypoint` returns; None: the builder.
 
     Raises:
-        ValueError: the name is already registered.
+        ValueError: another function has registered the name.
     """
     name = builder.__name__
-    if name in _BUILDERS:
-        taken = _BUILDERS[name].__module__
-        raise ValueError(f"model {name!r} is registered already, by {taken}; choose another name")
+    old = _BUILDERS.get(name, builder)
+    if (old.__module__, old.__qualname__) != (builder.__module__, builder.__qualname__):
+        raise ValueError(
+            f"model {name!r} is registered already, by {old.__module__}; choose another name"
+        )
     _BUILDERS[name] = builder
-    _ALIASES.update(dict.fromkeys(aliases, name))
+    if entrypoint:
+        _ENTRYPOINTS[name] = entrypoint
+    exported = getattr(sys.modules.get(builder.__module__), "__all__", None)
+    if isinstance(exported, list) and name not in exported:
+        exported.append(name)
     return builder
 
 
@@ -63,16 +85,18 @@ def create_model(
         ema: load the averaged weights (`ema.*`) of the checkpoint.
         auto_mapping: ignored; MindCV has it, but here parameter names of other libraries are always
             recognised.
-        features_only: return a `FeatureNet`, which gives feature maps instead of logits.
+        features_only: return a network that gives feature maps instead of logits: a `FeatureNet`
+            for a RegNet.
         out_indices: maps that features_only returns, see `FeatureNet`.
         **kwargs: options of the builder, e.g. drop_rate, drop_path_rate; None: the default.
 
     Raises:
-        ConfigError: unknown model (the message suggests names), unknown or contradictory options,
-            num_classes or in_channels that is not an integer, or no such published weights.
+        ConfigError: unknown or contradictory options, num_classes or in_channels that is not an
+            integer, or no such published weights. For an unknown model also a RuntimeError and a
+            KeyError; the message suggests names.
         WeightsError: the weights are missing, damaged or belong to another model.
     """
-    builder = model_entrypoint(model_name)
+    builder = _BUILDERS[canonical_name(model_name)]
     for name, number in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
             raise ConfigError(f"{name} {number!r} is no whole number")
@@ -80,10 +104,17 @@ def create_model(
         raise ConfigError("pretrained and checkpoint_path both name weights; give one of them")
     if out_indices is not None and not features_only:
         raise ConfigError("out_indices chooses feature maps; give features_only=True with it")
-    path = fetch(find_published(model_name, pretrained)) if pretrained else checkpoint_path
+    path, cuts_features = checkpoint_path, features_only
     options = {key: value for key, value in kwargs.items() if value is not None}
-    if features_only:
-        num_classes = 0
+    if "pretrained" in inspect.signature(builder).parameters:
+        options["pretrained"] = pretrained
+        if features_only and not checkpoint_path:  # a file is of the whole network
+            options |= {"features_only": True}
+            options |= {} if out_indices is None else {"out_indices": out_indices}
+            cuts_features = False
+    else:
+        num_classes = 0 if features_only else num_classes
+        path = fetch(find_published(model_name, pretrained)) if pretrained else checkpoint_path
     try:
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
@@ -93,33 +124,42 @@ def create_model(
         raise ConfigError(f"model {model_name} does not take {sorted(options)}: {error}") from None
     if path:
         load_weights(model, path, ema=ema)
-    return FeatureNet(model, out_indices) if features_only else model
+    return features_of(model, out_indices) if cuts_features else model
 
 
 def list_models(
-    filter: str = "", module: str = "", pretrained: bool = False, exclude_filters="", **_
+    filter: str | Sequence[str] = "",
+    module: str = "",
+    pretrained: bool = False,
+    exclude_filters: str | Sequence[str] = "",
 ) -> list[str]:
     """Return the registered names in natural order: 200mf before 1_6gf before 12gf.
 
     Args:
-        filter: shell-style pattern, e.g. `regnet_x*`; empty: all.
+        filter: shell-style pattern, e.g. `regnet_x*`, or several, of which one must match; empty:
+            all.
         module: only models that this module defines, e.g. `regnet`.
-        exclude_filters: pattern, or list of patterns, of names to leave out.
+        pretrained: only models with published weights.
+        exclude_filters: pattern, or several, of names to leave out.
     """
-    excluded = [exclude_filters] if isinstance(exclude_filters, str) else exclude_filters
+
+    def matches(name: str, patterns: str | Sequence[str]) -> bool:
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
     names = [
         name
         for name in _BUILDERS
-        if (not filter or fnmatch.fnmatchcase(name, filter))
+        if (not filter or matches(name, filter))
         and (not module or _module_of(name) == module)
         and (not pretrained or is_model_pretrained(name))
-        and not any(fnmatch.fnmatchcase(name, pattern) for pattern in excluded if pattern)
+        and not matches(name, exclude_filters)
     ]
     return sorted(names, key=_natural_key)
 
 
 def is_model(model_name: str) -> bool:
-    """Return whether a name or alias is registered."""
+    """Return whether a name, of this or another library, is registered."""
     return _resolve(model_name) in _BUILDERS
 
 
@@ -135,12 +175,17 @@ def canonical_name(model_name: str) -> str:
     name = _resolve(model_name)
     if name in _BUILDERS:
         return name
-    raise ConfigError(unknown_model(model_name, [*_BUILDERS, *_ALIASES]))
+    raise UnknownModelError(unknown_model(model_name, _BUILDERS))
 
 
 def model_entrypoint(model_name: str) -> Callable[..., nn.Cell]:
-    """Return the builder of a model; ConfigError: unknown model."""
-    return _BUILDERS[canonical_name(model_name)]
+    """Return the function that builds a model, MindCV's parameters first.
+
+    Raises:
+        KeyError, ConfigError: unknown model.
+    """
+    name = canonical_name(model_name)
+    return _ENTRYPOINTS.get(name, _BUILDERS[name])
 
 
 def list_modules() -> list[str]:
@@ -148,15 +193,46 @@ def list_modules() -> list[str]:
     return sorted({_module_of(name) for name in _BUILDERS})
 
 
-def is_model_in_modules(model_name: str, module_names) -> bool:
+def is_model_in_modules(model_name: str, module_names: Iterable[str]) -> bool:
     """Return whether one of the modules defines the model."""
     name = _resolve(model_name)
     return name in _BUILDERS and _module_of(name) in set(module_names)
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    """Return whether a model has published weights; ConfigError: unknown model."""
-    return bool(published_weights(canonical_name(model_name)))
+    """Return whether a model is registered and has published weights."""
+    return bool(get_pretrained_cfg(model_name).get("url"))
+
+
+def get_pretrained_cfg(model_name: str) -> dict[str, Any]:
+    """Return the url of a model's default weights, their classes, and the names of the layers
+    `first_conv` and `classifier`; of a model of one's own, its entry in `default_cfgs`.
+
+    Empty: an unknown model, or one without such an entry.
+    """
+    name = _resolve(model_name)
+    if name not in _BUILDERS:
+        return {}
+    if name not in SETTINGS:
+        module = sys.modules.get(_BUILDERS[name].__module__)
+        return copy.deepcopy(getattr(module, "default_cfgs", {}).get(name, {}))
+    rows = published_weights(name)
+    return {
+        "url": rows[0].url if rows else "",
+        "num_classes": rows[0].num_classes if rows else 1000,
+        "first_conv": FIRST_CONV.removesuffix(".weight"),
+        "classifier": CLASSIFIER.removesuffix(".weight"),
+    }
+
+
+def get_pretrained_cfg_value(model_name: str, cfg_key: str) -> Any:
+    """Return an entry of `get_pretrained_cfg`; None if there is none."""
+    return get_pretrained_cfg(model_name).get(cfg_key)
+
+
+def has_pretrained_cfg_key(model_name: str, cfg_key: str) -> bool:
+    """Return whether `get_pretrained_cfg` has an entry."""
+    return cfg_key in get_pretrained_cfg(model_name)
 
 
 def find_published(model_name: str, pretrained: bool | str = True) -> PublishedWeights:
@@ -165,15 +241,17 @@ def find_published(model_name: str, pretrained: bool | str = True) -> PublishedW
     Raises:
         ConfigError: unknown model, no such weights, or a tag that contradicts the source.
     """
-    name = canonical_name(model_name)
-    return choose_weights(model_name, name, pretrained)
+    return choose_weights(model_name, canonical_name(model_name), pretrained)
+
+
+def __getattr__(name: str) -> dict[str, dict[str, Any]]:
+    if name == "_model_pretrained_cfgs":  # MindCV's guide on fine-tuning reads it
+        return {model: get_pretrained_cfg(model) for model in _BUILDERS}
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def _resolve(name: str) -> str:
-    if name in _BUILDERS:
-        return name
-    model, _ = split_tag(name)
-    return _ALIASES.get(model.lower(), name)
+    return name if name in _BUILDERS else family_name(name) or name
 
 
 def _module_of(name: str) -> str:

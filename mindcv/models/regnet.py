@@ -1,15 +1,14 @@
 """RegNet and AnyNet (Radosavovic et al., Designing Network Design Spaces, CVPR 2020)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mindspore import nn
 
 from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
-from ..design_space.published import aliases_of
 from .blocks import Head, Stem, build_stages, initialize_weights, zero_last_gammas
 from .features import FeatureInfo
-from .registry import register_model
+from .registry import create_model, register_model
 
 
 class AnyNet(nn.Cell):
@@ -213,15 +212,25 @@ class RegNet(AnyNet):
         self._build(plan, **options)
 
 
-def _register(name: str, setting: Setting) -> None:
+def _register(name: str, setting: Setting) -> Callable[..., nn.Cell]:
+    """Register a builder, and return the function of MindCV's parameters that stands for it."""
+
     def build(num_classes: int = 1000, in_channels: int = 3, **options) -> RegNet:
         sizes = {"num_classes": num_classes, "in_channels": in_channels}
         return RegNet(**(vars(setting) | sizes | options))
 
-    build.__name__ = build.__qualname__ = name
-    build.__doc__ = f"Build {name}; keyword arguments are `RegNet`'s."
-    globals()[name] = register_model(build, aliases=aliases_of(name))
+    def create(
+        pretrained: bool | str = False, num_classes: int = 1000, in_channels: int = 3, **options
+    ) -> nn.Cell:
+        return create_model(name, num_classes, pretrained, in_channels, **options)
+
+    for function in (build, create):
+        function.__name__ = function.__qualname__ = name
+    create.__doc__ = f"Build {name}; the arguments are those of `create_model` and `RegNet`."
+    register_model(build, entrypoint=create)
+    return create
 
 
-for _name, _setting in SETTINGS.items():
-    _register(_name, _setting)
+_FAMILY = {name: _register(name, setting) for name, setting in SETTINGS.items()}
+globals().update(_FAMILY)
+__all__ = ["AnyNet", "RegNet", *_FAMILY]

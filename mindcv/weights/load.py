@@ -40,6 +40,8 @@ def load_weights(
     ema: bool | None = False,
     new_head: bool = True,
     class_names: Sequence[str] | None = None,
+    first_conv: str = "",
+    classifier: str = "",
 ) -> LoadReport:
     """Load a weight file of any supported library into `network`.
 
@@ -48,7 +50,7 @@ def load_weights(
     turn and scaled by 3 / channels, as timm's `adapt_input_conv` does. A network without a
     classifier ignores the file's. A network may declare its `first_conv` and `classifier`;
     otherwise the first convolution is the one with RegNet's name, and the classifier the last
-    Dense.
+    Dense. The arguments of these names are names of cells and go before both.
 
     Args:
         ema: load the averaged weights; None: only if the file holds any.
@@ -64,7 +66,7 @@ def load_weights(
     wanted = network.parameters_dict()
     contents = sort_contents(file, wanted, ema)
     weights, notes = dict(contents.weights), list(contents.notes)
-    first_conv, head = _ends(network)
+    first_conv, head = _ends(network, first_conv, classifier)
     ignored = []
     if first_conv in wanted and not any(name.startswith(_HEAD) for name in wanted):
         ignored = [name for name in weights if name.startswith(_HEAD)]
@@ -107,9 +109,11 @@ def load_weights(
     )
 
 
-def _ends(network: nn.Cell) -> tuple[str, list[str]]:
+def _ends(network: nn.Cell, first_conv: str, classifier: str) -> tuple[str, list[str]]:
     """Return the names of the first convolution's weight and of the classifier's parameters."""
-    conv, head = getattr(network, "first_conv", None), getattr(network, "classifier", None)
+    cells = {name: cell for name, cell in network.cells_and_names() if name}
+    conv = cells.get(first_conv, getattr(network, "first_conv", None))
+    head = cells.get(classifier, getattr(network, "classifier", None))
     first_conv = conv.weight.name if isinstance(conv, nn.Conv2d) else FIRST_CONV
     is_declared = isinstance(head, nn.Cell)
     cells = (head if is_declared else network).cells_and_names()
