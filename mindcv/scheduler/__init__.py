@@ -1,32 +1,61 @@
 """Learning-rate schedules: a plain list with one rate per step. MindSpore is not imported here."""
 
+import logging
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+from .dynamic_lr import annealed, cyclic_lr, one_cycle_lr
+
+_logger = logging.getLogger("mindcv.train")
 
 
 @dataclass(frozen=True)
-class _Course:
-    """The arguments of `create_scheduler` that shape the rates after the warm-up.
+class Schedule:
+    """The arguments of `create_scheduler`, with the checks and the rates that follow from them.
 
     Times are whole numbers of steps (with lr_epoch_stair, of epochs), so that every drop and
-    restart falls on one of them. `epoch` is the length of an epoch, `rest` that of the run after
-    the warm-up.
+    restart falls on one of them.
     """
 
+    steps_per_epoch: int
+    scheduler: str
     lr: float
     min_lr: float
-    epoch: int
-    rest: int
-    warmup: str
+    warmup_epochs: int
+    warmup_factor: float
+    decay_epochs: int | None
+    decay_rate: float
+    milestones: Sequence[int]
     num_epochs: int
     num_cycles: int
     cycle_decay: float
-    decay_epochs: int | None
-    decay_rate: float
+    lr_epoch_stair: bool
+    warmup_steps: int | None
     decay_shape: str
-    milestones: Sequence[int]
+
+    @property
+    def row(self) -> "ScheduleRow":
+        return SCHEDULES[self.scheduler]
+
+    @property
+    def epoch(self) -> int:
+        """Length of an epoch."""
+        return 1 if self.lr_epoch_stair else self.steps_per_epoch
+
+    @property
+    def warmup(self) -> int:
+        return self.warmup_epochs * self.epoch if self.warmup_steps is None else self.warmup_steps
+
+    @property
+    def warmup_key(self) -> str:
+        return "warmup_epochs" if self.warmup_steps is None else "warmup_steps"
+
+    @property
+    def rest(self) -> int:
+        """Length of the run after the warm-up."""
+        return max(self.num_epochs * self.epoch - self.warmup, 0)
 
     @property
     def cycle(self) -> int:
@@ -34,15 +63,59 @@ class _Course:
 
     @property
     def final_decay(self) -> int:
-        return (self.decay_epochs or default_decay(self.num_epochs)) * self.epoch
+        """Length of the decay of wsd, by default a tenth of the run, rounded up."""
+        return (self.decay_epochs or -(-self.num_epochs // 10)) * self.epoch
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """Yield (argument, message) for arguments that contradict each other."""
+        row, key = self.row, self.warmup_key
+        if row.climbs:
+            if self.warmup:
+                yield key, f"{self.scheduler} climbs by itself: it takes no warm-up; set {key} 0"
+            if self.lr_epoch_stair:
+                yield (
+                    "lr_epoch_stair",
+                    f"{self.scheduler} changes from step to step: it takes no stair; set it False",
+                )
+        elif self.warmup_steps is not None and self.lr_epoch_stair:
+            yield (
+                key,
+                f"warmup_steps {self.warmup_steps} and lr_epoch_stair do not go together: with a "
+                "stair the rate changes only between epochs; use warmup_epochs",
+            )
+        if self.rest and (problem := row.problem(self)):
+            yield problem
+
+    def remarks(self) -> Iterator[str]:
+        """Yield what the user may not have meant."""
+        if self.warmup and not self.warmup_factor and self.lr_epoch_stair:
+            yield "with warmup_factor 0 and lr_epoch_stair the whole first epoch trains at rate 0"
+        if not self.rest:
+            key = self.warmup_key
+            yield f"{self.num_epochs} epochs end within the warm-up, {key} {getattr(self, key)}"
+        elif remark := self.row.remark(self):
+            yield remark
+
+    def warn(self) -> None:
+        for remark in self.remarks():
+            _logger.warning("scheduler %s: %s", self.scheduler, remark)
+
+    def rates(self) -> list[float]:
+        """Return one rate per step; a schedule that is longer than the run is cut."""
+        start, climb = self.warmup_factor, 1.0 - self.warmup_factor
+        rates = [self.lr * (start + climb * t / self.warmup) for t in range(self.warmup)]
+        rates = (rates + self.row.rates(self))[: self.num_epochs * self.epoch]
+        repeats = self.steps_per_epoch // self.epoch
+        return [rate for rate in rates for _ in range(repeats)]
 
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """One schedule: its rate, by the time since the warm-up, and a check of its course."""
+    """One schedule: its rates after the warm-up, a contradiction in it, and an oddity."""
 
-    rate: Callable[[_Course, int], float]
-    problem: Callable[[_Course], str | None] = lambda course: None
+    rates: Callable[[Schedule], list[float]]
+    problem: Callable[[Schedule], tuple[str, str] | None] = lambda s: None
+    remark: Callable[[Schedule], str | None] = lambda s: None
     climbs: bool = False  # starts with a climb of its own: it takes no warm-up and no stair
     falls_to_min: bool = False  # min_lr is its lowest rate
     has_cycles: bool = False  # it falls in cosine cycles
@@ -68,8 +141,9 @@ def create_scheduler(
     """Return the learning rate of every step, `num_epochs * steps_per_epoch` numbers.
 
     The rate climbs linearly from `lr * warmup_factor` to `lr` over the warm-up. The schedule fills
-    the rest of the run, so its epochs, milestones included, count from the end of the warm-up. The
-    rates equal those of MindCV 0.3.0, which has no wsd.
+    the rest of the run, so its epochs, milestones included, count from the end of the warm-up. One
+    that is longer than the run is cut, with a warning in the log. The rates equal those of MindCV,
+    which has no wsd.
 
     Args:
         scheduler: a name in SCHEDULES; warmup_cosine_decay is another name for cosine_decay.
@@ -88,7 +162,7 @@ def create_scheduler(
         decay_shape: of wsd: linear, cosine or 1-sqrt.
 
     Raises:
-        ValueError: unknown schedule, or parts that do not fit into num_epochs or to each other.
+        ValueError: unknown schedule, or arguments that contradict each other.
     """
     if steps_per_epoch < 1 or num_epochs < 1 or warmup_epochs < 0 or (warmup_steps or 0) < 0:
         raise ValueError(
@@ -100,141 +174,161 @@ def create_scheduler(
         raise ValueError(
             f"decay_epochs {decay_epochs}, num_cycles {num_cycles}: expected at least 1"
         )
-    if lr_epoch_stair and warmup_steps is not None:
-        raise ValueError(f"warmup_steps {warmup_steps} and a stair of epochs do not go together")
     if scheduler not in SCHEDULES:
         raise ValueError(f"scheduler {scheduler!r} is unknown; expected {', '.join(SCHEDULES)}")
-    row = SCHEDULES[scheduler]
-    epoch = 1 if lr_epoch_stair else steps_per_epoch
-    warmup = warmup_epochs * epoch if warmup_steps is None else warmup_steps
-    named = f"warmup_epochs {warmup_epochs}" if warmup_steps is None else f"warmup_steps {warmup}"
-    rest = num_epochs * epoch - warmup
-    if rest < 1:
-        raise ValueError(
-            f"{named} leave nothing of num_epochs {num_epochs} with {steps_per_epoch} steps each"
-        )
-    if row.climbs and (warmup or lr_epoch_stair):
-        raise ValueError(
-            f"{scheduler} climbs by itself, step by step: it takes no warm-up and no stair"
-        )
-    course = _Course(
+    schedule = Schedule(
+        steps_per_epoch=steps_per_epoch,
+        scheduler=scheduler,
         lr=lr,
         min_lr=min_lr,
-        epoch=epoch,
-        rest=rest,
-        warmup=named,
+        warmup_epochs=warmup_epochs,
+        warmup_factor=warmup_factor,
+        decay_epochs=decay_epochs,
+        decay_rate=decay_rate,
+        milestones=tuple(milestones or ()),
         num_epochs=num_epochs,
         num_cycles=num_cycles,
         cycle_decay=cycle_decay,
-        decay_epochs=decay_epochs,
-        decay_rate=decay_rate,
+        lr_epoch_stair=lr_epoch_stair,
+        warmup_steps=warmup_steps,
         decay_shape=decay_shape,
-        milestones=milestones or (),
     )
-    if problem := row.problem(course):
+    for _, problem in schedule.problems():
         raise ValueError(problem)
-    rates = [lr * (warmup_factor + (1.0 - warmup_factor) * t / warmup) for t in range(warmup)]
-    rates += [row.rate(course, t) for t in range(rest)]
-    repeats = steps_per_epoch // epoch
-    return [rate for rate in rates for _ in range(repeats)]
+    schedule.warn()
+    return schedule.rates()
 
 
-def default_decay(num_epochs: int) -> int:
-    """Return the default length of wsd's decay in epochs: a tenth of the run, rounded up."""
-    return -(-num_epochs // 10)
-
-
-def _cosine(c: _Course, t: int) -> float:
+def _cosine(s: Schedule) -> list[float]:
     """Loshchilov and Hutter, SGDR, equation 5, with cycles of equal length."""
-    cycle, since = divmod(t, c.cycle)
-    if cycle >= c.num_cycles:
-        return c.min_lr
-    peak = c.lr * c.cycle_decay**cycle
-    return c.min_lr + 0.5 * (peak - c.min_lr) * (1.0 + math.cos(math.pi * since / c.cycle))
+
+    def rate(t):
+        cycle, since = divmod(t, s.cycle)
+        if cycle >= s.num_cycles:
+            return s.min_lr
+        return annealed(s.lr * s.cycle_decay**cycle, s.min_lr, since, s.cycle)
+
+    return [rate(t) for t in range(s.rest)]
 
 
-def _too_many_cycles(c: _Course) -> str | None:
-    if 1 <= c.cycle * c.num_cycles <= c.rest:
+def _empty_cycles(s: Schedule) -> tuple[str, str] | None:
+    if s.cycle:
         return None
-    return _too_long(c, f"{c.num_cycles} x decay_epochs {c.decay_epochs}")
+    unit = "epochs" if s.lr_epoch_stair else "steps"
+    return "num_cycles", f"{s.num_cycles} cycles do not fit into {s.rest} {unit} after the warm-up"
 
 
-def _too_long(c: _Course, decay: str) -> str:
-    return f"{c.warmup} + {decay} exceed num_epochs {c.num_epochs}; the decay would never end"
+def _unfinished_cycles(s: Schedule) -> str | None:
+    if s.cycle * s.num_cycles <= s.rest:
+        return None
+    cycles = "" if s.num_cycles == 1 else f"{s.num_cycles} cycles of "
+    return (
+        f"the schedule is cut before it reaches min_lr: {s.warmup_key} "
+        f"{getattr(s, s.warmup_key)} + {cycles}decay_epochs {s.decay_epochs} exceed "
+        f"{s.num_epochs} epochs"
+    )
 
 
-def _no_interval(c: _Course) -> str | None:
-    if c.decay_epochs is None:
-        return "step_decay needs decay_epochs, the epochs between two drops"
+def _step(s: Schedule) -> list[float]:
+    return [s.lr * s.decay_rate ** (t // (s.decay_epochs * s.epoch)) for t in range(s.rest)]
+
+
+def _no_interval(s: Schedule) -> tuple[str, str] | None:
+    if s.decay_epochs is None:
+        return "scheduler", "step_decay needs decay_epochs, the epochs between two drops"
     return None
 
 
-def _multi_step(c: _Course, t: int) -> float:
-    return c.lr * c.decay_rate ** bisect_right(c.milestones, t, key=lambda drop: drop * c.epoch)
+def _multi_step(s: Schedule) -> list[float]:
+    drops = [drop * s.epoch for drop in s.milestones]
+    return [s.lr * s.decay_rate ** bisect_right(drops, t) for t in range(s.rest)]
 
 
-def _unordered(c: _Course) -> str | None:
-    drops = list(c.milestones)
-    return None if drops == sorted(drops) else f"milestones {drops} must increase"
-
-
-def _one_cycle(c: _Course, t: int) -> float:
-    """Smith and Topin, Super-Convergence, in torch's two cosine phases, the first from lr / 25."""
-    top, last = 0.3 * c.rest - 1.0, c.rest - 1.0
-    if t <= top:
-        start, end, progress = c.lr / 25.0, c.lr, t / top
-    else:
-        start, end, progress = c.lr, c.min_lr, (t - top) / (last - top)
-    return end + (start - end) / 2.0 * (math.cos(math.pi * progress) + 1.0)
-
-
-def _cyclic(c: _Course, t: int) -> float:
-    """Smith, Cyclical Learning Rates, the triangular policy: half a cycle up, half a cycle down."""
-    half = c.rest // (2 * c.num_cycles)
-    since = t % (2 * half)
-    height = since / half if since <= half else 2.0 - since / half
-    return c.min_lr + (c.lr - c.min_lr) * height
-
-
-def _too_few_steps(c: _Course) -> str | None:
-    if 2 * c.num_cycles <= c.rest:
+def _unordered(s: Schedule) -> tuple[str, str] | None:
+    if list(s.milestones) == sorted(set(s.milestones)):
         return None
-    return f"num_cycles {c.num_cycles} need two steps each, the run has {c.rest}"
+    return "milestones", f"milestones {list(s.milestones)} must increase"
 
 
-def _warmup_stable_decay(c: _Course, t: int) -> float:
+def _unreached(s: Schedule, drop: int) -> str | None:
+    if drop * s.epoch < s.rest:
+        return None
+    return (
+        f"the drop of {s.scheduler} {drop} epochs after the warm-up is never reached within "
+        f"{s.num_epochs} epochs"
+    )
+
+
+def _one_cycle(s: Schedule) -> list[float]:
+    """The first of torch's two cosine phases starts from lr / 25, the second ends at min_lr."""
+    ratio = s.lr / 25.0 / s.min_lr if s.min_lr else math.inf
+    return one_cycle_lr(s.lr, final_div_factor=ratio, steps_per_epoch=s.rest, epochs=1)
+
+
+def _cyclic(s: Schedule) -> list[float]:
+    """Half of each cycle up, half of it down."""
+    half = s.rest // (2 * s.num_cycles)
+    return cyclic_lr(s.min_lr, s.lr, half, steps_per_epoch=s.rest, epochs=1)
+
+
+def _too_few_steps(s: Schedule) -> tuple[str, str] | None:
+    if 2 * s.num_cycles <= s.rest:
+        return None
+    return "num_cycles", f"{s.num_cycles} cycles need two steps each, the run has {s.rest}"
+
+
+def _warmup_stable_decay(s: Schedule) -> list[float]:
     """Hu et al. 2024, MiniCPM (arXiv 2404.06395): a plateau at lr, then a short decay."""
-    since = t - (c.rest - c.final_decay)
-    if since < 0:
-        return c.lr
-    return c.min_lr + (c.lr - c.min_lr) * DECAY_SHAPES[c.decay_shape](since / c.final_decay)
+    shape, length = DECAY_SHAPES[s.decay_shape], s.final_decay
+    decay = [s.min_lr + (s.lr - s.min_lr) * shape(t / length) for t in range(length)]
+    return [s.lr] * (s.rest - length) + decay
 
 
-def _no_final_decay(c: _Course) -> str | None:
-    if c.decay_shape not in DECAY_SHAPES:
-        return f"decay_shape {c.decay_shape!r} is unknown; expected {', '.join(DECAY_SHAPES)}"
-    if c.final_decay > c.rest:
-        return _too_long(c, f"decay_epochs {c.final_decay // c.epoch}")
-    return None
+def _no_final_decay(s: Schedule) -> tuple[str, str] | None:
+    if s.decay_shape not in DECAY_SHAPES:
+        known = ", ".join(DECAY_SHAPES)
+        return "decay_shape", f"decay_shape {s.decay_shape!r} is unknown; expected {known}"
+    room = s.rest // s.epoch
+    if s.final_decay <= s.rest:
+        return None
+    if s.decay_epochs is None:
+        return (
+            "scheduler",
+            f"wsd decays over a tenth of the run of {s.num_epochs} epochs when decay_epochs is "
+            "left out, and the warm-up leaves no room for that; set decay_epochs or shorten the "
+            "warm-up",
+        )
+    return (
+        "decay_epochs",
+        f"{s.warmup_key} {getattr(s, s.warmup_key)} + decay_epochs {s.decay_epochs} exceed the run "
+        f"of {s.num_epochs} epochs, the decay would never end; "
+        + (f"use decay_epochs {room} or leave it out" if room else "shorten the warm-up"),
+    )
 
 
 DECAY_SHAPES = {  # remaining share of lr - min_lr, by progress from 0 to 1
     "linear": lambda progress: 1.0 - progress,
-    "cosine": lambda progress: 0.5 * (1.0 + math.cos(math.pi * progress)),
+    "cosine": lambda progress: annealed(1.0, 0.0, progress, 1.0),
     # Hägele et al. 2024, Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations.
     "1-sqrt": lambda progress: 1.0 - math.sqrt(progress),
 }
-_COSINE = ScheduleRow(_cosine, _too_many_cycles, falls_to_min=True, has_cycles=True)
+_COSINE = ScheduleRow(
+    _cosine, _empty_cycles, _unfinished_cycles, falls_to_min=True, has_cycles=True
+)
 SCHEDULES = {
-    "constant": ScheduleRow(lambda c, t: c.lr),
+    "constant": ScheduleRow(lambda s: [s.lr] * s.rest),
     "cosine_decay": _COSINE,
     "warmup_cosine_decay": _COSINE,
-    "exponential_decay": ScheduleRow(lambda c, t: c.lr * c.decay_rate ** (t / c.epoch)),
-    "polynomial_decay": ScheduleRow(lambda c, t: c.lr * (1.0 - t / c.rest) ** c.decay_rate),
-    "step_decay": ScheduleRow(
-        lambda c, t: c.lr * c.decay_rate ** (t // (c.decay_epochs * c.epoch)), _no_interval
+    "exponential_decay": ScheduleRow(
+        lambda s: [s.lr * s.decay_rate ** (t / s.epoch) for t in range(s.rest)]
     ),
-    "multi_step_decay": ScheduleRow(_multi_step, _unordered),
+    "polynomial_decay": ScheduleRow(
+        lambda s: [s.lr * (1.0 - t / s.rest) ** s.decay_rate for t in range(s.rest)]
+    ),
+    "step_decay": ScheduleRow(_step, _no_interval, lambda s: _unreached(s, s.decay_epochs)),
+    "multi_step_decay": ScheduleRow(
+        _multi_step, _unordered, lambda s: _unreached(s, max(s.milestones, default=0))
+    ),
     "one_cycle": ScheduleRow(_one_cycle, climbs=True, falls_to_min=True),
     "cyclic": ScheduleRow(_cyclic, _too_few_steps, climbs=True, falls_to_min=True),
     "wsd": ScheduleRow(_warmup_stable_decay, _no_final_decay, falls_to_min=True),

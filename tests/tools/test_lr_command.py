@@ -237,7 +237,11 @@ def test_a_dry_run_of_train_says_the_same_for_every_kind(warm, tmp_path, image_f
         (("--steps_per_epoch", "ten"), ["--steps_per_epoch", "'ten'"]),
         (("--config", "no.yaml"), ["no.yaml", "cannot be read"]),
         (("--scheduler", "one_cycle"), ["warmup_epochs", "set warmup_epochs 0"]),
-        (("--warmup_steps", "900", "--steps_per_epoch", "10"), ["warmup_steps 900", "nothing"]),
+        (
+            ("--scheduler", "cyclic", "--warmup_epochs", "0", "--num_cycles", "500")
+            + ("--steps_per_epoch", "10"),
+            ["500 cycles", "the run has 900"],
+        ),
         (("--steps_per_epoch", "3", "--csv", "/no/x.csv"), ["/no/x.csv", "cannot be written"]),
     ],
 )
