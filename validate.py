@@ -57,7 +57,7 @@ def main(config: Config) -> None:
         network, metadata.num_classes, build.build_normalize(config)
     )
     accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
-    logger.info("%d images", accuracy.images)
+    logger.info(accuracy)
     if runtime.is_main:
         print(accuracy.as_dict(), flush=True)
 

@@ -41,9 +41,10 @@ class Accuracy:
         return f"top-1 {self.top1:.3f} %{top5}, loss {self.loss:.4f} on {self.images} images"
 
     def as_dict(self) -> dict[str, float]:
-        """Return the figures under MindCV's names."""
-        figures = {"Top_1_Accuracy": self.top1, "Top_5_Accuracy": self.top5, "loss": self.loss}
-        return {name: value for name, value in figures.items() if value is not None}
+        """Return the figures under MindCV's names, the accuracies as fractions like MindCV's."""
+        percent = {"Top_1_Accuracy": self.top1, "Top_5_Accuracy": self.top5}
+        hits = {k: round(v * self.images / 100) for k, v in percent.items() if v is not None}
+        return {name: count / self.images for name, count in hits.items()} | {"loss": self.loss}
 
 
 class EvaluationStep(nn.Cell):

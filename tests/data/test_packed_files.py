@@ -99,7 +99,7 @@ def test_training_and_validation_give_the_numbers_of_the_plain_folder(
     assert checked.returncode == 0, checked.stderr
     best = max(float(row["val_top1"]) for row in tables[0])
     found = float(re.search(r"'Top_1_Accuracy': ([\d.]+)", checked.stdout)[1])
-    assert found == pytest.approx(best, abs=1e-4)
+    assert 100 * found == pytest.approx(best, abs=1e-4)
 
 
 def test_the_steps_of_a_recipe_are_counted_in_packed_files(packed, capsys):

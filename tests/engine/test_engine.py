@@ -176,6 +176,13 @@ def test_top5_needs_five_classes():
     assert accuracy.top1 == pytest.approx(expected["top1"])
 
 
+def test_the_figures_under_mindcvs_names_are_its_fractions():
+    """MindCV reports 40,412 hits among 50,000 images as 0.80824."""
+    figures = engine.Accuracy(50_000, 0.5, 100 * 40_412 / 50_000, 100 * 47_656 / 50_000).as_dict()
+    assert figures == {"Top_1_Accuracy": 0.80824, "Top_5_Accuracy": 0.95312, "loss": 0.5}
+    assert engine.Accuracy(3, 0.5, 100 / 3, None).as_dict()["Top_1_Accuracy"] == 1 / 3
+
+
 def test_the_parts_of_all_processes_add_up():
     """Two processes with 6 and 5 images: sums, not a mean of means."""
     images, labels, expected = evaluation_case(11, 10)

@@ -103,7 +103,7 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(
     run = tmp_path / "run"
     words = ["--config", run / "config.yaml", "--ckpt_path", run / "tiny_regnet-3_6.ckpt"]
     figures = figures_of(warm.run(["validate.py", *words, "--distribute", "False"], tmp_path))
-    assert figures["Top_1_Accuracy"] == pytest.approx(float(last["val_top1"]), abs=1e-4)
+    assert 100 * figures["Top_1_Accuracy"] == pytest.approx(float(last["val_top1"]), abs=1e-4)
     assert figures["loss"] == pytest.approx(float(last["val_loss"]), rel=1e-4)
 
 

@@ -79,8 +79,9 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     assert checked.returncode == 0, checked.stderr
     figures = ast.literal_eval(checked.stdout.strip().splitlines()[-1])
     assert list(figures) == ["Top_1_Accuracy", "Top_5_Accuracy", "loss"]
-    assert figures["Top_1_Accuracy"] == pytest.approx(float(table[1]["val_top1"]), abs=1e-4)
-    assert figures["Top_5_Accuracy"] == pytest.approx(float(table[1]["val_top5"]), abs=1e-4)
+    for key, column in (("Top_1_Accuracy", "val_top1"), ("Top_5_Accuracy", "val_top5")):
+        assert 100 * figures[key] == pytest.approx(float(table[1][column]), abs=1e-4)
+    assert f"top-1 {100 * figures['Top_1_Accuracy']:.3f} %" in checked.stdout
     assert figures["loss"] == pytest.approx(float(table[1]["val_loss"]), abs=1e-5)
 
 
