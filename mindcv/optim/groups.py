@@ -22,6 +22,8 @@ def parameter_groups(
 ) -> tuple[list[dict], float | list[float]]:
     """Return groups for MindSpore's optimizers, and the rate of groups without their own.
 
+    A network may list names of parameters without decay in `no_weight_decay()`.
+
     The parameters keep their order, in which gradients come, in a user's own training loop too.
     """
     is_network = isinstance(model_or_params, nn.Cell)
@@ -37,13 +39,18 @@ def parameter_groups(
         if layer_decay is not None:
             raise ValueError("layer_decay and parameter groups do not go together; scale their lr")
         return _same_kind_of_rates(params, rates)
+    # MindCV's `disable` decays what a network's no_weight_decay() lists too.
+    listed = set()
+    if weight_decay_filter != "disable" or layer_decay is not None:
+        listed = set(getattr(model_or_params, "no_weight_decay", set)())
     scales = {}
     if layer_decay is not None:
         scales = layer_scales(model_or_params if is_network else params, layer_decay)
     # Always in groups: otherwise MindSpore exempts every name that contains beta or gamma.
     members: dict[tuple, list[Parameter]] = {}
     for p in params:
-        decay = 0.0 if is_exempt(p.name.rsplit(".", 1)[-1], p.ndim) else weight_decay
+        is_free = p.name in listed or is_exempt(p.name.rsplit(".", 1)[-1], p.ndim)
+        decay = 0.0 if is_free else weight_decay
         members.setdefault((scales.get(p.name), decay), []).append(p)
     groups = [{"params": m, "weight_decay": decay} for (_, decay), m in members.items()]
     if layer_decay is not None:

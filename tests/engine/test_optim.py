@@ -150,6 +150,21 @@ def test_filter_reads_the_names_and_shapes_of_a_network():
     assert len(optimizer.parameters) == 6  # not the moving statistics
 
 
+class Listing(nn.SequentialCell):
+    def no_weight_decay(self) -> set[str]:
+        return {"1.weight"}
+
+
+@pytest.mark.parametrize("options", [{"weight_decay_filter": "auto"}, {"layer_decay": 1.0}])
+def test_a_network_lists_parameters_without_decay(options):
+    network = Listing(nn.Conv2d(3, 4, 3), nn.Dense(4, 2))
+    if "layer_decay" in options:
+        network.layer_groups = lambda: [[network[0]], [network[1]]]
+    optimizer = create_optimizer(network, "momentum", weight_decay=0.1, **options)
+    decays = dict(zip([p.name for p in optimizer.parameters], decay_values(optimizer)))
+    assert (decays["0.weight"], decays["1.weight"]) == (pytest.approx(0.1), 0.0)
+
+
 @pytest.mark.parametrize("layer_decay", [None, 0.5])
 @pytest.mark.parametrize("rule", EXEMPT)
 def test_parameters_keep_the_order_of_the_network_in_spite_of_the_groups(rule, layer_decay):

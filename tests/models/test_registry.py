@@ -10,6 +10,7 @@ from mindcv.models import (
     RegNet,
     canonical_name,
     create_model,
+    get_pretrained_cfg,
     is_model,
     is_model_in_modules,
     is_model_pretrained,
@@ -203,6 +204,52 @@ def test_a_name_is_registered_once(own_models):
     with pytest.raises(ValueError, match="regnet_x_200mf.*mindcv.models.regnet"):
         register_model(regnet_x_200mf)
     assert isinstance(create_model("regnet_x_200mf"), RegNet)
+
+
+def test_a_function_that_is_defined_again_replaces_itself(own_models):
+    for size in (1, 2):  # as when a notebook's cell runs again
+
+        @register_model
+        def mine(num_classes: int, in_channels: int, size: int = size):
+            return nn.Dense(in_channels, size)
+
+    assert create_model("mine").weight.shape == (2, 3)
+    assert list_models(module="test_registry") == ["mine"]
+
+
+default_cfgs = {"mindcvs_form": {"url": "https://example.org/a.ckpt", "classifier": "fc"}}
+
+
+def test_a_builder_of_mindcvs_form_gets_all_that_create_model_was_given(own_models, monkeypatch):
+    calls = []
+
+    @register_model
+    def mindcvs_form(pretrained: bool = False, num_classes: int = 1000, in_channels=3, **kwargs):
+        calls.append(kwargs | {"pretrained": pretrained, "num_classes": num_classes})
+        return nn.Dense(in_channels, num_classes)
+
+    create_model("mindcvs_form", 7)
+    create_model("mindcvs_form", 7, pretrained=True, drop_rate=0.5, drop_path_rate=None)
+    create_model("mindcvs_form", features_only=True, out_indices=[1])
+    assert calls == [
+        {"pretrained": False, "num_classes": 7},
+        {"pretrained": True, "num_classes": 7, "drop_rate": 0.5},
+        {"pretrained": False, "num_classes": 1000, "features_only": True, "out_indices": [1]},
+    ]
+    assert is_model_pretrained("mindcvs_form")
+    assert list_models("m*", pretrained=True) == ["mindcvs_form"]
+    assert get_pretrained_cfg("mindcvs_form") == default_cfgs["mindcvs_form"]
+
+
+def test_a_module_that_lists_its_names_lists_its_models(own_models, monkeypatch):
+    monkeypatch.setitem(globals(), "__all__", [])
+
+    @register_model
+    def listed(num_classes: int, in_channels: int):
+        return nn.Dense(in_channels, num_classes)
+
+    register_model(listed)
+    assert __all__ == ["listed"]  # noqa: F821
 
 
 def test_a_model_of_ones_own_is_created_by_name(own_models):
