@@ -76,6 +76,22 @@ def dataset_row(name: str) -> DatasetRow | None:
     return DATASETS.get(canonical(name or "imagenet", DATASETS))
 
 
+def known_row(name: str) -> DatasetRow | None:
+    """Return the row of a name, as `dataset_row`; None for a registered dataset.
+
+    Raises:
+        ConfigError: no dataset has this name.
+    """
+    row = dataset_row(name)
+    if row is None and canonical(name, _registered) not in _registered:
+        known = ", ".join((*DATASETS, *_registered))
+        raise ConfigError(
+            f"dataset {name!r} is unknown; expected {known}, or one of your own: see "
+            "register_dataset"
+        )
+    return row
+
+
 def register_dataset(name: str, factory: Callable[..., Any]) -> None:
     """Register your own dataset under a name, for `create_dataset` and `--dataset`.
 
@@ -134,13 +150,7 @@ def open_samples(
         )
     if kwargs:
         raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
-    row = dataset_row(name)
-    if row is None:
-        known = ", ".join((*DATASETS, *_registered))
-        raise ConfigError(
-            f"dataset {name!r} is unknown; expected {known}, or one of your own: see "
-            "register_dataset"
-        )
+    row = known_row(name)
     with _refusals_as_data_errors(root):
         return _function(row.opens)(root, split, class_indexing)
 

@@ -20,7 +20,7 @@ from .augment.pixel_operations import (
     RandomErasing,
     RoundedCenterCrop,
 )
-from .datasets import dataset_row
+from .datasets import known_row
 from .image_files import PillowDecode
 from .preprocessing import (
     CROP_MODES,
@@ -134,8 +134,9 @@ def create_normalize(
             `augment_on_device` leaves to the device, to batches with draws.
 
     Raises:
-        ConfigError: mean or std are on the 0-1 scale.
+        ConfigError: no dataset has the name; mean or std are on the 0-1 scale.
     """
+    known_row(dataset_name)
     on_device = Transforms.of(transform).on_device if transform else None
     return Normalize(*channel_statistics(dataset_name, mean, std), on_device)
 
@@ -176,7 +177,8 @@ def create_transforms(
     and bicubic filters do not antialias.
 
     Args:
-        dataset_name: a name of `create_dataset`.
+        dataset_name: a name of `create_dataset`; one of your own, like none, means ImageNet's
+            operations.
         image_resize: side of the result, pixels; or (height, width).
         auto_augment: a policy, see `parse_policy`; all but 3a replace the colour jitter.
         separate: in training, return three lists for the splits of `create_loader`: crop and flips,
@@ -202,7 +204,8 @@ def create_transforms(
             colours are stored at lower resolution. Evaluation always decodes with Pillow.
 
     Raises:
-        ConfigError: image_resize is no size; mean or std are on the 0-1 scale.
+        ConfigError: no dataset has the name, image_resize is no size, or mean or std are on the
+            0-1 scale.
         ValueError: an unknown interpolation, policy, crop_mode, re_value or decoder; antialias with
             another interpolation; separate with nothing that makes the splits differ;
             augment_on_device with an operation that only the host can do.
@@ -213,7 +216,7 @@ def create_transforms(
     crop_mode = _known("crop_mode", crop_mode, CROP_MODES)
     decoder = _known("decoder", decoder, _DECODERS)
     mean, std = channel_statistics(dataset_name, mean, std)
-    row = dataset_row(dataset_name)
+    row = known_row(dataset_name)
     is_decoded = row is not None and row.is_decoded
     if not is_training:
         preprocessing = Preprocessing(

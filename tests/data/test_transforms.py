@@ -43,6 +43,12 @@ def test_a_size_may_be_height_and_width(is_training):
             create_transforms("", size, is_training)
 
 
+def test_a_name_without_a_dataset_gets_no_operations_of_imagenet():
+    for make in (create_transforms, create_normalize):
+        with pytest.raises(ConfigError, match="dataset 'cifra10' is unknown; expected imagenet"):
+            make("cifra10")
+
+
 @pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("is_training", [False, True])
 @pytest.mark.parametrize("name", ["", "imagenet", "mnist_demo", "cifar10", "cifar100"])
