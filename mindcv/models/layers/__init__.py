@@ -86,8 +86,8 @@ class SqueezeExcite(nn.Cell):
         super().__init__()
         rd_channels = rd_channels or make_divisible(in_channels * rd_ratio, rd_divisor)
         self.conv_reduce = self._project(in_channels, rd_channels)
-        self.conv_expand = self._project(rd_channels, in_channels)
         self.bn = norm(rd_channels) if norm else None
+        self.conv_expand = self._project(rd_channels, in_channels)
         self.act, self.gate = act_layer(), gate_layer()
 
     def _project(self, in_channels: int, out_channels: int) -> nn.Cell:

@@ -1,0 +1,76 @@
+"""What make_mindcv_models.py records of MindCV and conformance/test_models.py asks ours."""
+
+import mindspore as ms
+import numpy as np
+from golden.fill import fill, images
+from mindspore import nn
+
+SHAPE = (2, 8, 6, 5)
+# name: class, arguments, keywords
+LAYERS = {
+    "squeeze excite": ("SqueezeExcite", (32,), {}),
+    "squeeze excite, ratio": ("SqueezeExcite", (8, 0.5, None, 4), {}),
+    "squeeze excite, channels": ("SqueezeExcite", (8, 1 / 16, 3), {"norm": nn.BatchNorm2d}),
+    "squeeze excite, others": (
+        "SqueezeExcite",
+        (8,),
+        {"rd_channels": 2, "act_layer": nn.SiLU, "gate_layer": nn.HSigmoid},
+    ),
+    "squeeze excite, dense": ("SqueezeExciteV2", (8,), {"rd_channels": 2}),
+    "convolution": ("Conv2dNormActivation", (8, 6), {}),
+    "convolution, strided": ("Conv2dNormActivation", (8, 6, 5, 2), {"groups": 2}),
+    "convolution, dilated": (
+        "Conv2dNormActivation",
+        (8, 6),
+        {"dilation": 2, "norm": None, "activation": None},
+    ),
+    "convolution, same": ("Conv2dNormActivation", (8, 6, 3, 2, "same"), {"activation": nn.SiLU}),
+    "pooling": ("GlobalAvgPooling", (), {}),
+    "pooling, kept": ("GlobalAvgPooling", (True,), {}),
+    "identity": ("Identity", (), {}),
+    "swish": ("Swish", (), {}),
+    "drop path": ("DropPath", (0.5,), {}),
+    "drop path, unscaled": ("DropPath", (0.5, False), {}),
+    "dropout": ("Dropout", (0.5,), {}),
+    "mlp": ("Mlp", (5,), {}),
+    "mlp, sizes": ("Mlp", (5, 7, 3, nn.ReLU), {}),
+}
+# depths, stem, its width, block, widths, strides, bottleneck ratios, group widths, head width,
+# classes, SE ratio, channels: all by position
+SMALL = ([16, 24], [2, 2], [1.0, 0.5], [8, 4], 0, 5, 0.25, 3)
+NETWORKS = {
+    "bottleneck": ("AnyNet", ([1, 2], "simple_stem_in", 8, "res_bottleneck_block", *SMALL)),
+    "linear": ("AnyNet", ([1, 2], "simple_stem_in", 8, "res_bottleneck_linear_block", *SMALL)),
+    "basic": ("AnyNet", ([1, 2], "res_stem_in", 8, "res_basic_block", *SMALL)),
+    "vanilla": ("AnyNet", ([1, 2], "res_stem_cifar", 8, "vanilla_block", *SMALL)),
+    "regnet": (
+        "RegNet",
+        (8, 8, 2.0, 3, 8, 2, 1.0, "simple_stem_in", 16, "res_bottleneck_block", 12, 5, 0.25, 3),
+    ),
+}
+DIVISIBLE = [(4, 8), (12, 8), (17.5, 8), (38, 16), (104, 16), (3, 8, 16), (100, 8, 24)]
+FILTERS = [
+    {"filter": "regnet_x_2*"},
+    {"filter": ["regnet_x_2*", "regnet_?_8_*"]},
+    {"filter": ("*_x_*",), "exclude_filters": "*gf"},
+    {"filter": "regnet_[xy]_400mf", "module": "regnet"},
+    {"filter": "regnet_x_*", "exclude_filters": ["*00mf", "*_1?gf"]},
+    {"filter": "regnet_x_*", "module": "resnet_of_nobody"},
+    {"filter": "nothing*"},
+]
+
+
+def fill_in_order(network: nn.Cell) -> nn.Cell:
+    """Fill the parameters by place and kind, since the two libraries name them differently."""
+    for place, parameter in enumerate(network.get_parameters()):
+        name = f"{place}.{parameter.name.rsplit('.', 1)[-1]}"
+        parameter.set_data(ms.Tensor(fill(name, parameter.shape)))
+    return network.set_train(False)
+
+
+def output(network: nn.Cell, shape: tuple[int, ...]) -> np.ndarray:
+    return fill_in_order(network)(ms.Tensor(images(shape))).asnumpy()
+
+
+def layer_shape(name: str) -> tuple[int, ...]:
+    return (2, 32, 6, 5) if name == "squeeze excite" else SHAPE
