@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
     from .optim import create_optimizer
     from .scheduler import create_scheduler
 
-__version__ = "0.1.0"
+__version__ = "1.0.0+regnet"  # MindCV, of the same name, has no local part
 
 # MindSpore takes seconds to import, so the parts that need it are imported at first use (PEP 562).
 _NAMES = {

@@ -6,7 +6,7 @@ import sys
 
 from .command import quieten
 from .errors import ConfigError
-from .process.entry_point import check_environment, guarded
+from .process.entry_point import check_environment, guarded, installation
 from .tools import COMMANDS
 
 
@@ -18,6 +18,9 @@ def main(words: list[str] | None = None) -> None:
     """
     is_own_process, words = words is None, sys.argv[1:] if words is None else words
     with guarded(show_traceback=lambda: "--debug" in words):
+        if words[:1] == ["--version"]:
+            print(installation())
+            return
         check_environment()
         module, arguments = _parse(words)
         if is_own_process and not arguments.debug and not hasattr(module, "STARTS_COMMANDS"):
@@ -29,6 +32,7 @@ def _parse(words: list[str]):
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
         raise ConfigError(f"command line: no command {words[0]!r}; known: {', '.join(COMMANDS)}")
     parser = _Parser(prog="python -m mindcv", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="store_true", help="show versions, for a bug report")
     subparsers = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
     )

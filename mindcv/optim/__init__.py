@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, WeightsError
 from ..names import canonical
 
 if TYPE_CHECKING:
@@ -127,7 +126,8 @@ def create_optimizer(
             the head has the full rate (timm `optim/_param_groups.py`).
         loss_scale: gradients are divided by it before anything else.
         schedule_decay: how fast nadam's momentum grows to beta1.
-        checkpoint_path: optimizer state to start from.
+        checkpoint_path: optimizer state to start from: a file of this optimizer, or MindCV's
+            `optim_<model>.ckpt` (not of adan or lamb, which compute otherwise there).
         eps: added to the denominator after the bias correction (adam, adamw, nadam, adan, lamb) or
             inside the root (rmsprop).
         **kwargs: further arguments of the optimizer's class: beta1, beta2, beta3, trust_clip, …
@@ -165,24 +165,7 @@ def create_optimizer(
         **{**row.fixed, **taken, **kwargs},
     )
     if checkpoint_path:
-        _restore(optimizer, checkpoint_path)
+        from .restore import restore
+
+        restore(optimizer, checkpoint_path)
     return optimizer
-
-
-def _restore(optimizer: nn.Optimizer, path: str) -> None:
-    import mindspore as ms
-    import numpy as np
-
-    from ..weights import read_weights
-
-    try:
-        tensors = read_weights(path).tensors
-    except WeightsError as error:
-        raise ConfigError(f"optimizer state: {error}") from None
-    state = {name: ms.Parameter(np.array(array), name=name) for name, array in tensors.items()}
-    missing, _ = ms.load_param_into_net(optimizer, state)
-    if missing:
-        raise ConfigError(
-            f"optimizer state {path!r} has no entry for {len(missing)} of the optimizer's "
-            f"parameters: {missing[:3]}"
-        )

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import linecache
 import os
+import platform
 import re
 import sys
 import sysconfig
@@ -13,7 +14,9 @@ from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 
+from .. import __version__
 from ..errors import ConfigError, Interrupted, MindCVError
+from ..mindcv_paths import PATHS
 from . import terminal
 from .files import printable_lines
 
@@ -101,15 +104,26 @@ def place_of(error: BaseException) -> tuple[str, str]:
     return "no line of mindcv", ""
 
 
+_PACKAGE = Path(__file__).parents[1]
+
+
 def check_environment() -> None:
-    """Refuse versions of NumPy and MindSpore that do not work but that pip may have installed.
+    """Refuse what pip may have installed but does not work.
 
     With NumPy 2, MindSpore up to 2.10 crashes later without giving a reason. After 2.10 the same
-    calls will mean something else, e.g. the momentum of `nn.BatchNorm2d`.
+    calls will mean something else, e.g. the momentum of `nn.BatchNorm2d`. MindCV has this package's
+    name, so a second installation may leave modules of both in one folder.
 
     Raises:
-        ConfigError: such a version is installed; the message says what to install.
+        ConfigError: the message says what to install.
     """
+    for name in PATHS:  # modules that MindCV has and this library has not
+        path = _PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+        if path.exists():
+            raise ConfigError(
+                f"{path} is MindCV's, so {_PACKAGE} holds two libraries of one name: run pip "
+                "uninstall mindcv, delete that folder, and install this library again"
+            )
     version = metadata.version("numpy")
     if int(version.split(".")[0]) >= 2:
         raise ConfigError(f'numpy {version} breaks MindSpore; run: pip install "numpy>=1.26,<2"')
@@ -120,6 +134,23 @@ def check_environment() -> None:
                 f"this library is written for MindSpore 2.3.1 to 2.10, and {version} is installed; "
                 'run: pip install "mindspore>=2.3.1,<2.11"'
             )
+
+
+def installation() -> str:
+    """Return what a bug report needs: the versions, where they are, and what pip lists."""
+    versions = [f"Python {platform.python_version()}"]
+    for name in ("mindspore", "numpy", "pillow"):
+        with suppress(metadata.PackageNotFoundError):
+            versions.append(f"{name} {metadata.version(name)}")
+    lines = [f"mindcv {__version__}, in {_PACKAGE}", ", ".join(versions)]
+    with suppress(metadata.PackageNotFoundError):
+        listed = metadata.version("mindcv")
+        if listed != __version__:
+            lines.append(
+                f"pip lists mindcv {listed}, which is not what runs here: run pip uninstall mindcv "
+                "and install this library again"
+            )
+    return "\n".join(lines)
 
 
 def import_user_module(name: str) -> None:

@@ -43,6 +43,10 @@ def yes_or_no(text: str) -> bool:
         raise ArgumentTypeError(str(error)) from None
 
 
+def _pretrained(text: str) -> bool | str:
+    return convert(text, bool | str)  # as in train.py: True, False or a source
+
+
 def at_least(low: int) -> Callable[[str], int]:
     """Return a parser of integers from `low` on."""
 
@@ -93,9 +97,11 @@ def add_network_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--num_classes", type=at_least(1), help="of a file that does not name them")
     group.add_argument(
         "--pretrained",
+        type=_pretrained,
         metavar="SOURCE",
         nargs="?",
-        const="",
+        const=True,
+        default=False,
         help="published weights of --model; SOURCE: whose",
     )
     add_ema_argument(group)
@@ -124,7 +130,7 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
     from ..design_space.published import family_name  # lr and supervise do without numpy
     from ..hub import choose_weights, require_classifier
 
-    published = arguments.pretrained is not None
+    published = bool(arguments.pretrained)
     if published == bool(arguments.ckpt_path):
         many = "not both" if published else "neither was given"
         raise ConfigError(
@@ -137,7 +143,7 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
         raise ConfigError("command line: published weights bring their classes; no --num_classes")
     name = family_name(arguments.model) if published else None
     if name:
-        weights = choose_weights(arguments.model, name, arguments.pretrained or True)
+        weights = choose_weights(arguments.model, name, arguments.pretrained)
         if classifies:
             require_classifier(weights)
 
@@ -151,13 +157,13 @@ def build_network(arguments: Namespace):
     if arguments.import_module:
         import_user_module(arguments.import_module)
     name = canonical_name(arguments.model) if arguments.model else ""
-    if arguments.pretrained is None:
+    if not arguments.pretrained:
         file = read_weights(arguments.ckpt_path)
         if has_averages(file):
             print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
         network, metadata = create_model_from_file(file, name, arguments.num_classes, arguments.ema)
     else:
-        weights = find_published(arguments.model, arguments.pretrained or True)
+        weights = find_published(arguments.model, arguments.pretrained)
         network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
         metadata = Metadata(
             weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing

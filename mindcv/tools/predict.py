@@ -124,7 +124,8 @@ def run(arguments: Namespace) -> None:
                 write_csv(path, predictions)
     if arguments.contact_sheet:
         left_out = len(predictions) - len(tiles)
-        source = arguments.ckpt_path or f"published by {arguments.pretrained or 'default source'}"
+        whose = "default source" if arguments.pretrained is True else arguments.pretrained
+        source = arguments.ckpt_path or f"published by {whose}"
         title = f"{metadata.model}   {source}"
         sheet = Path(arguments.contact_sheet)
         with writing(sheet, ConfigError), replacing(sheet) as path:

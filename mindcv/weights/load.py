@@ -13,7 +13,7 @@ from mindspore import nn
 from ..errors import WeightsError
 from . import ckpt
 from .file import WeightFile, read_weights
-from .match import counted, differences, sort_contents
+from .match import STATISTICS, counted, differences, sort_contents
 from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, names_of
 
 _logger = logging.getLogger(__name__)
@@ -180,6 +180,12 @@ def _check_fit(path: str, weights: Mapping, wanted: Mapping, fresh: Sequence[str
     lines = counted(problems)
     if not lines:
         return
+    missing = [name for name in wanted if name not in weights]
+    if missing and all(name.endswith(STATISTICS) for name in missing):
+        lines.append(
+            "it looks like an optimizer's file (optim_*.ckpt), which lacks the running statistics; "
+            "take the checkpoint of the network"
+        )
     theirs, ours = _architecture(weights), _architecture(wanted)
     if theirs and ours and theirs != ours:
         lines.append(f"the file is of a RegNet with {theirs}; the model has {ours}")

@@ -13,10 +13,11 @@ from .file import WeightFile
 from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, Scheme, native_name, recognise
 
 # State of optimizers, loss scalers and EMA in a checkpoint, apart from `<prefix>.<weight>`.
-_TRAINING_STATE = set(
-    "beta1_power beta2_power counter current_iterator_step epoch_num global_step "
-    "last_overflow_iterator_step learning_rate loss_scale momentum scale_sense scale_value "
-    "step_num updates".split()
+_TRAINING_STATE = re.compile(
+    r"(?:optimizer\.)?(?:learning_rate\w*\.)?(?:accumulation_step|beta[12]_power|bias_correction\d"
+    r"|counter|current_iterator_step|epoch_num|global_step|last_overflow_iterator_step"
+    r"|learning_rate\w*|loss_scale|momentum|mu_product|mu_schedule|scale_sense|scale_value"
+    r"|step_num|updates)"
 )
 # Prefixes that training programs put before parameter names: containers and wrappers.
 _CONTAINER = (
@@ -115,7 +116,10 @@ def sort_contents(
             f"weight file {file.path!r} holds several sets of weights, under {places}; keep one"
         )
     plain = plains[0] if plains else ""
-    chosen = raw = dict(groups.get(plain, {}))
+    raw = dict(groups.get(plain, {}))
+    # With gradient accumulation MindCV saves the trained weights as `optimizer.<weight>`.
+    trained = groups.get(f"{plain}optimizer.", {})
+    chosen = raw = trained | raw if trained.keys().isdisjoint(raw) else raw
     averages = [group for prefix, group in groups.items() if _AVERAGED.fullmatch(prefix)]
     ema = bool(averages) if ema is None else ema
     if ema:
@@ -195,7 +199,7 @@ def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
     if ".heads." in f".{name}" and "head.fc.weight" not in chosen:
         return True
     rest = name.split(".", 1)[-1]
-    return name in _TRAINING_STATE or (rest != name and rest in tensors)
+    return _TRAINING_STATE.fullmatch(name) is not None or (rest != name and rest in tensors)
 
 
 def differences(

@@ -385,7 +385,7 @@ def test_published_weights_bring_their_own_preprocessing(
     monkeypatch.setattr(registry, "choose_weights", choose_weights)
     monkeypatch.setattr(registry, "fetch", lambda found: checkpoint)
     _, of_file, _ = call(capsys, "predict", pictures, "--ckpt_path", checkpoint)
-    for words in (["--pretrained"], ["--pretrained", "first"]):
+    for words in (["--pretrained"], ["--pretrained", "first"], ["--pretrained", "True"]):
         code, out, err = call(capsys, "predict", pictures, "--model", "tiny_regnet", *words)
         assert (code, err) == (0, "")
         # ImageNet's class names are nobody's to ship: indices stand for them.

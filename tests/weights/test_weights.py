@@ -9,6 +9,7 @@ from weight_files import equal, known_weights, refused, rewrite, state
 
 from mindcv.errors import WeightsError
 from mindcv.models import RegNet, create_model, load_weights
+from mindcv.optim import create_optimizer
 from mindcv.weights import Metadata, has_averages, read_weights, write_weights
 
 
@@ -165,11 +166,13 @@ def test_training_state_is_set_aside_and_ema_taken_on_demand(tmp_path, network, 
         lambda p: nn.Lamb(p, 0.1),
         lambda p: nn.RMSProp(p, 0.1, centered=True),
         lambda p: nn.Adagrad(p),
+        lambda p: create_optimizer(p, "nadam"),
+        lambda p: create_optimizer(p, "adan"),
         lambda p: nn.Momentum(
             [{"params": p[:9], "weight_decay": 0.1}, {"params": p[9:]}], 0.1, 0.9
         ),
     ],
-    ids=["sgd", "momentum", "adam", "adamw", "lamb", "rmsprop", "adagrad", "groups"],
+    ids=["sgd", "momentum", "adam", "adamw", "lamb", "rmsprop", "adagrad", "nadam", "adan", "groups"],
 )
 def test_a_whole_training_step_of_any_optimizer_gives_its_weights(
     tmp_path, network, source, optimizer
@@ -265,6 +268,14 @@ def test_other_widths_and_depths_are_an_error(tmp_path, network):
     assert "of another shape: stages.0.blocks.0" in refused(network, wider)
     deeper = write(tmp_path / "deeper.ckpt", known_weights(regnet(d=8)))
     assert "unknown to the model" in refused(network, deeper)
+
+
+def test_an_optimizers_file_is_no_network_and_that_is_said(tmp_path, network):
+    trained = {p.name: p.asnumpy() for p in network.trainable_params()}
+    state = {f"moments.{name}": value for name, value in trained.items()}
+    message = refused(network, write(tmp_path / "optim_net.ckpt", trained | state))
+    assert "missing from the file: stem.bn.moving_mean" in message
+    assert "it looks like an optimizer's file (optim_*.ckpt)" in message
 
 
 def test_half_the_tensors_are_an_error(tmp_path, network):

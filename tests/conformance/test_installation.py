@@ -1,0 +1,48 @@
+"""MindCV, of the same package name, is told apart, and a mixture of both is refused."""
+
+from importlib import metadata
+
+import pytest
+
+import mindcv
+from mindcv.__main__ import main
+from mindcv.errors import ConfigError
+from mindcv.mindcv_paths import PATHS
+from mindcv.process import entry_point
+
+
+def test_the_version_is_none_of_mindcvs():
+    release, _, local = mindcv.__version__.partition("+")
+    assert local == "regnet"
+    # Newer than all of MindCV's, or `pip install -U mindcv` would put MindCV in its place.
+    assert tuple(map(int, release.split("."))) >= (1, 0, 0)
+
+
+def test_the_command_shows_what_a_bug_report_needs(capsys, monkeypatch):
+    installed = dict.fromkeys(("mindspore", "numpy", "pillow"), "1.2.3")
+    monkeypatch.setattr(metadata, "version", {**installed, "mindcv": "0.3.0"}.__getitem__)
+    main(["--version"])
+    shown = capsys.readouterr().out
+    for part in (mindcv.__version__, mindcv.__path__[0], "Python 3.", "mindspore 1.2.3"):
+        assert part in shown
+    assert "pip lists mindcv 0.3.0, which is not what runs here" in shown
+    monkeypatch.setattr(
+        metadata, "version", {**installed, "mindcv": mindcv.__version__}.__getitem__
+    )
+    main(["--version"])
+    assert "pip lists" not in capsys.readouterr().out
+
+
+def test_no_module_of_this_library_has_a_path_that_only_mindcv_has():
+    entry_point.check_environment()
+
+
+@pytest.mark.parametrize("name", ["version", "loss.loss_factory"])
+def test_a_folder_with_modules_of_both_is_refused(tmp_path, monkeypatch, name):
+    assert name in PATHS
+    path = tmp_path.joinpath(*name.split(".")).with_suffix(".py")
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    monkeypatch.setattr(entry_point, "_PACKAGE", tmp_path)
+    with pytest.raises(ConfigError, match="is MindCV's, so .* holds two libraries of one name"):
+        entry_point.check_environment()
