@@ -183,7 +183,7 @@ def _check_fit(path: str, weights: Mapping, wanted: Mapping, fresh: Sequence[str
     missing = [name for name in wanted if name not in weights]
     if missing and all(name.endswith(STATISTICS) for name in missing):
         lines.append(
-            "it looks like an optimizer's file (optim_*.ckpt), which lacks the running statistics; "
+            "it looks like an optimizer's file (optim_*.ckpt), without running statistics; "
             "take the checkpoint of the network"
         )
     theirs, ours = _architecture(weights), _architecture(wanted)

@@ -172,7 +172,7 @@ def test_training_state_is_set_aside_and_ema_taken_on_demand(tmp_path, network, 
             [{"params": p[:9], "weight_decay": 0.1}, {"params": p[9:]}], 0.1, 0.9
         ),
     ],
-    ids=["sgd", "momentum", "adam", "adamw", "lamb", "rmsprop", "adagrad", "nadam", "adan", "groups"],
+    ids="sgd momentum adam adamw lamb rmsprop adagrad nadam adan groups".split(),
 )
 def test_a_whole_training_step_of_any_optimizer_gives_its_weights(
     tmp_path, network, source, optimizer
