@@ -6,7 +6,7 @@ from pathlib import Path
 import mindcv
 from mindcv import command
 from mindcv.checkpoint import Position
-from mindcv.config import Config, check_unchanged, describe_config, dump_config
+from mindcv.config import Config, check_unchanged, describe_config, dump_config, training_remarks
 from mindcv.process.entry_point import import_user_module
 
 logger = logging.getLogger("mindcv.train")
@@ -20,6 +20,8 @@ def main(config: Config) -> None:
     folder, event_writer = open_files(config, runtime)
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
+    for key, remark in training_remarks(config):
+        logger.warning("%s: %s", key, remark)
     build.uses_sink(config, runtime)  # refuses contradicting options before the data are listed
 
     # The order of resuming: choose the newest checkpoint that verifies; compare options, classes

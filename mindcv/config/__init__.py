@@ -22,6 +22,7 @@ from .checks import (
     model_contradictions,
     sink_contradictions,
     training_contradictions,
+    training_remarks,
 )
 from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
@@ -45,6 +46,7 @@ __all__ = [
     "schedule_contradictions",
     "sink_contradictions",
     "training_contradictions",
+    "training_remarks",
 ]
 
 HEADER = "# The resolved config of this run; pass it back with --config."

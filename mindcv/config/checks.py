@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..data.augment.policies import parse_policy
-from ..data.preprocessing import INTERPOLATIONS, scale_problem
+from ..data.preprocessing import INTERPOLATIONS, RANDOM, scale_problem
 from ..errors import ConfigError
 from ..loss import LOSSES
 from ..optim import OPTIMIZERS
@@ -49,6 +49,19 @@ def evaluation_contradictions(config: Config) -> Problems:
         yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
 
 
+def training_remarks(config: Config) -> Problems:
+    """Yield (key, message) for what a training leaves without effect, as MindCV does."""
+    mixing = "mixup" if config.mixup else "cutmix"
+    if getattr(config, mixing) and not config.cutmix_prob:
+        yield "cutmix_prob", f"0 mixes no batch, although {mixing} is {getattr(config, mixing)}"
+    if config.val_while_train and config.val_interval > config.epoch_size:
+        every = f"an evaluation every {config.val_interval} epochs"
+        yield "val_interval", f"{every} never happens in epoch_size {config.epoch_size}"
+    if config.mixup_off_epoch >= config.epoch_size:
+        why = f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}"
+        yield "mixup_off_epoch", why
+
+
 def model_contradictions(config: Config) -> Problems:
     """Yield (key, message) for a model or published weights that do not exist."""
     from ..design_space.published import family_name, unknown_model  # imports NumPy: 0.1 s
@@ -82,11 +95,11 @@ def _augmentation(config: Config) -> Problems:
             yield "auto_augment", str(error)
     yield from _mixing(config)
     yield from _on_device(config)
-    if config.aug_repeats == 1:
-        yield "aug_repeats", "1 repeat is no repetition; use 0, or 2 and more"
-    if config.aug_repeats and not config.shuffle:
+    if isinstance(config.re_value, str) and config.re_value != RANDOM:
+        yield "re_value", f"{config.re_value!r} is unknown; use random, a number or one a channel"
+    if config.aug_repeats > 1 and not config.shuffle:
         yield "aug_repeats", "repeated augmentation shuffles; it contradicts shuffle False"
-    if config.aug_repeats and config.num_samples:
+    if config.aug_repeats > 1 and config.num_samples:
         yield "aug_repeats", "repeated augmentation and num_samples do not go together"
     samples = config.num_samples
     if samples is not None and samples < config.batch_size and config.drop_remainder:
@@ -102,15 +115,8 @@ def _hue(config: Config) -> float:
 
 def _mixing(config: Config) -> Problems:
     mixes = config.mixup > 0 or config.cutmix > 0
-    if mixes and not config.cutmix_prob:
-        on = "mixup" if config.mixup else "cutmix"
-        why = f"0 mixes no batch, but {on} is {getattr(config, on)}"
-        yield "cutmix_prob", f"{why}; set cutmix_prob to 1, or {on} to 0"
     if config.mixup_off_epoch and not mixes:
         yield "mixup_off_epoch", "nothing is mixed: neither mixup nor cutmix is on"
-    elif config.mixup_off_epoch >= config.epoch_size:
-        why = f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}"
-        yield "mixup_off_epoch", f"{why}; use 0"
     if config.aug_splits == 1:
         yield "aug_splits", "1 copy is no split; use 0, or 2 and more"
     if config.aug_splits and not config.auto_augment:
@@ -151,12 +157,6 @@ def _preprocessing(config: Config) -> Problems:
 
 
 def _devices(config: Config) -> Problems:
-    if config.distribute and not is_launched() and not config.dry_run:
-        yield (
-            "distribute",
-            "True needs a launcher, and this process was started alone; run it as\n"
-            f"    {LAUNCH_LINE}\n  or add --distribute False for one device",
-        )
     workers = os.environ.get("MS_WORKER_NUM", "1")
     if not config.distribute and workers != "1":
         why = f"False, but msrun started {workers} processes, which would all do the same work"
@@ -180,6 +180,12 @@ def _training(config: Config) -> Problems:
         yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
     if not config.ckpt_save_dir:
         yield "ckpt_save_dir", "names no folder; leave it out for ./ckpt"
+    if config.distribute and not is_launched() and not config.dry_run:
+        yield (
+            "distribute",
+            "True needs a launcher, and this process was started alone; run it as\n"
+            f"    {LAUNCH_LINE}\n  or add --distribute False for one device",
+        )
     yield from _devices(config)
     # If device_target is null, engine/build checks this: the device is known only once MindSpore
     # has started.
@@ -189,9 +195,6 @@ def _training(config: Config) -> Problems:
         yield "ckpt_save_policy", "top_k ranks by accuracy and needs val_while_train True"
     if config.val_weights and not (config.ema and config.val_while_train):
         yield "val_weights", "chooses what is evaluated; it needs ema True and val_while_train True"
-    if config.val_while_train and config.val_interval > config.epoch_size:
-        every = f"an evaluation every {config.val_interval} epochs"
-        yield "val_interval", f"{every} never happens in epoch_size {config.epoch_size}"
     if config.ckpt_save_policy == "top_k" and config.ckpt_save_interval % config.val_interval:
         why = "top_k needs an accuracy for each checkpoint"
         yield "ckpt_save_interval", f"{why}: use a multiple of val_interval {config.val_interval}"
@@ -211,8 +214,6 @@ def _training(config: Config) -> Problems:
         why = "continues from ckpt_path, but resume names another checkpoint"
         yield "resume_opt", f"{why}; give one of them"
     yield from _loss(config)
-    if config.drop_overflow_update and config.loss_scale_type != "fixed":
-        yield "drop_overflow_update", "a dynamic loss scale drops overflowing updates by itself"
     skips = config.drop_overflow_update or config.loss_scale_type != "fixed"
     if config.max_skipped_steps != Config.max_skipped_steps and not skips:
         yield "max_skipped_steps", "no step is skipped; add drop_overflow_update True"

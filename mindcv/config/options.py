@@ -110,11 +110,11 @@ class Config:
     auto_augment: Optional[str] = option(None, "policy in timm's syntax: randaug-m9-mstd0.5-inc1, autoaug-mstd0.5, autoaugr, v0, 3a, trivialaugwide, augmix-m5-w4-d2", used_by="train measuring")
     augment_on_device: bool = option(False, "flip, jitter and erase whole batches in the graph: saves the host a sixth of its time, costs the device over 70 operators a step; for a host short of cores; not with lighting, hue, mixing, aug_splits and re_value random", used_by="train measuring")
     aug_splits: int = option(0, "copies of each image in a batch, the first one without auto_augment; for the JSD loss; 0: off", low=0, used_by="train measuring")
-    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0: off", low=0, used_by="train measuring lr")
+    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0 and 1: off", low=0, used_by="train measuring lr")
     re_prob: float = option(0.0, "probability of erasing a random rectangle", low=0, high=1, used_by="train measuring")
     re_scale: tuple[float, float] = option((0.02, 0.33), "area range of the erased rectangle", above=0, high=1, used_by="train measuring")
     re_ratio: tuple[float, float] = option((0.3, 3.3), "aspect range of the erased rectangle", above=0, used_by="train measuring")
-    re_value: Union[float, str] = option(0.0, "fill after normalisation: 0 (the mean colour) or random (a normal draw per pixel)", choices=(0.0, "random"), used_by="train measuring")
+    re_value: Union[float, tuple[float, float, float], str] = option(0.0, "fill after normalisation: a number (0: the mean colour), one for each channel, or random (a normal draw per pixel)", known=("random",), used_by="train measuring")
     re_max_attempts: int = option(10, "tries to place the rectangle", low=1, used_by="train measuring")
     mean: Optional[tuple[float, ...]] = option(None, "channel means, 0-255 scale; null: the dataset's own", low=0, high=255, used_by="train validate")
     std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0, used_by="train validate")
@@ -194,7 +194,7 @@ class Config:
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
     drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is reported", may_change=True)
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0, may_change=True)
-    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="evaluation counts each image once, in order", used_by="train validate", may_change=True)
+    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="an evaluation counts each image once, so their order changes no figure; remove it", used_by="train validate", may_change=True)
     # fmt: on
 
     @property
@@ -207,14 +207,23 @@ class Config:
 
 OPTIONS = {entry.name: entry for entry in fields(Config)}
 
-# Spellings of older MindCV recipes: key -> (today's key, {old value: today's value}).
+# Keys of MindCV 0.0.1 to 0.2.2: key -> (today's key, {old value: today's value}).
 # filter_bias_and_bn did not do what its name says: True decayed every parameter, False kept
 # MindSpore's own exemption of normalisation parameters (MindCV, pull request 752).
 RENAMED_KEYS = {
+    "dynamic_loss_scale": ("loss_scale_type", {"true": "dynamic", "false": "fixed"}),
+    "epsilon": ("eps", {}),
     "filter_bias_and_bn": ("weight_decay_filter", {"true": "disable", "false": "auto"}),
+    "stepwise_lr_sched": ("lr_epoch_stair", {"true": "false", "false": "true"}),
+    "use_clip_grad": ("clip_grad", {}),
+    "use_ema": ("ema", {}),
 }
 RENAMED_VALUES = {
-    "scheduler": {"cosineannealing": "cosine_decay", "cosine_decay_lr": "cosine_decay"},
+    "scheduler": {
+        "cosineannealing": "cosine_decay",
+        "cosine_decay_lr": "cosine_decay",
+        "warmup_cosine_decay_lr": "warmup_cosine_decay",
+    },
 }
 
 # Names of options in other libraries, for suggestions: our key -> their names.
@@ -249,11 +258,19 @@ NAMES_ELSEWHERE = {
     "weight_decay": "wd",
 }
 
-# Keys of MindCV's yaml files that have no meaning here, and why.
+# Keys of MindCV that have no meaning here: key -> (value that asks for nothing, reason). With that
+# value, as in its old recipes and in the yaml files that it saves, they are left out.
+_MODELARTS = "the ModelArts platform's data copying is not part of this library"
 REFUSED_KEYS = {
-    "enable_modelarts": "the ModelArts platform's data copying is not part of this library",
-    "data_url": "the ModelArts platform's data copying is not part of this library",
-    "ckpt_url": "the ModelArts platform's data copying is not part of this library",
-    "train_url": "the ModelArts platform's data copying is not part of this library",
-    "max_rowsize": "MindSpore sizes the shared memory of its pipeline by itself",
+    "enable_modelarts": ("false", _MODELARTS),
+    "data_url": ("/cache/data", _MODELARTS),
+    "multi_data_url": ("/cache/data", _MODELARTS),
+    "ckpt_url": ("/cache/output", _MODELARTS),
+    "train_url": ("/cache/output", _MODELARTS),
+    "max_rowsize": ("", "MindSpore sizes the shared memory of its pipeline by itself"),
+    "mixup_mode": ("batch", "each batch is mixed as a whole"),
+    "mixup_prob": ("1.0", "cutmix_prob is the probability of mixing a batch at all"),
+    "save_checkpoint": ("true", "a run always saves checkpoints"),
+    "smooth_factor": ("0.1", "it never had one in MindCV; label_smoothing has"),
+    "summary": ("true", "a run always records metrics.csv; summary_dir adds event files"),
 }

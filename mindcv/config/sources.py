@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ import yaml
 from ..errors import ConfigError
 from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from .values import Text, describe, quoted
+
+_logger = logging.getLogger("mindcv.config")
 
 # Tags that PyYAML gives to nodes without an explicit tag.
 _PLAIN_TAGS = {
@@ -90,17 +93,29 @@ def _line_of_bad_escape(text: str) -> int:
     return text[: found.start()].count("\n") + 1 if found else 1
 
 
-def collect(entries: Iterable[tuple[str, Text, str]]) -> dict[str, Given]:
-    """Map option names to values; ConfigError: an unknown key, or one that is set twice."""
+def collect(
+    entries: Iterable[tuple[str, Text, str]], *, last_wins: bool = False
+) -> dict[str, Given]:
+    """Map option names to values; ConfigError: an unknown key, or one that is set twice.
+
+    With `last_wins`, the last value of an option counts.
+    """
     given: dict[str, Given] = {}
+    notes = []
     for written, value, place in entries:
-        key, value = _today(written, value, place)
-        if key in given:
+        key, value, note = _today(written, value, place)
+        if note:
+            notes.append(f"{place}: {note}")
+        if key is None:
+            continue
+        if key in given and not last_wins:
             raise ConfigError(f"{place}: {key} is set twice, first at {given[key].place}; keep one")
         # "~" alone is yaml's null.
         if OPTIONS[key].metadata["is_path"] and isinstance(value, str) and value != "~":
             value = os.path.expanduser(value)
         given[key] = Given(value, place)
+    for note in notes:
+        _logger.warning(note)
     return given
 
 
@@ -146,15 +161,25 @@ def _kind(node: yaml.Node, nested: bool = False) -> str:
     return {"scalar": "a single value", "sequence": sequence, "mapping": "a mapping"}[node.id]
 
 
-def _today(key: str, text: Text, place: str) -> tuple[str, Text]:
-    """Translate the keys and values of older recipes; refuse unknown keys."""
+def _today(key: str, text: Text, place: str) -> tuple[str | None, Text, str]:
+    """Return today's key and value for those of MindCV's older recipes, and a note if they differ.
+
+    The key None stands for one that asks for nothing.
+    """
+    word = str(text).lower()
     if key in RENAMED_KEYS:
-        key, values = RENAMED_KEYS[key]
-        return key, values.get(str(text).lower(), text)
+        today, values = RENAMED_KEYS[key]
+        value = values.get(word, text)
+        return today, value, f"{key} is called {today} today: read as {value}"
     if key in OPTIONS:
-        return key, RENAMED_VALUES.get(key, {}).get(text if isinstance(text, str) else "", text)
+        return key, RENAMED_VALUES.get(key, {}).get(word, text), ""
+    if key == "config":  # MindCV saves the path of a run's recipe among its options
+        return None, text, ""
     if key in REFUSED_KEYS:
-        raise ConfigError(f"{place}: {key} is not supported: {REFUSED_KEYS[key]}; remove it")
+        idle, reason = REFUSED_KEYS[key]
+        if word.rstrip("/") != idle:
+            raise ConfigError(f"{place}: {key} is not supported: {reason}; remove it")
+        return None, text, f"{key} {text} has no effect: {reason}"
     raise ConfigError(f"{place}: unknown key {quoted(key)}{nearest(key)}")
 
 
@@ -187,7 +212,8 @@ def read_command_line(
         )
     path = words.pop("config", None)
     path = path and os.path.expanduser(path)
-    return path, collect((key, text, "command line") for key, text in words.items())
+    entries = ((key, text, "command line") for key, text in words.items())
+    return path, collect(entries, last_wins=True)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -195,23 +221,22 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"command line: {message}")
 
 
-class _StoreOnce(argparse.Action):
-    """Refuse an option that is given twice; argparse would take the last one silently."""
+class _StoreLast(argparse.Action):
+    """Store the words of an option, in the order in which the options were given last."""
 
     def __call__(self, parser, namespace, values, option_string=None):
-        if hasattr(namespace, self.dest):
-            parser.error(f"--{self.dest} is given twice; keep one")
+        vars(namespace).pop(self.dest, None)
         setattr(namespace, self.dest, " ".join(values) if isinstance(values, list) else values)
 
 
 def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
     usage = "%(prog)s [--config FILE] [--key value ...]"
     parser = _Parser(prog=program, usage=usage, description=description, allow_abbrev=False)
-    once = {"default": argparse.SUPPRESS, "action": _StoreOnce}
+    last = {"default": argparse.SUPPRESS, "action": _StoreLast}
     bare = {"nargs": "?", "const": "true"}
-    parser.add_argument("-c", "--config", metavar="FILE", help="yaml recipe to start from", **once)
+    parser.add_argument("-c", "--config", metavar="FILE", help="yaml recipe to start from", **last)
     for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that _today translates or explains them
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **bare, **once)
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **bare, **last)
     group, command = parser, command_of(program)
     for name, entry in OPTIONS.items():
         if entry.metadata["section"]:
@@ -224,7 +249,7 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
             metavar=_metavar(entry),
             help=_help(entry).replace("%", "%%") if is_used else argparse.SUPPRESS,
             **(bare if "true or false" in kinds else several),
-            **once,
+            **last,
         )
     return parser
 

@@ -74,7 +74,6 @@ def test_broken_overrides_are_answered_alike(overrides, fragments):
         ({"model": "m"}, "ckpt_path | no weights given"),
         ({"model": "m", "ckpt_path": "x", "mean": [1.0]}, "mean | in_channels 3"),
         ({"model": "m", "ckpt_path": "x", "std": [0.2, 0.2, 0.2]}, "std | 255"),
-        ({"model": "m", "ckpt_path": "x", "distribute": True}, "distribute | msrun"),
     ],
 )
 def test_contradictions_of_an_evaluation_are_found(overrides, fragments):

@@ -21,6 +21,7 @@ from mindcv.config import (
     evaluation_contradictions,
     load_config,
     parse_arguments,
+    training_remarks,
 )
 from mindcv.config.options import NAMES_ELSEWHERE, OPTIONS
 from mindcv.data.augment.policies import RandAugmentPolicy, parse_policy
@@ -277,20 +278,84 @@ def test_help_lists_each_option_of_a_command_with_its_default_under_its_section(
     assert "--config" in shown and "enable_modelarts" not in shown
 
 
-@pytest.mark.parametrize("value", [True, False])
-def test_the_older_spelling_filter_bias_and_bn_is_accepted(from_yaml, value):
-    expected = "disable" if value else "auto"
-    assert from_yaml(f"filter_bias_and_bn: {value}").weight_decay_filter == expected
-    assert from_words("--filter_bias_and_bn", str(value)).weight_decay_filter == expected
-    overrides = {"filter_bias_and_bn": value}
-    assert load_config(overrides=overrides, rules=no_rules).weight_decay_filter == expected
+@pytest.mark.parametrize(
+    ("key", "value", "today", "meaning"),
+    [
+        ("filter_bias_and_bn", True, "weight_decay_filter", "disable"),
+        ("filter_bias_and_bn", False, "weight_decay_filter", "auto"),
+        ("dynamic_loss_scale", True, "loss_scale_type", "dynamic"),
+        ("dynamic_loss_scale", False, "loss_scale_type", "fixed"),
+        ("stepwise_lr_sched", False, "lr_epoch_stair", True),
+        ("use_clip_grad", True, "clip_grad", True),
+        ("use_ema", True, "ema", True),
+        ("epsilon", "1e-6", "eps", 1e-6),
+    ],
+)
+def test_a_key_of_an_older_tag_means_todays_and_is_noted(
+    from_yaml, caplog, key, value, today, meaning
+):
+    configs = [from_yaml(f"{key}: {value}"), from_words(f"--{key}", str(value))]
+    configs.append(load_config(overrides={key: value}, rules=no_rules))
+    assert [getattr(config, today) for config in configs] == [meaning] * 3
+    notes = [record.getMessage() for record in caplog.records]
+    assert len(notes) == 3 and "recipe.yaml:1: " in notes[0]
+    assert all(f"{key} is called {today} today" in note for note in notes)
 
 
-def test_the_older_spelling_cosineannealing_is_accepted(from_yaml):
-    assert from_yaml("scheduler: 'cosineannealing'").scheduler == "cosine_decay"
-    assert from_words("--scheduler", "cosineannealing").scheduler == "cosine_decay"
-    overrides = {"scheduler": "cosineannealing"}
-    assert load_config(overrides=overrides, rules=no_rules).scheduler == "cosine_decay"
+def test_an_older_schedule_means_todays(from_yaml):
+    for name, today in (("cosineannealing", ""), ("warmup_cosine_decay_lr", "warmup_")):
+        assert from_yaml(f"scheduler: '{name}'").scheduler == f"{today}cosine_decay"
+        assert from_words("--scheduler", name).scheduler == f"{today}cosine_decay"
+
+
+def test_keys_that_ask_for_nothing_are_left_out_with_a_note(from_yaml, caplog):
+    """As in MindCV's old recipes, and in the files that it saves beside its checkpoints."""
+    text = "config: a.yaml\nenable_modelarts: False\ndata_url: /cache/data/\nmixup_mode: batch"
+    assert from_yaml(f"{text}\nmixup_prob: 1.0\nsave_checkpoint: True") == Config()
+    assert [record.getMessage().split(": ")[1].split()[0] for record in caplog.records] == [
+        *("enable_modelarts", "data_url", "mixup_mode", "mixup_prob", "save_checkpoint")
+    ]
+
+
+def test_on_the_command_line_the_last_value_wins(tmp_path):
+    config = from_words(*"--lr 0.1 --shuffle False --lr 0.2 --shuffle --scale 0.1 1".split())
+    assert (config.lr, config.shuffle) == (0.2, True)
+    both = ("--filter_bias_and_bn", "False", "--weight_decay_filter", "norm_and_bias")
+    assert from_words(*both).weight_decay_filter == "norm_and_bias"
+    assert from_words(*both[2:], *both[:2]).weight_decay_filter == "auto"
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.yaml").write_text(f"model: {name}\n", encoding="utf-8")
+    words = ("-c", f"{tmp_path}/first.yaml", f"--config={tmp_path}/second.yaml")
+    assert from_words(*words).model == "second"
+
+
+def test_what_mindcv_accepts_without_effect_is_remarked():
+    shortened = Config(val_while_train=True, val_interval=5, cutmix=1.0, epoch_size=2)
+    remarks = dict(
+        training_remarks(dataclasses.replace(shortened, cutmix_prob=0.0, mixup_off_epoch=3))
+    )
+    assert "every 5 epochs never happens in epoch_size 2" in remarks.pop("val_interval")
+    assert "0 mixes no batch, although cutmix is 1.0" in remarks.pop("cutmix_prob")
+    assert "3 is never reached in epoch_size 2" in remarks.pop("mixup_off_epoch")
+    assert not remarks and not list(training_remarks(Config()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--loss_scale_type dynamic --drop_overflow_update True",
+        "--aug_repeats 1 --shuffle False",
+        "--opt SGD --loss ce --interpolation BICUBIC --scheduler Cosine_Decay --amp_level o2",
+        "--re_prob 0.5 --re_value 0.5",
+        "--re_value 0.1 0.2 0.3",
+    ],
+)
+def test_what_mindcv_accepts_is_accepted(started_alone, words):
+    config = parse_arguments("train.py", "", arguments=["--model", "m", *words.split()])
+    for word in words.split("--")[1:]:
+        key, *values = word.split()
+        found = str(getattr(config, key)).lower().strip("()").replace(",", "").split()
+        assert found == [value.lower() for value in values]
 
 
 @pytest.mark.parametrize(
