@@ -98,7 +98,7 @@ BROKEN_POLICIES = {
     "other family": ("autoaugment", "'autoaugment' is unknown | randaug | autoaug | augmix[-mN]"),
     "term of another family": ("autoaug-m9", "'m9' | autoaug|autoaugr|original"),
     "depth of a fraction": ("augmix-d1.5", "d=1.5 | a whole number from 1 to 10"),
-    "setting of a policy without": ("trivialaugwide-m20", "'m20' | expected trivialaugwide"),
+    "setting of a policy without": ("trivialaugwide-n2", "'n2' | expected trivialaugwide"),
     "no value": ("randaug-m", "'m'"),
     "longer than any": ("randaug" + "-m9" * 100, "307 characters | too long"),
     "empty term": ("randaug--m9", "''"),
