@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import write_images
 from golden.mindcv_image_cases import CASES, LOADERS, MIXES, batch, image_for, png_of
+from PIL import Image
 
 import mindcv.data
 from mindcv.data import create_loader, create_transforms, presets
@@ -64,6 +65,16 @@ def test_pixels_are_those_of_mindcv(case):
     rows = rows.map(operations, "image")
     (found,) = next(rows.create_tuple_iterator(num_epochs=1, output_numpy=True))
     np.testing.assert_allclose(found, IMAGES[case], atol=2e-6)
+
+
+def test_the_operations_run_one_by_one_on_an_image_of_pillow():
+    """As MindCV's infer.py runs them: without the first, which decodes."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
+    operations = create_transforms(dataset_name="imagenet", image_resize=24, is_training=False)
+    operations.pop(0)
+    for operation in operations:
+        image = operation(image)
+    np.testing.assert_allclose(image, IMAGES["one by one"], atol=2e-6)
 
 
 def test_a_size_that_is_no_square_trains_with_any_policy():

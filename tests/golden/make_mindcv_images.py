@@ -20,6 +20,7 @@ from mindcv_image_cases import (
     image_for,
     png_of,
 )
+from PIL import Image
 
 from mindcv.data import (
     auto_augment,
@@ -59,6 +60,13 @@ def transformed(name, size, is_training, options) -> np.ndarray:
     rows = ds.NumpySlicesDataset({"image": image_for(name)[None]}, shuffle=False)
     rows = rows.map(create_transforms(name, size, is_training, **options), "image")
     return next(rows.create_tuple_iterator(num_epochs=1, output_numpy=True))[0]
+
+
+def one_by_one() -> np.ndarray:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
+    for operation in create_transforms("imagenet", 24)[1:]:
+        image = operation(image)
+    return image
 
 
 class Draws:
@@ -131,6 +139,7 @@ def loaded(**options) -> dict:
 
 def main():
     images = {name: transformed(*case) for name, case in CASES.items()}
+    images["one by one"] = one_by_one()
     for name, (options, share, corner) in MIXES.items():
         images[f"mix/{name}/images"], images[f"mix/{name}/labels"] = mixed(options, share, corner)
     erased = vision.RandomErasing(1.0, (0.2, 0.2), (1.0, 1.0), value=7, max_attempts=10)
