@@ -133,24 +133,19 @@ class Dense(nn.Cell):
 def test_a_training_step_sees_what_the_cell_makes_of_the_draws(fixed_seed, together):
     transform = on_device(color_jitter=0.4, re_prob=0.9)
     normalize = create_normalize("imagenet", transform=transform)
-    batches = batches_of(loader(transform, 24))
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+    given, seen = [], []
+    for batch in batches_of(loader(transform, 24)):
+        images, draws, labels = (Tensor(batch[key]) for key in ("image", "draws", "label"))
+        given.append((images, labels % 3, draws))
+        seen.append((normalize(images, draws), labels % 3))
+    ms.set_context(mode=ms.GRAPH_MODE)
     losses = []
-    for mode, cell in ((ms.GRAPH_MODE, normalize), (ms.PYNATIVE_MODE, None)):
-        ms.set_context(mode=mode)
+    for cell, batches in ((normalize, given), (None, seen)):
         network = Dense()
-        step = TrainStep(
-            network,
-            nn.CrossEntropyLoss(),
-            nn.SGD(network.trainable_params(), 0.1),
-            cell,
-            accumulation=together,
-        )
-        for batch in batches:
-            images, *draws = (Tensor(batch[key]) for key in ("image", "draws"))
-            labels = Tensor(batch["label"] % 3)
-            if cell is None:
-                images, draws = normalize(images, *draws), ()
-            losses.append(float(step(images, labels, *draws)[0].asnumpy()))
+        optimizer = nn.SGD(network.trainable_params(), 0.1)
+        step = TrainStep(network, nn.CrossEntropyLoss(), optimizer, cell, accumulation=together)
+        losses += [float(step(*batch)[0].asnumpy()) for batch in batches]
     np.testing.assert_allclose(losses[:6], losses[6:], rtol=1e-5)
 
 
