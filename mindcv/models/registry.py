@@ -121,31 +121,31 @@ def create_model(
         found = re.search(r"keyword argument '(\w+)'", str(error))  # unexpected, or given twice
         if not found or found[1] not in options:
             raise
-        raise ConfigError(f"model {model_name} does not take {sorted(options)}: {error}") from None
+        raise ConfigError(f"model {model_name} does not take {found[1]}: {error}") from None
     if path:
         load_weights(model, path, ema=ema)
     return features_of(model, out_indices) if cuts_features else model
 
 
 def list_models(
-    filter: str | Sequence[str] = "",
-    module: str = "",
+    filter: str | Sequence[str] | None = "",
+    module: str | None = "",
     pretrained: bool = False,
-    exclude_filters: str | Sequence[str] = "",
+    exclude_filters: str | Sequence[str] | None = "",
 ) -> list[str]:
     """Return the registered names in natural order: 200mf before 1_6gf before 12gf.
 
     Args:
-        filter: shell-style pattern, e.g. `regnet_x*`, or several, of which one must match; empty:
-            all.
+        filter: shell-style pattern, e.g. `regnet_x*`, or several, of which one must match; empty or
+            None: all.
         module: only models that this module defines, e.g. `regnet`.
         pretrained: only models with published weights.
         exclude_filters: pattern, or several, of names to leave out.
     """
 
-    def matches(name: str, patterns: str | Sequence[str]) -> bool:
+    def matches(name: str, patterns: str | Sequence[str] | None) -> bool:
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns or ())
 
     names = [
         name
@@ -193,10 +193,11 @@ def list_modules() -> list[str]:
     return sorted({_module_of(name) for name in _BUILDERS})
 
 
-def is_model_in_modules(model_name: str, module_names: Iterable[str]) -> bool:
-    """Return whether one of the modules defines the model."""
+def is_model_in_modules(model_name: str, module_names: str | Iterable[str]) -> bool:
+    """Return whether one of the modules (or the one that a text names) defines the model."""
+    modules = [module_names] if isinstance(module_names, str) else module_names
     name = _resolve(model_name)
-    return name in _BUILDERS and _module_of(name) in set(module_names)
+    return name in _BUILDERS and _module_of(name) in modules
 
 
 def is_model_pretrained(model_name: str) -> bool:

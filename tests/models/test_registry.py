@@ -47,7 +47,8 @@ def test_patterns_choose_and_exclude():
     assert list_models("resnet*") == []
     assert list_models(exclude_filters="regnet_x_*") == MODELS[13:]
     assert list_models("*_y_*", exclude_filters=["*mf*", "*_?gf*"]) == Y_MODELS[-4:]
-    assert list_models(exclude_filters="") == list_models(exclude_filters=[]) == MODELS
+    for nothing in ("", [], None):
+        assert list_models(nothing, exclude_filters=nothing) == MODELS
 
 
 def test_the_module_chooses_too():
@@ -61,6 +62,7 @@ def test_a_name_is_known_or_not():
     assert is_model("regnet_x_800mf")
     assert not is_model("regnet_x_900mf") and not is_model("")
     assert is_model_in_modules("regnet_x_800mf", ["resnet", "regnet"])
+    assert is_model_in_modules("regnet_x_800mf", "regnet")
     assert not is_model_in_modules("regnet_x_800mf", ["resnet"])
     assert not is_model_in_modules("regnet_x_900mf", ["regnet"])
 
