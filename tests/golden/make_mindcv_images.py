@@ -7,6 +7,7 @@ they have nothing to draw, or with draws that this script sets.
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore.dataset as ds
 import mindspore.dataset.vision as vision
@@ -16,9 +17,12 @@ from mindcv_image_cases import (
     LOADERS,
     MIXES,
     POLICIES,
+    STRENGTHS,
     batch,
+    effect,
     image_for,
     png_of,
+    ramp,
 )
 from PIL import Image
 
@@ -95,6 +99,14 @@ def mixed(options: dict, share: float, corner: list[int]) -> tuple[np.ndarray, n
         mixup.np.random = numpy_random
 
 
+def operation_effects(name: str) -> list:
+    """Return the effects of an operation at each strength, signs positive."""
+    hparams = dict(img_mean=(128,) * 3, interpolation=vision.Inter.BILINEAR)
+    auto_augment.random = SimpleNamespace(random=lambda: 0.0, uniform=lambda low, high: high)
+    made = (auto_augment.AugmentOp(name, 1.0, strength, hparams) for strength in STRENGTHS)
+    return [effect(np.asarray(operation(ramp()))) for operation in made]
+
+
 def policy(text: str) -> dict:
     """Return what MindCV reads out of a policy's string."""
     make = {
@@ -148,6 +160,7 @@ def main():
         signatures={function.__name__: signature(function) for function in FUNCTIONS},
         constants={name: getattr(constants, name) for name in vars(constants) if name[0].isupper()},
         policies={text: policy(text) for text in POLICIES},
+        operations={name: operation_effects(name) for name in auto_augment.NAME_TO_OP},
         loaders={name: loaded(**options) for name, options in LOADERS.items()},
         erased_value=float(plane.max()),
     )

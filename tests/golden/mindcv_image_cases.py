@@ -83,5 +83,20 @@ def image_for(name: str) -> np.ndarray:
     return png_of(pixels)
 
 
+STRENGTHS = (0, 5, 9, 10)
+
+
+def ramp() -> np.ndarray:
+    """(256, 256, 3) uint8: all levels from left to right in red and blue, downwards in green."""
+    across = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
+    return np.stack((across, across.T, across), 2)
+
+
+def effect(result: np.ndarray) -> list:
+    """Return the mean change of the ramp, and how many levels of red are left."""
+    change = np.abs(result.astype(int) - ramp()).mean()
+    return [round(float(change), 3), len(np.unique(result[..., 0]))]
+
+
 def batch() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(4, 3, 16, 16)).astype(np.float32)
