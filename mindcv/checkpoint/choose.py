@@ -88,8 +88,9 @@ def _named(path: Path) -> Manifest:
         raise WeightsError(f"resume: no checkpoint {path}; expected a .ckpt, a .json or a folder")
     if not path.with_name(f"{name}.json").exists():
         raise WeightsError(
-            f"resume: {path} has no {name}.json beside it, so its run cannot be resumed; to start "
-            "a new run from these weights, use --ckpt_path without --resume"
+            f"resume: {path} has no {name}.json beside it (MindCV writes none), so its run cannot "
+            "be resumed; to start a new run from these weights, use --ckpt_path without --resume "
+            "and --resume_opt"
         )
     manifest = CheckpointStore(path.parent).verify(name)
     if position_of(name) is None:

@@ -13,6 +13,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.communication import get_group_size, get_rank, init
 from numpy.typing import ArrayLike
 
+from .. import __version__
 from ..errors import ConfigError, RankError
 from ..process.cpu import available_cores, limit_instructions, usable_workers
 from ..process.files import sha256_of
@@ -48,7 +49,8 @@ class Runtime:
         """Return one line for the log."""
         mode = f"graph mode, jit level {self.jit_level}" if self.mode == 0 else "PyNative mode"
         count = "1 process" if self.world_size == 1 else f"{self.world_size} processes"
-        parts = [f"MindSpore {ms.__version__} on {self.device_target}", mode, count]
+        versions = f"mindcv {__version__}, MindSpore {ms.__version__}"
+        parts = [f"{versions} on {self.device_target}", mode, count]
         return ", ".join([*parts, self.instructions] if self.instructions else parts)
 
     def workers(self, asked: int | None) -> int:
