@@ -75,6 +75,9 @@ BROKEN_RANGES = {
     "empty crop": ("scale: [0, 1]", "@2 | scale | 0.0 | above 0"),
     "milestone 0": ("multi_step_decay_milestones: [0, 3]", "@2 | milestones | 0 | at least 1"),
     "whole smoothing": ("label_smoothing: 1.0", "@2 | label_smoothing | 1.0 | at most 0.999"),
+    "three sides": ("image_resize: [8, 8, 8]", "@2 | image_resize | an integer or 2 integers"),
+    "one small side": ("image_resize: [224, 7]", "@2 | image_resize | 7 | at least 8"),
+    "crop beyond twice the image": ("crop_pct: 2.5", "@2 | crop_pct | 2.5 | at most 2"),
     "huge image": ("image_resize: 100000", "@2 | image_resize | 100000 | at most 4096"),
     "zero std": ("std: [0, 1, 1]", "@2 | std | 0.0 | above 0"),
     "unknown mode": ("mode: 2", "@2 | mode | 2 | 0, 1"),
@@ -191,6 +194,10 @@ CONTRADICTIONS = {
     "mixing of unfinished images": (
         "mixup: 0.2\naugment_on_device: yes",
         "@3 | augment_on_device | mixup 0.2",
+    ),
+    "sides on the device": (
+        "augment_on_device: yes\nimage_resize: [64, 96]",
+        "@2 | augment_on_device | image_resize (64, 96)",
     ),
     "hue on the device": (
         "augment_on_device: yes\ncolor_jitter: [0.1, 0.1, 0.1, 0.1]",

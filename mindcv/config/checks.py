@@ -54,9 +54,6 @@ def training_remarks(config: Config) -> Problems:
     mixing = "mixup" if config.mixup else "cutmix"
     if getattr(config, mixing) and not config.cutmix_prob:
         yield "cutmix_prob", f"0 mixes no batch, although {mixing} is {getattr(config, mixing)}"
-    if config.val_while_train and config.val_interval > config.epoch_size:
-        every = f"an evaluation every {config.val_interval} epochs"
-        yield "val_interval", f"{every} never happens in epoch_size {config.epoch_size}"
     if config.mixup_off_epoch >= config.epoch_size:
         why = f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}"
         yield "mixup_off_epoch", why
@@ -135,6 +132,7 @@ def _on_device(config: Config) -> Problems:
         "aug_splits": config.aug_splits,
         "color_jitter": _hue(config),
         "re_value": config.re_prob and config.re_value == "random",
+        "image_resize": isinstance(config.image_resize, tuple),
     }
     for key, is_used in on_host.items():
         if is_used:

@@ -10,7 +10,7 @@ from operator import ge, gt, le
 from typing import Any, Optional, Union
 
 from ..data.datasets import DATASETS
-from ..data.preprocessing import CROP_MODES, INTERPOLATIONS, RANDOM
+from ..data.preprocessing import CROP_MODES, INTERPOLATIONS, LARGEST_CROP, RANDOM
 from ..loss import LOSSES
 from ..optim import OPTIMIZERS, WEIGHT_DECAY_FILTERS, names_taking
 from ..scheduler import DECAY_SHAPES, SCHEDULES
@@ -77,7 +77,7 @@ class Config:
     jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"), used_by="train validate", may_change=True)
     seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1, used_by="train validate")
     val_while_train: bool = option(False, "evaluate on val_split during training", may_change=True)
-    val_interval: int = option(1, "epochs between evaluations", low=1, may_change=True)
+    val_interval: int = option(1, "epochs between evaluations; the last epoch always has one", low=1, may_change=True)
     log_interval: int = option(100, "steps between log lines", low=1, per_host=True, may_change=True)
     import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate", may_change=True)
@@ -99,7 +99,7 @@ class Config:
     allow_bad_images: bool = option(False, "leave unreadable images out of an evaluation; otherwise they are an error", used_by="train validate")
     drop_remainder: bool = option(True, "drop the last partial training batch", used_by="train measuring lr")
 
-    image_resize: int = option(224, "side of the network's input, pixels", low=8, high=4096, section="augmentation", used_by="train validate")
+    image_resize: Union[int, tuple[int, int]] = option(224, "side of the network's input, pixels; or height and width", low=8, high=4096, section="augmentation", used_by="train validate")
     scale: tuple[float, float] = option((0.08, 1.0), "area range of the random crop, as a fraction of the image", above=0, high=1, used_by="train measuring")
     ratio: tuple[float, float] = option((0.75, 1.333), "aspect range of the random crop", above=0, used_by="train measuring")
     hflip: float = option(0.5, "probability of a horizontal flip", low=0, high=1, used_by="train measuring")
@@ -118,7 +118,7 @@ class Config:
     re_max_attempts: int = option(10, "tries to place the rectangle", low=1, used_by="train measuring")
     mean: Optional[tuple[float, ...]] = option(None, "channel means, 0-255 scale; null: the dataset's own", low=0, high=255, used_by="train validate")
     std: Optional[tuple[float, ...]] = option(None, "channel standard deviations, 0-255 scale; null: the dataset's own", above=0, used_by="train validate")
-    crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps", above=0, high=1, used_by="train validate")
+    crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps; above 1 it has a black border", above=0, high=LARGEST_CROP, used_by="train validate")
     crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=CROP_MODES, used_by="train validate")
     antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's", used_by="train validate")
     mixup: float = option(0.0, "mixup alpha; 0: off", low=0, used_by="train measuring")

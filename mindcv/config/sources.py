@@ -242,7 +242,8 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
         if entry.metadata["section"]:
             group = parser.add_argument_group(entry.metadata["section"])
         kinds = describe(entry.type)
-        several = {"nargs": "+"} if "list of" in kinds or "numbers" in kinds else {}
+        is_list = any(word in kinds for word in ("list of", "numbers", "integers"))
+        several = {"nargs": "+"} if is_list else {}
         is_used = obeys(command, entry.metadata["used_by"], measures=True)
         group.add_argument(
             f"--{name}",

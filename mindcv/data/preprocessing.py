@@ -39,6 +39,7 @@ INTERPOLATIONS = {
 DEFAULT_CROP_PCT = 0.875
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = list(IMAGENET_MEAN), list(IMAGENET_STD)
 
+LARGEST_CROP = 2.0  # crop_pct; MindCV's and timm's volo_d4 has 1.15
 RANDOM = "random"  # in training bilinear or bicubic, image by image; in evaluation bilinear
 CROP_MODES = ("center", "squash")
 
@@ -48,21 +49,28 @@ class Preprocessing:
     """How an image becomes the network's input in evaluation.
 
     Attributes:
-        image_size: side of the input, pixels.
-        crop_pct: fraction of the resized shorter side that the centre crop keeps.
+        image_size: side of the input, pixels; or (height, width).
+        crop_pct: fraction of the resized shorter side that the centre crop keeps; above 1 the crop
+            has a black border.
         mean, std: channel statistics, 0-255 scale.
         crop_mode: center keeps the aspect; squash resizes to a square.
         antialias: resize and crop as torchvision and timm do with Pillow; False: as MindCV does
             with MindSpore, and as OpenCV does.
     """
 
-    image_size: int = 224
+    image_size: int | tuple[int, int] = 224
     crop_pct: float = DEFAULT_CROP_PCT
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     crop_mode: str = "center"
     antialias: bool = False
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of the input, pixels."""
+        size = self.image_size
+        return size if isinstance(size, tuple) else (size, size)
 
     def to_dict(self) -> dict[str, Any]:
         values = asdict(self).items()
@@ -76,7 +84,9 @@ class Preprocessing:
             TypeError, ValueError: a value of another type, or out of range.
         """
         used = cls(**fields_of(cls, found))
-        if not (0 < used.crop_pct <= 1 and 1 <= used.image_size <= used.crop_pct * _LARGEST_IMAGE):
+        largest = min(used.crop_pct, 1.0) * _LARGEST_IMAGE
+        in_range = 0 < used.crop_pct <= LARGEST_CROP and len(used.sides) == 2
+        if not (in_range and all(1 <= side <= largest for side in used.sides)):
             raise ValueError(f"image_size {used.image_size} with crop_pct {used.crop_pct}")
         if not used.mean or len(used.mean) != len(used.std) or min(used.std) <= 0:
             raise ValueError(f"mean of {len(used.mean)} channels, std of {len(used.std)}, above 0")

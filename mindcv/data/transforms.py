@@ -220,7 +220,7 @@ def create_transforms(
     is_decoded = row is not None and row.is_decoded
     if not is_training:
         preprocessing = Preprocessing(
-            image_size=sides[0],
+            image_size=sides,
             crop_pct=crop_pct,
             interpolation=evaluation_interpolation(interpolation),
             mean=mean,
@@ -229,10 +229,7 @@ def create_transforms(
             antialias=antialias,
         )
         return evaluation_transforms(
-            preprocessing,
-            is_decoded=is_decoded,
-            normalize_on_device=normalize_on_device,
-            sides=sides,
+            preprocessing, is_decoded=is_decoded, normalize_on_device=normalize_on_device
         )
     erasing = jitter = on_device = None
     if re_prob > 0.0:
@@ -305,23 +302,19 @@ def create_transforms(
 
 
 def evaluation_transforms(
-    preprocessing: Preprocessing,
-    *,
-    is_decoded: bool = False,
-    normalize_on_device: bool = True,
-    sides: tuple[int, int] | None = None,
+    preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
 ) -> Transforms:
     """Return the evaluation operations: resize to image_size / crop_pct, then centre crop.
 
+    Sizes other than squares do not keep the aspect of the image, as in MindCV.
+
     Args:
         is_decoded: images come as pixels, as in CIFAR, and are only resized.
-        sides: height and width, instead of a square of image_size. Other than squares, they do not
-            keep the aspect of the image, as in MindCV.
 
     Raises:
         ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
     """
-    height, width = sides or (preprocessing.image_size,) * 2
+    height, width = preprocessing.sides
     row = INTERPOLATIONS[_known("interpolation", preprocessing.interpolation, INTERPOLATIONS)]
     crop_mode = _known("crop_mode", preprocessing.crop_mode, CROP_MODES)
     if preprocessing.antialias and not row.antialiased:

@@ -293,7 +293,7 @@ def check_batch_statistics(config: Config, runtime, network, batches, *, last: i
     images = batches.images_of(last) * max(1, config.aug_splits)
     if config.sync_bn:
         images *= runtime.world_size
-    shape = (config.in_channels, config.image_resize, config.image_resize)
+    shape = (config.in_channels, *Preprocessing.from_options(config).sides)
     engine.check_batch_statistics(network, shape, images, config.batch_size)
 
 

@@ -208,14 +208,17 @@ class EventFiles:
         self.writer.flush()  # a killed run keeps what it wrote
 
 
-def describe_model(name: str, network: nn.Cell, image_size: int) -> list[str]:
+def describe_model(name: str, network: nn.Cell, image_size: int | tuple[int, int]) -> list[str]:
     """Return log lines with the name, parameters and multiply-accumulates of a network.
 
-    The multiply-accumulates need a method `complexity(image_size)`, such as `AnyNet` has.
+    The multiply-accumulates need a method `complexity(image_size)`, such as `AnyNet` has, and a
+    square image.
     """
     params = sum(parameter.size for parameter in network.trainable_params())
     lines = [f"model {name}: {params:,} parameters ({params / 1e6:.2f} M)"]
-    if hasattr(network, "complexity"):
+    if isinstance(image_size, tuple):
+        lines.append(f"  MACs not known for images of {image_size[0]} x {image_size[1]} pixels")
+    elif hasattr(network, "complexity"):
         macs = network.complexity(image_size).macs
         lines.append(f"  {macs:,} MACs for an image of {image_size} x {image_size} pixels")
     else:

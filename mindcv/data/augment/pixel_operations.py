@@ -215,12 +215,18 @@ class PillowBilinear:
 
 
 class RoundedCenterCrop:
-    """Crop the centre; half of an odd margin rounds to even, where MindSpore truncates."""
+    """Crop the centre; half of an odd margin rounds to even, where MindSpore truncates.
+
+    A smaller image gets a black border first, as from torchvision.
+    """
 
     def __init__(self, size: Sequence[int]):
         self.size = tuple(size)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        lacks = [max(0, size - side) for size, side in zip(self.size, image.shape)]
+        if any(lacks):
+            image = np.pad(image, [*((n // 2, n - n // 2) for n in lacks), (0, 0)])
         top, left = (round((image.shape[axis] - size) / 2) for axis, size in enumerate(self.size))
         height, width = self.size
         return np.ascontiguousarray(image[top : top + height, left : left + width])
