@@ -21,7 +21,7 @@ from mindcv_image_cases import (
     batch,
     effect,
     image_for,
-    png_of,
+    pictures,
     ramp,
 )
 from PIL import Image
@@ -136,8 +136,7 @@ def policy(text: str) -> dict:
 
 
 def loaded(**options) -> dict:
-    images = [(png_of(np.full((8, 8, 3), number, np.uint8)), number) for number in range(5)]
-    rows = ds.GeneratorDataset(images, ["image", "label"], shuffle=False)
+    rows = ds.GeneratorDataset(pictures(), ["image", "label"], shuffle=False)
     loader = create_loader(rows, **options)
     images, labels = next(loader.create_tuple_iterator(num_epochs=1, output_numpy=True))
     return dict(

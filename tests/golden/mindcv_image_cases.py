@@ -83,6 +83,11 @@ def image_for(name: str) -> np.ndarray:
     return png_of(pixels)
 
 
+def pictures() -> list[tuple[np.ndarray, int]]:
+    """Return image files of one level each, with their labels."""
+    return [(png_of(np.full((8, 12, 3), number, np.uint8)), number) for number in range(5)]
+
+
 STRENGTHS = (0, 5, 9, 10)
 
 
