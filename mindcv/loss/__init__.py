@@ -1,7 +1,10 @@
 """Training losses by name; the command line reads the table, which needs no MindSpore."""
 
+# ruff: noqa: F401
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +14,20 @@ from ..names import canonical
 if TYPE_CHECKING:
     from mindspore import Tensor, nn
 
+    from .losses import (
+        AsymmetricLossMultilabel,
+        AsymmetricLossSingleLabel,
+        BinaryCrossEntropySmooth,
+        CrossEntropySmooth,
+        JSDCrossEntropy,
+    )
+
+_logger = logging.getLogger("mindcv.train")
+
+
+class UnknownLossError(ValueError, NotImplementedError):
+    """A name that is not in LOSSES; MindCV's scripts catch NotImplementedError."""
+
 
 @dataclass(frozen=True)
 class LossRow:
@@ -18,17 +35,27 @@ class LossRow:
     takes: tuple[str, ...] = ("weight",)  # arguments of `create_loss` that not every loss has
     mixes: bool = True  # it is defined for the labels of mixed images
     splits: bool = False  # it compares the copies of an image that aug_splits makes
+    sums: bool = False  # always the plain sum, as its authors defined it
 
 
 LOSSES = {
-    "CE": LossRow("CrossEntropy"),
-    "BCE": LossRow("BinaryCrossEntropy", takes=("weight", "bce_target_thresh")),
-    "asl_single_label": LossRow("AsymmetricSingleLabel", takes=(), mixes=False),
-    "asl_multi_label": LossRow("AsymmetricMultiLabel"),
+    "CE": LossRow("CrossEntropySmooth"),
+    "BCE": LossRow("BinaryCrossEntropySmooth", takes=("weight", "bce_target_thresh")),
+    "asl_single_label": LossRow("AsymmetricLossSingleLabel", takes=(), mixes=False),
+    "asl_multi_label": LossRow("AsymmetricLossMultilabel", sums=True),
     "jsd": LossRow(
-        "JensenShannon", takes=("weight", "num_splits", "jsd_alpha"), mixes=False, splits=True
+        "JSDCrossEntropy", takes=("weight", "num_splits", "jsd_alpha"), mixes=False, splits=True
     ),
 }
+_NAMES = {"bce_target_thresh": "target_threshold", "jsd_alpha": "alpha"}  # in their classes
+
+__all__ = ["LOSSES", "LossRow", "create_loss", *(row.where for row in LOSSES.values())]
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.losses"), name)
 
 
 def create_loss(
@@ -50,13 +77,13 @@ def create_loss(
     Args:
         name: in upper or lower case. CE: softmax cross entropy. BCE: binary cross entropy of each
             class. asl_single_label, asl_multi_label: asymmetric focal losses (Ridnik et al., 2021).
-            jsd: cross entropy of clean images plus Jensen-Shannon divergence of their augmented
-            copies (Hendrycks et al., AugMix, 2020).
+            jsd: in training, cross entropy of clean images plus Jensen-Shannon divergence of their
+            augmented copies (Hendrycks et al., AugMix, 2020); in evaluation, cross entropy.
         weight: weight of each class, (num_classes,); asl_single_label has none.
-        reduction: mean, sum or none; mean and none are over all N * num_classes elements for BCE
-            and asl_multi_label, else over N. MindCV's asl_multi_label always sums.
-        label_smoothing: share of the target spread evenly over the classes; asl_multi_label moves
-            each class's target this share of the way to 1/2.
+        reduction: mean, sum or none; mean and none are over all N * num_classes elements for BCE,
+            else over N. asl_multi_label is always the sum over all elements.
+        label_smoothing: share of the target spread evenly over the classes; asl_multi_label has
+            none.
         aux_factor: weight of the auxiliary logits, those after the first in a tuple.
         bce_target_thresh: BCE's targets above it, after smoothing, become 1 and the others 0; None:
             unchanged.
@@ -65,34 +92,29 @@ def create_loss(
         jsd_alpha: weight of jsd's divergence.
 
     Raises:
-        ValueError: unknown loss or reduction, or an argument that the loss does not take.
+        UnknownLossError: a ValueError and NotImplementedError.
+        ValueError: unknown reduction, or an argument that the loss does not take.
     """
-    import numpy as np
-    from mindspore import Tensor
-
     from . import losses
 
     known = canonical(name, LOSSES)
     if known not in LOSSES:
-        raise ValueError(f"loss {name!r} is unknown; expected {', '.join(LOSSES)}")
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")
+        raise UnknownLossError(f"loss {name!r} is unknown; expected {', '.join(LOSSES)}")
     row = LOSSES[known]
     if bce_target_thresh is not None and "bce_target_thresh" not in row.takes:
         raise ValueError(f"bce_target_thresh belongs to BCE; loss {known} has none")
     if weight is not None and "weight" not in row.takes:
         raise ValueError(f"{known} has no class weights; leave weight out or use CE")
-    if row.splits and num_splits < 2:
-        raise ValueError(
-            f"{known} compares 2 copies of an image or more, not num_splits {num_splits}"
-        )
-    if weight is not None and not isinstance(weight, Tensor):
-        weight = Tensor(np.asarray(weight, np.float32))
-    own = dict(bce_target_thresh=bce_target_thresh, num_splits=num_splits, jsd_alpha=jsd_alpha)
-    return getattr(losses, row.where)(
-        weight=weight,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-        aux_factor=aux_factor,
-        **{name: value for name, value in own.items() if name in row.takes},
-    )
+    shared = dict(reduction=reduction, smoothing=label_smoothing)
+    if row.sums:
+        if label_smoothing or reduction == "none":
+            _logger.warning(
+                "loss %s is a sum without smoothing, whatever reduction %s and label_smoothing %g "
+                "say; mindcv.loss.%s takes both",
+                *(known, reduction, label_smoothing, row.where),
+            )
+        shared = {}
+    given = dict(weight=weight, num_splits=num_splits, jsd_alpha=jsd_alpha)
+    given["bce_target_thresh"] = bce_target_thresh
+    own = {_NAMES.get(key, key): value for key, value in given.items() if key in row.takes}
+    return getattr(losses, row.where)(aux_factor=aux_factor, **shared, **own)

@@ -2,24 +2,23 @@
 
 import math
 
+import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-# Focusing powers of the asymmetric losses, as in timm and MindCV: easy negatives count less than
-# easy positives.
-GAMMA_POSITIVE, GAMMA_NEGATIVE = 1.0, 4.0
-MARGIN = 0.05  # probability up to which a negative counts as certain
-SMALLEST = 1e-8  # lower bound of a probability whose logarithm is taken
 SMALLEST_BASE = 1e-12  # lower bound of the focus's base; to the power of 4 it is 0
+IGNORED = -100  # label of an image that counts in no way, MindSpore's and torch's default
 
 
 class TrainingLoss(nn.Cell):
     """Maps (logits, labels) to a loss; subclasses compute it `of_one` float32 output."""
 
-    def __init__(self, weight=None, reduction="mean", label_smoothing=0.0, aux_factor=0.0):
+    def __init__(self, smoothing=0.0, aux_factor=0.0, reduction="mean", weight=None):
         super().__init__()
-        self.weight, self.reduction = weight, reduction
-        self.label_smoothing, self.aux_factor = label_smoothing, aux_factor
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")
+        self.smoothing, self.aux_factor, self.reduction = smoothing, aux_factor, reduction
+        self.weight = _class_weights(weight)
         self.one_hot = ops.OneHot()
         self.on, self.off = Tensor(1.0, mstype.float32), Tensor(0.0, mstype.float32)
 
@@ -40,8 +39,8 @@ class TrainingLoss(nn.Cell):
         return ops.cast(labels, mstype.float32)
 
     def smooth(self, target, num_values: int):
-        """Spread the share `label_smoothing` of the target evenly over `num_values`."""
-        return target * (1.0 - self.label_smoothing) + self.label_smoothing / num_values
+        """Spread the share `smoothing` of the target evenly over `num_values`."""
+        return target * (1.0 - self.smoothing) + self.smoothing / num_values
 
     def reduce(self, losses):
         if self.reduction == "mean":
@@ -51,10 +50,11 @@ class TrainingLoss(nn.Cell):
         return losses
 
 
-class CrossEntropy(TrainingLoss):
+class CrossEntropySmooth(TrainingLoss):
     """`-sum(target * weight * log(softmax))`.
 
-    The mean is over images, weighted by class weights if the labels are indices, as in torch.
+    The mean is over images, weighted by class weights if the labels are indices, as in torch. An
+    image of label -100 has loss 0 and does not count in the mean.
     """
 
     def of_one(self, logits, labels):
@@ -62,28 +62,47 @@ class CrossEntropy(TrainingLoss):
         log_p = log_softmax(logits)
         weighted = log_p if self.weight is None else log_p * self.weight
         losses = -(truth * weighted).sum(-1)
-        if self.label_smoothing > 0.0:
+        if self.smoothing > 0.0:
             # Separately: a sum over only the many small smoothing terms loses fewer digits.
-            losses = losses + self.label_smoothing * (-weighted.mean(-1) - losses)
-        if self.weight is not None and self.reduction == "mean" and labels.ndim == 1:
-            return losses.sum() / (truth * self.weight).sum()
+            losses = losses + self.smoothing * (-weighted.mean(-1) - losses)
+        if labels.ndim == 1:
+            counts = ops.cast(labels != IGNORED, mstype.float32)
+            if self.weight is not None and self.reduction == "mean":
+                return (losses * counts).sum() / (truth * self.weight).sum()
+            if self.reduction == "mean":  # exactly 1 where all images count
+                counts = counts * (labels.shape[0] / counts.sum())
+            losses = losses * counts
         return self.reduce(losses)
 
 
-class JensenShannon(TrainingLoss):
+class JSDCrossEntropy(TrainingLoss):
     """Cross entropy of the clean images plus alpha * the divergence of all copies (AugMix).
 
     The divergence is the mean over the copies of KL(copy's softmax || mean softmax), with a mean
-    softmax of at least 1e-7. For training only, since an evaluation has no copies (timm
-    `loss/jsd.py`).
+    softmax of at least 1e-7 (timm `loss/jsd.py`). Outside of training (`set_train`) there are no
+    copies, and the loss is the cross entropy.
     """
 
-    def __init__(self, num_splits=3, jsd_alpha=12.0, **shared):
-        super().__init__(**shared)
-        self.cross_entropy = CrossEntropy(**{**shared, "aux_factor": 0.0})
-        self.num_splits, self.alpha = num_splits, jsd_alpha
+    def __init__(
+        self,
+        num_splits=3,
+        alpha=12.0,
+        smoothing=0.1,
+        weight=None,
+        reduction="mean",
+        aux_factor=0.0,
+    ):
+        super().__init__(smoothing, aux_factor, reduction, weight)
+        if num_splits < 2:
+            raise ValueError(
+                f"jsd compares 2 copies of an image or more, not num_splits {num_splits}"
+            )
+        self.cross_entropy = CrossEntropySmooth(smoothing, 0.0, reduction, weight)
+        self.num_splits, self.alpha = num_splits, alpha
 
     def of_one(self, logits, labels):
+        if not self.training:
+            return self.cross_entropy(logits, labels)
         rows, num_classes = logits.shape
         if rows % self.num_splits != 0:
             raise ValueError("jsd: the batch does not divide into num_splits copies of its images")
@@ -97,12 +116,19 @@ class JensenShannon(TrainingLoss):
         return loss + self.alpha * self.reduce(divergence)
 
 
-class AsymmetricSingleLabel(TrainingLoss):
+class AsymmetricLossSingleLabel(TrainingLoss):
     """`-sum(target * focus * log(p))`; focus: `1 - p` for the true class, `p ** 4` for the others.
 
-    The others count only with label smoothing. Labels are indices or one-hot (timm
-    `loss/asymmetric_loss.py`).
+    The others count only with smoothing. Labels are indices or one-hot (Ridnik et al., 2021; timm
+    `loss/asymmetric_loss.py`). The powers are `gamma_pos` and `gamma_neg`; `eps` has no effect, as
+    in MindCV, where `smoothing` took its place.
     """
+
+    def __init__(
+        self, gamma_pos=1, gamma_neg=4, eps=0.1, reduction="mean", smoothing=0.1, **shared
+    ):
+        super().__init__(smoothing, reduction=reduction, **shared)
+        self.gamma_pos, self.gamma_neg = gamma_pos, gamma_neg
 
     def of_one(self, logits, labels):
         num_classes = logits.shape[1]
@@ -110,21 +136,30 @@ class AsymmetricSingleLabel(TrainingLoss):
         log_p = log_softmax(logits)
         p = ops.exp(log_p)
         # Not via 1 - (1 - p), which rounds small p to 0.
-        focus = truth * (1.0 - p) + (1.0 - truth) * ops.square(ops.square(p))
+        base = truth * (1.0 - p) + (1.0 - truth) * p
+        focus = power(base, truth * self.gamma_pos + (1.0 - truth) * self.gamma_neg)
         target = self.smooth(truth, num_classes)
         return self.reduce(-(target * focus * log_p).sum(-1))
 
 
-class BinaryCrossEntropy(TrainingLoss):
-    """`-weight * (target * log(p) + (1 - target) * log(1 - p))`, p the sigmoid of the logit.
+class BinaryCrossEntropySmooth(TrainingLoss):
+    """`-weight * (pos_weight * target * log(p) + (1 - target) * log(1 - p))`, p the sigmoid.
 
     Wightman et al., ResNet strikes back (2021), and timm `loss/binary_cross_entropy.py`; mixed
     labels are smoothed here, in timm by its mixup.
     """
 
-    def __init__(self, bce_target_thresh=None, **shared):
-        super().__init__(**shared)
-        self.target_threshold = bce_target_thresh
+    def __init__(
+        self,
+        smoothing=0.0,
+        aux_factor=0.0,
+        reduction="mean",
+        weight=None,
+        pos_weight=None,
+        target_threshold=None,
+    ):
+        super().__init__(smoothing, aux_factor, reduction, weight)
+        self.pos_weight, self.target_threshold = _class_weights(pos_weight), target_threshold
 
     def of_one(self, logits, labels):
         num_classes = logits.shape[1]
@@ -133,28 +168,59 @@ class BinaryCrossEntropy(TrainingLoss):
         if self.target_threshold is not None:
             target = ops.cast(target > self.target_threshold, logits.dtype)
         losses = binary_cross_entropy(logits, target)
+        if self.pos_weight is not None:
+            positive = binary_cross_entropy(logits, self.on)
+            losses = losses + (self.pos_weight - 1.0) * target * positive
         return self.reduce(losses if self.weight is None else losses * self.weight)
 
 
-class AsymmetricMultiLabel(TrainingLoss):
+class AsymmetricLossMultilabel(TrainingLoss):
     """`-weight * (t * (1 - p) * log(p) + (1 - t) * q ** 4 * log(1 - q))`, q = max(p - 0.05, 0).
 
-    For targets t between 0 and 1, base and power of the focus are interpolated (timm
-    `loss/asymmetric_loss.py`).
+    For targets t between 0 and 1, base and power of the focus are interpolated (Ridnik et al.,
+    2021; timm `loss/asymmetric_loss.py`).
+
+    Args:
+        gamma_neg, gamma_pos: powers of the focus: easy negatives count less than easy positives.
+        clip: probability up to which a negative counts as certain.
+        eps: lower bound of a probability whose logarithm is taken.
+        smoothing: moves each class's target this share of the way to 1/2.
     """
+
+    def __init__(self, gamma_neg=4, gamma_pos=1, clip=0.05, eps=1e-8, reduction="sum", **shared):
+        super().__init__(reduction=reduction, **shared)
+        self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
+        self.most = -math.log(eps)
 
     def of_one(self, logits, labels):
         target = self.probabilities(labels, logits.shape[1])
         target = self.smooth(target, 2)  # yes and no
-        positive = ops.minimum(binary_cross_entropy(logits, self.on), -math.log(SMALLEST))
-        wrong = ops.maximum(ops.sigmoid(logits) - MARGIN, 0.0)
-        negative = -ops.log1p(-wrong)
+        positive = ops.minimum(binary_cross_entropy(logits, self.on), self.most)
+        wrong = ops.sigmoid(logits)
+        if self.clip > 0:
+            wrong = ops.maximum(wrong - self.clip, 0.0)
+            negative = -ops.log1p(-wrong)
+        else:
+            negative = ops.minimum(binary_cross_entropy(logits, self.off), self.most)
         base = target * ops.sigmoid(-logits) + (1.0 - target) * wrong
-        power = GAMMA_POSITIVE * target + GAMMA_NEGATIVE * (1.0 - target)
-        # Via the logarithm, since the last bit of `pow` differs from run to run, see `logarithm`.
-        focus = exponential(power * logarithm(ops.maximum(base, SMALLEST_BASE)))
+        focus = power(base, self.gamma_pos * target + self.gamma_neg * (1.0 - target))
         losses = (target * positive + (1.0 - target) * negative) * focus
         return self.reduce(losses if self.weight is None else losses * self.weight)
+
+
+def _class_weights(weight) -> Tensor | None:
+    if weight is None or isinstance(weight, Tensor):
+        return weight
+    return Tensor(np.asarray(weight, np.float32))
+
+
+def power(base, exponent):
+    """Return base ** exponent for a base from 0 to 1.
+
+    Via the logarithm, since the last bit of MindSpore's `pow` differs from run to run, see
+    `logarithm`.
+    """
+    return exponential(exponent * logarithm(ops.maximum(base, SMALLEST_BASE)))
 
 
 def binary_cross_entropy(logits, target):

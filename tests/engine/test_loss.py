@@ -10,7 +10,7 @@ from mindspore import Tensor
 
 from mindcv.config import OPTIONS, Config
 from mindcv.engine import build as recipe
-from mindcv.loss import LOSSES, create_loss
+from mindcv.loss import LOSSES, AsymmetricLossMultilabel, create_loss
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")
 EXPECTED = dict(zip(cases(), np.split(GOLDEN["values"], np.cumsum(GOLDEN["lengths"])[:-1])))
@@ -29,6 +29,10 @@ def given(name: str) -> Tensor:
 
 def build(case: Case):
     weight = given(case.weight) if case.weight else None
+    if case.loss == "asl_multi_label":
+        return AsymmetricLossMultilabel(
+            weight=weight, reduction=case.reduction, smoothing=case.smoothing
+        )
     return create_loss(
         case.loss,
         weight,
@@ -36,7 +40,7 @@ def build(case: Case):
         case.smoothing,
         bce_target_thresh=case.threshold,
         num_splits=SPLITS,
-    )
+    ).set_train()
 
 
 def loss_and_gradient(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -109,7 +113,7 @@ def test_float16_logits_beyond_its_exponent_range_give_a_finite_loss(name):
 @pytest.mark.parametrize("name", ["BCE", "asl_multi_label"])
 def test_an_element_has_the_same_bits_wherever_it_stands(name):
     """Which part of a tensor a thread computes, MindSpore finds out by measuring times."""
-    loss = create_loss(name, reduction="none")
+    loss = build(Case(name, reduction="none"))
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 4, (120, 9)).astype(np.float32)
     labels = rng.uniform(0, 1, (120, 9)).astype(np.float32)
@@ -122,10 +126,46 @@ def test_an_element_has_the_same_bits_wherever_it_stands(name):
         assert np.concatenate(parts).tobytes() == whole.tobytes()
 
 
+def jsd(**options):
+    return create_loss("jsd", **{"num_splits": SPLITS, **options}).set_train()
+
+
+def test_outside_of_training_jsd_is_the_cross_entropy_of_all_images():
+    loss, labels = jsd(label_smoothing=0.1), given("index")
+    expected = create_loss("CE", label_smoothing=0.1)(given("logits"), labels).asnumpy()
+    assert loss(given("logits"), labels).asnumpy() != expected
+    assert loss.set_train(False)(given("logits"), labels).asnumpy() == expected
+
+
+@pytest.mark.parametrize("weight", ["", "weight"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_an_image_of_label_minus_100_does_not_count(weight, smoothing):
+    """As in torch and MindSpore; its gradient is 0."""
+    loss = build(Case("CE", weight=weight, smoothing=smoothing))
+    kept = [0, 1, 3, 5]
+    labels = np.where(np.isin(np.arange(6), kept), GOLDEN["index"], -100).astype(np.int32)
+    expected = loss(Tensor(GOLDEN["logits"][kept]), Tensor(labels[kept])).asnumpy()
+    value, gradient = ms.value_and_grad(loss)(given("logits"), Tensor(labels))
+    assert value.asnumpy() == pytest.approx(expected, rel=1e-6)
+    assert not gradient.asnumpy()[[2, 4]].any() and gradient.asnumpy()[kept].all()
+
+
+def test_the_multi_label_loss_is_a_sum_without_smoothing(caplog):
+    expected = build(Case("asl_multi_label", labels="soft", reduction="sum"))
+    value = expected(given("logits"), given("soft")).asnumpy()
+    loss = recipe.build_loss(Config(loss="asl_multi_label"))
+    assert loss(given("logits"), given("soft")).asnumpy() == value
+    for options in ({}, dict(label_smoothing=0.1), dict(reduction="none")):
+        caplog.clear()
+        loss = create_loss("asl_multi_label", **options)
+        assert loss(given("logits"), given("soft")).asnumpy() == value
+        assert len(caplog.records) == bool(options)
+
+
 def test_equal_copies_of_an_image_have_no_divergence():
     logits = Tensor(np.tile(GOLDEN["single"], (SPLITS, 1)))
     labels = Tensor([2], ms.int32)
-    value = create_loss("jsd", num_splits=SPLITS)(logits, labels).asnumpy()
+    value = jsd()(logits, labels).asnumpy()
     assert value == pytest.approx(create_loss("CE")(logits[:1], labels).asnumpy(), rel=1e-6)
 
 
@@ -135,16 +175,13 @@ def test_labels_of_the_copies_are_not_read(repeated):
     labels = GOLDEN["index"][:images]
     if repeated:
         labels = np.tile(labels, SPLITS)
-    value = create_loss("jsd", num_splits=SPLITS)(given("logits"), Tensor(labels)).asnumpy()
+    value = jsd()(given("logits"), Tensor(labels)).asnumpy()
     expected = EXPECTED[Case("jsd", smoothing=0.0)][0]
     assert value == pytest.approx(expected, rel=1e-6)
 
 
 def test_the_divergence_counts_as_often_as_alpha_says():
-    loss = [
-        create_loss("jsd", num_splits=SPLITS, jsd_alpha=alpha)(given("logits"), given("index"))
-        for alpha in (0.0, 1.0, 5.0)
-    ]
+    loss = [jsd(jsd_alpha=alpha)(given("logits"), given("index")) for alpha in (0.0, 1.0, 5.0)]
     clean, once, fivefold = (float(value.asnumpy()) for value in loss)
     assert once > clean
     assert fivefold - clean == pytest.approx(5 * (once - clean), rel=1e-5)
@@ -152,7 +189,7 @@ def test_the_divergence_counts_as_often_as_alpha_says():
 
 def test_a_batch_that_is_no_multiple_of_the_copies_is_refused(mode):
     with pytest.raises(ValueError, match="does not divide into num_splits copies"):
-        create_loss("jsd", num_splits=4)(given("logits"), given("index"))
+        jsd(num_splits=4)(given("logits"), given("index"))
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -217,13 +254,12 @@ def test_name_is_case_insensitive():
             dict(loss="asl_single_label", label_smoothing=0.1),
             Case("asl_single_label", smoothing=0.1),
         ),
-        (dict(loss="asl_multi_label"), Case("asl_multi_label")),
         (dict(loss="jsd", aug_splits=SPLITS), Case("jsd")),
     ],
     ids=lambda value: value.get("loss") if isinstance(value, dict) else "",
 )
 def test_train_takes_the_loss_of_the_config(options, case):
-    loss = recipe.build_loss(Config(**options))
+    loss = recipe.build_loss(Config(**options)).set_train()
     value = loss(given(case.logits), given(case.labels)).asnumpy()
     assert value == pytest.approx(EXPECTED[case][0], rel=1e-6)
 
