@@ -38,9 +38,8 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "loss.loss_factory": {"loss": ("create_loss",)},
     "models.layers.activation": {"models.layers": ("Swish",)},
-    "models.layers.compatibility": {"models.layers": ("Dropout",)},
-    "models.layers.conv_norm_act": {"models.layers": ("Conv2dNormActivation",)},
     "models.layers.drop_path": {"models.layers": ("DropPath",)},
+    "models.layers.format": {"models.layers.patch_embed": ("Format", "nchw_to", "nhwc_to")},
     "models.layers.helpers": {
         "models.helpers": ("to_1tuple", "to_2tuple", "to_3tuple", "to_4tuple", "to_ntuple")
     },

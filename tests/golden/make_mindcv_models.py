@@ -3,6 +3,7 @@
 Run with MindCV and the folder `tests` on the path: `python make_mindcv_models.py`.
 """
 
+import importlib
 import inspect
 import json
 from collections.abc import Callable
@@ -18,20 +19,27 @@ from golden.mindcv_model_cases import (
     layer_shape,
     output,
 )
-from mindcv.models.layers.compatibility import Dropout
 from mindspore import nn
 
-from mindcv.models import create_model, features, helpers, layers, registry, regnet
-from mindcv.models.layers import conv_norm_act, mlp
+from mindcv.models import create_model, features, helpers, registry, regnet
 
+LAYER_MODULES = [
+    "activation",
+    "compatibility",
+    "conv_norm_act",
+    "drop_path",
+    "identity",
+    "mlp",
+    "patch_embed",
+    "pooling",
+    "selective_kernel",
+    "squeeze_excite",
+]
 CLASSES = {
-    "Conv2dNormActivation": conv_norm_act.Conv2dNormActivation,
-    "Dropout": Dropout,
-    "Mlp": mlp.Mlp,
-    **{
-        name: getattr(layers, name)
-        for name in "DropPath GlobalAvgPooling Identity SqueezeExcite SqueezeExciteV2 Swish".split()
-    },
+    name: found
+    for module in LAYER_MODULES
+    for name, found in vars(importlib.import_module(f"mindcv.models.layers.{module}")).items()
+    if inspect.isclass(found) and found.__module__ == f"mindcv.models.layers.{module}"
 }
 FUNCTIONS = {
     "models": [create_model],
@@ -45,7 +53,12 @@ FUNCTIONS = {
         helpers.load_pretrained,
         helpers.make_divisible,
     ],
-    "models.layers": CLASSES.values(),
+    **{
+        f"models.layers.{module}": [
+            one for one in CLASSES.values() if one.__module__.endswith(f".{module}")
+        ]
+        for module in LAYER_MODULES
+    },
     "models.regnet": [regnet.AnyNet, regnet.RegNet, *(getattr(regnet, n) for n in regnet.__all__)],
 }
 

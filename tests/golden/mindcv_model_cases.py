@@ -32,6 +32,23 @@ LAYERS = {
     "drop path": ("DropPath", (0.5,), {}),
     "drop path, unscaled": ("DropPath", (0.5, False), {}),
     "dropout": ("Dropout", (0.5,), {}),
+    "interpolate": ("Interpolate", (2.0,), {"recompute_scale_factor": True}),
+    "split": ("Split", (4, 2, 1), {}),
+    "bilinear": ("ResizeBilinear", ((3, 4),), {"align_corners": True}),
+    "selective kernel": ("SelectiveKernel", (8,), {}),
+    "selective kernel, sizes": (
+        "SelectiveKernel",
+        (8, 16, [3, 7], 2),
+        {"keep_3x3": False, "split_input": False, "groups": 2, "rd_channels": 6},
+    ),
+    "selective kernel, one size": ("SelectiveKernel", (8, None, 5), {"activation": nn.SiLU}),
+    "patches": ("PatchEmbed", ((6, 5), (3, 5), 8, 7, nn.LayerNorm), {}),
+    "patches, map": ("PatchEmbed", (None, 2, 8, 7), {"flatten": False, "bias": False}),
+    "patches, padded": (
+        "PatchEmbed",
+        ((6, 5), 4, 8, 7),
+        {"output_fmt": "NHWC", "dynamic_img_pad": True},
+    ),
     "mlp": ("Mlp", (5,), {}),
     "mlp, sizes": ("Mlp", (5, 7, 3, nn.ReLU), {}),
 }
@@ -69,7 +86,10 @@ def fill_in_order(network: nn.Cell) -> nn.Cell:
 
 
 def output(network: nn.Cell, shape: tuple[int, ...]) -> np.ndarray:
-    return fill_in_order(network)(ms.Tensor(images(shape))).asnumpy()
+    """Return the output for set weights and images; several arrays one after another."""
+    found = fill_in_order(network)(ms.Tensor(images(shape)))
+    found = found if isinstance(found, (tuple, list)) else [found]
+    return np.concatenate([one.asnumpy() for one in found])
 
 
 def layer_shape(name: str) -> tuple[int, ...]:

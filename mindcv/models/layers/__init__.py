@@ -1,17 +1,18 @@
 """Layers for networks of one's own, with MindCV's names, parameters and defaults.
 
-A package, so that MindCV's paths inside it, such as `layers.pooling`, have a parent (see
-`mindcv_paths`).
+MindCV's paths of those in this file, such as `layers.pooling`, are rows of `mindcv_paths`.
 """
 
 from collections.abc import Callable
 
-import mindspore as ms
 from mindspore import nn, ops
 from mindspore.nn import Identity
 from mindspore.nn import SiLU as Swish
 
 from ...design_space.plan import make_divisible
+from .compatibility import Dropout
+from .conv_norm_act import Conv2dNormActivation
+from .selective_kernel import SelectiveKernel, SelectiveKernelAttn
 
 __all__ = [
     "Conv2dNormActivation",
@@ -20,17 +21,12 @@ __all__ = [
     "GlobalAvgPooling",
     "Identity",
     "Mlp",
+    "SelectiveKernel",
+    "SelectiveKernelAttn",
     "SqueezeExcite",
     "SqueezeExciteV2",
     "Swish",
 ]
-
-
-class Dropout(nn.Dropout):
-    """`nn.Dropout` whose first parameter is the share `p` of dropped elements."""
-
-    def __init__(self, p: float = 0.5, dtype: ms.Type = ms.float32):
-        super().__init__(p=p, dtype=dtype)
 
 
 class DropPath(nn.Cell):
@@ -112,59 +108,6 @@ class SqueezeExciteV2(SqueezeExcite):
     def construct(self, x):
         gates = self._gates(ops.mean(x, (2, 3)))
         return x * gates.reshape(gates.shape + (1, 1))
-
-
-class Conv2dNormActivation(nn.Cell):
-    """`activation(norm(conv(x)))`; None leaves out normalisation or activation.
-
-    Args:
-        padding: pixels on each side with `pad_mode` pad; None: what keeps the size at stride 1.
-        has_bias: None: only without normalisation.
-        **kwargs: further arguments of `nn.Conv2d`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        stride: int = 1,
-        pad_mode: str = "pad",
-        padding: int | None = None,
-        dilation: int = 1,
-        groups: int = 1,
-        norm: Callable[[int], nn.Cell] | None = nn.BatchNorm2d,
-        activation: Callable[[], nn.Cell] | None = nn.ReLU,
-        has_bias: bool | None = None,
-        **kwargs,
-    ):
-        super().__init__()
-        if pad_mode != "pad":
-            padding = 0
-        elif padding is None:
-            padding = (stride - 1 + dilation * (kernel_size - 1)) // 2
-        layers = [
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                pad_mode=pad_mode,
-                padding=padding,
-                dilation=dilation,
-                group=groups,
-                has_bias=norm is None if has_bias is None else has_bias,
-                **kwargs,
-            )
-        ]
-        if norm:
-            layers.append(norm(out_channels))
-        if activation:
-            layers.append(activation())
-        self.features = nn.SequentialCell(layers)
-
-    def construct(self, x):
-        return self.features(x)
 
 
 class Mlp(nn.Cell):
