@@ -22,16 +22,16 @@ class Format(str, Enum):
 def nchw_to(x: Tensor, fmt: Format | str) -> Tensor:
     """Bring (N, C, H, W) into another format."""
     if fmt == Format.NHWC:
-        return x.permute(0, 2, 3, 1)
+        return ops.permute(x, (0, 2, 3, 1))
     if fmt == Format.NCHW:
         return x
     x = x.reshape(x.shape[:2] + (-1,))
-    return x if fmt == Format.NCL else x.transpose((0, 2, 1))
+    return x if fmt == Format.NCL else ops.permute(x, (0, 2, 1))
 
 
 def nhwc_to(x: Tensor, fmt: Format | str) -> Tensor:
     """Bring (N, H, W, C) into another format."""
-    return x if fmt == Format.NHWC else nchw_to(x.permute(0, 3, 1, 2), fmt)
+    return x if fmt == Format.NHWC else nchw_to(ops.permute(x, (0, 3, 1, 2)), fmt)
 
 
 class PatchEmbed(nn.Cell):
