@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from . import mindcv_paths
 
 if TYPE_CHECKING:  # the names that `__getattr__` finds
-    from . import checkpoint, data, engine, hub, models, ranks, weights
+    from . import checkpoint, data, engine, hub, models, ranks, utils, weights
     from .data import create_dataset, create_loader, create_transforms, register_dataset
     from .loss import create_loss
     from .models import (
@@ -52,7 +52,7 @@ _NAMES = {
     "scheduler": ("create_scheduler",),
 }
 _ROOM_OF = {name: room for room, names in _NAMES.items() for name in names}
-_ROOMS = ("checkpoint", "data", "engine", "hub", "models", "ranks", "weights")
+_ROOMS = ("checkpoint", "data", "engine", "hub", "models", "ranks", "utils", "weights")
 
 __all__ = ["__version__", *_ROOM_OF]
 

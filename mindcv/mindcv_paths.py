@@ -49,6 +49,18 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
     "models.layers.squeeze_excite": {"models.layers": ("SqueezeExcite", "SqueezeExciteV2")},
     "models.model_factory": {"models": ("create_model",)},
     "optim.optim_factory": {"optim": ("create_optimizer",)},
+    "utils.amp": {
+        "utils.trainer": ("AMP_BLACK_LIST", "AMP_WHITE_LIST", "auto_mixed_precision"),
+    },
+    "utils.checkpoint_manager": {"utils.callbacks": ("CheckpointManager",)},
+    "utils.logger": {"utils.start": ("set_logger",)},
+    "utils.path": {"utils.download": ("detect_file_type",)},
+    "utils.random": {"utils.start": ("set_seed",)},
+    "utils.reduce_manager": {"utils.start": ("AllReduceSum",)},
+    "utils.train_step": {"utils.trainer": ("GradientAccumulation", "TrainStep")},
+    "utils.trainer_factory": {
+        "utils.trainer": ("create_trainer", "get_metrics", "require_customized_train_step"),
+    },
     "version": {"": ("__version__",)},
 }
 

@@ -128,7 +128,7 @@ class FiniteWatch:
 
     def check(self, tensors: Mapping[str, np.ndarray]) -> None:
         """Refuse tensors that are not worth saving: NonFiniteLossError if one is not finite."""
-        bad = [name for name, values in tensors.items() if not _is_finite(values)]
+        bad = [name for name, values in tensors.items() if not is_finite(values)]
         if bad:
             where = f" {self._where()}{self._images()}" if self._at else ""
             raise NonFiniteLossError(
@@ -177,7 +177,7 @@ class FiniteWatch:
         return f", images of the batch: {', '.join(names[:_NAMED])}{more}"
 
 
-def _is_finite(values: np.ndarray) -> bool:
+def is_finite(values: np.ndarray) -> bool:
     if values.dtype.kind != "f":
         return True
     # A finite sum proves finite terms, in a fraction of the time.

@@ -18,6 +18,8 @@ from ..errors import ConfigError
 _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 _ROUNDS = (0x6255, 0x72A9, 0x5E2D, 0x7C4B, 0x4D35, 0x69C7)  # odd factors below 2**15
 _HALF = 0xFFFF
+# Layers that O1 computes in float16.
+FLOAT16_LAYERS = tuple(kind for kind in amp.get_white_list() if issubclass(kind, nn.Cell))
 
 
 def replace_layers(
@@ -194,8 +196,7 @@ def mixed_precision(
     """
     listed = tuple(_layer(name, network) for name in cast_list)
     if level == "O1":
-        layers = tuple(kind for kind in amp.get_white_list() if issubclass(kind, nn.Cell))
-        replace_layers(network, lambda cell: isinstance(cell, listed or layers), _Float16)
+        replace_layers(network, lambda cell: isinstance(cell, listed or FLOAT16_LAYERS), _Float16)
         return network
     if level in ("O2", "O3"):
         keeps = level == "O2" if keep_bn_fp32 is None else keep_bn_fp32

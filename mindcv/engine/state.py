@@ -81,8 +81,8 @@ class RunState:
             NonFiniteLossError: a loss or a tensor is not finite: such a state is not worth saving.
         """
         losses = np.array(self.progress.take_losses(), np.float32)[: None if within_epoch else 0]
-        weights, of_ranks = _copies(self._weights), self._statistics_of_ranks()
-        state = _copies(self._state)
+        weights, of_ranks = copies(self._weights), self._statistics_of_ranks()
+        state = copies(self._state)
         watch = self.progress.watch
         watch.check({**weights, **state, **of_ranks})
         figures = {"skipped": watch.skipped, "skipped_in_a_row": watch.in_a_row}
@@ -131,13 +131,14 @@ class RunState:
         return {_OF_RANKS + one.name: ranks for one, ranks in zip(statistics, values)}
 
 
-def _copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
-    copies = {}
+def copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
+    """Return the values by name; bfloat16 as float32."""
+    found = {}
     for parameter in parameters:
         is_bfloat16 = parameter.dtype == ms.bfloat16  # NumPy has no such type
         value = ops.cast(parameter, ms.float32) if is_bfloat16 else parameter
-        copies[parameter.name] = copy_value(value)
-    return copies
+        found[parameter.name] = copy_value(value)
+    return found
 
 
 def _check(parameters: Iterable[Parameter], found: Mapping, manifest: Manifest) -> None:

@@ -20,7 +20,8 @@ class TrainStep(nn.Cell):
     running statistics of its finite batches stay.
 
     Gradients are averaged over the processes, summed over the batches of an update, unscaled and
-    clipped; then the optimizer runs, and after it the weight average.
+    clipped; then the optimizer runs, and after it the weight average. An optimizer that divides by
+    a loss scale of its own gets gradients of that scale.
 
     Args:
         network: images to logits.
@@ -61,6 +62,7 @@ class TrainStep(nn.Cell):
         else:
             self.scaler = ms.amp.StaticLossScaler(loss_scale)
         self.weights = optimizer.parameters
+        self.optimizer_scale = float(optimizer.loss_scale)  # it divides the gradients by this
         self.value_and_grad = ms.value_and_grad(self.scaled_loss, None, self.weights)
         self.averages = world_size > 1
         if self.averages:
@@ -73,6 +75,7 @@ class TrainStep(nn.Cell):
             self.overflow = OverflowCheck(world_size)
             self.statistics = RunningStatistics(network)
         self.clip = create_clip(clip_mode, clip_value) if clip_mode else None
+        self.map = ops.HyperMap()
         self.average = average
         self.dropout_count = dropout_count
         self.always = Tensor(True)
@@ -157,10 +160,20 @@ class TrainStep(nn.Cell):
     def apply(self, gradients):
         if self.clip is not None:
             gradients = self.clip(gradients)
+        if self.optimizer_scale != 1.0:
+            gradients = self.map(ops.partial(_multiply, self.optimizer_scale), gradients)
         done = self.optimizer(gradients)
         if self.average is not None:
             done = ops.depend(self.average(), done)
         return done
+
+
+_multiply = ops.MultitypeFuncGraph("multiply_gradient")
+
+
+@_multiply.register("Number", "Tensor")
+def _multiply_gradient(scale, gradient):
+    return gradient * scale
 
 
 class RunningStatistics(nn.Cell):

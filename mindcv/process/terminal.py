@@ -41,26 +41,26 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
         handler.close()
     logger.setLevel(logging.INFO if is_main else logging.WARNING)
     logger.propagate = False
-    handlers = [(_Terminal(), "%(message)s")]
+    handlers = [(Terminal(), "%(message)s")]
     if log_file is not None:
         with writing(log_file, ConfigError, "; remove it, or name another ckpt_save_dir"):
             if _stderr_log:
                 _stderr_log.continue_in(log_file)
-            file = _LogFile(log_file, encoding="utf-8", errors="backslashreplace")
+            file = LogFile(log_file, encoding="utf-8", errors="backslashreplace")
         handlers.append((file, "%(asctime)s %(levelname)s %(message)s"))
     for handler, form in handlers:
-        handler.setFormatter(_Lines(form))
+        handler.setFormatter(Lines(form))
         logger.addHandler(handler)
 
 
-class _Lines(logging.Formatter):
+class Lines(logging.Formatter):
     """Escapes control characters, which file and class names may contain."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable_lines(super().format(record))
 
 
-class _Terminal(logging.Handler):
+class Terminal(logging.Handler):
     """Writes beside progress bars; reports a full disk once, and the run goes on."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -74,7 +74,7 @@ class _Terminal(logging.Handler):
             _report(f"standard output cannot be written: {error.strerror}; train.log goes on")
 
 
-class _LogFile(logging.FileHandler):
+class LogFile(logging.FileHandler):
     """Reports once that it cannot write, e.g. on a full disk, and keeps trying."""
 
     has_failed = False

@@ -33,6 +33,7 @@ EXCEPTIONS = {
             *("mindspore.nn.BatchNorm1d", "mindspore.nn.BatchNorm2d", "mindspore.nn.Conv2d"),
             *("mindspore.nn.Dense", "mindspore.nn.MaxPool2d", "mindspore.set_context"),
             *("mindspore.get_context", "mindspore.set_auto_parallel_context"),
+            "mindspore.get_auto_parallel_context",
         ),
         ONLY_ONE,
     ),
