@@ -88,7 +88,8 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
     file = files_read[config.ckpt_path] = mindcv.weights.read_weights(config.ckpt_path)
     known = {"ema": mindcv.weights.has_averages(file)}
     if file.metadata:
-        known |= {"model": file.metadata.model} | file.metadata.preprocessing.to_options()
+        known |= {"model": file.metadata.model, "in_channels": file.metadata.in_channels}
+        known |= file.metadata.preprocessing.to_options()
     else:
         known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
     return known, f"weight file {config.ckpt_path}"

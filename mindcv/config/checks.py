@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..data.augment.policies import parse_policy
-from ..data.preprocessing import INTERPOLATIONS, RANDOM, scale_problem
+from ..data.preprocessing import INTERPOLATIONS, RANDOM, channel_statistics, scale_problem
 from ..errors import ConfigError
 from ..loss import LOSSES
 from ..optim import OPTIMIZERS
@@ -149,6 +149,13 @@ def _preprocessing(config: Config) -> Problems:
             yield key, f"{len(values)} values for in_channels {config.in_channels}"
         if problem := scale_problem(key, values):
             yield key, problem
+    own = channel_statistics(config.dataset, channels=config.in_channels)
+    for key, values in zip(("mean", "std"), own):
+        if getattr(config, key) is None and len(values) != config.in_channels:
+            yield (
+                "in_channels",
+                f"1 makes the images grey; give their {key}, one value from 0 to 255",
+            )
     row = INTERPOLATIONS.get(config.interpolation)
     if config.antialias and row and not row.antialiased:
         yield "antialias", f"True goes with bilinear and bicubic; {row.name} {row.remark}"

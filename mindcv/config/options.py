@@ -129,7 +129,7 @@ class Config:
 
     model: str = option("", "name of a registered model", section="model", used_by="train validate")
     num_classes: Optional[int] = option(None, "classes; null: read from the dataset", low=1, used_by="train validate")
-    in_channels: int = option(3, "image channels", fixed="the image readers deliver RGB", used_by="train validate")
+    in_channels: int = option(3, "image channels; 1: grey, for mnist, or with mean and std of grey images", choices=(1, 3), used_by="train validate")
     drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)
     drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
     pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md", used_by="train validate")

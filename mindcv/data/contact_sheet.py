@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..errors import ConfigError
 from ..process.files import replacing, writing
+from .image_files import as_picture
 
 _COLUMNS = 8
 _MOST = 64  # training images of a sheet
@@ -38,7 +39,7 @@ class _Sheet:
     def draw(
         self, images: Sequence[np.ndarray], columns: int, *, head: int, width: int = 0
     ) -> tuple[Image.Image, ImageDraw.ImageDraw, Iterator[tuple[int, int]]]:
-        """Return a sheet of (H, W, 3) uint8 images, and where the text below each begins.
+        """Return a sheet of (H, W, C) uint8 images, and where the text below each begins.
 
         The first row starts at `head` pixels; the sheet is at least `width` columns wide.
         """
@@ -54,7 +55,7 @@ class _Sheet:
         return sheet, ImageDraw.Draw(sheet), ((left, top + self.side) for left, top in corners)
 
     def _picture(self, image: np.ndarray) -> Image.Image:
-        picture = Image.fromarray(np.ascontiguousarray(image))
+        picture = as_picture(image)
         small = max(picture.size) < self.enlarged_below
         resample = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
         return picture.resize((self.side, self.side), resample)

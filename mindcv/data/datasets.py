@@ -13,10 +13,10 @@ from ..names import canonical
 if TYPE_CHECKING:  # .samples imports numpy; the options need only the rows
     from .samples import Samples
 
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]
 
 IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-_MNIST_MEAN, _MNIST_STD = (33.3285,) * 3, (78.5655,) * 3
+_MNIST_MEAN, _MNIST_STD = (33.3285,), (78.5655,)
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DatasetRow:
     # Likewise (root, split) -> class names, without listing the images; None if the split or its
     # names are missing. Empty if the files number the classes of all splits alike.
     classes: str = ""
-    mean: Channels = IMAGENET_MEAN  # 0-255 scale
+    mean: Channels = IMAGENET_MEAN  # 0-255 scale, one value for each channel of the images
     std: Channels = IMAGENET_STD
     is_decoded: bool = False  # images are small arrays of pixels, not files
 
@@ -53,13 +53,15 @@ DATASETS = {
             std=(68.2, 65.4, 70.4),
             is_decoded=True,
         ),
-        DatasetRow("mnist", "arrays.MnistSamples", mean=_MNIST_MEAN, std=_MNIST_STD),
+        DatasetRow(
+            "mnist", "arrays.MnistSamples", mean=_MNIST_MEAN, std=_MNIST_STD, is_decoded=True
+        ),
         DatasetRow(
             "mnist_demo",
             "arrays.open_demo",
             "arrays.demo_classes",
-            mean=_MNIST_MEAN,
-            std=_MNIST_STD,
+            mean=_MNIST_MEAN * 3,
+            std=_MNIST_STD * 3,
         ),
         DatasetRow("mindrecord", "mindrecord.MindRecordSamples", "packed_set.packed_classes"),
     )

@@ -111,6 +111,12 @@ def is_png(data: np.ndarray) -> bool:
     return data[: len(_PNG)].tobytes() == _PNG
 
 
+def as_picture(pixels: np.ndarray) -> Image.Image:
+    """Return a Pillow image of uint8 pixels: (H, W) or (H, W, C), of 1 to 4 channels."""
+    is_grey = pixels.ndim == 3 and pixels.shape[2] == 1
+    return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if is_grey else pixels))
+
+
 def as_bmp(image: Image.Image) -> np.ndarray:
     file = io.BytesIO()
     image.save(file, "BMP")

@@ -102,7 +102,7 @@ class Preprocessing:
         names = [entry.name for entry in fields(cls)]
         values = {name: getattr(options, _OPTIONS.get(name, name)) for name in names}
         values["mean"], values["std"] = channel_statistics(
-            options.dataset, options.mean, options.std
+            options.dataset, options.mean, options.std, channels=options.in_channels
         )
         values["interpolation"] = evaluation_interpolation(options.interpolation)
         return cls(**values)
@@ -148,9 +148,16 @@ def evaluation_interpolation(interpolation: str) -> str:
 
 
 def channel_statistics(
-    dataset_name: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    dataset_name: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    channels: int | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (mean, std): the given ones, else those of the dataset or, if it is unknown, ImageNet.
+
+    Args:
+        channels: of the network's input; the values of a grey dataset then serve each channel, and
+            equal ones become a single one. None: those of the images.
 
     Raises:
         ConfigError: the given values are on the 0-1 scale.
@@ -159,7 +166,13 @@ def channel_statistics(
         if values is not None and (problem := scale_problem(key, values)):
             raise ConfigError(f"{key}: {problem}")
     row = dataset_row(dataset_name) or DATASETS["imagenet"]
-    return tuple(row.mean if mean is None else mean), tuple(row.std if std is None else std)
+    mean, std = (row.mean if mean is None else mean), (row.std if std is None else std)
+    return _of_channels(mean, channels), _of_channels(std, channels)
+
+
+def _of_channels(values: Sequence[float], channels: int | None) -> tuple[float, ...]:
+    fits = channels in (None, len(values)) or len(set(values)) > 1
+    return tuple(values) if fits else (values[0],) * channels
 
 
 def scale_problem(key: str, values: Sequence[float]) -> str | None:

@@ -92,7 +92,8 @@ class Normalize(nn.Cell):
     """`(x - mean) / std` in the graph, so that the host transfers uint8, a quarter of the bytes.
 
     It also turns the decoded pixels into planes: the input is (N, H, W, C) of any type, the output
-    (N, C, H, W) float32.
+    (N, C, H, W) float32 with a channel for each mean: colour images become grey where there is one
+    mean, and grey ones get equal channels where there are three.
 
     Args:
         mean, std: one value per channel, 0-255 scale.
@@ -116,7 +117,10 @@ class Normalize(nn.Cell):
         planes = ops.permute(x, (0, 3, 1, 2))
         if draws is not None:
             planes = self.augment(planes, draws)
-        return (ops.cast(planes, ms.float32) - self.mean) / self.std
+        planes = ops.cast(planes, ms.float32)
+        if planes.shape[1] == 3 and self.mean.shape[1] == 1:  # ITU-R 601, as Pillow's mode L
+            planes = 0.299 * planes[:, :1] + 0.587 * planes[:, 1:2] + 0.114 * planes[:, 2:]
+        return (planes - self.mean) / self.std
 
 
 def create_normalize(
@@ -124,6 +128,7 @@ def create_normalize(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     transform: Sequence | None = None,
+    channels: int | None = None,
 ) -> Normalize:
     """Return the `Normalize` cell for a network fed by `normalize_on_device` transforms.
 
@@ -132,13 +137,14 @@ def create_normalize(
         mean, std: see `Normalize`.
         transform: the training result of `create_transforms`; the cell applies the operations that
             `augment_on_device` leaves to the device, to batches with draws.
+        channels: see `channel_statistics`.
 
     Raises:
         ConfigError: no dataset has the name; mean or std are on the 0-1 scale.
     """
     known_row(dataset_name)
     on_device = Transforms.of(transform).on_device if transform else None
-    return Normalize(*channel_statistics(dataset_name, mean, std), on_device)
+    return Normalize(*channel_statistics(dataset_name, mean, std, channels), on_device)
 
 
 def create_transforms(
@@ -173,8 +179,9 @@ def create_transforms(
     Training: random crop, decode and resize in one; flips; the policy or colour jitter; lighting;
     erasing. RandAugment and TrivialAugment are MindSpore operations, the other policies Python's.
     Evaluation: resize to image_resize / crop_pct, then centre crop. CIFAR images are already
-    decoded; training pads them by 4 pixels and crops. MindSpore's training crop and its bilinear
-    and bicubic filters do not antialias.
+    decoded; training pads them by 4 pixels and crops. The grey images of MNIST are only resized,
+    also in training: digits are neither flipped nor jittered. MindSpore's training crop and its
+    bilinear and bicubic filters do not antialias.
 
     Args:
         dataset_name: a name of `create_dataset`; one of your own, like none, means ImageNet's
@@ -204,8 +211,8 @@ def create_transforms(
             colours are stored at lower resolution. Evaluation always decodes with Pillow.
 
     Raises:
-        ConfigError: no dataset has the name, image_resize is no size, or mean or std are on the
-            0-1 scale.
+        ConfigError: no dataset has the name; image_resize is no size; mean or std are on the 0-1
+            scale; an operation for colour images where they are grey.
         ValueError: an unknown interpolation, policy, crop_mode, re_value or decoder; antialias with
             another interpolation; separate with nothing that makes the splits differ;
             augment_on_device with an operation that only the host can do.
@@ -218,6 +225,7 @@ def create_transforms(
     mean, std = channel_statistics(dataset_name, mean, std)
     row = known_row(dataset_name)
     is_decoded = row is not None and row.is_decoded
+    is_grey = is_decoded and len(row.mean) == 1
     if not is_training:
         preprocessing = Preprocessing(
             image_size=sides,
@@ -231,10 +239,20 @@ def create_transforms(
         return evaluation_transforms(
             preprocessing, is_decoded=is_decoded, normalize_on_device=normalize_on_device
         )
+    if is_grey:
+        colour = dict(auto_augment=auto_augment, lighting=lighting, separate=separate)
+        colour |= dict(augment_on_device=augment_on_device)
+        if used := [name for name, value in colour.items() if value]:
+            raise ConfigError(f"{', '.join(used)}: {row.name} has grey images; leave it out")
+        hflip, vflip, color_jitter = 0.0, 0.0, None
+    elif len(mean) == 1:  # of the network's input, which `Normalize` makes grey
+        mean, std = mean * 3, std * 3
     erasing = jitter = on_device = None
     if re_prob > 0.0:
         # The fill is in normalised units; on the 0-255 scale, 0 means the mean colour.
-        fill_mean, fill_std = (mean, std) if normalize_on_device else ((0.0,) * 3, (1.0,) * 3)
+        fill_mean, fill_std = mean, std
+        if not normalize_on_device:
+            fill_mean, fill_std = (0.0,) * len(mean), (1.0,) * len(mean)
         erasing = RandomErasing(
             re_prob,
             re_scale,
@@ -261,10 +279,8 @@ def create_transforms(
         hflip, vflip, jitter, erasing = 0.0, 0.0, None, None
     decode = PillowDecode() if decoder == "pillow" and not is_decoded else None
     if is_decoded:
-        clean = [
-            vision.RandomCrop(32, 4),
-            _resampled(interpolation, lambda filter: vision.Resize(sides, filter)),
-        ]
+        resize = _resampled(interpolation, lambda filter: vision.Resize(sides, filter))
+        clean = [resize] if is_grey else [vision.RandomCrop(32, 4), resize]
     else:
         crop = vision.RandomResizedCrop if decode else vision.RandomCropDecodeResize
         area = (sides, tuple(scale), tuple(ratio))

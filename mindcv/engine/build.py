@@ -299,7 +299,9 @@ def check_batch_statistics(config: Config, runtime, network, batches, *, last: i
 
 def build_normalize(config: Config, transform: Sequence | None = None):
     """Build the cell in front of the network, with all that `transform` leaves to the device."""
-    return data.create_normalize(config.dataset, config.mean, config.std, transform)
+    return data.create_normalize(
+        config.dataset, config.mean, config.std, transform, channels=config.in_channels
+    )
 
 
 def build_precise_batch_norm(config: Config, runtime, network, batches, *, normalize=None):

@@ -110,7 +110,7 @@ def test_missing_or_cut_cifar_files_are_data_errors(tmp_path):
     assert "data_batch_1.bin is incomplete: 5000 bytes, expected 30730000" in error_of(
         "cifar10", str(tmp_path), "train"
     )
-    assert "test split" in error_of("cifar10", str(tmp_path), "val")
+    assert "val split" in error_of("cifar10", str(tmp_path), "val")
     assert "'valid'" in error_of("cifar10", str(tmp_path), "valid")
 
 

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mindspore import Tensor
 from PIL import Image
 
 from mindcv.data import (
     create_dataset,
     create_loader,
+    create_normalize,
     create_transforms,
     open_samples,
     training_classes,
 )
-from mindcv.errors import DataError
+from mindcv.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")
 
@@ -231,9 +233,36 @@ def test_mnist_files_give_their_images_through_the_usual_transforms(mnist, split
     ((batch, labels),) = create_loader(dataset, 6, transform=transform).create_tuple_iterator(
         num_epochs=1, output_numpy=True
     )
-    pixels = batch if batch.shape[-1] == 3 else batch.transpose(0, 2, 3, 1)
-    np.testing.assert_array_equal(pixels, np.repeat(images[..., None], 3, -1))
+    np.testing.assert_array_equal(batch, images[..., None])
     assert labels.tolist() == list(range(6))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_gets_the_channels_it_takes(channels):
+    """Grey images serve a network for colour, and colour images one for grey."""
+    grey = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 1), np.uint8)
+    normalize = create_normalize("mnist", channels=channels)
+    for images in (grey, np.repeat(grey, 3, -1)):
+        found = normalize(Tensor(images)).asnumpy()
+        expected = np.repeat((grey.transpose(0, 3, 1, 2) - 33.3285) / 78.5655, channels, 1)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_digits_are_neither_flipped_nor_coloured_in_training(mnist):
+    root, images = mnist
+    options = dict(color_jitter=0.4, scale=(0.08, 0.1), normalize_on_device=True)
+    transform = create_transforms("mnist", 28, is_training=True, **options)
+    dataset = create_dataset("mnist", str(root), "train", shuffle=False)
+    loader = create_loader(dataset, 6, is_training=True, transform=transform)
+    ((batch, _),) = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    np.testing.assert_array_equal(batch, images[..., None])
+    with pytest.raises(ConfigError, match="auto_augment: mnist has grey images"):
+        create_transforms("MNIST", 28, is_training=True, auto_augment="autoaug")
+
+
+def test_both_splits_together_are_all(mnist):
+    samples = open_samples("mnist", str(mnist[0]), "all")
+    assert len(samples) == 12 and samples.labels.tolist() == 2 * list(range(6))
 
 
 def test_digits_are_numbered_as_in_the_training_set(mnist):

@@ -10,6 +10,8 @@ import numpy as np
 from mindspore.dataset import vision
 from PIL import Image
 
+from ..image_files import as_picture
+
 _CHANNELS = (1, 3)
 # Principal components of ImageNet's RGB values on the 0-1 scale (pycls, `datasets/imagenet.py`),
 # one per column, and their standard deviations.
@@ -197,7 +199,7 @@ class ColorJitter(PixelSeeded):
 
 
 class PillowBilinear:
-    """Resize an image, (H, W, 3) uint8, with Pillow's bilinear filter, as torchvision and timm do.
+    """Resize an image, (H, W, C) uint8, with Pillow's bilinear filter, as torchvision and timm do.
 
     Pillow's filters widen as an image shrinks, so that every source pixel counts. An int `size` is
     the shorter side, with the aspect kept; a pair is (height, width).
@@ -210,8 +212,8 @@ class PillowBilinear:
         size, sides = self.size, image.shape[:2]
         if isinstance(size, int):
             size = [int(size * side / min(sides)) for side in sides]
-        picture = Image.fromarray(image)
-        return np.asarray(picture.resize(tuple(size)[::-1], Image.Resampling.BILINEAR))
+        resized = as_picture(image).resize(tuple(size)[::-1], Image.Resampling.BILINEAR)
+        return np.asarray(resized).reshape(*size, image.shape[2])
 
 
 class RoundedCenterCrop:

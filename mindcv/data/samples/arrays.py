@@ -7,25 +7,25 @@ import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import util
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ...errors import DataError
 from ...process.files import reading, sha256_of, writing
-from ..image_files import as_bmp
 from .folder import FolderSamples, open_split, split_classes
 from .protocol import renumber
 
 # For each dataset: folder, file of the class names, classes, label bytes of a row. For each split:
 # rows of its files.
 _CIFAR = {
-    "cifar10": ("cifar-10-batches-bin", "batches.meta.txt", 10, 1),
-    "cifar100": ("cifar-100-binary", "fine_label_names.txt", 100, 2),
+    "cifar10": ("cifar-10-batches-bin", "batches.meta.txt", 10, ("label",)),
+    "cifar100": ("cifar-100-binary", "fine_label_names.txt", 100, ("coarse_label", "fine_label")),
 }
 _CIFAR_FILES = {
     ("cifar10", "train"): {f"data_batch_{number}.bin": 10000 for number in range(1, 6)},
@@ -33,8 +33,7 @@ _CIFAR_FILES = {
     ("cifar100", "train"): {"train.bin": 50000},
     ("cifar100", "test"): {"test.bin": 10000},
 }
-_SIDE = 32  # pixels
-_PIXELS = 3 * _SIDE * _SIDE
+_SPLITS = {"train": ["train"], "test": ["test"], "val": ["test"], "all": ["train", "test"]}
 
 _MNIST_FOLDERS = ("", "MNIST/raw", "mnist")
 _MNIST_PARTS = {"train": "train", "test": "t10k"}
@@ -44,83 +43,109 @@ DEMO_FOLDER = "mnist_demo"
 _TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images
 
 
-def _usage(name: str, split: str) -> str:
-    usage = {"train": "train", "test": "test", "val": "test"}.get(split)
-    if usage is None:
-        raise DataError(f"split {split!r} of {name} is unknown; expected train, test or val")
-    return usage
+class _Part(NamedTuple):
+    file: Path
+    images: np.ndarray  # (n, H, W, C) uint8
+    labels: np.ndarray  # (n,)
 
 
-class CifarSamples:
-    """CIFAR-10 or CIFAR-100 (fine labels), from the files of the binary version; see `Samples`.
-
-    The files are memory-mapped, so data is read when needed and shared by processes. `root` holds
-    them or the unpacked archive's folder; val means test. An unknown split, a missing or truncated
-    file and other classes are DataErrors.
-    """
+class _ArraySamples:
+    """Images in arrays, memory-mapped where the file allows; see `Samples`."""
 
     encoded = False
     in_memory = True
+    num_classes: int
+    class_names: tuple[str, ...] | None
 
-    def __init__(
-        self, name: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
-    ):
-        inner, names_file, self.num_classes, self._skip = _CIFAR[name]
-        usage = _usage(name, split)
-        folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
-        rows = {folder / file: count for file, count in _CIFAR_FILES[name, usage].items()}
-        missing = [path.name for path in rows if not path.is_file()]
-        if missing:
-            raise DataError(
-                f"no {', '.join(missing)} in {folder}; the {usage} split of {name} needs all files "
-                f"of the binary version: unpack its archive anew into {root}"
-            )
-        self._files = list(rows)
-        self._parts = [_rows(path, count, self._skip + _PIXELS) for path, count in rows.items()]
-        self._starts = np.cumsum([0, *map(len, self._parts)])
-        self.labels = np.concatenate([part[:, self._skip - 1] for part in self._parts])
-        self.labels = self.labels.astype(np.int32)
+    def __init__(self, parts: list[_Part], place: str, class_indexing: Mapping[str, int] | None):
+        self._parts = parts
+        self._starts = np.cumsum([0, *(len(part.images) for part in parts)])
+        self.labels = np.concatenate([part.labels for part in parts]).astype(np.int32)
         if self.labels.max() >= self.num_classes:
             raise DataError(
                 f"{self.name(int(self.labels.argmax()))}: label {self.labels.max()} is none of the "
-                f"{self.num_classes} classes of {name}; the file is damaged"
+                f"{self.num_classes} classes of {place}; the file is damaged"
             )
-        self.class_names = _names_in_file(folder / names_file, self.num_classes)
-        renumber(self, class_indexing, f"{name} in {folder}")
+        renumber(self, class_indexing, place)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def read(self, index: int) -> np.ndarray:
         part, row = self._place(index)
-        pixels = self._parts[part][row, self._skip :].reshape(3, _SIDE, _SIDE)
-        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        return np.ascontiguousarray(part.images[row])
 
     def name(self, index: int) -> str:
         part, row = self._place(index)
-        return f"{self._files[part]}, row {row}"
+        return f"{part.file}, row {row}"
 
     def fingerprint(self) -> str:
-        sizes = [f"{path.name} {len(part)}\n" for path, part in zip(self._files, self._parts)]
+        sizes = [f"{part.file.name} {len(part.images)}\n" for part in self._parts]
         return sha256_of(self.labels.astype("<i4"), "".join(sizes).encode())
 
-    def _place(self, index: int) -> tuple[int, int]:
-        if not 0 <= index < len(self.labels):
+    def _place(self, index: int) -> tuple[_Part, int]:
+        if not 0 <= index < len(self):
             raise IndexError(index)
-        part = int(np.searchsorted(self._starts, index, "right")) - 1
-        return part, index - int(self._starts[part])
+        number = int(np.searchsorted(self._starts, index, "right")) - 1
+        return self._parts[number], index - int(self._starts[number])
+
+
+def _parts_of(name: str, split: str) -> list[str]:
+    if split not in _SPLITS:
+        raise DataError(
+            f"split {split!r} of {name} is unknown; expected {', '.join(list(_SPLITS)[:-1])} or all"
+        )
+    return _SPLITS[split]
+
+
+class CifarSamples(_ArraySamples):
+    """CIFAR-10 or CIFAR-100 (fine labels), from the files of the binary version; see `Samples`.
+
+    `root` holds the files or the unpacked archive's folder; val means test, all both splits. An
+    unknown split, a missing or truncated file and other classes are DataErrors.
+
+    Attributes:
+        coarse_labels: (n,) int32, the superclasses of CIFAR-100; None for CIFAR-10.
+    """
+
+    def __init__(
+        self, name: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
+    ):
+        inner, names_file, self.num_classes, columns = _CIFAR[name]
+        folder = Path(root, inner) if Path(root, inner).is_dir() else Path(root)
+        counts = {}
+        for part in _parts_of(name, split):
+            counts |= {folder / file: count for file, count in _CIFAR_FILES[name, part].items()}
+        missing = [path.name for path in counts if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"no {', '.join(missing)} in {folder}; the {split} split of {name} needs all files "
+                f"of the binary version: unpack its archive anew into {root}"
+            )
+        rows = {path: _cifar_rows(path, count, columns) for path, count in counts.items()}
+        self.coarse_labels = None
+        if "coarse_label" in columns:
+            self.coarse_labels = np.concatenate([table["coarse_label"] for table in rows.values()])
+            self.coarse_labels = self.coarse_labels.astype(np.int32)
+        self.class_names = _names_in_file(folder / names_file, self.num_classes)
+        parts = [
+            _Part(path, table["image"].transpose(0, 2, 3, 1), table[columns[-1]])
+            for path, table in rows.items()
+        ]
+        super().__init__(parts, f"{name} in {folder}", class_indexing)
 
 
 open_cifar10, open_cifar100 = partial(CifarSamples, "cifar10"), partial(CifarSamples, "cifar100")
 
 
-def _rows(path: Path, count: int, row_bytes: int) -> np.ndarray:
-    size, expected = path.stat().st_size, count * row_bytes
+def _cifar_rows(path: Path, count: int, labels: tuple[str, ...]) -> np.ndarray:
+    row = np.dtype([*((name, np.uint8) for name in labels), ("image", np.uint8, (3, 32, 32))])
+    size, expected = path.stat().st_size, count * row.itemsize
     if size != expected:
         kind = "incomplete" if size < expected else "another file"
         raise DataError(f"{path} is {kind}: {size} bytes, expected {expected}; unpack it again")
     with reading(path, DataError):
-        return np.memmap(path, np.uint8, "r").reshape(-1, row_bytes)
+        return np.memmap(path, row, "r")
 
 
 def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
@@ -136,46 +161,34 @@ def _names_in_file(path: Path, count: int) -> tuple[str, ...] | None:
     return names if len(names) == count else None
 
 
-class MnistSamples:
-    """MNIST-like idx files, as RGB; see `Samples`.
+class MnistSamples(_ArraySamples):
+    """MNIST-like idx files: grey images (H, W, 1); see `Samples`.
 
-    `read` returns BMP files, so that the transforms decode them like any other image. `root` holds
-    `train-images-idx3-ubyte`, `t10k-…`, or a folder MNIST/raw or mnist that does; names may end in
-    .gz, and have a dot instead of the second hyphen. val means test. An unknown split and a
-    missing, truncated or different file are DataErrors.
+    `root` holds `train-images-idx3-ubyte`, `t10k-…`, or a folder MNIST/raw or mnist that does;
+    names may end in .gz, and have a dot instead of the second hyphen. val means test, all both
+    splits. An unknown split and a missing, truncated or different file are DataErrors.
     """
 
-    encoded = True
-    in_memory = True
     num_classes = 10
     class_names = tuple(map(str, range(10)))
 
     def __init__(self, root: str, split: str, class_indexing: Mapping[str, int] | None = None):
-        part = _MNIST_PARTS[_usage("mnist", split)]
-        self._file = _find_idx(Path(root), f"{part}-images", 3)
-        self._images = _read_idx(self._file, 3)
-        labels_file = _find_idx(Path(root), f"{part}-labels", 1)
-        self.labels = _read_idx(labels_file, 1).astype(np.int32)
-        if len(self.labels) != len(self._images) or not len(self.labels):
+        files = [_MNIST_PARTS[part] for part in _parts_of("mnist", split)]
+        super().__init__([*_mnist_parts(Path(root), files)], f"mnist in {root}", class_indexing)
+
+
+def _mnist_parts(root: Path, names: list[str]) -> Iterator[_Part]:
+    for name in names:
+        file, labels_file = (
+            _find_idx(root, f"{name}-images", 3),
+            _find_idx(root, f"{name}-labels", 1),
+        )
+        images, labels = _read_idx(file, 3), _read_idx(labels_file, 1)
+        if len(labels) != len(images) or not len(labels):
             raise DataError(
-                f"{self._file} holds {len(self._images)} images and {labels_file} "
-                f"{len(self.labels)} labels"
+                f"{file} holds {len(images)} images and {labels_file} {len(labels)} labels"
             )
-        if self.labels.max() >= self.num_classes:
-            raise DataError(f"{labels_file}: label {self.labels.max()} is none of 10 classes")
-        renumber(self, class_indexing, f"mnist in {root}")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> np.ndarray:
-        return as_bmp(Image.fromarray(self._images[index]).convert("RGB"))
-
-    def name(self, index: int) -> str:
-        return f"{self._file}, image {index}"
-
-    def fingerprint(self) -> str:
-        return sha256_of(self.labels.astype("<i4"), str(self._images.shape).encode())
+        yield _Part(file, images[..., None], labels)
 
 
 def _find_idx(root: Path, name: str, dimensions: int) -> Path:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ...errors import DataError, MindCVError
 from ...process.files import sha256_of
-from ..image_files import as_bmp
+from ..image_files import as_bmp, as_picture
 from .protocol import ImageError, Samples, renumber
 
 _MOST_CLASSES = 2**31  # labels are int32
@@ -190,7 +190,7 @@ def _as_bmp(image: Any) -> np.ndarray:
             raise ImageError(
                 f"pixels {image.dtype} of shape {image.shape}, not uint8 (H, W, 3) from 0 to 255"
             )
-        image = Image.fromarray(image.squeeze(-1) if image.shape[-1:] == (1,) else image)
+        image = as_picture(image)
     if not isinstance(image, Image.Image):
         raise ImageError(f"{type(image).__name__} is no image")
     return as_bmp(image.convert("RGB"))

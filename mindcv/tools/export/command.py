@@ -81,11 +81,13 @@ def run(arguments: Namespace) -> None:
     _check_format(file_format, arguments.batch_size, runtime.device_target)
     network, metadata = build_network(arguments)
     used = metadata.preprocessing
-    normalize, shape, input_type = None, (metadata.in_channels, *used.sides), "float32"
-    values = "RGB, (x - mean) / std with x of 0-255"
+    channels = metadata.in_channels
+    colours = "grey" if channels == 1 else "RGB"
+    normalize, shape, input_type = None, (channels, *used.sides), "float32"
+    values = f"{colours}, (x - mean) / std with x of 0-255"
     if arguments.normalize:
         normalize = create_normalize(mean=used.mean, std=used.std)
-        shape, input_type, values = (*used.sides, metadata.in_channels), "uint8", "RGB, 0-255"
+        shape, input_type, values = (*used.sides, channels), "uint8", f"{colours}, 0-255"
     stand_ins = replacing_together(output, f"{output}.json")
     with writing(output, ConfigError), stand_ins as (stand_in, description):
         graph = stand_in.parent / "graph" / f"network.{file_format}"  # renamed when it is complete

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ... import data, engine
 from ...config import Config
-from ...data.image_files import decodable
+from ...data.image_files import as_picture, decodable
 from ...data.preprocessing import Preprocessing
 from ...data.samples import ImageError, Samples
 from ...engine.build import check_classes, number_classes
@@ -153,7 +153,7 @@ def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str
 
 def _open_small(content: np.ndarray) -> Image.Image:
     if content.ndim == 3:
-        return Image.fromarray(content)
+        return as_picture(content)
     image = Image.open(io.BytesIO(decodable(content)))
     image.draft("RGB", (_SIDE, _SIDE))  # a JPEG is decoded at reduced size
     return image
