@@ -7,13 +7,7 @@ from pathlib import Path
 
 import pytest
 from mindcv_recipes import RECIPE_X_800MF, RECIPE_Y_16GF
-from option_values import (
-    BETTER_DEFAULTS,
-    CHANGED,
-    CHANGED_APART,
-    CHANGED_ON_DEVICE,
-    MINDCV_DEFAULTS,
-)
+from option_values import CHANGED, CHANGED_APART, CHANGED_ON_DEVICE
 
 from mindcv.config import (
     Config,
@@ -197,16 +191,6 @@ def test_overrides_take_python_values():
     values = dict(lr=1e-3, scale=[0.1, 1], shuffle=False, epoch_size=3, num_classes=None)
     config = load_config(overrides=values, rules=no_rules)
     assert config.scale == (0.1, 1.0) and config.shuffle is False and config.num_classes is None
-
-
-def test_the_defaults_are_mindcvs_but_for_the_documented_differences():
-    ours = dataclasses.asdict(Config())
-    differences = {
-        key: ours.get(key, "missing")
-        for key, value in MINDCV_DEFAULTS.items()
-        if key not in ours or ours[key] != value
-    }
-    assert differences == BETTER_DEFAULTS
 
 
 def test_the_defaults_survive_dump_and_load(tmp_path):

@@ -1,0 +1,138 @@
+"""The options of MindCV, of its tags and of its recipes are accepted, or refused with a reason.
+
+Against mindcv_options.json, which golden/make_mindcv_options.py takes from MindCV's own parsers and
+from every version of its recipes.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mindcv.config import (
+    Config,
+    evaluation_contradictions,
+    load_config,
+    parse_arguments,
+    training_contradictions,
+)
+from mindcv.config.options import OPTIONS, REFUSED_KEYS, RENAMED_KEYS
+from mindcv.errors import ConfigError
+
+RECORDED = json.loads((Path(__file__).parents[1] / "golden/mindcv_options.json").read_text())
+TAGS = RECORDED["options"]
+# What differs: the reasons stand in docs/from_mindcv.md.
+BETTER_DEFAULTS = dict(
+    device_target=None,
+    eps=1e-8,
+    decay_epochs=None,
+    mean=None,
+    std=None,
+    multi_step_decay_milestones=(30, 60),
+    model="",  # MindCV's is mobilenet_v2_035_224
+)
+# Values of recipes that MindCV itself does not take, or no longer.
+REFUSED_VALUES = {"auto_augment": [True], "preset": ["raug15"]}
+
+pytestmark = pytest.mark.usefixtures("started_alone")
+
+
+def no_rules(config):
+    return iter(())
+
+
+def as_ours(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def test_the_defaults_are_mindcvs_but_for_the_documented_differences():
+    theirs = {key: as_ours(default) for key, (default, _) in TAGS["HEAD"].items()}
+    del theirs["config"]
+    different = {key: getattr(Config, key) for key in theirs if theirs[key] != getattr(Config, key)}
+    assert different == BETTER_DEFAULTS
+
+
+@pytest.mark.parametrize("tag", TAGS)
+def test_every_option_of_a_tag_is_known(tag):
+    known = {*OPTIONS, *RENAMED_KEYS, *REFUSED_KEYS, "config"}
+    assert set(TAGS[tag]) - known == set()
+    assert all(today in OPTIONS for today, _ in RENAMED_KEYS.values())
+    assert not set(OPTIONS) & {*RENAMED_KEYS, *REFUSED_KEYS}
+
+
+@pytest.mark.parametrize("tag", [tag for tag in TAGS if not tag.startswith("v0.0.1-")])
+def test_the_file_that_mindcv_saves_of_its_options_is_a_recipe(tag, tmp_path):
+    saved = {key: default for key, (default, _) in TAGS[tag].items()} | {"config": "recipe.yaml"}
+    path = tmp_path / "regnet_x_200mf.yaml"
+    path.write_text(yaml.safe_dump(saved), encoding="utf-8")
+    words = ["-c", str(path), "--model", "regnet_x_200mf"]
+    config = parse_arguments("train.py", "", training_contradictions, words)
+    kept = {key: as_ours(saved[key]) for key in {*saved} & {*OPTIONS} - {"model"}}
+    kept["weight_decay_filter"] = config.weight_decay_filter  # renamed after 0.2.2
+    assert {key: getattr(config, key) for key in kept} == kept
+
+
+def test_every_choice_of_mindcv_is_ours_in_any_case():
+    for options in TAGS.values():
+        for key, (_, choices) in options.items():
+            for choice in choices or ():
+                for spelling in (choice, choice.upper(), choice.title()):
+                    config = load_config(overrides={key: spelling}, rules=no_rules)
+                    assert getattr(config, key) == choice
+
+
+@pytest.mark.parametrize("key", RECORDED["values"])
+def test_every_value_of_mindcvs_recipes_is_accepted(key):
+    for value in RECORDED["values"][key]:
+        if value in REFUSED_VALUES.get(key, ()):
+            with pytest.raises(ConfigError, match=f"overrides: .*{key}"):
+                load_config(overrides={"model": "m", key: value})
+        else:
+            load_config(overrides={key: value}, rules=no_rules)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        dict(loss_scale_type="dynamic", drop_overflow_update=True, amp_level="O2"),
+        dict(loss_scale_type="auto", drop_overflow_update=True, amp_level="O2"),
+        dict(cutmix=1.0, cutmix_prob=0.0),
+        dict(mixup=0.2, cutmix_prob=0.0),
+        dict(aug_repeats=1, shuffle=False),
+        dict(crop_pct=1.15),
+        dict(re_prob=0.1, re_value=127),
+        dict(image_resize=[192, 256]),
+        dict(epoch_size=2, warmup_epochs=5, decay_epochs=195),
+        dict(epoch_size=2, val_while_train=True, val_interval=5),
+        dict(epoch_size=2, scheduler="multi_step_decay", multi_step_decay_milestones=[30, 60]),
+        dict(epoch_size=2, scheduler="step_decay", decay_epochs=30, decay_rate=0.1),
+        dict(lr_epoch_stair=True, warmup_factor=0.0),
+    ],
+    ids=str,
+)
+def test_what_mindcv_runs_is_no_contradiction(recipe):
+    load_config(overrides={"model": "m", **recipe})
+
+
+def test_a_recipe_for_eight_devices_evaluates_in_one_process():
+    recipe = {"distribute": True, "ckpt_path": "net.ckpt"}
+    assert load_config(overrides=recipe, rules=evaluation_contradictions).distribute
+    with pytest.raises(ConfigError, match="distribute: True needs a launcher"):
+        load_config(overrides={"model": "m", "distribute": True})
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (dict(eval_shuffle=True), "order changes no figure"),
+        (dict(device_target="GPU"), "'GPU' is not one of Ascend, CPU"),
+        (dict(enable_modelarts=True), "ModelArts"),
+        (dict(use_nesterov=True), "does not exist for opt adam"),
+        (dict(amp_cast_list="[nn.Conv2d]"), "goes with amp_level O1 or O2, not O0"),
+    ],
+    ids=str,
+)
+def test_what_is_refused_has_its_reason(option, reason):
+    with pytest.raises(ConfigError, match=reason):
+        load_config(overrides={"model": "m", **option})
