@@ -18,7 +18,7 @@ from warm_commands import WarmCommands
 from mindcv.checkpoint import CheckpointStore
 
 ROOT = Path(__file__).parent.parent
-_WARM = WarmCommands()
+WARM = WarmCommands()
 
 # A network without batch statistics, registered as a user would: by a file of one's own. With
 # DUMP_WEIGHTS set, each process leaves its final weights behind, so that ranks can be compared.
@@ -56,6 +56,14 @@ def tiny_regnet(num_classes=1000, in_channels=3, **kwargs):
     net = RegNet(8, 8, 2.0, 3, 8, num_classes=num_classes, in_channels=in_channels, **kwargs)
     return remember(net)
 """
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """With `--dist loadgroup`: one process takes a file, and one all tests that start two ranks."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(autouse=True)
@@ -136,8 +144,8 @@ def write_images(folder: Path, count: int, classes: int, seed: int = 0) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def warm():
     """Commands in processes of their own that need not import MindSpore first."""
-    with _WARM:
-        yield _WARM
+    with WARM:
+        yield WARM
 
 
 @pytest.fixture(scope="session")
@@ -205,7 +213,7 @@ def run_command(
     With an environment of its own, which Python or MindSpore may read at the start, it starts cold.
     """
     if env is None and launcher is None:
-        done = _WARM.run([script, *arguments], cwd)
+        done = WARM.run([script, *arguments], cwd)
         return subprocess.CompletedProcess([script, *arguments], done.code, done.out, done.err)
     # msrun wants the plain word python; PATH leads it to this interpreter.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -50,42 +50,48 @@ def train(network=None, amp_level="O0", lr=0.05, **options):
     return losses, network, step
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """Losses and weights of a training without further options, in graph mode."""
+    ms.set_context(mode=ms.GRAPH_MODE)
+    losses, network, _ = train()
+    return losses, weights(network)
+
+
 def weights(network):
     return {name: value.asnumpy().copy() for name, value in network.parameters_dict().items()}
 
 
-def test_the_step_equals_mindspores_own_to_the_last_bit():
-    losses, network, _ = train()
+def test_the_step_equals_mindspores_own_to_the_last_bit(plain):
     reference = small_regnet()
     optimizer = create_optimizer(reference, "momentum", lr=0.05, weight_decay=1e-4)
     loss_cell = nn.WithLossCell(reference, create_loss(label_smoothing=0.1))
     own = nn.TrainOneStepCell(loss_cell, optimizer).set_train()
     expected = [float(own(*batch).asnumpy()) for batch in batches()]
+    losses, ours = plain
     assert losses == expected
     theirs = weights(reference)
-    for name, value in weights(network).items():
+    for name, value in ours.items():
         np.testing.assert_array_equal(value, theirs[name], err_msg=name)
 
 
-def test_graph_and_pynative_mode_give_the_same_losses():
-    graph, _, _ = train()
+def test_graph_and_pynative_mode_give_the_same_losses(plain):
     ms.set_context(mode=ms.PYNATIVE_MODE)
     pynative, _, _ = train()
-    np.testing.assert_allclose(graph, pynative, rtol=1e-6)
+    np.testing.assert_allclose(plain[0], pynative, rtol=1e-6)
 
 
 @pytest.mark.parametrize("amp_level", ["O2", "O3"])
-def test_float16_levels_follow_the_float32_losses(amp_level):
-    full, _, _ = train()
+def test_float16_levels_follow_the_float32_losses(plain, amp_level):
+    full, _ = plain
     half, network, _ = train(amp_level=amp_level, loss_scale=128.0)
     assert half != full  # float16 was really used
     np.testing.assert_allclose(half, full, rtol=2e-2)
     assert all(value.dtype == np.float32 for value in weights(network).values())
 
 
-def test_a_power_of_two_loss_scale_changes_nothing_in_float32():
-    assert train()[0] == train(loss_scale=128.0)[0]
-    assert train()[0] == train(dynamic=True)[0]
+def test_a_power_of_two_loss_scale_changes_nothing_in_float32(plain):
+    assert train(loss_scale=128.0)[0] == train(dynamic=True)[0] == plain[0]
 
 
 def overflowing_step(**options):

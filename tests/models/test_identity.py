@@ -22,6 +22,7 @@ from mindcv.engine import TrainStep
 from mindcv.loss import create_loss
 from mindcv.models.blocks import batch_norm
 
+pytestmark = pytest.mark.xdist_group("large")
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXPECTED = json.loads((GOLDEN / "logits.json").read_text())
 TRAINING = json.loads((GOLDEN / "training.json").read_text())

@@ -19,6 +19,7 @@ from mindspore import ops
 from mindcv import create_model, list_models
 from mindcv.models import FeatureNet, load_weights
 
+pytestmark = pytest.mark.xdist_group("large")
 GOLDEN = Path(__file__).parents[1] / "golden"
 TABLE = json.loads((GOLDEN / "complexity.json").read_text())
 MORE_LOGITS = json.loads((GOLDEN / "more_logits.json").read_text())

@@ -294,6 +294,7 @@ def test_a_run_ends_with_3_and_its_last_finite_checkpoint_goes_on_by_skipping(pl
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ranks")
 def test_two_ranks_skip_together_and_each_tells_its_own_files(place):
     """The white image is rank 1's."""
     options = dict(distribute=True, batch_size=2)

@@ -27,7 +27,7 @@ from test_resume import assert_equal_runs
 from mindcv.ranks import read_records
 from mindcv.tools.supervise.processes import descendants, ranks
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ranks")]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_supervise_names_a_killed_scheduler_and_then_a_rank_that_was_asked_to_st
 def test_five_random_kills_under_supervise_come_to_the_same_bits(place):
     """Each time a rank or msrun itself, by kill -9, some moments after a new checkpoint."""
     random.seed(int(os.environ.get("KILL_SEED", "0")))
-    env = environment(SLOW=1)
+    env = environment(SLOW=0.5)
     job = subprocess.Popen(
         supervised("supervised"), cwd=place, env=env, stderr=subprocess.PIPE, text=True
     )
@@ -138,7 +138,7 @@ def test_five_random_kills_under_supervise_come_to_the_same_bits(place):
         while len(kills) < 5:
             wait_for_attempt(folder, len(kills) + 1, job)
             wait_for_newer(folder, newest_place(folder), job)
-            time.sleep(random.uniform(0, 1))
+            time.sleep(random.uniform(0, 0.5))
             victims = {"a rank": ranks(descendants(job.pid)), "msrun": children(job.pid)}
             what = random.choice(["a rank", "msrun"])
             os.kill(random.choice(sorted(victims[what])), signal.SIGKILL)

@@ -82,6 +82,8 @@ def test_two_ranks_learn_like_one_process_with_the_doubled_batch(short_run, alon
         assert logs.count("oneDNN limited to ") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("ranks")
 def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(
     warm, short_run, image_folder, tmp_path
 ):

@@ -61,6 +61,9 @@ loop.after_step = failing
 )
 
 
+pytestmark = pytest.mark.xdist_group("ranks")
+
+
 def prepare(root: Path) -> Path:
     """Fill a folder with 32 training and 7 validation images, and the network; return it."""
     write_images(root / "images/train", 32, 4)
@@ -96,10 +99,10 @@ def environment(**changes) -> dict[str, str]:
     return {**os.environ, "PATH": path, **{key: str(value) for key, value in changes.items()}}
 
 
-def run(place: Path, folder: str, fault: str = "-1:none:0", **options):
+def run(place: Path, folder: str, fault: str = "-1:none:0", kill: str = "", **options):
     """Train on two ranks under msrun; the result has the seconds from the fault to the end."""
     words = [*launcher(2), f"--log_dir={place / folder}_logs", *command(folder, **options)]
-    env = environment(FAULT=fault)
+    env = environment(FAULT=fault, KILL=kill)
     done = subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, timeout=600)
     ended = time.time()
     if not fault.startswith("-1"):
@@ -134,13 +137,7 @@ def assert_ended_by(done, place: Path, folder: str, rank: int, code: int, cause:
     assert "cluster is error" not in logs and "timed out node" not in logs
 
 
-def test_a_killed_rank_ends_the_run_and_is_named(place):
-    done = run(place, "killed", "1:kill:5")
-    assert_ended_by(done, place, "killed", 1, 1, "without a word: it was killed")
-    assert CheckpointStore(place / "killed").newest()[0].path.name == "small-1_3.json"
-
-
-@pytest.mark.slow  # test_agreement flips each bit; a killed rank ends a run each time
+@pytest.mark.slow  # test_agreement flips each bit
 def test_a_bit_that_flips_in_one_rank_is_found_before_anything_is_saved(place):
     """One bit of one weight of rank 1, after step 4; the next save would be at step 6."""
     done = run(place, "flipped", "1:flip:4")
@@ -159,9 +156,13 @@ def test_a_bit_that_flips_in_one_rank_is_found_before_anything_is_saved(place):
 
 @pytest.mark.slow
 def test_a_run_whose_ranks_fail_in_turn_comes_to_the_same_bits(place, whole):
-    """Killed, an exception in the user's module, a full disk on rank 0; resumed each time."""
+    """Killed, an exception in the user's module, a full disk on rank 0, both asked to stop.
+
+    Amid an epoch the running statistics of the ranks differ, and each goes on with its own.
+    """
     done = run(place, "ended", "1:kill:5", resume="auto")
     assert_ended_by(done, place, "ended", 1, 1, "without a word: it was killed")
+    assert CheckpointStore(place / "ended").newest()[0].path.name == "small-1_3.json"
 
     done = run(place, "ended", "1:raise:7", resume="auto")
     cause = r"with exit code 1: ValueError: a fault of the user's own \(.*small.py:\d+\)"
@@ -174,8 +175,13 @@ def test_a_run_whose_ranks_fail_in_turn_comes_to_the_same_bits(place, whole):
     other = next(record for record in read_records(place / "ended") if record.rank == 1)
     assert other.ending is None or other.ending.exit_code == 5  # None: msrun was faster
 
+    log = place / "ended_logs/worker_0.log"
+    assert run(place, "ended", kill="SIGTERM:step:4", resume="auto").returncode != 0
+    assert "stopped by SIGTERM after step" in log.read_text()
+
     done = run(place, "ended", resume="auto")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "resumed from" in log.read_text()
     assert_equal_runs(place / "ended", whole)
 
 

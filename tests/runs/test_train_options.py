@@ -8,9 +8,9 @@ import shutil
 import mindspore as ms
 import numpy as np
 import pytest
+from commands import tiny_regnet
 from conftest import ROOT, launcher, run_command
 
-from mindcv import create_model
 from mindcv.__main__ import main as tools
 
 OFF = {"scale": "0.5,1.0", "hflip": "0.5", "shuffle": "True"}
@@ -132,7 +132,8 @@ def test_frozen_stages_keep_every_bit_through_a_run(short_run, tmp_path):
         assert same == name.startswith(("stem.", "stages.0.", "mindcv.")), name
 
 
-@pytest.mark.slow  # test_msrun trains two ranks with batch statistics each time
+@pytest.mark.slow
+@pytest.mark.xdist_group("ranks")
 def test_batch_norm_over_two_ranks_is_that_of_the_doubled_batch(short_run, tmp_path):
     alone, _ = run(short_run, tmp_path, "alone", model="tiny_regnet", batch_size=8)
     arguments = list(short_run)
@@ -159,26 +160,28 @@ def test_batch_norm_over_two_ranks_is_that_of_the_doubled_batch(short_run, tmp_p
 
 
 def test_the_finetuning_recipe_goes_from_a_converted_file_to_a_classifier(
-    short_run, image_folder, tmp_path
+    tiny_models, image_folder, tmp_path
 ):
     """Weights of another library's naming in, a classifier of the folder's classes out."""
-    network = create_model("regnet_y_200mf", num_classes=9)
+    network = tiny_regnet(9, se_r=0.0)
     ours, theirs = str(tmp_path / "start.ckpt"), str(tmp_path / "start.safetensors")
     ms.save_checkpoint(network, ours)
     tools(["convert", ours, theirs, "--names", "timm"])
     shutil.copytree(image_folder, tmp_path / "images")
     done = run_command(
         "train.py",
-        *("--config", ROOT / "configs/finetune_folder.yaml", "--model", "regnet_y_200mf"),
-        *("--ckpt_path", theirs, "--image_resize", 32),
+        *("--config", ROOT / "configs/finetune_folder.yaml", "--import_module", tiny_models),
+        *("--model", "tiny_regnet", "--ckpt_path", theirs, "--image_resize", 32),
         *("--batch_size", 8, "--epoch_size", 3, "--warmup_epochs", 1),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert "classifier re-initialised: 9 classes in the file, 6 here" in done.stdout
-    best = tmp_path / "finetuned/regnet_y_200mf_best.ckpt"
+    best = tmp_path / "finetuned/tiny_regnet_best.ckpt"
     checked = run_command(
-        "validate.py", "--data_dir", "images", "--ckpt_path", best, "--ema", cwd=tmp_path
+        "validate.py",
+        *("--data_dir", "images", "--ckpt_path", best, "--ema", "--import_module", tiny_models),
+        cwd=tmp_path,
     )
     assert checked.returncode == 0, checked.stderr
     assert "{'Top_1_Accuracy': " in checked.stdout
