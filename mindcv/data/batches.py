@@ -58,6 +58,7 @@ class EpochBatches:
         self._batch_size, self._shard_id = batch_size, shard_id
         self._seed = ds.config.get_seed()
         self._next, self._is_closed = (0, 0), False
+        self._had_copy = os.path.exists(_COPY)
         self._readers: weakref.WeakSet = weakref.WeakSet()  # MindSpore's iterators over the passes
         loader = self._loader(0)
         self.columns, self.steps = loader.get_col_names(), loader.get_dataset_size()
@@ -112,30 +113,24 @@ class EpochBatches:
             return (batch for batch in ())  # a generator too, which can be closed
         return self._batches(epoch, step, listeners, self._open(epoch, step))
 
-    def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator, bool]:
-        """Return a pipeline: its rows, its batches, and whether `_COPY` was there before."""
-        had_copy = os.path.exists(_COPY)
+    def _open(self, epoch: int, step: int) -> tuple[Rows, Iterator]:
+        """Return a pipeline: its rows and its batches."""
         with drawing(self._seed, epoch, self._shard_id):
             loader = self._loader(epoch)
             rows = _first_of(loader).source
             loader = loader.skip(step) if step else loader
             batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
         self.keep(batches)
-        return rows, batches, had_copy
+        return rows, batches
 
     def _batches(
         self,
         epoch: int,
         step: int,
         listeners: Sequence[Listener],
-        pipeline: tuple[Rows, Iterator, bool],
+        pipeline: tuple[Rows, Iterator],
     ) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield the batches.
-
-        An image that only decoding shows to be bad ends the pipeline. It is found and recorded, and
-        a new pipeline, which replaces it, continues at the same step.
-        """
-        rows, batches, had_copy = pipeline
+        rows, batches = pipeline
         try:
             while step < self.steps:
                 try:
@@ -147,16 +142,8 @@ class EpochBatches:
                     if isinstance(error, AttributeError):
                         raise
                     _stop(batches)
-                    failure = rows.failure or self._failure(rows, step, error)
-                    if not had_copy:
-                        Path(_COPY).unlink(missing_ok=True)
-                    if failure is None:
-                        rows, batches, had_copy = self._open(epoch, step)
-                        continue
-                    # MindSpore starts the next pass early and interrupts it when this one fails.
-                    if self.failure is None or INTERRUPTED not in str(failure):
-                        self.failure = failure
-                    raise failure from None
+                    rows, batches = self._replacement(rows, epoch, step, error=error)
+                    continue
                 if batch is None:
                     return
                 own = slice(step * self._batch_size, (step + 1) * self._batch_size)
@@ -167,17 +154,31 @@ class EpochBatches:
         finally:
             _stop(batches)
 
-    def _failure(self, rows: Rows, step: int, error: RuntimeError) -> Exception | None:
-        """Return what to raise for a failed pipeline; None if a bad image was the reason.
+    def _replacement(
+        self, rows: Rows, epoch: int, step: int, *, error: RuntimeError
+    ) -> tuple[Rows, Iterator]:
+        """Return a new pipeline if a bad image has ended the one of `rows`, else raise what has.
 
-        It is most likely among the rows read since the last batch, else among those replayed.
+        Only decoding shows such an image to be bad. It is recorded, so that the new one leaves it
+        out.
         """
-        reached = step * self._batch_size
+        failure, reached = rows.failure, step * self._batch_size
         try:
-            found = rows.note_undecodable(reached, len(rows)) or rows.note_undecodable(0, reached)
+            # Most likely it was read since the last batch, else it was replayed.
+            if failure is None and not (
+                rows.note_undecodable(reached, len(rows)) or rows.note_undecodable(0, reached)
+            ):
+                failure = error
         except DataError as too_many:
-            return too_many
-        return None if found else error
+            failure = too_many
+        if not self._had_copy:
+            Path(_COPY).unlink(missing_ok=True)
+        if failure is None:
+            return self._open(epoch, step)
+        # MindSpore starts the next pass early and interrupts it when this one fails.
+        if self.failure is None or INTERRUPTED not in str(failure):
+            self.failure = failure
+        raise failure from None
 
     def close(self) -> None:
         """End all pipelines and their threads once their current batches are done."""

@@ -226,9 +226,9 @@ class RoundedCenterCrop:
         self.size = tuple(size)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        lacks = [max(0, size - side) for size, side in zip(self.size, image.shape)]
-        if any(lacks):
-            image = np.pad(image, [*((n // 2, n - n // 2) for n in lacks), (0, 0)])
+        missing = [max(0, size - side) for size, side in zip(self.size, image.shape)]
+        if any(missing):
+            image = np.pad(image, [*((n // 2, n - n // 2) for n in missing), (0, 0)])
         top, left = (round((image.shape[axis] - size) / 2) for axis, size in enumerate(self.size))
         height, width = self.size
         return np.ascontiguousarray(image[top : top + height, left : left + width])
