@@ -6,6 +6,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from mindspore import nn
 
 from ..design_space.published import SETTINGS, family_name, unknown_model
 from ..errors import ConfigError
-from ..hub import PublishedWeights, choose_weights, fetch, published_weights
+from ..hub import PublishedWeights, choose_weights, fetch, published_weights, weights_at
 from ..weights.load import load_weights
 from ..weights.schemes import CLASSIFIER, FIRST_CONV
 from .features import features_of
@@ -242,7 +243,13 @@ def find_published(model_name: str, pretrained: bool | str = True) -> PublishedW
     Raises:
         ConfigError: unknown model, no such weights, or a tag that contradicts the source.
     """
-    return choose_weights(model_name, canonical_name(model_name), pretrained)
+    name = canonical_name(model_name)
+    config = get_pretrained_cfg(name)
+    if name not in SETTINGS and config.get("url"):
+        weights = weights_at(config["url"], name)
+        if pretrained in (True, weights.source):
+            return replace(weights, num_classes=config.get("num_classes", 1000))
+    return choose_weights(model_name, name, pretrained)
 
 
 def __getattr__(name: str) -> dict[str, dict[str, Any]]:

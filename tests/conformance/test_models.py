@@ -20,6 +20,8 @@ from golden.mindcv_model_cases import (
 from mindspore import nn
 
 import mindcv
+from mindcv.config import Config
+from mindcv.engine.build import check_model
 from mindcv.hub import PublishedWeights
 from mindcv.models import (
     FeatureExtractWrapper,
@@ -239,6 +241,7 @@ def published(monkeypatch, tmp_path) -> list[PublishedWeights]:
 default_cfgs = {
     "chain": {
         "url": "https://example.org/chain-0a1b2c3d.ckpt",
+        "num_classes": 7,
         "first_conv": "features.0",
         "classifier": "classifier",
     }
@@ -252,6 +255,8 @@ def test_a_model_in_mindcvs_form_loads_its_published_weights(published, tmp_path
         return helpers.build_model_with_cfg(Chain, pretrained, default_cfgs["chain"], **options)
 
     file = ms.load_checkpoint(str(tmp_path / "chain.ckpt"))
+    check_model(Config(model="chain", pretrained=True))
+    assert registry.find_published("chain").num_classes == 7
     network = create_model("chain", 5, pretrained=True, in_channels=1)
     assert np.array_equal(network.last.weight.asnumpy(), file["last.weight"].asnumpy())
     summed = file["features.0.weight"].asnumpy().sum(1, keepdims=True)
