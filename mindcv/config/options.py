@@ -175,7 +175,7 @@ class Config:
     decay_epochs: Optional[int] = option(None, "cosine: length of a cycle, null: fill the rest of the run; step_decay: epochs between drops; wsd: length of the final decay, null: a tenth of the run", low=1, used_by="train lr")
     decay_shape: str = option("linear", "final decay of wsd", choices=tuple(DECAY_SHAPES), used_by="train lr")
     decay_rate: float = option(0.9, "factor of step, multi-step and exponential decay, power of polynomial decay", above=0, used_by="train lr")
-    multi_step_decay_milestones: tuple[int, ...] = option((30, 60), "epochs of the drops of multi_step_decay, counted from the end of the warm-up", low=1, used_by="train lr")
+    multi_step_decay_milestones: tuple[int, ...] = option((30, 60, 90), "epochs of the drops of multi_step_decay, counted from the end of the warm-up", low=1, used_by="train lr")
     lr_epoch_stair: bool = option(False, "one learning rate per epoch instead of one per step", used_by="train lr")
     num_cycles: int = option(1, "cycles of cosine_decay and cyclic", low=1, used_by="train lr")
     cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1, used_by="train lr")

@@ -29,7 +29,6 @@ BETTER_DEFAULTS = dict(
     decay_epochs=None,
     mean=None,
     std=None,
-    multi_step_decay_milestones=(30, 60),
     model="",  # MindCV's is mobilenet_v2_035_224
 )
 # Values of recipes that MindCV itself does not take, or no longer.
@@ -105,7 +104,7 @@ def test_every_value_of_mindcvs_recipes_is_accepted(key):
         dict(image_resize=[192, 256]),
         dict(epoch_size=2, warmup_epochs=5, decay_epochs=195),
         dict(epoch_size=2, val_while_train=True, val_interval=5),
-        dict(epoch_size=2, scheduler="multi_step_decay", multi_step_decay_milestones=[30, 60]),
+        dict(epoch_size=2, scheduler="multi_step_decay", warmup_epochs=0),
         dict(epoch_size=2, scheduler="step_decay", decay_epochs=30, decay_rate=0.1),
         dict(lr_epoch_stair=True, warmup_factor=0.0),
     ],
