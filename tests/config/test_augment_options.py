@@ -1,6 +1,7 @@
 """Each option of data and augmentation takes effect in the batches that train.py builds."""
 
 import csv
+import json
 
 import mindspore.dataset as ds
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from mindcv import engine
 from mindcv.config import Config, training_contradictions
+from mindcv.data.preprocessing import Preprocessing
 from mindcv.engine import build as recipe
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
@@ -169,7 +171,10 @@ def test_checkpoint_tells_how_evaluation_prepares_images(image_folder):
         interpolation="random",
         crop_mode="squash",
         antialias=True,
+        image_resize=(40, 56),
     )
     train_set = recipe.open_train_set(config, RUNTIME)
     told = recipe.describe_weights(config, train_set, 6).preprocessing
     assert (told.interpolation, told.crop_mode, told.antialias) == ("bilinear", "squash", True)
+    assert told.sides == (40, 56)
+    assert Preprocessing.from_dict(json.loads(json.dumps(told.to_dict()))) == told

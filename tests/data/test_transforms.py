@@ -18,6 +18,7 @@ from mindcv.data import (
     create_normalize,
     create_transforms,
 )
+from mindcv.data.augment.pixel_operations import RoundedCenterCrop
 from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.optim import create_optimizer
@@ -112,6 +113,14 @@ def test_gray_images_get_three_equal_channels():
 
 
 # Evaluation
+
+
+def test_a_crop_beyond_the_image_has_a_black_border():
+    """As of torchvision: half of what is missing comes first, rounded down."""
+    image = np.full((4, 7, 3), 9, np.uint8)
+    cropped = RoundedCenterCrop((7, 4))(image)
+    assert cropped.shape == (7, 4, 3)
+    assert (cropped[1:5] == 9).all() and not cropped[[0, 5, 6]].any()
 
 
 def eval_reference(image: np.ndarray, side: int, crop_pct: float, resample) -> np.ndarray:
