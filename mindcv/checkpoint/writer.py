@@ -73,7 +73,7 @@ class CheckpointWriter(BackgroundWriter):
     a failed save.
 
     Args:
-        policy: latest_k, or top_k by score.
+        policy: latest_k, top_k by score, or None to keep all.
         keep: number of checkpoints to keep, not counting the best weights, the newest checkpoint
             and those within an epoch.
         record: JSON values about the run, for each manifest.
@@ -83,7 +83,7 @@ class CheckpointWriter(BackgroundWriter):
         self,
         folder: Path,
         model: str,
-        policy: str = "latest_k",
+        policy: str | None = "latest_k",
         keep: int = 10,
         *,
         record: Mapping[str, Any] | None = None,
@@ -180,12 +180,12 @@ class CheckpointWriter(BackgroundWriter):
             self._kept.remove(one)
 
 
-def superfluous(kept: list[Kept], policy: str, limit: int) -> list[Kept]:
+def superfluous(kept: list[Kept], policy: str | None, limit: int) -> list[Kept]:
     """Return the checkpoints to remove; the newest one stays, since a run resumes from it.
 
     `limit` counts checkpoints of whole epochs, by `policy` the latest (latest_k) or those with the
-    best score (top_k), later ones first among equals. Of those within an epoch, two stay until the
-    epoch is done.
+    best score (top_k), later ones first among equals; policy None keeps all. Of those within an
+    epoch, two stay until the epoch is done.
     """
     ordered = sorted(kept, key=lambda one: one.at)
     whole = [one for one in ordered if not one.is_midway]
@@ -197,6 +197,6 @@ def superfluous(kept: list[Kept], policy: str, limit: int) -> list[Kept]:
         lowest = float("-inf")
         ranked = sorted(whole, key=lambda one: (lowest if one.score is None else one.score, one.at))
         stale += [one for one in ranked[:-limit] if one is not ordered[-1]]
-    else:
+    elif policy is not None:
         stale += whole[:-limit]
     return stale

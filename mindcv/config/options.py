@@ -140,7 +140,7 @@ class Config:
     ckpt_save_dir: str = option("./ckpt", "run folder: checkpoints, config.yaml, train.log, metrics.csv", is_path=True, per_host=True, may_change=True)
     summary_dir: Optional[str] = option(None, "write event files for TensorBoard into this folder (extra tensorboard)", is_path=True, per_host=True, may_change=True)
     ckpt_save_interval: int = option(1, "epochs between checkpoints", low=1, may_change=True)
-    ckpt_save_policy: str = option("latest_k", "which checkpoints to keep", choices=("latest_k", "top_k"), may_change=True)
+    ckpt_save_policy: Optional[str] = option("latest_k", "which checkpoints to keep; null: all", choices=("latest_k", "top_k"), may_change=True)
     keep_checkpoint_max: int = option(10, "how many checkpoints to keep", low=1, may_change=True)
     ckpt_save_steps: int = option(0, "steps between further checkpoints, to resume from; 0: none", low=0, may_change=True)
     ckpt_save_minutes: float = option(0.0, "minutes between further checkpoints; 0: none", low=0, may_change=True)

@@ -147,6 +147,7 @@ def places(kept):
 def test_latest_k_counts_whole_epochs_and_two_within_an_epoch_stay_until_it_is_done():
     whole = [Kept(Position(epoch, 4), False) for epoch in (1, 2, 3)]
     assert places(superfluous(whole, "latest_k", 2)) == [(1, 4)]
+    assert not superfluous(whole, None, 2)
     within = [Kept(Position(4, step), True) for step in (1, 2, 3)]
     assert places(superfluous(within + whole, "latest_k", 3)) == [(4, 1)]
     done = Kept(Position(4, 4), False)

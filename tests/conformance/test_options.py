@@ -96,6 +96,7 @@ def test_every_value_of_mindcvs_recipes_is_accepted(key):
     [
         dict(loss_scale_type="dynamic", drop_overflow_update=True, amp_level="O2"),
         dict(loss_scale_type="auto", drop_overflow_update=True, amp_level="O2"),
+        dict(ckpt_save_policy=None),
         dict(cutmix=1.0, cutmix_prob=0.0),
         dict(mixup=0.2, cutmix_prob=0.0),
         dict(aug_repeats=1, shuffle=False),
