@@ -48,6 +48,7 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
     "models.layers.pooling": {"models.layers": ("GlobalAvgPooling",)},
     "models.layers.squeeze_excite": {"models.layers": ("SqueezeExcite", "SqueezeExciteV2")},
     "models.model_factory": {"models": ("create_model",)},
+    "models.utils": {"models.helpers": ("ConfigDict", "load_pretrained", "make_divisible")},
     "optim.optim_factory": {"optim": ("create_optimizer",)},
     "utils.amp": {
         "utils.trainer": ("AMP_BLACK_LIST", "AMP_WHITE_LIST", "auto_mixed_precision"),

@@ -1,6 +1,7 @@
 """A network as a backbone: its feature maps for downstream tasks, its first stages frozen."""
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -66,7 +67,8 @@ class FeatureExtractWrapper(nn.Cell):
 
     Its outermost cells must run in the order of their creation. With `flatten_sequential = True`
     the network has maps inside its SequentialCells; with `is_rewritten = True` it returns all maps
-    by itself. `out_channels` has the channels of the returned maps. Parameters keep their names.
+    by itself. `out_channels` has the channels of the returned maps. Parameters are named as by
+    MindCV: features.0 of a flattened container becomes features_0.
 
     Args:
         net: `feature_info` has a FeatureInfo, or a dictionary of chs, reduction and name, for each
@@ -93,8 +95,8 @@ class FeatureExtractWrapper(nn.Cell):
                 f"cells are {list(places)}"
             )
         self.return_index = [places[info.module] for info in chosen]
-        used = list(cells.values())[: max(self.return_index, default=-1) + 1]
-        self.net = nn.CellList(used, auto_prefix=False)
+        used = list(cells.items())[: max(self.return_index, default=-1) + 1]
+        self.net = nn.SequentialCell(OrderedDict((n.replace(".", "_"), cell) for n, cell in used))
 
     def construct(self, x):
         maps = []
@@ -103,7 +105,7 @@ class FeatureExtractWrapper(nn.Cell):
                 if index in self.return_index:
                     maps.append(one)
             return maps
-        for index, cell in enumerate(self.net):
+        for index, cell in enumerate(self.net.cell_list):
             x = cell(x)
             if index in self.return_index:
                 maps.append(x)

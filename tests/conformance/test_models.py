@@ -14,7 +14,10 @@ from golden.mindcv_model_cases import (
     FILTERS,
     LAYERS,
     NETWORKS,
+    Chain,
+    Rewritten,
     layer_shape,
+    named_in_a_parent,
     output,
 )
 from mindspore import nn
@@ -173,37 +176,6 @@ def test_a_single_value_is_repeated_and_a_sequence_is_not():
     assert (to_2tuple(3), to_2tuple([1, 2]), _ntuple(3)("a")) == ((3, 3), [1, 2], "a")
 
 
-class Chain(nn.Cell):
-    """A network of MindCV's form: two layers in a container, one beside it, and a classifier."""
-
-    def __init__(self, num_classes: int = 5, in_channels: int = 3):
-        super().__init__()
-        self.features = nn.SequentialCell(nn.Conv2d(in_channels, 4, 1), nn.Conv2d(4, 6, 3, 2))
-        self.last = nn.Conv2d(6, 8, 3, 2)
-        self.classifier = nn.Dense(8, num_classes)
-        self.flatten_sequential = True
-        self.feature_info = [
-            dict(chs=4, reduction=1, name="features.0"),
-            dict(chs=6, reduction=2, name="features.1"),
-            dict(chs=8, reduction=4, name="last"),
-        ]
-
-    def maps(self, x) -> list:
-        first = self.features[0](x)
-        second = self.features[1](first)
-        return [first, second, self.last(second)]
-
-    def construct(self, x):
-        return self.classifier(self.maps(x)[-1].mean((2, 3)))
-
-
-class Rewritten(Chain):
-    is_rewritten = True
-
-    def construct(self, x):
-        return self.maps(x)
-
-
 IMAGES = (2, 3, 8, 8)
 
 
@@ -211,14 +183,19 @@ IMAGES = (2, 3, 8, 8)
 @pytest.mark.parametrize("indices, channels", [([0, 1, 2, 3, 4], [4, 6, 8]), ([1], [6])])
 def test_a_network_of_mindcvs_form_gives_the_maps_of_its_layers(kind, indices, channels, pynative):
     network = kind()
-    names = [parameter.name for parameter in network.get_parameters()]
     wrapper = FeatureExtractWrapper(network, indices)
     assert wrapper.out_channels == channels
     wanted = [one.asnumpy() for one in network.maps(ms.ops.ones(IMAGES))]
     wanted = [one for index, one in enumerate(wanted) if index in indices]
     for one, other in zip(wrapper(ms.ops.ones(IMAGES)), wanted, strict=True):
         assert np.array_equal(one.asnumpy(), other)
-    assert {parameter.name for parameter in wrapper.get_parameters()} <= set(names)
+
+
+@pytest.mark.parametrize("kind", [Chain, Rewritten])
+def test_a_wrapped_network_names_its_parameters_as_mindcv_does(kind):
+    wrapper = FeatureExtractWrapper(kind())
+    names = [parameter.name for parameter in wrapper.get_parameters()]
+    assert [names, named_in_a_parent(wrapper)] == FACTS["wrapped"][kind.__name__]
 
 
 def test_a_map_of_a_cell_that_does_not_exist_is_refused():

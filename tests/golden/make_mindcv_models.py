@@ -16,7 +16,10 @@ from golden.mindcv_model_cases import (
     FILTERS,
     LAYERS,
     NETWORKS,
+    Chain,
+    Rewritten,
     layer_shape,
+    named_in_a_parent,
     output,
 )
 from mindspore import nn
@@ -103,6 +106,13 @@ def main():
         parameters={
             name: [p.name for p in CLASSES[kind](*args, **options).get_parameters()]
             for name, (kind, args, options) in LAYERS.items()
+        },
+        wrapped={
+            kind.__name__: [
+                [p.name for p in features.FeatureExtractWrapper(kind()).get_parameters()],
+                named_in_a_parent(features.FeatureExtractWrapper(kind())),
+            ]
+            for kind in (Chain, Rewritten)
         },
         divisible=[helpers.make_divisible(*case) for case in DIVISIBLE],
         listed=[

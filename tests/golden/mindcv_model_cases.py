@@ -77,6 +77,44 @@ FILTERS = [
 ]
 
 
+class Chain(nn.Cell):
+    """A network of MindCV's form: two layers in a container, one beside it, and a classifier."""
+
+    def __init__(self, num_classes: int = 5, in_channels: int = 3):
+        super().__init__()
+        self.features = nn.SequentialCell(nn.Conv2d(in_channels, 4, 1), nn.Conv2d(4, 6, 3, 2))
+        self.last = nn.Conv2d(6, 8, 3, 2)
+        self.classifier = nn.Dense(8, num_classes)
+        self.flatten_sequential = True
+        self.feature_info = [
+            dict(chs=4, reduction=1, name="features.0"),
+            dict(chs=6, reduction=2, name="features.1"),
+            dict(chs=8, reduction=4, name="last"),
+        ]
+
+    def maps(self, x) -> list:
+        first = self.features[0](x)
+        second = self.features[1](first)
+        return [first, second, self.last(second)]
+
+    def construct(self, x):
+        return self.classifier(self.maps(x)[-1].mean((2, 3)))
+
+
+class Rewritten(Chain):
+    is_rewritten = True
+
+    def construct(self, x):
+        return self.maps(x)
+
+
+def named_in_a_parent(backbone: nn.Cell) -> list[str]:
+    """Return the names of the backbone's parameters inside a detector."""
+    parent = nn.Cell()
+    parent.backbone = backbone
+    return [parameter.name for parameter in parent.get_parameters()]
+
+
 def fill_in_order(network: nn.Cell) -> nn.Cell:
     """Fill the parameters by place and kind, since the two libraries name them differently."""
     for place, parameter in enumerate(network.get_parameters()):
