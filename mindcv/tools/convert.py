@@ -36,6 +36,14 @@ def run(arguments: argparse.Namespace) -> None:
             f"weight file {file.path!r} has the names of no known library, e.g. "
             f"{', '.join(list(contents.weights)[:3])}; name the model they belong to: --model"
         )
+    names = [name.removesuffix("gamma") for name in contents.weights if name.endswith("bn.gamma")]
+    partial = [name for name in names if f"{name}moving_mean" not in contents.weights]
+    if partial:
+        raise WeightsError(
+            f"weight file {file.path!r} has no running statistics of {len(partial)} batch "
+            f"normalisations, e.g. {partial[0]}moving_mean; if it is an optimizer's "
+            "(optim_*.ckpt), take the checkpoint of the network"
+        )
     print(_summary(contents))
     if arguments.model:
         print(f"all of them fit {metadata.model}")

@@ -1,5 +1,7 @@
 """`python -m mindcv convert`: what it writes, what it refuses, what it says."""
 
+import re
+
 import numpy as np
 import pytest
 from golden.fill import fill
@@ -75,6 +77,16 @@ def test_names_of_no_library_are_converted_for_a_model_that_has_them_only(tmp_pa
     np.savez(tmp_path / "a.npz", **{"layer1.weight": np.ones(2)})
     code, _, errors = convert(capsys, tmp_path / "a.npz", tmp_path / "b.npz")
     assert code == 5 and "names of no known library, e.g. layer1.weight" in errors
+
+
+def test_a_file_without_statistics_is_no_network(tmp_path, capsys):
+    weights = {k: v for k, v in known_weights(tiny()).items() if "moving_" not in k}
+    write_weights(tmp_path / "optim_net.ckpt", weights, names="mindcv")
+    code, _, errors = convert(capsys, tmp_path / "optim_net.ckpt", tmp_path / "b.npz")
+    assert code == 5 and re.search(
+        r"no running statistics of \d+ batch normalisations, e.g. stem", errors
+    )
+    assert not (tmp_path / "b.npz").exists()
 
 
 def test_the_averages_and_the_metadata_are_kept(tmp_path, capsys):
