@@ -136,3 +136,32 @@ def test_a_recipe_for_eight_devices_evaluates_in_one_process():
 def test_what_is_refused_has_its_reason(option, reason):
     with pytest.raises(ConfigError, match=reason):
         load_config(overrides={"model": "m", **option})
+
+
+# The options of the commands in MindCV's guides.
+GUIDES = {
+    "train.py": [
+        "--pretrained --opt=adamw --lr=0.001 --data_dir=/path/to/data",
+        "--distribute False --mode 0",
+        "--dataset imagenet --shuffle True --dataset_download False --drop_remainder True",
+        "--image_resize 224 --scale [0.08, 1.0] --ratio [0.75, 1.333] --hflip 0.5 --re_prob 0.5 "
+        "--interpolation bilinear --crop_pct 0.875 --color_jitter [0.4, 0.4, 0.4]",
+        "--num_classes 1000 --pretrained False --ckpt_path net.ckpt --dataset_sink_mode True",
+        "--scheduler cosine_decay --min_lr 0.0 --lr 0.01 --warmup_epochs 0 --decay_epochs 200",
+        "--opt momentum --weight_decay_filter norm_and_bias --loss_scale 1024 --use_nesterov False",
+    ],
+    "validate.py": [
+        "--pretrained --dataset=imagenet --val_split=validation",
+        "--dataset=imagenet --data_dir=/path/to/data --ckpt_path=/path/to/model.ckpt",
+        "--ckpt_path net.ckpt --dataset_download False --num_parallel_workers 8 --mode 0 --seed 1",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "words"), [(script, words) for script in GUIDES for words in GUIDES[script]]
+)
+def test_the_commands_of_mindcvs_guides_are_understood(script, words):
+    rules = {"train.py": training_contradictions, "validate.py": evaluation_contradictions}[script]
+    words = ["--model", "regnet_x_200mf", *words.split()]
+    assert parse_arguments(script, "", rules, words).model == "regnet_x_200mf"
