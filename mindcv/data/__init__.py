@@ -53,11 +53,24 @@ _LAZY = {
     "write_class_map": ".samples.protocol",
     "write_contact_sheet": ".contact_sheet",
 }
+# MindCV imports these with the package: a script may use them as attributes.
+_MODULES = (
+    "auto_augment",
+    "constants",
+    "dataset_download",
+    "dataset_factory",
+    "distributed_sampler",
+    "loader",
+    "mixup",
+    "transforms_factory",
+)
 
 __all__ = [*_LAZY]
 
 
 def __getattr__(name: str):
-    if name not in _LAZY:
-        raise AttributeError(f"module 'mindcv.data' has no attribute {name!r}")
-    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name], __name__), name)
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'mindcv.data' has no attribute {name!r}")

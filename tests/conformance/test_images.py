@@ -3,6 +3,7 @@
 import inspect
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,6 +66,17 @@ def test_a_function_takes_the_parameters_of_mindcv_in_its_order(name):
         else:
             assert own.default == expected
     assert len(ours) >= len(FACTS["signatures"][name])
+
+
+def test_modules_of_mindcv_are_attributes_before_they_are_imported(monkeypatch):
+    for name in ("transforms_factory", "constants", "mixup"):
+        monkeypatch.delitem(sys.modules, f"mindcv.data.{name}", raising=False)
+        monkeypatch.delattr(mindcv.data, name, raising=False)
+    assert mindcv.data.transforms_factory.create_transforms is create_transforms
+    assert mindcv.data.constants.DEFAULT_CROP_PCT == 0.875
+    assert mindcv.data.mixup.Mixup is presets.Mixup
+    with pytest.raises(AttributeError, match="'no_such_module'"):
+        mindcv.data.no_such_module  # noqa: B018
 
 
 @pytest.mark.parametrize("name", FACTS["constants"])
