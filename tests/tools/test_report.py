@@ -12,13 +12,14 @@ import mindspore as ms
 import numpy as np
 import pytest
 from commands import registered, tiny_regnet
+from conftest import ROOT
 from PIL import Image
 
 from mindcv.__main__ import main
 from mindcv.config import Config, dump_config
 from mindcv.data import create_evaluation_loader, create_normalize, open_samples
 from mindcv.engine import EvaluationStep, Runtime, evaluate
-from mindcv.tools.report.page import BACKS, SHADES, draw_confusion
+from mindcv.tools.report.page import draw_confusion
 from mindcv.tools.report.predictions import Predictions, make_thumbnails
 from mindcv.tools.report.run_folder import read_run_folder
 from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
@@ -380,17 +381,26 @@ def test_a_run_of_one_epoch_shows_that_epoch_and_whole_labels(capsys, tmp_path):
 @pytest.mark.parametrize("total", [1, 7, 50, 1300])
 def test_digits_of_the_confusion_matrix_can_be_read_by_day_and_by_night(total):
     """WCAG 2.2 AA: a contrast of 4.5, counted from the page's own colours."""
+    style = (ROOT / "mindcv/tools/report/page.css").read_text(encoding="utf-8")
+    texts, backs = (colours(rf"--{name}: #(\w+)", style) for name in ("text", "back"))
+    shades = {kind: tuple(map(int, rgb)) for kind, *rgb in re.findall(SHADE, style)}
+    assert len(texts) == len(backs) == len(shades) == 2
     for count in {1, max(1, total // 10), max(1, total // 3), total}:
         counts = np.array([[count, total - count], [total - count, count]])
-        cells = re.findall(
-            r'<td class="(hit|miss) day-(\w+) night-(\w+)" style="--shade:([\d.]+)">',
-            draw_confusion(counts, ("a", "b")),
-        )
+        cells = re.findall(CELL, draw_confusion(counts, ("a", "b")))
         assert len(cells) == 4 if total > count else 2
-        for kind, *digits, shade in cells:
-            for colour, back in zip(digits, BACKS):
-                share = np.array(SHADES[kind]) * float(shade) + np.array(back) * (1 - float(shade))
-                assert contrast(share, {"black": (0, 0, 0), "white": (255,) * 3}[colour]) >= 4.5
+        for kind, shade in cells:
+            for text, back in zip(texts, backs):
+                mixed = np.array(shades[kind]) * float(shade) + np.array(back) * (1 - float(shade))
+                assert contrast(mixed, text) >= 4.5
+
+
+SHADE = r"\.(hit|miss) \{ background: rgb\((\d+) (\d+) (\d+) / var\(--shade\)\)"
+CELL = r'<td class="(hit|miss)" style="--shade:([\d.]+)">'
+
+
+def colours(pattern: str, style: str) -> list[tuple[int, ...]]:
+    return [tuple(bytes.fromhex(found)) for found in re.findall(pattern, style)]
 
 
 def contrast(one, other) -> float:
