@@ -191,10 +191,13 @@ def mixed_precision(
             level's own choice.
 
     Raises:
-        ConfigError: a name in the list is no layer of `mindspore.nn`, or the network has no such
-            layer.
+        ConfigError: a name in the list is no layer of `mindspore.nn`, or the network has none of
+            the listed layers.
     """
-    listed = tuple(_layer(name, network) for name in cast_list)
+    listed = tuple(map(_layer, cast_list))
+    cells = [cell for _, cell in network.cells_and_names()]
+    if listed and not any(isinstance(cell, listed) for cell in cells):
+        raise ConfigError(f"amp_cast_list: the network has no layer {' or '.join(cast_list)}")
     if level == "O1":
         replace_layers(network, lambda cell: isinstance(cell, listed or FLOAT16_LAYERS), _Float16)
         return network
@@ -218,10 +221,8 @@ class _Float16(nn.Cell):
         return ops.cast(self.layer(x), mstype.float32)
 
 
-def _layer(name: str, network: nn.Cell) -> type[nn.Cell]:
+def _layer(name: str) -> type[nn.Cell]:
     found = getattr(nn, name.removeprefix("nn."), None)
     if not (isinstance(found, type) and issubclass(found, nn.Cell)):
         raise ConfigError(f"amp_cast_list: mindspore.nn has no layer {name!r}, e.g. Conv2d, Dense")
-    if not any(isinstance(cell, found) for _, cell in network.cells_and_names()):
-        raise ConfigError(f"amp_cast_list: the network has no layer {name}")
     return found
