@@ -6,6 +6,7 @@ from itertools import repeat
 from typing import Any
 
 import mindspore as ms
+import numpy as np
 from mindspore import nn
 
 from ..design_space.plan import make_divisible
@@ -124,8 +125,10 @@ def auto_map(model: nn.Cell, param_dict: Mapping[str, ms.Parameter]) -> dict[str
     return _parameters(sort_contents(file, model.parameters_dict()).weights)
 
 
-def _parameters(tensors: Mapping[str, Any]) -> dict[str, ms.Parameter]:
-    return {name: ms.Parameter(ms.Tensor(value), name=name) for name, value in tensors.items()}
+def _parameters(tensors: Mapping[str, np.ndarray]) -> dict[str, ms.Parameter]:
+    # MindSpore 2.7 refuses unaligned arrays, and those of a .ckpt may be.
+    arrays = {name: np.require(value, requirements="CA") for name, value in tensors.items()}
+    return {name: ms.Parameter(ms.Tensor(value), name=name) for name, value in arrays.items()}
 
 
 def to_ntuple(n: int) -> Callable[[Any], Iterable]:

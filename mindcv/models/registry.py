@@ -105,17 +105,16 @@ def create_model(
         raise ConfigError("pretrained and checkpoint_path both name weights; give one of them")
     if out_indices is not None and not features_only:
         raise ConfigError("out_indices chooses feature maps; give features_only=True with it")
-    path, cuts_features = checkpoint_path, features_only
-    options = {key: value for key, value in kwargs.items() if value is not None}
-    if "pretrained" in inspect.signature(builder).parameters:
+    path, options, is_cut = checkpoint_path, dict(kwargs), False
+    if "pretrained" in inspect.signature(builder).parameters:  # it loads and cuts by itself
         options["pretrained"] = pretrained
         if features_only and not checkpoint_path:  # a file is of the whole network
-            options |= {"features_only": True}
-            options |= {} if out_indices is None else {"out_indices": out_indices}
-            cuts_features = False
+            options |= {"features_only": True, "out_indices": out_indices}
+            is_cut = True
     else:
         num_classes = 0 if features_only else num_classes
         path = fetch(find_published(model_name, pretrained)) if pretrained else checkpoint_path
+    options = {key: value for key, value in options.items() if value is not None}
     try:
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
@@ -125,7 +124,7 @@ def create_model(
         raise ConfigError(f"model {model_name} does not take {found[1]}: {error}") from None
     if path:
         load_weights(model, path, ema=ema)
-    return features_of(model, out_indices) if cuts_features else model
+    return features_of(model, out_indices) if features_only and not is_cut else model
 
 
 def list_models(
@@ -207,10 +206,10 @@ def is_model_pretrained(model_name: str) -> bool:
 
 
 def get_pretrained_cfg(model_name: str) -> dict[str, Any]:
-    """Return the url of a model's default weights, their classes, and the names of the layers
-    `first_conv` and `classifier`; of a model of one's own, its entry in `default_cfgs`.
+    """Return a model's default weights as MindCV describes them; empty: unknown model.
 
-    Empty: an unknown model, or one without such an entry.
+    The entries are url (empty: none published), num_classes, and the names of the layers first_conv
+    and classifier. A model of one's own has its entry in the `default_cfgs` of its module.
     """
     name = _resolve(model_name)
     if name not in _BUILDERS:

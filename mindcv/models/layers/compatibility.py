@@ -11,7 +11,7 @@ __all__ = ["Dropout", "Interpolate", "ResizeBilinear", "Split"]
 class Dropout(nn.Dropout):
     """`nn.Dropout` whose first parameter is the share `p` of dropped elements."""
 
-    def __init__(self, p: float = 0.5, dtype: ms.Type = ms.float32):
+    def __init__(self, p: float = 0.5, dtype=ms.float32):
         super().__init__(p=p, dtype=dtype)
 
 
