@@ -114,6 +114,8 @@ def figures_of(done):
     return ast.literal_eval(done.out.strip().splitlines()[-1])
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("ranks")
 def test_validate_on_two_ranks_prints_once_what_one_process_prints(warm, alone, tmp_path):
     run = alone / "run"
     words = ["--config", run / "config.yaml", "--ckpt_path", run / "tiny_best.ckpt"]
