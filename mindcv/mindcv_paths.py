@@ -26,6 +26,7 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "data.dataset_factory": {"data": ("create_dataset",)},
+    "data.distributed_sampler": {"data.order": ("RepeatAugSampler",)},
     "data.mixup": {"data.presets": ("Mixup",)},
     "data.transforms_factory": {
         "data": ("create_transforms",),
@@ -54,8 +55,17 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
         "utils.trainer": ("AMP_BLACK_LIST", "AMP_WHITE_LIST", "auto_mixed_precision"),
     },
     "utils.checkpoint_manager": {"utils.callbacks": ("CheckpointManager",)},
+    "utils.download": {
+        "process.archives": (
+            "DownLoad",
+            "DownloadError",
+            "detect_file_type",
+            "get_default_download_root",
+            "set_default_download_root",
+        ),
+    },
     "utils.logger": {"utils.start": ("set_logger",)},
-    "utils.path": {"utils.download": ("detect_file_type",)},
+    "utils.path": {"process.archives": ("detect_file_type",)},
     "utils.random": {"utils.start": ("set_seed",)},
     "utils.reduce_manager": {"utils.start": ("AllReduceSum",)},
     "utils.train_step": {"utils.trainer": ("GradientAccumulation", "TrainStep")},

@@ -27,6 +27,7 @@ CHANGED = dict(
     decoder="pillow",
     max_bad_fraction=0.25,
     allow_bad_images=True,
+    dataset_download=True,
     drop_remainder=False,
     image_resize=96,
     scale=(1e-3, 0.5),

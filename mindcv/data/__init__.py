@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     from .batches import EpochBatches
     from .contact_sheet import write_contact_sheet
+    from .dataset_download import (
+        Cifar10Download,
+        Cifar100Download,
+        MnistDownload,
+        get_dataset_download_root,
+    )
     from .datasets import open_samples, register_dataset, training_classes
     from .loader import create_evaluation_loader, create_loader, first_batch
     from .preprocessing import (
@@ -30,10 +36,13 @@ if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
 # MindSpore takes seconds to import, and code that only looks at files does not need it: names are
 # imported at first use (PEP 562).
 _LAZY = {
+    "Cifar100Download": ".dataset_download",
+    "Cifar10Download": ".dataset_download",
     "DEFAULT_CROP_PCT": ".preprocessing",
     "EpochBatches": ".batches",
     "IMAGENET_DEFAULT_MEAN": ".preprocessing",
     "IMAGENET_DEFAULT_STD": ".preprocessing",
+    "MnistDownload": ".dataset_download",
     "Normalize": ".transforms",
     "Preprocessing": ".preprocessing",
     "augment_and_mix_transform": ".presets",
@@ -45,6 +54,7 @@ _LAZY = {
     "create_normalize": ".transforms",
     "create_transforms": ".transforms",
     "first_batch": ".loader",
+    "get_dataset_download_root": ".dataset_download",
     "open_samples": ".datasets",
     "rand_augment_transform": ".presets",
     "register_dataset": ".datasets",

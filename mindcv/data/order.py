@@ -1,5 +1,7 @@
 """Which images a process reads in an epoch, and in which order."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from ..errors import ConfigError, DataError
@@ -15,6 +17,7 @@ def sample_order(
     shard_id: int | None = None,
     num_aug_repeats: int = 0,
     even_shards: bool = False,
+    selected_round: int = 0,
 ) -> np.ndarray:
     """Return the indices that one process reads in one epoch, in order; a pure function.
 
@@ -24,8 +27,8 @@ def sample_order(
 
     Repeated augmentation (Hoffer et al., 2020): the copies of an image are adjacent before they are
     dealt out, so that they go to different shards. An epoch still has the length of one image set,
-    rounded down to a multiple of 256 from 256 images on, and ends before all images were seen.
-    Source of that length: timm, `data/distributed_sampler.py`, `RepeatAugSampler`.
+    and ends before all images were seen. Source: timm, `data/distributed_sampler.py`,
+    `RepeatAugSampler`.
 
     Args:
         size: images of the dataset.
@@ -33,9 +36,11 @@ def sample_order(
         num_samples: images of all shards together; if shuffled, different ones every epoch.
         num_aug_repeats: copies of an image; below 2: off. Always shuffled and even.
         even_shards: equal sizes for unshuffled shards too.
+        selected_round: with repeated augmentation, the epoch is rounded down to a multiple of it,
+            if there are as many images: 256 in timm, 0 (not rounded) in MindCV.
 
     Raises:
-        ConfigError: num_samples below 1.
+        ConfigError: num_samples below 1, or with repeated augmentation.
         DataError: num_shards without shard_id, or a shard without an image.
     """
     if num_samples is not None and num_samples < 1:
@@ -47,7 +52,13 @@ def sample_order(
     shards, shard = num_shards or 1, shard_id or 0
     kind = np.int32 if size < 2**31 else np.int64
     if num_aug_repeats > 1:
-        length = size // 256 * 256 // shards if size >= 256 else -(-size // shards)
+        if num_samples is not None:
+            raise ConfigError(
+                f"num_samples {num_samples} does not go with num_aug_repeats {num_aug_repeats}"
+            )
+        length = -(-size // shards)
+        if 0 < selected_round <= size:
+            length = size // selected_round * selected_round // shards
         needed = -(-shards * length // num_aug_repeats)
         order = np.resize(_shuffled(size, seed, epoch).astype(kind), needed)
         return np.repeat(order, num_aug_repeats)[: shards * length][shard::shards].copy()
@@ -76,6 +87,51 @@ def copy_numbers(
     """
     places = np.arange(count) * (num_shards or 1) + (shard_id or 0)
     return places % max(1, num_aug_repeats)
+
+
+class RepeatAugSampler:
+    """MindCV's sampler for repeated augmentation, for a MindSpore dataset of your own.
+
+    `create_dataset` and `sample_order` need none. Orders are MindCV's own: they depend on the epoch
+    alone.
+
+    Args:
+        selected_round: an epoch is rounded down to a multiple of it; 0: not rounded.
+    """
+
+    def __init__(
+        self,
+        dataset_size: int,
+        num_shards: int | None = None,
+        rank_id: int | None = None,
+        shuffle: bool = True,
+        num_repeats: int = 3,
+        selected_round: int = 256,
+    ):
+        self.dataset_size, self.shuffle, self.epoch = dataset_size, shuffle, 0
+        self.num_shards, self.rank_id = num_shards or 1, rank_id or 0
+        self.num_repeats = int(num_repeats)
+        self.num_samples = -(-dataset_size * self.num_repeats // self.num_shards)
+        self.total_size = self.num_samples * self.num_shards
+        self.num_selected_samples = -(-dataset_size // self.num_shards)
+        if selected_round:
+            rounded = dataset_size // selected_round * selected_round
+            self.num_selected_samples = rounded // self.num_shards
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.arange(self.dataset_size)
+        if self.shuffle:
+            order = np.random.RandomState(self.epoch).permutation(self.dataset_size)
+            self.epoch += 1
+        dealt = np.resize(np.repeat(order, self.num_repeats), self.total_size)
+        mine = dealt[self.rank_id :: self.num_shards]
+        return iter(mine[: self.num_selected_samples].tolist())
+
+    def __len__(self) -> int:
+        return self.num_selected_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
 
 def _shuffled(size: int, seed: int, epoch: int) -> np.ndarray:

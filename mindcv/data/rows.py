@@ -1,10 +1,12 @@
 """The rows (image, label) of an epoch, in order, with bad images replaced."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np
@@ -19,9 +21,13 @@ from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
+from .samples.folder import FolderSamples
+from .samples.protocol import renumber
 
 # A column (2,) int64: number of the pass over the dataset, and of the image's copy.
 PASS = "mindcv.pass"
+_logger = logging.getLogger(__name__)
+
 _BLACK = Image.new("RGB", (32, 32))
 
 
@@ -39,30 +45,52 @@ def create_dataset(
     max_bad_fraction: float = 0.0,
     bad_images_file: str | Path | None = None,
     even_shards: bool = False,
+    class_indexing: Mapping[str, int] | None = None,
+    extensions: Sequence[str] | None = None,
+    decode: bool = False,
+    cache: Any = None,
     **kwargs,
 ) -> "ImageDataset":
     """Return a MindSpore dataset with the columns image and label.
+
+    The columns of CIFAR-100 are image, coarse_label and fine_label, as in MindSpore.
 
     Each epoch of an iterator, and each new iterator, continues with the next epoch's order, which
     depends on MindSpore's current seed (`ds.config.set_seed`).
 
     Args:
-        name, root, split, **kwargs: see `open_samples`.
+        name, root, split, download, **kwargs: see `open_samples`.
         shuffle, num_samples, num_shards, shard_id, num_aug_repeats, even_shards: see
             `sample_order`.
         num_parallel_workers: threads of the pipeline; from 8 on, images are read ahead.
-        download: must be False: nothing is downloaded.
         max_bad_fraction: share of the images that may be bad, see `BadImages`. Each is replaced by
             the next good one; more are an error.
         bad_images_file: CSV file that lists them.
+        class_indexing: class name to label; None: the dataset's own numbering. The images of
+            other classes are left out of an image folder, which a warning says; elsewhere they are
+            an error.
+        extensions: of the files of an image folder to read, such as [".jpg"]; None: see
+            `index_images`.
+        decode: the column image holds pixels, (H, W, 3) uint8, not the bytes of a file.
+        cache: MindSpore's DatasetCache, which is not used: the operating system caches files.
 
     Raises:
-        ConfigError: no threads; see also `open_samples` and `sample_order`.
+        ConfigError: no threads; extensions of another dataset; see also `open_samples` and
+            `sample_order`.
         DataError: see there.
     """
-    if download:
-        raise ConfigError("download True: nothing is downloaded; put the files into root")
-    samples = open_samples(name, root, split, **kwargs)
+    samples = open_samples(name, root, split, download=download, **kwargs)
+    is_folder = isinstance(samples, FolderSamples)
+    if extensions is not None and not is_folder:
+        raise ConfigError(f"extensions {extensions}: dataset {name!r} does not search a folder")
+    if is_folder:
+        count = len(samples)
+        samples.select(class_indexing, extensions)
+        if len(samples) < count:
+            _logger.warning("%d of %d images are left out", count - len(samples), count)
+    renumber(samples, class_indexing, f"{name} {split}")
+    if cache is not None:
+        _logger.warning("cache: MindSpore's cache is not used; the system keeps files in memory")
     rows = Rows(
         samples,
         ds.config.get_seed(),
@@ -80,7 +108,7 @@ def create_dataset(
         num_aug_repeats=num_aug_repeats,
         even_shards=even_shards,
     )
-    return ImageDataset(rows)
+    return ImageDataset(rows.variant(decode=decode, names_labels=True))
 
 
 class Rows:
@@ -99,6 +127,7 @@ class Rows:
     Attributes:
         decode: rows hold pixels, (H, W, 3) uint8, instead of the bytes of image files.
         has_passes: rows hold `PASS` too.
+        columns: names of the parts of a row.
         indices: images of the newest pass; replacements stand in place of the originals in the
             `read_count` rows that were read.
         failure: the error that ended the newest pass; MindSpore passes on only its text.
@@ -121,12 +150,23 @@ class Rows:
         self.samples, self.leave_out = samples, leave_out
         self.bad = bad or BadImages(len(samples), 0.0)
         self.trace: DecodingTrace | None = None
-        self.decode = self.has_passes = False
+        self.decode = self.has_passes = self.names_labels = False
         self._seed, self._sampling, self._workers = seed, sampling, num_parallel_workers
         self._length = len(self._order(0))
         # Hash of each image file when it was found plain; shared by all epochs.
         self._checked = np.zeros(len(samples) if samples.encoded else 0, np.int64)
         self._begin(0, np.zeros(0, np.int64))
+
+    @property
+    def columns(self) -> list[str]:
+        labels = list(self._labels())
+        return ["image", *labels, PASS] if self.has_passes else ["image", *labels]
+
+    def _labels(self) -> dict[str, np.ndarray]:
+        coarse = getattr(self.samples, "coarse_labels", None) if self.names_labels else None
+        if coarse is None:
+            return {"label": self.samples.labels}
+        return {"coarse_label": coarse, "fine_label": self.samples.labels}
 
     def __len__(self) -> int:
         return self._length
@@ -145,10 +185,18 @@ class Rows:
                 yield *row, np.array((epoch, number))
 
     def variant(
-        self, epoch: int | None = None, decode: bool = False, has_passes: bool = False
+        self,
+        epoch: int | None = None,
+        decode: bool = False,
+        has_passes: bool = False,
+        names_labels: bool = False,
     ) -> "Rows":
-        """Return independent rows that start at another epoch or hold more columns."""
+        """Return independent rows that start at another epoch or hold other columns.
+
+        With `names_labels` the columns are MindSpore's, otherwise image and label.
+        """
         rows = copy.copy(self)
+        rows.names_labels = names_labels
         rows.decode, rows.has_passes = self.decode or decode, self.has_passes or has_passes
         rows._begin(self._epoch if epoch is None else epoch, np.zeros(0, np.int64))
         return rows
@@ -186,7 +234,7 @@ class Rows:
         return sample_order(len(self.samples), self._seed, epoch, **self._sampling)
 
     def _pass(self, order: np.ndarray, read: np.ndarray) -> Iterator[tuple[np.ndarray, np.int32]]:
-        labels = self.samples.labels
+        labels = list(self._labels().values())
         threads, attempts = None, partial(map, self._try)
         if not getattr(self.samples, "in_memory", False):
             count = self._workers if self.decode else max(1, self._workers // 4)
@@ -199,7 +247,7 @@ class Rows:
                 if self.trace and not self.decode:
                     self.trace.note(self.samples.name(index))
                 is_bad = self.leave_out and index in self.bad.reasons
-                yield image, np.int32(-1) if is_bad else labels[index]
+                yield image, *(np.int32(-1) if is_bad else column[index] for column in labels)
         except Exception as error:
             self.failure = error
             raise
@@ -270,11 +318,10 @@ class Rows:
 
 
 class ImageDataset(ds.GeneratorDataset):
-    """A MindSpore dataset of `Rows`, with the columns image and label and the dataset's classes."""
+    """A MindSpore dataset of `Rows`, with the dataset's classes."""
 
     def __init__(self, rows: Rows):
-        names = ["image", "label", PASS] if rows.has_passes else ["image", "label"]
-        super().__init__(rows, names, shuffle=False, num_parallel_workers=1)
+        super().__init__(rows, rows.columns, shuffle=False, num_parallel_workers=1)
 
     @property
     def samples(self) -> Samples:

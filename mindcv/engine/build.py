@@ -143,6 +143,7 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         num_aug_repeats=config.aug_repeats,
         even_shards=True,  # a process with fewer steps would leave the others waiting
         bad_images_file=bad_images_file,
+        download=config.dataset_download,
         **_options(config, "num_samples max_bad_fraction"),
     )
 
@@ -344,7 +345,13 @@ def build_evaluation(
 
 def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
     """Return this process's batches of `val_split`, and the number of classes."""
-    samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
+    samples = data.open_samples(
+        config.dataset,
+        config.data_dir,
+        config.val_split,
+        numbers,
+        download=config.dataset_download,
+    )
     loader = data.create_evaluation_loader(
         samples,
         Preprocessing.from_options(config),

@@ -78,7 +78,7 @@ def download(
     if not _is_safe(url):
         raise Failure("the address is not https")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target, url):
+    with locked(target, url):
         if os.path.lexists(target):  # another process was faster
             return False
         _attempt(url, target, fault_of, resumes)
@@ -123,8 +123,8 @@ def _is_offline() -> bool:
 
 
 @contextmanager
-def _locked(target: Path, url: str) -> Iterator[None]:
-    """Lock the file; the lock ends with its process, so a killed process blocks nobody."""
+def locked(target: Path, url: str) -> Iterator[None]:
+    """Lock a file, by `<target>.lock`, which ends with its process: a killed one blocks nobody."""
     give_up = monotonic() + DEADLINE
     lock = open_regular(target.with_name(f"{target.name}.lock"), os.O_RDWR | os.O_CREAT)
     try:

@@ -71,6 +71,8 @@ def writing(
 def _refusals_as(error: type[MindCVError], message: str, remedy: str) -> Iterator[None]:
     try:
         yield
+    except MindCVError:  # which may be an OSError too
+        raise
     except OSError as refusal:
         raise error(f"{message}: {refusal.strerror or refusal}{remedy}") from None
 

@@ -8,13 +8,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the names that `__getattr__` finds
-    from .callbacks import CheckpointManager, StateMonitor, ValCallback
-    from .download import (
+    from ..process.archives import (
         DownLoad,
         detect_file_type,
         get_default_download_root,
         set_default_download_root,
     )
+    from .callbacks import CheckpointManager, StateMonitor, ValCallback
     from .start import AllReduceSum, set_logger, set_seed
     from .trainer import (
         AMP_BLACK_LIST,

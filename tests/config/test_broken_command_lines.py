@@ -38,8 +38,8 @@ COMMAND_LINES = {
     "out of range": ("--model m --lr -1", "command line | lr | -1.0 | above 0"),
     "not a choice": ("--model m --opt lars", "command line | opt | 'lars' | adamw"),
     "not available": (
-        "--model m --dataset_download",
-        "command line | dataset_download | True is not available",
+        "--model m --eval_shuffle",
+        "command line | eval_shuffle | True is not available",
     ),
     "optimizer of no checkpoint": (
         "--model m --resume_opt",

@@ -18,8 +18,8 @@ from utils_cases import TRAININGS, Net, dataset, kept, monitored, train, trainer
 
 from mindcv import create_loss, create_optimizer, utils
 from mindcv.errors import ConfigError, DataError, NonFiniteLossError
+from mindcv.process.archives import DownloadError
 from mindcv.utils import callbacks, start
-from mindcv.utils.download import DownloadError
 
 GOLDEN = json.loads(
     (Path(__file__).parents[1] / "golden/mindcv_utils.json").read_text(encoding="utf-8")

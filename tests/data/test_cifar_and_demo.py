@@ -34,14 +34,15 @@ def cifar_rows(label_bytes: int, seed: int, count: int = 10000) -> np.ndarray:
     rows = np.random.default_rng(seed).integers(0, 256, (count, label_bytes + 3072), np.uint8)
     rows[:, label_bytes - 1] %= 10 if label_bytes == 1 else 100
     if label_bytes == 2:
-        rows[:, 0] = 0
+        rows[:, 0] %= 20
     return rows
 
 
 def assert_rows(dataset, rows: np.ndarray, label_bytes: int) -> None:
     read = list(dataset.create_tuple_iterator(num_epochs=1, output_numpy=True))
     assert len(read) == len(rows)
-    for (image, label), row in zip(read, rows):
+    for (image, *coarse, label), row in zip(read, rows):
+        assert [*map(int, coarse)] == row[: label_bytes - 1].tolist()
         assert int(label) == row[label_bytes - 1]
         np.testing.assert_array_equal(
             image, row[label_bytes:].reshape(3, 32, 32).transpose(1, 2, 0)
@@ -96,7 +97,7 @@ def test_cifar100_gives_the_fine_labels(tmp_path):
         dataset = create_dataset("cifar100", str(place), "test", False, num_samples=50)
         assert_rows(dataset, rows[:50], 2)
         assert dataset.num_classes() == 100
-        assert dataset.get_col_names() == ["image", "label"]
+        assert dataset.get_col_names() == ["image", "coarse_label", "fine_label"]
 
 
 def test_missing_or_cut_cifar_files_are_data_errors(tmp_path):

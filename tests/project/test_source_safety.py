@@ -24,7 +24,7 @@ EXCEPTIONS = {
     ("mindcv/optim/__init__.py", "imports by name"): "its own modules, named in its own rows",
     ("mindcv/utils/__init__.py", "imports by name"): "its own modules, named in the file",
     (
-        "mindcv/utils/download.py",
+        "mindcv/process/archives.py",
         "unpacks without a filter",
     ): "zip files, whose members Python's zipfile keeps inside the folder",
     (

@@ -199,6 +199,17 @@ def _find_idx(root: Path, name: str, dimensions: int) -> Path:
     raise DataError(f"no {name}-idx{dimensions}-ubyte or …-ubyte.gz in {root} or {root}/MNIST/raw")
 
 
+def holds_mnist(root: str) -> bool:
+    """Return whether a folder holds both splits of MNIST."""
+    try:
+        for part in _MNIST_PARTS.values():
+            _find_idx(Path(root), f"{part}-images", 3)
+            _find_idx(Path(root), f"{part}-labels", 1)
+    except DataError:
+        return False
+    return True
+
+
 def _read_idx(path: Path, dimensions: int) -> np.ndarray:
     """Return the uint8 array of an idx file, reading no more than its header announces."""
     head = 4 * (1 + dimensions)

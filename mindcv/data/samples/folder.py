@@ -3,7 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,33 @@ class FolderSamples(FileSamples):
         self.num_classes = len(index.classes)
         self._top, self._names = os.fsencode(folder), index.names
         renumber(self, class_indexing, str(folder))
+
+    def select(
+        self, classes: Collection[str] | None = None, extensions: Sequence[str] | None = None
+    ) -> None:
+        """Leave out the images of other classes, and of other extensions.
+
+        Raises:
+            DataError: nothing is left.
+        """
+        wanted = np.array([classes is None or name in classes for name in self.class_names])
+        keep = wanted[self.labels]
+        if extensions is not None:
+            endings = tuple(map(os.fsencode, extensions))
+            names = (self._names[index] for index in range(len(self)))
+            keep &= np.fromiter((name.endswith(endings) for name in names), bool, len(self))
+        if not keep.any():
+            raise DataError(
+                f"{self.folder} holds no image of the classes {_some(classes, 'all')} with the "
+                f"extensions {_some(extensions, 'all')}"
+            )
+        chosen = np.flatnonzero(keep)
+        self._names = NameTable.of(self._names[index] for index in chosen.tolist())
+        self.labels = self.labels[chosen]
+
+
+def _some(names: Collection[str] | None, otherwise: str) -> str:
+    return otherwise if names is None else ", ".join([*names][:5])
 
 
 def open_split(

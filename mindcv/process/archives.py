@@ -11,8 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
-from ..process.download import Failure, download
-from ..process.files import replacing
+from .download import Failure, download
+from .files import replacing
 
 _ALIASES = {
     ".tbz": (".tar", ".bz2"),
