@@ -227,7 +227,7 @@ CONTRADICTIONS = {
         "device_target: Ascend\nckpt_save_steps: 500",
         "@3 | ckpt_save_steps | 500 | ckpt_save_interval",
     ),
-    "Nesterov's Adam": ("opt: adam\nuse_nesterov: True", "@3 | use_nesterov | opt adam"),
+    "Nesterov's AdamW": ("opt: adamw\nuse_nesterov: True", "@3 | use_nesterov | opt adamw"),
     "Nesterov without momentum": ("opt: nesterov\nmomentum: 0", "@3 | momentum | Nesterov"),
     "threshold without BCE": (
         "loss: CE\nbce_target_thresh: 0.2",

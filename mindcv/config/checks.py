@@ -205,7 +205,7 @@ def _training(config: Config) -> Problems:
         yield "ckpt_save_interval", f"{why}: use a multiple of val_interval {config.val_interval}"
     if config.use_nesterov and "nesterov" not in OPTIMIZERS[config.opt].takes:
         yield "use_nesterov", f"Nesterov's momentum does not exist for opt {config.opt}"
-    elif (config.use_nesterov or config.opt == "nesterov") and config.momentum == 0:
+    elif config.momentum == 0 and (config.use_nesterov or config.opt == "nesterov"):
         yield "momentum", "0 leaves Nesterov's momentum nothing to work with"
     if config.amp_cast_list and config.amp_level not in ("O1", "O2"):
         yield "amp_cast_list", f"a list goes with amp_level O1 or O2, not {config.amp_level}"

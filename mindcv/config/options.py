@@ -159,9 +159,9 @@ class Config:
 
     opt: str = option("adam", "optimizer", choices=tuple(OPTIMIZERS), section="optimizer")
     momentum: float = option(0.9, f"momentum of {names_taking('momentum')}", low=0, high=1)
-    use_nesterov: bool = option(False, "Nesterov's momentum for sgd and momentum")
+    use_nesterov: bool = option(False, f"Nesterov's momentum, for {names_taking('nesterov')}")
     weight_decay: float = option(1e-6, "weight decay", low=0)
-    weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma, bias | 1-D and bias", choices=tuple(WEIGHT_DECAY_FILTERS))
+    weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma | 1-D and bias", choices=tuple(WEIGHT_DECAY_FILTERS))
     layer_decay: Optional[float] = option(None, "factor on the learning rate from each layer (stem, blocks, head) to the one below; null: 1", above=0, high=1)
     eps: float = option(1e-8, f"epsilon of {names_taking('eps')}", above=0)
 

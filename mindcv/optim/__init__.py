@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..names import canonical
@@ -30,6 +30,7 @@ class OptimizerRow:
     remark: str  # why it is not MindSpore's class, or another peculiarity
     takes: tuple[str, ...] = ()  # arguments of `create_optimizer` that not every optimizer has
     fixed: dict[str, Any] = field(default_factory=dict)  # further arguments of the class
+    nesterov: str = ""  # the class that has Nesterov's momentum, if it is another one
 
 
 _IN_GRADIENT, _IN_WEIGHT = "g + decay w", "w (1 - lr decay)"
@@ -42,6 +43,7 @@ OPTIMIZERS = {
         _IN_GRADIENT,
         "with nesterov it is nn.SGD: nn.Momentum ignores it on CPU",
         takes=("momentum", "nesterov"),
+        nesterov="rules.SGD",
     ),
     "nesterov": OptimizerRow(
         "rules.SGD",
@@ -51,7 +53,10 @@ OPTIMIZERS = {
         fixed={"nesterov": True},
     ),
     "adam": OptimizerRow(
-        "adam.Adam", _IN_GRADIENT, "nn.Adam adds eps before the bias correction", takes=("eps",)
+        "adam.Adam",
+        _IN_GRADIENT,
+        "nn.Adam adds eps before the bias correction",
+        takes=("eps", "nesterov"),
     ),
     "adamw": OptimizerRow(
         "adam.AdamW", _IN_WEIGHT, "nn.AdamWeightDecay has no bias correction", takes=("eps",)
@@ -87,7 +92,7 @@ OPTIMIZERS = {
 # Whether a parameter is exempt from decay, by the last part of its name and its dimensions.
 WEIGHT_DECAY_FILTERS = {
     "disable": lambda name, ndim: False,
-    "auto": lambda name, ndim: name in ("gamma", "beta", "bias"),
+    "auto": lambda name, ndim: name in ("gamma", "beta"),
     "norm_and_bias": lambda name, ndim: ndim == 1 or name == "bias",
 }
 
@@ -118,8 +123,8 @@ def create_optimizer(
         opt: a name in OPTIMIZERS, in any case.
         lr: one rate, or one per step.
         momentum: of sgd, momentum, nesterov and rmsprop.
-        nesterov: Nesterov momentum, for sgd and momentum.
-        weight_decay_filter: parameters without decay: disable, none; auto, gamma, beta and bias;
+        nesterov: Nesterov's momentum, for sgd, momentum and adam.
+        weight_decay_filter: parameters without decay: disable, none; auto, gamma and beta;
             norm_and_bias, 1-D parameters and biases. Groups given by the caller keep their own
             decay and rate.
         layer_decay: factor on the rate from each layer (stem, block or head) to the one below it;
@@ -133,7 +138,8 @@ def create_optimizer(
         **kwargs: further arguments of the optimizer's class: beta1, beta2, beta3, trust_clip, …
 
     Raises:
-        ValueError: unknown optimizer or filter, or arguments that contradict each other.
+        ValueError: no parameters, unknown optimizer or filter, or arguments that contradict each
+            other.
         ConfigError: the checkpoint does not fit the optimizer, or layer_decay the network.
     """
     from .groups import parameter_groups
@@ -145,7 +151,7 @@ def create_optimizer(
     if nesterov:
         if "nesterov" not in row.takes:
             raise ValueError(f"Nesterov's momentum does not exist for optimizer {opt}")
-        row = OPTIMIZERS["nesterov"]
+        row = replace(row, where=row.nesterov or row.where, fixed={"nesterov": True})
     params, rates = parameter_groups(
         model_or_params,
         lr,

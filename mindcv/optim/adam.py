@@ -6,17 +6,20 @@ from mindspore import dtype as mstype
 from .rules import BiasCorrection, RuleOptimizer, constant, rule
 
 _apply_adam = ops.Adam()
+_apply_nesterov = ops.Adam(use_nesterov=True)
 
 
 @rule
 def adam(scalars, kind, weight, m, v, gradient):
-    rate, decay, keep, beta1, beta2, eps, zero = scalars[kind]
+    rate, decay, keep, beta1, beta2, eps, zero, nesterov = scalars[kind]
     if decay is not None:
         gradient = gradient + decay * weight
     if keep is not None:
         ops.assign(weight, weight * keep)
     # Powers of 0 switch off the kernel's own bias correction, `1 - power`: eps would be added
     # before it, and the subtraction would cost digits.
+    if nesterov:
+        return _apply_nesterov(weight, m, v, zero, zero, rate, beta1, beta2, eps, gradient)
     return _apply_adam(weight, m, v, zero, zero, rate, beta1, beta2, eps, gradient)
 
 
@@ -60,13 +63,27 @@ class Adam(RuleOptimizer):
     """`w -= lr * m / (sqrt(v) + eps)`, m and v bias-corrected (Kingma and Ba, 2015, algorithm 1).
 
     Weight decay is added to the gradient. The update is MindSpore's fused kernel, but `nn.Adam`
-    adds eps before the bias correction.
+    adds eps before the bias correction. With `nesterov`, m is the average one step ahead, as in
+    `nn.Adam`: beta1 * m + (1 - beta1) * g.
     """
 
     rule = adam
 
-    def __init__(self, params, learning_rate=1e-3, beta1=0.9, beta2=0.999, eps=1e-8, **frame):
+    def __init__(
+        self,
+        params,
+        learning_rate=1e-3,
+        beta1=0.9,
+        beta2=0.999,
+        eps=1e-8,
+        weight_decay=0.0,
+        loss_scale=1.0,
+        clip=False,
+        nesterov=False,
+    ):
+        frame = dict(weight_decay=weight_decay, loss_scale=loss_scale, clip=clip)
         super().__init__(params, learning_rate, **frame)
+        self.nesterov = nesterov
         self.beta1, self.beta2, self.eps = constant(beta1), constant(beta2), constant(eps)
         self.zero = constant(0.0)
         self.correction1 = BiasCorrection(beta1, "bias_correction1")
@@ -77,8 +94,8 @@ class Adam(RuleOptimizer):
         return self.correction1(), ops.sqrt(self.correction2())
 
     def scalars(self, rate, decay, correction1, root2):
-        rate = rate * root2 / correction1
-        return rate, decay, None, self.beta1, self.beta2, self.eps * root2, self.zero
+        betas, eps = (self.beta1, self.beta2), self.eps * root2
+        return rate * root2 / correction1, decay, None, *betas, eps, self.zero, self.nesterov
 
     def states(self):
         return self.moment1, self.moment2
@@ -93,8 +110,8 @@ class AdamW(Adam):
 
     def scalars(self, rate, decay, correction1, root2):
         keep = None if decay is None else 1.0 - rate * decay
-        rate = rate * root2 / correction1
-        return rate, None, keep, self.beta1, self.beta2, self.eps * root2, self.zero
+        betas, eps = (self.beta1, self.beta2), self.eps * root2
+        return rate * root2 / correction1, None, keep, *betas, eps, self.zero, False
 
 
 class Lamb(Adam):
@@ -137,10 +154,11 @@ class NAdam(RuleOptimizer):
         beta1=0.9,
         beta2=0.999,
         eps=1e-8,
+        weight_decay=0.0,
+        loss_scale=1.0,
         schedule_decay=0.004,
-        **frame,
     ):
-        super().__init__(params, learning_rate, **frame)
+        super().__init__(params, learning_rate, weight_decay, loss_scale)
         self.beta1, self.beta2, self.eps = constant(beta1), constant(beta2), constant(eps)
         self.base, self.schedule_decay = constant(0.96), schedule_decay
         self.product = Parameter(constant(1.0), "mu_product", requires_grad=False)

@@ -28,6 +28,11 @@ def parameter_groups(
     """
     is_network = isinstance(model_or_params, nn.Cell)
     params = model_or_params.trainable_params() if is_network else list(model_or_params)
+    if not params:
+        raise ValueError(
+            "there are no parameters to train: pass network.trainable_params(), and check that not "
+            "all are frozen"
+        )
     rates = list(lr) if isinstance(lr, (list, tuple)) else lr
     if weight_decay_filter not in WEIGHT_DECAY_FILTERS:
         known = ", ".join(WEIGHT_DECAY_FILTERS)

@@ -14,12 +14,13 @@ class RuleOptimizer(nn.Optimizer):
     """Divides gradients by the loss scale, counts the step, and maps a rule over the parameters.
 
     All parameters decay, even ungrouped ones with beta or gamma in their names. Parameters with the
-    same rate and decay are of one kind, for which the rule's scalars are computed once.
+    same rate and decay are of one kind, for which the rule's scalars are computed once. `clip`
+    limits the norm of all gradients to 5 first, as MindCV's AdamW and Lion can.
     """
 
     rule: ops.MultitypeFuncGraph
 
-    def __init__(self, params, learning_rate, weight_decay=0.0, loss_scale=1.0):
+    def __init__(self, params, learning_rate, weight_decay=0.0, loss_scale=1.0, clip=False):
         params = list(params)
         if params and isinstance(params[0], Parameter):
             params = [{"params": params}]
@@ -28,10 +29,13 @@ class RuleOptimizer(nn.Optimizer):
         distinct = list(dict.fromkeys(kinds))
         self.kinds = tuple(distinct.index(kind) for kind in kinds)
         self.first_of_kind = tuple(kinds.index(kind) for kind in distinct)
+        self.clip = clip
 
     @jit  # as in MindSpore: in PyNative mode a single assignment takes milliseconds
     def construct(self, gradients):
         gradients = self.scale_grad(self.flatten_gradients(gradients))
+        if self.clip:
+            gradients = ops.clip_by_global_norm(gradients, 5.0)
         decays, shared = self.get_weight_decay(), self.begin_step()
         scalars = ()
         for index in self.first_of_kind:
@@ -143,9 +147,18 @@ class Adan(RuleOptimizer):
     rule = adan
 
     def __init__(
-        self, params, learning_rate=1e-3, beta1=0.98, beta2=0.92, beta3=0.99, eps=1e-8, **frame
+        self,
+        params,
+        learning_rate=1e-3,
+        beta1=0.98,
+        beta2=0.92,
+        beta3=0.99,
+        eps=1e-8,
+        use_locking=False,
+        weight_decay=0.0,
+        loss_scale=1.0,
     ):
-        super().__init__(params, learning_rate, **frame)
+        super().__init__(params, learning_rate, weight_decay, loss_scale)
         self.beta1, self.beta2 = constant(beta1), constant(beta2)
         self.beta3, self.eps = constant(beta3), constant(eps)
         self.correction1 = BiasCorrection(beta1, "bias_correction1")
@@ -181,7 +194,17 @@ class Lion(RuleOptimizer):
 
     rule = lion
 
-    def __init__(self, params, learning_rate=1e-4, beta1=0.9, beta2=0.99, **frame):
+    def __init__(
+        self,
+        params,
+        learning_rate=2e-4,
+        beta1=0.9,
+        beta2=0.99,
+        weight_decay=0.0,
+        loss_scale=1.0,
+        clip=False,
+    ):
+        frame = dict(weight_decay=weight_decay, loss_scale=loss_scale, clip=clip)
         super().__init__(params, learning_rate, **frame)
         self.beta1, self.beta2 = constant(beta1), constant(beta2)
         self.moment1 = self.state("moment1")

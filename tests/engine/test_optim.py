@@ -110,7 +110,13 @@ def test_trajectory_with_layer_decay_and_loss_scale_equals_torch_and_timm(label)
     assert_equals_reference(kept, f"{label}/layers")
 
 
-@pytest.mark.parametrize("label", ["momentum", "adam", "adamw", "adan", "lamb"])
+IN_PYNATIVE = [
+    pytest.param(name, marks=() if name in ("momentum", "adamw") else pytest.mark.slow)
+    for name in ("momentum", "adam", "adamw", "adan", "lamb")
+]
+
+
+@pytest.mark.parametrize("label", IN_PYNATIVE)
 def test_ten_steps_in_pynative_mode_with_a_loss_scale_equal_torch_and_timm(label):
     kept = walk(label, 10, 128.0, weight_decay=WEIGHT_DECAY, weight_decay_filter="norm_and_bias")
     assert len(kept) == 2
@@ -146,7 +152,7 @@ def test_filter_reads_the_names_and_shapes_of_a_network():
     exempt = {
         p.name for p, decay in zip(optimizer.parameters, decay_values(optimizer)) if decay == 0.0
     }
-    assert exempt == {"0.bias", "1.gamma", "1.beta", "2.bias"}
+    assert exempt == {"1.gamma", "1.beta"}
     assert len(optimizer.parameters) == 6  # not the moving statistics
 
 
@@ -389,14 +395,14 @@ def test_optimizer_state_of_another_optimizer_is_refused(tmp_path):
     "arguments, words",
     [
         (dict(opt="lars"), ["'lars'", *NAMES]),
-        (dict(opt="SGD"), ["'SGD'", "sgd"]),
         (dict(opt="lion", nesterov=True), ["Nesterov", "lion"]),
+        (dict(model_or_params=[]), ["no parameters", "trainable_params()"]),
         (dict(weight_decay_filter="norm"), ["'norm'", "disable", "auto", "norm_and_bias"]),
     ],
 )
 def test_unknown_or_contradicting_names_are_value_errors(arguments, words):
     with pytest.raises(ValueError) as error:
-        create_optimizer(make_parameters(), **arguments)
+        create_optimizer(**{"model_or_params": make_parameters(), **arguments})
     for word in words:
         assert word in str(error.value)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from make_logits import canonical
+from peers import canonical
 from small_net import (
     EXEMPT,
     KEPT,

@@ -24,7 +24,7 @@ SHAPES = {
 }
 EXEMPT = {
     "disable": (),
-    "auto": ("stem.bn.gamma", "stem.bn.beta", "head.fc.bias"),
+    "auto": ("stem.bn.gamma", "stem.bn.beta"),
     "norm_and_bias": ("stem.bn.gamma", "stem.bn.beta", "head.fc.bias", "stages.0.blocks.0.scale"),
 }
 LAYERS = {"stem": 0, "stages": 1, "head": 2}
