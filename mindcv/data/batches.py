@@ -86,6 +86,9 @@ class EpochBatches:
     def images_of(self, step: int) -> int:
         return min(self._batch_size, len(self._dataset.source) - step * self._batch_size)
 
+    def num_classes(self) -> int:
+        return self._dataset.num_classes()
+
     def trace_decoding(self, path: Path) -> None:
         """Record which images are being decoded, until `close`; see `DecodingTrace`."""
         rows = self._dataset.source
@@ -237,6 +240,9 @@ class BatchDataset(ds.GeneratorDataset):
 
     def get_dataset_size(self) -> int:
         return self.source.steps
+
+    def num_classes(self) -> int:
+        return self.source.num_classes()
 
     # MindSpore's own methods would query a running pipeline and so use up an epoch.
     def output_types(self) -> list:

@@ -286,6 +286,8 @@ def test_a_loader_knows_the_classes_of_its_dataset(tmp_path):
         transform = create_transforms("ImageNet", 16, is_training)
         loader = create_loader(dataset, 2, is_training=is_training, transform=transform)
         assert loader.num_classes() == dataset.num_classes() == 3
+    loader = mindcv.data.create_evaluation_loader(dataset.samples, mindcv.data.Preprocessing(16), 2)
+    assert loader.num_classes() == 3
 
 
 def test_a_user_with_the_label_column_of_cifar100_is_served():

@@ -63,13 +63,13 @@ def moves(axis: int, largest: float = 0.45) -> Callable[[Drawn], float]:
     return lambda drawn: drawn.upto(largest) * drawn.size[axis]
 
 
+def _upto(largest: float) -> Callable[[Drawn], float]:
+    return lambda drawn: drawn.upto(largest)
+
+
 def original_bits(drawn: Drawn) -> int:
     """Keep 4 to 8 bits, as in AutoAugment's paper."""
     return 4 + int(drawn.strength / TOP * 4)
-
-
-def _slope(drawn: Drawn) -> float:
-    return drawn.upto(0.3)
 
 
 def _bits(drawn: Drawn) -> int:
@@ -153,29 +153,25 @@ def _solarized(threshold, side, fill):
     return vision.Solarize((first, 255)) if first < 256 else vision.Posterize(8)
 
 
-def _adjusted(operation):
-    return lambda factor, side, fill: operation(factor)
+def _plain(pillow, mindspore) -> Operation:
+    return Operation(
+        lambda picture, value, fill: pillow(picture), lambda value, side, fill: mindspore()
+    )
 
 
-def _plain(operation):
-    return lambda value, side, fill: operation()
+def _enhancement(enhancer, mindspore) -> Operation:
+    return Operation(_enhance(enhancer), lambda factor, side, fill: mindspore(factor), _factor)
 
 
 # RandAugment's operations; the draws depend on their order.
 OPERATIONS = {
-    "auto_contrast": Operation(
-        lambda picture, value, fill: ImageOps.autocontrast(picture), _plain(vision.AutoContrast)
-    ),
-    "equalize": Operation(
-        lambda picture, value, fill: ImageOps.equalize(picture), _plain(vision.Equalize)
-    ),
-    "invert": Operation(
-        lambda picture, value, fill: ImageOps.invert(picture), _plain(vision.Invert)
-    ),
+    "auto_contrast": _plain(ImageOps.autocontrast, vision.AutoContrast),
+    "equalize": _plain(ImageOps.equalize, vision.Equalize),
+    "invert": _plain(ImageOps.invert, vision.Invert),
     "rotate": Operation(
         _rotate,
         lambda degrees, side, fill: _affine(fill, degrees=degrees),
-        lambda drawn: drawn.upto(30.0),
+        _upto(30.0),
     ),
     "posterize": Operation(
         lambda picture, bits, fill: ImageOps.posterize(picture, bits),
@@ -188,18 +184,12 @@ OPERATIONS = {
         _threshold,
     ),
     "solarize_add": Operation(_solarize_add, None, _addend),
-    "color": Operation(_enhance(ImageEnhance.Color), _adjusted(vision.AdjustSaturation), _factor),
-    "contrast": Operation(
-        _enhance(ImageEnhance.Contrast), _adjusted(vision.AdjustContrast), _factor
-    ),
-    "brightness": Operation(
-        _enhance(ImageEnhance.Brightness), _adjusted(vision.AdjustBrightness), _factor
-    ),
-    "sharpness": Operation(
-        _enhance(ImageEnhance.Sharpness), _adjusted(vision.AdjustSharpness), _factor
-    ),
-    "shear_x": Operation(_fetch(lambda slope: (1, slope, 0, 0, 1, 0)), _sheared_x, _slope),
-    "shear_y": Operation(_fetch(lambda slope: (1, 0, 0, slope, 1, 0)), _sheared_y, _slope),
+    "color": _enhancement(ImageEnhance.Color, vision.AdjustSaturation),
+    "contrast": _enhancement(ImageEnhance.Contrast, vision.AdjustContrast),
+    "brightness": _enhancement(ImageEnhance.Brightness, vision.AdjustBrightness),
+    "sharpness": _enhancement(ImageEnhance.Sharpness, vision.AdjustSharpness),
+    "shear_x": Operation(_fetch(lambda slope: (1, slope, 0, 0, 1, 0)), _sheared_x, _upto(0.3)),
+    "shear_y": Operation(_fetch(lambda slope: (1, 0, 0, slope, 1, 0)), _sheared_y, _upto(0.3)),
     "translate_x": Operation(
         _fetch(lambda pixels: (1, 0, pixels, 0, 1, 0)),
         lambda pixels, side, fill: _affine(fill, translate=(-pixels / side, 0.0)),
