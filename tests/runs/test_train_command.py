@@ -228,35 +228,41 @@ def strip(checkpoint: Path, path: Path) -> Path:
     return path
 
 
-def test_validation_needs_no_more_than_the_file_and_the_images(short_run, image_folder, tmp_path):
+def test_validation_needs_no_more_than_the_file_and_the_images(
+    short_run, image_folder, tmp_path, warm
+):
     """Model, classes, sizes and normalisation come from the checkpoint; no train folder there."""
     arguments = [*short_run, "--crop_pct", "0.7", "--mean", "9,20,30", "--interpolation", "bicubic"]
-    arguments += ["--crop_mode", "squash"]
-    assert run_command("train.py", *arguments, cwd=tmp_path).returncode == 0
+    arguments += ["--crop_mode", "squash", "--image_resize", "16", "64"]
+
+    def validate(*words):
+        return warm.run(["validate.py", *words], tmp_path)
+
+    assert warm.run(["train.py", *arguments], tmp_path).code == 0
     copy = tmp_path / "images"
     shutil.copytree(image_folder / "val", copy / "val")
     last = rows(tmp_path / "run")[-1]
     best = tmp_path / "run/tiny-3_6.ckpt"
     asked = ("--import_module", arguments[1], "--data_dir", copy, "--ckpt_path", best)
-    done = run_command("validate.py", *asked, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    figures = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    # Also with a recipe for several devices, whose distribute needs no launcher here.
+    done = validate(*asked, "--distribute", "True")
+    assert done.code == 0, done.err
+    figures = ast.literal_eval(done.out.strip().splitlines()[-1])
     assert figures["loss"] == pytest.approx(float(last["val_loss"]), abs=1e-5)
     # What the user says wins.
-    for option in (("--crop_pct", "1.0"), ("--crop_mode", "center")):
-        other = run_command("validate.py", *asked, *option, cwd=tmp_path)
-        figures = ast.literal_eval(other.stdout.strip().splitlines()[-1])
+    for option in (("--crop_pct", "1.0"), ("--crop_pct", "1.15"), ("--image_resize", "32")):
+        figures = ast.literal_eval(validate(*asked, *option).out.strip().splitlines()[-1])
         assert figures["loss"] != pytest.approx(float(last["val_loss"]), abs=1e-5)
     # The folder lacks a class: the names keep the numbers, and an unknown name is an error.
     shutil.rmtree(copy / "val/class_0")
-    assert run_command("validate.py", *asked, cwd=tmp_path).returncode == 0
+    assert validate(*asked).code == 0
     (copy / "val/class_1").rename(copy / "val/wolf")
-    unknown = run_command("validate.py", *asked, cwd=tmp_path)
-    assert unknown.returncode == 4 and "wolf" in unknown.stderr
+    unknown = validate(*asked)
+    assert unknown.code == 4 and "wolf" in unknown.err
     # Weights that tell nothing need the model's name.
     plain = strip(best, tmp_path / "plain.ckpt")
-    unnamed = run_command("validate.py", *asked[:-1], plain, cwd=tmp_path)
-    assert unnamed.returncode == 5 and "name the model" in unnamed.stderr
+    unnamed = validate(*asked[:-1], plain)
+    assert unnamed.code == 5 and "name the model" in unnamed.err
 
 
 def test_validation_keeps_the_training_numbers_of_the_classes(short_run, image_folder, tmp_path):
