@@ -5,7 +5,7 @@ import argparse
 from ..errors import WeightsError
 from ..weights import read_weights, write_weights
 from ..weights.file import READABLE, SUFFIXES
-from ..weights.match import Contents, sort_contents
+from ..weights.match import Contents, sort_contents, without_statistics
 from ..weights.schemes import NATIVE, WRITABLE, names_of
 from .arguments import check_output, file_path
 
@@ -36,14 +36,8 @@ def run(arguments: argparse.Namespace) -> None:
             f"weight file {file.path!r} has the names of no known library, e.g. "
             f"{', '.join(list(contents.weights)[:3])}; name the model they belong to: --model"
         )
-    names = [name.removesuffix("gamma") for name in contents.weights if name.endswith("bn.gamma")]
-    partial = [name for name in names if f"{name}moving_mean" not in contents.weights]
-    if partial:
-        raise WeightsError(
-            f"weight file {file.path!r} has no running statistics of {len(partial)} batch "
-            f"normalisations, e.g. {partial[0]}moving_mean; if it is an optimizer's "
-            "(optim_*.ckpt), take the checkpoint of the network"
-        )
+    if problems := without_statistics(contents.weights):
+        raise WeightsError(f"weight file {file.path!r}: {problems[0]}")
     print(_summary(contents))
     if arguments.model:
         print(f"all of them fit {metadata.model}")

@@ -13,7 +13,7 @@ from mindspore import nn
 from ..errors import WeightsError
 from . import ckpt
 from .file import WeightFile, read_weights
-from .match import STATISTICS, counted, differences, sort_contents
+from .match import counted, differences, sort_contents, without_statistics
 from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, names_of
 
 _logger = logging.getLogger(__name__)
@@ -180,12 +180,7 @@ def _check_fit(path: str, weights: Mapping, wanted: Mapping, fresh: Sequence[str
     lines = counted(problems)
     if not lines:
         return
-    missing = [name for name in wanted if name not in weights]
-    if missing and all(name.endswith(STATISTICS) for name in missing):
-        lines.append(
-            "it looks like an optimizer's file (optim_*.ckpt), without running statistics; "
-            "take the checkpoint of the network"
-        )
+    lines += without_statistics(weights)
     theirs, ours = _architecture(weights), _architecture(wanted)
     if theirs and ours and theirs != ours:
         lines.append(f"the file is of a RegNet with {theirs}; the model has {ours}")

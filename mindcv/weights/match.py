@@ -202,6 +202,18 @@ def _is_beside(name: str, container: str, chosen: dict, tensors: dict) -> bool:
     return _TRAINING_STATE.fullmatch(name) is not None or (rest != name and rest in tensors)
 
 
+def without_statistics(weights: Collection[str]) -> list[str]:
+    """Return messages if batch normalisations have weights but no running statistics."""
+    names = [name.removesuffix("gamma") for name in weights if name.endswith("bn.gamma")]
+    lone = [f"{name}moving_mean" for name in names if f"{name}moving_mean" not in weights]
+    if not lone:
+        return []
+    return [
+        f"{len(lone)} batch normalisations have no running statistics, e.g. {lone[0]}: if this is "
+        "an optimizer's file (optim_*.ckpt), take the checkpoint of the network"
+    ]
+
+
 def differences(
     found: Mapping[str, Any], wanted: Mapping[str, Any], surplus: str = "unknown to the model"
 ) -> dict[str, list[str]]:

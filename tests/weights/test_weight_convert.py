@@ -1,7 +1,5 @@
 """`python -m mindcv convert`: what it writes, what it refuses, what it says."""
 
-import re
-
 import numpy as np
 import pytest
 from golden.fill import fill
@@ -83,9 +81,7 @@ def test_a_file_without_statistics_is_no_network(tmp_path, capsys):
     weights = {k: v for k, v in known_weights(tiny()).items() if "moving_" not in k}
     write_weights(tmp_path / "optim_net.ckpt", weights, names="mindcv")
     code, _, errors = convert(capsys, tmp_path / "optim_net.ckpt", tmp_path / "b.npz")
-    assert code == 5 and re.search(
-        r"no running statistics of \d+ batch normalisations, e.g. stem", errors
-    )
+    assert code == 5 and "batch normalisations have no running statistics, e.g. stem.bn" in errors
     assert not (tmp_path / "b.npz").exists()
 
 

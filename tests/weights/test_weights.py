@@ -275,7 +275,7 @@ def test_an_optimizers_file_is_no_network_and_that_is_said(tmp_path, network):
     state = {f"moments.{name}": value for name, value in trained.items()}
     message = refused(network, write(tmp_path / "optim_net.ckpt", trained | state))
     assert "missing from the file: stem.bn.moving_mean" in message
-    assert "it looks like an optimizer's file (optim_*.ckpt)" in message
+    assert "if this is an optimizer's file (optim_*.ckpt)" in message
 
 
 def test_half_the_tensors_are_an_error(tmp_path, network):
