@@ -69,8 +69,12 @@ def test_a_name_takes_the_parameters_of_mindcv_in_its_order(room, name):
     assert len(ours) >= len(FACTS["signatures"][room][name])
 
 
+@pytest.mark.parametrize(
+    "mode", [ms.PYNATIVE_MODE, pytest.param(ms.GRAPH_MODE, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_layer_gives_what_mindcvs_gives(name, pynative):
+def test_a_layer_gives_what_mindcvs_gives(name, mode, pynative):
+    ms.set_context(mode=mode)
     kind, arguments, options = LAYERS[name]
     (module,) = (room for room, names in FACTS["signatures"].items() if kind in names)
     layer = getattr(importlib.import_module(f"mindcv.{module}"), kind)(*arguments, **options)
