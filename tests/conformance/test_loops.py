@@ -1,10 +1,13 @@
 """Both of MindCV's loops, `Model.train` with callbacks and a functional one, with our factories."""
 
+import json
+
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import ROOT, launcher, run_command
 from mindspore import Tensor
-from utils_cases import Losses
+from utils_cases import Losses, train
 
 from mindcv import (
     create_dataset,
@@ -106,3 +109,50 @@ def test_both_loops_learn_the_same_and_leave_weights_that_load(image_folder, tmp
         for batch, label in loader(image_folder, "val").create_tuple_iterator()
     )
     assert rows[-1].split()[2] == f"{right / 11:.4%}"
+
+
+# Each rank trains on its half of every batch, as MindCV's scripts set it up.
+RANK = """
+import json, sys
+import mindspore as ms
+from mindspore import Tensor
+from mindspore.communication import get_group_size, get_rank, init
+sys.path.insert(0, sys.argv[1])
+import utils_cases
+from mindcv import utils
+
+init()
+rank, ranks = get_rank(), get_group_size()
+ms.set_auto_parallel_context(
+    device_num=ranks, parallel_mode="data_parallel", gradients_mean=True
+)
+ms.set_context(mode=ms.GRAPH_MODE)
+whole = utils_cases.dataset
+utils_cases.dataset = lambda count=12, seed=0: whole(count, seed, rank, ranks)
+found = utils_cases.train(utils, {"clip_grad": True, "clip_value": 0.05})
+found["sum"] = int(utils.AllReduceSum()(Tensor(1281167 + rank, ms.int32)))
+with open(f"{sys.argv[2]}/{rank}.json", "w") as file:
+    json.dump(found, file)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("ranks")
+def test_two_ranks_learn_what_one_process_learns(tmp_path):
+    """MindCV's clipping of each rank's own gradient learns something else."""
+    script = tmp_path / "rank.py"
+    script.write_text(RANK, encoding="utf-8")
+    done = run_command(
+        script,
+        *(ROOT / "tests/golden", tmp_path),
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT)},
+        launcher=launcher(2),
+    )
+    assert done.returncode == 0, (tmp_path / "worker_0.log").read_text(errors="replace")
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first["weights"] == second["weights"]
+    assert first["sum"] == second["sum"] == 2 * 1281167 + 1
+    alone = train(utils, {"clip_grad": True, "clip_value": 0.05})
+    np.testing.assert_allclose(first["weights"], alone["weights"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first["losses"], alone["losses"], rtol=1e-5)  # of all ranks

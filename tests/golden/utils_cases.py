@@ -34,12 +34,13 @@ class Net(nn.Cell):
         return self.second(ops.tanh(self.first(x)))
 
 
-def dataset(count: int = 12, seed: int = 0) -> ds.Dataset:
-    """Return batches of 4 rows (float32 (12,), int32)."""
+def dataset(count: int = 12, seed: int = 0, rank: int = 0, ranks: int = 1) -> ds.Dataset:
+    """Return batches of 4 rows (float32 (12,), int32), or a rank's share of each batch."""
     rng = np.random.default_rng(seed)
     rows = rng.standard_normal((count, 12)).astype(np.float32)
     labels = rng.integers(0, 6, count).astype(np.int32)
-    return ds.NumpySlicesDataset((rows, labels), ["image", "label"], shuffle=False).batch(4)
+    own = (rows[rank::ranks], labels[rank::ranks])
+    return ds.NumpySlicesDataset(own, ["image", "label"], shuffle=False).batch(4 // ranks)
 
 
 class Losses(ms.Callback):
