@@ -157,14 +157,13 @@ class Block(nn.Cell):
 
     def __init__(self, row: BlockRow, plan: BlockPlan, drop: float, activation: str):
         super().__init__()
-        transform = BottleneckTransform if row.has_bottleneck else BasicTransform
-        f = transform(plan, activation)
         self.projects = row.projects and not plan.keeps_shape
         self.adds = self.projects or (row.has_shortcut and plan.keeps_shape)
         if self.projects:
             self.proj = conv2d(plan.in_width, plan.out_width, 1, plan.stride)
             self.bn = batch_norm(plan.out_width)
-        self.f = f
+        transform = BottleneckTransform if row.has_bottleneck else BasicTransform
+        self.f = transform(plan, activation)
         self.drop_path = DropPath(drop) if drop and self.adds else None
         self.act = ACTIVATIONS[activation]() if row.activates else None
 
