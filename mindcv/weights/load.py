@@ -12,7 +12,8 @@ from mindspore import nn
 
 from ..errors import WeightsError
 from . import ckpt
-from .file import WeightFile, read_weights
+from .file import Metadata, WeightFile, read_weights
+from .guards import ENTRY
 from .match import counted, differences, sort_contents, without_statistics
 from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, names_of
 
@@ -36,7 +37,7 @@ class LoadReport:
 
 def load_weights(
     network: nn.Cell,
-    path: str | os.PathLike | WeightFile,
+    path: str | os.PathLike | WeightFile | Mapping[str, ms.Parameter],
     ema: bool | None = False,
     new_head: bool = True,
     class_names: Sequence[str] | None = None,
@@ -53,6 +54,7 @@ def load_weights(
     Dense. The arguments of these names are names of cells and go before both.
 
     Args:
+        path: a file, its content, or what MindSpore's `load_checkpoint` returns.
         ema: load the averaged weights; None: only if the file holds any.
         new_head: if the file has other classes or no classifier, keep the fresh classifier; False:
             raise an error.
@@ -62,7 +64,11 @@ def load_weights(
         WeightsError: the file cannot be read or does not fully match the network, which then stays
             unchanged.
     """
-    file = path if isinstance(path, WeightFile) else read_weights(path)
+    file = path
+    if isinstance(path, Mapping):
+        file = _of_parameters(path)
+    elif not isinstance(path, WeightFile):
+        file = read_weights(path)
     wanted = network.parameters_dict()
     contents = sort_contents(file, wanted, ema)
     weights, notes = dict(contents.weights), list(contents.notes)
@@ -107,6 +113,17 @@ def load_weights(
         notes=tuple(notes),
         line=line,
     )
+
+
+def _of_parameters(parameters: Mapping[str, ms.Parameter]) -> WeightFile:
+    arrays, place = {}, "given as parameters"
+    for name, parameter in parameters.items():
+        # NumPy has no bfloat16.
+        value = parameter.float() if parameter.dtype == ms.bfloat16 else parameter
+        arrays[name] = value.asnumpy()
+    entry = arrays.pop(ENTRY, None)
+    metadata = None if entry is None else Metadata.from_array(entry, place)
+    return WeightFile(place, "MindSpore parameters", arrays, metadata=metadata)
 
 
 def _ends(network: nn.Cell, first_conv: str, classifier: str) -> tuple[str, list[str]]:

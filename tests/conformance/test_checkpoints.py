@@ -10,10 +10,10 @@ import pytest
 
 from mindcv.__main__ import main
 from mindcv.design_space import SETTINGS
-from mindcv.errors import ConfigError
+from mindcv.errors import ConfigError, WeightsError
 from mindcv.models import create_model, load_weights
 from mindcv.optim import create_optimizer
-from mindcv.weights import WeightFile, ckpt, write_weights
+from mindcv.weights import Metadata, WeightFile, ckpt, write_weights
 from mindcv.weights.match import sort_contents
 from mindcv.weights.schemes import SCHEMES
 
@@ -92,8 +92,18 @@ def test_mindspores_own_loader_needs_native_names_and_ours_takes_both(tmp_path):
     missing, _ = ms.load_param_into_net(network, ms.load_checkpoint(str(theirs)))
     assert len(native) - len(missing) == 7 and len(native) == 222  # as docs/from_mindcv.md says
     assert load_weights(network, theirs).loaded == 222
+    parameters = ms.load_checkpoint(str(theirs))
+    for name in ("head.fc.weight", "head.fc.bias"):  # as fine-tuning scripts do
+        del parameters[name]
+    report = load_weights(network, parameters)
+    assert report.loaded == 220 and set(report.reinitialized) == {"head.fc.weight", "head.fc.bias"}
+    with pytest.raises(WeightsError, match="'given as parameters' does not fit"):
+        load_weights(network, {name: parameters[name] for name in list(parameters)[:-1]})
     main(["convert", str(theirs), str(ours)])
     assert ms.load_param_into_net(network, ms.load_checkpoint(str(ours)))[0] == []
+    write_weights(ours, native, Metadata("regnet_x_200mf"))
+    report = load_weights(network, ms.load_checkpoint(str(ours)))
+    assert report.loaded == 222 and report.set_aside == ()
 
 
 def resumed(opt: str, path: Path, before: str = ""):
