@@ -88,6 +88,26 @@ def test_a_bad_batch_changes_nothing_on_a_cpu_either(scale, mode):
     assert not np.array_equal(network.second.weight.asnumpy(), before)
 
 
+def test_gradients_are_accumulated_and_reduced_once_an_update(pynative_mode):
+    network, reduced = Net(), []
+    loss = nn.WithLossCell(network, nn.CrossEntropyLoss())
+    optimizer = nn.SGD(network.trainable_params(), 0.5)
+    accumulate = utils.GradientAccumulation(
+        2, optimizer, lambda sums: reduced.append(len(sums)) or sums
+    )
+    differentiate = ms.value_and_grad(loss, None, optimizer.parameters)
+    before, own = network.second.bias.asnumpy().copy(), []
+    for batch in list(dataset().create_tuple_iterator())[:2]:
+        np.testing.assert_array_equal(network.second.bias.asnumpy(), before)
+        value, gradients = differentiate(*batch)
+        own.append(gradients[3].asnumpy().copy())
+        assert float(accumulate(value, gradients).asnumpy()) == float(value.asnumpy())
+    np.testing.assert_allclose(
+        network.second.bias.asnumpy(), before - 0.5 * np.mean(own, 0), rtol=1e-5, atol=1e-7
+    )
+    assert reduced == [4]
+
+
 def test_a_dynamic_scale_keeps_the_callers_factor_and_window(pynative_mode):
     network = Net()
     scale = nn.DynamicLossScaleUpdateCell(16.0, 4, 2)
@@ -229,6 +249,13 @@ def test_a_seed_draws_what_it_draws_in_mindcv(key):
     utils.set_seed(*map(int, key.split()))
     found = [random.random(), float(np.random.rand()), ms.get_seed()]
     assert found == pytest.approx(GOLDEN["drawn"][key], rel=1e-6)
+
+
+def test_modules_are_attributes_as_in_mindcv():
+    assert utils.random.set_seed is utils.set_seed
+    assert utils.trainer_factory.create_trainer is utils.create_trainer
+    with pytest.raises(AttributeError, match="no_such_name"):
+        getattr(utils, "no_such_name")  # noqa: B009 (the name stands in the message)
 
 
 def test_small_tables_are_mindcvs():

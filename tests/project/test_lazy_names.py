@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("package", ["mindcv", "mindcv.data"])
+@pytest.mark.parametrize("package", ["mindcv", "mindcv.data", "mindcv.utils"])
 def test_an_editor_finds_what_the_first_use_imports(package):
     module = importlib.import_module(package)
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
@@ -18,7 +18,7 @@ def test_an_editor_finds_what_the_first_use_imports(package):
             if statement.module is None:  # a room
                 assert getattr(module, name) is importlib.import_module(f"{package}.{name}")
             else:
-                place = importlib.import_module(f"{package}.{statement.module}")
+                place = importlib.import_module("." * statement.level + statement.module, package)
                 assert getattr(module, name) is getattr(place, name)
                 names.add(name)
     assert names == set(module.__all__) - {"__version__"}
