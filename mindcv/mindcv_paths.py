@@ -25,7 +25,10 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
             "IMAGENET_DEFAULT_STD",
         )
     },
-    "data.dataset_factory": {"data": ("create_dataset",)},
+    "data.dataset_factory": {
+        "data": ("create_dataset",),
+        "data.datasets": ("get_dataset_size",),
+    },
     "data.distributed_sampler": {"data.order": ("RepeatAugSampler",)},
     "data.mixup": {"data.presets": ("Mixup",)},
     "data.transforms_factory": {

@@ -110,7 +110,7 @@ class Config:
     auto_augment: Optional[str] = option(None, "policy in timm's syntax: randaug-m9-mstd0.5-inc1, autoaug-mstd0.5, autoaugr, v0, 3a, trivialaugwide, augmix-m5-w4-d2", used_by="train measuring")
     augment_on_device: bool = option(False, "flip, jitter and erase whole batches in the graph: saves the host a sixth of its time, costs the device over 70 operators a step; for a host short of cores; not with lighting, hue, mixing, aug_splits and re_value random", used_by="train measuring")
     aug_splits: int = option(0, "copies of each image in a batch, the first one without auto_augment; for the JSD loss; 0: off", low=0, used_by="train measuring")
-    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0 and 1: off", low=0, used_by="train measuring lr")
+    aug_repeats: int = option(0, "repeated augmentation: copies of an image in an epoch; 0 and 1: off", low=0, used_by="train measuring")
     re_prob: float = option(0.0, "probability of erasing a random rectangle", low=0, high=1, used_by="train measuring")
     re_scale: tuple[float, float] = option((0.02, 0.33), "area range of the erased rectangle", above=0, high=1, used_by="train measuring")
     re_ratio: tuple[float, float] = option((0.3, 3.3), "aspect range of the erased rectangle", above=0, used_by="train measuring")

@@ -182,6 +182,11 @@ def open_samples(
             raise DataError(f"{error}; {row.name} cannot be downloaded, put it there") from None
 
 
+def get_dataset_size(name: str, root: str, split: str) -> int:
+    """Return the number of images; see `open_samples`."""
+    return len(open_samples(name, root, split))
+
+
 def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     """Return class name to label of the training split; None if it or its names are missing.
 

@@ -91,7 +91,6 @@ def count_steps(config: Config, devices: int) -> int:
         num_samples=config.num_samples,
         num_shards=devices,
         shard_id=0,
-        num_aug_repeats=config.aug_repeats,
         even_shards=True,
     )
     batches, rest = divmod(len(order), config.batch_size)

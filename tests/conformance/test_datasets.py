@@ -15,6 +15,7 @@ from misbehaving_server import Server, whole
 
 import mindcv.data
 from mindcv.data import create_dataset, create_loader, create_transforms, dataset_download
+from mindcv.data.datasets import get_dataset_size
 from mindcv.data.order import RepeatAugSampler, sample_order
 from mindcv.errors import ConfigError, DataError
 from mindcv.process import archives
@@ -73,6 +74,10 @@ def test_an_epoch_of_repeated_augmentation_is_as_long_as_mindcvs(root):
             assert len(order) == length
     with pytest.raises(ConfigError, match="num_samples 4 does not go with num_aug_repeats 3"):
         create_dataset("", str(root / "images"), num_samples=4, num_aug_repeats=3)
+
+
+def test_a_dataset_is_counted_without_reading_it(root):
+    assert get_dataset_size("MNIST", str(root / "mnist"), "train") == 7
 
 
 @pytest.mark.parametrize("function", [create_dataset, RepeatAugSampler])
