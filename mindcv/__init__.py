@@ -11,7 +11,16 @@ from . import mindcv_paths
 
 if TYPE_CHECKING:  # the names that `__getattr__` finds
     from . import checkpoint, data, engine, hub, models, ranks, utils, weights
-    from .data import create_dataset, create_loader, create_transforms, register_dataset
+    from .data import (
+        Cifar10Download,
+        Cifar100Download,
+        MnistDownload,
+        create_dataset,
+        create_loader,
+        create_transforms,
+        get_dataset_download_root,
+        register_dataset,
+    )
     from .loss import create_loss
     from .models import (
         create_model,
@@ -46,7 +55,16 @@ _NAMES = {
         "model_entrypoint",
         "register_model",
     ),
-    "data": ("create_dataset", "create_loader", "create_transforms", "register_dataset"),
+    "data": (
+        "Cifar10Download",
+        "Cifar100Download",
+        "MnistDownload",
+        "create_dataset",
+        "create_loader",
+        "create_transforms",
+        "get_dataset_download_root",
+        "register_dataset",
+    ),
     "loss": ("create_loss",),
     "optim": ("create_optimizer",),
     "scheduler": ("create_scheduler",),

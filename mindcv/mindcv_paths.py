@@ -33,6 +33,11 @@ PATHS: dict[str, dict[str, tuple[str, ...]]] = {
     "data.mixup": {"data.presets": ("Mixup",)},
     "data.transforms_factory": {
         "data": ("create_transforms",),
+        "data.preprocessing": (
+            "DEFAULT_CROP_PCT",
+            "IMAGENET_DEFAULT_MEAN",
+            "IMAGENET_DEFAULT_STD",
+        ),
         "data.presets": (
             "transforms_cifar",
             "transforms_imagenet_eval",

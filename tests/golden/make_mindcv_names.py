@@ -26,16 +26,18 @@ def reference(folder: Path) -> list[str]:
 
 
 def names_of(module: ModuleType) -> list[str]:
-    """Return `__all__` and the public classes, functions and constants of a module.
+    """Return what a package declares in `__all__`, and what a module defines, networks excepted.
 
-    Of a package also those of its modules, as far as it shows them.
+    A package without `__all__` has what it shows of its modules.
     """
+    is_package = hasattr(module, "__path__")
     found = {name for name in getattr(module, "__all__", ()) if _is_kept(getattr(module, name))}
+    if is_package and found:
+        return sorted(found)
     for name, value in vars(module).items():
         is_constant = name.isupper() and isinstance(value, (int, float, tuple, list, dict, str))
         home = getattr(value, "__module__", None) or ""
-        is_package = hasattr(module, "__path__")
-        is_own = home.startswith("mindcv.") if is_package else home == module.__name__
+        is_own = home.startswith(module.__name__) if is_package else home == module.__name__
         if not name.startswith("_") and _is_kept(value) and (is_constant or is_own):
             found.add(name)
     return sorted(found)
