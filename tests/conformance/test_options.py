@@ -128,7 +128,7 @@ def test_a_recipe_for_eight_devices_evaluates_in_one_process():
         (dict(eval_shuffle=True), "order changes no figure"),
         (dict(device_target="GPU"), "'GPU' is not one of Ascend, CPU"),
         (dict(enable_modelarts=True), "ModelArts"),
-        (dict(use_nesterov=True), "does not exist for opt adam"),
+        (dict(use_nesterov=True, opt="adamw"), "does not exist for opt adamw"),
         (dict(amp_cast_list="[nn.Conv2d]"), "goes with amp_level O1 or O2, not O0"),
     ],
     ids=str,

@@ -59,6 +59,7 @@ POSITIONAL = {
     "vision.Affine": "MindSpore",
     "self.bn_infer": "MindSpore",
     "_apply_adam": "a graph of MindSpore takes no keywords",
+    "_apply_nesterov": "a graph of MindSpore takes no keywords",
     "_apply_momentum": "a graph of MindSpore takes no keywords",
     "super().redirect_request": "urllib",
     "warnings.formatwarning": "Python",
