@@ -80,6 +80,8 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
     if config.pretrained and config.ckpt_path:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
     if config.pretrained:
+        if config.import_module:  # it registers the model and may describe its weights
+            import_user_module(config.import_module)
         weights = mindcv.models.find_published(config.model, config.pretrained)
         mindcv.hub.require_classifier(weights)
         path = str(mindcv.hub.fetch(weights))

@@ -103,15 +103,15 @@ def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedW
     return find_weights(model, source)
 
 
-def weights_at(url: str, model: str) -> PublishedWeights:
-    """Describe the weights at an address, for `fetch`; `model` names them in the cache.
+def weights_at(url: str) -> PublishedWeights:
+    """Describe the weights at an address, for `fetch`; the file's name gives the model's.
 
-    Eight hexadecimal digits at the end of the file's name, as in MindCV's, are its SHA-256's first.
+    Eight hexadecimal digits at the end of that name, as in MindCV's, are its SHA-256's first.
     """
     if row := next((row for row in _table() if row.url == url), None):
         return row
     host, digits = urlsplit(url).hostname or "unknown", _HASH_IN_NAME.search(url)
-    sha256 = digits and digits[1]
+    model, sha256 = re.split(r"[-.]", url.rsplit("/", 1)[-1])[0], digits and digits[1]
     return PublishedWeights(model, host, url, sha256=sha256, owner=host, licence="unknown")
 
 

@@ -71,7 +71,7 @@ def load_pretrained(
         raise ConfigError(
             f"no weights of {type(model).__name__} are published: its default_cfg has no url"
         )
-    file = read_weights(fetch(weights_at(default_cfg["url"], type(model).__name__)))
+    file = read_weights(fetch(weights_at(default_cfg["url"])))
     if filter_fn is not None:
         changed = filter_fn(_parameters(file.tensors))
         file = replace(file, tensors={name: value.asnumpy() for name, value in changed.items()})

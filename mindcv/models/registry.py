@@ -245,7 +245,7 @@ def find_published(model_name: str, pretrained: bool | str = True) -> PublishedW
     name = canonical_name(model_name)
     config = get_pretrained_cfg(name)
     if name not in SETTINGS and config.get("url"):
-        weights = weights_at(config["url"], name)
+        weights = weights_at(config["url"])
         if pretrained in (True, weights.source):
             return replace(weights, num_classes=config.get("num_classes", 1000))
     return choose_weights(model_name, name, pretrained)

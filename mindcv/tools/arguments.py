@@ -166,7 +166,7 @@ def build_network(arguments: Namespace):
         weights = find_published(arguments.model, arguments.pretrained)
         network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
         metadata = Metadata(
-            weights.model, num_classes=weights.num_classes, preprocessing=weights.preprocessing
+            name, num_classes=weights.num_classes, preprocessing=weights.preprocessing
         )
     if arguments.image_size:
         used = replace(metadata.preprocessing, image_size=arguments.image_size)

@@ -243,12 +243,39 @@ def test_a_model_in_mindcvs_form_loads_its_published_weights(published, tmp_path
     summed = file["features.0.weight"].asnumpy().sum(1, keepdims=True)
     assert network.features[0].weight.asnumpy() == pytest.approx(summed)
     assert network.classifier.weight.shape == (5, 8)
-    assert published[0].sha256 == "0a1b2c3d" and published[0].model == "Chain"
+    assert published[0].sha256 == "0a1b2c3d" and published[0].model == "chain"
     maps = create_model("chain", pretrained=True, features_only=True, out_indices=[2])
     assert maps(ms.ops.ones(IMAGES))[0].shape == (2, 8, 2, 2)
     whole = str(tmp_path / "chain.ckpt")
     maps = create_model("chain", 7, checkpoint_path=whole, features_only=True)
     assert [one.shape[1] for one in maps(ms.ops.ones(IMAGES))] == [4, 6, 8]
+
+
+MODULE = """
+from mindspore import nn
+from mindcv.models.registry import register_model
+
+default_cfgs = {"net_of_a_file": {"url": "https://example.org/net.ckpt", "num_classes": 12}}
+
+
+@register_model
+def net_of_a_file(pretrained: bool = False, num_classes: int = 1000, in_channels=3, **kwargs):
+    return nn.Dense(in_channels, num_classes)
+"""
+
+
+def test_validate_takes_the_published_weights_of_a_module_of_ones_own(
+    published, monkeypatch, tmp_path
+):
+    import validate
+
+    (tmp_path / "nets.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.setattr("mindcv.hub.fetch", helpers.fetch)
+    options = dict(pretrained=True, import_module=str(tmp_path / "nets.py"))
+    known, name = validate.told_by_the_weights(Config(model="net_of_a_file", **options))
+    assert (known["num_classes"], name) == (12, "published weights example.org")
+    assert known["ckpt_path"] == str(tmp_path / "chain.ckpt")
+    assert published[0].model == "net"
 
 
 def test_a_filter_changes_published_weights_before_they_are_loaded(published):
