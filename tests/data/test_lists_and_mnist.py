@@ -260,6 +260,28 @@ def test_digits_are_neither_flipped_nor_coloured_in_training(mnist):
         create_transforms("MNIST", 28, is_training=True, auto_augment="autoaug")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 3])
+def test_digits_are_trained_and_evaluated(warm, mnist, tiny_models, tmp_path, channels):
+    """The weights tell validate.py and predict how many channels the network takes."""
+    common = ["--import_module", str(tiny_models), "--dataset", "MNIST"]
+    common += ["--data_dir", str(mnist[0]), "--val_split", "test"]
+    words = [*common, "--model", "tiny", "--in_channels", str(channels), "--num_classes", "10"]
+    words += ["--image_resize", "32", "--batch_size", "3", "--epoch_size", "1"]
+    words += ["--warmup_epochs", "0", "--show_batch", "batch.png", "--ckpt_save_dir", "run"]
+    done = warm.run(["train.py", *words, "--val_while_train", "True"], tmp_path)
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "batch.png") as sheet:
+        assert sheet.format == "PNG"
+    weights = ["--ckpt_path", "run/tiny-1_2.ckpt"]
+    done = warm.run(["validate.py", *common, *weights], tmp_path)
+    assert done.code == 0 and "on 6 images" in done.out, done.err
+    Image.fromarray(picture((9, 99, 200))).save(tmp_path / "colour.png")
+    words = ["predict", "colour.png", "--import_module", str(tiny_models), *weights]
+    done = warm.run(["mindcv", *words], tmp_path)
+    assert done.code == 0 and "colour.png" in done.out, done.err
+
+
 def test_both_splits_together_are_all(mnist):
     samples = open_samples("mnist", str(mnist[0]), "all")
     assert len(samples) == 12 and samples.labels.tolist() == 2 * list(range(6))
