@@ -13,9 +13,10 @@ _apply_momentum = ops.ApplyMomentum()
 class RuleOptimizer(nn.Optimizer):
     """Divides gradients by the loss scale, counts the step, and maps a rule over the parameters.
 
-    All parameters decay, even ungrouped ones with beta or gamma in their names. Parameters with the
-    same rate and decay are of one kind, for which the rule's scalars are computed once. `clip`
-    limits the norm of all gradients to 5 first, as MindCV's AdamW and Lion can.
+    Of ungrouped parameters those with beta or gamma in their names do not decay, as everywhere in
+    MindSpore. Parameters with the same rate and decay are of one kind, for which the rule's scalars
+    are computed once. `clip` limits the norm of all gradients to 5 first, as MindCV's AdamW and
+    Lion can.
     """
 
     rule: ops.MultitypeFuncGraph
@@ -23,7 +24,10 @@ class RuleOptimizer(nn.Optimizer):
     def __init__(self, params, learning_rate, weight_decay=0.0, loss_scale=1.0, clip=False):
         params = list(params)
         if params and isinstance(params[0], Parameter):
-            params = [{"params": params}]
+            decayed = [p for p in params if "beta" not in p.name and "gamma" not in p.name]
+            free = [p for p in params if "beta" in p.name or "gamma" in p.name]
+            groups = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+            params = [*(group for group in groups if group["params"]), {"order_params": params}]
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         kinds = list(zip(map(id, self.group_lr), self.group_weight_decay))
         distinct = list(dict.fromkeys(kinds))
