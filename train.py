@@ -22,7 +22,7 @@ def main(config: Config) -> None:
     logger.info(runtime.describe())
     for key, remark in training_remarks(config):
         logger.warning("%s: %s", key, remark)
-    build.uses_sink(config, runtime)  # refuses contradicting options before the data are listed
+    build.check_sink(config, runtime)  # before the data are listed
 
     # The order of resuming: choose the newest checkpoint that verifies; compare options, classes
     # and images with those of its run; build everything as for a new run; restore tensors,

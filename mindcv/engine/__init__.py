@@ -1,6 +1,5 @@
 """Train and evaluate a network on one or several devices."""
 
-from ..process.signals import StopSignal
 from ..process.terminal import start_logging
 from .agreement import check_equal_ranks
 from .batch_norm import (
@@ -43,7 +42,6 @@ __all__ = [
     "SampleLog",
     "SavePoints",
     "Snapshot",
-    "StopSignal",
     "TrainStep",
     "WeightAverage",
     "average_batch_statistics",

@@ -120,7 +120,7 @@ def build_run(
         stop=stop,
         sample_log=sample_log,
         events=engine.EventFiles(event_writer, progress) if event_writer else None,
-        uses_sink=uses_sink(config, runtime),
+        uses_sink=engine.uses_sink(config.dataset_sink_mode, runtime),
     )
 
 
@@ -281,12 +281,11 @@ def build_step(
     )
 
 
-def uses_sink(config: Config, runtime) -> bool:
-    """Return whether the device pulls the batches; ConfigError if an option contradicts that."""
-    sinks = engine.uses_sink(config.dataset_sink_mode, runtime)
-    for key, message in sink_contradictions(config) if sinks else ():
-        raise ConfigError(f"{key}: {message}")
-    return sinks
+def check_sink(config: Config, runtime) -> None:
+    """Raise a ConfigError if the device pulls the batches and an option contradicts that."""
+    if engine.uses_sink(config.dataset_sink_mode, runtime):
+        for key, message in sink_contradictions(config):
+            raise ConfigError(f"{key}: {message}")
 
 
 def check_batch_statistics(config: Config, runtime, network, batches, *, last: int) -> None:

@@ -109,8 +109,8 @@ def test_what_the_sink_cannot_do_is_refused_when_the_device_shows(commands, plac
     assert not (place / "refused/metrics.csv").exists()
     ascend = engine.Runtime("Ascend", 0, "O2", 0, 1)
     with pytest.raises(ConfigError, match="ckpt_save_steps: 3: .* or dataset_sink_mode False"):
-        recipe.uses_sink(Config(ckpt_save_steps=3), ascend)
-    assert not recipe.uses_sink(Config(ckpt_save_steps=3, dataset_sink_mode=False), ascend)
+        recipe.check_sink(Config(ckpt_save_steps=3), ascend)
+    recipe.check_sink(Config(ckpt_save_steps=3, dataset_sink_mode=False), ascend)
 
 
 @pytest.mark.parametrize(
@@ -121,4 +121,3 @@ def test_what_the_sink_cannot_do_is_refused_when_the_device_shows(commands, plac
 def test_the_sink_is_used_where_mindspore_documents_it(device, mode, asked, sinks):
     runtime = engine.Runtime(device, mode, "O1", 0, 1)
     assert engine.uses_sink(asked, runtime) is sinks
-    assert recipe.uses_sink(Config(dataset_sink_mode=asked), runtime) is sinks
