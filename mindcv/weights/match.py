@@ -14,10 +14,10 @@ from .schemes import CLASSIFIER, FIRST_CONV, NATIVE, Scheme, native_name, recogn
 
 # State of optimizers, loss scalers and EMA in a checkpoint, apart from `<prefix>.<weight>`.
 _TRAINING_STATE = re.compile(
-    r"(?:optimizer\.)?(?:learning_rate\w*\.)?(?:accumulation_step|beta[12]_power|bias_correction\d"
-    r"|counter|current_iterator_step|epoch_num|global_step|last_overflow_iterator_step"
-    r"|learning_rate\w*|loss_scale|momentum|mu_product|mu_schedule|scale_sense|scale_value"
-    r"|step_num|updates)"
+    r"(?:optimizer\.)?(?:learning_rate\w*\.)?(?:accumulated_batches|accumulation_step"
+    r"|beta[12]_power|bias_correction\d|counter|current_iterator_step|dropout_count|epoch_num"
+    r"|global_step|last_overflow_iterator_step|learning_rate\w*|loss_scale|momentum|mu_product"
+    r"|mu_schedule|scale_sense|scale_value|step_num|updates|(?:losses|applied|position)_\w+_epoch)"
 )
 # Prefixes that training programs put before parameter names: containers and wrappers.
 _CONTAINER = (

@@ -7,12 +7,14 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from mindspore import nn
 
 from mindcv.__main__ import main
 from mindcv.design_space import SETTINGS
 from mindcv.errors import ConfigError, WeightsError
-from mindcv.models import create_model, load_weights
+from mindcv.models import RegNet, create_model, load_weights
 from mindcv.optim import create_optimizer
+from mindcv.utils import TrainStep
 from mindcv.weights import Metadata, WeightFile, ckpt, write_weights
 from mindcv.weights.match import sort_contents
 from mindcv.weights.schemes import SCHEMES
@@ -82,6 +84,20 @@ def test_training_checkpoints_of_mindcv_give_their_weights(case, blocks):
             ema = list(prefixes).index("ema.")
             assert set(averaged.weights) == set(native)
             assert all(value == ema for value in averaged.weights.values())
+
+
+@pytest.mark.parametrize("wraps", [False, True])
+def test_a_whole_train_step_of_ours_gives_its_weights(tmp_path, wraps):
+    network = RegNet(w_a=9.0, w_0=24, w_m=2.0, d=3, group_w=8, num_classes=5, drop_rate=0.1)
+    names = {p.name for p in network.get_parameters()}
+    optimizer = create_optimizer(network, "nadam", lr=[0.1, 0.2])
+    loss = nn.WithLossCell(network, nn.CrossEntropyLoss())
+    options = {"ema": True, "clip_grad": True, "gradient_accumulation_steps": 2} if wraps else {}
+    step = TrainStep(loss, optimizer, nn.DynamicLossScaleUpdateCell(2, 2, 1000), **options)
+    ms.save_checkpoint(step, str(tmp_path / "step.ckpt"))
+    assert len(ms.load_checkpoint(str(tmp_path / "step.ckpt"))) > 2 * len(names)
+    for ema in (False, True)[: 1 + wraps]:
+        assert load_weights(network, tmp_path / "step.ckpt", ema=ema).loaded == len(names)
 
 
 def test_mindspores_own_loader_needs_native_names_and_ours_takes_both(tmp_path):
