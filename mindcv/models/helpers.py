@@ -1,7 +1,6 @@
 """What the source of MindCV's models imports from `helpers`, for models of one's own."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -71,12 +70,11 @@ def load_pretrained(
         raise ConfigError(
             f"no weights of {type(model).__name__} are published: its default_cfg has no url"
         )
-    file = read_weights(fetch(weights_at(default_cfg["url"])))
+    weights = read_weights(fetch(weights_at(default_cfg["url"])))
     if filter_fn is not None:
-        changed = filter_fn(_parameters(file.tensors))
-        file = replace(file, tensors={name: value.asnumpy() for name, value in changed.items()})
+        weights = filter_fn(_parameters(weights.tensors))
     names = {key: default_cfg.get(key) or "" for key in ("first_conv", "classifier")}
-    load_weights(model, file, **names)
+    load_weights(model, weights, **names)
 
 
 def build_model_with_cfg(
