@@ -12,8 +12,8 @@ from ..design_space.plan import make_divisible
 from ..errors import ConfigError
 from ..hub import fetch, weights_at
 from ..process.files import cache_folder
-from ..weights import WeightFile, read_weights
-from ..weights.load import load_weights
+from ..weights import read_weights
+from ..weights.load import file_of_parameters, load_weights
 from ..weights.match import sort_contents
 from .features import FeatureExtractWrapper
 
@@ -118,9 +118,8 @@ def auto_map(model: nn.Cell, param_dict: Mapping[str, ms.Parameter]) -> dict[str
     Raises:
         WeightsError: several sets of weights, or a weight that appears twice.
     """
-    tensors = {name: value.asnumpy() for name, value in param_dict.items()}
-    file = WeightFile("param_dict", "ckpt", tensors)
-    return _parameters(sort_contents(file, model.parameters_dict()).weights)
+    contents = sort_contents(file_of_parameters(param_dict), model.parameters_dict())
+    return _parameters(contents.weights)
 
 
 def _parameters(tensors: Mapping[str, np.ndarray]) -> dict[str, ms.Parameter]:

@@ -66,7 +66,7 @@ def load_weights(
     """
     file = path
     if isinstance(path, Mapping):
-        file = _of_parameters(path)
+        file = file_of_parameters(path)
     elif not isinstance(path, WeightFile):
         file = read_weights(path)
     wanted = network.parameters_dict()
@@ -115,7 +115,8 @@ def load_weights(
     )
 
 
-def _of_parameters(parameters: Mapping[str, ms.Parameter]) -> WeightFile:
+def file_of_parameters(parameters: Mapping[str, ms.Parameter]) -> WeightFile:
+    """Return what MindSpore's `load_checkpoint` read as the content of a weight file."""
     arrays, place = {}, "given as parameters"
     for name, parameter in parameters.items():
         # NumPy has no bfloat16.
