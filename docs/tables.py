@@ -33,8 +33,7 @@ def options() -> str:
         if "measuring" in limits["used_by"]:
             used_by.append("validate.py --precise_bn_samples")
         default = "" if entry.default is None else f"`{entry.default}`"
-        meaning = limits["help"] + (f" ({limits['fixed']})" if limits["fixed"] else "")
-        cells = (f"`{name}`", default, _values(limits), meaning, ", ".join(used_by))
+        cells = (f"`{name}`", default, _values(limits), limits["help"], ", ".join(used_by))
         text += _rows([[cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells]])
     return f"{text}\n## Optimizers\n\ng is the gradient, w the weight.\n\n{_optimizers()}\n"
 

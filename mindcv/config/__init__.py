@@ -162,8 +162,6 @@ def _typed(key: str, given: Given) -> Any:
     limits = entry.metadata
     if isinstance(value, str):
         value = canonical(value, limits["choices"] or limits["known"])
-    if limits["fixed"] and value != entry.default:
-        raise ConfigError(f"{place}: {value!r} is not available: {limits['fixed']}")
     if limits["choices"] and value is not None and value not in limits["choices"]:
         allowed = ", ".join(str(choice) for choice in limits["choices"])
         raise ConfigError(f"{place}: {quoted(value)} is not one of {allowed}")

@@ -24,8 +24,6 @@ class OptionRow:
         used_by: commands that use it: train, validate, lr; measuring: validate with
             precise_bn_samples, which reads training images. Other commands refuse it on the command
             line, but not in a yaml file, which may serve several commands.
-        fixed: why only the default is accepted. The key exists for yaml files that spell the
-            default out.
         may_change: may differ when a run is resumed: paths, output and what is kept, which change
             no number of the run. Device, mode and jit level are compared as resolved, not as given.
             The decoder changes a few pixels by a few levels, but must be free to change: pillow
@@ -41,7 +39,6 @@ class OptionRow:
     low: float | None = None  # inclusive, for each element of a tuple; so is high
     high: float | None = None
     above: float | None = None  # exclusive lower bound
-    fixed: str | None = None
     is_path: bool = False  # a leading ~ is expanded
     per_host: bool = False  # may differ between the processes of a run: paths and output
     may_change: bool = False
@@ -194,7 +191,6 @@ class Config:
     loss_scale: float = option(1.0, "loss scale, or the first one of a dynamic scale", above=0)
     drop_overflow_update: bool = option(False, "skip a step whose loss or gradients overflow, as a dynamic loss scale does by itself; it changes no weight and no statistic, and is reported", may_change=True)
     max_skipped_steps: int = option(50, "updates skipped in a row, of which one more ends the run", low=0, may_change=True)
-    eval_shuffle: bool = option(False, "shuffle in evaluation", fixed="an evaluation counts each image once, so their order changes no figure; remove it", used_by="train validate", may_change=True)
     # fmt: on
 
     @property
@@ -267,6 +263,7 @@ REFUSED_KEYS = {
     "multi_data_url": ("/cache/data", _MODELARTS),
     "ckpt_url": ("/cache/output", _MODELARTS),
     "train_url": ("/cache/output", _MODELARTS),
+    "eval_shuffle": ("false", "an evaluation counts each image once, in any order"),
     "max_rowsize": ("", "MindSpore sizes the shared memory of its pipeline by itself"),
     "mixup_mode": ("batch", "each batch is mixed as a whole"),
     "mixup_prob": ("1.0", "cutmix_prob is the probability of mixing a batch at all"),

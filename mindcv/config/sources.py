@@ -276,5 +276,4 @@ def _metavar(entry) -> str:
 def _help(entry) -> str:
     choices = entry.metadata["choices"]
     allowed = f" [{', '.join(map(str, choices))}]" if choices and len(choices) > 4 else ""
-    fixed = f" ({entry.metadata['fixed']})" if entry.metadata["fixed"] else ""
-    return f"{entry.metadata['help']}{allowed}{fixed} (default: {entry.default})"
+    return f"{entry.metadata['help']}{allowed} (default: {entry.default})"

@@ -39,7 +39,7 @@ COMMAND_LINES = {
     "not a choice": ("--model m --opt lars", "command line | opt | 'lars' | adamw"),
     "not available": (
         "--model m --eval_shuffle",
-        "command line | eval_shuffle | True is not available",
+        "command line | eval_shuffle is not supported | in any order",
     ),
     "optimizer of no checkpoint": (
         "--model m --resume_opt",

@@ -129,9 +129,7 @@ def pairs(commands: tuple[str, ...], is_used: bool) -> list[tuple[str, str]]:
         (option, command)
         for option, entry in sorted(OPTIONS.items())
         for command in commands
-        if (command in entry.metadata["used_by"]) is is_used
-        and option not in OUTSIDE
-        and not entry.metadata["fixed"]  # only its default is accepted
+        if (command in entry.metadata["used_by"]) is is_used and option not in OUTSIDE
     ]
 
 
