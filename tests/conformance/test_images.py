@@ -114,7 +114,7 @@ def test_a_size_that_is_no_square_trains_with_any_policy():
         assert next(rows.create_tuple_iterator(num_epochs=1))[0].shape == (24, 40, 3)
 
 
-@pytest.mark.parametrize("value", [7, 0, 2.5, (1.0, 2.0, 3.0)])
+@pytest.mark.parametrize("value", [7, 0, 2.5, (1.0, 2.0, 3.0), np.arange(3)])
 def test_erasing_fills_with_a_number(value):
     erase = dict(re_prob=1.0, re_scale=(0.3, 0.3), re_ratio=(1.0, 1.0), re_value=value)
     planes = np.full((3, 16, 16), 200.0, np.float32)
@@ -123,11 +123,11 @@ def test_erasing_fills_with_a_number(value):
     found = operation(planes)
     filled = found[found != 200.0].reshape(3, -1)
     assert np.array_equal(filled.T, np.broadcast_to(np.float32(value), filled.T.shape))
-    if value == 7:
+    if np.array_equal(value, 7):
         assert filled.max() == FACTS["erased_value"]
 
 
-@pytest.mark.parametrize("value", ["7", "noise", None, (1.0, 2.0), float("nan"), [[1], [2]]])
+@pytest.mark.parametrize("value", ["7", "noise", None, True, (1.0, 2.0), float("nan"), [[1], [2]]])
 def test_a_fill_that_is_no_number_is_an_error_that_shows_it(value):
     with pytest.raises(ValueError, match="re_value .* is unknown; expected random, a number"):
         create_transforms("", 16, True, re_prob=0.5, re_value=value)

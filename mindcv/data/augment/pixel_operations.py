@@ -83,19 +83,15 @@ class RandomErasing(PixelSeeded):
     def __init__(self, prob, scale, ratio, *, value, max_attempts, mean, std):
         self.prob, self.scale, self.max_attempts = prob, tuple(scale), max_attempts
         self.log_ratio = tuple(math.log(r) for r in ratio)
-        self.random_fill = value == "random"
-        numbers = np.ravel(value)
-        if not self.random_fill and not (
-            numbers.dtype.kind in "iuf"
-            and len(numbers) in (1, len(mean))
-            and np.isfinite(numbers).all()
-        ):
+        self.random_fill = isinstance(value, str) and value == "random"
+        fill = np.ravel(0.0 if self.random_fill else value)
+        is_number = fill.dtype.kind in "iuf" and np.isfinite(fill).all()
+        if not is_number or len(fill) not in (1, len(mean)):
             raise ValueError(
                 f"re_value {value!r} is unknown; expected random, a number or one per channel"
             )
-        value = 0.0 if self.random_fill else numbers
         self.std = np.reshape(std, (-1, 1, 1))
-        self.mean = np.reshape(np.asarray(mean) + np.asarray(std) * value, (-1, 1, 1))
+        self.mean = np.reshape(np.asarray(mean) + np.asarray(std) * fill, (-1, 1, 1))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return self.erase(image, self.generator(image))
