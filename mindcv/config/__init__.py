@@ -26,7 +26,7 @@ from .checks import (
 )
 from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
-from .sources import Given, collect, command_of, obeys, read_command_line, read_yaml
+from .sources import Given, collect, read_command_line, read_yaml, uses_of
 from .values import Text, convert, quoted
 
 __all__ = [
@@ -124,12 +124,13 @@ def _collect_values(values: Mapping[str, Any], place: str) -> dict[str, Given]:
 
 
 def _refuse_unused(overrides: Mapping[str, Given], config: Config, program: str) -> None:
-    command = command_of(program)
+    uses = uses_of(program)
+    idle = set() if config.precise_bn_samples else {"measuring"}
     for key, given in overrides.items():
         used_by = OPTIONS[key].metadata["used_by"]
-        if obeys(command, used_by, measures=bool(config.precise_bn_samples)):
+        if used_by & (uses - idle):
             continue
-        if obeys(command, used_by, measures=True):
+        if used_by & uses:
             why = "concerns training images, which validate.py reads with --precise_bn_samples only"
         else:
             names = {"train": "train.py", "validate": "validate.py", "lr": "lr"}

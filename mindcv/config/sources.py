@@ -5,7 +5,7 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import yaml
@@ -180,11 +180,11 @@ def _today(key: str, text: Text, place: str) -> tuple[str | None, Text, str]:
         if word.rstrip("/") != idle:
             raise ConfigError(f"{place}: {key} is not supported: {reason}; remove it")
         return None, text, f"{key} {text} has no effect: {reason}"
-    raise ConfigError(f"{place}: unknown key {quoted(key)}{nearest(key)}")
+    raise ConfigError(f"{place}: unknown key {quoted(key)}{_nearest(key)}")
 
 
-def nearest(key: str) -> str:
-    """Return a hint for an unknown key: similar names, or a pointer to `--help`."""
+def _nearest(key: str) -> str:
+    """Suggest similar names for an unknown key."""
     name = key.replace("-", "_")
     close = [ours for ours, theirs in NAMES_ELSEWHERE.items() if name in theirs.split()]
     close = close or difflib.get_close_matches(name, OPTIONS, n=2, cutoff=0.6)
@@ -200,7 +200,7 @@ def read_command_line(
     if unknown:
         word = unknown[0]
         if word.startswith("--"):
-            hint = nearest(word[2:].split("=")[0])
+            hint = _nearest(word[2:].split("=")[0])
         else:
             hint = "; every option is written --key value"
         raise ConfigError(f"command line: unknown argument {quoted(word)}{hint}")
@@ -237,33 +237,28 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
     parser.add_argument("-c", "--config", metavar="FILE", help="yaml recipe to start from", **last)
     for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that _today translates or explains them
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **bare, **last)
-    group, command = parser, command_of(program)
+    group, uses = parser, uses_of(program)
     for name, entry in OPTIONS.items():
         if entry.metadata["section"]:
             group = parser.add_argument_group(entry.metadata["section"])
         kinds = describe(entry.type)
         is_list = any(word in kinds for word in ("list of", "numbers", "integers"))
         several = {"nargs": "+"} if is_list else {}
-        is_used = obeys(command, entry.metadata["used_by"], measures=True)
         group.add_argument(
             f"--{name}",
             metavar=_metavar(entry),
-            help=_help(entry).replace("%", "%%") if is_used else argparse.SUPPRESS,
+            help=_help(entry) if uses & entry.metadata["used_by"] else argparse.SUPPRESS,
             **(bare if "true or false" in kinds else several),
             **last,
         )
     return parser
 
 
-def command_of(program: str) -> str:
-    """Return train, validate or lr; a script of any other name trains."""
+def uses_of(program: str) -> frozenset[str]:
+    """Return the uses of a program as in `OptionRow.used_by`; a script of any other name trains."""
     name = os.path.basename(program.split()[-1]).removesuffix(".py")
-    return name if name in ("validate", "lr") else "train"
-
-
-def obeys(command: str, used_by: Collection[str], measures: bool) -> bool:
-    """Return whether a command uses an option; `measures`: precise_bn_samples is on."""
-    return command in used_by or (command == "validate" and measures and "measuring" in used_by)
+    uses = {"validate": ("validate", "measuring"), "lr": ("lr",)}
+    return frozenset(uses.get(name, ("train",)))
 
 
 def _metavar(entry) -> str:
@@ -276,4 +271,4 @@ def _metavar(entry) -> str:
 def _help(entry) -> str:
     choices = entry.metadata["choices"]
     allowed = f" [{', '.join(map(str, choices))}]" if choices and len(choices) > 4 else ""
-    return f"{entry.metadata['help']}{allowed} (default: {entry.default})"
+    return f"{entry.metadata['help']}{allowed} (default: {entry.default})".replace("%", "%%")
