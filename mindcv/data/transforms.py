@@ -1,5 +1,6 @@
 """Image transforms: on the host, on whole batches and on the device."""
 
+import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -32,6 +33,8 @@ from .preprocessing import (
 )
 
 _DECODERS = ("mindspore", "pillow")
+
+_logger = logging.getLogger(__name__)
 
 
 class Transforms(list):
@@ -226,6 +229,12 @@ def create_transforms(
     row = known_row(dataset_name)
     is_decoded = row is not None and row.is_decoded
     is_grey = is_decoded and len(row.mean) == 1
+    if is_grey:
+        mean, std = channel_statistics(dataset_name, mean, std, channels=1)
+        if len(mean) + len(std) > 2:  # MindCV's train.py passes ImageNet's
+            if not normalize_on_device:
+                _logger.warning("%s: mean and std of colours are not used", row.name)
+            mean, std = row.mean, row.std
     if not is_training:
         preprocessing = Preprocessing(
             image_size=sides,

@@ -20,6 +20,7 @@ from mindcv.data import (
     open_samples,
     training_classes,
 )
+from mindcv.data.datasets import IMAGENET_MEAN, IMAGENET_STD
 from mindcv.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")
@@ -248,7 +249,7 @@ def test_a_network_gets_the_channels_it_takes(channels):
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_digits_are_neither_flipped_nor_coloured_in_training(mnist):
+def test_digits_are_neither_flipped_nor_coloured_in_training(mnist, caplog):
     root, images = mnist
     options = dict(color_jitter=0.4, scale=(0.08, 0.1), normalize_on_device=True)
     transform = create_transforms("mnist", 28, is_training=True, **options)
@@ -256,6 +257,9 @@ def test_digits_are_neither_flipped_nor_coloured_in_training(mnist):
     loader = create_loader(dataset, 6, is_training=True, transform=transform)
     ((batch, _),) = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
     np.testing.assert_array_equal(batch, images[..., None])
+    with caplog.at_level("WARNING"):
+        assert create_transforms("mnist", 28, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    assert "mnist: mean and std of colours are not used" in caplog.text
     with pytest.raises(ConfigError, match="auto_augment: mnist has grey images"):
         create_transforms("MNIST", 28, is_training=True, auto_augment="autoaug")
 
