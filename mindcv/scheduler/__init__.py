@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..names import canonical
 from .dynamic_lr import annealed, cyclic_lr, one_cycle_lr
 
 _logger = logging.getLogger("mindcv.train")
@@ -146,7 +147,7 @@ def create_scheduler(
     which has no wsd.
 
     Args:
-        scheduler: a name in SCHEDULES; warmup_cosine_decay is another name for cosine_decay.
+        scheduler: a name in SCHEDULES, in any case; warmup_cosine_decay is cosine_decay.
         lr: peak rate.
         min_lr: rate after a cosine decay, at the end of one_cycle and wsd; lowest rate of cyclic.
         warmup_epochs, warmup_steps: length of the warm-up; warmup_steps wins. It must be 0 for
@@ -174,6 +175,7 @@ def create_scheduler(
         raise ValueError(
             f"decay_epochs {decay_epochs}, num_cycles {num_cycles}: expected at least 1"
         )
+    scheduler = canonical(scheduler, SCHEDULES)
     if scheduler not in SCHEDULES:
         raise ValueError(f"scheduler {scheduler!r} is unknown; expected {', '.join(SCHEDULES)}")
     schedule = Schedule(

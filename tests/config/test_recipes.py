@@ -2,13 +2,14 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from mindcv.config import build_schedule, load_config
+from mindcv.config.checks import training_contradictions
 from mindcv.engine.build import build_loss, build_transforms
 from mindcv.hub import find_weights, published_weights
 
@@ -254,6 +255,18 @@ def test_recipe_builds_its_augmentation_loss_and_rates(path):
     assert build_transforms(config) and build_loss(config)
     rates = build_schedule(config, 3, 8)
     assert len(rates) == 3 * config.epoch_size and max(rates) == pytest.approx(config.lr)
+
+
+@pytest.mark.parametrize("path", [*RECIPES, *PUBLISHED], ids=lambda path: path.stem)
+def test_a_recipe_is_shortened_by_epoch_size_alone(path, caplog):
+    whole = load_config(str(path), {"dry_run": True})
+    short = replace(whole, epoch_size=2)
+    assert list(training_contradictions(short)) == []
+    caplog.clear()
+    rates = build_schedule(short, 3)
+    if whole.warmup_epochs or whole.decay_epochs:  # else the decay fills the run
+        assert "end within the warm-up" in caplog.text or "exceed 2 epochs" in caplog.text
+        assert rates == build_schedule(whole, 3)[:6]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -257,6 +257,10 @@ def test_what_only_the_data_can_refuse_is_a_config_error_before_training(options
         assert word in str(error.value)
 
 
+def test_the_name_of_a_schedule_is_taken_in_any_case():
+    assert create_scheduler(2, "Cosine_Decay") == create_scheduler(2, "cosine_decay")
+
+
 def test_import_of_the_scheduler_imports_no_mindspore():
     code = "import sys, mindcv.scheduler; sys.exit('mindspore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
