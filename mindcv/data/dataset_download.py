@@ -9,6 +9,8 @@ from ..process.download import Failure, locked
 from ..process.files import writing
 from .samples.arrays import holds_mnist
 
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # a mirror: the author's site is closed
+
 __all__ = ["Cifar100Download", "Cifar10Download", "MnistDownload", "get_dataset_download_root"]
 
 
@@ -51,13 +53,12 @@ class _DatasetDownload(DownLoad):
         """
         if self.is_there():
             return
-        with writing(self.root, DataError):
-            os.makedirs(self.root, exist_ok=True)
         try:
-            with locked(Path(self.root, f".{self.name}"), self.archives[0][0]):
-                if not self.is_there():
-                    for url, md5 in self.archives:
-                        with writing(self.root, DataError):
+            with writing(self.root, DataError):
+                os.makedirs(self.root, exist_ok=True)
+                with locked(Path(self.root, f".{self.name}"), self.archives[0][0]):
+                    if not self.is_there():
+                        for url, md5 in self.archives:
                             self.download_and_extract_archive(
                                 url, self.root, md5=md5, remove_finished=True
                             )
@@ -66,19 +67,17 @@ class _DatasetDownload(DownLoad):
 
 
 class MnistDownload(_DatasetDownload):
-    """MNIST's four files, from the mirror that torchvision uses: the author's site is closed."""
+    """The four files of MNIST, from the mirror that torchvision uses too."""
 
     name = "mnist"
-    url_path = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    url_path = _MNIST
     resources = (
         ("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
         ("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
         ("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
         ("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
     )
-    archives = tuple(
-        ("https://ossci-datasets.s3.amazonaws.com/mnist/" + f, m) for f, m in resources
-    )
+    archives = tuple((_MNIST + file, md5) for file, md5 in resources)
 
     def is_there(self) -> bool:
         return holds_mnist(self.root)

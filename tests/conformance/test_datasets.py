@@ -204,3 +204,9 @@ def test_the_classes_of_mindcv_name_its_folders(home):
 def test_a_missing_root_is_looked_for_in_mindcvs_folder(home):
     with pytest.raises(DataError, match=f"{home}/imagenet"):
         create_dataset("imagenet")
+
+
+def test_a_folder_that_cannot_be_written_is_named(home, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=f"{tmp_path}/file/inner cannot be written: Not a directory"):
+        create_dataset("cifar10", str(tmp_path / "file/inner"), download=True)
