@@ -3,8 +3,9 @@
 import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
+from ..optim.clip import create_clip
 from .nonfinite import OverflowCheck
-from .update import WeightAverage, create_clip, running_statistics
+from .update import WeightAverage, running_statistics
 
 DYNAMIC_START = 2.0**16  # initial dynamic loss scale, if none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles

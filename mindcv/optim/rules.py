@@ -5,6 +5,8 @@ from collections.abc import Callable
 from mindspore import Parameter, Tensor, jit, nn, ops
 from mindspore import dtype as mstype
 
+from .clip import create_clip
+
 SGD, Momentum, Adagrad = nn.SGD, nn.Momentum, nn.Adagrad
 
 _apply_momentum = ops.ApplyMomentum()
@@ -33,13 +35,13 @@ class RuleOptimizer(nn.Optimizer):
         distinct = list(dict.fromkeys(kinds))
         self.kinds = tuple(distinct.index(kind) for kind in kinds)
         self.first_of_kind = tuple(kinds.index(kind) for kind in distinct)
-        self.clip = clip
+        self.clip = create_clip("global_norm", 5.0) if clip else None
 
     @jit  # as in MindSpore: in PyNative mode a single assignment takes milliseconds
     def construct(self, gradients):
         gradients = self.scale_grad(self.flatten_gradients(gradients))
-        if self.clip:
-            gradients = ops.clip_by_global_norm(gradients, 5.0)
+        if self.clip is not None:
+            gradients = self.clip(gradients)
         decays, shared = self.get_weight_decay(), self.begin_step()
         scalars = ()
         for index in self.first_of_kind:

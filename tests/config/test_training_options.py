@@ -12,9 +12,9 @@ from mindspore import Tensor, nn, ops
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import CheckpointWriter, Position
 from mindcv.config.options import OPTIONS
-from mindcv.engine.update import CLIP_MODES, create_clip
 from mindcv.errors import ConfigError, DataError
 from mindcv.models import RegNet, freeze, load_weights
+from mindcv.optim.clip import CLIP_MODES, create_clip
 from mindcv.weights import Metadata
 
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)

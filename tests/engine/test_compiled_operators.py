@@ -17,9 +17,9 @@ from mindcv.config import Config, load_config
 from mindcv.engine import build as recipe
 from mindcv.engine.device import Runtime
 from mindcv.engine.sink import EpochOutputs
-from mindcv.engine.update import CLIP_MODES
 from mindcv.loss import LOSSES
 from mindcv.optim import OPTIMIZERS
+from mindcv.optim.clip import CLIP_MODES
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = Runtime("CPU", 0, "O0", 0, 1)

@@ -22,7 +22,7 @@ EXCEPTIONS = {
             *("mindspore.ops.add", "mindspore.ops.amax", "mindspore.ops.mean"),
             *("mindspore.ops.permute", "mindspore.ops.softmax", "mindspore.ops.sqrt"),
             *("mindspore.ops.ones", "mindspore.ops.stack", "mindspore.nn.Sigmoid"),
-            *("mindspore.ops.clip_by_global_norm", "mindspore.ops.pad", "mindspore.ops.split"),
+            *("mindspore.ops.pad", "mindspore.ops.split"),
         ),
         POSITIONS,
     ),
