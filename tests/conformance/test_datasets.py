@@ -208,5 +208,6 @@ def test_a_missing_root_is_looked_for_in_mindcvs_folder(home):
 
 def test_a_folder_that_cannot_be_written_is_named(home, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=f"{tmp_path}/file/inner cannot be written: Not a directory"):
+    told = f"{tmp_path}/file/inner cannot be written: Not a directory"
+    with pytest.raises(DataError, match=told):
         create_dataset("cifar10", str(tmp_path / "file/inner"), download=True)
