@@ -179,9 +179,9 @@ class Config:
 
     loss: str = option("CE", "training loss", choices=tuple(LOSSES), section="loss")
     bce_target_thresh: Optional[float] = option(None, "BCE: targets above it count as 1, the others as 0; null: as they are", low=0, high=0.999)
-    label_smoothing: float = option(0.0, "label smoothing", low=0, high=0.999)
+    label_smoothing: float = option(0.0, "label smoothing; asl_multi_label has none", low=0, high=0.999)
     aux_factor: float = option(0.0, "weight of the auxiliary outputs of a model that has them", low=0)
-    reduction: str = option("mean", "reduction over the batch", choices=("mean", "sum"))
+    reduction: str = option("mean", "reduction over the batch; asl_multi_label always sums", choices=("mean", "sum"))
 
     amp_level: str = option("O0", "mixed precision of training", choices=("O0", "O1", "O2", "O3", "auto"), section="precision")
     val_amp_level: str = option("O0", "mixed precision of validate.py", choices=("O0", "O1", "O2", "O3", "auto"), used_by="validate", may_change=True)
