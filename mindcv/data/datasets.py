@@ -30,6 +30,7 @@ class DatasetRow:
     classes: str = ""
     mean: Channels = IMAGENET_MEAN  # 0-255 scale, one value for each channel of the images
     std: Channels = IMAGENET_STD
+    has_class_folders: bool = False  # a `FolderSamples`
     is_decoded: bool = False  # images are small arrays of pixels, not files
     download: str = ""  # its class in dataset_download
 
@@ -37,7 +38,7 @@ class DatasetRow:
 DATASETS = {
     row.name: row
     for row in (
-        DatasetRow("imagenet", "folder.open_split", "folder.split_classes"),
+        DatasetRow("imagenet", "folder.open_split", "folder.split_classes", has_class_folders=True),
         DatasetRow("csv", "lists.open_csv", "lists.csv_classes"),
         DatasetRow("json", "lists.open_json", "lists.json_classes"),
         DatasetRow(
@@ -70,6 +71,7 @@ DATASETS = {
             "arrays.demo_classes",
             mean=_MNIST_MEAN * 3,
             std=_MNIST_STD * 3,
+            has_class_folders=True,
         ),
         DatasetRow("mindrecord", "mindrecord.MindRecordSamples", "packed_set.packed_classes"),
     )

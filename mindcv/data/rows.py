@@ -15,13 +15,12 @@ from PIL import Image
 from ..errors import ConfigError, DataError, MindCVError
 from ..process.cpu import usable_workers
 from .bad_images import BadImages
-from .datasets import open_samples
+from .datasets import dataset_row, open_samples
 from .failure import DecodingTrace
 from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
-from .samples.folder import FolderSamples
 from .samples.protocol import renumber
 
 # A column (2,) int64: number of the pass over the dataset, and of the image's copy.
@@ -79,16 +78,18 @@ def create_dataset(
             `sample_order`.
         DataError: see there.
     """
-    samples = open_samples(name, root, split, download=download, **kwargs)
-    is_folder = isinstance(samples, FolderSamples)
-    if extensions is not None and not is_folder:
+    row = dataset_row(name)
+    has_folders = row is not None and row.has_class_folders
+    if extensions is not None and not has_folders:
         raise ConfigError(f"extensions {extensions}: dataset {name!r} does not search a folder")
-    if is_folder:
+    numbers = None if has_folders else class_indexing
+    samples = open_samples(name, root, split, numbers, download=download, **kwargs)
+    if has_folders:
         count = len(samples)
         samples.select(class_indexing, extensions)
         if len(samples) < count:
             _logger.warning("%d of %d images are left out", count - len(samples), count)
-    renumber(samples, class_indexing, f"{name} {split}")
+        renumber(samples, class_indexing, f"{name} {split}")
     if cache is not None:
         _logger.warning("cache: MindSpore's cache is not used; the system keeps files in memory")
     rows = Rows(

@@ -64,12 +64,15 @@ class FolderSamples(FileSamples):
         Raises:
             DataError: nothing is left.
         """
-        wanted = np.array([classes is None or name in classes for name in self.class_names])
-        keep = wanted[self.labels]
+        keep = np.ones(len(self), bool)
+        if classes is not None:
+            keep = np.array([name in classes for name in self.class_names])[self.labels]
         if extensions is not None:
             endings = tuple(map(os.fsencode, extensions))
             names = (self._names[index] for index in range(len(self)))
             keep &= np.fromiter((name.endswith(endings) for name in names), bool, len(self))
+        if keep.all():
+            return
         if not keep.any():
             raise DataError(
                 f"{self.folder} holds no image of the classes {_some(classes, 'all')} with the "
