@@ -174,7 +174,7 @@ def _today(key: str, text: Text, place: str) -> tuple[str | None, Text, str]:
     if key in OPTIONS:
         return key, RENAMED_VALUES.get(key, {}).get(word, text), ""
     if key == "config":  # MindCV saves the path of a run's recipe among its options
-        return None, text, ""
+        return None, text, f"config {text} is not read: its options stand beside it"
     if key in REFUSED_KEYS:
         idle, reason = REFUSED_KEYS[key]
         if word.rstrip("/") != idle:

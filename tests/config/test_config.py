@@ -297,7 +297,7 @@ def test_keys_that_ask_for_nothing_are_left_out_with_a_note(from_yaml, caplog):
     text = "config: a.yaml\nenable_modelarts: False\ndata_url: /cache/data/\nmixup_mode: batch"
     assert from_yaml(f"{text}\nmixup_prob: 1.0\nsave_checkpoint: True") == Config()
     assert [record.getMessage().split(": ")[1].split()[0] for record in caplog.records] == [
-        *("enable_modelarts", "data_url", "mixup_mode", "mixup_prob", "save_checkpoint")
+        *("config", "enable_modelarts", "data_url", "mixup_mode", "mixup_prob", "save_checkpoint")
     ]
 
 
