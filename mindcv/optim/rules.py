@@ -147,7 +147,8 @@ class Adan(RuleOptimizer):
     `w = (w - lr * (m + beta2 * d) / (sqrt(n) + eps)) / (1 + lr * decay)`; m, d and n are
     bias-corrected averages of the gradient g, of its difference from the last step's, and of the
     square of g + beta2 * difference. The betas are the shares that are kept, as in the authors'
-    code; the paper and MindCV write 1 - beta, and MindCV sets that to 0.98.
+    code; the paper and MindCV write 1 - beta, and MindCV sets that to 0.98. `use_locking` has no
+    effect, as in MindCV.
     """
 
     rule = adan

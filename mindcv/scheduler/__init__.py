@@ -54,6 +54,10 @@ class Schedule:
         return "warmup_epochs" if self.warmup_steps is None else "warmup_steps"
 
     @property
+    def named_warmup(self) -> str:
+        return f"{self.warmup_key} {getattr(self, self.warmup_key)}"
+
+    @property
     def rest(self) -> int:
         """Length of the run after the warm-up."""
         return max(self.num_epochs * self.epoch - self.warmup, 0)
@@ -92,8 +96,7 @@ class Schedule:
         if self.warmup and not self.warmup_factor and self.lr_epoch_stair:
             yield "with warmup_factor 0 and lr_epoch_stair the whole first epoch trains at rate 0"
         if not self.rest:
-            key = self.warmup_key
-            yield f"{self.num_epochs} epochs end within the warm-up, {key} {getattr(self, key)}"
+            yield f"{self.num_epochs} epochs end within the warm-up, {self.named_warmup}"
         elif remark := self.row.remark(self):
             yield remark
 
@@ -225,9 +228,8 @@ def _unfinished_cycles(s: Schedule) -> str | None:
         return None
     cycles = "" if s.num_cycles == 1 else f"{s.num_cycles} cycles of "
     return (
-        f"the schedule is cut before it reaches min_lr: {s.warmup_key} "
-        f"{getattr(s, s.warmup_key)} + {cycles}decay_epochs {s.decay_epochs} exceed "
-        f"{s.num_epochs} epochs"
+        f"the schedule is cut before it reaches min_lr: {s.named_warmup} + {cycles}decay_epochs "
+        f"{s.decay_epochs} exceed {s.num_epochs} epochs"
     )
 
 
@@ -302,8 +304,8 @@ def _no_final_decay(s: Schedule) -> tuple[str, str] | None:
         )
     return (
         "decay_epochs",
-        f"{s.warmup_key} {getattr(s, s.warmup_key)} + decay_epochs {s.decay_epochs} exceed the run "
-        f"of {s.num_epochs} epochs, the decay would never end; "
+        f"{s.named_warmup} + decay_epochs {s.decay_epochs} exceed the run of {s.num_epochs} "
+        "epochs, the decay would never end; "
         + (f"use decay_epochs {room} or leave it out" if room else "shorten the warm-up"),
     )
 
