@@ -96,7 +96,8 @@ class Schedule:
         if self.warmup and not self.warmup_factor and self.lr_epoch_stair:
             yield "with warmup_factor 0 and lr_epoch_stair the whole first epoch trains at rate 0"
         if not self.rest:
-            yield f"{self.num_epochs} epochs end within the warm-up, {self.named_warmup}"
+            run = f"the run of {self.num_epochs} epochs"
+            yield f"the schedule is cut: {run} ends within the warm-up, {self.named_warmup}"
         elif remark := self.row.remark(self):
             yield remark
 

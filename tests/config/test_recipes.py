@@ -265,7 +265,7 @@ def test_a_recipe_is_shortened_by_epoch_size_alone(path, caplog):
     caplog.clear()
     rates = build_schedule(short, 3)
     if whole.warmup_epochs or whole.decay_epochs:  # else the decay fills the run
-        assert "end within the warm-up" in caplog.text or "exceed 2 epochs" in caplog.text
+        assert "ends within the warm-up" in caplog.text or "exceed 2 epochs" in caplog.text
         assert rates == build_schedule(whole, 3)[:6]
 
 

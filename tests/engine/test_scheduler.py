@@ -168,7 +168,7 @@ def test_warmup_by_steps_equals_warmup_by_epochs_of_as_many_steps():
 @pytest.mark.parametrize(
     "cut, words",
     [
-        (dict(num_epochs=3), ["end within the warm-up", "warmup_epochs 3"]),
+        (dict(num_epochs=3), ["ends within the warm-up", "warmup_epochs 3"]),
         (dict(num_epochs=2, lr_epoch_stair=True), ["within the warm-up"]),
         (dict(num_epochs=1, warmup_steps=20), ["within the warm-up", "warmup_steps 20"]),
         (dict(num_epochs=9), ["warmup_epochs 3 + decay_epochs 10 exceed 9 epochs", "min_lr"]),
