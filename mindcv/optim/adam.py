@@ -111,7 +111,7 @@ class AdamW(Adam):
     def scalars(self, rate, decay, correction1, root2):
         keep = None if decay is None else 1.0 - rate * decay
         betas, eps = (self.beta1, self.beta2), self.eps * root2
-        return rate * root2 / correction1, None, keep, *betas, eps, self.zero, False
+        return rate * root2 / correction1, None, keep, *betas, eps, self.zero, self.nesterov
 
 
 class Lamb(Adam):
@@ -128,8 +128,20 @@ class Lamb(Adam):
 
     rule = lamb
 
-    def __init__(self, params, eps=1e-6, trust_clip=False, always_adapt=False, **adam):
-        super().__init__(params, eps=eps, **adam)
+    def __init__(
+        self,
+        params,
+        learning_rate=1e-3,
+        beta1=0.9,
+        beta2=0.999,
+        eps=1e-6,
+        weight_decay=0.0,
+        loss_scale=1.0,
+        trust_clip=False,
+        always_adapt=False,
+    ):
+        frame = dict(weight_decay=weight_decay, loss_scale=loss_scale)
+        super().__init__(params, learning_rate, beta1, beta2, eps=eps, **frame)
         self.most = constant(1.0) if trust_clip else None
         self.always_adapt = always_adapt
 
