@@ -129,8 +129,13 @@ def family_name(name: str) -> str | None:
     return _aliases().get(split_tag(name)[0].lower())
 
 
-def unknown_model(name: str, others: Collection[str] = ()) -> str:
-    """Return the error message for an unknown name, with similar ones; `others` are valid too."""
+def unknown_model(name: str, others: Collection[str] = (), takes_own: bool = True) -> str:
+    """Return the error message for an unknown name, with similar ones.
+
+    Args:
+        others: names that are valid too.
+        takes_own: the command has the option --import_module.
+    """
     known = [*SETTINGS, *_aliases(), *others]
     # resnet50 is spelt like a RegNet, but is another network.
     is_resnet = "resne" in name.lower()
@@ -138,7 +143,8 @@ def unknown_model(name: str, others: Collection[str] = ()) -> str:
     hint = (
         f"did you mean {', '.join(close)}?" if close else f"this library has only RegNets: {_all()}"
     )
-    return f"model {name!r} is not registered; {hint} (your own comes with --import_module)"
+    own = " (your own comes with --import_module)" if takes_own else ""
+    return f"model {name!r} is not registered; {hint}{own}"
 
 
 @cache

@@ -31,6 +31,7 @@ class OptimizerRow:
     takes: tuple[str, ...] = ()  # arguments of `create_optimizer` that not every optimizer has
     fixed: dict[str, Any] = field(default_factory=dict)  # further arguments of the class
     nesterov: str = ""  # the class that has Nesterov's momentum, if it is another one
+    states: int = 2  # numbers that it keeps for each weight
 
 
 _IN_GRADIENT, _IN_WEIGHT = "g + decay w", "w (1 - lr decay)"
@@ -44,6 +45,7 @@ OPTIMIZERS = {
         "with nesterov it is nn.SGD: nn.Momentum ignores it on CPU",
         takes=("momentum", "nesterov"),
         nesterov="rules.SGD",
+        states=1,
     ),
     "nesterov": OptimizerRow(
         "rules.SGD",
@@ -67,8 +69,10 @@ OPTIMIZERS = {
         "MindSpore's, in experimental.optim, takes no list of rates",
         takes=("eps", "schedule_decay"),
     ),
-    "adan": OptimizerRow("rules.Adan", "w / (1 + lr decay)", "MindSpore has none", ("eps",)),
-    "lion": OptimizerRow("rules.Lion", _IN_WEIGHT, "MindSpore has none"),
+    "adan": OptimizerRow(
+        "rules.Adan", "w / (1 + lr decay)", "MindSpore has none", takes=("eps",), states=4
+    ),
+    "lion": OptimizerRow("rules.Lion", _IN_WEIGHT, "MindSpore has none", states=1),
     "lamb": OptimizerRow(
         "adam.Lamb",
         "step + decay w",
@@ -86,6 +90,7 @@ OPTIMIZERS = {
         _IN_GRADIENT,
         "the sum starts from 0.1, without eps",
         fixed={"accum": 0.1},
+        states=1,
     ),
 }
 

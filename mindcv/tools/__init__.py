@@ -14,6 +14,7 @@ COMMANDS = {
     "export": "write a checkpoint as MINDIR, ONNX or AIR, batch normalisation folded in",
     "average": "average the weights of several checkpoints",
     "lr": "print and plot the learning rates of a recipe",
+    "plan": "step time, memory, decoding and hours of a training on 8 to 1024 devices",
     "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
     "supervise": "restart a training that failed from its newest checkpoint",

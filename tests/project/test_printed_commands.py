@@ -21,6 +21,7 @@ TRAIN = "--import_module tiny.py --model tiny --image_resize 32 --batch_size 8 -
 RUN = {
     "python -m mindcv list": "mindcv list",
     "python -m mindcv info": "mindcv info regnet_x_800mf",
+    "python -m mindcv plan": "mindcv plan --model regnet_x_800mf",
     "python -m mindcv scan DIR": "mindcv scan images",
     "python -m mindcv scan pets --report pets.csv --report pets.json": (
         "mindcv scan images --report pets.csv --report pets.json"

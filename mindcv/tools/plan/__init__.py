@@ -1,0 +1,1 @@
+"""Plan a training before the machine is rented."""

@@ -1,0 +1,154 @@
+"""`python -m mindcv plan`: step time, memory, decoding and hours of a training before it runs."""
+
+import json
+import math
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+
+from ...config import Config, load_config
+from ...design_space import SETTINGS
+from ...design_space.published import family_name, unknown_model
+from ...errors import ConfigError
+from ...optim import OPTIMIZERS
+from ...process.files import writing
+from ..arguments import add_files, at_least, file_path
+from .estimate import (
+    DECODE_RATE,
+    KEPT_BYTES,
+    PUBLISHED,
+    PUBLISHED_MODEL,
+    RECIPE,
+    SCALES,
+    TRAIN_IMAGES,
+    Plan,
+)
+from .text import Rows, assumed, known, text
+
+_OVERRIDES = ("model", "batch_size", "opt", "amp_level", "epoch_size", "lr")
+_BATCHES = (16, 32, 64, 128, 256, 512)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    whole, number = {"type": at_least(1), "metavar": "N"}, {"type": positive, "metavar": "X"}
+    group = parser.add_argument_group("the training; what is left out comes from the recipe")
+    group.add_argument("--model", metavar="NAME", help="a name that `list` shows, or an alias")
+    group.add_argument(
+        "--config",
+        type=file_path,
+        metavar="FILE",
+        help=f"a recipe of train.py (default: the values of {PUBLISHED_MODEL}'s published recipe)",
+    )
+    group.add_argument("--devices", **whole, default=8, help="cards in all (default: 8)")
+    group.add_argument("--batch_size", **whole, help="images per card and step")
+    group.add_argument("--image_size", type=at_least(8), metavar="N", help="side, pixels")
+    group.add_argument("--opt", choices=tuple(OPTIMIZERS), help="optimizer")
+    group.add_argument("--amp_level", choices=tuple(KEPT_BYTES), help="mixed precision")
+    group.add_argument("--epoch_size", **whole, help="epochs")
+    group.add_argument("--lr", **number, help="peak rate for the recipe's own images per step")
+    group = parser.add_argument_group("assumptions, to replace by your own figures")
+    group.add_argument(
+        "--card", choices=tuple(PUBLISHED), default="910", help="published speed (default: 910)"
+    )
+    group.add_argument(
+        "--scale_by",
+        choices=("activations", "macs"),
+        default="activations",
+        help="what the step of another model grows with (default: activations)",
+    )
+    group.add_argument(
+        "--step_ms",
+        **number,
+        help="measured step of one card alone; replaces --card and --scale_by",
+    )
+    group.add_argument("--devices_per_host", **whole, default=8, help="cards (default: 8)")
+    group.add_argument("--card_memory", **number, default=32.0, help="GB (default: 32)")
+    group.add_argument(
+        "--decode_rate", **number, help=f"images/s that a core decodes (default: {DECODE_RATE:g})"
+    )
+    group.add_argument(
+        "--link_gbit", **number, default=100.0, help="Gbit/s of a card's link (default: 100)"
+    )
+    group.add_argument(
+        "--link_latency", **number, default=5.0, help="microseconds of a hop (default: 5)"
+    )
+    group.add_argument(
+        "--images", **whole, default=TRAIN_IMAGES, help="to train on (default: ImageNet's)"
+    )
+    group.add_argument(
+        "--image_kb", **number, help="mean size of an image file, KB (default: ImageNet's)"
+    )
+    add_files(parser, json="write all figures for scripts")
+
+
+def positive(text: str) -> float:
+    """Parse a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+def run(arguments: Namespace) -> None:
+    recipe = load_recipe(arguments, {})
+    given = {key: getattr(arguments, key) for key in _OVERRIDES}
+    given["image_resize"] = arguments.image_size
+    config = load_recipe(
+        arguments, {key: value for key, value in given.items() if value is not None}
+    )
+    if not config.model:
+        raise ConfigError("command line: --model NAME is missing; `list` shows the models")
+    name = family_name(config.model)
+    if name is None:
+        raise ConfigError(f"command line: {unknown_model(config.model, takes_own=False)}")
+    if not isinstance(config.image_resize, int):
+        raise ConfigError(
+            f"{arguments.config}: image_resize is {config.image_resize}, and plan counts square "
+            "images; add --image_size N"
+        )
+    network = SETTINGS[name].plan(
+        num_classes=config.num_classes or 1000, in_channels=config.in_channels
+    )
+    plan = Plan(arguments, recipe, config, network)
+    figures = compute(plan, name)
+    print("\n".join(text(plan, figures)))
+    if arguments.json:
+        with (
+            writing(f"--json {arguments.json}", ConfigError),
+            open(arguments.json, "w", encoding="utf-8") as file,
+        ):
+            json.dump(figures, file, indent=1)
+
+
+def load_recipe(arguments: Namespace, overrides: dict) -> Config:
+    """Return the recipe's config, read without looking for contradictions between options."""
+    published = {} if arguments.config else {**RECIPE, "distribute": True}
+    return load_config(arguments.config, published | overrides, rules=lambda config: ())
+
+
+def compute(plan: Plan, name: str) -> dict:
+    """Return all figures: what is known and what is assumed apart, and what follows from both."""
+    config, given = plan.config, plan.given
+    batches = sorted({*_BATCHES, config.batch_size})
+    scales = sorted({given.devices, *(one for one in SCALES if plan.steps_per_epoch(one))})
+    return {
+        "model": name,
+        "devices": given.devices,
+        "batch_size": config.batch_size,
+        "image_size": plan.size,
+        "opt": config.opt,
+        "amp_level": config.amp_level,
+        "epochs": config.epoch_size,
+        "known": _dictionaries(known(plan)),
+        "assumed": _dictionaries(assumed(plan)),
+        "largest_batch": plan.largest_batch(),
+        "largest_batch_by_cpu_ratio": plan.largest_batch(plan.cpu_ratio()[1]),
+        "memory_bytes": [{"batch_size": batch} | plan.memory(batch) for batch in batches],
+        "scales": [plan.scale(devices) for devices in scales],
+        "left_out": [devices for devices in SCALES if devices not in scales],
+    }
+
+
+def _dictionaries(rows: Rows) -> list[dict[str, str]]:
+    return [dict(zip(("name", "value", "source"), row)) for row in rows]
