@@ -31,6 +31,11 @@ class RuleOptimizer(nn.Optimizer):
             groups = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
             params = [*(group for group in groups if group["params"]), {"order_params": params}]
         super().__init__(learning_rate, params, weight_decay, loss_scale)
+        if any(getattr(self, "group_grad_centralization", ())):
+            raise ValueError(
+                f"{type(self).__name__} does not centralize gradients: remove grad_centralization "
+                "from its parameter groups, or use nn.Momentum or nn.Adam"
+            )
         kinds = list(zip(map(id, self.group_lr), self.group_weight_decay))
         distinct = list(dict.fromkeys(kinds))
         self.kinds = tuple(distinct.index(kind) for kind in kinds)

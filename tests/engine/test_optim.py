@@ -309,6 +309,13 @@ def test_lamb_moves_a_weight_of_zero():
         (dict(opt="lars"), ["'lars'", *NAMES]),
         (dict(opt="lion", nesterov=True), ["Nesterov", "lion"]),
         (dict(model_or_params=[]), ["no parameters", "trainable_params()"]),
+        (
+            dict(
+                opt="lion",
+                model_or_params=[{"params": make_parameters(), "grad_centralization": True}],
+            ),
+            ["Lion", "grad_centralization", "nn.Momentum"],
+        ),
         (dict(weight_decay_filter="norm"), ["'norm'", "disable", "auto", "norm_and_bias"]),
     ],
 )
