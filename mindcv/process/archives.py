@@ -4,6 +4,7 @@ import bz2
 import gzip
 import hashlib
 import os
+import platform
 import shutil
 import tarfile
 import zipfile
@@ -14,12 +15,14 @@ from ..errors import DataError
 from .download import Failure, download
 from .files import replacing
 
-_ALIASES = {
-    ".tbz": (".tar", ".bz2"),
-    ".tbz2": (".tar", ".bz2"),
-    ".tgz": (".tar", ".gz"),
-}
-_ARCHIVES, _COMPRESSIONS = (".tar", ".zip"), {".bz2": bz2.open, ".gz": gzip.open}
+_UNPACKERS = {".gz": gzip.open, ".bz2": bz2.open}
+_CONTAINERS = (".zip", ".tar")
+# Archive and compression that the end of a name stands for.
+_ENDINGS = (
+    {ending: (ending, None) for ending in _CONTAINERS}
+    | {ending: (None, ending) for ending in _UNPACKERS}
+    | {".tgz": (".tar", ".gz"), ".tbz": (".tar", ".bz2"), ".tbz2": (".tar", ".bz2")}
+)
 _root = os.path.join(os.path.expanduser("~"), ".mindspore")
 
 
@@ -42,17 +45,16 @@ def detect_file_type(filename: str) -> tuple[str, str | None, str | None]:
     Raises:
         RuntimeError: the name ends in no suffix of an archive or of a compressed file.
     """
-    suffixes = Path(filename).suffixes
-    last = suffixes[-1] if suffixes else ""
-    if last in _ALIASES:
-        return last, *_ALIASES[last]
-    if last in _ARCHIVES:
-        return last, last, None
-    if last not in _COMPRESSIONS:
-        known = ", ".join((*_ALIASES, *_ARCHIVES, *_COMPRESSIONS))
-        raise RuntimeError(f"{filename} is no archive or compressed file: expected {known}")
-    before = suffixes[-2] if len(suffixes) > 1 else ""
-    return (before + last, before, last) if before in _ARCHIVES else (last, None, last)
+    stem, ending = os.path.splitext(os.path.basename(filename))
+    if ending not in _ENDINGS:
+        raise RuntimeError(
+            f"{filename} is no archive or compressed file: expected {', '.join(_ENDINGS)}"
+        )
+    archive, compression = _ENDINGS[ending]
+    inner = os.path.splitext(stem)[1]
+    if archive is None and inner in _CONTAINERS:
+        return inner + ending, inner, compression
+    return ending, archive, compression
 
 
 class DownLoad:
@@ -67,18 +69,28 @@ class DownLoad:
         return digest.hexdigest()
 
     def check_md5(self, file_path: str, md5: str | None = None) -> bool:
-        return md5 == self.calculate_md5(file_path)
+        """Return whether a file has a hash, which may be written in either case."""
+        return md5 is not None and md5.lower() == self.calculate_md5(file_path)
 
     @staticmethod
     def extract_tar(
         from_path: str, to_path: str | None = None, compression: str | None = None
     ) -> None:
-        """Unpack a tar file; DataError if a member would leave the folder."""
-        with tarfile.open(from_path, f"r:{compression[1:]}" if compression else "r") as archive:
-            try:
+        """Unpack a tar file; its content tells how it is compressed.
+
+        Raises:
+            DataError: a member would leave the folder; or this Python cannot check that.
+        """
+        if not hasattr(tarfile, "data_filter"):
+            raise DataError(
+                f"{from_path} cannot be unpacked safely by Python {platform.python_version()}: "
+                "use 3.10.12, 3.11.4 or later, or unpack it by other means"
+            )
+        try:
+            with tarfile.open(from_path) as archive:
                 archive.extractall(to_path or ".", filter="data")
-            except tarfile.FilterError as error:
-                raise DataError(f"{from_path} is not safe to unpack: {error}") from None
+        except tarfile.FilterError as error:
+            raise DataError(f"{from_path} is not safe to unpack: {error}") from None
 
     @staticmethod
     def extract_zip(
@@ -102,17 +114,19 @@ class DownLoad:
             return to_path
         to_path = from_path.removesuffix(suffix)
         with replacing(Path(to_path)) as unfinished, open(unfinished, "wb") as target:
-            with _COMPRESSIONS[compression](from_path, "rb") as source:
+            with _UNPACKERS[compression](from_path, "rb") as source:
                 shutil.copyfileobj(source, target)
         return to_path
 
     def download_file(self, url: str, file_path: str, chunk_size: int = 1024) -> None:
-        """Download a file completely, or leave no file; it comes in chunks of our own size.
+        """Download a file completely; a file that is there is replaced at the end or kept.
+
+        It comes in chunks of our own size.
 
         Raises:
             DownloadError: the address is not https, or the file cannot be fetched.
         """
-        self._fetch(url, Path(file_path), lambda path: None)
+        self._fetch(url, Path(file_path), None)
 
     def download_url(
         self,
@@ -123,7 +137,7 @@ class DownLoad:
     ) -> None:
         """Download into a folder, unless the file is there with the given hash.
 
-        A file with another hash is replaced.
+        A file with another hash is kept until the right one has arrived, which replaces it.
 
         Raises:
             DownloadError: it cannot be fetched, or has another hash.
@@ -132,11 +146,10 @@ class DownLoad:
         target = folder / (filename or os.path.basename(url))
 
         def fault_of(file: Path) -> str | None:
-            is_right = md5 is None or self.check_md5(file, md5)
-            return None if is_right else f"its md5 is {self.calculate_md5(file)}, not {md5}"
+            found = md5 and self.calculate_md5(file)
+            return f"its md5 is {found}, not {md5}" if found and found != md5.lower() else None
 
-        if not (target.is_file() and fault_of(target) is None):
-            self._fetch(url, target, fault_of)
+        self._fetch(url, target, fault_of, resumes=md5 is not None)
 
     def download_and_extract_archive(
         self,
@@ -156,12 +169,25 @@ class DownLoad:
             os.remove(os.path.join(folder, filename))
 
     @staticmethod
-    def _fetch(url: str, target: Path, fault_of: Callable[[Path], str | None]) -> None:
-        target.unlink(missing_ok=True)
+    def _fetch(
+        url: str,
+        target: Path,
+        fault_of: Callable[[Path], str | None] | None,
+        resumes: bool = False,
+    ) -> None:
+        """Download unless the target has no fault; without `fault_of`, in any case."""
+
+        def is_there(path: Path) -> bool:
+            return fault_of is not None and path.is_file() and fault_of(path) is None
+
         try:
-            download(url, target, fault_of, resumes=False)
+            download(
+                url, target, fault_of or (lambda path: None), resumes=resumes, is_there=is_there
+            )
         except Failure as failure:
+            fault = fault_of(target) if fault_of and target.is_file() else None
+            other = f"{target} is another file, {fault}; " if fault else ""
             raise DownloadError(
-                f"{url} cannot be fetched: {failure.reason}; fetch it by other means and put it at "
-                f"{target}"
+                f"{other}{url} cannot be fetched: {failure.reason}; fetch it by other means and "
+                f"put it at {target}"
             ) from None

@@ -54,7 +54,12 @@ class _NoNetwork(Failure):
 
 
 def download(
-    url: str, target: Path, fault_of: Callable[[Path], str | None], *, resumes: bool
+    url: str,
+    target: Path,
+    fault_of: Callable[[Path], str | None],
+    *,
+    resumes: bool,
+    is_there: Callable[[Path], bool] = os.path.lexists,
 ) -> bool:
     """Download a file unless it is there; return whether this process did.
 
@@ -65,13 +70,15 @@ def download(
         fault_of: returns why a complete file is not the published one; None: no fault found.
         resumes: continue a partial file, even one that another process left; only where `fault_of`
             compares hashes, which show whether the pieces belong together.
+        is_there: whether the target needs no download. Another file in its place is replaced once
+            the new one is verified; until then, and after a failure, it stays.
 
     Raises:
         ConfigError: MINDCV_OFFLINE is neither 1 nor 0.
         Failure: the file cannot be fetched.
         OSError: it cannot be written.
     """
-    if os.path.lexists(target):
+    if is_there(target):
         return False
     if _is_offline():
         raise Failure("MINDCV_OFFLINE is set")
@@ -79,7 +86,7 @@ def download(
         raise Failure("the address is not https")
     target.parent.mkdir(parents=True, exist_ok=True)
     with locked(target, url):
-        if os.path.lexists(target):  # another process was faster
+        if is_there(target):  # another process was faster
             return False
         _attempt(url, target, fault_of, resumes)
     return True

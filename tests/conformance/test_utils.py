@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import random
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from utils_cases import TRAININGS, Net, dataset, kept, monitored, train, trainer
 
 from mindcv import create_loss, create_optimizer, utils
 from mindcv.errors import ConfigError, DataError, NonFiniteLossError
+from mindcv.process import download as process_download
 from mindcv.process.archives import DownloadError
 from mindcv.utils import callbacks, start
 
@@ -323,14 +325,68 @@ def test_archives_are_unpacked_and_none_leaves_its_folder(tmp_path):
         utils.DownLoad().extract_archive(str(tmp_path / "bad.tar"), str(tmp_path / "deep"))
 
 
+def test_a_python_without_safe_unpacking_is_told(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "x.tar", "w"):
+        pass
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(DataError, match="use 3.10.12, 3.11.4 or later"):
+        utils.DownLoad().extract_archive(str(tmp_path / "x.tar"), str(tmp_path))
+
+
+URL = "https://x.invalid/set.bin"
+
+
+def md5_of(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
+
+
+def unreachable(*_):
+    raise process_download.Failure("nobody answers", again=False)
+
+
 def test_a_file_that_is_there_is_not_fetched_and_plain_http_is_refused(tmp_path, monkeypatch):
     file = tmp_path / "set.bin"
     file.write_bytes(b"content")
-    md5 = hashlib.md5(b"content", usedforsecurity=False).hexdigest()
-    utils.DownLoad().download_url("https://x.invalid/set.bin", str(tmp_path), md5=md5)
+    utils.DownLoad().download_url(URL, str(tmp_path), md5=md5_of(b"content"))
     assert file.read_bytes() == b"content"
     with pytest.raises(DownloadError, match="the address is not https; fetch it by other means"):
         utils.DownLoad().download_url("http://x.invalid/other.bin", str(tmp_path))
     monkeypatch.setenv("MINDCV_OFFLINE", "1")
     with pytest.raises(OSError, match="MINDCV_OFFLINE is set"):
         utils.DownLoad().download_and_extract_archive("https://x.invalid/o.zip", str(tmp_path))
+
+
+@pytest.mark.parametrize("refusal", ["http", "offline", "unreachable"])
+def test_a_refused_download_leaves_the_file_that_is_there(tmp_path, monkeypatch, refusal):
+    file, scheme = tmp_path / "set.bin", "http" if refusal == "http" else "https"
+    file.write_bytes(b"mine")
+    monkeypatch.setenv("MINDCV_OFFLINE", "01"[refusal == "offline"])
+    monkeypatch.setattr(process_download, "_transfer", unreachable)
+    url, mine, theirs = f"{scheme}://x.invalid/set.bin", md5_of(b"mine"), md5_of(b"theirs")
+    with pytest.raises(DownloadError, match="cannot be fetched"):
+        utils.DownLoad().download_file(url, str(file))
+    told = f"{file} is another file, its md5 is {mine}, not {theirs}; {url} cannot be fetched"
+    with pytest.raises(DownloadError, match=re.escape(told)):
+        utils.DownLoad().download_url(url, str(tmp_path), md5=theirs)
+    assert file.read_bytes() == b"mine"
+    utils.DownLoad().download_url(url, str(tmp_path), md5=mine.upper())
+
+
+def test_a_file_of_another_hash_is_replaced_by_the_right_one_only(tmp_path, monkeypatch):
+    file = tmp_path / "set.bin"
+    file.write_bytes(b"old")
+
+    def transfer(client, url, part, size):
+        part.write_bytes(b"new")
+        return False
+
+    monkeypatch.delenv("MINDCV_OFFLINE", raising=False)
+    monkeypatch.setattr(process_download, "_transfer", transfer)
+    with pytest.raises(DownloadError, match=f"cannot be fetched: its md5 is {md5_of(b'new')}"):
+        utils.DownLoad().download_url(URL, str(tmp_path), md5=md5_of(b"right"))
+    assert file.read_bytes() == b"old"
+    utils.DownLoad().download_url(URL, str(tmp_path), md5=md5_of(b"new"))
+    assert file.read_bytes() == b"new"
+    file.write_bytes(b"old")
+    utils.DownLoad().download_file(URL, str(file))
+    assert file.read_bytes() == b"new"
