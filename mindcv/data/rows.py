@@ -21,7 +21,7 @@ from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
-from .samples.protocol import renumber
+from .samples.protocol import class_indexing_of, renumber
 
 # A column (2,) int64: number of the pass over the dataset, and of the image's copy.
 PASS = "mindcv.pass"
@@ -88,7 +88,11 @@ def create_dataset(
         count = len(samples)
         samples.select(class_indexing, extensions)
         if len(samples) < count:
-            _logger.warning("%d of %d images are left out", count - len(samples), count)
+            _logger.warning(
+                "%d of %d images are left out: class_indexing or extensions do not name them",
+                count - len(samples),
+                count,
+            )
         renumber(samples, class_indexing, f"{name} {split}")
     if cache is not None:
         _logger.warning("cache: MindSpore's cache is not used; the system keeps files in memory")
@@ -336,8 +340,12 @@ class ImageDataset(ds.GeneratorDataset):
         return self.samples.num_classes
 
     def class_names(self) -> tuple[str, ...] | None:
-        """Return the names in label order; None if the files hold none."""
+        """Return the names in label order; None if the files hold none.
+
+        A label that `class_indexing` gave to no class has its number as its name.
+        """
         return self.samples.class_names
 
     def get_class_indexing(self) -> dict[str, int]:
-        return {name: label for label, name in enumerate(self.class_names() or ())}
+        """Return class name to label, without the labels that no class has; empty without names."""
+        return class_indexing_of(self.samples) or {}

@@ -6,6 +6,7 @@ import inspect
 import io
 import json
 import logging
+import os
 import tarfile
 from pathlib import Path
 
@@ -87,13 +88,27 @@ def test_parameters_have_mindcvs_names_order_and_defaults(function):
     assert [[each.name, repr(each.default)] for each in mine][: len(expected)] == expected
 
 
-def test_images_of_other_classes_are_left_out_with_a_warning(root, caplog):
+def test_images_of_other_classes_are_left_out_with_a_warning(root, caplog, tmp_path):
     with caplog.at_level(logging.WARNING):
         dataset = create_dataset("", str(root / "images"), class_indexing={"bee": 3, "yak": 1})
-    assert "6 of 9 images are left out" in caplog.text
+    assert "6 of 9 images are left out: class_indexing or extensions" in caplog.text
     assert set(dataset.samples.labels.tolist()) == {3} and dataset.num_classes() == 4
+    assert dataset.get_class_indexing() == {"bee": 3, "yak": 1}
+    assert dataset.class_names() == ("0", "yak", "2", "bee")
+    mindcv.data.write_class_map(tmp_path / "map.json", dataset.samples)
+    assert json.loads((tmp_path / "map.json").read_text())["classes"] == {"bee": 3, "yak": 1}
     with pytest.raises(DataError, match="holds no image of the classes yak"):
         create_dataset("", str(root / "images"), class_indexing={"yak": 1})
+
+
+def test_class_indexing_may_merge_classes_but_not_number_them_below_0(root):
+    merged = {"ant": 2, "bee": 2, "0": 3, "cow": 1}
+    dataset = create_dataset("", str(root / "images"), class_indexing=merged)
+    assert dataset.class_names() == ("label 0", "cow", "ant or bee", "0")
+    assert dataset.get_class_indexing() == merged
+    for label in (-1, 0.5):
+        with pytest.raises(DataError, match=f"label {label} of 'bee'; expected 0, 1"):
+            create_dataset("", str(root / "images"), class_indexing={"ant": 0, "bee": label})
 
 
 def test_a_cache_is_not_needed_and_extensions_belong_to_folders(root, caplog):
@@ -168,6 +183,58 @@ def test_an_archive_that_was_put_there_by_hand_is_unpacked(root, home, monkeypat
     (home / "cifar100/cifar.tar").write_bytes(content)
     dataset = create_dataset("cifar100", split="test", download=True)
     assert len(dataset.samples) == 10000 and server.requests == []
+
+
+def test_files_of_an_archive_appear_complete_and_a_killed_unpacking_is_repeated(
+    root, home, monkeypatch
+):
+    content = tar_of(root / "cifar100/cifar-100-binary")
+    served(monkeypatch, dataset_download.Cifar100Download, {"cifar.tar": content}).close()
+    monkeypatch.setattr(dataset_download.Cifar100Download, "files", ("test.bin",))
+    target = home / "cifar100/cifar-100-binary/test.bin"
+    (home / "cifar100/.cifar100.unfinished/of-a-killed-process").mkdir(parents=True)
+    (home / "cifar100/cifar.tar").write_bytes(content)
+    replace, download = os.replace, dataset_download.Cifar100Download()
+
+    def killed(source, place):
+        assert Path(source).stat().st_size and not target.exists()
+        if Path(place) == target:
+            raise KeyboardInterrupt
+        replace(source, place)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(dataset_download.os, "replace", killed)
+        download.download()
+    assert not download.is_there() and (home / "cifar100/cifar.tar").is_file()
+    download.download()
+    assert download.is_there()
+    assert {path.name for path in (home / "cifar100").iterdir()} == {
+        "cifar-100-binary", ".cifar100.lock",
+    }  # fmt: skip
+
+
+def test_files_beside_an_archive_are_awaited_but_those_one_can_only_read_are_used(
+    home, monkeypatch
+):
+    class Own(dataset_download.Cifar10Download):
+        url = ("https://x.invalid/own.tar", "0" * 32)
+        files = ("a.bin",)
+
+    (home / "cifar10").mkdir(parents=True)
+    for name in ("a.bin", "own.tar"):
+        (home / "cifar10" / name).touch()
+    waited = []
+    locked = dataset_download.locked
+    monkeypatch.setattr(
+        dataset_download, "locked", lambda *place: waited.append(place) or locked(*place)
+    )
+    Own().download()
+    assert [url for _, url in waited] == ["https://x.invalid/own.tar"]
+    monkeypatch.setattr(dataset_download.os, "access", lambda *_: False)
+    Own().download()
+    (home / "cifar10/own.tar").unlink()
+    monkeypatch.undo()
+    assert len(waited) == 1
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])

@@ -69,7 +69,7 @@ class ListSamples(FileSamples):
             raise DataError(f"{self.file} lists no image of the split {split!r}")
         numbers = dict(class_indexing or _number_classes(first))
         self.num_classes = max(numbers.values()) + 1
-        self.class_names = names_in_order(numbers)
+        self.class_names, self.class_indexing = names_in_order(numbers), numbers
         classes = np.array(_classes_of(first, numbers), np.int32)
         self.labels = classes[np.frombuffer(order, np.int32)]
         self._check_paths(next(iter(first.values())))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import numbers
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -63,10 +64,14 @@ def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: 
 
     Without class_indexing, class name to label, or without class names, the dataset keeps its
     numbers. A class without images here keeps its number from class_indexing. An image of any other
-    class is a DataError, whose message says that it comes from `place`.
+    class is a DataError, whose message says that it comes from `place`; so is a label that is no
+    whole number from 0 on.
     """
     if not class_indexing or not samples.class_names:
         return
+    for name, label in class_indexing.items():
+        if not isinstance(label, numbers.Integral) or label < 0:
+            raise DataError(f"class_indexing: label {label!r} of {name!r}; expected 0, 1, …")
     counts = np.bincount(samples.labels, minlength=len(samples.class_names))
     present = (name for name, count in zip(samples.class_names, counts) if count)
     unknown = [name for name in present if name not in class_indexing]
@@ -74,14 +79,30 @@ def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: 
         raise DataError(
             f"{place} holds classes that are not in the training set: {', '.join(unknown[:5])}"
         )
-    numbers = np.array([class_indexing.get(name, -1) for name in samples.class_names], np.int32)
-    samples.labels = numbers[samples.labels]
+    new = np.array([class_indexing.get(name, -1) for name in samples.class_names], np.int32)
+    samples.labels = new[samples.labels]
     samples.class_names = names_in_order(class_indexing)
-    samples.num_classes = max(class_indexing.values()) + 1
+    samples.class_indexing = {name: int(label) for name, label in class_indexing.items()}
+    samples.num_classes = len(samples.class_names)
 
 
 def names_in_order(class_indexing: Mapping[str, int]) -> tuple[str, ...]:
-    return tuple(sorted(class_indexing, key=class_indexing.get))
+    """Return the name of each label; a label that no class has is named by its number."""
+    names: dict[int, list[str]] = {}
+    for name, label in class_indexing.items():
+        names.setdefault(int(label), []).append(name)
+    for label in range(max(names)):
+        number = str(label)
+        names.setdefault(label, [f"label {number}" if number in class_indexing else number])
+    return tuple(" or ".join(names[label]) for label in range(len(names)))
+
+
+def class_indexing_of(samples: Samples) -> dict[str, int] | None:
+    """Return class name to label, as `renumber` was told; None without class names."""
+    if samples.class_names is None:
+        return None
+    told = getattr(samples, "class_indexing", None)
+    return told or {name: label for label, name in enumerate(samples.class_names)}
 
 
 def write_class_map(path: Path, samples: Samples) -> None:
@@ -90,12 +111,11 @@ def write_class_map(path: Path, samples: Samples) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    names = samples.class_names
     content = {
         "num_classes": int(samples.num_classes),
         "images": len(samples),
         "fingerprint": samples.fingerprint(),
-        "classes": names and {name: index for index, name in enumerate(names)},
+        "classes": class_indexing_of(samples),
     }
     with replacing(path) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1), encoding="ascii")
