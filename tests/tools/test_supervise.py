@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,13 @@ sys.exit(end)
 
 @pytest.fixture
 def job(tmp_path):
-    """A function that starts the supervisor of a stand-in; it takes the plan and options."""
+    """A function that starts the supervisor of a stand-in; it takes the plan and options.
+
+    A closed terminal counts even where the tests themselves run under nohup.
+    """
     (tmp_path / "train.py").write_text(STAND_IN)
 
-    def start(plan, *options, backoff="0.01") -> subprocess.Popen:
+    def start(plan, *options, backoff="0.01", handling=signal.SIG_DFL) -> subprocess.Popen:
         (tmp_path / "plan.json").write_text(json.dumps(plan))
         words = [sys.executable, "-m", "mindcv", "supervise", "--backoff", backoff, *options, "--"]
         return subprocess.Popen(
@@ -68,6 +72,7 @@ def job(tmp_path):
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=partial(signal.signal, signal.SIGHUP, handling),
         )
 
     return start
@@ -249,6 +254,16 @@ def test_a_terminal_that_is_gone_asks_the_job_to_stop(job, tmp_path):
     assert (tmp_path / "run/net-2_4.json").exists()
     told = (tmp_path / "run/attempts/supervise.log").read_text()
     assert "stopped by SIGTERM; the same command goes on" in told.splitlines()[-1]
+
+
+def test_under_nohup_a_terminal_that_is_gone_does_not_matter(job, tmp_path):
+    process = job([{"saves": 1, "end": "hold"}], handling=signal.SIG_IGN)
+    wait_for(process, "holding")
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGINT)
+    code, _, told = ended(process)
+    assert code == 130, told
+    assert "SIGTERM" not in told
 
 
 def test_logs_that_cannot_be_written_end_it_with_5(job, tmp_path):
