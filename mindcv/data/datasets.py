@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
@@ -115,12 +116,27 @@ def register_dataset(name: str, factory: Callable[..., Any]) -> None:
             label), `class_names` or `classes` (in label order) and `num_classes`, each an attribute
             or a method. Other splits are numbered by the class names of the training split.
 
+    The same function again, of a module or notebook cell that runs twice, replaces itself.
+
     Raises:
         ConfigError: the name is empty or belongs to another dataset.
     """
-    if not name or dataset_row(name) or _registered.get(name, factory) is not factory:
+    is_taken = name in _registered and _place_of(_registered[name]) != _place_of(factory)
+    if not name or dataset_row(name) or is_taken:
         raise ConfigError(f"dataset name {name!r} is taken or empty; register it under another one")
     _registered[name] = factory
+
+
+def _place_of(factory: Callable[..., Any]) -> tuple:
+    """Return where a factory is defined, which stays the same if its module runs again."""
+    if isinstance(factory, partial):
+        return *_place_of(factory.func), repr(factory.args), repr(factory.keywords)
+    name = getattr(factory, "__qualname__", None)
+    if name is None:  # an object that can be called
+        return (id(factory),)
+    # Lambdas of one module have one name.
+    line = factory.__code__.co_firstlineno if name.endswith("<lambda>") else 0
+    return factory.__module__, name, line
 
 
 def open_samples(
@@ -163,7 +179,10 @@ def open_samples(
     root = root or "./"
     if name in _registered:
         if download:
-            raise ConfigError(f"download True: dataset {name!r} is your own and finds its files")
+            raise ConfigError(
+                f"download True: dataset {name!r} is your own, so its factory finds the files; "
+                "leave download out"
+            )
         from .samples.user import open_registered
 
         return open_registered(
@@ -181,7 +200,9 @@ def open_samples(
         except DataError as error:
             if not download or row.download:
                 raise
-            raise DataError(f"{error}; {row.name} cannot be downloaded, put it there") from None
+            raise DataError(
+                f"{error}; download True: {row.name} cannot be downloaded, put it there"
+            ) from None
 
 
 def get_dataset_size(name: str, root: str, split: str) -> int:

@@ -14,7 +14,7 @@ from mindspore.dataset import transforms
 
 from ..errors import DataError
 from ..process.cpu import usable_workers
-from .augment.batch_operations import AugmentBatch, BatchMap, Mixing
+from .augment.batch_operations import AugmentBatch, BatchMap, Mixing, as_indices
 from .augment.pixel_operations import OfPass, PixelSeeded
 from .bad_images import BadImages
 from .batches import EpochBatches, Loader
@@ -82,8 +82,8 @@ def create_loader(
     """
     if transform is None:
         _logger.warning(
-            "create_loader got no transform: images get those of ImageNet's evaluation, 224 pixels "
-            "a side; pass the result of create_transforms"
+            "create_loader got no transform and uses that of ImageNet's evaluation, 224 pixels a "
+            "side; pass the result of create_transforms"
         )
         transform = create_transforms()
     plan = Transforms.of(transform)
@@ -146,6 +146,9 @@ def create_loader(
         on_batch = BatchMap(plan.erasing, mixing, plan.on_device, shard_id=shard_id)
         dataset = map_image(dataset, on_image).batch(batch_size, **how, **on_batch.arguments)
         columns += ["draws"] if plan.on_device else []
+    if (target_transform or not is_own) and not mixing:
+        flat = partial(as_indices, num_classes=num_classes)
+        dataset = dataset.map(flat, "label", num_parallel_workers=1)
     return Loader(dataset, columns, shard_id)
 
 
@@ -170,7 +173,7 @@ def _map_image(
 
 def _join_splits(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     *images, labels = columns
-    return np.concatenate(images), np.tile(labels, len(images))
+    return np.concatenate(images), np.concatenate([labels] * len(images))
 
 
 def first_batch(

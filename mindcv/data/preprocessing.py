@@ -3,13 +3,18 @@
 Nothing here imports MindSpore.
 """
 
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import zip_longest
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 from ..errors import ConfigError
-from .datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, dataset_row
+from .datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, DatasetRow, dataset_row
+
+_logger = logging.getLogger(__name__)
 
 _LARGEST = 10**9
 _LARGEST_IMAGE = 2**14  # pixels of the resized side
@@ -168,6 +173,54 @@ def channel_statistics(
     row = dataset_row(dataset_name) or DATASETS["imagenet"]
     mean, std = (row.mean if mean is None else mean), (row.std if std is None else std)
     return _of_channels(mean, channels), _of_channels(std, channels)
+
+
+def image_statistics(
+    dataset_name: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    *,
+    on_host: bool,
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return `channel_statistics` with one value for each channel of the images, not of the input.
+
+    MindCV's scripts pass ImageNet's statistics for every dataset, and it ignores them where the
+    images are small. So do these; a warning says it if they would be used, `on_host`.
+    """
+    row = dataset_row(dataset_name)
+    mean, std = channel_statistics(dataset_name, mean, std)
+    own, why = (row.mean, row.std) if row else (mean, std), ""
+    if row and row.is_decoded and len(row.mean) == 1:
+        mean, std = (_of_channels(values, 1) for values in (mean, std))
+        if len(mean) + len(std) > 2:
+            why = "mean and std have three values and its images one channel; its own are used"
+    elif on_host and _are_mistaken(row, mean, std):
+        why = "mean and std are ImageNet's; the set's own are used, as in MindCV"
+    else:  # a single one is that of the network's input, which `Normalize` makes grey
+        mean, std = (values * 3 if len(values) == 1 else values for values in (mean, std))
+    if why and on_host:
+        _logger.warning("%s: %s", row.name, why)
+    return own if why else (mean, std)
+
+
+def warn_of_imagenets(
+    dataset_name: str, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> None:
+    """Warn where ImageNet's statistics, given to a command, are used for images of another set."""
+    if mean and std and _are_mistaken(row := dataset_row(dataset_name), mean, std):
+        _logger.warning(
+            "%s: mean and std are ImageNet's, as given or as the weights were trained; MindCV "
+            "always takes CIFAR's: leave them out to evaluate or continue its weights",
+            row.name,
+        )
+
+
+def _are_mistaken(row: DatasetRow | None, mean: Sequence[float], std: Sequence[float]) -> bool:
+    """Return whether statistics are ImageNet's, but for rounding, and the images those of CIFAR."""
+    if row is None or not row.is_decoded or len(row.mean) == 1:
+        return False
+    pairs = (*zip_longest(mean, IMAGENET_MEAN), *zip_longest(std, IMAGENET_STD))
+    return all(None not in pair and math.isclose(*pair, rel_tol=1e-4) for pair in pairs)
 
 
 def _of_channels(values: Sequence[float], channels: int | None) -> tuple[float, ...]:

@@ -116,7 +116,9 @@ def augment_and_mix_transform(
 
 def _policy(configs: str, hparams: Mapping[str, Any] | None, heads: Sequence[str]) -> PixelSeeded:
     if configs.split("-")[0] not in heads:
-        raise ValueError(f"policy {configs!r} has another function; expected {', '.join(heads)}")
+        raise ValueError(
+            f"policy {configs!r} does not belong to this function, which takes {', '.join(heads)}"
+        )
     hparams = hparams or {}
     # MindCV reads translate_const nowhere either.
     unused = sorted(hparams.keys() - {"img_mean", "translate_const"})

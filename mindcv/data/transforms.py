@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Collection, Sequence
+from numbers import Integral
 from typing import Any
 
 import mindspore as ms
@@ -30,6 +31,7 @@ from .preprocessing import (
     Preprocessing,
     channel_statistics,
     evaluation_interpolation,
+    image_statistics,
 )
 
 _DECODERS = ("mindspore", "pillow")
@@ -200,7 +202,8 @@ def create_transforms(
         color_jitter: strength for brightness, contrast and saturation, or one each (and hue).
         interpolation: nearest, bilinear, bicubic, area, in any case; random: bilinear or bicubic at
             random in training, bilinear in evaluation.
-        mean, std: channel statistics, 0-255 scale; None: the dataset's.
+        mean, std: channel statistics, 0-255 scale; None: the dataset's, which CIFAR also has in
+            place of ImageNet's, except with normalize_on_device.
         re_prob, re_scale, re_ratio, re_value, re_max_attempts: see `RandomErasing`.
         crop_pct: fraction of the resized shorter side that the centre crop keeps.
         crop_mode: center keeps the aspect of the image; squash resizes it to a square first.
@@ -225,16 +228,10 @@ def create_transforms(
     interpolation = _known("interpolation", interpolation, (*INTERPOLATIONS, RANDOM))
     crop_mode = _known("crop_mode", crop_mode, CROP_MODES)
     decoder = _known("decoder", decoder, _DECODERS)
-    mean, std = channel_statistics(dataset_name, mean, std)
     row = known_row(dataset_name)
+    mean, std = image_statistics(dataset_name, mean, std, on_host=not normalize_on_device)
     is_decoded = row is not None and row.is_decoded
     is_grey = is_decoded and len(row.mean) == 1
-    if is_grey:
-        mean, std = channel_statistics(dataset_name, mean, std, channels=1)
-        if len(mean) + len(std) > 2:  # MindCV's train.py passes ImageNet's
-            if not normalize_on_device:
-                _logger.warning("%s: mean and std of colours are not used", row.name)
-            mean, std = row.mean, row.std
     if not is_training:
         preprocessing = Preprocessing(
             image_size=sides,
@@ -252,10 +249,10 @@ def create_transforms(
         colour = dict(auto_augment=auto_augment, lighting=lighting, separate=separate)
         colour |= dict(augment_on_device=augment_on_device)
         if used := [name for name, value in colour.items() if value]:
-            raise ConfigError(f"{', '.join(used)}: {row.name} has grey images; leave it out")
+            raise ConfigError(
+                f"{', '.join(used)}: {row.name} has grey images; leave out what needs colour"
+            )
         hflip, vflip, color_jitter = 0.0, 0.0, None
-    elif len(mean) == 1:  # of the network's input, which `Normalize` makes grey
-        mean, std = mean * 3, std * 3
     erasing = jitter = on_device = None
     if re_prob > 0.0:
         # The fill is in normalised units; on the 0-255 scale, 0 means the mean colour.
@@ -364,10 +361,10 @@ def evaluation_transforms(
 
 
 def _sides(size: int | Sequence[int]) -> tuple[int, int]:
-    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+    sides = tuple(size) if isinstance(size, (list, tuple, np.ndarray)) else (size, size)
+    if len(sides) != 2 or not all(isinstance(side, Integral) and side > 0 for side in sides):
         raise ConfigError(f"image_resize {size}: expected one side, or height and width, from 1 on")
-    return sides
+    return int(sides[0]), int(sides[1])
 
 
 def _known(option: str, value: str, choices: Collection[str]) -> str:

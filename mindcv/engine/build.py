@@ -11,7 +11,7 @@ from typing import Any
 from .. import data, engine, models
 from ..checkpoint import CheckpointWriter, Manifest
 from ..config import Config, build_schedule, is_launched, sink_contradictions
-from ..data.preprocessing import Preprocessing
+from ..data.preprocessing import Preprocessing, warn_of_imagenets
 from ..errors import ConfigError, DataError
 from ..loss import create_loss
 from ..optim import create_optimizer
@@ -299,6 +299,8 @@ def check_batch_statistics(config: Config, runtime, network, batches, *, last: i
 
 def build_normalize(config: Config, transform: Sequence | None = None):
     """Build the cell in front of the network, with all that `transform` leaves to the device."""
+    if transform is None:  # for evaluation
+        warn_of_imagenets(config.dataset, config.mean, config.std)
     return data.create_normalize(
         config.dataset, config.mean, config.std, transform, channels=config.in_channels
     )

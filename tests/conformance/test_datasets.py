@@ -18,6 +18,7 @@ import mindcv.data
 from mindcv.data import create_dataset, create_loader, create_transforms, dataset_download
 from mindcv.data.datasets import get_dataset_size
 from mindcv.data.order import RepeatAugSampler, sample_order
+from mindcv.data.samples.folder import FolderSamples
 from mindcv.errors import ConfigError, DataError
 from mindcv.process import archives
 
@@ -77,7 +78,12 @@ def test_an_epoch_of_repeated_augmentation_is_as_long_as_mindcvs(root):
         create_dataset("", str(root / "images"), num_samples=4, num_aug_repeats=3)
 
 
-def test_a_dataset_is_counted_without_reading_it(root):
+def test_a_dataset_is_counted_without_reading_its_images(root, tmp_path, monkeypatch):
+    for name in ("ant", "bee"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        (tmp_path / "train" / name / "1.jpg").write_text("no image")
+    monkeypatch.setattr(FolderSamples, "read", None)
+    assert get_dataset_size("", str(tmp_path), "train") == 2
     assert get_dataset_size("MNIST", str(root / "mnist"), "train") == 7
 
 

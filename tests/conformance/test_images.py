@@ -24,13 +24,16 @@ from golden.mindcv_image_cases import (
     pictures,
     ramp,
 )
+from pictures import transformed
 from PIL import Image
 
 import mindcv.data
-from mindcv.data import create_loader, create_transforms, presets
+from mindcv.config import Config
+from mindcv.data import channel_statistics, create_loader, create_transforms, presets
 from mindcv.data.augment.operations import DESATURATE, OPERATIONS, original_bits
 from mindcv.data.augment.pixel_operations import PixelSeeded, RandomErasing
 from mindcv.data.augment.policies import parse_policy
+from mindcv.engine.build import build_normalize
 from mindcv.errors import ConfigError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -179,7 +182,7 @@ def test_a_policy_string_means_what_it_means_in_mindcv(text):
     expected = FACTS["policies"][text] | OTHER_SETTINGS.get(text, {})
     policy = parse_policy(text)
     for field, value in expected.items():
-        if field == "magnitude_max":
+        if field == "magnitude_max" and text.startswith("randaug"):
             value = value or 10.0
         if field == "depth":
             value = max(0, value)
@@ -187,6 +190,8 @@ def test_a_policy_string_means_what_it_means_in_mindcv(text):
             assert expected["magnitude"] == expected["magnitude_max"] == policy.scale
         elif hasattr(policy, field):
             assert getattr(policy, field) == (float(value) if isinstance(value, str) else value)
+        else:  # MindCV limits the strength of no other policy
+            assert field == "magnitude_max" and value is None
 
 
 # Effects at strength 10: (mean change of the ramp, levels left) in MindCV and here. MindCV takes a
@@ -244,7 +249,7 @@ def test_a_policy_of_a_function_of_mindcv_runs_in_a_users_map(function, text, ca
     assert policy.fill == (1, 2, 3) and not caplog.messages
     make(text, dict(interpolation="bicubic", translate_pct=0.1))
     assert caplog.messages[0].startswith("hparams interpolation, translate_pct: not used")
-    with pytest.raises(ValueError, match="'v0' has another function; expected "):
+    with pytest.raises(ValueError, match="'v0' does not belong to this function, which takes "):
         make("v0", {})
 
 
@@ -261,6 +266,66 @@ def test_a_loader_gives_what_mindcvs_gives(name, caplog):
     assert [list(labels.shape), str(labels.dtype)] == expected["label"]
     assert images[1].mean() == pytest.approx(expected["first"], abs=0.02)
     assert "create_loader got no transform" in caplog.text
+
+
+def test_labels_that_come_as_arrays_of_one_number_are_class_numbers():
+    """Mixed they would be taken for soft labels, and a loss would pair all with all."""
+    rows = [(image, np.array([label % 3])) for image, label in pictures()[:4]]
+    plain, three = (
+        create_transforms("", 8),
+        create_transforms("", 8, True, "autoaug", separate=True),
+    )
+
+    def labels_of(**more):
+        dataset = ds.GeneratorDataset(rows, ["image", "label"], shuffle=False)
+        transform = three if "separate" in more else plain
+        loader = create_loader(dataset, 4, transform=transform, num_classes=3, **more)
+        return next(loader.create_tuple_iterator(num_epochs=1, output_numpy=True))[1]
+
+    assert labels_of().tolist() == [0, 1, 2, 0]
+    mixed = labels_of(is_training=True, mixup=0.8, cutmix_prob=0.0)
+    np.testing.assert_array_equal(mixed, np.eye(3)[[0, 1, 2, 0]])
+    assert labels_of(is_training=True, separate=True).tolist() == [0, 1, 2, 0] * 3
+    soft = [lambda label: np.eye(3, dtype=np.float32)[int(label[0])]]
+    copies = labels_of(is_training=True, separate=True, target_transform=soft)
+    np.testing.assert_array_equal(copies, np.eye(3)[[0, 1, 2, 0] * 3])
+
+
+@pytest.mark.parametrize("name", ["cifar10", "CIFAR100"])
+def test_cifar_keeps_its_own_statistics_where_a_script_passes_imagenets(name, caplog):
+    """As in MindCV, whose train.py passes them for every dataset."""
+    own = channel_statistics(name)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    imagenets = dict(mean=[0.485 * 255, 0.456 * 255, 0.406 * 255], std=[58.395, 57.12, 57.375])
+    found = transformed(images, name, 32, **imagenets)
+    expected = (images - np.array(own[0])) / own[1]
+    np.testing.assert_allclose(found, expected.transpose(0, 3, 1, 2), atol=1e-5)
+    told = f"{name.lower()}: mean and std are ImageNet's; the set's own are used, as in MindCV"
+    assert caplog.messages == [told]
+    other = transformed(images, name, 32, mean=(1, 2, 3), std=(4, 5, 6))
+    np.testing.assert_allclose(other[:, 2], (images[..., 2] - 3.0) / 6, atol=1e-5)
+    create_transforms(name, 32, normalize_on_device=True, **imagenets)
+    assert len(caplog.messages) == 1
+    config = Config(model="m", dataset=name.lower(), **imagenets)
+    assert build_normalize(config).mean.shape == (1, 3, 1, 1)
+    assert "leave them out to evaluate or continue its weights" in caplog.messages[1]
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_one_mean_serves_the_three_channels_of_colour_images(is_training):
+    image = np.full((1, 32, 32, 3), 99, np.uint8)
+    named = dict(mean=[100.0], std=[50.0]) | (dict(hflip=0.0) if is_training else {})
+    found = transformed(image, "cifar10", 32, is_training, **named)
+    assert found.shape == (1, 3, 32, 32)
+    np.testing.assert_allclose(found[0, :, 16, 16], -0.02, atol=1e-6)
+
+
+def test_a_size_may_be_any_whole_number():
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    for size in (np.int64(16), np.array([16, 16])):
+        assert transformed(image, "cifar10", size).shape == (1, 3, 16, 16)
+    with pytest.raises(ConfigError, match="image_resize 16.5: expected one side"):
+        create_transforms("cifar10", 16.5)
 
 
 def test_splits_of_a_batch_begin_with_the_clean_images():

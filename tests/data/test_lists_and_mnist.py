@@ -259,7 +259,7 @@ def test_digits_are_neither_flipped_nor_coloured_in_training(mnist, caplog):
     np.testing.assert_array_equal(batch, images[..., None])
     with caplog.at_level("WARNING"):
         assert create_transforms("mnist", 28, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    assert "mnist: mean and std of colours are not used" in caplog.text
+    assert "mnist: mean and std have three values and its images one channel" in caplog.text
     with pytest.raises(ConfigError, match="auto_augment: mnist has grey images"):
         create_transforms("MNIST", 28, is_training=True, auto_augment="autoaug")
 

@@ -20,6 +20,7 @@ from mindcv.data import (
 from mindcv.data.samples import ImageError
 from mindcv.engine import build as recipe
 from mindcv.errors import ConfigError, DataError
+from mindcv.process.entry_point import import_user_module
 
 pytestmark = pytest.mark.usefixtures("fixed_seed")
 
@@ -275,6 +276,31 @@ def test_a_split_with_more_classes_than_the_training_is_refused_before_it_begins
     with pytest.raises(DataError, match="'val' of more has labels of 4 classes, .* has 3: .*out"):
         evaluated_labels(monkeypatch, "more", 3)
     assert evaluated_labels(monkeypatch, "more", 4) == [0, 3, 1]
+
+
+def test_a_file_that_is_imported_twice_registers_its_datasets_anew(tmp_path, monkeypatch):
+    """As `validate.py --pretrained --import_module my.py` does, and a notebook's cell."""
+    monkeypatch.setattr("mindcv.data.datasets._registered", {})
+    file = tmp_path / "own_sets.py"
+    file.write_text(
+        "from functools import partial\nfrom mindcv import register_dataset\n"
+        "def named(root, split): return [(root, 0)]\n"
+        "def sized(root, split, size): return [(root, 0)]\n"
+        "register_dataset('named', named)\n"
+        "register_dataset('sized', partial(sized, size=3))\n"
+        "register_dataset('nameless', lambda root, split: [(root, 0)])\n"
+    )
+    for _ in range(2):
+        import_user_module(str(file))
+    for other in (
+        "register_dataset('named', sized)",
+        "register_dataset('sized', partial(sized, size=4))",
+        "register_dataset('nameless', lambda root, split: [(root, 1)])",
+    ):
+        file.write_text(file.read_text() + other + "\n")
+        with pytest.raises(ConfigError, match="is taken or empty"):
+            import_user_module(str(file))
+        file.write_text(file.read_text().removesuffix(other + "\n"))
 
 
 def test_names_and_arguments_that_nobody_takes_are_refused(tmp_path):

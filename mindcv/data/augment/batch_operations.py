@@ -95,7 +95,7 @@ class Mixing:
     ) -> tuple[list, list]:
         prob = 0.0 if self.off_epoch and epoch >= self.off_epoch else self.prob
         mixed, share = self._mix_images(np.stack(images), prob, rng)
-        targets = np.stack(labels)
+        targets = as_indices(np.stack(labels), self.num_classes)
         if targets.ndim == 1:
             targets = np.eye(self.num_classes, dtype=np.float32)[targets.astype(np.int64)]
         targets = share * targets + (1.0 - share) * targets[::-1]
@@ -135,6 +135,12 @@ class Mixing:
         if self.follows_box or self.minmax:
             share = 1.0 - float((bottom - top) * (right - left)) / (height * width)
         return pasted, share
+
+
+def as_indices(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return labels (N, 1), such as some generators yield, as (N,); soft labels as they are."""
+    is_column = labels.ndim == 2 and labels.shape[1] == 1 and num_classes != 1
+    return labels[:, 0] if is_column and labels.dtype.kind in "iu" else labels
 
 
 _GREY = (0.2989, 0.587, 0.114)  # torchvision's weights of R, G and B
