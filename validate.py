@@ -29,7 +29,11 @@ def main(config: Config) -> None:
     )
     told = mindcv.weights.count_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
-        file, config.model, config.num_classes or told or found_classes, config.ema
+        file,
+        config.model,
+        config.num_classes or told or found_classes,
+        config.ema,
+        in_channels=config.in_channels,
     )
     for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)
@@ -94,6 +98,8 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         known |= file.metadata.preprocessing.to_options()
     else:
         known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
+        if channels := mindcv.weights.count_channels(file):
+            known["in_channels"] = channels
     return known, f"weight file {config.ckpt_path}"
 
 

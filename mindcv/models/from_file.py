@@ -8,10 +8,10 @@ from mindspore import nn
 
 from ..design_space import SETTINGS, complexity
 from ..design_space.plan import ACTIVATIONS, BLOCK_TYPES, ROUNDINGS, STEM_TYPES
-from ..errors import MindCVError, WeightsError
+from ..errors import ConfigError, MindCVError, WeightsError
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights
-from ..weights.match import preprocessing_of, sort_contents
+from ..weights.match import count_channels, preprocessing_of, sort_contents
 from .registry import canonical_name, create_model
 
 # The builder's options that a file may set, with their texts or type and range; none of them says
@@ -43,6 +43,7 @@ def create_model_from_file(
     model_name: str = "",
     num_classes: int | None = None,
     ema: bool | None = None,
+    in_channels: int | None = None,
 ) -> tuple[nn.Cell, Metadata]:
     """Build the network of a weight file and load its weights.
 
@@ -52,17 +53,23 @@ def create_model_from_file(
         model_name: needed if the file does not name its model, otherwise must agree with it.
         num_classes: must agree with the file; None: as in the file.
         ema: load the averaged weights; None: if the file holds them, else the raw ones.
+        in_channels: of the images; must agree with the file; None: as in the file, or 3.
 
     Returns:
         The network in evaluation mode, and the file's metadata or the defaults for its model.
 
     Raises:
         WeightsError: the file cannot be used, or neither it nor `model_name` names the model.
-        ConfigError: unknown model.
+        ConfigError: unknown model, or images of other channels than the file's.
     """
     name = canonical_name(model_name) if model_name else ""
     file = path if isinstance(path, WeightFile) else read_weights(path)
-    metadata = file.metadata
+    metadata, channels = file.metadata, count_channels(file)
+    if channels and in_channels not in (None, channels):
+        raise ConfigError(
+            f"in_channels {in_channels}, but the network of weight file {file.path!r} takes "
+            f"{channels}; leave in_channels out"
+        )
     if metadata is None:
         if not name:
             raise WeightsError(
@@ -72,7 +79,7 @@ def create_model_from_file(
         metadata = Metadata(
             name,
             num_classes=contents.num_classes if num_classes is None else num_classes,
-            in_channels=contents.in_channels or 3,
+            in_channels=channels or in_channels or 3,
             preprocessing=preprocessing_of(file),
         )
     elif name not in ("", metadata.model):

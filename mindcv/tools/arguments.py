@@ -168,6 +168,12 @@ def build_network(arguments: Namespace):
         metadata = Metadata(
             name, num_classes=weights.num_classes, preprocessing=weights.preprocessing
         )
+    if len(metadata.preprocessing.mean) != metadata.in_channels:
+        raise ConfigError(
+            f"weight file {arguments.ckpt_path!r} does not tell mean and std of its images of "
+            f"{metadata.in_channels} channels; a checkpoint of train.py does, and validate.py "
+            "takes them as options"
+        )
     if arguments.image_size:
         used = replace(metadata.preprocessing, image_size=arguments.image_size)
         metadata = replace(metadata, preprocessing=used)

@@ -2,7 +2,7 @@
 
 from ..data.preprocessing import Preprocessing
 from .file import Metadata, WeightFile, read_weights, write_weights
-from .match import count_classes, has_averages, preprocessing_of
+from .match import count_channels, count_classes, has_averages, preprocessing_of
 
 __all__ = [
     "Metadata",
@@ -10,6 +10,7 @@ __all__ = [
     "WeightFile",
     "has_averages",
     "read_weights",
+    "count_channels",
     "count_classes",
     "preprocessing_of",
     "write_weights",

@@ -178,7 +178,7 @@ def _is_headless(file: WeightFile) -> bool:
     """Return whether the file is complete although it has no classifier.
 
     A MindSpore checkpoint cut between two entries can still be read; only metadata shows that the
-    classifier is not missing by accident.
+    classifier is not missing by accident. From parameters in memory it may be taken on purpose.
     """
     has_no_classes = file.metadata is not None and file.metadata.num_classes == 0
     return has_no_classes or file.format != ckpt.NAME

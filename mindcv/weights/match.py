@@ -72,6 +72,11 @@ def count_classes(file: WeightFile) -> int:
     return file.metadata.num_classes if file.metadata else sort_contents(file).num_classes
 
 
+def count_channels(file: WeightFile) -> int:
+    """Return the number of input channels by the metadata or a RegNet's stem; 0: unknown."""
+    return file.metadata.in_channels if file.metadata else sort_contents(file).in_channels
+
+
 def preprocessing_of(file: WeightFile) -> Preprocessing:
     """Return the preprocessing that the file's metadata states.
 

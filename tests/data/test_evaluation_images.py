@@ -13,10 +13,12 @@ from evaluation_cases import CASES, picture
 from pictures import png, random_images, transformed
 
 from mindcv import engine
-from mindcv.config import Config
+from mindcv.config import Config, evaluation_contradictions, parse_arguments
 from mindcv.data import Preprocessing
 from mindcv.data.transforms import evaluation_transforms
 from mindcv.engine import build as recipe
+from mindcv.errors import ConfigError
+from mindcv.models import create_model_from_file
 from mindcv.tools.predict import classify, find_images, read_image
 from mindcv.tools.report import predictions
 from mindcv.weights import Metadata, preprocessing_of, read_weights
@@ -209,7 +211,7 @@ def test_validate_reads_a_weight_file_once(tmp_path, monkeypatch):
         read.append(read_weights(path))
         return read[-1]
 
-    def loading(file, *_):
+    def loading(file, *_, **__):
         loaded.append(file)
         raise InterruptedError
 
@@ -222,6 +224,43 @@ def test_validate_reads_a_weight_file_once(tmp_path, monkeypatch):
     with pytest.raises(InterruptedError):
         validate.main(Config(ckpt_path=path, **known))
     assert loaded == read and len(read) == 1
+
+
+def test_the_channels_are_the_files_and_images_of_others_are_refused(
+    tmp_path, capsys, image_folder, monkeypatch
+):
+    """A file without metadata, such as MindCV's, tells its channels, but no mean and std."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    import validate
+
+    grey = tiny_regnet(5, in_channels=1)
+    path = str(write_checkpoint(tmp_path / "a.ckpt", weights(1, grey), None))
+    known, _ = validate.told_by_the_weights(Config(ckpt_path=path))
+    assert known["in_channels"] == 1
+    words = ["--ckpt_path", path, "--model", "tiny_regnet"]
+    rules = evaluation_contradictions
+
+    def told(*more):
+        given = (*words, *more)
+        return parse_arguments("validate.py", "", rules, given, validate.told_by_the_weights)
+
+    with pytest.raises(ConfigError, match="a.ckpt: in_channels: 1 makes the images grey"):
+        told()
+    assert told("--dataset", "mnist").in_channels == 1
+    config = told("--in_channels", "1", "--mean", "33", "--std", "78")
+    assert (config.in_channels, config.mean) == (1, (33.0,))
+    with registered(tiny_regnet):
+        for in_channels in (None, 1):
+            built = create_model_from_file(path, "tiny_regnet", in_channels=in_channels)
+            assert built[1].in_channels == 1
+        named = write_checkpoint(
+            tmp_path / "b.ckpt", weights(1), replace(METADATA, preprocessing=Preprocessing())
+        )
+        for file, other in ((path, 3), (named, 1)):
+            with pytest.raises(ConfigError, match=f"in_channels {other}, but .* takes {4 - other}"):
+                create_model_from_file(file, "tiny_regnet", in_channels=other)
+        code, _, text = call(capsys, "predict", image_folder, *words)
+        assert code == 2 and "mean and std of its images of 1 channels" in text
 
 
 def test_checkpoints_from_before_the_property_are_evaluated_as_they_were():
