@@ -94,7 +94,7 @@ BROKEN_RANGES = {
     "precise statistics": ("precise_bn_samples: -1", "@2 | precise_bn_samples | -1"),
     "rate's batch": ("lr_base_size: 0", "@2 | lr_base_size | 0 | at least 1"),
     "resuming": ("ckpt_save_minutes: -1", "@2 | ckpt_save_minutes | -1.0 | at least 0"),
-    "grey images": ("in_channels: 1", "@2 | in_channels | 1 makes the images grey | their mean"),
+    "grey images": ("in_channels: 1", "@2 | in_channels | 1 makes the images grey | mean and std"),
 }
 
 BROKEN_POLICIES = {

@@ -150,12 +150,14 @@ def _preprocessing(config: Config) -> Problems:
         if problem := scale_problem(key, values):
             yield key, problem
     own = channel_statistics(config.dataset, channels=config.in_channels)
-    for key, values in zip(("mean", "std"), own):
-        if getattr(config, key) is None and len(values) != config.in_channels:
-            yield (
-                "in_channels",
-                f"1 makes the images grey; give their {key}, one value from 0 to 255",
-            )
+    missing = [
+        key
+        for key, values in zip(("mean", "std"), own)
+        if getattr(config, key) is None and len(values) != config.in_channels
+    ]
+    if missing:
+        each = "one value each (0 to 255)" if len(missing) == 2 else "one value (0 to 255)"
+        yield "in_channels", f"1 makes the images grey: give {' and '.join(missing)}, {each}"
     row = INTERPOLATIONS.get(config.interpolation)
     if config.antialias and row and not row.antialiased:
         yield "antialias", f"True goes with bilinear and bicubic; {row.name} {row.remark}"
@@ -205,7 +207,7 @@ def _training(config: Config) -> Problems:
         yield "ckpt_save_interval", f"{why}: use a multiple of val_interval {config.val_interval}"
     if config.use_nesterov and "nesterov" not in OPTIMIZERS[config.opt].takes:
         yield "use_nesterov", f"Nesterov's momentum does not exist for opt {config.opt}"
-    elif config.momentum == 0 and (config.use_nesterov or config.opt == "nesterov"):
+    elif config.momentum == 0 and _uses_nesterov(config):
         yield "momentum", "0 leaves Nesterov's momentum nothing to work with"
     if config.amp_cast_list and config.amp_level not in ("O1", "O2"):
         yield "amp_cast_list", f"a list goes with amp_level O1 or O2, not {config.amp_level}"
@@ -222,6 +224,12 @@ def _training(config: Config) -> Problems:
     skips = config.drop_overflow_update or config.loss_scale_type != "fixed"
     if config.max_skipped_steps != Config.max_skipped_steps and not skips:
         yield "max_skipped_steps", "no step is skipped; add drop_overflow_update True"
+
+
+def _uses_nesterov(config: Config) -> bool:
+    """Whether `momentum` is Nesterov's; adam's own is beta1."""
+    has_it = "momentum" in OPTIMIZERS[config.opt].takes
+    return config.opt == "nesterov" or (config.use_nesterov and has_it)
 
 
 def _loss(config: Config) -> Problems:

@@ -203,7 +203,7 @@ class Config:
 
 OPTIONS = {entry.name: entry for entry in fields(Config)}
 
-# Keys of MindCV 0.0.1 to 0.2.2: key -> (today's key, {old value: today's value}).
+# Keys of older versions of MindCV: key -> (today's key, {old value: today's value}).
 # filter_bias_and_bn did not do what its name says: True decayed every parameter, False kept
 # MindSpore's own exemption of normalisation parameters (MindCV, pull request 752).
 RENAMED_KEYS = {

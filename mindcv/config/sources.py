@@ -5,14 +5,14 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import yaml
 
 from ..errors import ConfigError
 from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
-from .values import Text, describe, quoted
+from .values import Text, convert, describe, quoted
 
 _logger = logging.getLogger("mindcv.config")
 
@@ -166,21 +166,38 @@ def _today(key: str, text: Text, place: str) -> tuple[str | None, Text, str]:
 
     The key None stands for one that asks for nothing.
     """
-    word = str(text).lower()
     if key in RENAMED_KEYS:
         today, values = RENAMED_KEYS[key]
-        value = values.get(word, text)
+        value = _translated(text, values)
         return today, value, f"{key} is called {today} today: read as {value}"
     if key in OPTIONS:
-        return key, RENAMED_VALUES.get(key, {}).get(word, text), ""
+        return key, _translated(text, RENAMED_VALUES.get(key, {})), ""
     if key == "config":  # MindCV saves the path of a run's recipe among its options
         return None, text, f"config {text} is not read: its options stand beside it"
     if key in REFUSED_KEYS:
         idle, reason = REFUSED_KEYS[key]
-        if word.rstrip("/") != idle:
+        if not _is_same(text, idle):
             raise ConfigError(f"{place}: {key} is not supported: {reason}; remove it")
         return None, text, f"{key} {text} has no effect: {reason}"
     raise ConfigError(f"{place}: unknown key {quoted(key)}{_nearest(key)}")
+
+
+def _translated(text: Text, values: Mapping[str, str]) -> Text:
+    return next((value for old, value in values.items() if _is_same(text, old)), text)
+
+
+def _is_same(text: Text, known: str) -> bool:
+    """Whether a text means a known truth value, number or word, in any spelling of it."""
+    for kind in (bool, float):
+        try:
+            meant = convert(known, kind)
+        except ValueError:
+            continue
+        try:
+            return convert(text, kind) == meant
+        except ValueError:
+            return False
+    return str(text).strip().lower().rstrip("/") == known
 
 
 def _nearest(key: str) -> str:

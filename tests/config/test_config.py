@@ -275,7 +275,7 @@ def test_help_lists_each_option_of_a_command_with_its_default_under_its_section(
         ("epsilon", "1e-6", "eps", 1e-6),
     ],
 )
-def test_a_key_of_an_older_tag_means_todays_and_is_noted(
+def test_a_key_of_an_older_version_means_todays_and_is_noted(
     from_yaml, caplog, key, value, today, meaning
 ):
     configs = [from_yaml(f"{key}: {value}"), from_words(f"--{key}", str(value))]

@@ -12,8 +12,10 @@ import yaml
 
 from mindcv.config import (
     Config,
+    build_schedule,
     evaluation_contradictions,
     load_config,
+    model_contradictions,
     parse_arguments,
     training_contradictions,
 )
@@ -22,6 +24,11 @@ from mindcv.errors import ConfigError
 
 RECORDED = json.loads((Path(__file__).parents[1] / "golden/mindcv_options.json").read_text())
 TAGS = RECORDED["options"]
+VALUES, CHOSEN = RECORDED["values"], RECORDED["recipes"]
+RECIPES = [
+    {key: VALUES[key][at] for key, column in CHOSEN.items() if (at := column[number]) is not None}
+    for number in range(len(CHOSEN["lr"]))
+]
 # What differs: the reasons stand in docs/from_mindcv.md.
 BETTER_DEFAULTS = dict(
     device_target=None,
@@ -39,6 +46,11 @@ pytestmark = pytest.mark.usefixtures("started_alone")
 
 def no_rules(config):
     return iter(())
+
+
+def both_rules(config):
+    yield from training_contradictions(config)
+    yield from model_contradictions(config)
 
 
 def as_ours(value):
@@ -91,9 +103,65 @@ def test_every_value_of_mindcvs_recipes_is_accepted(key):
             load_config(overrides={key: value}, rules=no_rules)
 
 
+@pytest.mark.parametrize("shortened", [{}, {"epoch_size": 2}], ids=str)
+def test_all_179_recipes_have_a_config_without_contradictions_and_a_schedule(shortened):
+    """As they are, and with the command line's --epoch_size 2."""
+    assert len(RECIPES) == 179
+    for recipe in RECIPES:
+        asked = recipe | {"model": "regnet_x_200mf", "dry_run": True} | shortened
+        config = load_config(overrides=asked, rules=both_rules)
+        assert config.lr == float(recipe["lr"]) and config.epoch_size == asked["epoch_size"]
+        rates = build_schedule(config, 10, world_size=8)
+        assert len(rates) == 10 * config.epoch_size
+        assert 0 < max(rates) <= config.lr and min(rates) >= 0
+
+
+TRUE, FALSE = ("True", "true", "yes", "Yes", "on", "1"), ("False", "false", "no", "off", "OFF", "0")
+
+
+def read_all_ways(key, text, tmp_path):
+    """Return the configs of a yaml file, of the command line and of a program."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"model: m\n{key}: {text}\n", encoding="utf-8")
+    words = ["--model", "m", f"--{key}", text]
+    return (
+        load_config(str(path)),
+        parse_arguments("train.py", "", training_contradictions, words),
+        load_config(overrides={"model": "m", key: text}),
+    )
+
+
+@pytest.mark.parametrize("key", [key for key, (_, values) in RENAMED_KEYS.items() if values])
+def test_an_older_key_is_translated_in_every_spelling_of_its_value(key, tmp_path):
+    today, values = RENAMED_KEYS[key]
+    for old, spellings in (("true", TRUE), ("false", FALSE)):
+        meant = getattr(load_config(overrides={"model": "m", today: values[old]}), today)
+        for text in spellings:
+            for config in read_all_ways(key, text, tmp_path):
+                assert getattr(config, today) == meant, (key, text)
+
+
+@pytest.mark.parametrize("key", REFUSED_KEYS)
+def test_a_key_that_asks_for_nothing_does_so_in_every_spelling(key, tmp_path):
+    idle, _ = REFUSED_KEYS[key]
+    same, others = {
+        "true": (TRUE, FALSE),
+        "false": (FALSE, TRUE),
+        "1.0": (("1", "1.0", "1.00", "1e0"), ("0.5", "true")),
+        "0.1": (("0.1", "0.10", ".1", "1e-1"), ("0", "1")),
+        "batch": (("batch", "Batch"), ("pair", "1")),
+    }.get(idle, ((f"{idle}/",) if idle else (), ("/elsewhere",)))
+    for text in same:
+        assert set(read_all_ways(key, text, tmp_path)) == {Config(model="m")}
+    for text in others:
+        with pytest.raises(ConfigError, match=f"{key} is not supported"):
+            load_config(overrides={key: text})
+
+
 @pytest.mark.parametrize(
     "recipe",
     [
+        dict(opt="adam", use_nesterov=True, momentum=0.0),  # adam takes no momentum
         dict(loss_scale_type="dynamic", drop_overflow_update=True, amp_level="O2"),
         dict(loss_scale_type="auto", drop_overflow_update=True, amp_level="O2"),
         dict(ckpt_save_policy=None),

@@ -2,7 +2,8 @@
 
 Run `python make_mindcv_options.py CLONE` with a clone of MindCV that has its history. The result
 holds, by tag, the default and the choices of each option of config.py, and for each key of the
-recipes under configs/, in all their versions, the values that it had.
+recipes under configs/, in all their versions, the values that it had. `recipes` are those of HEAD:
+the position of each recipe's value in `values`, null where it does not set the key.
 """
 
 import importlib.util
@@ -31,7 +32,14 @@ def main(clone: str) -> None:
             if key not in ELSEWHERE and value not in values.setdefault(key, []):
                 values[key].append(value)
     values = {key: sorted(values[key], key=str) for key in values}
-    text = json.dumps({"options": found, "values": values}, sort_keys=True)
+    names = git("ls-tree", "-r", "--name-only", "HEAD", "configs").splitlines()
+    today = [yaml.safe_load(git("show", f"HEAD:{name}")) for name in names if name[-5:] == ".yaml"]
+    chosen = {
+        key: [values[key].index(recipe[key]) if key in recipe else None for recipe in today]
+        for key in values
+        if any(key in recipe for recipe in today)
+    }
+    text = json.dumps({"options": found, "recipes": chosen, "values": values}, sort_keys=True)
     FILE.write_text(f"{text}\n", encoding="utf-8")
 
 
