@@ -14,7 +14,7 @@ from ..design_space.published import SETTINGS, source_of_tag, split_tag
 from ..errors import ConfigError
 
 _TABLE = Path(__file__).with_name("published.yaml")
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})[-.]")
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})(?=[-.])")
 
 
 @dataclass(frozen=True)
@@ -106,12 +106,15 @@ def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedW
 def weights_at(url: str) -> PublishedWeights:
     """Describe the weights at an address, for `fetch`; the file's name gives the model's.
 
-    Eight hexadecimal digits at the end of that name, as in MindCV's, are its SHA-256's first.
+    Eight hexadecimal digits at the end of that name, as in MindCV's, are its SHA-256's first,
+    unless all are decimal: that may be a date. One SHA-256 in 43 begins so; its file is then
+    trusted as one without a published hash.
     """
     if row := next((row for row in _table() if row.url == url), None):
         return row
-    host, digits = urlsplit(url).hostname or "unknown", _HASH_IN_NAME.search(url)
-    model, sha256 = re.split(r"[-.]", url.rsplit("/", 1)[-1])[0], digits and digits[1]
+    host, name = urlsplit(url).hostname or "unknown", urlsplit(url).path.rsplit("/", 1)[-1]
+    model, found = re.split(r"[-.]", name)[0], _HASH_IN_NAME.findall(name)
+    sha256 = next((digits for digits in found if not digits.isdecimal()), None)
     return PublishedWeights(model, host, url, sha256=sha256, owner=host, licence="unknown")
 
 

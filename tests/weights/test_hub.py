@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from mindcv.design_space.published import family_name, source_of_tag
 from mindcv.errors import ConfigError
-from mindcv.hub import find_weights, published_weights
+from mindcv.hub import find_weights, published_weights, weights_at
 from mindcv.weights import Preprocessing
 
 COSTS = json.loads((ROOT / "tests/golden/complexity.json").read_text())
@@ -92,6 +92,21 @@ def test_a_source_is_found_and_an_unknown_one_told_with_those_there_are():
     with pytest.raises(ConfigError, match="no published weights of regnet_q"):
         find_weights("regnet_q")
     assert published_weights("regnet_q") == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "digits"),
+    [
+        ("net-0a1b2c3d.ckpt", "0a1b2c3d"),
+        ("net-0a1b2c3d-224.ckpt", "0a1b2c3d"),
+        ("net-20240115.ckpt", None),  # a date
+        ("net-20240115-0a1b2c3d.ckpt", "0a1b2c3d"),
+        ("net.ckpt", None),
+    ],
+)
+def test_an_address_of_ones_own_may_tell_the_start_of_its_hash_and_a_date_is_none(file, digits):
+    row = weights_at(f"https://example.org/run-deadbeef.d/{file}?raw=1")
+    assert (row.model, row.sha256, row.source) == ("net", digits, "example.org")
 
 
 def test_the_table_is_read_without_mindspore():
