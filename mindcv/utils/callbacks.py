@@ -260,7 +260,7 @@ class StateMonitor(ms.Callback):
             _logger.info("Validation %s, time: %.6fs", ", ".join(values), val_time)
             if res[0] > self.best_res:
                 self.best_res, self.best_epoch = float(res[0]), epoch
-                _logger.info(f"=> New best val acc: {res[0]:.4%}")
+                _logger.info("the best so far: %s %.4f%%", self.metric_name[0], 100 * res[0])
         if self.rank_id == 0:
             self._save(run_context, epoch=epoch, batch=batch, metric=float(res[0]))
         total_time = time() - self.epoch_ts
