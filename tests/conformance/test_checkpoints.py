@@ -113,6 +113,8 @@ def test_mindspores_own_loader_needs_native_names_and_ours_takes_both(tmp_path):
         del parameters[name]
     report = load_weights(network, parameters)
     assert report.loaded == 220 and set(report.reinitialized) == {"head.fc.weight", "head.fc.bias"}
+    with pytest.raises(WeightsError, match="2 missing"):
+        load_weights(network, parameters, new_head=False)
     with pytest.raises(WeightsError, match="'given as parameters' does not fit"):
         load_weights(network, {name: parameters[name] for name in list(parameters)[:-1]})
     main(["convert", str(theirs), str(ours)])
