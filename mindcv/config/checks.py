@@ -146,7 +146,8 @@ def _preprocessing(config: Config) -> Problems:
         if values is None:
             continue
         if len(values) != config.in_channels:
-            yield key, f"{len(values)} values for in_channels {config.in_channels}"
+            remedy = "; add in_channels 1 for grey images" if len(values) == 1 else ""
+            yield key, f"{len(values)} values for in_channels {config.in_channels}{remedy}"
         if problem := scale_problem(key, values):
             yield key, problem
     own = channel_statistics(config.dataset, channels=config.in_channels)

@@ -246,6 +246,8 @@ def test_the_channels_are_the_files_and_images_of_others_are_refused(
 
     with pytest.raises(ConfigError, match="a.ckpt: in_channels: 1 makes the images grey"):
         told()
+    with pytest.raises(ConfigError, match="mean: 1 values .* add in_channels 1 for grey images"):
+        told("--mean", "33", "--std", "78")
     assert told("--dataset", "mnist").in_channels == 1
     config = told("--in_channels", "1", "--mean", "33", "--std", "78")
     assert (config.in_channels, config.mean) == (1, (33.0,))
