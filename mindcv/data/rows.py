@@ -45,7 +45,7 @@ def create_dataset(
     bad_images_file: str | Path | None = None,
     even_shards: bool = False,
     class_indexing: Mapping[str, int] | None = None,
-    extensions: Sequence[str] | None = None,
+    extensions: str | Sequence[str] | None = None,
     decode: bool = False,
     cache: Any = None,
     **kwargs,
@@ -82,6 +82,7 @@ def create_dataset(
     has_folders = row is not None and row.has_class_folders
     if extensions is not None and not has_folders:
         raise ConfigError(f"extensions {extensions}: dataset {name!r} does not search a folder")
+    extensions = [extensions] if isinstance(extensions, str) else extensions
     numbers = None if has_folders else class_indexing
     samples = open_samples(name, root, split, numbers, download=download, **kwargs)
     if has_folders:

@@ -36,13 +36,23 @@ __all__ = [
 class ConfigDict(dict):
     """A dictionary whose entries are attributes too; a missing one is None."""
 
-    __getattr__ = dict.get
-    __setattr__ = dict.__setitem__
-    __delattr__ = dict.__delitem__
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):  # asked by Python itself, as in copying
+            raise AttributeError(key)
+        return self.get(key)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def __delattr__(self, key: str) -> None:
+        del self[key]
 
 
 def get_checkpoint_download_root() -> str:
-    """Return the folder that keeps downloaded weights."""
+    """Return the folder that keeps downloaded weights: $MINDCV_CACHE, see `cache_folder`.
+
+    `set_default_download_root` does not move it.
+    """
     return str(cache_folder())
 
 

@@ -31,6 +31,7 @@ class DownloadError(DataError, OSError):
 
 
 def get_default_download_root() -> str:
+    """Return the folder above the datasets; published weights are in `cache_folder`."""
     return _root
 
 

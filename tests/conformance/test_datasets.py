@@ -103,7 +103,7 @@ def test_images_of_other_classes_are_left_out_with_a_warning(root, caplog, tmp_p
     assert dataset.class_names() == ("0", "yak", "2", "bee")
     mindcv.data.write_class_map(tmp_path / "map.json", dataset.samples)
     assert json.loads((tmp_path / "map.json").read_text())["classes"] == {"bee": 3, "yak": 1}
-    with pytest.raises(DataError, match="holds no image of the classes yak"):
+    with pytest.raises(DataError, match="holds no image of the classes yak$"):
         create_dataset("", str(root / "images"), class_indexing={"yak": 1})
 
 
@@ -121,6 +121,14 @@ def test_a_cache_is_not_needed_and_extensions_belong_to_folders(root, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(create_dataset("", str(root / "images"), cache=object()).samples) == 9
     assert "MindSpore's cache is not used" in caplog.text
+    suffixes = {path.suffix for path in (root / "images").rglob("*.*")}
+    one = min(suffixes)
+    count = len(list((root / "images/train").rglob(f"*{one}")))
+    for extensions in (one, [one]):
+        dataset = create_dataset("", str(root / "images"), extensions=extensions)
+        assert len(dataset.samples) == count
+    with pytest.raises(DataError, match="holds no image with the extensions .tif$"):
+        create_dataset("", str(root / "images"), extensions=".tif")
     with pytest.raises(ConfigError, match="extensions .*: dataset 'mnist' does not search"):
         create_dataset("mnist", str(root / "mnist"), extensions=[".png"])
 

@@ -1,9 +1,11 @@
 """Models, registry, layers and helpers equal MindCV's (golden/make_mindcv_models.py)."""
 
 import builtins
+import copy
 import importlib
 import inspect
 import json
+import pickle
 from pathlib import Path
 
 import mindspore as ms
@@ -169,7 +171,7 @@ def test_a_config_dictionary_has_attributes():
     config.depth = 4
     assert (config.width, config["depth"], config.missing) == (3, 4, None)
     del config.width
-    assert config == {"depth": 4}
+    assert config == copy.deepcopy(config) == pickle.loads(pickle.dumps(config)) == {"depth": 4}
 
 
 def test_a_single_value_is_repeated_and_a_sequence_is_not():

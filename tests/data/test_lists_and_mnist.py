@@ -318,6 +318,10 @@ def test_missing_or_cut_mnist_files_are_named(mnist, tmp_path):
     )
     write_idx(path, images[:5])
     assert "holds 5 images" in error_of("mnist", str(root), "train")
+    write_idx(path, images)
+    labels = path.with_name("train-labels-idx1-ubyte")
+    write_idx(labels, np.full(len(images), 77, np.uint8))
+    assert f"{labels}, row 0: label 77 is none of" in error_of("mnist", str(root), "train")
     packed = root / "t10k-images-idx3-ubyte.gz"
     packed.write_bytes(packed.read_bytes()[:50])
     assert f"{packed} cannot be read" in error_of("mnist", str(root), "val")

@@ -45,6 +45,7 @@ _TRAIN_PER_CLASS = 400  # of 500; the rest are the validation images
 
 class _Part(NamedTuple):
     file: Path
+    labels_file: Path
     images: np.ndarray  # (n, H, W, C) uint8
     labels: np.ndarray  # (n,)
 
@@ -62,8 +63,9 @@ class _ArraySamples:
         self._starts = np.cumsum([0, *(len(part.images) for part in parts)])
         self.labels = np.concatenate([part.labels for part in parts]).astype(np.int32)
         if self.labels.max() >= self.num_classes:
+            part, row = self._place(int(self.labels.argmax()))
             raise DataError(
-                f"{self.name(int(self.labels.argmax()))}: label {self.labels.max()} is none of the "
+                f"{part.labels_file}, row {row}: label {self.labels.max()} is none of the "
                 f"{self.num_classes} classes of {place}; the file is damaged"
             )
         renumber(self, class_indexing, place)
@@ -129,7 +131,7 @@ class CifarSamples(_ArraySamples):
             self.coarse_labels = self.coarse_labels.astype(np.int32)
         self.class_names = _names_in_file(folder / names_file, self.num_classes)
         parts = [
-            _Part(path, table["image"].transpose(0, 2, 3, 1), table[columns[-1]])
+            _Part(path, path, table["image"].transpose(0, 2, 3, 1), table[columns[-1]])
             for path, table in rows.items()
         ]
         super().__init__(parts, f"{name} in {folder}", class_indexing)
@@ -188,7 +190,7 @@ def _mnist_parts(root: Path, names: list[str]) -> Iterator[_Part]:
             raise DataError(
                 f"{file} holds {len(images)} images and {labels_file} {len(labels)} labels"
             )
-        yield _Part(file, images[..., None], labels)
+        yield _Part(file, labels_file, images[..., None], labels)
 
 
 def _find_idx(root: Path, name: str, dimensions: int) -> Path:

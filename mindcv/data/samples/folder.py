@@ -74,17 +74,14 @@ class FolderSamples(FileSamples):
         if keep.all():
             return
         if not keep.any():
-            raise DataError(
-                f"{self.folder} holds no image of the classes {_some(classes, 'all')} with the "
-                f"extensions {_some(extensions, 'all')}"
-            )
+            given = (("of the classes", classes), ("with the extensions", extensions))
+            asked = [
+                f"{what} {', '.join([*names][:5])}" for what, names in given if names is not None
+            ]
+            raise DataError(f"{self.folder} holds no image {' '.join(asked)}")
         chosen = np.flatnonzero(keep)
         self._names = NameTable.of(self._names[index] for index in chosen.tolist())
         self.labels = self.labels[chosen]
-
-
-def _some(names: Collection[str] | None, otherwise: str) -> str:
-    return otherwise if names is None else ", ".join([*names][:5])
 
 
 def open_split(

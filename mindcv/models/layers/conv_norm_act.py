@@ -32,29 +32,16 @@ class Conv2dNormActivation(nn.Cell):
         **kwargs,
     ):
         super().__init__()
-        if pad_mode != "pad":
-            padding = 0
-        elif padding is None:
-            padding = (stride - 1 + dilation * (kernel_size - 1)) // 2
-        layers = [
-            nn.Conv2d(
-                in_channels,
-                out_channels,
-                kernel_size,
-                stride,
-                pad_mode=pad_mode,
-                padding=padding,
-                dilation=dilation,
-                group=groups,
-                has_bias=norm is None if has_bias is None else has_bias,
-                **kwargs,
-            )
-        ]
-        if norm:
-            layers.append(norm(out_channels))
-        if activation:
-            layers.append(activation())
-        self.features = nn.SequentialCell(layers)
+        if padding is None:
+            reach = dilation * (kernel_size - 1)  # from the first to the last pixel of the kernel
+            padding = (reach + stride - 1) // 2
+        shape = dict(kernel_size=kernel_size, stride=stride, dilation=dilation, group=groups)
+        shape |= dict(pad_mode=pad_mode, padding=padding if pad_mode == "pad" else 0)
+        bias = norm is None if has_bias is None else has_bias
+        convolution = nn.Conv2d(in_channels, out_channels, has_bias=bias, **shape, **kwargs)
+        normalise = [] if norm is None else [norm(out_channels)]
+        activate = [] if activation is None else [activation()]
+        self.features = nn.SequentialCell([convolution, *normalise, *activate])
 
     def construct(self, x):
         return self.features(x)
