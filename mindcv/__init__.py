@@ -7,10 +7,10 @@
 import importlib
 from typing import TYPE_CHECKING
 
-from . import mindcv_paths
+from . import mindcv_paths, utils
 
 if TYPE_CHECKING:  # the names that `__getattr__` finds
-    from . import checkpoint, data, engine, hub, models, ranks, utils, weights
+    from . import checkpoint, data, engine, hub, loss, models, optim, ranks, scheduler, weights
     from .data import (
         Cifar10Download,
         Cifar100Download,
@@ -70,22 +70,21 @@ _NAMES = {
     "scheduler": ("create_scheduler",),
 }
 _ROOM_OF = {name: room for room, names in _NAMES.items() for name in names}
-_ROOMS = ("checkpoint", "data", "engine", "hub", "models", "ranks", "utils", "weights")
 
 __all__ = ["__version__", *_ROOM_OF]
+
+# As in MindCV, a script may take these from here, and `import *` does not.
+_ROOM_OF |= dict.fromkeys(utils.__all__, "utils")
 
 mindcv_paths.install()
 
 
 def __getattr__(name: str):
     room = "models" if name.startswith("regnet_") else _ROOM_OF.get(name)
-    if not room and name not in _ROOMS:
-        raise AttributeError(f"module 'mindcv' has no attribute {name!r}")
-    from .process.entry_point import check_environment
+    if not room:
+        return mindcv_paths.submodule(__name__, name)
+    from .process import environment
 
-    check_environment()
-    if name in _ROOMS:
-        return importlib.import_module(f".{name}", __name__)
     return getattr(importlib.import_module(f".{room}", __name__), name)
 
 

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -116,6 +117,20 @@ class _PathFinder:
         module.__doc__ = f"MindCV's path of {', '.join(homes)}."
         module.__all__ = list(homes)
         module.__getattr__ = __getattr__
+
+
+def submodule(package: str, name: str) -> ModuleType:
+    """Return a module of a package, imported at its first use as an attribute.
+
+    MindCV's packages import all of theirs, so scripts use them without an import of their own.
+
+    Raises:
+        AttributeError: there is no such module.
+    """
+    dotted = f"{package}.{name}"
+    if name.startswith("_") or importlib.util.find_spec(dotted) is None:
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+    return importlib.import_module(dotted)
 
 
 def install() -> None:

@@ -5,6 +5,8 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from ..mindcv_paths import submodule
+
 if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     from .batches import EpochBatches
     from .contact_sheet import write_contact_sheet
@@ -63,24 +65,11 @@ _LAZY = {
     "write_class_map": ".samples.protocol",
     "write_contact_sheet": ".contact_sheet",
 }
-# MindCV imports these with the package: a script may use them as attributes.
-_MODULES = (
-    "auto_augment",
-    "constants",
-    "dataset_download",
-    "dataset_factory",
-    "distributed_sampler",
-    "loader",
-    "mixup",
-    "transforms_factory",
-)
 
 __all__ = [*_LAZY]
 
 
 def __getattr__(name: str):
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name], __name__), name)
-    if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    raise AttributeError(f"module 'mindcv.data' has no attribute {name!r}")
+    if name not in _LAZY:
+        return submodule(__name__, name)
+    return getattr(importlib.import_module(_LAZY[name], __name__), name)

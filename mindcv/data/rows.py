@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError, DataError, MindCVError
+from ..process import environment  # noqa: F401
 from ..process.cpu import usable_workers
 from .bad_images import BadImages
 from .datasets import dataset_row, open_samples

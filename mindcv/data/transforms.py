@@ -13,6 +13,7 @@ from mindspore.dataset import transforms, vision
 
 from ..errors import ConfigError
 from ..names import canonical
+from ..process import environment  # noqa: F401
 from .augment.auto_augment import compile_policy, create_auto_augment
 from .augment.batch_operations import AugmentBatch, DeviceAugment
 from .augment.pixel_operations import (

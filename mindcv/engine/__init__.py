@@ -1,5 +1,6 @@
 """Train and evaluate a network on one or several devices."""
 
+from ..process import environment  # noqa: F401
 from ..process.terminal import start_logging
 from .agreement import check_equal_ranks
 from .batch_norm import (

@@ -2,6 +2,8 @@
 
 import mindspore as ms
 
+from ..mindcv_paths import submodule
+from ..process import environment  # noqa: F401
 from ..process.cpu import limit_instructions
 from ..weights.load import load_weights
 from . import helpers, layers, registry, regnet  # noqa: F401
@@ -28,6 +30,11 @@ from .regnet import *  # noqa: F403  # AnyNet, RegNet and a function for each of
 
 # At import, so that it comes before the first convolution of any program.
 limit_instructions(ms.get_context("device_target"))
+
+
+def __getattr__(name: str):
+    return submodule(__name__, name)
+
 
 __all__ = [
     *regnet.__all__,

@@ -10,6 +10,7 @@ from mindspore import dtype as mstype
 from mindspore.nn.learning_rate_schedule import LearningRateSchedule
 
 from ..errors import ConfigError
+from ..process import environment  # noqa: F401
 from . import WEIGHT_DECAY_FILTERS
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from mindspore import Parameter, Tensor, jit, nn, ops
 from mindspore import dtype as mstype
 
+from ..process import environment  # noqa: F401
 from .clip import create_clip
 
 SGD, Momentum, Adagrad = nn.SGD, nn.Momentum, nn.Adagrad

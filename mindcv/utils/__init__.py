@@ -7,7 +7,7 @@ A new program of your own needs none of them: `mindcv.engine` and the factories 
 import importlib
 from typing import TYPE_CHECKING
 
-from ..mindcv_paths import PATHS
+from ..mindcv_paths import submodule
 
 if TYPE_CHECKING:  # the names that `__getattr__` finds
     from ..process.archives import (
@@ -56,10 +56,8 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str):
-    if f"utils.{name}" in PATHS:
-        return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return submodule(__name__, name)
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
 
 

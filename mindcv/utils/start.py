@@ -12,6 +12,7 @@ from mindspore import dtype as mstype
 from mindspore import nn, ops
 
 from ..errors import ConfigError
+from ..process import environment  # noqa: F401
 from ..process.files import writing
 from ..process.terminal import Lines, LogFile, Terminal
 

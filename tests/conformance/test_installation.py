@@ -1,5 +1,7 @@
 """MindCV, of the same package name, is told apart, and a mixture of both is refused."""
 
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
@@ -46,3 +48,40 @@ def test_a_folder_with_modules_of_both_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.setattr(entry_point, "_PACKAGE", tmp_path)
     with pytest.raises(ConfigError, match="is MindCV's, so .* holds two libraries of one name"):
         entry_point.check_environment()
+
+
+# Each import is tried after all others have failed.
+IMPORTS = """
+from importlib import metadata
+real = metadata.version
+metadata.version = lambda name: "2.1.3" if name == "numpy" else real(name)
+for statement in (
+    "from mindcv import create_model",
+    "from mindcv.models import create_model",
+    "from mindcv.models.regnet import RegNet",
+    "from mindcv.utils import set_seed",
+    "from mindcv.utils.random import set_seed",
+    "from mindcv.utils.callbacks import StateMonitor",
+    "from mindcv.data import create_dataset",
+    "from mindcv.data import create_transforms",
+    "from mindcv.data.loader import create_loader",
+    "from mindcv.data.mixup import Mixup",
+    "from mindcv.loss import CrossEntropySmooth",
+    "from mindcv.loss import create_loss; create_loss()",
+    "from mindcv.optim import create_optimizer; create_optimizer([])",
+    "from mindcv.optim.adamw import AdamW",
+    "import mindcv.engine",
+):
+    try:
+        exec(statement)
+    except ValueError as error:
+        assert "numpy 2.1.3 breaks MindSpore" in str(error), statement
+    else:
+        raise AssertionError(f"no error: {statement}")
+import mindcv.config, mindcv.scheduler, mindcv.version
+"""
+
+
+def test_every_import_that_needs_mindspore_stops_in_an_environment_that_cannot_work():
+    run = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -10,6 +10,7 @@ from mindspore.nn import Identity
 from mindspore.nn import SiLU as Swish
 
 from ...design_space.plan import make_divisible
+from ...mindcv_paths import submodule
 from .compatibility import Dropout
 from .conv_norm_act import Conv2dNormActivation
 from .selective_kernel import SelectiveKernel, SelectiveKernelAttn
@@ -27,6 +28,10 @@ __all__ = [
     "SqueezeExciteV2",
     "Swish",
 ]
+
+
+def __getattr__(name: str):
+    return submodule(__name__, name)
 
 
 class DropPath(nn.Cell):
