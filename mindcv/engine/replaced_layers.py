@@ -191,9 +191,13 @@ def mixed_precision(
             level's own choice.
 
     Raises:
-        ConfigError: a name in the list is no layer of `mindspore.nn`, or the network has none of
-            the listed layers.
+        ConfigError: a name in the list is no layer of `mindspore.nn`, the network has none of the
+            listed layers, or the level takes no list.
     """
+    if cast_list and level not in ("O1", "O2"):
+        raise ConfigError(
+            f"amp_cast_list: amp_level {level} takes no list; use O1 or O2, or leave the list out"
+        )
     listed = tuple(map(_layer, cast_list))
     cells = [cell for _, cell in network.cells_and_names()]
     if listed and not any(isinstance(cell, listed) for cell in cells):

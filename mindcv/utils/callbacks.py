@@ -96,7 +96,8 @@ class CheckpointManager:
         if self.ckpoint_num >= K and score <= self.ckpoint_filelist[-1][1]:
             return
         save_parameters(network, save_path)
-        ranked = [*self.ckpoint_filelist, (save_path, score)]
+        others = [pair for pair in self.ckpoint_filelist if not _is_same(pair[0], save_path)]
+        ranked = [*others, (save_path, score)]
         ranked.sort(key=lambda pair: -pair[1])  # stable: the earlier of equals stays ahead
         for path, _ in ranked[K:]:
             self.remove_ckpoint_file(path)
@@ -105,7 +106,8 @@ class CheckpointManager:
     def latest_K_checkpoint(self, network: nn.Cell, K: int = 10, save_path: str = "") -> None:
         """Save, and remove the oldest if there are more than K; K 0 keeps all."""
         save_parameters(network, save_path)
-        self.ckpoint_filelist.append(save_path)
+        others = [path for path in self.ckpoint_filelist if not _is_same(path, save_path)]
+        self.ckpoint_filelist = [*others, save_path]
         while 0 < K < self.ckpoint_num:
             self.remove_oldest_ckpoint_file()
 
@@ -227,7 +229,8 @@ class StateMonitor(ms.Callback):
         return np.array(totals, np.float32) / images
 
     def _evaluate(self, counted: "_ImageCount") -> np.ndarray:
-        found = self.model.eval(self.dataset_val, dataset_sink_mode=False, callbacks=[counted])
+        callbacks = [counted] if self.all_reduce is not None else None
+        found = self.model.eval(self.dataset_val, dataset_sink_mode=False, callbacks=callbacks)
         return np.array(list(found.values()), np.float32)
 
     def on_train_epoch_begin(self, run_context):
@@ -336,6 +339,10 @@ class ValCallback(ms.Callback):
         if step == count or step % self.log_interval == 0:
             print(f"batch: {step}/{count}, time: {time() - self.ts:.6f}s")
             self.ts = time()
+
+
+def _is_same(path: str, other: str) -> bool:
+    return os.path.abspath(path) == os.path.abspath(other)
 
 
 def _step_of(run_context) -> nn.Cell:

@@ -42,10 +42,11 @@ def auto_mixed_precision(
     The network is changed in place; what is returned computes the same and has float32 outputs.
 
     Args:
-        amp_cast_list: layers instead of the level's own, such as "[nn.Conv2d, nn.Dense]".
+        amp_cast_list: layers instead of the own ones of O1 or O2, such as "[nn.Conv2d, nn.Dense]".
 
     Raises:
-        ConfigError: the list names no layer of `mindspore.nn`, or none of the network.
+        ConfigError: the list names no layer of `mindspore.nn`, or none of the network, or the level
+            takes no list.
     """
     return engine.mixed_precision(network, amp_level, re.findall(r"[\w.]+", amp_cast_list or ""))
 
@@ -77,7 +78,7 @@ class TrainStep(nn.Cell):
         gradient_accumulation_steps: int = 1,
     ):
         super().__init__(auto_prefix=False)
-        if gradient_accumulation_steps > 1 and optimizer.dynamic_lr:
+        if optimizer.dynamic_lr:
             _use_rates_of_batches(optimizer, gradient_accumulation_steps)
         self.network, self.optimizer = network, optimizer
         self.average = engine.WeightAverage(network, ema_decay) if ema else None
@@ -97,8 +98,8 @@ class TrainStep(nn.Cell):
         if self.step.dynamic:
             self.step.scaler = amp.DynamicLossScaler(
                 float(scale_sense.loss_scale_value),
-                int(scale_sense.scale_factor.asnumpy()),
-                int(scale_sense.scale_window.asnumpy()),
+                _whole("scale_factor", scale_sense.scale_factor),
+                _whole("scale_window", scale_sense.scale_window),
             )
 
     def construct(self, *inputs):
@@ -124,24 +125,36 @@ class _RateOfLastBatch(LearningRateSchedule):
 
 def _use_rates_of_batches(optimizer: nn.Optimizer, batches: int) -> None:
     rates = optimizer.learning_rate
-    cells = list(rates) if optimizer.is_group_lr else [rates]
+    found = list(rates) if optimizer.is_group_lr else [rates]
+    # An earlier trainer of this optimizer may have had another number of batches.
+    cells = [cell.rates if isinstance(cell, _RateOfLastBatch) else cell for cell in found]
+    if batches == 1 and cells == found:
+        return
     names = [(one, one.name) for cell in cells for one in cell.get_parameters()]
-    wrapped = [_RateOfLastBatch(cell, batches) for cell in cells]
-    optimizer.learning_rate = nn.CellList(wrapped) if optimizer.is_group_lr else wrapped[0]
+    used = [_RateOfLastBatch(cell, batches) for cell in cells] if batches > 1 else cells
+    optimizer.learning_rate = nn.CellList(used) if optimizer.is_group_lr else used[0]
     for parameter, name in names:
         parameter.name = name  # a cell prefixes the names of parameters it is given
 
 
+def _whole(name: str, value: Tensor) -> int:
+    number = float(value.asnumpy())
+    if not number.is_integer():
+        raise ValueError(f"scale_sense: {name} {number:g} must be a whole number")
+    return int(number)
+
+
 def _world_size() -> int:
     mode = ms.get_auto_parallel_context("parallel_mode")
-    is_parallel = mode == ms.ParallelMode.DATA_PARALLEL
+    is_parallel = mode in (ms.ParallelMode.DATA_PARALLEL, ms.ParallelMode.HYBRID_PARALLEL)
     return ms.get_auto_parallel_context("device_num") if is_parallel else 1
 
 
 class GradientAccumulation(nn.Cell):
-    """Map (loss, gradients of a batch) to the loss, and update every so many batches.
+    """Map (loss, gradients) to the loss, and update once every `max_accumulation_step` batches.
 
-    The gradient of an update is the mean of its batches'.
+    The gradient of an update is the mean of its batches'. The optimizer's rates are one per update
+    here, one per batch in `TrainStep`.
     """
 
     def __init__(self, max_accumulation_step: int, optimizer: nn.Optimizer, grad_reducer: nn.Cell):
@@ -182,8 +195,8 @@ def create_trainer(
         metrics: see `get_metrics`.
         amp_level, amp_cast_list: see `auto_mixed_precision`.
         loss_scale_type: fixed, dynamic, or auto (dynamic where float16 is used, else fixed).
-        loss_scale: the scale, or the first one of a dynamic scale. An optimizer that divides by a
-            scale of its own still gets the gradients it expects.
+        loss_scale: the scale, or the first one of a dynamic scale, where 1 means 65536. An
+            optimizer that divides by a scale of its own still gets the gradients it expects.
         drop_overflow_update: skip updates that are not finite; a dynamic scale always does.
         ema, ema_decay, clip_grad, clip_value, gradient_accumulation_steps: see `TrainStep`.
 

@@ -55,15 +55,19 @@ def test_a_trainer_learns_what_mindcvs_learns(options, pynative_mode):
         np.testing.assert_allclose(found[name], values, rtol=2e-5, atol=2e-6, err_msg=name)
 
 
-def test_an_accumulated_update_takes_the_rate_of_its_last_batch(pynative_mode):
-    """MindCV's optimizer counts updates, and never reaches the second half of its schedule."""
+@pytest.mark.parametrize(("earlier", "batches"), [(1, 2), (2, 2), (4, 2), (2, 1)])
+def test_an_accumulated_update_takes_the_rate_of_its_last_batch(earlier, batches, pynative_mode):
+    """MindCV's optimizer counts updates, and never reaches the second half of its schedule.
+
+    An earlier trainer of the same optimizer changes nothing.
+    """
     network = Net()
     rates = [0.0, 0.5, 0.0, 0.25]
     optimizer = nn.Momentum(network.trainable_params(), rates, 0.0)
     names = [parameter.name for parameter in optimizer.get_parameters()]
-    step = utils.TrainStep(
-        nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer, gradient_accumulation_steps=2
-    )
+    for steps in (earlier, batches):
+        loss = nn.WithLossCell(network, nn.CrossEntropyLoss())
+        step = utils.TrainStep(loss, optimizer, gradient_accumulation_steps=steps)
     assert [parameter.name for parameter in optimizer.get_parameters()] == names
     batch = next(dataset().create_tuple_iterator())
     moved = []
@@ -118,6 +122,18 @@ def test_a_dynamic_scale_keeps_the_callers_factor_and_window(pynative_mode):
     for _ in range(2):
         step(*next(dataset().create_tuple_iterator()))
     assert float(step.step.scaler.scale_value.asnumpy()) == 64.0
+    with pytest.raises(ValueError, match="scale_factor 1.5 must be a whole number"):
+        scale = nn.DynamicLossScaleUpdateCell(16.0, 1.5, 2)
+        utils.TrainStep(nn.WithLossCell(network, nn.CrossEntropyLoss()), optimizer, scale)
+
+
+@pytest.mark.parametrize(
+    ("mode", "ranks"), [("data_parallel", 2), ("hybrid_parallel", 2), ("stand_alone", 1)]
+)
+def test_gradients_are_averaged_in_each_mode_that_splits_the_data(mode, ranks, monkeypatch):
+    context = {"parallel_mode": mode, "device_num": 2}
+    monkeypatch.setattr(ms, "get_auto_parallel_context", context.get)
+    assert utils.trainer._world_size() == ranks
 
 
 @pytest.mark.parametrize(
@@ -128,6 +144,9 @@ def test_a_dynamic_scale_keeps_the_callers_factor_and_window(pynative_mode):
         ({"loss_scale_type": "other"}, "loss_scale_type 'other'"),
         ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps 0"),
         ({"amp_level": "O1", "amp_cast_list": "[nn.Convv]"}, "no layer 'nn.Convv'"),
+        ({"amp_level": "O0", "amp_cast_list": "[nn.Dense]"}, "amp_level O0 takes no list"),
+        ({"amp_level": "O3", "amp_cast_list": "[nn.Dense]"}, "amp_level O3 takes no list"),
+        ({"amp_level": "auto", "amp_cast_list": "[nn.Dense]"}, "amp_level auto takes no list"),
     ],
 )
 def test_arguments_that_contradict_each_other_are_refused(options, words):
@@ -200,6 +219,30 @@ def test_the_accuracy_of_several_ranks_counts_every_image_once(tmp_path, monkeyp
 
     monitor._evaluate = evaluate
     np.testing.assert_array_equal(monitor.apply_eval(None), [0.5])
+
+
+def test_one_process_evaluates_a_network_with_any_outputs(tmp_path, pynative_mode):
+    class Evaluation(nn.Cell):
+        def construct(self, image, label):
+            return image[:, :6], label, image.mean()  # MindSpore's own end with the labels
+
+    model = ms.Model(
+        Net(), eval_network=Evaluation(), metrics=utils.get_metrics(4), eval_indexes=[2, 0, 1]
+    )
+    monitor = utils.StateMonitor(model, dataset_val=dataset(), ckpt_save_dir=str(tmp_path))
+    (image, label) = next(dataset(12).batch(3).create_tuple_iterator(output_numpy=True))
+    right = image.reshape(12, 12)[:, :6].argmax(1) == label.ravel()
+    np.testing.assert_allclose(monitor.apply_eval(None), [right.mean()], rtol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["top_k", "latest_k"])
+def test_a_path_that_is_saved_again_is_kept_and_counts_once(policy, tmp_path):
+    manager, network, path = utils.CheckpointManager(policy), Net(), tmp_path / "net.ckpt"
+    for number in range(3):
+        network.second.bias.set_data(Tensor(np.full(6, number), ms.float32))
+        manager.save_ckpoint(network, num_ckpt=1, metric=number, save_path=str(path))
+        assert manager.ckpoint_num == 1
+        assert ms.load_checkpoint(str(path))["second.bias"].asnumpy()[0] == number
 
 
 @pytest.mark.parametrize("policy", ["top_k", "latest_k"])
