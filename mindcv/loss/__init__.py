@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..mindcv_paths import submodule
 from ..names import canonical
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ __all__ = ["LOSSES", "LossRow", "create_loss", *(row.where for row in LOSSES.val
 
 def __getattr__(name: str):
     if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return submodule(__name__, name)
     return getattr(importlib.import_module(f"{__name__}.losses"), name)
 
 
@@ -100,6 +101,7 @@ def create_loss(
     known = canonical(name, LOSSES)
     if known not in LOSSES:
         raise UnknownLossError(f"loss {name!r} is unknown; expected {', '.join(LOSSES)}")
+    losses.check_reduction(reduction)
     row = LOSSES[known]
     if bce_target_thresh is not None and "bce_target_thresh" not in row.takes:
         raise ValueError(f"bce_target_thresh belongs to BCE; loss {known} has none")

@@ -6,6 +6,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from ..process import environment  # noqa: F401
+
 SMALLEST_BASE = 1e-12  # lower bound of the focus's base; to the power of 4 it is 0
 IGNORED = -100  # label of an image that counts in no way, MindSpore's and torch's default
 
@@ -15,8 +17,7 @@ class TrainingLoss(nn.Cell):
 
     def __init__(self, smoothing=0.0, aux_factor=0.0, reduction="mean", weight=None):
         super().__init__()
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")
+        check_reduction(reduction)
         self.smoothing, self.aux_factor, self.reduction = smoothing, aux_factor, reduction
         self.weight = _class_weights(weight)
         self.one_hot = ops.OneHot()
@@ -125,9 +126,9 @@ class AsymmetricLossSingleLabel(TrainingLoss):
     """
 
     def __init__(
-        self, gamma_pos=1, gamma_neg=4, eps=0.1, reduction="mean", smoothing=0.1, **shared
+        self, gamma_pos=1, gamma_neg=4, eps=0.1, reduction="mean", smoothing=0.1, aux_factor=0.0
     ):
-        super().__init__(smoothing, reduction=reduction, **shared)
+        super().__init__(smoothing, aux_factor, reduction)
         self.gamma_pos, self.gamma_neg = gamma_pos, gamma_neg
 
     def of_one(self, logits, labels):
@@ -206,6 +207,11 @@ class AsymmetricLossMultilabel(TrainingLoss):
         focus = power(base, self.gamma_pos * target + self.gamma_neg * (1.0 - target))
         losses = (target * positive + (1.0 - target) * negative) * focus
         return self.reduce(losses if self.weight is None else losses * self.weight)
+
+
+def check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction {reduction!r} is unknown; expected mean, sum or none")
 
 
 def _class_weights(weight) -> Tensor | None:

@@ -10,7 +10,7 @@ from mindspore import Tensor
 
 from mindcv.config import OPTIONS, Config
 from mindcv.engine import build as recipe
-from mindcv.loss import LOSSES, AsymmetricLossMultilabel, create_loss
+from mindcv.loss import LOSSES, AsymmetricLossMultilabel, AsymmetricLossSingleLabel, create_loss
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")
 EXPECTED = dict(zip(cases(), np.split(GOLDEN["values"], np.cumsum(GOLDEN["lengths"])[:-1])))
@@ -225,6 +225,7 @@ def test_one_hot_targets_equal_indices(name):
     [
         (dict(name="focal"), ["'focal'", *LOSSES]),
         (dict(reduction="average"), ["'average'", "mean", "sum", "none"]),
+        (dict(name="asl_multi_label", reduction="avg"), ["'avg'", "mean", "sum", "none"]),
         (dict(name="CE", bce_target_thresh=0.2), ["bce_target_thresh", "BCE", "CE"]),
         (dict(name="jsd", num_splits=1), ["num_splits 1", "2 copies"]),
         (dict(name="asl_single_label", weight=Tensor([1.0] * CLASSES)), ["class weights"]),
@@ -235,6 +236,11 @@ def test_unknown_name_or_useless_argument_is_a_value_error(arguments, words):
         create_loss(**arguments)
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_loss_takes_no_argument_that_it_does_not_use():
+    with pytest.raises(TypeError, match="weight"):
+        AsymmetricLossSingleLabel(weight=[1.0] * CLASSES)
 
 
 def test_name_is_case_insensitive():
