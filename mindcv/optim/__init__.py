@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ..mindcv_paths import submodule
 from ..names import canonical
 
 if TYPE_CHECKING:
@@ -102,6 +103,10 @@ WEIGHT_DECAY_FILTERS = {
 }
 
 
+def __getattr__(name: str):
+    return submodule(__name__, name)
+
+
 def names_taking(argument: str) -> str:
     """Return, as text, the optimizers that take an argument of `create_optimizer`."""
     return ", ".join(name for name, row in OPTIMIZERS.items() if argument in row.takes)
@@ -136,8 +141,9 @@ def create_optimizer(
             the head has the full rate (timm `optim/_param_groups.py`).
         loss_scale: gradients are divided by it before anything else.
         schedule_decay: how fast nadam's momentum grows to beta1.
-        checkpoint_path: optimizer state to start from: a file of this optimizer, or MindCV's
-            `optim_<model>.ckpt` (not of adan or lamb, which compute otherwise there).
+        checkpoint_path: optimizer state and weights to start from; rates are the caller's. The file
+            is of this optimizer, or MindCV's `optim_<model>.ckpt` (not of adan or lamb, which
+            compute otherwise there).
         eps: added to the denominator after the bias correction (adam, adamw, nadam, adan, lamb) or
             inside the root (rmsprop).
         **kwargs: further arguments of the optimizer's class: beta1, beta2, beta3, trust_clip, …

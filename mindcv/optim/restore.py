@@ -23,7 +23,9 @@ _POWERS = {"beta1_power": "bias_correction1", "beta2_power": "bias_correction2"}
 
 
 def restore(optimizer: nn.Optimizer, path: str) -> None:
-    """Load the state of an optimizer, its weights and its rates; or change nothing.
+    """Load the state of an optimizer and its weights, or change nothing.
+
+    The rates stay the optimizer's own; the step count, from the file, is the position in them.
 
     Raises:
         ConfigError: the file cannot be read or does not fit the optimizer.
@@ -32,7 +34,11 @@ def restore(optimizer: nn.Optimizer, path: str) -> None:
         tensors = read_weights(path).tensors
     except WeightsError as error:
         raise ConfigError(f"optimizer state: {error}") from None
-    wanted = {parameter.name: parameter for parameter in optimizer.get_parameters()}
+    wanted = {
+        parameter.name: parameter
+        for parameter in optimizer.get_parameters()
+        if not parameter.name.startswith("learning_rate")
+    }
     found = {}
     for name, array in tensors.items():
         ours = name if name in wanted else _native(name)
@@ -45,7 +51,7 @@ def restore(optimizer: nn.Optimizer, path: str) -> None:
         raise ConfigError(
             f"optimizer state {path!r} has no entry for {len(missing)} of the optimizer's "
             f"parameters, or one of another shape: {missing[:3]}; take the state of the same "
-            "optimizer, network and rates, or begin without it"
+            "optimizer and network, or begin without it"
         )
     for name, array in found.items():
         wanted[name].set_data(ms.Tensor(np.array(array), wanted[name].dtype))

@@ -100,6 +100,25 @@ def apply(optimizer, parameters, steps) -> None:
         optimizer(tuple(Tensor(rng.normal(0, 1, p.shape).astype(np.float32)) for p in parameters))
 
 
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+@pytest.mark.parametrize("lr", [0.002, [0.1, 0.2, 0.3, 0.004, 0.5, 0.6, 0.7]])
+def test_a_saved_state_leaves_the_callers_rates_and_their_position(lr, layer_decay, tmp_path):
+    shared = {"layer_decay": layer_decay}
+    names = ("stages.0.blocks.0.weight", "head.weight")
+    given = [Parameter(Tensor([1.0]), name=name) for name in names]
+    first = create_optimizer(given, "sgd", lr=rates(0.5) if isinstance(lr, list) else 0.5, **shared)
+    for _ in range(3):
+        first((Tensor([0.0]), Tensor([0.0])))
+    path = str(tmp_path / "state.ckpt")
+    ms.save_checkpoint(first, path)
+    copies = [Parameter(Tensor([5.0]), name=name) for name in names]
+    second = create_optimizer(copies, "sgd", lr=lr, momentum=0.0, checkpoint_path=path, **shared)
+    second((Tensor([1.0]), Tensor([1.0])))
+    rate = lr[3] if isinstance(lr, list) else lr
+    expected = [1 - (layer_decay or 1) * rate, 1 - rate]  # the weights are the file's
+    np.testing.assert_allclose([float(p.asnumpy()[0]) for p in copies], expected, atol=1e-6)
+
+
 def test_optimizer_state_of_another_optimizer_is_refused(tmp_path):
     path = str(tmp_path / "state.ckpt")
     ms.save_checkpoint(create_optimizer(make_parameters(), "momentum"), path)
