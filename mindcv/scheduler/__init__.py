@@ -6,10 +6,15 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..mindcv_paths import submodule
 from ..names import canonical
 from .dynamic_lr import annealed, cyclic_lr, one_cycle_lr
 
 _logger = logging.getLogger("mindcv.train")
+
+
+def __getattr__(name: str):
+    return submodule(__name__, name)
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,8 @@ def create_scheduler(
 
     The rate climbs linearly from `lr * warmup_factor` to `lr` over the warm-up. The schedule fills
     the rest of the run, so its epochs, milestones included, count from the end of the warm-up. One
-    that is longer than the run is cut, with a warning in the log. The rates equal those of MindCV,
-    which has no wsd.
+    that is longer than the run is cut, with a warning in the log; a wsd whose decay does not fit
+    after the warm-up is an error. The rates equal those of MindCV, which has no wsd.
 
     Args:
         scheduler: a name in SCHEDULES, in any case; warmup_cosine_decay is cosine_decay.
@@ -258,10 +263,7 @@ def _unordered(s: Schedule) -> tuple[str, str] | None:
 def _unreached(s: Schedule, drop: int) -> str | None:
     if drop * s.epoch < s.rest:
         return None
-    return (
-        f"the drop of {s.scheduler} {drop} epochs after the warm-up is never reached within "
-        f"{s.num_epochs} epochs"
-    )
+    return f"the drop {drop} epochs after the warm-up lies beyond the run of {s.num_epochs} epochs"
 
 
 def _one_cycle(s: Schedule) -> list[float]:
@@ -307,7 +309,11 @@ def _no_final_decay(s: Schedule) -> tuple[str, str] | None:
         "decay_epochs",
         f"{s.named_warmup} + decay_epochs {s.decay_epochs} exceed the run of {s.num_epochs} "
         "epochs, the decay would never end; "
-        + (f"use decay_epochs {room} or leave it out" if room else "shorten the warm-up"),
+        + (
+            f"use decay_epochs {room}, or None for a tenth of the run"
+            if room
+            else "shorten the warm-up"
+        ),
     )
 
 

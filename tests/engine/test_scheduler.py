@@ -118,7 +118,10 @@ def test_stair_keeps_one_rate_throughout_an_epoch():
             dict(scheduler="cyclic", warmup_epochs=0, num_epochs=2, num_cycles=3),
             ["3 cycles", "has 4"],
         ),
-        (dict(scheduler="wsd", decay_epochs=198), ["decay_epochs 198", "200 epochs"]),
+        (
+            dict(scheduler="wsd", decay_epochs=198),
+            ["decay_epochs 198", "200 epochs", "use decay_epochs 197, or None"],
+        ),
         (dict(scheduler="wsd", decay_shape="square"), ["'square'", "1-sqrt"]),
         (dict(scheduler="step_decay", decay_epochs=None), ["step_decay", "decay_epochs"]),
     ],
@@ -174,8 +177,14 @@ def test_warmup_by_steps_equals_warmup_by_epochs_of_as_many_steps():
         (dict(num_epochs=9), ["warmup_epochs 3 + decay_epochs 10 exceed 9 epochs", "min_lr"]),
         (dict(num_epochs=10, warmup_steps=1), ["warmup_steps 1 + decay_epochs 10"]),
         (dict(num_epochs=9, num_cycles=2, decay_epochs=4), ["2 cycles of decay_epochs 4"]),
-        (dict(scheduler="step_decay", num_epochs=9), ["drop of step_decay 10 epochs", "9 epochs"]),
-        (dict(scheduler="multi_step_decay", num_epochs=9), ["multi_step_decay 12 epochs"]),
+        (
+            dict(scheduler="step_decay", num_epochs=9),
+            ["step_decay: the drop 10 epochs", "9 epochs"],
+        ),
+        (
+            dict(scheduler="multi_step_decay", num_epochs=9),
+            ["multi_step_decay: the drop 12 epochs"],
+        ),
     ],
 )
 def test_a_schedule_longer_than_the_run_is_cut_with_a_warning(cut, words, caplog):
