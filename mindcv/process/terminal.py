@@ -71,7 +71,7 @@ class Terminal(logging.Handler):
             raise
         except OSError as error:
             silence_stdout()
-            _report(f"standard output cannot be written: {error.strerror}; train.log goes on")
+            _report(f"standard output cannot be written: {error.strerror}; log files go on")
 
 
 class LogFile(logging.FileHandler):
