@@ -37,6 +37,8 @@ class TrainingLoss(nn.Cell):
         """Return labels as float32 (N, num_classes), one-hot where they are indices."""
         if labels.ndim == 1:
             return self.one_hot(labels, num_classes, self.on, self.off)
+        if labels.shape[1] != num_classes:  # (N, 1) would be paired with every class
+            raise ValueError("labels are no class numbers (N,) and no soft ones (N, num_classes)")
         return ops.cast(labels, mstype.float32)
 
     def smooth(self, target, num_values: int):

@@ -242,6 +242,7 @@ def test_files_beside_an_archive_are_awaited_but_those_one_can_only_read_are_use
     monkeypatch.setattr(
         dataset_download, "locked", lambda *place: waited.append(place) or locked(*place)
     )
+    assert Own().archives == (Own.url,)
     Own().download()
     assert [url for _, url in waited] == ["https://x.invalid/own.tar"]
     monkeypatch.setattr(dataset_download.os, "access", lambda *_: False)
@@ -280,6 +281,13 @@ def test_the_classes_of_mindcv_name_its_folders(home):
     assert list(found.values()) == [
         "elsewhere", "elsewhere/cifar-10-batches-bin", "elsewhere/cifar-100-binary",
     ]  # fmt: skip
+
+
+def test_addresses_follow_those_of_a_subclass(home):
+    class Fashion(dataset_download.MnistDownload):
+        url_path, resources = "https://x.invalid/", (("train-images-idx3-ubyte.gz", "0" * 32),)
+
+    assert Fashion().archives == (("https://x.invalid/train-images-idx3-ubyte.gz", "0" * 32),)
 
 
 def test_a_missing_root_is_looked_for_in_mindcvs_folder(home):

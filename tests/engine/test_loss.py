@@ -102,6 +102,15 @@ def test_certain_prediction_has_a_loss_of_zero_and_a_wrong_one_its_margin():
     assert loss(logits, Tensor([2], ms.int32)).asnumpy() == 400.0
 
 
+@pytest.mark.parametrize("mode", [ms.PYNATIVE_MODE, ms.GRAPH_MODE])
+@pytest.mark.parametrize("name", ["CE", "BCE", "asl_multi_label"])
+def test_a_column_of_class_numbers_is_refused_instead_of_paired_with_every_class(name, mode):
+    ms.set_context(mode=mode)
+    logits = Tensor(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match="no soft ones"):
+        create_loss(name)(logits, Tensor([[1], [2]], ms.int32))
+
+
 @pytest.mark.parametrize("name", ["CE", "jsd"])
 def test_float16_logits_beyond_its_exponent_range_give_a_finite_loss(name):
     """The row's exponentials overflow float16, whose largest number is 65504."""

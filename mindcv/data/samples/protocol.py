@@ -102,7 +102,11 @@ def class_indexing_of(samples: Samples) -> dict[str, int] | None:
     if samples.class_names is None:
         return None
     told = getattr(samples, "class_indexing", None)
-    return told or {name: label for label, name in enumerate(samples.class_names)}
+    return (
+        told
+        if isinstance(told, Mapping)
+        else {name: label for label, name in enumerate(samples.class_names)}
+    )
 
 
 def write_class_map(path: Path, samples: Samples) -> None:
