@@ -1,5 +1,6 @@
 """The base class of our own optimizers, with Adan, Lion and RMSProp; the rest is MindSpore's."""
 
+import logging
 from collections.abc import Callable
 
 from mindspore import Parameter, Tensor, jit, nn, ops
@@ -11,6 +12,7 @@ from .clip import create_clip
 SGD, Momentum, Adagrad = nn.SGD, nn.Momentum, nn.Adagrad
 
 _apply_momentum = ops.ApplyMomentum()
+_logger = logging.getLogger(__name__)
 
 
 class RuleOptimizer(nn.Optimizer):
@@ -33,9 +35,10 @@ class RuleOptimizer(nn.Optimizer):
             params = [*(group for group in groups if group["params"]), {"order_params": params}]
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         if any(getattr(self, "group_grad_centralization", ())):
-            raise ValueError(
-                f"{type(self).__name__} does not centralize gradients: remove grad_centralization "
-                "from its parameter groups, or use nn.Momentum or nn.Adam"
+            _logger.warning(
+                "%s does not centralize gradients, nor does MindCV's: grad_centralization of its "
+                "parameter groups has no effect",
+                type(self).__name__,
             )
         kinds = list(zip(map(id, self.group_lr), self.group_weight_decay))
         distinct = list(dict.fromkeys(kinds))

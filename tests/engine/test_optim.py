@@ -309,13 +309,6 @@ def test_lamb_moves_a_weight_of_zero():
         (dict(opt="lars"), ["'lars'", *NAMES]),
         (dict(opt="lion", nesterov=True), ["Nesterov", "lion"]),
         (dict(model_or_params=[]), ["no parameters", "trainable_params()"]),
-        (
-            dict(
-                opt="lion",
-                model_or_params=[{"params": make_parameters(), "grad_centralization": True}],
-            ),
-            ["Lion", "grad_centralization", "nn.Momentum"],
-        ),
         (dict(weight_decay_filter="norm"), ["'norm'", "disable", "auto", "norm_and_bias"]),
     ],
 )
@@ -324,6 +317,11 @@ def test_unknown_or_contradicting_names_are_value_errors(arguments, words):
         create_optimizer(**{"model_or_params": make_parameters(), **arguments})
     for word in words:
         assert word in str(error.value)
+
+
+def test_a_group_setting_without_effect_is_a_warning(caplog):
+    create_optimizer([{"params": make_parameters(), "grad_centralization": True}], "lion")
+    assert "Lion does not centralize gradients" in caplog.text
 
 
 @pytest.mark.parametrize("opt", NAMES)
