@@ -76,6 +76,12 @@ def same_mode():
 
 
 @pytest.fixture
+def pynative_mode(same_mode):
+    """Compute without compiling, which takes longer than the test of a few small operations."""
+    ms.set_context(mode=ms.PYNATIVE_MODE)
+
+
+@pytest.fixture
 def fixed_seed():
     """Seed the input pipeline, and leave it as it was."""
     before = ds.config.get_seed()

@@ -7,7 +7,6 @@ import importlib
 import inspect
 import json
 
-import mindspore as ms
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -36,11 +35,7 @@ OTHER_DEFAULTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def pynative_mode_for_speed():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative_mode")  # for speed
 
 
 def cases(table: list, key: str) -> list:

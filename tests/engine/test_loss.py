@@ -16,11 +16,7 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")
 EXPECTED = dict(zip(cases(), np.split(GOLDEN["values"], np.cumsum(GOLDEN["lengths"])[:-1])))
 
 
-@pytest.fixture(autouse=True)
-def pynative_mode_for_speed():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative_mode")  # for speed
 
 
 def given(name: str) -> Tensor:

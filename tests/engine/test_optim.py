@@ -32,11 +32,7 @@ GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "optimizers.npz")
 BATCHES = [tuple(map(Tensor, batch(step))) for step in range(STEPS)]
 
 
-@pytest.fixture(autouse=True)
-def pynative_mode_for_speed():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative_mode")  # for speed
 
 
 def make_parameters() -> list[Parameter]:

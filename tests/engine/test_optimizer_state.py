@@ -11,12 +11,7 @@ from mindcv.errors import ConfigError
 from mindcv.loss import create_loss
 from mindcv.optim import OPTIMIZERS, create_optimizer
 
-
-@pytest.fixture(autouse=True)
-def pynative_mode_for_speed():
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=ms.GRAPH_MODE)
+pytestmark = pytest.mark.usefixtures("pynative_mode")  # for speed
 
 
 def make_parameters() -> list[Parameter]:
