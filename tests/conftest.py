@@ -1,11 +1,13 @@
 """Fixtures shared by the tests: small image folders, a tiny model, and running the commands."""
 
+import inspect
 import logging
 import os
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mindspore as ms
@@ -197,6 +199,13 @@ def short_run_in(run_folder: Path, image_folder: Path, tiny_models: Path) -> lis
         "ckpt_save_dir": run_folder,
     }
     return [word for key, value in options.items() for word in (f"--{key}", str(value))]
+
+
+def parameters_of(function: Callable) -> list[inspect.Parameter]:
+    """Return what a function or class takes; Python 3.11.2 shows a Cell's `__new__` instead."""
+    if isinstance(function, type):
+        return list(inspect.signature(function.__init__).parameters.values())[1:]
+    return list(inspect.signature(function).parameters.values())
 
 
 def wait_for_end_of_group(group: int, seconds: float = 10) -> None:

@@ -4,7 +4,6 @@ import bz2
 import gzip
 import hashlib
 import os
-import platform
 import shutil
 import tarfile
 import zipfile
@@ -58,6 +57,24 @@ def detect_file_type(filename: str) -> tuple[str, str | None, str | None]:
     return ending, archive, compression
 
 
+_Unsafe = getattr(tarfile, "FilterError", ValueError)
+
+
+def _safe_members(archive: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """Return the members, for Pythons before 3.10.12 and 3.11.4, which have no filter of their own.
+
+    Links are refused, so that no name can lead elsewhere than it says.
+    """
+    members = archive.getmembers()
+    for member in members:
+        if not (member.isfile() or member.isdir()):
+            raise _Unsafe(f"{member.name!r} is a link or device, which Python 3.11.4 could check")
+        if os.path.isabs(member.name) or ".." in member.name.split("/"):
+            raise _Unsafe(f"{member.name!r} would be outside the destination")
+        member.mode = 0o755 if member.isdir() else 0o644
+    return members
+
+
 class DownLoad:
     """Downloads a file once, and unpacks it."""
 
@@ -80,18 +97,16 @@ class DownLoad:
         """Unpack a tar file; its content tells how it is compressed.
 
         Raises:
-            DataError: a member would leave the folder; or this Python cannot check that.
+            DataError: a member would leave the folder, or is neither a file, folder nor safe link.
         """
-        if not hasattr(tarfile, "data_filter"):
-            raise DataError(
-                f"{from_path} cannot be unpacked safely by Python {platform.python_version()}: "
-                "use 3.10.12, 3.11.4 or later, or unpack it by other means"
-            )
-        try:
-            with tarfile.open(from_path) as archive:
-                archive.extractall(to_path or ".", filter="data")
-        except tarfile.FilterError as error:
-            raise DataError(f"{from_path} is not safe to unpack: {error}") from None
+        with tarfile.open(from_path) as archive:
+            try:
+                if hasattr(tarfile, "data_filter"):
+                    archive.extractall(to_path or ".", filter="data")
+                else:
+                    archive.extractall(to_path or ".", _safe_members(archive))
+            except _Unsafe as error:
+                raise DataError(f"{from_path} is not safe to unpack: {error}") from None
 
     @staticmethod
     def extract_zip(

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import inspect
 import io
 import json
 import logging
@@ -11,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from conftest import parameters_of
 from golden.mindcv_dataset_cases import CALLS, SAMPLERS, batches, facts, root_of, write_datasets
 from misbehaving_server import Server, whole
 
@@ -89,7 +89,7 @@ def test_a_dataset_is_counted_without_reading_its_images(root, tmp_path, monkeyp
 
 @pytest.mark.parametrize("function", [create_dataset, RepeatAugSampler])
 def test_parameters_have_mindcvs_names_order_and_defaults(function):
-    mine = inspect.signature(function).parameters.values()
+    mine = parameters_of(function)
     expected = RECORDED["parameters"][function.__name__]
     assert [[each.name, repr(each.default)] for each in mine][: len(expected)] == expected
 

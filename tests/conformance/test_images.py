@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import mindspore.dataset as ds
 import numpy as np
 import pytest
-from conftest import write_images
+from conftest import parameters_of, write_images
 from golden.mindcv_image_cases import (
     CASES,
     LOADERS,
@@ -58,7 +58,7 @@ def plain(value):
 @pytest.mark.parametrize("name", FACTS["signatures"])
 def test_a_function_takes_the_parameters_of_mindcv_in_its_order(name):
     function = getattr(presets, name, None) or getattr(mindcv.data, name)
-    ours = list(inspect.signature(function).parameters.values())
+    ours = parameters_of(function)
     for own, (parameter, default) in zip(ours, FACTS["signatures"][name], strict=False):
         assert own.name == parameter
         expected = OTHER_DEFAULTS.get((name, parameter), default)

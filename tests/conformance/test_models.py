@@ -11,6 +11,7 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import parameters_of
 from golden.mindcv_model_cases import (
     DIVISIBLE,
     FILTERS,
@@ -63,7 +64,7 @@ def plain(default):
 @pytest.mark.parametrize("room, name", SIGNATURES)
 def test_a_name_takes_the_parameters_of_mindcv_in_its_order(room, name):
     function = getattr(importlib.import_module(f"mindcv.{room}"), name)
-    ours = inspect.signature(function).parameters.values()
+    ours = parameters_of(function)
     for own, (parameter, default) in zip(ours, FACTS["signatures"][room][name], strict=False):
         assert own.name == parameter
         # Of AnyNet, MindCV requires what has a default here.

@@ -4,12 +4,11 @@ The cases stand in golden/mindcv_training_cases.py; golden/make_mindcv_training.
 """
 
 import importlib
-import inspect
 import json
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, parameters_of
 from mindcv_training_cases import (
     CUT,
     LOSSES,
@@ -100,7 +99,7 @@ def test_optimizers_that_differ_on_purpose(case, theirs, ours):
 def test_parameters_have_mindcvs_names_order_and_defaults(dotted):
     module, _, name = dotted.rpartition(".")
     function = getattr(importlib.import_module(module), name)
-    ours = inspect.signature(function).parameters
+    ours = {each.name: each for each in parameters_of(function)}
     for place, (parameter, kind, default) in enumerate(RECORDED["signatures"][dotted]):
         if kind == "VAR_KEYWORD":
             continue

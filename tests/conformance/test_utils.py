@@ -1,7 +1,6 @@
 """`mindcv.utils` has MindCV's names, parameters and figures; see golden/make_mindcv_utils.py."""
 
 import hashlib
-import inspect
 import io
 import json
 import logging
@@ -14,11 +13,13 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 import pytest
+from conftest import parameters_of
 from mindspore import Tensor, nn, ops
 from utils_cases import TRAININGS, Net, dataset, train, trainer_of
 
 from mindcv import create_loss, create_optimizer, utils
 from mindcv.errors import ConfigError, DataError
+from mindcv.process import archives
 from mindcv.process import download as process_download
 from mindcv.process.archives import DownloadError
 from mindcv.utils import start
@@ -40,7 +41,7 @@ def test_a_name_takes_mindcvs_arguments_in_its_order(name):
     function = utils
     for part in name.split("."):
         function = getattr(function, part)
-    ours = list(inspect.signature(function).parameters.values())
+    ours = parameters_of(function)
     for own, (theirs, *default) in zip(ours, GOLDEN["interface"][name], strict=True):
         assert own.name == theirs
         if default:
@@ -259,7 +260,12 @@ def test_whole_numbers_are_added_up_exactly(monkeypatch):
     assert float(total.construct(Tensor(0.25)).asnumpy()) == 0.5
 
 
-def test_archives_are_unpacked_and_none_leaves_its_folder(tmp_path):
+@pytest.mark.parametrize("has_filter", [True, False])
+def test_archives_are_unpacked_and_none_leaves_its_folder(tmp_path, monkeypatch, has_filter):
+    """Also by the first releases of Python 3.10 and 3.11, whose tarfile has no filter."""
+    if not has_filter:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+        monkeypatch.setattr(archives, "_Unsafe", ValueError)
     (tmp_path / "a.txt").write_text("text", encoding="utf-8")
     for name, kind in (("x.tar.gz", "w:gz"), ("x.tar", "w"), ("x.tgz", "w:gz")):
         with tarfile.open(tmp_path / name, kind) as archive:
@@ -270,18 +276,15 @@ def test_archives_are_unpacked_and_none_leaves_its_folder(tmp_path):
         archive.writestr("../b.txt", "text")
     utils.DownLoad().extract_archive(str(tmp_path / "x.zip"), str(tmp_path / "zip/inside"))
     assert not (tmp_path / "zip/b.txt").exists()
-    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
-        archive.addfile(tarfile.TarInfo("../../out.txt"), io.BytesIO())
-    with pytest.raises(DataError, match="bad.tar is not safe to unpack"):
-        utils.DownLoad().extract_archive(str(tmp_path / "bad.tar"), str(tmp_path / "deep"))
-
-
-def test_a_python_without_safe_unpacking_is_told(tmp_path, monkeypatch):
-    with tarfile.open(tmp_path / "x.tar", "w"):
-        pass
-    monkeypatch.delattr(tarfile, "data_filter")
-    with pytest.raises(DataError, match="use 3.10.12, 3.11.4 or later"):
-        utils.DownLoad().extract_archive(str(tmp_path / "x.tar"), str(tmp_path))
+    outside, link = tarfile.TarInfo("../../out.txt"), tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+    for member in (outside, link):
+        with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+            archive.addfile(member, io.BytesIO())
+        with pytest.raises(DataError, match="bad.tar is not safe to unpack"):
+            utils.DownLoad().extract_archive(str(tmp_path / "bad.tar"), str(tmp_path / "deep/er"))
+        assert not (tmp_path / "out.txt").exists()
+        assert not (tmp_path / "deep/er/link").is_symlink()
 
 
 URL = "https://x.invalid/set.bin"
