@@ -10,7 +10,7 @@ from ..errors import ConfigError, DataError, MindCVError
 from ..process.entry_point import import_user_module
 from ..process.files import writing
 from .arguments import add_files, at_least
-from .report.curves import plot_rates
+from .charts import Chart, plot_charts
 
 TAKES_OPTIONS = True  # all other words are options of train.py
 
@@ -58,7 +58,9 @@ def run(arguments: Namespace) -> None:
         print(f"{epoch + 1:5d} {own[0]:12.6g} {own[-1]:12.6g}")
     print("\n".join(draw(rates, config.epoch_size)))
     if arguments.plot:
-        plot_rates(arguments.plot, rates, steps, f"{config.scheduler}, {len(rates)} steps")
+        points = [(step / steps, rate) for step, rate in enumerate(rates)]
+        title = f"{config.scheduler}, {len(rates)} steps"
+        plot_charts(arguments.plot, [Chart("learning rate", {"lr": points})], title)
 
 
 def count_steps(config: Config, devices: int) -> int:

@@ -9,7 +9,7 @@ from ...errors import ConfigError, DataError, MindCVError, WeightsError
 from ...process.entry_point import import_user_module
 from ...process.files import replacing, writing
 from ..arguments import add_ema_argument, add_files, at_least, file_path
-from .curves import plot_run
+from ..charts import plot_charts
 from .page import render_page
 from .run_folder import RunFolder, read_run_folder
 
@@ -52,7 +52,9 @@ def run(arguments: Namespace) -> None:
         )
     folder = read_run_folder(arguments.run_dir)
     if arguments.png:
-        plot_run(arguments.png, folder)
+        if not (charts := folder.charts()):
+            raise DataError(f"{folder.path}: metrics.csv holds nothing to draw yet")
+        plot_charts(arguments.png, charts, folder.name)
         print(f"wrote {arguments.png}")
     found, thumbnails, notes = None, {}, []
     if not arguments.no_eval:

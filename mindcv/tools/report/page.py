@@ -1,6 +1,6 @@
 """The HTML page of a run, which needs no other file, no network and no script."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from html import escape
 from pathlib import Path
@@ -10,7 +10,7 @@ import numpy as np
 
 from ... import __version__
 from ...config import Config
-from .curves import draw_chart, draw_legend
+from ..charts import draw_charts
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:  # importing it needs mindspore, which a page without evaluation does not
@@ -33,12 +33,7 @@ def render_page(
         thumbnails: data URIs of the mistakes to show, by index, worst first.
         notes: besides the run's own.
     """
-    name, style = run.name, Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     parts = [
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(name)}: training run</title>\n<style>\n{style}</style>\n</head>\n<body>",
-        f"<h1>{escape(name)}</h1>",
         f'<p class="faint">{escape(str(run.path.resolve()))}</p>',
         _cards(run),
         *(f'<p class="note">{escape(note)}</p>' for note in (*run.notes, *notes)),
@@ -46,12 +41,32 @@ def render_page(
     ]
     if found is not None:
         parts += [_evaluation(run, found), _mistakes(run, found, thumbnails)]
-    parts += [
-        _epochs(run),
-        _settings(run),
-        f"<footer>Written by mindcv {escape(__version__)}.</footer>\n</body>\n</html>\n",
-    ]
-    return "\n".join(parts)
+    return document(run.name, "training run", [*parts, _epochs(run), _settings(run)])
+
+
+def document(name: str, kind: str, parts: Sequence[str]) -> str:
+    """Return a whole page of these parts, which are HTML; name and kind of the page are text."""
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(name)}: {escape(kind)}</title>\n<style>\n{style}</style>",
+            f"</head>\n<body>\n<h1>{escape(name)}</h1>",
+            *parts,
+            f"<footer>Written by mindcv {escape(__version__)}.</footer>\n</body>\n</html>\n",
+        ]
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 0) -> str:
+    """Return a table of texts; the first columns are aligned as text, the others as figures."""
+    lines = []
+    for tag, row in [("th", head), *(("td", row) for row in rows)]:
+        kinds = [' class="name"' if place < text_columns else "" for place in range(len(row))]
+        cells = (f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _cards(run: RunFolder) -> str:
@@ -73,18 +88,10 @@ def _cards(run: RunFolder) -> str:
 
 
 def _charts(run: RunFolder) -> str:
-    best = run.best.epoch if run.best else None
-    shown = "\n".join(
-        f'<div class="chart"><b>{escape(chart.title)}</b>{draw_chart(chart, best)}'
-        f"<div>{draw_legend(chart)}</div></div>"
-        for chart in run.charts()
-    )
+    shown = draw_charts(run.charts(), values=True)
     dotted = " The dotted line is the best epoch." if run.best else ""
     caption = f"Names are columns of metrics.csv, figures their last values.{dotted}"
-    if not shown:
-        return ""
-    charts = f'<div class="grid-of charts">{shown}</div>'
-    return f'<h2>Curves</h2>\n{charts}\n<p class="faint">{caption}</p>'
+    return f'<h2>Curves</h2>\n{shown}\n<p class="faint">{caption}</p>' if shown else ""
 
 
 def _evaluation(run: RunFolder, found: "Predictions") -> str:
@@ -158,19 +165,14 @@ def _pairs(counts: np.ndarray, names: tuple[str, ...]) -> str:
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
     order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS]
-    lines = [
-        f"<p>The pairs confused most, of {len(names)} classes.</p>",
-        '<div class="wide"><table><tr><th class="name">true class</th>'
-        '<th class="name">predicted</th><th>images</th><th>share of the class</th></tr>',
+    rows = [
+        (names[i], names[j], str(wrong[i, j]), f"{100.0 * wrong[i, j] / counts[i].sum():.1f} %")
+        for i, j in zip(*np.unravel_index(order, wrong.shape))
+        if wrong[i, j]
     ]
-    for i, j in zip(*np.unravel_index(order, wrong.shape)):
-        if wrong[i, j]:
-            share = 100.0 * wrong[i, j] / counts[i].sum()
-            lines.append(
-                f'<tr><td class="name">{escape(names[i])}</td><td class="name">'
-                f"{escape(names[j])}</td><td>{wrong[i, j]}</td><td>{share:.1f} %</td></tr>"
-            )
-    return "\n".join([*lines, "</table></div>"])
+    head = ("true class", "predicted", "images", "share of the class")
+    shown = table(head, rows, text_columns=2)
+    return f"<p>The pairs confused most, of {len(names)} classes.</p>\n{shown}"
 
 
 def _mistakes(run: RunFolder, found: "Predictions", thumbnails: dict[int, str]) -> str:
@@ -199,16 +201,16 @@ def _epochs(run: RunFolder) -> str:
     if not run.rows:
         return ""
     names = list(dict.fromkeys(name for row in run.rows for name in row.values))
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("epoch", *names))
-    lines = []
-    for row in run.rows:
-        figures = (f"{row.values[name]:.6g}" if name in row.values else "" for name in names)
-        cells = "".join(f"<td>{figure}</td>" for figure in (row.epoch, *figures))
-        lines.append(f"<tr>{cells}</tr>")
-    table = "\n".join([f"<tr>{head}</tr>", *lines])
+    rows = [
+        (
+            str(row.epoch),
+            *(f"{row.values[name]:.6g}" if name in row.values else "" for name in names),
+        )
+        for row in run.rows
+    ]
     return (
-        f"<h2>Epochs</h2>\n<details><summary>{len(run.rows)} rows of metrics.csv</summary>"
-        f'<div class="wide"><table>{table}</table></div></details>'
+        f"<h2>Epochs</h2>\n<details><summary>{len(rows)} rows of metrics.csv</summary>"
+        f"{table(('epoch', *names), rows)}</details>"
     )
 
 
@@ -216,15 +218,12 @@ def _settings(run: RunFolder) -> str:
     parts = ["<h2>Config</h2>"]
     if run.config:
         changed = [
-            f'<tr><th class="name">{entry.name}</th><td class="name">'
-            f"{escape(str(getattr(run.config, entry.name)))}</td></tr>"
+            (entry.name, str(getattr(run.config, entry.name)))
             for entry in fields(Config)
             if getattr(run.config, entry.name) != entry.default
         ]
-        parts += [
-            "<p>What differs from the defaults:</p>",
-            f'<div class="wide"><table>{"".join(changed)}</table></div>',
-        ]
+        shown = table(("option", "value"), changed, text_columns=2)
+        parts += ["<p>What differs from the defaults:</p>", shown]
     parts.append(
         f"<details><summary>config.yaml</summary><pre>{escape(run.config_text)}</pre></details>"
     )

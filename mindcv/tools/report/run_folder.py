@@ -13,6 +13,7 @@ from ...config import HEADER, Config, load_config
 from ...config.options import OPTIONS
 from ...errors import ConfigError, DataError
 from ...process.files import read_regular, reading
+from ..charts import Chart
 
 _CHARTS = (  # title, and the text that names of its columns contain
     ("loss", "loss"),
@@ -29,14 +30,6 @@ class Row:
 
     epoch: int
     values: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Curves that share an axis: name -> points (epoch, value)."""
-
-    title: str
-    curves: dict[str, list[tuple[int, float]]]
 
 
 @dataclass(frozen=True)
@@ -67,11 +60,11 @@ class RunFolder:
     def charts(self) -> list[Chart]:
         """Return the charts; curves with very many epochs are thinned out."""
         names = list(dict.fromkeys(name for row in self.rows for name in row.values))
-        charts = []
+        charts, mark = [], self.best.epoch if self.best else None
         for title, word in _CHARTS:
             curves = {name: self._points(name) for name in names if word in name}
             if curves:
-                charts.append(Chart(title, curves))
+                charts.append(Chart(title, curves, mark=mark))
         return charts
 
     def _points(self, name: str) -> list[tuple[int, float]]:
