@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -10,6 +11,13 @@ def requirements() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def description() -> str:
+    """Return the README; of links into the repository, which an index does not have, the text."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = re.sub(r"^!\[[^]]*]\((?!https:)[^)]*\)\n", "", readme, flags=re.MULTILINE)
+    return re.sub(r"\[([^]]*)]\((?!https:|#)[^)]*\)", r"\1", readme)
+
+
 def version() -> str:
     for line in (ROOT / "mindcv" / "__init__.py").read_text(encoding="utf-8").splitlines():
         if line.startswith("__version__"):
@@ -18,15 +26,42 @@ def version() -> str:
 
 
 setup(
-    name="mindcv",
+    name="mindcv-regnet",  # mindcv on PyPI is MindCV
     version=version(),
     description="RegNet image classifiers for MindSpore",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["mindcv", "mindcv.*"]),
-    package_data={"mindcv.hub": ["published.yaml"], "mindcv.tools.report": ["page.css"]},
+    classifiers=[
+        "Development Status :: 5 - Production/Stable",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    keywords="mindspore regnet image-classification imagenet ascend mindcv",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2003.13678",
+        "MindSpore": "https://www.mindspore.cn/en",
+        "MindCV": "https://github.com/mindspore-lab/mindcv",
+    },
+    entry_points={"console_scripts": ["mindcv = mindcv.__main__:main"]},
+    # The recipes stand at the top of the repository; installed, they are a folder of the package.
+    packages=[*find_packages(include=["mindcv", "mindcv.*"]), "mindcv.configs"],
+    package_dir={"mindcv.configs": "configs"},
+    package_data={
+        "mindcv": ["py.typed"],
+        "mindcv.configs": ["*.yaml", "*.md", "*/*.yaml"],
+        "mindcv.hub": ["published.yaml"],
+        "mindcv.tools.report": ["page.css"],
+    },
     install_requires=requirements(),
     extras_require={
         "demo": ["mlxtend>=0.23"],
@@ -38,6 +73,7 @@ setup(
             "pytest-timeout>=2",
             "pytest-xdist>=3",
             "ruff>=0.5",
+            "setuptools>=70.1",
             "matplotlib>=3.7",
             "onnxruntime>=1.17",
             "tensorboardX>=2.6",

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
     from .optim import create_optimizer
     from .scheduler import create_scheduler
 
-__version__ = "1.0.0+regnet"  # MindCV, of the same name, has no local part
+__version__ = "1.1.0"
 
 # MindSpore takes seconds to import, so the parts that need it are imported at first use (PEP 562).
 _NAMES = {

@@ -1,13 +1,14 @@
-"""`python -m mindcv COMMAND …`: the tools around training."""
+"""`mindcv COMMAND …`, also as `python -m mindcv`: training and the tools around it."""
 
 import argparse
 import importlib.util
 import sys
+from pathlib import Path
 
 from .command import quieten
 from .errors import ConfigError
 from .process.entry_point import check_environment, guarded, installation
-from .tools import COMMANDS
+from .tools import COMMANDS, DOORS
 
 
 def main(words: list[str] | None = None) -> None:
@@ -17,6 +18,10 @@ def main(words: list[str] | None = None) -> None:
         words: default: those of the process, whose stderr is then kept clean.
     """
     is_own_process, words = words is None, sys.argv[1:] if words is None else words
+    if words and words[0] in DOORS:
+        door = importlib.import_module(f"{__package__}.{words[0]}")
+        door.start(f"{_program()} {words[0]}", words[1:])
+        return
     with guarded(show_traceback=lambda: "--debug" in words):
         if words[:1] == ["--version"]:
             print(installation())
@@ -31,7 +36,7 @@ def main(words: list[str] | None = None) -> None:
 def _parse(words: list[str]):
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
         raise ConfigError(f"command line: no command {words[0]!r}; known: {', '.join(COMMANDS)}")
-    parser = _Parser(prog="python -m mindcv", description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog=_program(), description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="show versions, for a bug report")
     subparsers = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
@@ -48,6 +53,11 @@ def _parse(words: list[str]):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.options = rest  # options of train.py, for a command that takes them
     return module, arguments
+
+
+def _program() -> str:
+    """Return what the user wrote: the installed command, or Python and the package."""
+    return "mindcv" if Path(sys.argv[0]).name == "mindcv" else "python -m mindcv"
 
 
 def _module_of(command: str) -> str:

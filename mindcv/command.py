@@ -1,7 +1,7 @@
-"""How train.py and validate.py start and end: signals, options, ranks, exit code."""
+"""How train and validate start and end: signals, options, ranks, exit code."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def run(
     program: str,
     description: str,
     *,
+    arguments: Sequence[str] | None = None,
     rules: Rules = training_contradictions,
     defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
     has_run_folder: bool = True,
@@ -34,7 +35,7 @@ def run(
     show a traceback.
 
     Args:
-        program, description, rules, defaults: see `parse_arguments`.
+        program, description, arguments, rules, defaults: see `parse_arguments`.
         has_run_folder: its processes keep records in `ckpt_save_dir`, see `mindcv.ranks`.
     """
     signals.take_over()
@@ -46,7 +47,9 @@ def run(
 
     with guarded(show_traceback=lambda: config is not None and config.debug), last_words():
         check_environment()
-        config = parse_arguments(program, description, all_rules, defaults=defaults)
+        config = parse_arguments(
+            program, description, all_rules, arguments=arguments, defaults=defaults
+        )
         if not config.debug:
             quieten()
         keeps_records = has_run_folder and not config.dry_run

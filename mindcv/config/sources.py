@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import yaml
 
 from ..errors import ConfigError
+from . import recipes
 from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from .values import Text, convert, describe, quoted
 
@@ -34,7 +35,12 @@ class Given:
 
 
 def read_yaml(path: str) -> dict[str, Given]:
-    """Read a file of lines `key: value`; ConfigError: unreadable, not flat yaml, or a wrong key."""
+    """Read a file of lines `key: value`, or a packaged recipe by its name.
+
+    Raises:
+        ConfigError: no such file or recipe, not flat yaml, or a wrong key.
+    """
+    path = recipes.find(path)
     text = _read_text(path)
     try:
         root = yaml.compose(text, Loader=_ShallowLoader)
@@ -60,7 +66,8 @@ def _read_text(path: str) -> str:
             content = file.read(_LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"config file {path!r} cannot be read: {reason}") from None
+        hint = recipes.hint(path) if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(f"config file {path!r} cannot be read: {reason}{hint}") from None
     if len(content) > _LARGEST:
         raise ConfigError(
             f"config file {path!r} is larger than {_LARGEST} bytes; a recipe has a few thousand"
@@ -247,11 +254,12 @@ class _StoreLast(argparse.Action):
 
 
 def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
-    usage = "%(prog)s [--config FILE] [--key value ...]"
+    usage = "%(prog)s [--config RECIPE] [--key value ...]"
     parser = _Parser(prog=program, usage=usage, description=description, allow_abbrev=False)
     last = {"default": argparse.SUPPRESS, "action": _StoreLast}
     bare = {"nargs": "?", "const": "true"}
-    parser.add_argument("-c", "--config", metavar="FILE", help="yaml recipe to start from", **last)
+    text = "yaml file to start from, or the name of a recipe that `mindcv recipes` lists"
+    parser.add_argument("-c", "--config", metavar="RECIPE", help=text, **last)
     for name in (*RENAMED_KEYS, *REFUSED_KEYS):  # known, so that _today translates or explains them
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **bare, **last)
     group, uses = parser, uses_of(program)

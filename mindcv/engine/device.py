@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from .. import __version__
 from ..errors import ConfigError, RankError
 from ..process.cpu import available_cores, limit_instructions, usable_workers
+from ..process.entry_point import DISTRIBUTION
 from ..process.files import sha256_of
 from ..ranks.record import own_pid_space
 
@@ -49,7 +50,7 @@ class Runtime:
         """Return one line for the log."""
         mode = f"graph mode, jit level {self.jit_level}" if self.mode == 0 else "PyNative mode"
         count = "1 process" if self.world_size == 1 else f"{self.world_size} processes"
-        versions = f"mindcv {__version__}, MindSpore {ms.__version__}"
+        versions = f"{DISTRIBUTION} {__version__}, MindSpore {ms.__version__}"
         parts = [f"{versions} on {self.device_target}", mode, count]
         return ", ".join([*parts, self.instructions] if self.instructions else parts)
 

@@ -104,6 +104,7 @@ def place_of(error: BaseException) -> tuple[str, str]:
     return "no line of mindcv", ""
 
 
+DISTRIBUTION = "mindcv-regnet"  # as pip lists this library; `mindcv` is MindCV
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -111,8 +112,8 @@ def check_environment() -> None:
     """Refuse what pip may have installed but does not work.
 
     With NumPy 2, MindSpore up to 2.10 crashes later without giving a reason. After 2.10 the same
-    calls will mean something else, e.g. the momentum of `nn.BatchNorm2d`. MindCV has this package's
-    name, so a second installation may leave modules of both in one folder.
+    calls will mean something else, e.g. the momentum of `nn.BatchNorm2d`. MindCV's package has the
+    same name, so pip installs both into one folder, where each overwrites files of the other.
 
     Raises:
         ConfigError: the message says what to install.
@@ -122,7 +123,7 @@ def check_environment() -> None:
         if path.exists():
             raise ConfigError(
                 f"{path} is MindCV's, so {_PACKAGE} holds two libraries of one name: run pip "
-                "uninstall mindcv, delete that folder, and install this library again"
+                f"uninstall mindcv {DISTRIBUTION}, delete that folder, and install one of them"
             )
     version = metadata.version("numpy")
     if int(version.split(".")[0]) >= 2:
@@ -142,14 +143,14 @@ def installation() -> str:
     for name in ("mindspore", "numpy", "pillow"):
         with suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
-    lines = [f"mindcv {__version__}, in {_PACKAGE}", ", ".join(versions)]
-    with suppress(metadata.PackageNotFoundError):
-        listed = metadata.version("mindcv")
-        if listed != __version__:
-            lines.append(
-                f"pip lists mindcv {listed}, which is not what runs here: run pip uninstall mindcv "
-                "and install this library again"
-            )
+    lines = [f"{DISTRIBUTION} {__version__}, in {_PACKAGE}", ", ".join(versions)]
+    for name, running in (("mindcv", None), (DISTRIBUTION, __version__)):
+        with suppress(metadata.PackageNotFoundError):
+            if (listed := metadata.version(name)) != running:
+                lines.append(
+                    f"pip lists {name} {listed}, which is not what runs here: run pip uninstall "
+                    f"mindcv {DISTRIBUTION} and install this library again"
+                )
     return "\n".join(lines)
 
 

@@ -1,12 +1,15 @@
-"""The commands of `python -m mindcv`: one module each, imported only when used.
+"""The commands of `mindcv`: one module each, imported only when used.
 
 A command module has `add_arguments(parser)` and `run(arguments)`, which raises a `MindCVError` if
 it cannot do its work. A module with `STARTS_COMMANDS` leaves standard error to the programs that it
 starts; the other commands show only their own messages (see process/terminal.py).
 """
 
-# Command -> its line in `python -m mindcv --help`; its module is `NAME.py` or `NAME/command.py`.
+# Command -> its line in `mindcv --help`; its module is `NAME.py` or `NAME/command.py`.
 COMMANDS = {
+    "train": "train a classifier on your images or on ImageNet, as train.py does",
+    "validate": "measure the accuracy of a checkpoint, as validate.py does",
+    "recipes": "list the packaged recipes, or print one",
     "list": "table of the models: costs, input size, published weights",
     "info": "one model: stages, costs, the line its widths follow",
     "predict": "classify images with a checkpoint or published weights",
@@ -20,3 +23,6 @@ COMMANDS = {
     "supervise": "restart a training that failed from its newest checkpoint",
     "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }
+
+# These read the options of a recipe themselves; their modules are `mindcv/NAME.py`.
+DOORS = ("train", "validate")

@@ -1,14 +1,14 @@
 """The contact sheet of augmented images, and the training that follows it."""
 
-import importlib.util
 import re
 
 import numpy as np
 import pytest
-from conftest import ROOT, run_command
+from conftest import run_command
 from pictures import batches_of, png, random_images, rows_of
 from PIL import Image, ImageFont, PngImagePlugin
 
+from mindcv import train
 from mindcv.config import Config
 from mindcv.data import create_loader, create_transforms, first_batch, write_contact_sheet
 from mindcv.data.contact_sheet import _caption
@@ -18,15 +18,6 @@ from mindcv.errors import ConfigError, DataError
 
 RUNTIME = Runtime("CPU", 0, "O1", 0, 1)
 NAMES = ("cat", "dog", "a class with a rather long name of many words")
-
-
-@pytest.fixture(scope="module")
-def train():
-    """The training command as a module."""
-    spec = importlib.util.spec_from_file_location("train_command", ROOT / "train.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def flat_images(count: int, side: int = 24) -> np.ndarray:
@@ -115,7 +106,7 @@ def test_loader_without_a_batch_is_a_data_error():
 
 @pytest.mark.parametrize("options", [{}, dict(aug_repeats=3), dict(mixup=0.8, cutmix=1.0)], ids=str)
 def test_showing_a_batch_disturbs_no_draw_of_the_training(
-    train, fixed_seed, image_folder, tmp_path, options
+    fixed_seed, image_folder, tmp_path, options
 ):
     config = Config(
         data_dir=str(image_folder),

@@ -8,11 +8,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from commands import METADATA, call, registered, tiny_regnet, weights, write_checkpoint
-from conftest import ROOT
 from evaluation_cases import CASES, picture
 from pictures import png, random_images, transformed
 
-from mindcv import engine
+from mindcv import engine, validate
 from mindcv.config import Config, evaluation_contradictions, parse_arguments
 from mindcv.data import Preprocessing
 from mindcv.data.transforms import evaluation_transforms
@@ -119,9 +118,6 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
         return recipe.build_evaluation(config, RUNTIME, network, train_set, num_classes=6)()
 
     def by_validate(given, path):
-        monkeypatch.syspath_prepend(str(ROOT))
-        import validate
-
         told, _ = validate.told_by_the_weights(Config(ckpt_path=str(path)))
         loader, _ = recipe.build_evaluation_batches(Config(**{**given, **told}), RUNTIME, None)
         return stacked(loader)
@@ -190,9 +186,6 @@ def test_a_converted_file_is_evaluated_as_its_library_does(
         file = read_weights(foreign)
         assert file.metadata is None
         assert preprocessing_of(file).antialias is antialias
-        monkeypatch.syspath_prepend(str(ROOT))
-        import validate
-
         known, _ = validate.told_by_the_weights(Config(ckpt_path=str(foreign)))
         assert known["antialias"] is antialias
         words = (foreign, converted, "--model", "tiny_regnet")
@@ -204,8 +197,6 @@ def test_a_converted_file_is_evaluated_as_its_library_does(
 def test_validate_reads_a_weight_file_once(tmp_path, monkeypatch):
     path, read, loaded = str(tmp_path / "a.ckpt"), [], []
     write_checkpoint(tmp_path / "a.ckpt", weights(1, tiny_regnet(6)))
-    monkeypatch.syspath_prepend(str(ROOT))
-    import validate
 
     def reading(path):
         read.append(read_weights(path))
@@ -230,9 +221,6 @@ def test_the_channels_are_the_files_and_images_of_others_are_refused(
     tmp_path, capsys, image_folder, monkeypatch
 ):
     """A file without metadata, such as MindCV's, tells its channels, but no mean and std."""
-    monkeypatch.syspath_prepend(str(ROOT))
-    import validate
-
     grey = tiny_regnet(5, in_channels=1)
     path = str(write_checkpoint(tmp_path / "a.ckpt", weights(1, grey), None))
     known, _ = validate.told_by_the_weights(Config(ckpt_path=path))

@@ -216,6 +216,10 @@ def test_msrun_is_joined_and_gets_a_log_folder_for_each_attempt():
     assert words[-4:] == ["logs", "train.py", "--resume", "auto"]
     words = read_job(["env", "A=1", *MSRUN, *TRAIN]).words(Path("logs"), has_checkpoint=False)
     assert words == ["env", "A=1", *begin, *TRAIN, "--resume", "auto"]
+    for program in (["python", "-m", "mindcv", "train"], ["/usr/bin/mindcv", "train"]):
+        words = read_job([*MSRUN, *program]).words(Path("logs"), has_checkpoint=False)
+        assert words == [*begin, *program, "--resume", "auto"]
+        assert read_job([*program, "--ckpt_save_dir", "run"]).folder == Path("run")
 
 
 def test_a_command_that_does_not_wait_for_its_ranks_is_refused(job, tmp_path):

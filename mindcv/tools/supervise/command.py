@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ...checkpoint import CheckpointStore, Position, position_of
@@ -58,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "job",
         nargs=argparse.REMAINDER,
-        help="-- python train.py …, or -- msrun … python train.py …",
+        help="-- mindcv train …, -- python train.py … or -- msrun … python -m mindcv train …",
     )
 
 
@@ -107,17 +108,20 @@ def read_job(words: Sequence[str]) -> Job:
     Raises:
         ConfigError: no script is run, an option is wrong, or the job cannot be supervised.
     """
-    script = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
+    script = next(filter(partial(_is_training, words), range(len(words))), None)
     if script is None:
         raise ConfigError(
             f"supervise: {' '.join(words) or 'nothing'} is no training; expected "
-            "`supervise -- python train.py …` or `supervise -- msrun … python train.py …`"
+            "`supervise -- mindcv train …`, `supervise -- python train.py …` or `supervise -- "
+            "msrun … python -m mindcv train …`"
         )
     start = 0
     # env, numactl or nohup may precede msrun.
     if any(Path(word).name == "msrun" for word in words[:script]):
-        # The program is the script, perhaps preceded by python.
-        start = script - (script > 1 and words[script - 1] in ("python", "python3"))
+        # The program is the script, perhaps preceded by python, or python -m mindcv train.
+        start = script - (words[script] == "train")
+        start -= words[start - 1] == "-m"
+        start -= start > 1 and words[start - 1] in ("python", "python3")
         if _split_off(words[:start], "join")[1] not in (None, "True"):
             raise ConfigError(
                 "supervise: with --join False msrun returns at once and the result of the "
@@ -136,6 +140,12 @@ def read_job(words: Sequence[str]) -> Job:
         folder=Path(folder or OPTIONS["ckpt_save_dir"].default),
         resume=given["resume"].text if "resume" in given else None,
     )
+
+
+def _is_training(words: Sequence[str], place: int) -> bool:
+    """Return whether a word is the last before the options: a script, or `mindcv train`'s train."""
+    before = Path(words[place - 1]).name if place else ""
+    return words[place].endswith(".py") or (words[place] == "train" and before == "mindcv")
 
 
 def _split_off(words: Sequence[str], option: str) -> tuple[list[str], str | None]:

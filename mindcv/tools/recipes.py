@@ -1,0 +1,29 @@
+"""`mindcv recipes`: list the packaged recipes, or print one to start from."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from ..config import recipes
+from ..errors import ConfigError
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = (
+        "A recipe is used by its name, `mindcv train --config NAME`, and changed by options after "
+        "it, or in a copy: `mindcv recipes NAME > my_recipe.yaml`."
+    )
+    parser.add_argument(
+        "recipe", nargs="?", metavar="NAME", help="print this recipe (default: list all)"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    if arguments.recipe:
+        if arguments.recipe not in recipes.packaged():
+            raise ConfigError(f"no recipe {arguments.recipe!r}; `mindcv recipes` lists them")
+        print(Path(recipes.packaged()[arguments.recipe]).read_text(encoding="utf-8"), end="")
+        return
+    rows = {name: recipes.summary(path) for name, path in recipes.packaged().items()}
+    width = max(map(len, rows))
+    for name, line in rows.items():
+        print(f"{name:<{width}}  {line}")

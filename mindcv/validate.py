@@ -1,0 +1,118 @@
+"""Measure the accuracy of a checkpoint: every image of the split counts exactly once."""
+
+import logging
+from collections.abc import Sequence
+
+import mindcv
+
+from . import command
+from .config import Config, evaluation_contradictions
+from .errors import ConfigError
+from .process.entry_point import import_user_module
+
+logger = logging.getLogger("mindcv.validate")
+
+# Weight files by path, read for their options; so each is read and verified only once.
+files_read = {}
+
+
+def start(program: str, arguments: Sequence[str] | None = None) -> None:
+    """Run the command, named `program` in its help, and end the process as `command.run` says."""
+    command.run(
+        main,
+        program,
+        __doc__,
+        arguments=arguments,
+        rules=evaluation_contradictions,
+        defaults=told_by_the_weights,
+        has_run_folder=False,
+    )
+
+
+def main(config: Config) -> None:
+    build = mindcv.engine.build
+    runtime = build.start_runtime(config)
+    mindcv.engine.start_logging(runtime.is_main)
+    logger.info(runtime.describe())
+    if config.import_module:
+        import_user_module(config.import_module)
+
+    path = config.ckpt_path
+    file = files_read.pop(path, None) or mindcv.weights.read_weights(path)
+    loader, found_classes = build.build_evaluation_batches(
+        config, runtime, build.number_classes(config, file.metadata)
+    )
+    told = mindcv.weights.count_classes(file)
+    network, metadata = mindcv.models.create_model_from_file(
+        file,
+        config.model,
+        config.num_classes or told or found_classes,
+        config.ema,
+        in_channels=config.in_channels,
+    )
+    for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
+        logger.info(line)
+    known = metadata.num_classes
+    remedy = f"; if the folders are the first classes in order, set num_classes {known}"
+    build.check_classes(config, found_classes, known, config.ckpt_path, remedy=remedy)
+    if not config.precise_bn_samples:
+        network = mindcv.models.fold_on_cpu(network, runtime.device_target)
+    elif config.freeze_stages is not None:
+        mindcv.models.freeze(network, config.freeze_stages)  # frozen layers keep their statistics
+    network = mindcv.engine.mixed_precision(network, config.val_amp_level)
+    precise_batch_norm = None
+    if config.precise_bn_samples:
+        precise_batch_norm = build_precise_batch_norm(
+            config, runtime, network, metadata.num_classes
+        )
+    if config.dry_run:
+        logger.info("dry run: everything is built, no image was evaluated")
+        return
+    if precise_batch_norm:
+        images = precise_batch_norm() * runtime.world_size
+        mindcv.engine.average_batch_statistics(network, runtime)
+        logger.info("batch normalisation measured anew over %d training images", images)
+    step = mindcv.engine.EvaluationStep(
+        network, metadata.num_classes, build.build_normalize(config)
+    )
+    accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
+    logger.info(accuracy)
+    if runtime.is_main:
+        print(accuracy.as_dict(), flush=True)
+
+
+def build_precise_batch_norm(config: Config, runtime, network, num_classes: int):
+    """Build the measurement of running statistics on images read as in training.
+
+    The statistics are those of a training with the same options, except for drop_path_rate: nothing
+    is dropped where they are used.
+    """
+    build = mindcv.engine.build
+    train_set = build.open_train_set(config, runtime)
+    num_classes = max(num_classes, train_set.num_classes())  # labels matter only to mixing
+    batches = build.build_train_batches(config, runtime, train_set, num_classes)
+    return build.build_precise_batch_norm(config, runtime, network, batches)
+
+
+def told_by_the_weights(config: Config) -> tuple[dict, str]:
+    """Return options that the weights imply, as defaults, and the name of the weights."""
+    if config.pretrained and config.ckpt_path:
+        raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
+    if config.pretrained:
+        if config.import_module:  # it registers the model and may describe its weights
+            import_user_module(config.import_module)
+        weights = mindcv.models.find_published(config.model, config.pretrained)
+        mindcv.hub.require_classifier(weights)
+        path = str(mindcv.hub.fetch(weights))
+        known = {"ckpt_path": path, "num_classes": weights.num_classes}
+        return known | weights.preprocessing.to_options(), f"published weights {weights.source}"
+    file = files_read[config.ckpt_path] = mindcv.weights.read_weights(config.ckpt_path)
+    known = {"ema": mindcv.weights.has_averages(file)}
+    if file.metadata:
+        known |= {"model": file.metadata.model, "in_channels": file.metadata.in_channels}
+        known |= file.metadata.preprocessing.to_options()
+    else:
+        known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
+        if channels := mindcv.weights.count_channels(file):
+            known["in_channels"] = channels
+    return known, f"weight file {config.ckpt_path}"
