@@ -64,10 +64,10 @@ def plot_charts(path: str | Path, charts: Sequence[Chart], title: str = "", colu
     size = (8.0 if columns == 1 else 4.6 * columns, 1.0 + (2.6 if columns == 1 else 3.2) * rows)
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
-    places = figure.subplots(rows, columns, squeeze=False).flat
+    places = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, chart in zip(places, charts):
         _plot(axes, chart)
-    for axes in list(places)[len(charts) :]:
+    for axes in places[len(charts) :]:
         axes.set_axis_off()
     with writing(str(path), ConfigError):
         Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,192 @@
+"""Statistics of populations of models: error distributions, best values, tests of significance.
+
+Sources: Radosavovic et al., Designing Network Design Spaces, section 3.1 (distribution, empirical
+bootstrap); Radosavovic et al., On Network Design Spaces for Visual Recognition, section 3
+(Kolmogorov-Smirnov test).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TIMES = 10_000  # resamples and permutations, as in the paper
+_ROWS = 1000  # permutations at once: bounds the memory
+_TIES = 1e-9  # differences below, percentage points, are rounding
+
+SUMMARIES: dict[str, Callable] = {
+    "mean": np.mean,
+    "median": np.median,
+    "best quarter": lambda errors, axis=None: np.quantile(errors, 0.25, axis=axis),
+    "minimum": np.min,
+}
+
+
+def error_distribution(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the errors, each once, ascending; the share of models below each; that up to each.
+
+    The share below e is F(e) of equation 1.
+    """
+    points, counts = np.unique(errors, return_counts=True)
+    up_to = np.cumsum(counts)
+    return points, (up_to - counts) / len(errors), up_to / len(errors)
+
+
+def best_values(
+    values: np.ndarray, errors: np.ndarray, share: float = 0.25, level: float = 0.95
+) -> np.ndarray:
+    """Return where the best models' parameters lie: lower end, most likely best, upper end.
+
+    The empirical bootstrap of the paper draws a share of the n models with replacement, keeps the
+    value of the one with the lowest error, and repeats that 10^4 times; the median is the likely
+    best value. A model is the best of a draw of m with a probability that follows from its rank
+    alone, so this computes what infinitely many repeats give: no seed, no noise.
+
+    Args:
+        values: (parameters, n).
+        errors: (n,); models of equal error win equally often.
+        share: of the models in a draw, at least one model.
+        level: of the band between the ends.
+
+    Returns:
+        (parameters, 3).
+    """
+    models, (_, rank, counts) = len(errors), _unique(errors)
+    drawn = max(1, int(models * share))
+    left = (models - np.concatenate([[0], np.cumsum(counts)])) / models
+    chances = (-np.diff(left**drawn) / counts)[rank]
+    order = np.argsort(values, axis=1, kind="stable")
+    reached = np.cumsum(chances[order], axis=1)
+    ends = np.array([(1 - level) / 2, 0.5, (1 + level) / 2])
+    places = (reached[:, None] < ends[:, None] - 1e-12).sum(axis=2)
+    return np.take_along_axis(np.take_along_axis(values, order, axis=1), places, axis=1)
+
+
+def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Return the largest distance of two error distributions, and its p-value.
+
+    p is exact: the share of all ways to deal the pooled errors into two groups of these sizes that
+    give at least this distance. Equal errors are dealt like others, but compared only after the
+    last of them.
+    """
+    n, m = len(first), len(second)
+    total = n + m
+    pooled, _, counts = _unique(np.concatenate([first, second]))
+    ends = np.cumsum(counts)
+    below = np.searchsorted(np.sort(first), pooled, side="right")  # of `first`, at each end
+    widest = int(np.abs(below * m - (ends - below) * n).max())  # in units of 1 / (n m)
+    of_first = np.arange(n + 1)
+    chances, beyond = (of_first == 0).astype(float), 0.0
+    is_end = np.isin(np.arange(total + 1), ends)
+    for dealt in range(1, total + 1):
+        rest = total - dealt + 1
+        to_first = chances * (n - of_first) / rest
+        chances = chances * (m - (dealt - 1 - of_first)) / rest
+        chances[1:] += to_first[:-1]
+        if is_end[dealt]:
+            reached = np.abs(of_first * m - (dealt - of_first) * n) >= widest
+            beyond += chances[reached].sum()
+            chances[reached] = 0.0
+    return widest / (n * m), min(1.0, float(beyond))
+
+
+def permutation_tests(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, times: int = TIMES
+) -> dict[str, float]:
+    """Return a two-sided p-value for the difference in each of `SUMMARIES`.
+
+    The pooled errors are dealt anew `times` times; p is twice the smaller share of deals whose
+    difference is at least as high, or at least as low, the observed deal counted among them.
+    """
+    pooled, n = np.concatenate([first, second]), len(first)
+    higher, lower = dict.fromkeys(SUMMARIES, 1), dict.fromkeys(SUMMARIES, 1)
+    for rows in _chunks(times):
+        dealt = rng.permuted(np.tile(pooled, (rows, 1)), axis=1)
+        for name, summary in SUMMARIES.items():
+            found = summary(dealt[:, :n], axis=1) - summary(dealt[:, n:], axis=1)
+            observed = summary(first) - summary(second)
+            higher[name] += int((found >= observed - _TIES).sum())
+            lower[name] += int((found <= observed + _TIES).sum())
+    return {
+        name: min(1.0, 2.0 * min(higher[name], lower[name]) / (times + 1)) for name in SUMMARIES
+    }
+
+
+def mean_difference(
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, times: int = TIMES
+) -> tuple[float, float, float]:
+    """Return mean(first) - mean(second) and its 95 % bootstrap interval (percentiles)."""
+    found = [
+        np.concatenate(
+            [
+                errors[rng.integers(len(errors), size=(rows, len(errors)))].mean(axis=1)
+                for rows in _chunks(times)
+            ]
+        )
+        for errors in (first, second)
+    ]
+    low, high = np.percentile(found[0] - found[1], (2.5, 97.5))
+    return float(first.mean() - second.mean()), float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation of a parameter with the error, and its 95 % interval."""
+
+    rho: float
+    low: float
+    high: float
+    p: float  # two-sided, by permutation
+
+
+def rank_correlations(
+    values: np.ndarray, errors: np.ndarray, rng: np.random.Generator, times: int = TIMES
+) -> list[Correlation]:
+    """Return the correlation of each parameter with the error.
+
+    The intervals are those of Bonett and Wright (2000, Psychometrika 65).
+
+    Args:
+        values: (parameters, n), n >= 4; none of them constant.
+        errors: (n,), not constant.
+    """
+    two = _centred_ranks(errors)
+    ones = np.stack([_centred_ranks(column) for column in values])
+    sizes = np.sqrt((ones**2).sum(axis=1) * (two**2).sum())
+    rhos = ones @ two / sizes
+    higher, lower = (np.ones(len(values), int) for _ in range(2))
+    for rows in _chunks(times):
+        found = rng.permuted(np.tile(two, (rows, 1)), axis=1) @ ones.T / sizes
+        higher += (found >= rhos - _TIES).sum(axis=0)
+        lower += (found <= rhos + _TIES).sum(axis=0)
+    p_values = np.minimum(1.0, 2.0 * np.minimum(higher, lower) / (times + 1))
+    with np.errstate(divide="ignore"):  # of -1 and 1, whose intervals have no width
+        places = np.arctanh(np.clip(rhos, -1.0, 1.0))
+    halves = 1.959964 * np.sqrt((1.0 + rhos**2 / 2.0) / (len(errors) - 3))
+    ends = np.tanh([places - halves, places + halves])
+    return [Correlation(*map(float, row)) for row in zip(rhos, *ends, p_values)]
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Return the p-values, raised for being several (Holm 1979): any false alarm among them."""
+    p_values = np.asarray(p_values, float)
+    order, count = np.argsort(p_values, kind="stable"), len(p_values)
+    raised = np.empty(count)
+    raised[order] = np.maximum.accumulate((count - np.arange(count)) * p_values[order])
+    return np.minimum(1.0, raised)
+
+
+def _centred_ranks(values: np.ndarray) -> np.ndarray:
+    """Return ranks minus their mean; equal values share the mean of theirs."""
+    _, place, counts = _unique(values)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[place]
+    return ranks - ranks.mean()
+
+
+def _unique(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.unique(values, return_inverse=True, return_counts=True)
+
+
+def _chunks(times: int) -> Iterator[int]:
+    for start in range(0, times, _ROWS):
+        yield min(_ROWS, times - start)
