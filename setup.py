@@ -59,7 +59,7 @@ setup(
     package_data={
         "mindcv": ["py.typed"],
         "mindcv.configs": ["*.yaml", "*.md", "*/*.yaml"],
-        "mindcv.hub": ["published.yaml"],
+        "mindcv.hub": ["published.yaml", "imagenet_classes.txt"],
         "mindcv.tools.report": ["page.css"],
     },
     install_requires=requirements(),

@@ -11,6 +11,7 @@ from . import mindcv_paths, utils
 
 if TYPE_CHECKING:  # the names that `__getattr__` finds
     from . import checkpoint, data, engine, hub, loss, models, optim, ranks, scheduler, weights
+    from .classifier import Classifier
     from .data import (
         Cifar10Download,
         Cifar100Download,
@@ -42,6 +43,7 @@ __version__ = "1.1.0"
 
 # MindSpore takes seconds to import, so the parts that need it are imported at first use (PEP 562).
 _NAMES = {
+    "classifier": ("Classifier",),
     "models": (
         "create_model",
         "get_pretrained_cfg",

@@ -123,6 +123,29 @@ def as_bmp(image: Image.Image) -> np.ndarray:
     return np.frombuffer(file.getbuffer(), np.uint8)
 
 
+def as_file(image: Image.Image | np.ndarray) -> np.ndarray:
+    """Return an image in memory as a BMP of its pixels, (bytes,) uint8.
+
+    Args:
+        image: of Pillow; or uint8 pixels, (H, W) or (H, W, C), of 1, 3 or 4 channels.
+
+    Raises:
+        ImageError: it is no such image, or as in `decodable`.
+    """
+    if isinstance(image, np.ndarray):
+        is_flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
+        if image.dtype != np.uint8 or not is_flat:
+            raise ImageError(
+                f"an array of {image.dtype}, {' x '.join(map(str, image.shape))}, is no image; "
+                "expected uint8, (height, width, 3) or (height, width)"
+            )
+        image = as_picture(image)
+    if not isinstance(image, Image.Image):
+        raise ImageError(f"{image!r:.60} is no image; expected a file, a Pillow image or an array")
+    _check_size(*image.size)
+    return as_bmp(_as_rgb(image.copy()))
+
+
 def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise ImageError(f"no pixels: its header says {width} x {height}")

@@ -1,6 +1,7 @@
 """Published weights: their table, and verified downloads."""
 
 from .cache import fetch
+from .class_names import imagenet_classes
 from .table import (
     PublishedWeights,
     choose_weights,
@@ -15,6 +16,7 @@ __all__ = [
     "choose_weights",
     "fetch",
     "find_weights",
+    "imagenet_classes",
     "published_weights",
     "require_classifier",
     "weights_at",

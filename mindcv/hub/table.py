@@ -49,6 +49,11 @@ class PublishedWeights:
     channel_order: str = "RGB"
     note: str = ""
 
+    def describe(self) -> str:
+        """Return one line: whose weights these are, and how good."""
+        top1 = f", top-1 {self.top1:.2f} % on ImageNet" if self.top1 else ""
+        return f"{self.model}: weights {self.source} of {self.owner}, {self.licence}{top1}"
+
 
 def published_weights(model: str = "") -> tuple[PublishedWeights, ...]:
     """Return the published weights of a model, its default first; without a name, those of all."""

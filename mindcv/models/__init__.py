@@ -9,7 +9,7 @@ from ..weights.load import load_weights
 from . import helpers, layers, registry, regnet  # noqa: F401
 from .features import FeatureExtractWrapper, FeatureInfo, FeatureNet, freeze
 from .folding import fold_batch_norm, fold_on_cpu
-from .from_file import create_described, create_model_from_file
+from .from_file import create_described, create_model_from_file, create_published_model
 from .registry import (
     UnknownModelError,
     canonical_name,
@@ -46,6 +46,7 @@ __all__ = [
     "create_described",
     "create_model",
     "create_model_from_file",
+    "create_published_model",
     "find_published",
     "fold_batch_norm",
     "fold_on_cpu",

@@ -9,10 +9,11 @@ from mindspore import nn
 from ..design_space import SETTINGS, complexity
 from ..design_space.plan import ACTIVATIONS, BLOCK_TYPES, ROUNDINGS, STEM_TYPES
 from ..errors import ConfigError, MindCVError, WeightsError
+from ..hub import PublishedWeights, imagenet_classes
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights
 from ..weights.match import count_channels, preprocessing_of, sort_contents
-from .registry import canonical_name, create_model
+from .registry import canonical_name, create_model, find_published
 
 # The builder's options that a file may set, with their texts or type and range; none of them says
 # where weights come from.
@@ -91,6 +92,33 @@ def create_model_from_file(
     network = create_described(metadata, file)
     load_weights(network, file, ema=ema, new_head=False)
     return network.set_train(False), metadata
+
+
+def create_published_model(
+    model_name: str, pretrained: bool | str = True
+) -> tuple[nn.Cell, Metadata, PublishedWeights]:
+    """Build the network of published weights, and load them.
+
+    Args:
+        model_name, pretrained: as for `create_model`.
+
+    Returns:
+        The network in evaluation mode, its metadata and the description of its weights.
+
+    Raises:
+        ConfigError: unknown model or source.
+        WeightsError: the weights cannot be fetched or do not fit.
+    """
+    weights = find_published(model_name, pretrained)
+    classes = weights.num_classes
+    network = create_model(model_name, num_classes=classes, pretrained=weights.source)
+    metadata = Metadata(
+        canonical_name(model_name),
+        num_classes=classes,
+        class_names=imagenet_classes() if classes == 1000 else None,
+        preprocessing=weights.preprocessing,
+    )
+    return network.set_train(False), metadata, weights
 
 
 def create_described(metadata: Metadata, file: WeightFile) -> nn.Cell:

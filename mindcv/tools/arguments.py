@@ -150,8 +150,8 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 
 def build_network(arguments: Namespace):
     """Return the network in evaluation mode and the `Metadata` of its weights."""
-    from ..models import canonical_name, create_model, create_model_from_file, find_published
-    from ..weights import Metadata, has_averages, read_weights
+    from ..models import canonical_name, create_model_from_file, create_published_model
+    from ..weights import has_averages, read_weights
     from ..weights.match import CHOICES
 
     if arguments.import_module:
@@ -163,11 +163,8 @@ def build_network(arguments: Namespace):
             print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
         network, metadata = create_model_from_file(file, name, arguments.num_classes, arguments.ema)
     else:
-        weights = find_published(arguments.model, arguments.pretrained)
-        network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
-        metadata = Metadata(
-            name, num_classes=weights.num_classes, preprocessing=weights.preprocessing
-        )
+        network, metadata, weights = create_published_model(arguments.model, arguments.pretrained)
+        print(weights.describe(), flush=True)
     if len(metadata.preprocessing.mean) != metadata.in_channels:
         raise ConfigError(
             f"weight file {arguments.ckpt_path!r} does not tell mean and std of its images of "

@@ -10,7 +10,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any, BinaryIO
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..checkpoint import STATE, read_manifest
 from ..data.preprocessing import Preprocessing, fields_of
-from ..errors import WeightsError
+from ..errors import ConfigError, WeightsError
 from ..process.files import replacing
 from . import array_files, ckpt, torch_file
 from .guards import ENTRY, LARGEST_HEADER, Refusal, Tensors, WeightStream, is_web_page, open_zip
@@ -100,6 +100,14 @@ class Metadata:
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_class_names(self, names: Sequence[str]) -> "Metadata":
+        """Return the same with other names of the classes; ConfigError: not one for each class."""
+        if len(names) != self.num_classes:
+            raise ConfigError(
+                f"class_names: {len(names)} names for a model of {self.num_classes} classes"
+            )
+        return replace(self, class_names=tuple(names))
 
     def to_array(self) -> np.ndarray:
         """Return the metadata as the uint8 vector that a checkpoint stores."""

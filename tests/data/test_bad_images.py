@@ -11,6 +11,7 @@ import pytest
 from conftest import write_images
 from mindspore.dataset import vision
 
+from mindcv.classifier import read_image
 from mindcv.data import (
     EpochBatches,
     Preprocessing,
@@ -26,7 +27,6 @@ from mindcv.data.failure import pipeline_failures_as_data_errors
 from mindcv.data.image_files import decode
 from mindcv.engine import EvaluationStep, evaluate, start_runtime
 from mindcv.errors import DataError
-from mindcv.tools.predict import read_image
 
 UNUSABLE = {
     "a0-byte.jpg": "empty",

@@ -12,13 +12,14 @@ from evaluation_cases import CASES, picture
 from pictures import png, random_images, transformed
 
 from mindcv import engine, validate
+from mindcv.classifier import Classifier, read_image
 from mindcv.config import Config, evaluation_contradictions, parse_arguments
 from mindcv.data import Preprocessing
+from mindcv.data.samples.pictures import find_images
 from mindcv.data.transforms import evaluation_transforms
 from mindcv.engine import build as recipe
 from mindcv.errors import ConfigError
 from mindcv.models import create_model_from_file
-from mindcv.tools.predict import classify, find_images, read_image
 from mindcv.tools.report import predictions
 from mindcv.weights import Metadata, preprocessing_of, read_weights
 
@@ -137,7 +138,9 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
     def by_predict(path):
         network, metadata = predictions.create_model_from_file(path)
         paths = find_images([str(image_folder / "val")])
-        rows = classify(network, metadata, paths, top_k=1, batch_size=4, on_bad=pytest.fail)
+        rows = Classifier(network, metadata).stream(
+            paths, top_k=1, batch_size=4, on_bad=pytest.fail
+        )
         return np.stack([view for _, view in rows])
 
     def by_export(path):

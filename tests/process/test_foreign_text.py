@@ -5,10 +5,11 @@ import logging
 
 import pytest
 
+from mindcv.classifier import Guess, Prediction
 from mindcv.data.bad_images import BadImages
 from mindcv.engine import start_logging
 from mindcv.process.files import printable, printable_lines, table_cell
-from mindcv.tools.predict import Guess, Prediction, prediction_lines, write_csv
+from mindcv.tools.predict import prediction_lines, write_csv
 
 
 def test_control_characters_are_escaped_and_letters_are_not():

@@ -106,8 +106,8 @@ MISTAKES = {
     "web page": (VALIDATE + "--ckpt_path page.ckpt", 5, "'page.ckpt' | web page | fetch it again"),
     "other classes": (VALIDATE + "--ckpt_path tiny.ckpt", 4, "images/val | class_0"),
     # python -m mindcv
-    "no command": ("mindcv train", 2, "no command 'train' | predict"),
-    "no network": (PREDICT, 2, "--ckpt_path | neither was given"),
+    "no command": ("mindcv trane", 2, "no command 'trane' | predict"),
+    "no network": ("mindcv export --output x.onnx", 2, "--ckpt_path | neither was given"),
     "no classifier to predict": (
         PREDICT + "--model regnet_y_32gf --pretrained timm_seer",
         2,

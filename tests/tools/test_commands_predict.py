@@ -4,7 +4,6 @@ import csv
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +20,7 @@ from commands import (
 from mindspore import Parameter, Tensor, load_param_into_net
 from PIL import Image
 
+from mindcv.classifier import read_image
 from mindcv.data import (
     Preprocessing,
     contact_sheet,
@@ -28,9 +28,10 @@ from mindcv.data import (
     create_transforms,
     open_samples,
 )
+from mindcv.data.samples.pictures import find_images
 from mindcv.errors import DataError
+from mindcv.hub import PublishedWeights
 from mindcv.models import registry
-from mindcv.tools.predict import find_images, read_image
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -318,7 +319,8 @@ def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        ([], 2, "neither was given"),
+        (["--model", "regnet_y_401mf"], 2, "did you mean regnet_y_400mf"),
+        (["--num_classes", "5"], 2, "published weights bring their classes"),
         (["--ckpt_path", "x", "--model", "m", "--pretrained"], 2, "not both"),
         (["--pretrained"], 2, "--pretrained needs --model"),
         (["--ckpt_path", "x", "--output", "o.txt"], 2, "ending in .json or .csv"),
@@ -365,7 +367,7 @@ def test_class_names_must_be_as_many_as_classes(capsys, tmp_path, checkpoint, pi
     (tmp_path / "n.txt").write_text("a\nb\n", encoding="utf-8")
     words = ["--ckpt_path", checkpoint, "--class_names", tmp_path / "n.txt"]
     code, out, err = call(capsys, "predict", pictures, *words)
-    assert (code, out) == (2, "") and "2 names, the model has 5 classes" in err
+    assert (code, out) == (2, "") and "2 names for a model of 5 classes" in err
 
 
 def test_a_folder_without_images_is_an_error(capsys, tmp_path, checkpoint):
@@ -378,8 +380,8 @@ def test_published_weights_bring_their_own_preprocessing(
 ):
     def choose_weights(asked, model, pretrained):
         assert asked == model == "tiny_regnet" and pretrained in (True, "first")
-        return SimpleNamespace(
-            model=model, source="first", num_classes=5, preprocessing=METADATA.preprocessing
+        return PublishedWeights(
+            model, "first", "https://nowhere", num_classes=5, preprocessing=METADATA.preprocessing
         )
 
     monkeypatch.setattr(registry, "choose_weights", choose_weights)
@@ -388,7 +390,8 @@ def test_published_weights_bring_their_own_preprocessing(
     for words in (["--pretrained"], ["--pretrained", "first"], ["--pretrained", "True"]):
         code, out, err = call(capsys, "predict", pictures, "--model", "tiny_regnet", *words)
         assert (code, err) == (0, "")
-        # ImageNet's class names are nobody's to ship: indices stand for them.
+        assert out.startswith("tiny_regnet: weights first of ")
+        # Of five classes, published without names, the indices.
         assert [line.split()[:2] for line in out.splitlines() if line[0] == " "] == [
             line.split()[:2] for line in of_file.splitlines() if line[0] == " "
         ]

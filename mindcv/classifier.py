@@ -1,0 +1,235 @@
+"""Classify images with a network that knows its preprocessing and its classes."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from mindspore import Tensor, get_context, nn
+from PIL import Image
+
+from .data import Normalize
+from .data.image_files import as_file, decodable
+from .data.samples.files import read_file
+from .data.samples.pictures import find_images
+from .data.transforms import evaluation_transforms
+from .engine.evaluation import softmax
+from .errors import DataError
+from .models import create_model_from_file, create_published_model, fold_on_cpu
+from .weights import Metadata, Preprocessing
+
+# A file or folder, a Pillow image, or pixels: (H, W, 3) or (H, W), uint8.
+Picture = str | os.PathLike | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A likely class of an image; the fields are the columns of the csv."""
+
+    rank: int  # from 1
+    class_index: int
+    class_name: str  # empty: unknown
+    probability: float  # of the softmax over all classes
+
+    def __str__(self) -> str:
+        return f"{self.class_name or f'class {self.class_index}'} ({self.probability:.1%})"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of an image, the likeliest first."""
+
+    path: str  # as the user wrote it; empty: the image was no file
+    guesses: tuple[Guess, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the likeliest class; empty: unknown."""
+        return self.guesses[0].class_name
+
+    @property
+    def probability(self) -> float:
+        return self.guesses[0].probability
+
+    def __str__(self) -> str:
+        return f"{self.path}{': ' if self.path else ''}{', '.join(map(str, self.guesses))}"
+
+
+class Classifier:
+    """A network that classifies photos: files, folders, Pillow images or arrays.
+
+    ```python
+    classifier = Classifier.from_pretrained("regnet_y_400mf")
+    print(classifier("photo.jpg"))
+    ```
+
+    Args:
+        network: maps normalised images to logits.
+        metadata: provides preprocessing and class names.
+        source: where the weights come from, for `repr`.
+    """
+
+    def __init__(self, network: nn.Cell, metadata: Metadata, source: str = ""):
+        self.network, self.metadata, self.source = network.set_train(False), metadata, source
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike,
+        weights: str | bool = True,
+        *,
+        ema: bool | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> "Classifier":
+        """Load weights that somebody published, or those of a file.
+
+        Args:
+            name: a model, whose `weights` are downloaded once and verified; or a weight file,
+                such as a checkpoint of `mindcv train`; or `hf-hub:owner/name` or
+                `modelscope:owner/name`, a RegNet of timm.
+            weights: of a model: the source, see `list_models` and docs/pretrained.md; True: its
+                default. Of a file that does not name its model: the model.
+            ema: of a file with averaged weights: True: the averaged ones, False: the raw ones,
+                None: the averaged ones.
+            class_names: in the order of the logits; None: those of the weights.
+
+        Raises:
+            ConfigError: unknown model or source.
+            WeightsError: the weights cannot be fetched or do not fit.
+        """
+        text = os.fspath(name)
+        if os.path.isfile(text):
+            model = weights if isinstance(weights, str) else ""
+            network, metadata = create_model_from_file(text, model, ema=ema)
+            source = text
+        else:
+            network, metadata, published = create_published_model(text, weights)
+            source = published.source
+        if class_names is not None:
+            metadata = metadata.with_class_names(class_names)
+        return cls(network, metadata, source)
+
+    def __repr__(self) -> str:
+        used = self.metadata
+        return (
+            f"Classifier({used.model}, {used.num_classes} classes, images of "
+            f"{' x '.join(map(str, used.preprocessing.sides))}, weights {self.source or 'given'})"
+        )
+
+    def __call__(
+        self,
+        images: Picture | Sequence[Picture],
+        *,
+        top_k: int = 5,
+        batch_size: int = 16,
+    ) -> Prediction | list[Prediction]:
+        """Classify an image, or several.
+
+        Args:
+            images: one image, (H, W, 3) or (H, W) uint8 where it is an array; or a list of images,
+                a folder, or an array (N, H, W, 3), for a list of predictions.
+            top_k: classes of each prediction.
+
+        Raises:
+            DataError: an image cannot be read, or an array is no image.
+            WeightsError: the logits are not finite.
+        """
+        several = _several(images)
+        pictures = [images] if several is None else several
+        found = self.stream(pictures, top_k=top_k, batch_size=batch_size, on_bad=_refuse)
+        predictions = [prediction for prediction, _ in found]
+        return predictions[0] if several is None else predictions
+
+    @cached_property
+    def _step(self) -> nn.Cell:
+        used = self.metadata.preprocessing
+        network = fold_on_cpu(self.network, get_context("device_target"))
+        return nn.SequentialCell(Normalize(used.mean, used.std), network).set_train(False)
+
+    def stream(
+        self,
+        images: Sequence[Picture],
+        *,
+        top_k: int,
+        batch_size: int,
+        on_bad: Callable[[Any, str], None],
+    ) -> Iterator[tuple[Prediction, np.ndarray]]:
+        """Yield the prediction of each readable image and the network's view of it.
+
+        The view is the resized and cropped image before normalisation, uint8 (H, W, 3).
+
+        Args:
+            images: files, Pillow images or arrays, no folders.
+            batch_size: the last batch is padded, so that the graph is compiled only once.
+            on_bad: called with image and reason where an image cannot be read.
+
+        Raises:
+            WeightsError: the logits are not finite.
+        """
+        batch_size = min(batch_size, len(images))
+        names = self.metadata.class_names
+        for batch in _batches(images, self.metadata.preprocessing, batch_size, on_bad):
+            pictures, views = zip(*batch)
+            padding = np.zeros((batch_size - len(views), *views[0].shape), np.uint8)
+            logits = self._step(Tensor(np.concatenate([np.stack(views), padding])))
+            logits = logits[0] if isinstance(logits, tuple) else logits
+            shares = softmax(logits.asnumpy()[: len(views)])
+            for picture, view, row in zip(pictures, views, shares):
+                best = np.argsort(-row, kind="stable")[:top_k].tolist()
+                guesses = (
+                    Guess(rank, index, names[index] if names else "", float(row[index]))
+                    for rank, index in enumerate(best, 1)
+                )
+                is_file = isinstance(picture, (str, os.PathLike))
+                yield Prediction(os.fspath(picture) if is_file else "", tuple(guesses)), view
+
+
+def _several(images: Picture | Sequence[Picture]) -> list[Picture] | None:
+    """Return the images of a collection; None: it is a single one."""
+    if isinstance(images, (str, os.PathLike)):
+        return find_images([os.fspath(images)]) if os.path.isdir(images) else None
+    if isinstance(images, np.ndarray):
+        return list(images) if images.ndim == 4 else None
+    return list(images) if isinstance(images, (list, tuple)) else None
+
+
+def _refuse(image: Any, reason: str) -> None:
+    name = image if isinstance(image, (str, os.PathLike)) else type(image).__name__
+    raise DataError(f"{name}: {reason}")
+
+
+def _batches(images, preprocessing: Preprocessing, batch_size: int, on_bad):
+    operations = evaluation_transforms(preprocessing)
+    batch = []
+    for image in images:
+        try:
+            batch.append((image, read_image(image, operations)))
+        except DataError as error:
+            on_bad(image, str(error))
+        if len(batch) == batch_size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def read_image(image: Picture, operations: Sequence[Callable]) -> np.ndarray:
+    """Read an image and apply the evaluation transforms.
+
+    Args:
+        operations: `evaluation_transforms(preprocessing)`; they return uint8 (H, W, 3).
+
+    Raises:
+        DataError: it cannot be read or decoded, or an operation fails.
+    """
+    is_file = isinstance(image, (str, os.PathLike))
+    image = decodable(read_file(os.fsencode(image))) if is_file else as_file(image)
+    try:
+        for operation in operations:
+            image = operation(image)
+    except RuntimeError as error:
+        reason = [line for line in str(error).splitlines() if line.startswith("[ERROR]")]
+        raise DataError(reason[0][8:] if reason else str(error).splitlines()[0]) from None
+    return image
