@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import mindcv
 
 from . import command
-from .config import Config, evaluation_contradictions
+from .config import Config, evaluation_contradictions, settings_of, shaping
 from .errors import ConfigError
 from .process.entry_point import import_user_module
 
@@ -49,6 +49,7 @@ def main(config: Config) -> None:
         config.num_classes or told or found_classes,
         config.ema,
         in_channels=config.in_channels,
+        options=shaping(settings_of(config)),
     )
     for line in mindcv.engine.describe_model(metadata.model, network, config.image_resize):
         logger.info(line)

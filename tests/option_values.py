@@ -53,7 +53,8 @@ CHANGED = dict(
     cutmix_prob=0.5,
     switch_prob=0.25,
     mixup_off_epoch=15,
-    model="regnet_x_800mf",
+    model="regnet",
+    regnet="w_a=8, w_0=8, w_m=2.5, d=3, group_w=8, activation=silu",
     num_classes=10,
     in_channels=1,
     drop_rate=0.1,
@@ -114,14 +115,16 @@ CHANGED = dict(
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
 # augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
-# contradicts a stair of epochs, splits need a policy and no mixing, a run goes on from one place.
-# They get a config of their own.
+# contradicts a stair of epochs, splits need a policy and no mixing, a run has one model and one
+# start. They get a config of their own.
 CHANGED_ON_DEVICE = dict(augment_on_device=True)
 CHANGED_APART = dict(
     loss_scale_type="auto",
     aug_repeats=3,
     pretrained="torchvision_v2",
     warmup_steps=500,
+    model="anynet",
+    anynet="depths=[1, 2], widths=[8, 16], strides=[1, 2]",
     aug_splits=3,
     auto_augment="augmix",
     resume="auto",

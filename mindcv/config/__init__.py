@@ -26,6 +26,7 @@ from .checks import (
 )
 from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
+from .settings import join_settings, settings_of, shaping
 from .sources import Given, collect, read_command_line, read_yaml, uses_of
 from .values import Text, convert, quoted
 
@@ -44,6 +45,8 @@ __all__ = [
     "parse_arguments",
     "scale_rate",
     "schedule_contradictions",
+    "settings_of",
+    "shaping",
     "sink_contradictions",
     "training_contradictions",
     "training_remarks",
@@ -118,6 +121,8 @@ def _collect_values(values: Mapping[str, Any], place: str) -> dict[str, Given]:
     def text(value: Any) -> Text:
         if isinstance(value, (list, tuple)):
             return [str(item) for item in value]
+        if isinstance(value, Mapping):
+            return join_settings(value)
         return None if value is None else str(value)
 
     return collect((key, text(value), place) for key, value in values.items())

@@ -17,6 +17,7 @@ from ..loss import LOSSES
 from ..optim import OPTIMIZERS
 from .options import OPTIONS, Config, marked
 from .schedule import epochs_alike, schedule_contradictions
+from .settings import settings_problems
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -41,6 +42,7 @@ def training_contradictions(config: Config) -> Problems:
 def evaluation_contradictions(config: Config) -> Problems:
     """Yield (key, message) for every contradiction in the config of validate.py."""
     yield from _devices(config)
+    yield from settings_problems(config)
     yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)
     # Without published weights, the weight file may name the model.
     if config.pretrained and not config.model:
@@ -186,6 +188,7 @@ def sink_contradictions(config: Config) -> Problems:
 def _training(config: Config) -> Problems:
     if not config.model:
         yield "model", "no model given; add --model NAME, e.g. regnet_x_800mf"
+    yield from settings_problems(config, needed=True)
     if not config.ckpt_save_dir:
         yield "ckpt_save_dir", "names no folder; leave it out for ./ckpt"
     if config.distribute and not is_launched() and not config.dry_run:

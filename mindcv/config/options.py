@@ -39,6 +39,7 @@ class OptionRow:
     low: float | None = None  # inclusive, for each element of a tuple; so is high
     high: float | None = None
     above: float | None = None  # exclusive lower bound
+    is_mapping: bool = False  # a text of settings, which yaml may write as a mapping
     is_path: bool = False  # a leading ~ is expanded
     per_host: bool = False  # may differ between the processes of a run: paths and output
     may_change: bool = False
@@ -125,6 +126,8 @@ class Config:
     mixup_off_epoch: int = option(0, "epochs after which nothing is mixed; 0: never", low=0, used_by="train measuring")
 
     model: str = option("", "name of a registered model", section="model", used_by="train validate")
+    regnet: Optional[str] = option(None, "settings of --model regnet, e.g. \"w_a=36, w_0=24, w_m=2.5, d=13, group_w=8\": arguments of RegNet; in yaml also a mapping", used_by="train validate", is_mapping=True)
+    anynet: Optional[str] = option(None, "settings of --model anynet, e.g. \"depths=[1,2], widths=[16,32]\": arguments of AnyNet, strides 2 unless given; in yaml also a mapping", used_by="train validate", is_mapping=True)
     num_classes: Optional[int] = option(None, "classes; null: read from the dataset", low=1, used_by="train validate")
     in_channels: int = option(3, "image channels; 1: grey, for mnist, or with mean and std of grey images", choices=(1, 3), used_by="train validate")
     drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)

@@ -13,6 +13,7 @@ import yaml
 from ..errors import ConfigError
 from . import recipes
 from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
+from .settings import join_settings
 from .values import Text, convert, describe, quoted
 
 _logger = logging.getLogger("mindcv.config")
@@ -132,14 +133,29 @@ def _entries(root: yaml.MappingNode, path: str) -> Iterator[tuple[str, Text, str
         if not isinstance(key_node, yaml.ScalarNode):
             raise ConfigError(f"{place}: expected a key, got {_kind(key_node)}")
         key = key_node.value[:120]
-        items = value_node.value if isinstance(value_node, yaml.SequenceNode) else []
-        for node in (key_node, value_node, *items):
+        for node in (key_node, *_nodes(value_node)):
             if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
                 tag = node.tag.replace("tag:yaml.org,2002:", "!!")
                 raise ConfigError(
                     f"{place}: {key}: yaml tag {tag[:120]} is not allowed; write the plain value"
                 )
-        yield key_node.value, _text(value_node, key, place), place
+        is_mapping = key in OPTIONS and OPTIONS[key].metadata["is_mapping"]
+        if is_mapping and isinstance(value_node, yaml.MappingNode):
+            pairs = [(inner.value, _text(value, key, place)) for inner, value in value_node.value]
+            if len(dict(pairs)) < len(pairs):
+                raise ConfigError(f"{place}: {key}: one of its names is set twice; keep one")
+            yield key_node.value, join_settings(dict(pairs)), place
+        else:
+            yield key_node.value, _text(value_node, key, place), place
+
+
+def _nodes(node: yaml.Node, levels: int = 2) -> Iterator[yaml.Node]:
+    """Yield a node and those below it, so many levels: an anchor may lead a node into itself."""
+    yield node
+    if levels and not isinstance(node, yaml.ScalarNode):
+        for inner in node.value:
+            for one in inner if isinstance(inner, tuple) else (inner,):
+                yield from _nodes(one, levels - 1)
 
 
 def _explain(error: yaml.MarkedYAMLError) -> str:
@@ -268,6 +284,7 @@ def _build_parser(program: str, description: str) -> argparse.ArgumentParser:
             group = parser.add_argument_group(entry.metadata["section"])
         kinds = describe(entry.type)
         is_list = any(word in kinds for word in ("list of", "numbers", "integers"))
+        is_list = is_list or entry.metadata["is_mapping"]
         several = {"nargs": "+"} if is_list else {}
         group.add_argument(
             f"--{name}",

@@ -5,6 +5,7 @@ YAML's own rules surprise: PyYAML reads `1e-3` as a string, `010` as 8, `1:30` a
 
 import math
 import types
+from collections.abc import Sequence
 from typing import Any, Union, get_args, get_origin
 
 # What a yaml node or a command-line word holds: null, a scalar or a list of scalars.
@@ -51,8 +52,7 @@ def describe(annotation: Any) -> str:
 def _describe_one(member: Any) -> str:
     if member is type(None):
         return "null"
-    if get_origin(member) is tuple:
-        inner = get_args(member)
+    if inner := _items(member):
         plural = {int: "integers", float: "numbers", str: "names"}[inner[0]]
         return f"a list of {plural}" if inner[-1] is Ellipsis else f"{len(inner)} {plural}"
     return {int: "an integer", float: "a number", bool: "true or false", str: "a text"}[member]
@@ -64,10 +64,16 @@ def _members(annotation: Any) -> tuple:
     return (annotation,)
 
 
+def _items(member: Any) -> tuple:
+    """Return the types of a tuple's items, (type, …) for any number of them; (): not a list."""
+    if get_origin(member) is Sequence:
+        return (*get_args(member), ...)
+    return get_args(member) if get_origin(member) is tuple else ()
+
+
 def _convert_to(text: Text, member: Any) -> Any:
-    if get_origin(member) is tuple:
+    if inner := _items(member):
         words = _split(text) if isinstance(text, str) else text
-        inner = get_args(member)
         if inner[-1] is Ellipsis:
             inner = inner[:1] * len(words)
         if not words or len(words) != len(inner) or None in words:

@@ -190,6 +190,45 @@ def plan_regnet(
     )
 
 
+def plan_anynet(
+    depths: Sequence[int],
+    stem_type: str = "simple_stem_in",
+    stem_w: int = 32,
+    block_type: str = "res_bottleneck_block",
+    widths: Sequence[int] = (),
+    strides: Sequence[int] = (),
+    bot_muls: Sequence[float] | None = None,
+    group_ws: Sequence[int] | None = None,
+    head_w: int = 0,
+    num_classes: int = 1000,
+    se_r: float = 0.0,
+    in_channels: int = 3,
+    activation: str = "relu",
+) -> NetworkPlan:
+    """Return the plan of an AnyNet; `AnyNet` explains the arguments.
+
+    Raises:
+        ValueError: a value is unknown or out of range, or a group width does not divide its
+            bottleneck width.
+    """
+    ratios = tuple(bot_muls or [1.0] * len(depths))
+    return NetworkPlan(
+        widths=tuple(widths),
+        depths=tuple(depths),
+        strides=tuple(strides or [2] * len(depths)),
+        bottleneck_ratios=ratios,
+        group_widths=tuple(group_ws or [round(w * r) for w, r in zip(widths, ratios)]),
+        stem_type=stem_type,
+        stem_width=stem_w,
+        block_type=block_type,
+        head_width=head_w,
+        num_classes=num_classes,
+        se_ratio=se_r or 0.0,
+        in_channels=in_channels,
+        activation=activation,
+    )
+
+
 ROUNDINGS = ("pycls", "torchvision")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
-from .plan import NetworkPlan, plan_regnet
+from .plan import NetworkPlan, plan_anynet, plan_regnet
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,24 @@ SETTINGS = {
     "regnet_z_4_0gf": _inverted(14.5, 48, 2.226, 28, 8, head_w=1536),
 }
 
+# Models without a published setting: name -> the function that plans one of its arguments.
+GENERAL = {"regnet": plan_regnet, "anynet": plan_anynet}
+
+
+def plan_model(name: str, global_pool: str = "avg", **options) -> NetworkPlan | None:
+    """Return the plan of a model with these arguments of its builder; None: not of this library.
+
+    Args:
+        global_pool: has no parameters, and so no place in a plan.
+
+    Raises:
+        ValueError, TypeError: the arguments make no network, or one is unknown or missing.
+    """
+    if name in SETTINGS:
+        return SETTINGS[name].plan(**options)
+    return GENERAL[name](**options) if name in GENERAL else None
+
+
 # Names that follow no rule. torchvision rounds the widths of its regnet_y_8gf differently. timm's
 # regnetz_040 is not one of ours: its head has an activation instead of a convolution.
 _OTHERS = {
@@ -124,7 +142,7 @@ def source_of_tag(tag: str) -> str:
 
 def family_name(name: str) -> str | None:
     """Return the model that a name of any library means, or None if it is not of the family."""
-    if name in SETTINGS:
+    if name in SETTINGS or name in GENERAL:
         return name
     return _aliases().get(split_tag(name)[0].lower())
 
@@ -136,7 +154,7 @@ def unknown_model(name: str, others: Collection[str] = (), takes_own: bool = Tru
         others: names that are valid too.
         takes_own: the command has the option --import_module.
     """
-    known = [*SETTINGS, *_aliases(), *others]
+    known = [*SETTINGS, *GENERAL, *_aliases(), *others]
     # resnet50 is spelt like a RegNet, but is another network.
     is_resnet = "resne" in name.lower()
     close = [] if is_resnet else difflib.get_close_matches(name, known, n=3, cutoff=0.5)

@@ -10,7 +10,14 @@ from typing import Any
 
 from .. import data, engine, models
 from ..checkpoint import CheckpointWriter, Manifest
-from ..config import Config, build_schedule, is_launched, sink_contradictions
+from ..config import (
+    Config,
+    build_schedule,
+    is_launched,
+    settings_of,
+    shaping,
+    sink_contradictions,
+)
 from ..data.preprocessing import Preprocessing, warn_of_imagenets
 from ..errors import ConfigError, DataError
 from ..loss import create_loss
@@ -236,6 +243,7 @@ def build_network(
         num_classes=num_classes,
         pretrained=config.pretrained if is_fresh else False,
         **_options(config, "in_channels drop_rate drop_path_rate"),
+        **settings_of(config),
     )
     if config.ckpt_path and is_fresh:
         names = name_all(class_names, num_classes)
@@ -396,6 +404,7 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         config.in_channels,
         class_names=name_all(train_set.class_names(), num_classes),
         preprocessing=Preprocessing.from_options(config),
+        options=shaping(settings_of(config)),
     )
 
 

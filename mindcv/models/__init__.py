@@ -9,7 +9,12 @@ from ..weights.load import load_weights
 from . import helpers, layers, registry, regnet  # noqa: F401
 from .features import FeatureExtractWrapper, FeatureInfo, FeatureNet, freeze
 from .folding import fold_batch_norm, fold_on_cpu
-from .from_file import create_described, create_model_from_file, create_published_model
+from .from_file import (
+    create_described,
+    create_model_from_file,
+    create_published_model,
+    plan_described,
+)
 from .registry import (
     UnknownModelError,
     canonical_name,
@@ -61,5 +66,6 @@ __all__ = [
     "list_modules",
     "load_weights",
     "model_entrypoint",
+    "plan_described",
     "register_model",
 ]

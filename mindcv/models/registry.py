@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from mindspore import nn
 
-from ..design_space.published import SETTINGS, family_name, unknown_model
-from ..errors import ConfigError
+from ..design_space.published import GENERAL, SETTINGS, family_name, unknown_model
+from ..errors import ConfigError, MindCVError
 from ..hub import PublishedWeights, choose_weights, fetch, published_weights, weights_at
 from ..weights.load import load_weights
 from ..weights.schemes import CLASSIFIER, FIRST_CONV
@@ -119,9 +119,18 @@ def create_model(
         model = builder(num_classes=num_classes, in_channels=in_channels, **options)
     except TypeError as error:
         found = re.search(r"keyword argument '(\w+)'", str(error))  # unexpected, or given twice
+        missing = re.search(r"missing \d+ required .*: (.*)", str(error))
+        general = GENERAL.get(canonical_name(model_name))
+        takes = f"; it takes {', '.join(inspect.signature(general).parameters)}" if general else ""
+        if general and missing:
+            raise ConfigError(f"model {model_name} needs {missing[1]}{takes}") from None
         if not found or found[1] not in options:
             raise
-        raise ConfigError(f"model {model_name} does not take {found[1]}: {error}") from None
+        raise ConfigError(f"model {model_name} does not take {found[1]}: {error}{takes}") from None
+    except ValueError as error:
+        if isinstance(error, MindCVError) or not family_name(model_name):
+            raise
+        raise ConfigError(f"model {model_name}: {error}") from None
     if path:
         load_weights(model, path, ema=ema)
     return features_of(model, out_indices) if features_only and not is_cut else model
@@ -133,7 +142,9 @@ def list_models(
     pretrained: bool = False,
     exclude_filters: str | Sequence[str] | None = "",
 ) -> list[str]:
-    """Return the registered names in natural order: 200mf before 1_6gf before 12gf.
+    """Return the names that `create_model` builds alone, 200mf before 1_6gf before 12gf.
+
+    `regnet` and `anynet` need the arguments of `RegNet` and `AnyNet` besides: they are not listed.
 
     Args:
         filter: shell-style pattern, e.g. `regnet_x*`, or several, of which one must match; empty or
@@ -150,7 +161,8 @@ def list_models(
     names = [
         name
         for name in _BUILDERS
-        if (not filter or matches(name, filter))
+        if name not in GENERAL
+        and (not filter or matches(name, filter))
         and (not module or _module_of(name) == module)
         and (not pretrained or is_model_pretrained(name))
         and not matches(name, exclude_filters)
@@ -214,7 +226,7 @@ def get_pretrained_cfg(model_name: str) -> dict[str, Any]:
     name = _resolve(model_name)
     if name not in _BUILDERS:
         return {}
-    if name not in SETTINGS:
+    if name not in SETTINGS and name not in GENERAL:
         module = sys.modules.get(_BUILDERS[name].__module__)
         return copy.deepcopy(getattr(module, "default_cfgs", {}).get(name, {}))
     rows = published_weights(name)

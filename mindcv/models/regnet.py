@@ -5,7 +5,15 @@ from dataclasses import replace
 
 from mindspore import nn
 
-from ..design_space import SETTINGS, Complexity, NetworkPlan, Setting, complexity, plan_regnet
+from ..design_space import (
+    SETTINGS,
+    Complexity,
+    NetworkPlan,
+    Setting,
+    complexity,
+    plan_anynet,
+    plan_regnet,
+)
 from .blocks import Head, Stem, build_stages, initialize_weights, zero_last_gammas
 from .features import FeatureInfo
 from .registry import create_model, register_model
@@ -17,7 +25,7 @@ class AnyNet(nn.Cell):
     `plan` holds all that shapes it, and `num_features` the channels of the classifier's input.
 
     Args:
-        depths, widths, strides: blocks, output channels and stride of each stage.
+        depths, widths, strides: blocks, output channels and stride of each stage; no strides: 2.
         stem_type: simple_stem_in (3x3), res_stem_in (7x7 and pooling) or res_stem_cifar (3x3,
             stride 1).
         block_type: vanilla_block, res_basic_block, res_bottleneck_block or
@@ -63,19 +71,18 @@ class AnyNet(nn.Cell):
         zero_init_last: bool = False,
     ):
         super().__init__()
-        ratios = tuple(bot_muls or [1.0] * len(depths))
-        plan = NetworkPlan(
-            widths=tuple(widths),
-            depths=tuple(depths),
-            strides=tuple(strides),
-            bottleneck_ratios=ratios,
-            group_widths=tuple(group_ws or [round(w * r) for w, r in zip(widths, ratios)]),
+        plan = plan_anynet(
+            depths,
             stem_type=stem_type,
-            stem_width=stem_w,
+            stem_w=stem_w,
             block_type=block_type,
-            se_ratio=se_r or 0.0,
-            head_width=head_w,
+            widths=widths,
+            strides=strides,
+            bot_muls=bot_muls,
+            group_ws=group_ws,
+            head_w=head_w,
             num_classes=num_classes,
+            se_r=se_r,
             in_channels=in_channels,
             activation=activation,
         )
@@ -231,6 +238,18 @@ def _register(name: str, setting: Setting) -> Callable[..., nn.Cell]:
     return create
 
 
+def _register_general(name: str, network: type[AnyNet]) -> None:
+    """Register the builder of a network that its caller shapes."""
+
+    def build(num_classes: int = 1000, in_channels: int = 3, **settings) -> AnyNet:
+        return network(num_classes=num_classes, in_channels=in_channels, **settings)
+
+    build.__name__ = build.__qualname__ = name
+    register_model(build)
+
+
+_register_general("anynet", AnyNet)
+_register_general("regnet", RegNet)
 _FAMILY = {name: _register(name, setting) for name, setting in SETTINGS.items()}
 globals().update(_FAMILY)
 __all__ = ["AnyNet", "RegNet", *_FAMILY]

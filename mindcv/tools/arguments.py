@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..config.options import OPTIONS
+from ..config.settings import settings_of, shaping
 from ..config.values import convert
 from ..errors import ConfigError
 from ..process.entry_point import import_user_module
@@ -87,6 +89,13 @@ def check_output(
         raise ConfigError(f"{option} {path!r}: the folder {str(place.parent)!r} is not writable")
 
 
+def add_settings(parser) -> None:
+    """Add the options of train.py that `settings_of` reads besides --model."""
+    for name in ("regnet", "anynet"):
+        text = OPTIONS[name].metadata["help"].split("; in yaml")[0]
+        parser.add_argument(f"--{name}", metavar="SETTINGS", help=text)
+
+
 def add_network_arguments(parser: ArgumentParser) -> None:
     """Add the options that `build_network` reads."""
     group = parser.add_argument_group("network")
@@ -94,6 +103,7 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         "--ckpt_path", type=file_path, metavar="FILE", help="weights; may name model and classes"
     )
     group.add_argument("--model", metavar="NAME", help="needed where the file does not name it")
+    add_settings(group)
     group.add_argument("--num_classes", type=at_least(1), help="of a file that does not name them")
     group.add_argument(
         "--pretrained",
@@ -130,6 +140,7 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
     from ..design_space.published import family_name  # lr and supervise do without numpy
     from ..hub import choose_weights, require_classifier
 
+    settings_of(arguments, place="command line: ")
     published = bool(arguments.pretrained)
     if published == bool(arguments.ckpt_path):
         many = "not both" if published else "neither was given"
@@ -161,7 +172,13 @@ def build_network(arguments: Namespace):
         file = read_weights(arguments.ckpt_path)
         if has_averages(file):
             print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
-        network, metadata = create_model_from_file(file, name, arguments.num_classes, arguments.ema)
+        network, metadata = create_model_from_file(
+            file,
+            name,
+            arguments.num_classes,
+            arguments.ema,
+            options=shaping(settings_of(arguments)),
+        )
     else:
         network, metadata, weights = create_published_model(arguments.model, arguments.pretrained)
         print(weights.describe(), flush=True)

@@ -7,7 +7,7 @@ from ..weights import read_weights, write_weights
 from ..weights.file import READABLE, SUFFIXES
 from ..weights.match import Contents, sort_contents, without_statistics
 from ..weights.schemes import NATIVE, WRITABLE, names_of
-from .arguments import check_output, file_path
+from .arguments import add_settings, check_output, file_path, settings_of, shaping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "output", type=file_path, metavar="OUT", help="ends in .ckpt, .safetensors or .npz"
     )
     parser.add_argument("--model", default="", help="check the weights against this model")
+    add_settings(parser)
     parser.add_argument("--names", default=NATIVE, choices=WRITABLE, help="whose names to write")
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
@@ -23,12 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     check_output("OUT", arguments.output, SUFFIXES, arguments.force, inputs=[arguments.input])
+    options = shaping(settings_of(arguments, place="command line: "))
     file = read_weights(arguments.input)
     metadata, wanted = file.metadata, ()
     if arguments.model:
         from ..models import create_model_from_file
 
-        network, metadata = create_model_from_file(file, arguments.model, ema=arguments.ema)
+        network, metadata = create_model_from_file(
+            file, arguments.model, ema=arguments.ema, options=options
+        )
         wanted = network.parameters_dict()
     contents = sort_contents(file, wanted, arguments.ema)
     if not (contents.scheme or arguments.model):

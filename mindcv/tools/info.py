@@ -2,20 +2,29 @@
 
 import math
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any
 
-from ..design_space import SETTINGS, NetworkPlan, Setting
+from ..config import settings_of, shaping
+from ..design_space import GENERAL, SETTINGS, NetworkPlan, Setting, plan_model
 from ..design_space.complexity import complexity, complexity_by_part
+from ..errors import ConfigError, WeightsError
 from ..hub import published_weights
 from ..process.entry_point import import_user_module
-from .arguments import add_model_arguments
+from ..weights import read_weights
+from .arguments import add_files, add_model_arguments, add_settings
 from .list import aligned
 
 _ROWS, _COLUMNS = 20, 68  # of the plot; with its axis it fits into 80 columns
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("model", metavar="NAME", help="a name that `list` shows, or an alias")
+    parser.add_argument(
+        "model", metavar="NAME", nargs="?", help="a name that `list` shows, or an alias"
+    )
+    add_settings(parser)
+    add_files(parser, ckpt_path="the model that this weight file describes, in place of NAME")
     parser.add_argument(
         "--scale", choices=("linear", "log"), default="linear", help="of the plot's width axis"
     )
@@ -23,14 +32,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    from ..models import canonical_name, create_model
+    name, options, plan = _find_model(arguments)
+    from ..models import create_model
 
-    if arguments.import_module:
-        import_user_module(arguments.import_module)
-    name = canonical_name(arguments.model)
-    setting = SETTINGS.get(name)
-    network = None if setting else create_model(name)  # building a large network takes seconds
-    plan = setting.plan() if setting else getattr(network, "plan", None)
+    network = None if plan else create_model(name)  # building a large network takes seconds
+    plan = plan or getattr(network, "plan", None)
+    setting = _find_setting(name, options)
     print(name, "", sep="\n")
     if plan is None:
         params = sum(parameter.size for parameter in network.trainable_params())
@@ -46,6 +53,37 @@ def run(arguments: Namespace) -> None:
     if line:
         distance = mean_distance(plan, line)
         print(f"{'':>9}on average a width is {distance:.1%} off the line (geometric mean)")
+
+
+def _find_model(arguments: Namespace) -> tuple[str, Mapping[str, Any], NetworkPlan | None]:
+    """Return the model's name, arguments of its builder, and its plan if it is of this library."""
+    if bool(arguments.model) == bool(arguments.ckpt_path):
+        many = "not both" if arguments.model else "neither was given"
+        raise ConfigError(
+            f"command line: NAME or --ckpt_path FILE says which model; {many}; --help"
+        )
+    options = shaping(settings_of(arguments, place="command line: ", needed=True))
+    from ..models import canonical_name, plan_described
+
+    if arguments.import_module:
+        import_user_module(arguments.import_module)
+    if arguments.model:
+        name = canonical_name(arguments.model)
+        return name, options, plan_model(name, **options)
+    file = read_weights(arguments.ckpt_path)
+    if file.metadata is None:
+        raise WeightsError(f"weight file {file.path!r} does not name its model; give its NAME")
+    plan = plan_described(file.metadata, file)
+    return canonical_name(file.metadata.model), file.metadata.options, plan
+
+
+def _find_setting(name: str, options: Mapping[str, Any]) -> Setting | None:
+    """Return the setting whose line the widths follow; None: they follow none that is known."""
+    if name == "anynet" or not (name in SETTINGS or name in GENERAL):
+        return None
+    known = {field.name for field in fields(Setting)}
+    given = {key: value for key, value in options.items() if key in known}
+    return replace(SETTINGS[name], **given) if name in SETTINGS else Setting(**given)
 
 
 def rule(setting: Setting | None) -> list[str]:

@@ -31,6 +31,7 @@ BASE = dict(
 )
 # What an option needs beside it before it can matter.
 NEEDS = {
+    "anynet": {"model": "anynet"},
     "aug_splits": {"auto_augment": "augmix"},
     "bce_target_thresh": {"loss": "BCE"},
     "clip_mode": {"clip_grad": True},
@@ -45,6 +46,7 @@ NEEDS = {
     "max_skipped_steps": {"drop_overflow_update": True},
     "multi_step_decay_milestones": {"scheduler": "multi_step_decay"},
     "pretrained": {"ckpt_path": ""},
+    "regnet": {"model": "regnet"},
     "sync_bn": {"distribute": True},
     "val_weights": {"ema": True},
     "warmup_factor": {"warmup_epochs": 3},

@@ -4,13 +4,13 @@ import json
 import math
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 
-from ...config import Config, load_config
-from ...design_space import SETTINGS
+from ...config import Config, load_config, settings_of, shaping
+from ...design_space import plan_model
 from ...design_space.published import family_name, unknown_model
 from ...errors import ConfigError
 from ...optim import OPTIMIZERS
 from ...process.files import writing
-from ..arguments import add_files, at_least, file_path
+from ..arguments import add_files, add_settings, at_least, file_path
 from .estimate import (
     DECODE_RATE,
     KEPT_BYTES,
@@ -23,7 +23,7 @@ from .estimate import (
 )
 from .text import Rows, assumed, known, text
 
-_OVERRIDES = ("model", "batch_size", "opt", "amp_level", "epoch_size", "lr")
+_OVERRIDES = ("model", "regnet", "anynet", "batch_size", "opt", "amp_level", "epoch_size", "lr")
 _BATCHES = (16, 32, 64, 128, 256, 512)
 
 
@@ -31,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     whole, number = {"type": at_least(1), "metavar": "N"}, {"type": positive, "metavar": "X"}
     group = parser.add_argument_group("the training; what is left out comes from the recipe")
     group.add_argument("--model", metavar="NAME", help="a name that `list` shows, or an alias")
+    add_settings(group)
     group.add_argument(
         "--config",
         type=file_path,
@@ -107,8 +108,11 @@ def run(arguments: Namespace) -> None:
             f"{arguments.config}: image_resize is {config.image_resize}, and plan counts square "
             "images; add --image_size N"
         )
-    network = SETTINGS[name].plan(
-        num_classes=config.num_classes or 1000, in_channels=config.in_channels
+    network = plan_model(
+        name,
+        num_classes=config.num_classes or 1000,
+        in_channels=config.in_channels,
+        **shaping(settings_of(config, needed=True)),
     )
     plan = Plan(arguments, recipe, config, network)
     figures = compute(plan, name)
