@@ -5,7 +5,6 @@ import io
 import re
 import shutil
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import mindspore as ms
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from commands import registered, tiny_regnet
 from conftest import ROOT
+from html_page import Page
 from PIL import Image
 
 from mindcv.__main__ import main
@@ -27,33 +27,6 @@ from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
 # Names that are markup, that sort otherwise in another alphabet, and that are long.
 CLASSES = ("A<b>&amp;\"'", "Zebra", "a snake, of the longer kind", "ä", "ñandú", "</style>")
 HEADER = "epoch,step,train_loss,lr,val_loss,val_top1,val_top5\r\n"
-
-
-class Page(HTMLParser):
-    """Collects the elements and their text, and checks that every element is closed."""
-
-    VOID = {"meta", "img", "br"}
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.text, self.open = [], "", []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module", autouse=True)

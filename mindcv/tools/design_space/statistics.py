@@ -6,7 +6,6 @@ bootstrap); Radosavovic et al., On Network Design Spaces for Visual Recognition,
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -129,26 +128,20 @@ def mean_difference(
     return float(first.mean() - second.mean()), float(low), float(high)
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """Spearman's rank correlation of a parameter with the error, and its 95 % interval."""
-
-    rho: float
-    low: float
-    high: float
-    p: float  # two-sided, by permutation
-
-
 def rank_correlations(
     values: np.ndarray, errors: np.ndarray, rng: np.random.Generator, times: int = TIMES
-) -> list[Correlation]:
-    """Return the correlation of each parameter with the error.
+) -> np.ndarray:
+    """Return Spearman's correlation of each parameter with the error, its interval and p-value.
 
-    The intervals are those of Bonett and Wright (2000, Psychometrika 65).
+    The 95 % intervals are those of Bonett and Wright (2000, Psychometrika 65), the p-values
+    two-sided, by permutation.
 
     Args:
         values: (parameters, n), n >= 4; none of them constant.
         errors: (n,), not constant.
+
+    Returns:
+        (parameters, 4): correlation, lower end, upper end, p.
     """
     two = _centred_ranks(errors)
     ones = np.stack([_centred_ranks(column) for column in values])
@@ -164,7 +157,7 @@ def rank_correlations(
         places = np.arctanh(np.clip(rhos, -1.0, 1.0))
     halves = 1.959964 * np.sqrt((1.0 + rhos**2 / 2.0) / (len(errors) - 3))
     ends = np.tanh([places - halves, places + halves])
-    return [Correlation(*map(float, row)) for row in zip(rhos, *ends, p_values)]
+    return np.stack([rhos, *ends, p_values], axis=1)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
