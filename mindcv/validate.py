@@ -99,16 +99,18 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
     """Return options that the weights imply, as defaults, and the name of the weights."""
     if config.pretrained and config.ckpt_path:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
+    path, place = config.ckpt_path, f"weight file {config.ckpt_path}"
     if config.pretrained:
         if config.import_module:  # it registers the model and may describe its weights
             import_user_module(config.import_module)
         weights = mindcv.models.find_published(config.model, config.pretrained)
         mindcv.hub.require_classifier(weights)
-        path = str(mindcv.hub.fetch(weights))
-        known = {"ckpt_path": path, "num_classes": weights.num_classes}
-        return known | weights.preprocessing.to_options(), f"published weights {weights.source}"
-    file = files_read[config.ckpt_path] = mindcv.weights.read_weights(config.ckpt_path)
-    known = {"ema": mindcv.weights.has_averages(file)}
+        path, place = str(mindcv.hub.fetch(weights)), f"published weights {weights.source}"
+        if weights.num_classes is not None:
+            known = {"ckpt_path": path, "num_classes": weights.num_classes}
+            return known | weights.preprocessing.to_options(), place
+    file = files_read[path] = mindcv.weights.read_weights(path)
+    known = {"ckpt_path": path, "ema": mindcv.weights.has_averages(file)}
     if file.metadata:
         known |= {"model": file.metadata.model, "in_channels": file.metadata.in_channels}
         known |= file.metadata.preprocessing.to_options()
@@ -116,4 +118,4 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
         if channels := mindcv.weights.count_channels(file):
             known["in_channels"] = channels
-    return known, f"weight file {config.ckpt_path}"
+    return known, place

@@ -132,7 +132,7 @@ class Config:
     in_channels: int = option(3, "image channels; 1: grey, for mnist, or with mean and std of grey images", choices=(1, 3), used_by="train validate")
     drop_rate: Optional[float] = option(None, "dropout before the classifier", low=0, high=0.99)
     drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
-    pretrained: Union[bool, str] = option(False, "start from published weights: True, or the name of a source, see docs/pretrained.md", used_by="train validate")
+    pretrained: Union[bool, str] = option(False, "start from published weights: True, the name of a source, or an address (hf-hub:owner/name, modelscope:owner/name, https://…#sha256=…), see docs/pretrained.md", used_by="train validate")
     ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True, per_host=True)
 
     epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training", used_by="train lr")

@@ -2,9 +2,9 @@
 
 from .cache import fetch
 from .class_names import imagenet_classes
+from .sources import choose_weights, is_repository
 from .table import (
     PublishedWeights,
-    choose_weights,
     find_weights,
     published_weights,
     require_classifier,
@@ -17,6 +17,7 @@ __all__ = [
     "fetch",
     "find_weights",
     "imagenet_classes",
+    "is_repository",
     "published_weights",
     "require_classifier",
     "weights_at",

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from ..data.preprocessing import Preprocessing
-from ..design_space.published import SETTINGS, source_of_tag, split_tag
 from ..errors import ConfigError
+from .class_names import imagenet_classes
 
 _TABLE = Path(__file__).with_name("published.yaml")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})(?=[-.])")
@@ -28,7 +28,8 @@ class PublishedWeights:
         top1, top5: published accuracy on the ImageNet-1k validation set, percent.
         params: published number of parameters, millions.
         preprocessing: for evaluation; mean and standard deviation in RGB order.
-        num_classes: 0: the file has no classifier.
+        num_classes: 0: the file has no classifier; None: only the file knows.
+        class_names: in the order of the logits; None: unknown.
         licence: SPDX identifier.
         owner: the publisher in full, such as torchvision (PyTorch).
         channel_order: RGB or BGR, as the first convolution expects.
@@ -43,11 +44,12 @@ class PublishedWeights:
     top5: float | None = None
     params: float | None = None
     preprocessing: Preprocessing = Preprocessing()
-    num_classes: int = 1000
+    num_classes: int | None = 1000
     licence: str = ""
     owner: str = ""
     channel_order: str = "RGB"
     note: str = ""
+    class_names: tuple[str, ...] | None = None
 
     def describe(self) -> str:
         """Return one line: whose weights these are, and how good."""
@@ -79,35 +81,6 @@ def find_weights(model: str, source: str | None = None) -> PublishedWeights:
     raise ConfigError(f"no weights of {model} from {source!r}; there are: {known}")
 
 
-def choose_weights(asked: str, model: str, pretrained: bool | str) -> PublishedWeights:
-    """Return the published weights that a model's name and the option `pretrained` select.
-
-    Args:
-        asked: the name as the user wrote it; a timm tag in it selects a source.
-        model: registered name.
-        pretrained: a source; True: the source of the tag, else the model's default.
-
-    Raises:
-        ConfigError: tag and source contradict each other, the weights belong to the model's
-            torchvision twin, or none are published.
-    """
-    tag = split_tag(asked)[1]
-    source = source_of_tag(tag) if tag else None
-    if isinstance(pretrained, str):
-        if source not in (None, pretrained):
-            raise ConfigError(
-                f"model {asked!r} names weights of {source}, pretrained those of {pretrained}"
-            )
-        source = pretrained
-    twin = f"{model}_tv"
-    if twin in SETTINGS and (source or "").startswith("torchvision"):
-        raise ConfigError(
-            f"torchvision's network of that name has other widths than {model}; its weights belong "
-            f"to {twin}"
-        )
-    return find_weights(model, source)
-
-
 def weights_at(url: str) -> PublishedWeights:
     """Describe the weights at an address, for `fetch`; the file's name gives the model's.
 
@@ -125,7 +98,7 @@ def weights_at(url: str) -> PublishedWeights:
 
 def require_classifier(weights: PublishedWeights) -> None:
     """Raise a ConfigError if the weights have no classifier and so give features only."""
-    if not weights.num_classes:
+    if weights.num_classes == 0:
         raise ConfigError(
             f"weights {weights.source} of {weights.model} have no classifier; train one: "
             f"train.py --model {weights.model} --pretrained {weights.source}"
@@ -148,5 +121,7 @@ def _row(model: str, source: str, keys: dict[str, Any]) -> PublishedWeights:
     values["preprocessing"] = Preprocessing.from_dict(keys["preprocessing"])
     if keys.get("hash_in_name"):
         values["sha256"] = _HASH_IN_NAME.search(keys["name"]).group(1)
+    if keys.get("num_classes", 1000) == 1000:
+        values["class_names"] = imagenet_classes()
     url = keys["address"].format(name=keys["name"])
     return PublishedWeights(model, source, url, **values)

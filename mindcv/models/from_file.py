@@ -9,7 +9,7 @@ from mindspore import nn
 from ..design_space import GENERAL, NetworkPlan, complexity, plan_model
 from ..design_space.plan import ACTIVATIONS, BLOCK_TYPES, ROUNDINGS, STEM_TYPES
 from ..errors import ConfigError, WeightsError
-from ..hub import PublishedWeights, imagenet_classes
+from ..hub import PublishedWeights, fetch
 from ..weights import Metadata, WeightFile, read_weights
 from ..weights.load import load_weights
 from ..weights.match import count_channels, preprocessing_of, sort_contents
@@ -130,12 +130,14 @@ def create_published_model(
         WeightsError: the weights cannot be fetched or do not fit.
     """
     weights = find_published(model_name, pretrained)
-    classes = weights.num_classes
-    network = create_model(model_name, num_classes=classes, pretrained=weights.source)
+    if weights.num_classes is None:
+        return *create_model_from_file(fetch(weights), weights.model), weights
+    name = canonical_name(weights.model)
+    network = create_model(name, num_classes=weights.num_classes, pretrained=weights.source)
     metadata = Metadata(
-        canonical_name(model_name),
-        num_classes=classes,
-        class_names=imagenet_classes() if classes == 1000 else None,
+        name,
+        num_classes=weights.num_classes,
+        class_names=weights.class_names,
         preprocessing=weights.preprocessing,
     )
     return network.set_train(False), metadata, weights

@@ -14,7 +14,14 @@ from mindspore import nn
 
 from ..design_space.published import GENERAL, SETTINGS, family_name, unknown_model
 from ..errors import ConfigError, MindCVError
-from ..hub import PublishedWeights, choose_weights, fetch, published_weights, weights_at
+from ..hub import (
+    PublishedWeights,
+    choose_weights,
+    fetch,
+    is_repository,
+    published_weights,
+    weights_at,
+)
 from ..weights.load import load_weights
 from ..weights.schemes import CLASSIFIER, FIRST_CONV
 from .features import features_of
@@ -76,12 +83,14 @@ def create_model(
     """Build a registered model with fresh weights, published weights or those of a file.
 
     Args:
-        model_name: a name of `list_models()`, or the model's name in timm, torchvision or pycls.
+        model_name: a name of `list_models()`, or the model's name in timm, torchvision or pycls; or
+            hf-hub:owner/name, a RegNet of timm on Hugging Face.
         num_classes: 0: no classifier. If the weights have other classes, the head keeps its fresh
             weights, and a log line says so.
         pretrained: load published weights, downloaded once and verified: True for the default
             source (or that of timm's tag, as in regnety_032.ra_in1k), or a source, e.g.
-            torchvision_v2.
+            torchvision_v2, or an address (see hub/sources.py): hf-hub:owner/name,
+            modelscope:owner/name, https://…#sha256=….
         checkpoint_path: weight file of the same model.
         ema: load the averaged weights (`ema.*`) of the checkpoint.
         auto_mapping: ignored; MindCV has it, but here parameter names of other libraries are always
@@ -97,6 +106,10 @@ def create_model(
             KeyError; the message suggests names.
         WeightsError: the weights are missing, damaged or belong to another model.
     """
+    if is_repository(model_name):
+        weights = find_published(model_name)
+        pretrained = model_name if pretrained else False
+        model_name = weights.model
     builder = _BUILDERS[canonical_name(model_name)]
     for name, number in (("num_classes", num_classes), ("in_channels", in_channels)):
         if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
@@ -251,9 +264,15 @@ def has_pretrained_cfg_key(model_name: str, cfg_key: str) -> bool:
 def find_published(model_name: str, pretrained: bool | str = True) -> PublishedWeights:
     """Return the published weights that `create_model` loads for these arguments.
 
+    Args:
+        model_name: may be empty, or the address itself, where a repository names the model.
+
     Raises:
         ConfigError: unknown model, no such weights, or a tag that contradicts the source.
+        WeightsError: the description of a repository cannot be fetched.
     """
+    if is_repository(model_name) or (not model_name and is_repository(pretrained)):
+        return choose_weights(model_name, "", pretrained)
     name = canonical_name(model_name)
     config = get_pretrained_cfg(name)
     if name not in SETTINGS and config.get("url"):

@@ -28,6 +28,7 @@ from .files import open_regular, printable
 _logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
+CONNECT = 10.0  # seconds to reach a host; a firewall may swallow the attempt
 LONGEST_WAIT = 60.0  # seconds between attempts: 1, 2, 4, … or as the server requests
 STALL = 30.0  # seconds; silence or a rate below SLOWEST for so long ends an attempt
 SLOWEST = 1024  # bytes a second
@@ -50,7 +51,11 @@ class Failure(Exception):
 
 
 class _NoNetwork(Failure):
-    """The host cannot be found or reached; on the first attempt this is final."""
+    """The host cannot be found or reached; at the start this is final."""
+
+
+class _Refused(Failure):
+    """Nobody listens at the host's door; at the start one more attempt is made."""
 
 
 def download(
@@ -96,6 +101,7 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
     part = target.with_name(f"{target.name}.part")
     end = monotonic() + DEADLINE
     client = urllib.request.build_opener(_Client(end), _Redirects())
+    was_there = False
     for attempt in range(1, ATTEMPTS + 1):
         try:
             size = part.lstat().st_size if resumes and os.path.lexists(part) else 0
@@ -110,7 +116,10 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
             wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # spread out processes that fail
             wait = min(wait if failure.wait is None else failure.wait, LONGEST_WAIT)
             is_last = attempt == ATTEMPTS or monotonic() + wait > end
-            if is_last or not failure.again or (attempt == 1 and isinstance(failure, _NoNetwork)):
+            # Before anything has come, a host that is not there is hardly a passing fault.
+            was_there = was_there or not isinstance(failure, (_NoNetwork, _Refused))
+            most = 1 if isinstance(failure, _NoNetwork) else 2
+            if is_last or not failure.again or (not was_there and attempt >= most):
                 count = f" (attempt {attempt} of {ATTEMPTS})" if attempt > 1 else ""
                 raise Failure(failure.reason + count) from None
             _logger.warning("%s: %s; next attempt in %.1f s", url, failure.reason, wait)
@@ -223,6 +232,8 @@ def _network() -> Iterator[None]:
         raise Failure(reason, again=False)
     if isinstance(cause, TimeoutError):
         raise Failure("the server fell silent")
+    if isinstance(cause, ConnectionRefusedError):
+        raise _Refused(f"the server, or a proxy on the way to it, is not running: {cause.strerror}")
     if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE:
         raise _NoNetwork(f"there is no network, or no such host: {cause.strerror}")
     # A malformed address raises a ValueError, or a URLError whose reason is text.
@@ -266,7 +277,17 @@ class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
         def connect(host, **more):
             connection = http_class(host, **more)
-            connection.response_class = respond
+            connection.response_class, reach = respond, connection.connect
+
+            def reach_soon():
+                connection.timeout = CONNECT
+                try:
+                    reach()
+                except TimeoutError:
+                    raise _NoNetwork(f"{host} does not answer within {CONNECT:.0f} s") from None
+                connection.sock.settimeout(STALL)
+
+            connection.connect = reach_soon
             return connection
 
         return super().do_open(connect, req, **options)

@@ -138,8 +138,10 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
         classifies: also refuse published weights without a classifier.
     """
     from ..design_space.published import family_name  # lr and supervise do without numpy
-    from ..hub import choose_weights, require_classifier
+    from ..hub import choose_weights, is_repository, require_classifier
 
+    if is_repository(arguments.model):  # as timm writes it
+        arguments.model, arguments.pretrained = "", arguments.model
     settings_of(arguments, place="command line: ")
     published = bool(arguments.pretrained)
     if published == bool(arguments.ckpt_path):
@@ -148,13 +150,14 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
             "command line: the weights come from --ckpt_path FILE or from "
             f"--model NAME --pretrained; {many}"
         )
-    if published and not arguments.model:
+    names_model = is_repository(arguments.pretrained)
+    if published and not (arguments.model or names_model):
         raise ConfigError("command line: --pretrained needs --model NAME")
     if published and arguments.num_classes:
         raise ConfigError("command line: published weights bring their classes; no --num_classes")
-    name = family_name(arguments.model) if published else None
-    if name:
-        weights = choose_weights(arguments.model, name, arguments.pretrained)
+    name = family_name(arguments.model or "") if published else None
+    if name or names_model:
+        weights = choose_weights(arguments.model or "", name or "", arguments.pretrained)
         if classifies:
             require_classifier(weights)
 

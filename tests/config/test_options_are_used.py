@@ -74,10 +74,7 @@ OUTSIDE = {"debug": "test_debug_shows_the_traceback_wherever_it_is_set"}
 
 
 def command(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_recorded", ROOT / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module(f"mindcv.{name}")
 
 
 def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:

@@ -270,7 +270,7 @@ def net_of_a_file(pretrained: bool = False, num_classes: int = 1000, in_channels
 def test_validate_takes_the_published_weights_of_a_module_of_ones_own(
     published, monkeypatch, tmp_path
 ):
-    import validate
+    from mindcv import validate
 
     (tmp_path / "nets.py").write_text(MODULE, encoding="utf-8")
     monkeypatch.setattr("mindcv.hub.fetch", helpers.fetch)

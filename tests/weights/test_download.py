@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import misbehaving_server as answers
@@ -28,6 +29,7 @@ from misbehaving_server import (
 
 from mindcv.errors import WeightsError
 from mindcv.hub import fetch
+from mindcv.process import download
 
 # Read as weights where no hash is known; longer than what a socket takes in one piece.
 LEGACY = (ROOT / "tests/golden/weights/legacy.pth").read_bytes()
@@ -169,9 +171,43 @@ def test_a_network_that_is_gone_for_a_moment_is_waited_for(server, waits, monkey
     assert len(waits) == 2 and len(server.requests) == 2
 
 
-def test_a_server_that_is_not_there_is_told(server):
+def test_a_server_that_is_not_there_is_told_after_one_more_attempt(server, waits):
     server.close()
-    assert "Connection refused (attempt 4 of 4)" in refusal(server)
+    assert "is not running: Connection refused (attempt 2 of 4)" in refusal(server)
+    assert len(waits) == 1 and waits[0] <= 1
+
+
+def test_a_server_that_restarts_is_waited_for(server, waits, monkeypatch):
+    """Once something has come, a refused connection is a passing fault."""
+    reach, asked = socket.create_connection, []
+
+    def reach_or_refuse(*words, **more):
+        asked.append(words)
+        if len(asked) in (2, 3, 4):
+            raise ConnectionRefusedError(111, "Connection refused")
+        return reach(*words, **more)
+
+    monkeypatch.setattr(socket, "create_connection", reach_or_refuse)
+    make_impatient(monkeypatch, ATTEMPTS=6)
+    server.plan = [answers.short(0.5), whole]
+    assert get(server).read_bytes() == CONTENT
+    assert len(asked) == 5
+
+
+def test_a_host_that_swallows_the_attempt_is_given_up_soon(server, monkeypatch, waits):
+    """As behind a firewall: the queue of this listener is full, and nobody accepts."""
+    monkeypatch.setattr(download, "CONNECT", 0.2)
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/net.pth"
+        with pytest.raises(WeightsError, match="does not answer within 0 s"):
+            fetch(weights(url))
+    assert waits == []
 
 
 # ---- an answer that is not the file
