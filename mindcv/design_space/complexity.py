@@ -1,8 +1,11 @@
 """Count parameters, multiply-accumulates and activations from a network's plan alone."""
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 
-from .plan import BLOCKS, STEMS, BlockPlan, BlockRow, NetworkPlan
+import numpy as np
+
+from .plan import BLOCKS, STEMS, BlockPlan, BlockRow, NetworkPlan, plan_stage
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,54 @@ def complexity(plan: NetworkPlan, image_size: int = 224) -> Complexity:
 
 def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartComplexity]:
     """Count the costs of stem, stages and head, which add up to `complexity`."""
+    stages = zip(plan.widths, plan.strides, plan.bottleneck_ratios, plan.group_widths)
+    return _count_parts(plan, image_size, zip(plan.depths, stages), whole=round)
+
+
+def complexities(
+    like: NetworkPlan,
+    widths: np.ndarray,
+    depths: np.ndarray,
+    ratios: np.ndarray,
+    groups: np.ndarray,
+    *,
+    image_size: int = 224,
+) -> Complexity:
+    """Count the costs of many networks at once, exactly as `complexity`: arrays of N costs.
+
+    Args:
+        like: what they share: stem, kind of block, squeeze-and-excitation, head, classes; its first
+            stride is every stage's.
+        widths, depths, ratios, groups: (N, stages), adjusted to each other (`adjust_all`); a stage
+            of depth 0 is none.
+    """
+    stages = []
+    for depth, *row in zip(depths.T, widths.T, ratios.T, groups.T):
+        width, ratio, group = (np.where(depth > 0, each, 1) for each in row)
+        stages.append((depth, (width, like.strides[0], ratio, group)))
+    parts = _count_parts(like, image_size, stages, whole=lambda x: np.rint(x).astype(np.int64))
+    costs = [astuple(part.complexity) for part in parts]
+    return Complexity(*(sum(each) + np.zeros(len(widths), np.int64) for each in zip(*costs)))
+
+
+def _count_parts(plan: NetworkPlan, image_size: int, stages: Iterable, *, whole) -> list:
+    """Count stem, stages and head; a stage's values are those of one network, or arrays."""
     count, stem = _Counter(image_size), STEMS[plan.stem_type]
     count.conv_bn(plan.in_channels, plan.stem_width, stem.kernel, stem.stride)
     if stem.pools:
         count.pool()
-    parts = [count.part("stem")]
-    for number, blocks in enumerate(plan.stages(), start=1):
-        count = _Counter(count.size)
-        for block in blocks:
+    parts, width, size = [count.part("stem")], plan.stem_width, count.size
+    for number, (depth, stage) in enumerate(stages, start=1):
+        exists = depth > 0  # in arrays, other networks may have more stages
+        count = _Counter(size)
+        blocks = plan_stage(width, stage, plan.se_ratio, whole=whole)
+        for block, times in zip(blocks, (exists * 1, depth - exists)):
+            count.times = times
             _count_block(count, BLOCKS[plan.block_type], block)
         parts.append(count.part(f"stage {number}"))
-    count, width = _Counter(count.size), plan.widths[-1]
+        width = exists * blocks[0].out_width + (1 - exists) * width
+        size = exists * count.size + (1 - exists) * size
+    count = _Counter(size)
     if plan.head_width:
         count.conv_bn(width, plan.head_width, 1)
         width = plan.head_width
@@ -53,27 +93,36 @@ def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartCom
 
 
 class _Counter:
+    """Adds up what is counted `times` times; all numbers but kernels and strides may be arrays."""
+
     def __init__(self, size: int):
         self.size = size  # side of the feature map so far, pixels
         self.params = self.macs = self.activations = 0
+        self.times = 1
 
     def part(self, name: str) -> PartComplexity:
         return PartComplexity(name, self.size, Complexity(self.params, self.macs, self.activations))
 
-    def conv_bn(self, in_width, out_width, kernel, stride=1, groups=1, keep_size=False):
-        """Count a convolution, padded to keep the size at stride 1, and its batch normalisation."""
+    def conv_bn(self, in_width, out_width, kernel, stride=1, groups=1, shortcut=None):
+        """Count a convolution, padded to keep the size at stride 1, and its batch normalisation.
+
+        Args:
+            shortcut: how many there are of one beside the block's own; they keep its size.
+        """
         size = (self.size - 1) // stride + 1
-        weights = in_width // groups * out_width * kernel**2
-        self.params += weights + 2 * out_width
+        times = self.times if shortcut is None else self.times * shortcut
+        weights = times * (in_width // groups * out_width * kernel**2)
+        self.params += weights + times * 2 * out_width
         self.macs += weights * size**2
-        self.activations += out_width * size**2
-        if not keep_size:
+        self.activations += times * out_width * size**2
+        if shortcut is None:
             self.size = size
 
-    def squeeze_excite(self, width: int, squeezed: int):
-        self.params += 2 * width * squeezed + width + squeezed
-        self.macs += 2 * width * squeezed
-        self.activations += width + squeezed
+    def squeeze_excite(self, width, squeezed):
+        times = self.times * (squeezed > 0)
+        self.params += times * (2 * width * squeezed + width + squeezed)
+        self.macs += times * 2 * width * squeezed
+        self.activations += times * (width + squeezed)
 
     def pool(self):
         self.size = (self.size - 1) // 2 + 1
@@ -81,14 +130,14 @@ class _Counter:
 
 def _count_block(count: _Counter, row: BlockRow, block: BlockPlan) -> None:
     width, inner = block.out_width, block.bottleneck
-    if row.projects and not block.keeps_shape:
-        count.conv_bn(block.in_width, width, 1, block.stride, keep_size=True)
+    if row.projects:
+        projections = 1 - block.keeps_shape
+        count.conv_bn(block.in_width, width, 1, block.stride, shortcut=projections)
     if not row.has_bottleneck:
         count.conv_bn(block.in_width, width, 3, block.stride)
         count.conv_bn(width, width, 3)
         return
     count.conv_bn(block.in_width, inner, 1)
     count.conv_bn(inner, inner, 3, block.stride, groups=block.groups)
-    if block.squeezed:
-        count.squeeze_excite(inner, block.squeezed)
+    count.squeeze_excite(inner, block.squeezed)
     count.conv_bn(inner, width, 1)

@@ -48,7 +48,7 @@ STEM_TYPES, BLOCK_TYPES, ACTIVATIONS = tuple(STEMS), tuple(BLOCKS), ("relu", "si
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """The shape of one block; widths are in channels."""
+    """The shape of one block, or of one in each of many networks (arrays); in channels."""
 
     in_width: int
     out_width: int
@@ -59,7 +59,30 @@ class BlockPlan:
 
     @property
     def keeps_shape(self) -> bool:
-        return self.in_width == self.out_width and self.stride == 1
+        return (self.in_width == self.out_width) & (self.stride == 1)
+
+
+def plan_stage(width, stage: tuple, se_ratio: float, whole=round) -> tuple[BlockPlan, BlockPlan]:
+    """Return the first block of a stage and any further one.
+
+    Args:
+        width: channels of its input.
+        stage: its width, stride, bottleneck ratio and group width.
+        whole: rounds half to even; another one takes arrays.
+    """
+    out_width, stride, ratio, group = stage
+    inner = whole(out_width * ratio)
+    return tuple(
+        BlockPlan(
+            in_width=in_width,
+            out_width=out_width,
+            stride=stride,
+            bottleneck=inner,
+            groups=inner // group,
+            squeezed=whole(in_width * se_ratio),  # of the block's input
+        )
+        for in_width, stride in ((width, stride), (out_width, 1))
+    )
 
 
 @dataclass(frozen=True)
@@ -127,21 +150,11 @@ class NetworkPlan:
     def stages(self) -> Iterator[list[BlockPlan]]:
         """Yield the blocks of each stage; only a stage's first block has its stride."""
         width = self.stem_width
-        for stage, out_width in enumerate(self.widths):
-            blocks = []
-            for index in range(self.depths[stage]):
-                blocks.append(
-                    BlockPlan(
-                        in_width=width,
-                        out_width=out_width,
-                        stride=1 if index else self.strides[stage],
-                        bottleneck=round(out_width * self.bottleneck_ratios[stage]),
-                        groups=self.groups[stage],
-                        squeezed=round(width * self.se_ratio),  # of the block's input
-                    )
-                )
-                width = out_width
-            yield blocks
+        rows = zip(self.widths, self.strides, self.bottleneck_ratios, self.group_widths)
+        for depth, stage in zip(self.depths, rows):
+            first, further = plan_stage(width, stage, self.se_ratio)
+            yield [first, *[further] * (depth - 1)]
+            width = first.out_width
 
 
 def plan_regnet(
@@ -257,11 +270,36 @@ def generate_regnet(
             f"w_a={w_a}, w_0={w_0}, w_m={w_m}, depth={depth} is no RegNet: expected w_a >= 0, "
             f"w_0 a positive multiple of {quantum}, w_m > 1 and depth >= 1"
         )
-    wanted = np.arange(depth) * w_a + w_0
-    powers = np.round(np.log(wanted / w_0) / np.log(w_m))
-    quantized = np.round(w_0 * np.power(w_m, powers) / quantum).astype(int) * quantum
-    widths, depths = np.unique(quantized, return_counts=True)
-    return widths.tolist(), depths.tolist()
+    one = (np.array([value]) for value in (w_a, w_0, w_m, depth))
+    widths, depths = generate_regnets(*one, quantum=quantum)
+    return widths[0].tolist(), depths[0].tolist()
+
+
+def generate_regnets(
+    w_a: np.ndarray, w_0: np.ndarray, w_m: np.ndarray, depth: np.ndarray, quantum: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return widths and depths of many RegNets, (N, stages), by the rule of `generate_regnet`.
+
+    A network of fewer stages than the most has depth 0 in the others.
+    """
+    blocks = np.arange(depth.max())
+    wanted = blocks * w_a[:, None] + w_0[:, None]
+    powers = np.round(np.log(wanted / w_0[:, None]) / np.log(w_m)[:, None])
+    widths = w_0[:, None] * np.power(w_m[:, None], powers)
+    quantized = np.round(widths / quantum).astype(int) * quantum
+    # Widths never fall, so that equal ones are neighbours; blocks past the depth join the last.
+    last = np.minimum(blocks, depth[:, None] - 1)
+    quantized = np.take_along_axis(quantized, last, axis=1)
+    starts = np.diff(quantized, axis=1, prepend=0) > 0
+    stage = np.cumsum(starts, axis=1) - 1
+    shape = len(depth), stage.max() + 1
+    stage_widths, depths = np.zeros(shape, int), np.zeros(shape, int)
+    network, block = np.nonzero(starts)
+    stage_widths[network, stage[starts]] = quantized[starts]
+    np.add.at(depths, (network, stage[starts]), -block)
+    ends = np.where(stage[starts] == stage[network, -1], depth[network], np.roll(block, -1))
+    np.add.at(depths, (network, stage[starts]), ends)
+    return stage_widths, depths
 
 
 def adjust_block_compatibility(
@@ -288,23 +326,30 @@ def adjust_block_compatibility(
         raise ValueError(f"rounding {rounding!r} is unknown; expected {', '.join(ROUNDINGS)}")
     if not len(widths) == len(bottleneck_ratios) == len(group_widths):
         raise ValueError("widths, bottleneck_ratios and group_widths must have equal lengths")
-    new_widths, new_groups = [], []
     for width, ratio, group in zip(widths, bottleneck_ratios, group_widths):
         if min(width, ratio, group) <= 0 or (ratio > 1 and ratio % 1):
             raise ValueError(
                 f"width {width}, bottleneck ratio {ratio}, group width {group}: expected positive "
                 "values and a whole number for a ratio above 1"
             )
-        bottleneck = int(max(1, width * ratio))
-        group = int(min(group, bottleneck))
-        multiple = math.lcm(group, int(ratio)) if ratio > 1 else group
-        if rounding == "pycls":
-            bottleneck = max(multiple, round(bottleneck / multiple) * multiple)
-        else:
-            bottleneck = make_divisible(bottleneck, multiple)
-        new_widths.append(int(bottleneck / ratio))
-        new_groups.append(group)
-    return new_widths, new_groups
+    rows = (np.array(values) for values in (widths, bottleneck_ratios, group_widths))
+    new_widths, new_groups = adjust_all(*rows, rounding)
+    return new_widths.tolist(), new_groups.tolist()
+
+
+def adjust_all(
+    widths: np.ndarray, ratios: np.ndarray, groups: np.ndarray, rounding: str = "pycls"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return adjusted widths and group widths, as `adjust_block_compatibility` does, in arrays."""
+    bottlenecks = np.maximum(1, widths * ratios).astype(int)
+    groups = np.minimum(groups, bottlenecks).astype(int)
+    multiples = np.where(ratios > 1, np.lcm(groups, np.maximum(ratios, 1).astype(int)), groups)
+    if rounding == "pycls":
+        rounded = np.rint(bottlenecks / multiples).astype(int) * multiples
+        bottlenecks = np.maximum(multiples, rounded)
+    else:
+        bottlenecks = np.frompyfunc(make_divisible, 2, 1)(bottlenecks, multiples).astype(int)
+    return (bottlenecks / ratios).astype(int), groups
 
 
 def make_divisible(v: float, divisor: int, min_value: int | None = None) -> int:

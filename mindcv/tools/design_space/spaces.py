@@ -1,0 +1,318 @@
+"""Design spaces: which parameters a network has, how they are drawn, and what they must satisfy.
+
+The paper's spaces (Radosavovic et al., Designing Network Design Spaces, sections 3.2, 3.3, 4 and 5)
+are the rows of SPACES; `find_space` also reads a user's own declaration. Distributions are those of
+pycls `sweep/random.py`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from inspect import signature
+from typing import Any
+
+import numpy as np
+
+from ...design_space import GENERAL
+from ...errors import ConfigError
+
+KINDS = ("uniform", "log_uniform", "power2", "power2_or_log_uniform")
+OPERATORS = {
+    "<=": np.less_equal,
+    ">=": np.greater_equal,
+    "==": np.equal,
+    "<": np.less,
+    ">": np.greater,
+}
+# What a constraint may name besides the space's parameters: see `sampling`.
+EARLY = ("levels",)
+LATE = ("stages", "depth", "params", "macs", "activations")
+LATE += ("activations_224", "params_cap", "activations_cap")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The distribution of one parameter: over the closed range, in multiples of `step`.
+
+    Attributes:
+        kind: uniform; log_uniform; power2, uniform over the powers of two; power2_or_log_uniform,
+            powers of two below `step` and multiples of it above, log-uniform over all.
+        values: drawn with equal probability, in place of a range.
+    """
+
+    kind: str = "uniform"
+    low: float = 0.0
+    high: float = 0.0
+    step: float = 1.0
+    values: tuple = ()
+
+    def __post_init__(self):
+        if self.values:
+            return
+        if self.kind not in KINDS:
+            raise ValueError(f"sampler {self.kind!r} is not one of {', '.join(KINDS)}")
+        lowest = 0 if self.kind == "uniform" else np.nextafter(0, 1)
+        if not (lowest <= self.low <= self.high < np.inf and self.step > 0):
+            raise ValueError(
+                f"range [{self.low:g}, {self.high:g}] with step {self.step:g} is none of "
+                f"{self.kind}: expected {'0 <=' if self.kind == 'uniform' else '0 <'} low <= high "
+                "and a step above 0"
+            )
+        if self.kind.startswith("power2"):
+            if not all(float(np.log2(end)).is_integer() for end in (self.low, self.high)):
+                raise ValueError(
+                    f"range [{self.low:g}, {self.high:g}] does not begin and end at powers of two"
+                )
+
+    @property
+    def draws(self) -> int:
+        """How many uniform numbers a value takes."""
+        return 2 if self.kind == "power2_or_log_uniform" and not self.values else 1
+
+    def draw(self, first: np.ndarray, *second: np.ndarray) -> np.ndarray:
+        """Return the values at `draws` columns of uniform numbers in [0, 1)."""
+        if self.values:
+            return np.array(self.values)[(first * len(self.values)).astype(int)]
+        low, high, step = self.low, self.high, self.step
+        if self.kind == "uniform":
+            return self._grid(np.floor((low + first * (high + step - low)) / step))
+        if self.kind == "log_uniform":
+            return self._log_uniform(first, low, step)
+        powers = low * 2 ** np.floor(first * (np.log2(high / low) + 1))
+        if self.kind == "power2":
+            return powers
+        return np.where(powers < step, powers, self._log_uniform(*second, max(low, step), step))
+
+    def _log_uniform(self, uniform: np.ndarray, low: float, step: float) -> np.ndarray:
+        # From above low - step, so that rounding up gives low its share.
+        start = low - min(step, low / 2)
+        return self._grid(np.ceil(self.high * (start / self.high) ** uniform / step))
+
+    def _grid(self, numbers: np.ndarray) -> np.ndarray:
+        # 0.1 x 3 is 0.30000000000000004.
+        return np.clip(np.round(numbers * self.step, 9), self.low, self.high)
+
+
+@dataclass(frozen=True)
+class Space:
+    """A distribution over networks.
+
+    Attributes:
+        model: its builder, anynet or regnet.
+        samplers: parameter -> its distribution. Of regnet, arguments of the builder. Of anynet d,
+            w, b, g with the stage's number, or without it for all stages; b is width /
+            bottleneck width.
+        fixed: further arguments of the builder.
+        constraints: chains of comparisons, e.g. `w1 <= w2 <= w3` or `stages == 4`, of parameters,
+            numbers and the names in EARLY and LATE.
+        limits: macs, params or activations -> lowest and highest, both allowed.
+    """
+
+    name: str
+    model: str
+    samplers: Mapping[str, Sampler]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    constraints: tuple[str, ...] = ()
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    @property
+    def stages(self) -> int:
+        """Stages of an anynet, by the names of its parameters."""
+        return max([int(name[1:]) for name in self.samplers if name[1:].isdecimal()], default=1)
+
+    def __post_init__(self):
+        known = self._parameters()
+        for name in self.samplers:
+            if name not in known:
+                raise ValueError(f"parameters: {name!r} is unknown; {self.model} has {_all(known)}")
+        arguments = set(signature(GENERAL[self.model]).parameters) - set(self.samplers)
+        for name in self.fixed:
+            if name not in arguments or name in ("num_classes", "depths", "widths"):
+                raise ValueError(f"parameters: {name!r} is unknown; {self.model} has {_all(known)}")
+        for constraint in self.constraints:
+            for name in split_constraint(constraint)[0]:
+                if isinstance(name, str) and name not in (*self.samplers, *EARLY, *LATE):
+                    names = _all((*self.samplers, *EARLY, *LATE))
+                    raise ValueError(f"constraint {constraint!r}: unknown {name!r}; known: {names}")
+        missing = [name for name in self._required() if name not in (*self.samplers, *self.fixed)]
+        if missing:
+            raise ValueError(f"parameters: {_all(missing)} missing in a space of {self.model}")
+
+    def _parameters(self) -> list[str]:
+        if self.model == "regnet":
+            return ["w_a", "w_0", "w_m", "d", "group_w", "bot_mul"]
+        return [name for name in _anynet("dwbg", range(1, 9))] + list("dwbg")
+
+    def _required(self) -> list[str]:
+        if self.model == "regnet":
+            return ["w_a", "w_0", "w_m", "d", "group_w"]
+        each = [(kind, number) for kind in "dw" for number in range(1, self.stages + 1)]
+        return [f"{kind}{number}" for kind, number in each if kind not in self.samplers]
+
+
+def split_constraint(text: str) -> tuple[list[str | float], list[str]]:
+    """Return the sides and the operators of a chain of comparisons.
+
+    Raises:
+        ValueError: it is none.
+    """
+    words = [word.strip() for word in re.split(r"(<=|>=|==|<|>)", text)]
+    number = re.compile(r"-?[\d.]+(e-?\d+)?")
+    sides = [float(word) if number.fullmatch(word) else word for word in words[::2]]
+    names = (side for side in sides if isinstance(side, str))
+    if len(sides) < 2 or not all(name.isidentifier() for name in names):
+        raise ValueError(f"constraint {text!r} is no comparison, such as w1 <= w2 or d >= 12")
+    return sides, words[1::2]
+
+
+def _anynet(kinds: str, numbers=range(1, 5)) -> list[str]:
+    return [f"{kind}{number}" for kind in kinds for number in numbers]
+
+
+def _all(names) -> str:
+    return ", ".join(names)
+
+
+_DEPTH = Sampler("log_uniform", 1, 16, 1)
+_WIDTH = Sampler("log_uniform", 8, 1024, 8)
+_RATIO, _GROUP = Sampler("power2", 1, 4), Sampler("power2", 1, 32)
+_STAGES = dict.fromkeys(_anynet("d"), _DEPTH) | dict.fromkeys(_anynet("w"), _WIDTH)
+_WIDTHS, _DEPTHS = "w1 <= w2 <= w3 <= w4", "d1 <= d2 <= d3 <= d4"
+_REGNET = {
+    "d": Sampler("uniform", 1, 63),
+    "w_0": Sampler("log_uniform", 8, 248, 8),
+    "w_a": Sampler("log_uniform", 8, 255.9, 0.1),
+    "w_m": Sampler("log_uniform", 1.5, 3, 0.001),
+    "bot_mul": Sampler("power2", 0.25, 1),
+    "group_w": _GROUP,
+}
+# Four stages, and no power of w_m left out between them, as pycls' sweeps ask by default.
+_FOUR = ("levels == 4", "stages == 4")
+_SECTION_4 = _REGNET | {
+    "d": Sampler("uniform", 1, 40),
+    "w_m": Sampler("log_uniform", 2, 3, 0.001),
+    "bot_mul": Sampler(values=(1.0,)),
+}
+_SECTION_5 = _SECTION_4 | {
+    "d": Sampler("uniform", 12, 28),
+    "w_0": Sampler("log_uniform", 8, 256, 8),
+    "w_a": Sampler("log_uniform", 8, 256, 0.1),
+    "group_w": Sampler("power2_or_log_uniform", 8, 128, 8),
+}
+_CAPS = ("params <= params_cap", "activations_224 <= activations_cap")
+_Y = {"se_r": 0.25}
+
+
+def _rows() -> dict[str, Space]:
+    a = _STAGES | dict.fromkeys(_anynet("b"), _RATIO) | dict.fromkeys(_anynet("g"), _GROUP)
+    b = _STAGES | {"b": _RATIO} | dict.fromkeys(_anynet("g"), _GROUP)
+    c = _STAGES | {"b": _RATIO, "g": _GROUP}
+    spaces = [
+        Space("anynet_x_a", "anynet", a),
+        Space("anynet_x_b", "anynet", b),
+        Space("anynet_x_c", "anynet", c),
+        Space("anynet_x_d", "anynet", c, constraints=(_WIDTHS,)),
+        Space("anynet_x_e", "anynet", c, constraints=(_WIDTHS, _DEPTHS)),
+        Space("regnet_x", "regnet", _REGNET, constraints=_FOUR),
+        Space("regnet_y", "regnet", _REGNET, fixed=_Y, constraints=_FOUR),
+    ]
+    for suffix, samplers in (("section4", _SECTION_4), ("section5", _SECTION_5)):
+        for family, fixed in (("x", {}), ("y", _Y)):
+            name = f"regnet_{family}_{suffix}"
+            constraints = (*_FOUR, *_CAPS)
+            spaces.append(Space(name, "regnet", samplers, fixed=fixed, constraints=constraints))
+    return {space.name: space for space in spaces}
+
+
+SPACES = _rows()
+
+
+def find_space(declared: str | Mapping[str, Any]) -> Space:
+    """Return a space of SPACES, or a user's own.
+
+    Args:
+        declared: a name; or a mapping with `name` and `base` (a name), `parameters` (name -> a
+            number or text for all networks, [low, high], or a mapping with `range`, `sampler` and
+            `step`, or with `values`), `constraints` and `limits`, which add to the base's.
+
+    Raises:
+        ConfigError: an unknown name or key, or a distribution, constraint or limit that is none.
+    """
+    if isinstance(declared, str):
+        if declared not in SPACES:
+            raise ConfigError(f"spaces: {declared!r} is unknown; known: {_all(SPACES)}")
+        return SPACES[declared]
+    name = declared.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name) or name in SPACES:
+        raise ConfigError(f"spaces: {name!r} does not name an own space; use letters, digits, _")
+    keys = ("name", "base", "parameters", "constraints", "limits")
+    if unknown := [str(key) for key in declared if key not in keys]:
+        raise ConfigError(f"space {name}: unknown key {unknown[0]!r}; known: {_all(keys)}")
+    base = find_space(declared.get("base", ""))
+    samplers, fixed = dict(base.samplers), dict(base.fixed)
+    try:
+        for key, value in _checked(declared, "parameters", dict).items():
+            _declare(base, samplers, fixed, {key: value})
+        constraints = (*base.constraints, *_checked(declared, "constraints", list))
+        limits = dict(base.limits) | read_limits(_checked(declared, "limits", dict))
+        return replace(
+            base,
+            name=name,
+            samplers=samplers,
+            fixed=fixed,
+            constraints=constraints,
+            limits=limits,
+        )
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"space {name}: {error}") from None
+
+
+def _checked(declared: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = declared.get(key)
+    if value is not None and not isinstance(value, kind):
+        expected = "a mapping" if kind is dict else "a list"
+        raise ValueError(f"{key}: expected {expected}, got {value!r}")
+    return value or kind()
+
+
+def _declare(base: Space, samplers: dict, fixed: dict, entry: Mapping[str, Any]) -> None:
+    """Add one declared parameter to the samplers or to the fixed arguments."""
+    ((key, value),) = entry.items()
+    if isinstance(value, Mapping) and set(value) == {"values"} and value["values"]:
+        sampler = Sampler(values=tuple(value["values"]))
+    elif isinstance(value, Mapping) and set(value) <= {"range", "sampler", "step"}:
+        old = samplers.get(key) or Sampler()
+        low, high = value.get("range", (old.low, old.high))
+        sampler = Sampler(value.get("sampler", old.kind), low, high, value.get("step", old.step))
+    elif isinstance(value, list) and len(value) == 2:
+        old = samplers.get(key) or Sampler()
+        sampler = Sampler(old.kind if not old.values else "uniform", *value, step=old.step)
+    elif isinstance(value, (Mapping, list)):
+        raise ValueError(
+            f"parameters: {key}: expected a value, [low, high], or range, sampler and step, or "
+            f"values; got {value}"
+        )
+    elif key in base._parameters():
+        sampler = Sampler(values=(value,))
+    else:
+        fixed[key] = value
+        return
+    if base.model == "anynet" and len(key) == 1:  # for all stages, in place of one for each
+        for old in [name for name in samplers if name[0] == key]:
+            del samplers[old]
+    elif base.model == "anynet":
+        samplers.pop(key[0], None)
+    samplers[key] = sampler
+
+
+def read_limits(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Return limits of costs; ValueError: an unknown cost, or no range."""
+    found = {}
+    for cost, ends in values.items():
+        if cost not in ("macs", "params", "activations"):
+            raise ValueError(f"limits: {cost!r} is unknown; known: macs, params, activations")
+        numbers = [float(end) for end in ends] if isinstance(ends, (list, tuple)) else []
+        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1]:
+            raise ValueError(f"limits: {cost}: expected [low, high], got {ends}")
+        found[cost] = (numbers[0], numbers[1])
+    return found
