@@ -1,12 +1,16 @@
 """Measure the accuracy of a checkpoint: every image of the split counts exactly once."""
 
 import logging
+import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import mindcv
 
 from . import command
 from .config import Config, evaluation_contradictions, settings_of, shaping
+from .config.options import OPTIONS
 from .errors import ConfigError
 from .process.entry_point import import_user_module
 
@@ -14,6 +18,7 @@ logger = logging.getLogger("mindcv.validate")
 
 # Weight files by path, read for their options; so each is read and verified only once.
 files_read = {}
+told_by = {}  # what weight files said of their options, by path
 
 
 def start(program: str, arguments: Sequence[str] | None = None) -> None:
@@ -30,18 +35,35 @@ def start(program: str, arguments: Sequence[str] | None = None) -> None:
 
 
 def main(config: Config) -> None:
-    build = mindcv.engine.build
-    runtime = build.start_runtime(config)
+    runtime = mindcv.engine.build.start_runtime(config)
     mindcv.engine.start_logging(runtime.is_main)
-    logger.info(runtime.describe())
     if config.import_module:
         import_user_module(config.import_module)
+    configs = [config, *(of_other_weights(config, entry) for entry in config.compare or ())]
+    found = [evaluate(one, runtime, is_first=one is config) for one in configs]
+    if config.dry_run:
+        logger.info("dry run: everything is built, no image was evaluated")
+    if config.dry_run or not runtime.is_main:
+        return
+    if config.results_dir:
+        about = {"data_dir": config.data_dir, "split": config.val_split, "tta": config.tta}
+        mindcv.engine.write_evaluations(Path(config.results_dir), found, **about)
+        logger.info("wrote the figures of each class into %s", config.results_dir)
+    if len(found) > 1:
+        print(*mindcv.engine.compare(found), sep="\n")
+    print(found[0].accuracy.as_dict(), flush=True)
 
-    path = config.ckpt_path
+
+def evaluate(config: Config, runtime, *, is_first: bool):
+    """Return the `Evaluation` of the weights that the config names; None for a dry run."""
+    build, path = mindcv.engine.build, config.ckpt_path
     file = files_read.pop(path, None) or mindcv.weights.read_weights(path)
-    loader, found_classes = build.build_evaluation_batches(
-        config, runtime, build.number_classes(config, file.metadata)
-    )
+    kind, line = mindcv.weights.describe_choice(file, config.ema)
+    logger.info(line)
+    if is_first:
+        logger.info(runtime.describe())
+    numbers = build.number_classes(config, file.metadata)
+    loader, found_classes = build.build_evaluation_batches(config, runtime, numbers)
     told = mindcv.weights.count_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
         file,
@@ -56,6 +78,7 @@ def main(config: Config) -> None:
     known = metadata.num_classes
     remedy = f"; if the folders are the first classes in order, set num_classes {known}"
     build.check_classes(config, found_classes, known, config.ckpt_path, remedy=remedy)
+    params = sum(parameter.size for parameter in network.trainable_params())
     if not config.precise_bn_samples:
         network = mindcv.models.fold_on_cpu(network, runtime.device_target)
     elif config.freeze_stages is not None:
@@ -63,23 +86,40 @@ def main(config: Config) -> None:
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
     precise_batch_norm = None
     if config.precise_bn_samples:
-        precise_batch_norm = build_precise_batch_norm(
-            config, runtime, network, metadata.num_classes
-        )
+        precise_batch_norm = build_precise_batch_norm(config, runtime, network, known)
     if config.dry_run:
-        logger.info("dry run: everything is built, no image was evaluated")
-        return
+        return None
     if precise_batch_norm:
         images = precise_batch_norm() * runtime.world_size
         mindcv.engine.average_batch_statistics(network, runtime)
         logger.info("batch normalisation measured anew over %d training images", images)
-    step = mindcv.engine.EvaluationStep(
-        network, metadata.num_classes, build.build_normalize(config)
-    )
-    accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime)
+    step, outcomes = build.build_evaluation_step(config, network, known), mindcv.engine.Outcomes()
+    accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
     logger.info(accuracy)
-    if runtime.is_main:
-        print(accuracy.as_dict(), flush=True)
+    figures = mindcv.engine.ClassFigures.of(
+        build.name_classes(numbers, metadata), *outcomes.of_all_ranks(runtime)
+    )
+    for line in figures.describe():
+        logger.info(line)
+    return mindcv.engine.Evaluation(
+        path, metadata.model, kind, params=params, accuracy=accuracy, figures=figures
+    )
+
+
+def of_other_weights(config: Config, entry: str) -> Config:
+    """Return the config of an entry of `compare`: a weight file, or a model's published weights.
+
+    What the weights tell replaces what those of the config told, and leaves the user's options.
+    """
+    entry = os.path.expanduser(entry)
+    is_model = not os.path.exists(entry) and mindcv.models.is_model(entry)
+    named = {"model": entry, "pretrained": True, "ckpt_path": ""}
+    if not is_model:
+        named = {"model": "", "pretrained": False, "ckpt_path": entry}
+    theirs, _ = told_by_the_weights(replace(config, **named))
+    ours = {key: row.default for key, row in OPTIONS.items()} | told_by.get(config.ckpt_path, {})
+    free = [key for key in theirs if getattr(config, key) == ours[key] or key in named]
+    return replace(config, **named | {key: theirs[key] for key in free})
 
 
 def build_precise_batch_norm(config: Config, runtime, network, num_classes: int):
@@ -108,7 +148,8 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         path, place = str(mindcv.hub.fetch(weights)), f"published weights {weights.source}"
         if weights.num_classes is not None:
             known = {"ckpt_path": path, "num_classes": weights.num_classes}
-            return known | weights.preprocessing.to_options(), place
+            told_by[path] = known | weights.preprocessing.to_options()
+            return told_by[path], place
     file = files_read[path] = mindcv.weights.read_weights(path)
     known = {"ckpt_path": path, "ema": mindcv.weights.has_averages(file)}
     if file.metadata:
@@ -118,4 +159,5 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
         if channels := mindcv.weights.count_channels(file):
             known["in_channels"] = channels
+    told_by[path] = known
     return known, place

@@ -81,6 +81,7 @@ class Config:
     dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate", may_change=True)
     show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training", is_path=True, per_host=True, may_change=True)
     log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True, per_host=True, may_change=True)
+    results_dir: Optional[str] = option(None, "write the figures of each class and the confusion matrix into this folder, as json, csv and png", used_by="validate", is_path=True, may_change=True)
     debug: bool = option(False, "show the traceback of an error", used_by="train validate", per_host=True, may_change=True)
 
     dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", known=tuple(DATASETS), section="dataset", used_by="train validate lr")
@@ -119,6 +120,7 @@ class Config:
     crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps; above 1 it has a black border", above=0, high=LARGEST_CROP, used_by="train validate")
     crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=CROP_MODES, used_by="train validate")
     antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's", used_by="train validate")
+    tta: Optional[str] = option(None, "test-time augmentation: mean probabilities of the image and its mirror image; of its corners and centre (5crop); of both (10crop)", choices=("flip", "5crop", "10crop"), used_by="validate", may_change=True)
     mixup: float = option(0.0, "mixup alpha; 0: off", low=0, used_by="train measuring")
     cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0, used_by="train measuring")
     cutmix_prob: float = option(1.0, "probability of mixing a batch at all", low=0, high=1, used_by="train measuring")
@@ -134,6 +136,7 @@ class Config:
     drop_path_rate: Optional[float] = option(None, "stochastic depth of the last block, linear in depth", low=0, high=0.99)
     pretrained: Union[bool, str] = option(False, "start from published weights: True, the name of a source, or an address (hf-hub:owner/name, modelscope:owner/name, https://…#sha256=…), see docs/pretrained.md", used_by="train validate")
     ckpt_path: str = option("", "start from the weights of this file, whatever its name", used_by="train validate", is_path=True, per_host=True)
+    compare: Optional[tuple[str, ...]] = option(None, "further weight files, or names of models with published weights, for a table of all", used_by="validate", may_change=True)
 
     epoch_size: int = option(90, "epochs", low=1, high=100_000, section="training", used_by="train lr")
     dataset_sink_mode: bool = option(True, "Ascend, graph mode: let the device pull its batches, by MindSpore's data sink; losses, checkpoints and stop signals are then looked at after each epoch", may_change=True)
@@ -251,8 +254,10 @@ NAMES_ELSEWHERE = {
     "num_parallel_workers": "dataloader_num_workers num_workers workers",
     "opt": "optim optimizer",
     "re_prob": "erasing random_erase random_erasing reprob",
+    "results_dir": "results_file",
     "scheduler": "lr_scheduler lr_scheduler_type sched",
     "sync_bn": "sync_batchnorm",
+    "tta": "augment test_time_augmentation",
     "val_while_train": "do_eval evaluate",
     "weight_decay": "wd",
 }

@@ -19,10 +19,11 @@ from .image_files import as_picture
 
 _COLUMNS = 8
 _MOST = 64  # training images of a sheet
-MOST_PREDICTIONS = 60
+MOST_PREDICTIONS = 60  # images of a page
 _MOST_CLASSES = 3  # of a prediction
 _LINE = 24  # height of a line below a prediction, pixels
 _BAR, _FIRST_BAR, _FAINT = "#dfe6ee", "#a9cdf0", "#6b6b6b"
+_RIGHT, _WRONG = "#1b7f3b", "#b3261e"
 
 
 @dataclass(frozen=True)
@@ -127,45 +128,74 @@ def _caption(label: np.ndarray, names: Sequence[str] | None, font) -> str:
     return text if font.getlength(text) <= _BATCH.side else " +\n".join(lines)
 
 
-def draw_predictions(
-    tiles: Sequence[tuple],
-    *,
-    title: str,
-    left_out: int,
-    font: ImageFont.FreeTypeFont,
-) -> Image.Image:
-    """Draw images, each with its most likely classes and a bar per class.
+class PredictionSheets:
+    """Pages of images, each with its most likely classes and a bar per class.
 
-    A tile is a prediction and its view, uint8 (H, W, 3); the title line reports how many images
-    were `left_out` because they did not fit.
+    A page is drawn when it is full, as `path`, then `<stem>-2.png` and so on.
+
+    Args:
+        title: of each page.
+        font: of `load_font`.
     """
+
+    def __init__(self, path: str, title: str, *, font: ImageFont.FreeTypeFont):
+        self.path, self.title, self.font = path, title, font
+        self._tiles, self._written = [], []
+
+    def add(self, prediction, view: np.ndarray, label: str = "") -> None:
+        """Add an image: its prediction, its view (H, W, 3) uint8, and its true class if known."""
+        if len(self._tiles) == MOST_PREDICTIONS:
+            self._write()
+        self._tiles.append((prediction, view, label))
+
+    def close(self) -> list[str]:
+        """Write the last page; return the paths of all."""
+        self._write()
+        return self._written
+
+    def _write(self) -> None:
+        number, place = len(self._written) + 1, Path(self.path)
+        if number > 1:
+            place = place.with_name(f"{place.stem}-{number}{place.suffix}")
+        page = f"   page {number}" if number > 1 else ""
+        drawn = _draw_page(self._tiles, self.title + page, self.font)
+        with writing(place, ConfigError), replacing(place) as unfinished:
+            drawn.save(unfinished, "PNG")
+        self._tiles = []
+        self._written.append(str(place))
+
+
+def _draw_page(tiles: Sequence[tuple], title: str, font) -> Image.Image:
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(tiles))), len(tiles))
     classes = min(_MOST_CLASSES, len(tiles[0][0].guesses))
+    has_labels = any(label for _, _, label in tiles)
     look = _Sheet(
         side=224,
         gap=20,
-        text=_LINE * (1 + classes) + 6,
+        text=_LINE * (1 + has_labels + classes) + 6,
         enlarged_below=112,
         paper="#ffffff",
         ink="#1c1c1c",
     )
     head = _LINE + look.gap
     # Even a sheet of one tile is wide enough for its title.
-    sheet, draw, places = look.draw([view for _, view in tiles], columns, head=head, width=2)
-    rest = f"   ({left_out} more images left out)" if left_out else ""
-    room = sheet.width - 2 * look.gap - font.getlength(rest)
-    draw.text(
-        (look.gap, head // 2), fit_text(title, room, font) + rest, look.ink, font, anchor="lm"
-    )
-    for (prediction, _), (left, top) in zip(tiles, places):
-        _write_guesses(draw, (left, top + 4), prediction, look=look, font=font)
+    sheet, draw, places = look.draw([view for _, view, _ in tiles], columns, head=head, width=2)
+    room = sheet.width - 2 * look.gap
+    draw.text((look.gap, head // 2), fit_text(title, room, font), look.ink, font, anchor="lm")
+    for (prediction, _, label), (left, top) in zip(tiles, places):
+        file_name = fit_text(os.path.basename(prediction.path), look.side, font)
+        draw.text((left, top + 4 + _LINE // 2), file_name, _FAINT, font, anchor="lm")
+        if label:
+            ink = _RIGHT if prediction.name == label else _WRONG
+            text = fit_text(f"true: {label}", look.side, font)
+            draw.text((left, top + 4 + _LINE + _LINE // 2), text, ink, font, anchor="lm")
+        below = top + 4 + _LINE * has_labels
+        _write_guesses(draw, (left, below), prediction, look=look, font=font)
     return sheet
 
 
 def _write_guesses(draw, place: tuple[int, int], prediction, *, look: _Sheet, font) -> None:
     left, top = place
-    file_name = fit_text(os.path.basename(prediction.path), look.side, font)
-    draw.text((left, top + _LINE // 2), file_name, _FAINT, font, anchor="lm")
     for guess in prediction.guesses[:_MOST_CLASSES]:
         y = top + _LINE * guess.rank
         bar = _FIRST_BAR if guess.rank == 1 else _BAR

@@ -206,6 +206,7 @@ def create_evaluation_loader(
     num_shards: int = 1,
     shard_id: int = 0,
     allow_bad_images: bool = False,
+    five_crops: bool = False,
 ) -> ds.Dataset | None:
     """Return this process's share of the evaluation images in batches, uint8 (N, H, W, C).
 
@@ -215,9 +216,10 @@ def create_evaluation_loader(
 
     Args:
         allow_bad_images: log an unusable image and give it the label -1, instead of failing.
+        five_crops: images are (N, 5, H, W, C), see `evaluation_transforms`.
 
     Raises:
-        ConfigError: no threads.
+        ConfigError: no threads, or images without room for five crops.
         ValueError: see `evaluation_transforms`.
     """
     if len(samples) <= shard_id:
@@ -237,7 +239,9 @@ def create_evaluation_loader(
         num_shards=num_shards,
         shard_id=shard_id,
     )
-    transform = evaluation_transforms(preprocessing, is_decoded=not samples.encoded)
+    transform = evaluation_transforms(
+        preprocessing, is_decoded=not samples.encoded, five_crops=five_crops
+    )
 
     def loader_of_epoch(dataset: ImageDataset) -> ds.Dataset:
         return create_loader(

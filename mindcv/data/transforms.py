@@ -18,6 +18,7 @@ from .augment.auto_augment import compile_policy, create_auto_augment
 from .augment.batch_operations import AugmentBatch, DeviceAugment
 from .augment.pixel_operations import (
     ColorJitter,
+    FiveCrops,
     Lighting,
     PillowBilinear,
     RandomErasing,
@@ -325,7 +326,11 @@ def create_transforms(
 
 
 def evaluation_transforms(
-    preprocessing: Preprocessing, *, is_decoded: bool = False, normalize_on_device: bool = True
+    preprocessing: Preprocessing,
+    *,
+    is_decoded: bool = False,
+    normalize_on_device: bool = True,
+    five_crops: bool = False,
 ) -> Transforms:
     """Return the evaluation operations: resize to image_size / crop_pct, then centre crop.
 
@@ -333,9 +338,11 @@ def evaluation_transforms(
 
     Args:
         is_decoded: images come as pixels, as in CIFAR, and are only resized.
+        five_crops: return the corners and the centre, (5, H, W, C), for test-time augmentation.
 
     Raises:
         ValueError: unknown interpolation or crop_mode; an interpolation without antialiasing.
+        ConfigError: five crops of images that are not larger than a crop.
     """
     height, width = preprocessing.sides
     row = INTERPOLATIONS[_known("interpolation", preprocessing.interpolation, INTERPOLATIONS)]
@@ -352,13 +359,21 @@ def evaluation_transforms(
     final = []
     if not normalize_on_device:
         final = _normalized_planes(preprocessing.mean, preprocessing.std)
+    if five_crops and (is_decoded or preprocessing.crop_pct > 1):
+        why = f"crop_pct is {preprocessing.crop_pct}" if not is_decoded else "they are only resized"
+        raise ConfigError(
+            f"tta: the corners of these images cannot be cropped, since {why}; tta flip can be used"
+        )
     if is_decoded:
         return Transforms([resize((height, width))], final=final)
     target = tuple(math.floor(side / preprocessing.crop_pct) for side in (height, width))
     if crop_mode == "center" and height == width:
         target = target[0]
     crop = RoundedCenterCrop if preprocessing.antialias else vision.CenterCrop
-    return Transforms([resize(target), crop((height, width))], final=final, decode=PillowDecode())
+    crop = crop((height, width))
+    if five_crops:
+        crop = FiveCrops((height, width), crop)
+    return Transforms([resize(target), crop], final=final, decode=PillowDecode())
 
 
 def _sides(size: int | Sequence[int]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from .batch_norm import (
     check_batch_statistics,
 )
 from .device import Runtime, start_runtime
-from .evaluation import Accuracy, EvaluationStep, evaluate, non_finite_outputs
+from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
 from .loop import Run, SavePoints, train
 from .nonfinite import FiniteWatch
 from .progress import (
@@ -20,6 +20,7 @@ from .progress import (
     open_event_writer,
 )
 from .replaced_layers import count_dropout, mixed_precision, synchronize_batch_norm
+from .results import ClassFigures, Evaluation, Outcomes, compare, write_evaluations
 from .resume import check_same_run, describe_run, find_checkpoint, resume_run
 from .sink import uses_sink
 from .state import RunState, Snapshot
@@ -31,10 +32,14 @@ from . import build  # isort: skip  # it uses the names above
 
 __all__ = [
     "Accuracy",
+    "AugmentedStep",
+    "ClassFigures",
+    "Evaluation",
     "EvaluationStep",
     "EventFiles",
     "FiniteWatch",
     "MetricsTable",
+    "Outcomes",
     "PreciseBatchNorm",
     "Progress",
     "Run",
@@ -50,6 +55,7 @@ __all__ = [
     "check_batch_statistics",
     "check_equal_ranks",
     "check_same_run",
+    "compare",
     "count_dropout",
     "describe_end",
     "describe_model",
@@ -66,6 +72,7 @@ __all__ = [
     "synchronize_batch_norm",
     "train",
     "uses_sink",
+    "write_evaluations",
     "write_text",
     "writing",
 ]

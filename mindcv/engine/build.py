@@ -369,8 +369,15 @@ def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | 
         num_shards=runtime.world_size,
         shard_id=runtime.rank,
         allow_bad_images=config.allow_bad_images,
+        five_crops=config.tta in ("5crop", "10crop"),
     )
     return loader, max(len(numbers or ()), samples.num_classes)
+
+
+def build_evaluation_step(config: Config, network, num_classes: int):
+    """Build the step of validate.py, with its test-time augmentation."""
+    step = engine.EvaluationStep(network, num_classes, build_normalize(config))
+    return engine.AugmentedStep(step, flip=config.tta != "5crop") if config.tta else step
 
 
 def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
@@ -406,6 +413,13 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         preprocessing=Preprocessing.from_options(config),
         options=shaping(settings_of(config)),
     )
+
+
+def name_classes(numbers: Mapping[str, int] | None, metadata: Metadata) -> tuple[str, ...]:
+    """Return a name for each output of a network: its own, those of `number_classes`, numbers."""
+    known = sorted(numbers, key=numbers.get) if numbers else ()
+    others = map(str, range(len(known), metadata.num_classes))
+    return metadata.class_names or (*known, *others)
 
 
 def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:

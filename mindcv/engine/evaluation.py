@@ -1,7 +1,7 @@
 """Accuracy that counts every image exactly once, for any number of images and processes."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import mindspore.dataset as ds
@@ -48,10 +48,10 @@ class Accuracy:
 
 
 class EvaluationStep(nn.Cell):
-    """Map a batch to sums over its counted images: [loss, top-1 hits, top-5 hits, not finite].
+    """Map a batch to sums over its counted images, and to its logits, float32 (N, classes).
 
-    `network` maps images to logits. An image is not finite if its loss or a logit is NaN or
-    infinite.
+    The sums are [loss, top-1 hits, top-5 hits, not finite]. `network` maps images to logits. An
+    image is not finite if its loss or a logit is NaN or infinite.
     """
 
     def __init__(self, network: nn.Cell, num_classes: int, normalize: nn.Cell | None = None):
@@ -79,15 +79,50 @@ class EvaluationStep(nn.Cell):
             hits = ops.cast(best == label.reshape((-1, 1)), mstype.float32).sum(1) > 0
             top5 = ops.logical_and(hits, counted)
         sums = [ops.cast(value, mstype.float32).sum() for value in (loss, top1, top5, broken)]
-        return ops.stack(sums)
+        return ops.stack(sums), logits
+
+
+class AugmentedStep:
+    """An `EvaluationStep` with test-time augmentation: the mean probabilities of several views.
+
+    An image counts once, however many views it has (source: Krizhevsky et al. 2012, section 4.1,
+    "averaging the predictions made by the network's softmax layer"). The logits that it returns
+    are the logarithms of the mean.
+
+    Args:
+        flip: also take the mirror image of each view.
+    """
+
+    def __init__(self, step: EvaluationStep, *, flip: bool):
+        self.step, self.flip, self.num_classes = step, flip, step.num_classes
+        self.has_top5 = step.has_top5
+        self.counting = EvaluationStep(nn.Identity(), step.num_classes)
+
+    def set_train(self, mode: bool = True) -> "AugmentedStep":
+        self.step.set_train(mode)
+        self.counting.set_train(mode)
+        return self
+
+    def __call__(self, image: Tensor, label: Tensor, counted: Tensor):
+        """Images (N, H, W, C), or (N, crops, H, W, C); else as an `EvaluationStep`."""
+        pixels = image.asnumpy()
+        views = [pixels] if pixels.ndim == 4 else list(pixels.swapaxes(0, 1))
+        if self.flip:
+            views += [view[:, :, ::-1] for view in views]
+        found = [self.step(Tensor(np.ascontiguousarray(v)), label, counted)[1] for v in views]
+        with np.errstate(invalid="ignore"):  # what is not finite stays so, and is counted
+            mean = np.logaddexp.reduce([log_softmax(logits.asnumpy()) for logits in found])
+        mean -= np.log(len(views))
+        return self.counting(Tensor(mean.astype(np.float32)), label, counted)
 
 
 def evaluate(
-    step: EvaluationStep,
+    step: EvaluationStep | AugmentedStep,
     loader: ds.Dataset | None,
     batch_size: int,
     runtime: Runtime,
     stop: StopSignal | None = None,
+    watch: Callable[[np.ndarray, np.ndarray], None] | None = None,
 ) -> Accuracy:
     """Evaluate this process's share of the images, and add up the results of all processes.
 
@@ -99,6 +134,8 @@ def evaluate(
             one; an image with the label -1 does not count. None if this process has no images.
         stop: interrupts the evaluation of a single process. Several processes finish it, since they
             add up their results together.
+        watch: called with logits (n, classes) and labels (n,) of each batch of this process,
+            without padding; the label of a bad image is -1.
 
     Raises:
         EvaluationStopped: `stop` received a signal.
@@ -110,7 +147,9 @@ def evaluate(
     for image, label in padded_batches(loader, batch_size, step.num_classes):
         if stop is not None and stop.received and runtime.world_size == 1:
             raise EvaluationStopped
-        sums = _sums_of_batch(step, image, label)
+        sums, logits = _evaluate_batch(step, image, label)
+        if watch is not None:
+            watch(logits.asnumpy()[: len(label)], label)
         totals += (*sums, (label >= 0).sum(), (label < 0).sum())
     loss, top1, top5, broken, images, bad = runtime.sum_over_ranks(totals)
     if bad and runtime.is_main:
@@ -145,11 +184,15 @@ def padded_batches(
             yield np.concatenate([image, padding]) if len(padding) else image, label
 
 
-def _sums_of_batch(step: EvaluationStep, image: np.ndarray, label: np.ndarray) -> np.ndarray:
+def _evaluate_batch(
+    step: EvaluationStep | AugmentedStep, image: np.ndarray, label: np.ndarray
+) -> tuple[np.ndarray, Tensor]:
     padding = np.full(len(image) - len(label), -1, label.dtype)
     label = np.concatenate([label, padding])
     counted = label >= 0
-    return step(Tensor(image), Tensor(np.where(counted, label, 0)), Tensor(counted)).asnumpy()
+    label = np.where(counted, label, 0)
+    sums, logits = step(Tensor(image), Tensor(label), Tensor(counted))
+    return sums.asnumpy(), logits
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -162,6 +205,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     powers = np.exp(shifted)
     return powers / powers.sum(1, keepdims=True)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the logarithms of the probabilities, float64; NaN where logits are not finite."""
+    with np.errstate(invalid="ignore"):  # infinity less infinity
+        shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+        return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
 
 
 def non_finite_outputs(broken: int, images: int) -> NonFiniteLossError:

@@ -165,16 +165,14 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 def build_network(arguments: Namespace):
     """Return the network in evaluation mode and the `Metadata` of its weights."""
     from ..models import canonical_name, create_model_from_file, create_published_model
-    from ..weights import has_averages, read_weights
-    from ..weights.match import CHOICES
+    from ..weights import describe_choice, read_weights
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
     name = canonical_name(arguments.model) if arguments.model else ""
     if not arguments.pretrained:
         file = read_weights(arguments.ckpt_path)
-        if has_averages(file):
-            print(f"{arguments.ckpt_path}: {CHOICES[arguments.ema is not False]}", flush=True)
+        print(describe_choice(file, arguments.ema)[1], flush=True)
         network, metadata = create_model_from_file(
             file,
             name,

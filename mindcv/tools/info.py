@@ -12,9 +12,9 @@ from ..design_space.complexity import complexity, complexity_by_part
 from ..errors import ConfigError, WeightsError
 from ..hub import published_weights
 from ..process.entry_point import import_user_module
+from ..process.tables import aligned
 from ..weights import read_weights
 from .arguments import add_files, add_model_arguments, add_settings
-from .list import aligned
 
 _ROWS, _COLUMNS = 20, 68  # of the plot; with its axis it fits into 80 columns
 

@@ -9,6 +9,7 @@ from ..design_space import SETTINGS, Complexity, complexity
 from ..errors import ConfigError
 from ..hub import published_weights
 from ..process.entry_point import import_user_module
+from ..process.tables import aligned
 from .arguments import add_model_arguments
 
 
@@ -89,15 +90,3 @@ def table(rows: Sequence[Row]) -> list[str]:
         for row in rows
     ]
     return aligned([head, *cells], left=(0, len(head) - 1))
-
-
-def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
-    """Format rows as aligned columns; the columns numbered in `left` are left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number in left else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]

@@ -1,17 +1,18 @@
 """`python -m mindcv predict`: classify images and folders of images."""
 
-import csv
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.samples.pictures import find_images
 from ..errors import ConfigError, DataError
-from ..process.files import printable, replacing, table_cell, writing
+from ..process.files import printable, replacing, writing
+from ..process.tables import write_csv
 from .arguments import (
     add_files,
     add_network_arguments,
@@ -41,8 +42,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--top_k", type=at_least(1), default=5, help="classes of each image")
     add_files(
         parser,
-        output="write the predictions: .json or .csv",
-        contact_sheet="draw the images and predictions: .png",
+        output="write the predictions instead of printing them: .json or .csv",
+        contact_sheet="draw the images and predictions: .png; more pages are called FILE-2.png, …",
         font="of the contact sheet, for names beyond Latin letters",
         class_names="one name a line, or .json; replaces the weights' own",
     )
@@ -60,14 +61,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    if not (arguments.ckpt_path or arguments.pretrained):
+    is_exported = arguments.ckpt_path and arguments.ckpt_path.endswith((".onnx", ".mindir"))
+    if is_exported:
+        _refuse_options_of_checkpoints(arguments)
+    elif not (arguments.ckpt_path or arguments.pretrained):
         arguments.pretrained, arguments.model = True, arguments.model or DEFAULT_MODEL
-    check_network_arguments(arguments, classifies=True)
+    if not is_exported:
+        check_network_arguments(arguments, classifies=True)
     if arguments.output:
         check_output("output", arguments.output, (".json", ".csv"), force=True)
     if arguments.contact_sheet:
         check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
-    from ..data.contact_sheet import MOST_PREDICTIONS, draw_predictions, load_font
+    from ..data.contact_sheet import PredictionSheets, load_font
 
     font = load_font(arguments.font)
     paths = find_images(arguments.images)
@@ -77,9 +82,15 @@ def run(arguments: Namespace) -> None:
     from ..engine import start_runtime
 
     start_runtime(arguments.mode, arguments.device_target)
-    network, metadata = build_network(arguments)
+    if is_exported:
+        from .export.deployed import DeployedClassifier
+
+        classifier = DeployedClassifier(arguments.ckpt_path)
+        print(f"{arguments.ckpt_path}: the weights that it was exported with", flush=True)
+    else:
+        classifier = Classifier(*build_network(arguments))
     if names is not None:
-        metadata = metadata.with_class_names(names)
+        classifier.metadata = classifier.metadata.with_class_names(names)
 
     skipped: dict[str, str] = {}
 
@@ -87,36 +98,65 @@ def run(arguments: Namespace) -> None:
         skipped[path] = reason
         print(f"skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
 
-    predictions, tiles = [], []
-    for prediction, view in Classifier(network, metadata).stream(
+    whose = "default source" if arguments.pretrained is True else arguments.pretrained
+    source = arguments.ckpt_path or f"published by {whose}"
+    title = f"{classifier.metadata.model}   {source}"
+    known = frozenset(classifier.metadata.class_names or ())
+    sheets = PredictionSheets(arguments.contact_sheet, title, font=font)
+    predictions = []
+    for prediction, view in classifier.stream(
         paths, top_k=arguments.top_k, batch_size=arguments.batch_size, on_bad=skip
     ):
-        print("\n".join(prediction_lines(prediction)))
-        predictions.append(prediction)
-        if arguments.contact_sheet and len(tiles) < MOST_PREDICTIONS:
-            tiles.append((prediction, view))
+        label = true_class(prediction.path, known)
+        if not arguments.output:
+            print("\n".join(prediction_lines(prediction)))
+        predictions.append((prediction, label))
+        if arguments.contact_sheet:
+            sheets.add(prediction, view, label)
     if not predictions:
         raise DataError(f"none of {len(paths)} files could be read; nothing was classified")
+    written = sheets.close() if arguments.contact_sheet else []
     if arguments.output:
-        output = Path(arguments.output)
-        with writing(output, ConfigError), replacing(output) as path:
-            if output.name.endswith(".json"):
-                write_json(path, metadata.model, predictions, skipped)
-            else:
-                write_csv(path, predictions)
-    if arguments.contact_sheet:
-        left_out = len(predictions) - len(tiles)
-        whose = "default source" if arguments.pretrained is True else arguments.pretrained
-        source = arguments.ckpt_path or f"published by {whose}"
-        title = f"{metadata.model}   {source}"
-        sheet = Path(arguments.contact_sheet)
-        with writing(sheet, ConfigError), replacing(sheet) as path:
-            drawn = draw_predictions(tiles, title=title, left_out=left_out, font=font)
-            drawn.save(path, "PNG")
-        if left_out:
-            print(f"contact sheet: {left_out} images left out", file=sys.stderr)
-    if skipped:
-        print(f"{len(predictions)} classified, {len(skipped)} skipped", file=sys.stderr)
+        write_predictions(Path(arguments.output), classifier.metadata.model, predictions, skipped)
+        written.insert(0, arguments.output)
+    print(summary(predictions, len(skipped)))
+    if written:
+        print(f"wrote {', '.join(written)}")
+
+
+def _refuse_options_of_checkpoints(arguments: Namespace) -> None:
+    names = ("model", "num_classes", "pretrained", "ema", "image_size", "import_module")
+    given = [name for name in names if getattr(arguments, name) not in (None, False)]
+    if arguments.ema is False:
+        given.append("ema")
+    if given:
+        raise ConfigError(
+            f"command line: --{given[0]} is for checkpoints; the exported file "
+            f"{arguments.ckpt_path!r} has its own, which are fixed"
+        )
+
+
+def true_class(path: str, known: Collection[str]) -> str:
+    """Return the class that the folder of an image names; empty: it names none of the known."""
+    name = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    return name if name in known else ""
+
+
+def summary(predictions: Sequence[tuple["Prediction", str]], skipped: int) -> str:
+    """Return how many images were classified, and how many rightly where folders name classes."""
+    text = f"{len(predictions)} classified" + (f", {skipped} skipped" if skipped else "")
+    labelled = [(prediction, label) for prediction, label in predictions if label]
+    if not labelled:
+        return text
+    ranks = [
+        next((g.rank for g in prediction.guesses if g.class_name == label), 0)
+        for prediction, label in labelled
+    ]
+    shares = [f"top-1 {100 * ranks.count(1) / len(ranks):.3f} %"]
+    if len(labelled[0][0].guesses) >= 5:
+        within = sum(0 < rank <= 5 for rank in ranks)
+        shares.append(f"top-5 {100 * within / len(ranks):.3f} %")
+    return f"{text}; {', '.join(shares)} of the {len(ranks)} whose folder names their class"
 
 
 def read_class_names(path: str) -> tuple[str, ...]:
@@ -154,33 +194,40 @@ def prediction_lines(prediction: "Prediction") -> list[str]:
     return [printable(prediction.path), *(row.rstrip() for row in rows)]
 
 
-def write_json(
-    path: Path, model: str, predictions: Sequence["Prediction"], skipped: Mapping[str, str]
+def write_predictions(
+    output: Path,
+    model: str,
+    predictions: Sequence[tuple["Prediction", str]],
+    skipped: Mapping[str, str],
 ) -> None:
+    """Write a .json file, or a .csv file with a row for each image and class.
+
+    Args:
+        predictions: with the class that the image's folder names, or an empty text.
+        skipped: reasons by path; not in a csv.
+    """
+    if output.suffix != ".json":
+        rows = (
+            (entry.path, label, *asdict(guess).values())
+            for entry, label in predictions
+            for guess in entry.guesses
+        )
+        columns = ("path", "true_class", *asdict(predictions[0][0].guesses[0]))
+        write_csv(output, [columns, *rows])
+        return
     content = {
         "model": model,
         "images": [
-            {"path": entry.path, "predictions": [asdict(guess) for guess in entry.guesses]}
-            for entry in predictions
+            {
+                "path": entry.path,
+                "true_class": label or None,
+                "predictions": [asdict(guess) for guess in entry.guesses],
+            }
+            for entry, label in predictions
         ],
         "skipped": [{"path": name, "reason": reason} for name, reason in skipped.items()],
     }
     # Bytes of a path that are not UTF-8 become JSON escapes.
     text = json.dumps(content, ensure_ascii=False, indent=1)
-    path.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
-
-
-def write_csv(path: Path, predictions: Sequence["Prediction"]) -> None:
-    """Write a row for each image and class."""
-    from ..classifier import Guess
-
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        columns = ["path", *(field.name for field in fields(Guess))]
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        for entry in predictions:
-            for guess in entry.guesses:
-                # Spreadsheets run cells that look like formulas.
-                foreign = {"path": entry.path, "class_name": guess.class_name}
-                safe = {name: table_cell(text) for name, text in foreign.items()}
-                writer.writerow(asdict(guess) | safe)
+    with writing(output, ConfigError), replacing(output) as path:
+        path.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")

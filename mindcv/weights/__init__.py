@@ -2,7 +2,7 @@
 
 from ..data.preprocessing import Preprocessing
 from .file import Metadata, WeightFile, read_weights, write_weights
-from .match import count_channels, count_classes, has_averages, preprocessing_of
+from .match import count_channels, count_classes, describe_choice, has_averages, preprocessing_of
 
 __all__ = [
     "Metadata",
@@ -12,6 +12,7 @@ __all__ = [
     "read_weights",
     "count_channels",
     "count_classes",
+    "describe_choice",
     "preprocessing_of",
     "write_weights",
 ]

@@ -29,7 +29,7 @@ _PLAIN = re.compile(rf"(?P<container>(?:{_CONTAINER})*){_WRAPPER}*")
 _AVERAGED = re.compile(
     rf"(?:{_CONTAINER})*(?:ema|ema_state|ema_model|model_ema|state_dict_ema)\.{_WRAPPER}*"
 )
-CHOICES = {
+_CHOICES = {
     True: "the averaged weights; ema False takes the raw ones",
     False: "the raw weights; ema True takes the averaged ones",
 }
@@ -64,7 +64,7 @@ class Contents:
         """Which set of weights these are, for messages; empty: the file holds only the raw set."""
         if not self.others:
             return "the averaged weights" if self.averaged else ""
-        return CHOICES[self.averaged]
+        return _CHOICES[self.averaged]
 
 
 def count_classes(file: WeightFile) -> int:
@@ -94,6 +94,17 @@ def has_averages(file: WeightFile) -> bool:
     # For networks of unknown names: each averaged weight has a raw twin of the same name.
     have_twins = any(start and name[start.end() :] in file.tensors for name, start in starts)
     return have_twins or sort_contents(file, ema=None).averaged
+
+
+def describe_choice(file: WeightFile, ema: bool | None) -> tuple[str, str]:
+    """Return "averaged" or "raw", and the first line of each command that evaluates the file.
+
+    `ema` chooses; None: the averaged weights where the file holds any.
+    """
+    if not has_averages(file):
+        return "raw", f"{file.path}: the raw weights; the file holds no averaged ones"
+    averaged = ema is not False
+    return "averaged" if averaged else "raw", f"{file.path}: {_CHOICES[averaged]}"
 
 
 def sort_contents(

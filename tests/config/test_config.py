@@ -108,7 +108,9 @@ def test_a_tilde_in_a_path_is_the_users_home(from_yaml, tmp_path, monkeypatch):
         name for name in paths if name not in ("show_batch", "log_samples")
     ]
     for name in paths:
-        assert getattr(from_words(f"--{name}=~/x.py"), name) == f"{tmp_path}/x.py", name
+        program = "train.py" if "train" in OPTIONS[name].metadata["used_by"] else "validate.py"
+        given = parse_arguments(program, "", no_rules, [f"--{name}=~/x.py"])
+        assert getattr(given, name) == f"{tmp_path}/x.py", name
         assert getattr(from_yaml(f"{name}: ~/x.py"), name) == f"{tmp_path}/x.py", name
     assert from_yaml("import_module: ~").import_module is None
     (tmp_path / "own.yaml").write_text("lr: 0.25\n", encoding="utf-8")

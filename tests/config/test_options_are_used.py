@@ -108,6 +108,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.setenv("MS_ROLE", "MS_WORKER")
     library.weights.read_weights.return_value.metadata = None
     library.weights.count_classes.return_value = 0
+    library.weights.describe_choice.return_value = ("raw", "the raw weights")
     monkeypatch.chdir(tmp_path)
     if name == "validate":
         module.told_by_the_weights(config)

@@ -45,7 +45,6 @@ EXCEPTIONS = {
         ARGUMENTS,
     ),
     "mindspore.nn.GELU": "MindCV's default, whichever form of it MindSpore has",
-    "mindspore.Tensor.size": "of any tensor with elements it stays their number",
     "mindspore.Tensor.gather": "a function of Runtime, no tensor's",
     "mindspore.Tensor.std": "an attribute of Preprocessing, no tensor's",
 }

@@ -128,7 +128,10 @@ def test_every_image_is_classified_once_with_the_weights_own_preprocessing(
         np.testing.assert_allclose(
             [entry["probability"] for entry in rows], probabilities[order], rtol=1e-4
         )
-    assert len(out.splitlines()) == 11 * (1 + 3)
+    assert len(out.splitlines()) == 3  # quiet: the weights, a summary, the file
+    assert "11 classified" in out
+    printed = call(capsys, "predict", *words)[1].splitlines()
+    assert len(printed) == 1 + 11 * (1 + 3) + 1
 
 
 def test_averaged_weights_are_the_first_choice_and_the_choice_is_printed(
@@ -144,8 +147,9 @@ def test_averaged_weights_are_the_first_choice_and_the_choice_is_printed(
             ("raw.ckpt",), ("averaged.ckpt",),
         ]
     }  # fmt: skip
-    first, rest = zip(*(printed[words].split("\n", 1) for words in list(printed)[:3]))
-    assert rest == (printed["averaged.ckpt",], printed["averaged.ckpt",], printed["raw.ckpt",])
+    first, rest = zip(*(printed[words].split("\n", 1) for words in list(printed)))
+    assert rest[:3] == (rest[4], rest[4], rest[3])
+    assert first[3].endswith(": the raw weights; the file holds no averaged ones")
     assert (
         first[0] == f"{tmp_path / 'both.ckpt'}: the averaged weights; ema False takes the raw ones"
     )
@@ -167,13 +171,13 @@ def test_bad_files_are_named_and_skipped(capsys, tmp_path, checkpoint, pictures,
         "--output",
         "o.json",
     ]
-    code, _, err = call(capsys, "predict", *words)
+    code, out, err = call(capsys, "predict", *words)
     assert code == 0
     for name, reason in bad.items():
         assert f"skipped {pictures / name}: {reason}" in err
     assert "skipped gone.jpg: No such file" in err
     assert r"skipped \x1b[31m\npipe.jpg: no file, but a pipe" in err and "\x1b" not in err
-    assert err.splitlines()[-1] == "5 classified, 7 skipped"
+    assert out.splitlines()[-2] == "5 classified, 7 skipped"
     found = json.loads(Path("o.json").read_text(encoding="utf-8"))
     assert len(found["images"]) == 5 and len(found["skipped"]) == 7
     # MindSpore's decoder would leave a copy of each in the working folder.
@@ -187,7 +191,7 @@ def test_no_good_image_at_all_is_an_error_and_writes_nothing(
     output = tmp_path / "o.csv"
     output.write_text("older\n", encoding="utf-8")
     code, out, err = call(capsys, "predict", *bad, "--ckpt_path", checkpoint, "--output", output)
-    assert (code, out) == (4, "")
+    assert (code, out.count("\n")) == (4, 1)
     assert "none of 5 files could be read" in err
     assert output.read_text(encoding="utf-8") == "older\n"
 
@@ -228,7 +232,8 @@ def test_csv_has_a_row_for_each_image_and_class(capsys, tmp_path, checkpoint, pi
         file.write((pictures / "a.JPG").read_bytes())
     words = [pictures, "--ckpt_path", checkpoint, "--top_k", 9, "--output", tmp_path / "o.csv"]
     code, out, _ = call(capsys, "predict", *words)
-    assert code == 0 and "\\udcff.jpg" in out
+    assert code == 0 and "6 classified" in out
+    assert "\\udcff.jpg" in call(capsys, "predict", *words[:-2])[1]
     with open(tmp_path / "o.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6 * 5  # top_k is lowered to the classes there are
@@ -257,7 +262,7 @@ def test_class_names_of_a_file_replace_the_weights_own(
     words = [pictures / "a.JPG", "--ckpt_path", checkpoint, "--class_names", tmp_path / name]
     code, out, _ = call(capsys, "predict", *words)
     assert code == 0
-    named = dict(line.split()[1:] for line in out.splitlines()[1:])
+    named = dict(line.split()[1:] for line in out.splitlines()[2:-1])
     assert named == {"0": "one", "1": "two", "2": "three", "3": "four", "4": "fünf"}
 
 
@@ -265,7 +270,7 @@ def test_indices_stand_for_names_that_are_not_known(capsys, tmp_path, pictures):
     path = write_checkpoint(tmp_path / "t.ckpt", weights(1), other_metadata(class_names=None))
     code, out, _ = call(capsys, "predict", pictures / "a.JPG", "--ckpt_path", path)
     assert code == 0
-    assert {line.split()[-1] for line in out.splitlines()[1:]} == set("01234")
+    assert {line.split()[-1] for line in out.splitlines()[2:-1]} == set("01234")
 
 
 def test_a_file_without_metadata_needs_the_model(capsys, tmp_path, pictures):
@@ -282,8 +287,9 @@ def test_the_contact_sheet_shows_what_the_network_saw(
     monkeypatch.setattr(contact_sheet, "MOST_PREDICTIONS", 4)
     sheet = tmp_path / "sheet.png"
     words = [pictures, "--ckpt_path", checkpoint, "--contact_sheet", sheet]
-    code, _, err = call(capsys, "predict", *words)
-    assert code == 0 and "1 images left out" in err
+    code, out, err = call(capsys, "predict", *words)
+    assert (code, err) == (0, "") and f"wrote {sheet}, {tmp_path / 'sheet-2.png'}" in out
+    assert Image.open(tmp_path / "sheet-2.png").size[1] < Image.open(sheet).size[1]
     drawn = np.asarray(Image.open(sheet)).astype(int)
     operations = create_transforms(
         image_resize=32, interpolation="bicubic", crop_pct=0.8, normalize_on_device=True
@@ -295,6 +301,69 @@ def test_the_contact_sheet_shows_what_the_network_saw(
     assert np.array_equal(tile[np.ix_(centres, centres)], view)
     below = drawn[head + side : head + side + 100, gap : gap + side]
     assert (below.min(2) < 100).sum() > 300  # letters
+
+
+def test_folders_named_like_classes_give_the_accuracy_and_the_true_labels(
+    capsys, tmp_path, checkpoint, pictures
+):
+    paths = [
+        path for path in find_images([str(pictures)]) if path.endswith(("a.JPG", "png", "bmp"))
+    ]
+    right = NAMES[expected_probabilities(paths[:1]).argmax()]
+    wrong = [name for name in NAMES if name != right]
+    for path, name in zip(paths, (right, wrong[0], "none of them")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.open(path).save(tmp_path / "photos" / name / "photo.png")
+    words = ["predict", tmp_path / "photos", "--ckpt_path", checkpoint]
+    files = ["--output", tmp_path / "o.csv", "--contact_sheet", tmp_path / "o.png"]
+    code, out, err = call(capsys, *words, *files)
+    with open(tmp_path / "o.csv", encoding="utf-8", newline="") as file:
+        first = [row for row in csv.DictReader(file) if row["rank"] == "1"]
+    known = [(row["true_class"], row["class_name"]) for row in first if row["true_class"]]
+    assert {true for true, _ in known} == {right, wrong[0]} and len(first) == 3
+    share = 100 * np.mean([true == guess for true, guess in known])
+    assert (code, err) == (0, "") and share in (50.0, 100.0)
+    line = f"3 classified; top-1 {share:.3f} %, top-5 100.000 % of the 2 whose folder names their"
+    assert line in out
+    with_labels = Image.open(tmp_path / "o.png").size
+    call(capsys, "predict", pictures, "--ckpt_path", checkpoint, *files)
+    assert Image.open(tmp_path / "o.png").size[1] < with_labels[1] + 24  # no line for labels
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("net.onnx", ["--batch_size", 2, "--softmax"]),
+        ("net.mindir", ["--batch_size", "dynamic", "--normalize"]),
+    ],
+)
+def test_an_exported_file_predicts_what_its_checkpoint_does(
+    capsys, tmp_path, checkpoint, pictures, name, options
+):
+    words = ["--ckpt_path", checkpoint, "--output", tmp_path / name, *options]
+    assert call(capsys, "export", *words)[0] == 0
+    found = []
+    for path in (checkpoint, tmp_path / name):
+        words = [pictures, "--ckpt_path", path, "--output", tmp_path / "o.json"]
+        code, out, err = call(capsys, "predict", *words)
+        assert (code, err) == (0, ""), err
+        found.append(json.loads((tmp_path / "o.json").read_text(encoding="utf-8")))
+    assert out.startswith(f"{tmp_path / name}: the weights that it was exported with\n")
+    for ours, theirs in zip(*(entry["images"] for entry in found)):
+        assert ours["path"] == theirs["path"]
+        for one, other in zip(ours["predictions"], theirs["predictions"]):
+            assert one["class_name"] == other["class_name"]
+            assert one["probability"] == pytest.approx(other["probability"], rel=1e-4)
+    words = [pictures, "--ckpt_path", tmp_path / name]
+    code, _, err = call(capsys, "predict", *words, "--image_size", 64)
+    assert code == 2 and "--image_size is for checkpoints" in err
+    description = tmp_path / f"{name}.json"
+    description.write_text("{}", encoding="utf-8")
+    code, _, err = call(capsys, "predict", *words)
+    assert code == 5 and "does not describe an exported file" in err
+    description.unlink()
+    code, _, err = call(capsys, "predict", *words)
+    assert code == 5 and "keep it beside its file" in err
 
 
 def test_any_name_can_be_written_on_a_contact_sheet():
@@ -312,7 +381,7 @@ def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
     path = write_checkpoint(tmp_path / "nan.ckpt", values)
     output = tmp_path / "o.json"
     code, out, err = call(capsys, "predict", pictures, "--ckpt_path", path, "--output", output)
-    assert (code, out) == (5, "") and "not finite" in err
+    assert (code, out.count("\n")) == (5, 1) and "not finite" in err
     assert not output.exists()
 
 
@@ -367,7 +436,7 @@ def test_class_names_must_be_as_many_as_classes(capsys, tmp_path, checkpoint, pi
     (tmp_path / "n.txt").write_text("a\nb\n", encoding="utf-8")
     words = ["--ckpt_path", checkpoint, "--class_names", tmp_path / "n.txt"]
     code, out, err = call(capsys, "predict", pictures, *words)
-    assert (code, out) == (2, "") and "2 names for a model of 5 classes" in err
+    assert (code, out.count("\n")) == (2, 1) and "2 names for a model of 5 classes" in err
 
 
 def test_a_folder_without_images_is_an_error(capsys, tmp_path, checkpoint):

@@ -3,7 +3,7 @@
 import copy
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import mindspore.dataset as ds
 import numpy as np
@@ -228,3 +228,19 @@ class RoundedCenterCrop:
         top, left = (round((image.shape[axis] - size) / 2) for axis, size in enumerate(self.size))
         height, width = self.size
         return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+class FiveCrops:
+    """Return the corners (upper, then lower ones, left first) and the centre, (5, H, W, C).
+
+    Source of the order: torchvision `five_crop`.
+    """
+
+    def __init__(self, size: tuple[int, int], centre: Callable):
+        self.size, self.centre = size, centre
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        height, width = self.size
+        rows, columns = (slice(height), slice(-height, None)), (slice(width), slice(-width, None))
+        corners = [image[row, column] for row in rows for column in columns]
+        return np.stack([*corners, self.centre(image)])

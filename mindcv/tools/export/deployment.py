@@ -1,5 +1,6 @@
 """Write a network as a MINDIR, ONNX or AIR file and check that the outputs agree."""
 
+import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -99,11 +100,9 @@ def export_checked(
         expected = [softmax_of(logits) for logits in expected]
         written = Deployment(written.network, normalize, softmax=True)
     export_network(written, path, image_shape, batch_size)
-    run = {".mindir": _outputs_of_mindir, ".onnx": _outputs_of_onnx}.get(path.suffix)
-    found = run(path, images) if run else None
-    if found is None:
+    if not _can_run(path):
         return Checks(layers, folding, file=None)
-    difference = _largest_difference(expected, found)
+    difference = _largest_difference(expected, list(map(open_graph(path), images)))
     if not difference <= tolerance:
         raise WeightsError(
             f"the exported {path.suffix[1:]} file does not give the network's outputs: relative "
@@ -148,9 +147,8 @@ def export_network(
                     example = Tensor(shape=(None, *image_shape), dtype=example.dtype)
                 ms.export(network, example, file_name=str(plain), file_format=file_format.upper())
     except (RuntimeError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"MindSpore cannot write the network as {file_format}: {reason}"
+            f"MindSpore cannot write the network as {file_format}: {_first_line(error)}"
         ) from None
     found = sorted(entry.name for entry in path.parent.iterdir())
     if found != [path.name]:
@@ -188,29 +186,59 @@ def _outputs(network: nn.Cell, images: Sequence[np.ndarray]) -> list[np.ndarray]
     return [network(Tensor(batch)).asnumpy() for batch in images]
 
 
-def _outputs_of_mindir(path: Path, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    with _plain_path(path) as plain:
-        graph = nn.GraphCell(ms.load(str(plain)))
-    return _outputs(graph, images)
+def open_graph(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a .mindir or .onnx file as a function of a batch.
 
-
-def _outputs_of_onnx(path: Path, images: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-    """Run the file in onnxruntime; return None if it is not installed."""
+    Raises:
+        WeightsError: MindSpore or onnxruntime cannot run the file.
+        ConfigError: onnxruntime is not installed.
+    """
+    if path.suffix == ".mindir":
+        try:
+            with _plain_path(path) as plain:
+                graph = nn.GraphCell(ms.load(str(plain)))
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(
+                f"MindSpore cannot run the exported file {path}: {_first_line(error)}"
+            ) from None
+        return lambda batch: graph(Tensor(batch)).asnumpy()
     try:
         import onnxruntime
     except ImportError:
-        return None
+        raise ConfigError(
+            f"{path}: ONNX files need onnxruntime, which is not installed: the extra export has it"
+        ) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised anyway
+
+    def refused(error: Exception) -> WeightsError:
+        return WeightsError(
+            f"onnxruntime cannot run the exported file {path}: {_first_line(error)}"
+        )
+
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-        name = session.get_inputs()[0].name
-        return [session.run(None, {name: batch})[0] for batch in images]
     except Exception as error:  # the only common base of onnxruntime's errors
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(f"onnxruntime cannot run the exported file: {reason}") from None
+        raise refused(error) from None
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        try:
+            return session.run(None, {session.get_inputs()[0].name: batch})[0]
+        except Exception as error:
+            raise refused(error) from None
+
+    return run
+
+
+def _can_run(path: Path) -> bool:
+    has_onnxruntime = importlib.util.find_spec("onnxruntime") is not None
+    return path.suffix == ".mindir" or (path.suffix == ".onnx" and has_onnxruntime)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:

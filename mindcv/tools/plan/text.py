@@ -2,7 +2,7 @@
 
 import math
 
-from ..list import aligned
+from ...process.tables import aligned
 from .estimate import (
     DECODE_RATE,
     LARGEST_TESTED_BATCH,

@@ -51,11 +51,8 @@ def run(arguments: Namespace) -> None:
             "command line: --no_eval contradicts --ckpt_path, --ema, --data_dir and --import_module"
         )
     folder = read_run_folder(arguments.run_dir)
-    if arguments.png:
-        if not (charts := folder.charts()):
-            raise DataError(f"{folder.path}: metrics.csv holds nothing to draw yet")
-        plot_charts(arguments.png, charts, folder.name)
-        print(f"wrote {arguments.png}")
+    if arguments.png and not folder.charts():
+        raise DataError(f"{folder.path}: metrics.csv holds nothing to draw yet")
     found, thumbnails, notes = None, {}, []
     if not arguments.no_eval:
         try:
@@ -64,6 +61,9 @@ def run(arguments: Namespace) -> None:
             if names_something:
                 raise
             notes.append(f"Not evaluated: {error}")
+    if arguments.png:
+        plot_charts(arguments.png, folder.charts(), folder.name)
+        print(f"wrote {arguments.png}")
     for note in (*folder.notes, *notes):
         print(f"note: {note}", file=sys.stderr)
     output = Path(arguments.output or folder.path / "report.html")
@@ -93,16 +93,15 @@ def evaluate(folder: RunFolder, arguments: Namespace):
         raise WeightsError(f"no checkpoint {checkpoint}; name a file by --ckpt_path")
     config = replace(config, data_dir=arguments.data_dir or config.data_dir)
     # This imports mindspore, which takes seconds.
+    from ...weights import describe_choice, read_weights
     from .predictions import make_thumbnails, predict_split
 
     module = arguments.import_module or config.import_module
     if module:
         import_user_module(module)
-    print(f"evaluating {checkpoint} on {config.val_split} of {config.data_dir}", flush=True)
-    found = predict_split(config, checkpoint, arguments.ema)
-    whose = "averaged" if found.averaged else "raw"
-    print(
-        f"{whose} weights: "
-        f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}"
-    )
+    file = read_weights(checkpoint)
+    print(describe_choice(file, arguments.ema)[1])
+    print(f"evaluating them on {config.val_split} of {config.data_dir}", flush=True)
+    found = predict_split(config, file, arguments.ema)
+    print(f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
     return found, make_thumbnails(found, found.worst(arguments.worst))

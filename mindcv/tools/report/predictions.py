@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mindspore import Tensor, nn, ops
-from mindspore import dtype as mstype
 from PIL import Image
 
 from ... import data, engine
@@ -17,10 +15,10 @@ from ...data.image_files import as_picture, decodable
 from ...data.preprocessing import Preprocessing
 from ...data.samples import ImageError, Samples
 from ...engine.build import check_classes, number_classes
-from ...engine.evaluation import padded_batches, softmax
+from ...engine.results import ClassFigures, Outcomes
 from ...errors import DataError
 from ...models import create_model_from_file
-from ...weights import has_averages, read_weights
+from ...weights import WeightFile, describe_choice
 
 # Longer side of thumbnails, pixels; images up to the second size are stored losslessly.
 _SIDE, _TINY = 192, 64
@@ -51,9 +49,7 @@ class Predictions:
 
     def confusion(self) -> np.ndarray:
         """Return counts (classes, classes): rows are true classes, columns predicted ones."""
-        size = len(self.class_names)
-        flat = np.bincount(self.labels * size + self.predicted, minlength=size * size)
-        return flat.reshape(size, size)
+        return ClassFigures.of(self.class_names, self.labels, self.predicted).matrix()
 
     def worst(self, count: int) -> list[int]:
         """Return the indices of the wrong predictions with the highest loss, worst first."""
@@ -61,15 +57,14 @@ class Predictions:
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:count].tolist()
 
 
-def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> Predictions:
+def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> Predictions:
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
     Preprocessing and class names come from the checkpoint if it has them, else from the config;
     mixed precision is that of training. `ema` chooses the averaged weights; None: only if the file
     holds any.
     """
-    engine.start_runtime(config.mode, seed=config.seed)
-    file = read_weights(checkpoint)
+    runtime = engine.start_runtime(config.mode, seed=config.seed)
     how = file.metadata.preprocessing if file.metadata else Preprocessing.from_options(config)
     numbers = number_classes(config, file.metadata)
     samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
@@ -84,30 +79,25 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
     names = metadata.class_names
     if not names:
-        check_classes(config, found, metadata.num_classes, checkpoint)
+        check_classes(config, found, metadata.num_classes, file.path)
         known = samples.class_names or ()
         names = (*known, *map(str, range(len(known), metadata.num_classes)))
     network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
     normalize = data.create_normalize(config.dataset, how.mean, how.std)
-    step = nn.SequentialCell(normalize, network).set_train(False)
-    batches = padded_batches(loader, config.batch_size, len(names))
-    outcomes = [_outcome(step, images, labels) for images, labels in batches]
-    labels, predicted, losses, shares = map(np.concatenate, zip(*outcomes))
+    step = engine.EvaluationStep(network, len(names), normalize)
+    outcomes = Outcomes()
+    engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
+    labels, predicted, losses, shares = outcomes.arrays()
     places = np.flatnonzero(labels >= 0)
-    if not len(places):
-        raise DataError("no image to evaluate")
     if len(labels) != len(samples) or (labels != samples.labels)[places].any():
         raise DataError(
             f"the images of {config.data_dir} changed while they were read; run it again"
         )
-    broken = np.count_nonzero(np.isnan(losses[places]))
-    if broken:
-        raise engine.non_finite_outputs(broken, len(places))
     return Predictions(
-        checkpoint,
-        averaged=has_averages(file) if ema is None else ema,
+        Path(file.path),
+        averaged=describe_choice(file, ema)[0] == "averaged",
         class_names=names,
         labels=labels[places],
         predicted=predicted[places],
@@ -116,21 +106,6 @@ def predict_split(config: Config, checkpoint: Path, ema: bool | None = None) -> 
         samples=samples,
         places=places,
     )
-
-
-def _outcome(step: nn.Cell, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return (labels, predicted, losses, shares); a loss is NaN if its logits are not finite."""
-    logits = step(Tensor(images))
-    logits = logits[0] if isinstance(logits, tuple) else logits
-    logits = ops.cast(logits, mstype.float32).asnumpy()[: len(labels)].astype(np.float64)
-    finite = np.isfinite(logits).all(1)
-    logits[~finite] = 0.0
-    rows, labels = np.arange(len(labels)), labels.astype(np.int64)
-    predicted, shares = logits.argmax(1), softmax(logits)
-    # -log of the largest share is log sum exp(logits - largest): no log of a share near 0.
-    losses = logits.max(1) - logits[rows, labels] - np.log(shares.max(1))
-    losses[~finite] = np.nan
-    return labels, predicted, losses, np.stack([shares[rows, predicted], shares[rows, labels]], 1)
 
 
 def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str]:

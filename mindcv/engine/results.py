@@ -1,0 +1,243 @@
+"""What an evaluation finds for each image and each class, and the files that hold it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.confusion_picture import draw_confusion
+from ..errors import ConfigError
+from ..process.files import printable, replacing, writing
+from ..process.tables import aligned, write_csv
+from .device import Runtime
+from .evaluation import Accuracy, log_softmax
+
+_FIGURES = ("precision", "recall", "f1")
+
+
+class Outcomes:
+    """Collects what an evaluation finds for each image; pass it to `evaluate` as `watch`."""
+
+    def __init__(self):
+        self._batches = []
+
+    def __call__(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        labels = labels.astype(np.int64)
+        logs, predicted, rows = log_softmax(logits), logits.argmax(1), np.arange(len(labels))
+        true = logs[rows, labels]
+        shares = np.exp(np.stack([logs[rows, predicted], true], 1))
+        self._batches.append((labels, predicted, -true, shares))
+
+    def arrays(self) -> list[np.ndarray]:
+        """Return labels, predicted classes, cross entropies (N,) and probabilities (N, 2).
+
+        They are in the order of the loader; the label of a bad image is -1. The probabilities are
+        those of the predicted and of the true class.
+        """
+        empty = [np.zeros(0, np.int64)] * 2 + [np.zeros(0), np.zeros((0, 2))]
+        return [np.concatenate(parts) for parts in zip(*(self._batches or [empty]))]
+
+    def of_all_ranks(self, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels and predicted classes of the intact images of every process.
+
+        Every process must call it.
+        """
+        labels, predicted, *_ = self.arrays()
+        longest = int(runtime.gather([len(labels)]).max())
+        own = np.full((2, longest), -1)
+        own[:, : len(labels)] = labels, predicted
+        found = runtime.gather(own.ravel()).reshape((-1, 2, longest)).astype(np.int64)
+        counted = found[:, 0] >= 0
+        return found[:, 0][counted], found[:, 1][counted]
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How often each class was found, missed and taken for another.
+
+    Attributes:
+        names: of the classes, in the order of the logits.
+        pairs: (M, 2), the true and the predicted class of all pairs that occur.
+        counts: (M,), images of each pair.
+    """
+
+    names: tuple[str, ...]
+    pairs: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, names: Sequence[str], labels: np.ndarray, predicted: np.ndarray) -> "ClassFigures":
+        flat, counts = np.unique(labels * len(names) + predicted, return_counts=True)
+        return cls(tuple(names), np.stack(np.divmod(flat, len(names)), 1), counts)
+
+    @cached_property
+    def support(self) -> np.ndarray:
+        """Images of each class."""
+        return self._count(self.pairs[:, 0], self.counts)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Images that were taken for each class."""
+        return self._count(self.pairs[:, 1], self.counts)
+
+    @cached_property
+    def hits(self) -> np.ndarray:
+        is_right = self.pairs[:, 0] == self.pairs[:, 1]
+        return self._count(self.pairs[is_right, 0], self.counts[is_right])
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of the images taken for a class that show it; 0 where there is none."""
+        return self.hits / np.maximum(1, self.predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of the images of a class that were found; 0 where there is none."""
+        return self.hits / np.maximum(1, self.support)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall; 0 where both are."""
+        return 2 * self.hits / np.maximum(1, self.support + self.predicted)
+
+    def means(self, weighted: bool = False) -> dict[str, float]:
+        """Return the means of precision, recall and F1.
+
+        Args:
+            weighted: by the images of a class; else all classes count alike that have an image or
+                were predicted (source: scikit-learn, `precision_recall_fscore_support`).
+        """
+        shares = self.support if weighted else (self.support + self.predicted > 0)
+        return {name: float(np.average(getattr(self, name), weights=shares)) for name in _FIGURES}
+
+    def matrix(self, classes: Sequence[int] | None = None) -> np.ndarray:
+        """Return counts (classes, classes): rows are true classes, columns predicted ones."""
+        chosen = np.arange(len(self.names)) if classes is None else np.asarray(classes)
+        place = np.full(len(self.names), -1)
+        place[chosen] = np.arange(len(chosen))
+        rows, columns = place[self.pairs].T
+        inside = (rows >= 0) & (columns >= 0)
+        found = np.zeros((len(chosen), len(chosen)), np.int64)
+        found[rows[inside], columns[inside]] = self.counts[inside]
+        return found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the figures of each class, for a table."""
+        columns = [getattr(self, name).tolist() for name in (*_FIGURES, "support")]
+        keys = ("class_index", "class_name", *_FIGURES, "support")
+        return [dict(zip(keys, row)) for row in zip(range(len(self.names)), self.names, *columns)]
+
+    def describe(self, most: int = 10) -> list[str]:
+        """Return the means, and a table of the classes with the lowest F1, at most `most`."""
+        means = ", ".join(f"{name} {100 * v:.3f} %" for name, v in self.means().items())
+        is_there = self.support + self.predicted > 0
+        classes = np.flatnonzero(is_there)
+        classes = classes[np.argsort(self.f1[classes], kind="stable")[:most]]
+        rows = [("class", *_FIGURES, "images")]
+        for index in classes.tolist():
+            figures = (f"{100 * getattr(self, name)[index]:.2f}" for name in _FIGURES)
+            rows.append((printable(self.names[index]), *figures, str(self.support[index])))
+        which = f", the {most} with the lowest F1" if is_there.sum() > most else ""
+        title = f"mean of {is_there.sum()} classes: {means}; in percent{which}:"
+        return [line.replace("f1", "F1", 1) for line in (title, *aligned(rows))]
+
+    def _count(self, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return np.bincount(classes, counts, len(self.names)).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The accuracy of one set of weights, and what it is of."""
+
+    file: str
+    model: str
+    weights: str  # averaged or raw
+    params: int
+    accuracy: Accuracy
+    figures: ClassFigures
+
+    def about(self) -> dict[str, Any]:
+        """Return a row of the table: accuracies in percent, means over the classes as fractions."""
+        accuracy = asdict(self.accuracy)
+        means = {f"macro_{name}": value for name, value in self.figures.means().items()}
+        known = {"file": self.file, "model": self.model, "weights": self.weights}
+        return known | {"params": self.params} | accuracy | means
+
+
+def compare(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return a table with a line for each evaluation."""
+    rows = [("file", "model", "weights", "params, M", "top-1", "top-5", "loss", "F1", "images")]
+    for one in evaluations:
+        found = one.accuracy
+        rows.append(
+            (
+                printable(one.file),
+                one.model,
+                one.weights,
+                f"{one.params / 1e6:.2f}",
+                f"{found.top1:.3f}",
+                "" if found.top5 is None else f"{found.top5:.3f}",
+                f"{found.loss:.4f}",
+                f"{100 * one.figures.means()['f1']:.3f}",
+                str(found.images),
+            )
+        )
+    return aligned(rows, left=(0, 1, 2))
+
+
+def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], **about: Any) -> None:
+    """Write the files of `write_results`, of several evaluations into a folder of its own each.
+
+    Those are `1_<file's name>`, `2_…`; `comparison.csv` has a row for each.
+
+    Args:
+        about: what each metrics.json says besides.
+    """
+    folders = [folder]
+    if len(evaluations) > 1:
+        folders = [folder / f"{n}_{Path(e.file).stem}" for n, e in enumerate(evaluations, 1)]
+    for place, one in zip(folders, evaluations):
+        write_results(place, one.about() | about, one.figures)
+    if len(evaluations) > 1:
+        rows = [one.about() for one in evaluations]
+        write_csv(folder / "comparison.csv", [list(rows[0]), *(row.values() for row in rows)])
+
+
+def write_results(folder: Path, about: Mapping[str, Any], figures: ClassFigures) -> None:
+    """Write metrics.json, classes.csv, confusion.csv and confusion.png into a folder.
+
+    The folder is made; its files of these names are replaced.
+
+    Args:
+        about: what metrics.json says besides, in JSON's types.
+
+    Raises:
+        ConfigError: a file cannot be written.
+    """
+    names = figures.names
+    content = {
+        **about,
+        "macro_mean": figures.means(),
+        "weighted_mean": figures.means(weighted=True),
+        "classes": figures.rows(),
+        "confusions": [
+            {"true": names[true], "predicted": names[predicted], "images": count}
+            for (true, predicted), count in zip(figures.pairs.tolist(), figures.counts.tolist())
+        ],
+    }
+    with writing(folder, ConfigError):
+        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder / "metrics.json", ConfigError), replacing(folder / "metrics.json") as path:
+        text = json.dumps(content, ensure_ascii=False, indent=1)
+        path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
+    rows = figures.rows()
+    write_csv(folder / "classes.csv", [list(rows[0]), *(row.values() for row in rows)])
+    matrix = ([name, *row] for name, row in zip(names, figures.matrix().tolist()))
+    write_csv(folder / "confusion.csv", [["true \\ predicted", *names], *matrix])
+    with writing(folder / "confusion.png", ConfigError):
+        with replacing(folder / "confusion.png") as path:
+            draw_confusion(figures).save(path, "PNG")
