@@ -61,7 +61,7 @@ def _program() -> str:
 
 
 def _module_of(command: str) -> str:
-    name = f"{__package__}.tools.{command}"
+    name = f"{__package__}.tools.{command.replace('-', '_')}"
     is_folder = importlib.util.find_spec(name).submodule_search_locations is not None
     return f"{name}.command" if is_folder else name
 

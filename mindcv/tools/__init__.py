@@ -5,7 +5,8 @@ it cannot do its work. A module with `STARTS_COMMANDS` leaves standard error to 
 starts; the other commands show only their own messages (see process/terminal.py).
 """
 
-# Command -> its line in `mindcv --help`; its module is `NAME.py` or `NAME/command.py`.
+# Command -> its line in `mindcv --help`; its module is `NAME.py` or `NAME/command.py`, with _
+# for a hyphen.
 COMMANDS = {
     "train": "train a classifier on your images or on ImageNet, as train.py does",
     "validate": "measure the accuracy of a checkpoint, as validate.py does",
@@ -21,6 +22,7 @@ COMMANDS = {
     "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
     "supervise": "restart a training that failed from its newest checkpoint",
+    "design-space": "sample, train and analyze populations of networks; scale one",
     "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }
 

@@ -56,7 +56,7 @@ class Processes:
     def signal(self, number: int) -> None:
         """Send a signal to the ranks, or to the command if there are none."""
         # Not to msrun, which would end its ranks by kill -9.
-        _send(number, ranks(descendants(os.getpid())) or {self._child.pid})
+        send(number, ranks(descendants(os.getpid())) or {self._child.pid})
 
     def has_ranks(self) -> bool:
         return bool(ranks(self._left()))
@@ -70,11 +70,11 @@ class Processes:
         """
         left = self._left()
         deadline = time.monotonic() + grace
-        _send(signal.SIGTERM, ranks(left))
+        send(signal.SIGTERM, ranks(left))
         while time.monotonic() < deadline and ranks(self._left()) and not signals.is_urgent:
             time.sleep(_INTERVAL)
         while remaining := self._left():
-            _send(signal.SIGKILL, remaining)
+            send(signal.SIGKILL, remaining)
             time.sleep(_INTERVAL)
         self._reader.join(1.0)
         return len(left)
@@ -129,7 +129,8 @@ def _status(pid: int | str) -> tuple[str, str, int]:
     return status_of(pid) or ("", "X", 0)
 
 
-def _send(number: int, pids: Iterable[int]) -> None:
+def send(number: int, pids: Iterable[int]) -> None:
+    """Send a signal to those of the processes that still exist."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)

@@ -1,0 +1,279 @@
+"""A study: its yaml, and its folder of models, trainings and records.
+
+The folder holds `study.yaml`, `recipe.yaml` (every option of the trainings), `population.jsonl` (a
+model a line), `records.jsonl` (a training a line) and `runs/<id>/`, the run folder of each model.
+"""
+
+import json
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...config import Config, dump_config, load_config, training_contradictions
+from ...config.values import convert
+from ...errors import ConfigError, DataError, RunFolderError
+from ...process.files import open_regular, reading, replacing, writing
+from ..arguments import file_path
+from .sampling import sample_population
+from .spaces import read_limits
+
+STUDY, RECIPE, POPULATION, RECORDS, RUNS = (
+    "study.yaml",
+    "recipe.yaml",
+    "population.jsonl",
+    "records.jsonl",
+    "runs",
+)
+# Options of train.py that the study sets itself -> where it does.
+_SET_BY_STUDY = {
+    "model": "spaces",
+    "regnet": "spaces",
+    "anynet": "spaces",
+    "image_resize": "image_size",
+    "num_classes": "num_classes",
+    "distribute": "devices",
+    "ckpt_save_dir": "the study's folder",
+    "resume": "design-space run",
+    "resume_opt": "design-space run",
+    "val_while_train": "the study, which needs the errors",
+    "dry_run": "nothing: a study trains",
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What study.yaml says.
+
+    Attributes:
+        spaces: names of spaces, or declarations of the user's own.
+        count: models of each space.
+        image_size: pixels; costs are counted and networks trained at it.
+        limits: cost (macs, params, activations) -> lowest and highest, both allowed.
+        train: options of train.py, and `config`, the recipe that they change.
+        workers: trainings at once; each has its share of the cores.
+        devices: processes of each training; more than one are started by msrun.
+        budget: hours after which a `run` starts no further training; None: no limit.
+    """
+
+    spaces: tuple[str | Mapping[str, Any], ...]
+    seed: int = 0
+    count: int = 60
+    image_size: int = 64
+    num_classes: int = 10
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    workers: int = 1
+    devices: int = 1
+    budget: float | None = None
+
+
+_LOWEST = dict(seed=0, count=1, image_size=8, num_classes=1, workers=1, devices=1)
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("study", metavar="STUDY.yaml", type=file_path)
+    parser.add_argument(
+        "--output", metavar="DIR", type=file_path, help="default: the yaml's name without .yaml"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    """Write the folder of a study that can run."""
+    study = read_study(arguments.study)
+    folder = Path(arguments.output or Path(arguments.study).with_suffix(""))
+    if (folder / POPULATION).exists():
+        raise ConfigError(f"{folder} holds a population already; name another --output")
+    options = {
+        **study.train,
+        **{"model": "", "regnet": None, "anynet": None},  # a recipe names a model
+        "image_resize": study.image_size,
+        "num_classes": study.num_classes,
+        "distribute": study.devices > 1,
+        "val_while_train": True,
+    }
+    base = options.pop("config", None)
+    models = list(sample_population(study))
+    try:
+        recipe = load_config(base, options, rules=lambda config: ())
+        for model in models[:: study.count]:  # the first of each space
+            load_config(base, options | _options_of(model), _rules)
+    except ConfigError as error:
+        reason = str(error).replace("overrides: ", "")
+        raise ConfigError(f"{arguments.study}: train: {reason}") from None
+    with writing(f"--output {folder}", ConfigError):
+        folder.mkdir(parents=True, exist_ok=True)
+        texts = {
+            STUDY: yaml.safe_dump(_plain(asdict(study)), sort_keys=False),
+            RECIPE: dump_config(recipe),
+            POPULATION: "".join(json.dumps(model) + "\n" for model in models),
+        }
+        for name, text in texts.items():
+            with replacing(folder / name) as unfinished:
+                unfinished.write_text(text, encoding="utf-8")
+    spaces = len({model["space"] for model in models})
+    print(f"{folder}: {len(models)} models of {spaces} spaces; train them by design-space run")
+
+
+def read_study(path: str | Path) -> Study:
+    """Read study.yaml.
+
+    Raises:
+        ConfigError: it cannot be read, or a key or value is wrong.
+    """
+    with reading(path, ConfigError), open(path, encoding="utf-8") as file:
+        try:
+            values = _UniqueKeys(file).get_single_data()
+        except (yaml.YAMLError, ValueError) as error:
+            raise ConfigError(f"{path}: not valid yaml: {error}") from None
+    if not isinstance(values, dict) or "spaces" not in values:
+        raise ConfigError(f"{path}: expected lines `key: value`, among them spaces")
+    known = Study.__dataclass_fields__
+    if unknown := [str(key) for key in values if key not in known]:
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    try:
+        for key, low in _LOWEST.items():
+            if key in values:
+                values[key] = _number(key, values[key], int, low)
+        if values.get("budget") is not None:
+            values["budget"] = _number("budget", values["budget"], float, 0)
+        values["limits"] = read_limits(values.get("limits") or {})
+        values["spaces"] = _spaces(values["spaces"])
+        values["train"] = _train_options(values.get("train") or {})
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return Study(**values)
+
+
+def _number(key: str, value: Any, kind: type, low: float) -> Any:
+    try:
+        number = convert(str(value), kind)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if number < low:
+        raise ValueError(f"{key}: {value} is out of range, expected at least {low}")
+    return number
+
+
+def _spaces(values: Any) -> tuple:
+    fits = isinstance(values, list) and all(isinstance(one, (str, dict)) for one in values)
+    if not values or not fits:
+        raise ValueError(f"spaces: expected a list of names and of own spaces, got {values}")
+    return tuple(values)
+
+
+def _train_options(values: Any) -> dict[str, Any]:
+    if not isinstance(values, dict):
+        raise ValueError(f"train: expected options of train.py, got {values}")
+    for key in values:
+        if key in _SET_BY_STUDY:
+            raise ValueError(f"train: {key} is set by {_SET_BY_STUDY[key]}; leave it out")
+    return values
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is set twice, of which PyYAML takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if keys.count(key.value) > 1:
+                line = key.start_mark.line + keys.count(key.value)
+                raise ConfigError(f"{self.name}:{line}: {key.value} is set twice; keep one")
+        return super().construct_mapping(node, deep)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def training_config(folder: Path, model: Mapping[str, Any]) -> Config:
+    """Return the config of a model's training.
+
+    Raises:
+        ConfigError: recipe.yaml and the model make none.
+    """
+    place = {"ckpt_save_dir": str(folder / RUNS / model["id"])}
+    return load_config(str(folder / RECIPE), _options_of(model) | place, _rules)
+
+
+def _options_of(model: Mapping[str, Any]) -> dict[str, Any]:
+    name = model["model"]["name"]
+    return {"model": name, name: model["model"]["arguments"]}
+
+
+def _rules(config: Config) -> Iterator[tuple[str, str]]:
+    # msrun starts the processes later.
+    yield from (found for found in training_contradictions(config) if found[0] != "distribute")
+
+
+def read_population(folder: Path) -> list[dict[str, Any]]:
+    """Return the models of a study, in their order.
+
+    Raises:
+        DataError: population.jsonl is missing or damaged.
+    """
+    models, rest = _read_lines(folder / POPULATION)
+    if rest or not models:
+        raise DataError(f"{folder / POPULATION} was cut; sample it anew into another folder")
+    return models
+
+
+def read_records(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return the newest record of each model by its id, and notes about what was left out.
+
+    A kill may leave the last line without an end: that record was not made.
+
+    Raises:
+        DataError: records.jsonl is damaged.
+    """
+    if not (folder / RECORDS).exists():
+        return {}, []
+    records, rest = _read_lines(folder / RECORDS)
+    note = f"the last line of {folder / RECORDS} has no end and is left out: {rest[:60]}"
+    return {record["id"]: record for record in records}, [note] if rest else []
+
+
+def _read_lines(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the complete lines of a file, and the rest after the last newline."""
+    with reading(path, DataError):
+        text, _, rest = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            found.append(json.loads(line))
+            found[-1]["id"]
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path}:{number}: not a line of a study: {line[:60]!r}") from None
+    return found, rest
+
+
+def append_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Add a line to records.jsonl, on the disk when this returns.
+
+    Raises:
+        RunFolderError: it cannot be written.
+    """
+    path = folder / RECORDS
+    remedy = "; make room, the same command goes on"
+    with writing(path, RunFolderError, remedy):
+        file = open_regular(path, os.O_RDWR | os.O_CREAT)
+        try:
+            end = os.fstat(file).st_size
+            kept = os.pread(file, end, 0).rfind(b"\n") + 1
+            os.ftruncate(file, kept)  # a line that a kill has cut
+            os.pwrite(file, json.dumps(record).encode() + b"\n", kept)
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def interleaved(models: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the models with the spaces in turn, so that a part of a study is balanced."""
+    return sorted(models, key=lambda model: model["index"])
