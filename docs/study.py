@@ -1,0 +1,213 @@
+"""Write "A study on two cores" in design_space.md: `python docs/study.py STUDY`.
+
+Analyses the study's folder into docs/design_space/ (csv files and pictures) and writes the tables
+of the section from these csv files alone. Without STUDY, only the tables are written.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mindcv.__main__ import main
+from mindcv.tools.design_space.populations import label
+from mindcv.tools.design_space.statistics import holm
+
+PAGE = Path(__file__).with_name("design_space.md")
+FOLDER = Path(__file__).with_name("design_space")
+_BEGIN, _END = "<!-- study: begin -->\n", "<!-- study: end -->\n"
+_TABLES = ("spaces", "models", "edf", "parameters", "comparisons")
+_PICTURES = {
+    "edf": "Error distributions",
+    "parameters_regnet_x": "Empirical bootstrap of RegNetX",
+    "widths_anynet_x_e": "Widths of the best models of AnyNetX_E, and their linear trend",
+}
+_LEVEL = 0.05  # a corrected p below shows something
+
+Tables = Mapping[str, Sequence[Mapping[str, str]]]
+
+# Claims about what the paper shares or orders from AnyNetX_A to E, as matters of degree within a
+# space: text, step in section 3, space, column of parameters.csv, what is claimed of it.
+_WITHIN = (
+    (
+        "a shared bottleneck ratio changes nothing",
+        "A to B",
+        "anynet_x_a",
+        "bottleneck_spread",
+        "nothing",
+    ),
+    ("a shared group width changes nothing", "B to C", "anynet_x_a", "group_spread", "nothing"),
+    ("growing widths help", "C to D", "anynet_x_a", "rising_widths", "lowers"),
+    ("growing depths help", "D to E", "anynet_x_a", "rising_depths", "lowers"),
+    ("good models have nearly quantized-linear widths", "E", "anynet_x_e", "e_fit", "raises"),
+)
+# Claims about two spaces: text, step, the better or equal one, the other one, the claim.
+_BETWEEN = (
+    ("AnyNetX_E is better than AnyNetX_A", "A to E", "anynet_x_e", "anynet_x_a", "lowers"),
+    ("RegNetX is as good as AnyNetX_E", "E to RegNet", "regnet_x", "anynet_x_e", "no worse"),
+    ("RegNetX is better than AnyNetX_A", "A to RegNet", "regnet_x", "anynet_x_a", "lowers"),
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A claim of the paper and what a study measured: an effect on the error."""
+
+    claim: str
+    step: str
+    kind: str  # the effect claimed: nothing, lowers, raises, no worse
+    measure: str
+    effect: float  # with its 95 % interval
+    low: float
+    high: float
+    p: float
+    n: str
+
+    def verdict(self, p: float) -> str:
+        """Say whether the claim holds, by a p-value corrected for all claims."""
+        if self.kind == "nothing":
+            return "contradicted" if p < _LEVEL else "not contradicted"
+        if p >= _LEVEL:
+            return "not contradicted" if self.kind == "no worse" else "not shown"
+        holds = (self.effect > 0) == (self.kind == "raises")
+        return "holds" if holds else "contradicted"
+
+
+def readings(tables: Tables) -> Iterator[Reading]:
+    """Yield what the tables say about each claim whose populations they have."""
+    parameters = {(row["space"], row["parameter"]): row for row in tables["parameters"]}
+    for claim, step, space, parameter, kind in _WITHIN:
+        row = parameters.get((space, parameter), {})
+        if not row.get("rho"):
+            continue
+        yield Reading(
+            claim,
+            step,
+            kind,
+            f"rank correlation of `{parameter}` and error within {label(space)}",
+            **{name: float(row[key]) for name, key in _CORRELATION.items()},
+            n=row["n"],
+        )
+    comparisons = {(row["first"], row["second"]): row for row in tables["comparisons"]}
+    for claim, step, one, two, kind in _BETWEEN:
+        sign, row = 1.0, comparisons.get((one, two))
+        if row is None:
+            sign, row = -1.0, comparisons.get((two, one))
+        if row is None:
+            continue
+        counts = (row["n_first"], row["n_second"])
+        low, high = sorted(sign * float(row[end]) for end in ("low", "high"))
+        yield Reading(
+            claim,
+            step,
+            kind,
+            f"mean error of {label(one)} minus {label(two)}, points",
+            effect=sign * float(row["difference"]),
+            low=low,
+            high=high,
+            p=float(row["p_mean"]),
+            n=" and ".join(counts[:: int(sign)]),
+        )
+
+
+_CORRELATION = {"effect": "rho", "low": "rho_low", "high": "rho_high", "p": "p"}
+
+
+def section(tables: Tables) -> str:
+    """Return the generated part of the section, as Markdown."""
+    return "\n".join(
+        [
+            *(f"![{text}](design_space/{name}.png)\n" for name, text in _PICTURES.items()),
+            _spaces(tables),
+            "".join(f"- {row['sentence']}\n" for row in tables["comparisons"]),
+            _best_values(tables),
+            _claims(tables),
+        ]
+    )
+
+
+def _spaces(tables: Tables) -> str:
+    head = ("space", "n", "failed", "lowest error, %", "best quarter", "median", "mean")
+    head += ("hours of a core", "widths of the best quarter", "their e_fit")
+    errors = ("minimum", "best_quarter", "median", "mean")
+    rows = [
+        (
+            label(row["space"]),
+            row["n"],
+            row["failed"],
+            *(f"{float(row[name]):.2f}" for name in errors),
+            f"{float(row['hours']):.1f}",
+            f"{float(row['trend_start']):.0f} {float(row['trend_slope']):+.1f} j",
+            f"{float(row['e_fit_of_best']):.3f}",
+        )
+        for row in tables["spaces"]
+    ]
+    return _table(head, rows)
+
+
+def _best_values(tables: Tables) -> str:
+    head = ("parameter of RegNetX", "range", "likely best", "95 % band", "rank correlation", "p")
+    rows = [
+        (
+            f"`{row['parameter']}`",
+            f"{float(row['minimum']):.4g} to {float(row['maximum']):.4g}",
+            f"{float(row['best']):.4g}",
+            f"{float(row['low']):.4g} to {float(row['high']):.4g}",
+            f"{float(row['rho']):+.2f}",
+            f"{float(row['p']):.4f}",
+        )
+        for row in tables["parameters"]
+        if row["space"] == "regnet_x" and row["rho"]
+    ]
+    return _table(head, rows)
+
+
+def _claims(tables: Tables) -> str:
+    head = ("claim of the paper", "step", "measured", "effect (95 % interval)", "p")
+    head += ("p, corrected", "n", "here")
+    found = list(readings(tables))
+    rows = [
+        (
+            one.claim,
+            one.step,
+            one.measure,
+            f"{one.effect:+.2f} ({one.low:+.2f} to {one.high:+.2f})",
+            f"{one.p:.4f}",
+            f"{p:.4f}",
+            one.n,
+            one.verdict(p),
+        )
+        for one, p in zip(found, holm([one.p for one in found]))
+    ]
+    return _table(head, rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows))
+
+
+def read_tables(folder: Path) -> Tables:
+    """Read the csv files that `design-space analyze` wrote."""
+    tables = {}
+    for name in _TABLES:
+        with open(folder / f"{name}.csv", newline="", encoding="utf-8") as file:
+            tables[name] = list(csv.DictReader(file))
+    return tables
+
+
+def with_section(document: str, text: str) -> str:
+    """Return the document with this text between its two marks."""
+    before, rest = document.split(_BEGIN)
+    return before + _BEGIN + text + _END + rest.split(_END)[1]
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        main(["design-space", "analyze", *sys.argv[1:], "--output", str(FOLDER), "--png"])
+        kept = {f"{name}.csv" for name in _TABLES} | {f"{name}.png" for name in _PICTURES}
+        for path in FOLDER.iterdir():
+            if path.name not in kept:
+                path.unlink()
+    text = with_section(PAGE.read_text(encoding="utf-8"), section(read_tables(FOLDER)))
+    PAGE.write_text(text, encoding="utf-8")

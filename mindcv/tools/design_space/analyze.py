@@ -1,0 +1,138 @@
+"""`python -m mindcv design-space analyze`: what the errors of trained populations say."""
+
+import csv
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...config import Config, dump_config
+from ...errors import ConfigError
+from ...process.files import make_folder, printable, replacing, table_cell, writing
+from ..arguments import at_least, check_output, file_path
+from ..charts import plot_charts
+from .populations import Population, compare, explain_errors, label, read_populations
+from .report import Analysis, Rows, render_page
+from .statistics import TIMES, error_distribution
+from .study import training_config
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "studies",
+        nargs="+",
+        type=file_path,
+        metavar="STUDY",
+        help="folders of `run`; several of other flop regimes give trends",
+    )
+    parser.add_argument(
+        "--output",
+        type=file_path,
+        metavar="DIR",
+        help="for report.html and the csv files (default: STUDY/analysis)",
+    )
+    parser.add_argument("--png", action="store_true", help="draw the charts too (extra plots)")
+    parser.add_argument(
+        "--write",
+        type=file_path,
+        metavar="FILE",
+        help="write the model of lowest error as a yaml for train.py",
+    )
+    parser.add_argument("--force", action="store_true", help="replace the file of --write")
+    parser.add_argument(
+        "--resamples",
+        type=at_least(100),
+        default=TIMES,
+        metavar="N",
+        help=f"of tests and intervals (default: {TIMES})",
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help="of the resamples (default: 0)"
+    )
+
+
+def run(arguments: Namespace) -> None:
+    if arguments.write:
+        check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
+    populations, notes = read_populations(arguments.studies)
+    rng, times = np.random.default_rng(arguments.seed), arguments.resamples
+    analysis = Analysis(
+        populations,
+        {each.name: explain_errors(each, rng, times) for each in populations},
+        compare(populations, rng, times),
+        notes,
+    )
+    folder = Path(arguments.output or Path(arguments.studies[0], "analysis"))
+    with writing(f"--output {folder}", ConfigError):
+        make_folder(folder)
+        for name, rows in tables_of(analysis).items():
+            write_table(folder / f"{name}.csv", rows)
+        with replacing(folder / "report.html") as unfinished:
+            unfinished.write_text(render_page(analysis), encoding="utf-8")
+    if arguments.png:
+        for name, charts in analysis.charts().items():
+            plot_charts(folder / f"{name}.png", charts, columns=min(3, len(charts)))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for population in populations:
+        rest = f"{population.failed} failed, {population.waiting} not trained yet"
+        print(f"{population.caption()}; {rest}")
+    for row in analysis.comparisons:
+        print(row["sentence"])
+    print(f"wrote {folder / 'report.html'}")
+    if arguments.write:
+        write_winner(Path(arguments.write), populations)
+
+
+def tables_of(analysis: Analysis) -> dict[str, Rows]:
+    """Return every number, by the name of its csv."""
+    populations = analysis.populations
+    return {
+        "spaces": [population.summary() for population in populations],
+        "models": [row for population in populations for row in population.rows()],
+        "edf": [
+            {"space": population.name, "error": error, "below": below, "up_to": up_to}
+            for population in populations
+            for error, below, up_to in zip(*error_distribution(population.errors))
+        ],
+        "parameters": [row for rows in analysis.parameters.values() for row in rows],
+        "comparisons": analysis.comparisons,
+    }
+
+
+def write_table(path: Path, rows: Rows) -> None:
+    """Write rows as csv; a row may lack columns of others."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with (
+        replacing(path) as unfinished,
+        open(unfinished, "w", newline="", encoding="utf-8") as file,
+    ):
+        table = csv.DictWriter(file, columns)
+        table.writeheader()
+        table.writerows({key: _cell(row[key]) for key in row} for row in rows)
+
+
+def write_winner(path: Path, populations: Sequence[Population]) -> None:
+    """Write the model of lowest error, with the recipe of its study, as a yaml for train.py."""
+    best = min(populations, key=lambda population: population.errors.min())
+    model = best.models[0]
+    config = training_config(best.folder, model)
+    remark = (
+        f"# {label(best.name)}, model {model['index']} of {printable(best.study)}: error "
+        f"{model['error']:.2f} % after {model['epochs']} epochs; {model['params']:,} parameters, "
+        f"{model['macs']:,} MACs at {config.image_resize} pixels\n"
+    )
+    recipe = dump_config(replace(config, ckpt_save_dir=Config.ckpt_save_dir))
+    with writing(f"--write {path}", ConfigError), replacing(path) as unfinished:
+        unfinished.write_text(remark + recipe, encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return table_cell(value)
+    return f"{value:.8g}" if isinstance(value, float) else value

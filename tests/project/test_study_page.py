@@ -1,0 +1,101 @@
+"""docs/study.py: the tables of "A study on two cores" follow from the csv files beside the page."""
+
+import runpy
+
+import pytest
+from conftest import ROOT
+
+STUDY = runpy.run_path(str(ROOT / "docs/study.py"))
+TABLES = ("spaces", "parameters", "comparisons")
+
+
+def correlation(space: str, parameter: str, rho: float, p: float) -> dict[str, str]:
+    ends = {"minimum": "1", "maximum": "9", "low": "2", "best": "3", "high": "4"}
+    row = {"space": space, "parameter": parameter, "n": "60", "rho": str(rho), "p": str(p)}
+    return ends | row | {"rho_low": str(rho - 0.2), "rho_high": str(rho + 0.2)}
+
+
+def comparison(first: str, second: str, difference: float, p: float) -> dict[str, str]:
+    row = {"first": first, "second": second, "n_first": "60", "n_second": "59", "p_mean": str(p)}
+    row |= {"difference": str(difference), "sentence": f"{first} and {second} were compared"}
+    return row | {"low": str(difference - 1), "high": str(difference + 2)}
+
+
+def read(tables) -> dict[str, object]:
+    return {one.claim: one for one in STUDY["readings"]({"spaces": [], **tables})}
+
+
+@pytest.mark.parametrize(
+    "parameter, rho, p, verdict",
+    [
+        ("bottleneck_spread", 0.1, 0.6, "not contradicted"),
+        ("bottleneck_spread", 0.5, 0.001, "contradicted"),
+        ("bottleneck_spread", -0.5, 0.001, "contradicted"),
+        ("rising_widths", -0.5, 0.001, "holds"),
+        ("rising_widths", 0.5, 0.001, "contradicted"),
+        ("rising_widths", -0.1, 0.6, "not shown"),
+    ],
+)
+def test_a_claim_within_a_space_holds_by_sign_and_p(parameter, rho, p, verdict):
+    (found,) = read(
+        {"parameters": [correlation("anynet_x_a", parameter, rho, p)], "comparisons": []}
+    ).values()
+    assert (found.effect, found.n) == (rho, "60") and found.verdict(found.p) == verdict
+
+
+@pytest.mark.parametrize(
+    "difference, p, verdict",
+    [
+        (-3.0, 0.001, ("holds", "holds")),
+        (3.0, 0.001, ("contradicted", "contradicted")),
+        (-0.1, 0.5, ("not shown", "not contradicted")),
+    ],
+)
+def test_a_claim_about_two_spaces_holds_whichever_of_them_is_named_first(difference, p, verdict):
+    for turned in (False, True):
+        pairs = [("regnet_x", "anynet_x_a"), ("regnet_x", "anynet_x_e")]
+        found = read(
+            {
+                "parameters": [],
+                "comparisons": [
+                    comparison(two, one, -difference, p) if turned else
+                    comparison(one, two, difference, p)
+                    for one, two in pairs
+                ],
+            }
+        )  # fmt: skip
+        better = found["RegNetX is better than AnyNetX_A"]
+        equal = found["RegNetX is as good as AnyNetX_E"]
+        assert better.effect == equal.effect == difference
+        assert better.low < difference < better.high
+        assert better.high - difference == pytest.approx(1 if turned else 2)
+        assert better.n == ("59 and 60" if turned else "60 and 59")
+        assert (better.verdict(better.p), equal.verdict(equal.p)) == verdict
+
+
+def test_verdicts_go_by_p_corrected_for_all_claims():
+    rows = [
+        correlation("anynet_x_a", "rising_widths", -0.3, 0.02),
+        correlation("anynet_x_a", "rising_depths", -0.3, 0.03),
+    ]
+    table = STUDY["_claims"]({"spaces": [], "parameters": rows, "comparisons": []})
+    assert "| 0.0200 | 0.0400 | 60 | holds |" in table
+    assert "| 0.0300 | 0.0400 | 60 | holds |" in table
+    (alone,) = [
+        line
+        for line in STUDY["_claims"](
+            {
+                "parameters": rows * 1,
+                "comparisons": [comparison("regnet_x", "anynet_x_a", -1.0, 0.9)],
+            }
+        ).splitlines()
+        if "0.0200" in line
+    ]
+    assert "| 0.0600 | 60 | not shown |" in alone
+
+
+@pytest.mark.parametrize("folder", [p.parent for p in ROOT.glob("docs/design_space/spaces.csv")])
+def test_the_page_shows_what_its_csv_files_say(folder):
+    text = STUDY["PAGE"].read_text(encoding="utf-8")
+    section = STUDY["section"](STUDY["read_tables"](folder))
+    assert STUDY["with_section"](text, section) == text, "run docs/study.py"
