@@ -1,5 +1,6 @@
 """Options, argument types and checks that the commands share, and the network they name."""
 
+import math
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
@@ -62,6 +63,17 @@ def at_least(low: int) -> Callable[[str], int]:
         return value
 
     return read
+
+
+def positive(text: str) -> float:
+    """Parse a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
 
 
 def check_output(

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mindcv.design_space import SETTINGS as PUBLISHED
@@ -15,6 +16,8 @@ from mindcv.design_space import (
     complexity,
     generate_regnet,
 )
+from mindcv.design_space.complexity import complexities
+from mindcv.design_space.plan import adjust_all, generate_regnets
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -181,6 +184,55 @@ def test_200_random_settings_cost_what_pycls_counts():
         assert cost.params == s["params"], s
         assert cost.activations + plan.num_classes == s["acts"], s  # pycls counts fc's output
         assert cost.macs + bias_additions(plan) == s["flops"], s
+
+
+@pytest.mark.parametrize("has_se", [False, True])
+def test_many_networks_at_once_are_shaped_and_cost_what_pycls_counts(has_se):
+    rows = [row for row in random_settings() if bool(row["se"]) == has_se]
+    values = {key: np.array([row[key] for row in rows]) for key in rows[0] if key[-1] != "s"}
+    widths, depths = generate_regnets(*(values[key] for key in ("w_a", "w_0", "w_m", "d")))
+    shape = widths.shape
+    ratios, groups = (np.repeat(values[k][:, None], shape[1], axis=1) for k in ("bot_mul", "g"))
+    adjusted, groups = adjust_all(np.maximum(widths, 1), ratios.astype(float), groups)
+    like = NetworkPlan((8,), (1,), (2,), (1.0,), (8,), se_ratio=0.25 if has_se else 0.0)
+    costs = complexities(like, adjusted, depths, ratios, groups)
+    headed = complexities(replace(like, head_width=96), adjusted, depths, ratios, groups)
+    assert costs.params.dtype == np.int64
+    for place, s in enumerate(rows):
+        exists = depths[place] > 0
+        found = (each[place][exists].tolist() for each in (widths, depths, adjusted, groups))
+        assert list(found) == [s["ws"], s["ds"], s["adj_ws"], s["adj_gs"]], s
+        assert costs.params[place] == s["params"], s
+        assert costs.activations[place] + 1000 == s["acts"], s
+        setting = (s["w_a"], s["w_0"], s["w_m"], s["d"], s["g"])
+        plan = plan_of(setting, s["bot_mul"], se_ratio=0.25 if has_se else 0.0)
+        assert costs.macs[place] + bias_additions(plan) == s["flops"], s
+        # Feature maps of networks with other numbers of stages have other sizes.
+        alone = complexity(replace(plan, head_width=96))
+        assert [costs[place] for costs in vars(headed).values()] == list(vars(alone).values())
+
+
+def test_the_24_models_at_once_cost_what_the_oracle_counts():
+    for family, se_ratio in (("x", 0.0), ("y", 0.25)):
+        names = [name for name in MODELS if f"_{family}_" in name]
+        plans = [PUBLISHED[name].plan() for name in names]
+        rows = [[getattr(plan, key) for plan in plans] for key in ("widths", "depths")]
+        rows += [[plan.bottleneck_ratios for plan in plans], [plan.group_widths for plan in plans]]
+        like = NetworkPlan((8,), (1,), (2,), (1.0,), (8,), se_ratio=se_ratio)
+        costs = complexities(like, *(np.array(row) for row in rows[:3]), groups=np.array(rows[3]))
+        for key, column in {"params": costs.params, "macs": costs.macs}.items():
+            assert column.tolist() == [TABLE[name][key] for name in names]
+        assert costs.activations.tolist() == [TABLE[name]["acts"] for name in names]
+
+
+def test_the_costs_of_the_24_are_those_that_the_paper_prints():
+    """Figures 15 and 16: flops in billions, params and activations in millions."""
+    printed = json.loads((GOLDEN / "paper_tables.json").read_text())["figures_15_16"]
+    assert set(printed) == set(MODELS)
+    for name, figures in printed.items():
+        cost = complexity(PUBLISHED[name].plan())
+        counted = cost.macs / 1e9, cost.params / 1e6, cost.activations / 1e6
+        assert [round(value, 1) for value in counted] == figures, name
 
 
 def test_an_unknown_rounding_is_refused():

@@ -5,6 +5,7 @@ are the rows of SPACES; `find_space` also reads a user's own declaration. Distri
 pycls `sweep/random.py`.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -83,6 +84,17 @@ class Sampler:
             return powers
         return np.where(powers < step, powers, self._log_uniform(*second, max(low, step), step))
 
+    def count(self) -> int:
+        """Return how many values it has."""
+        if self.values:
+            return len(self.values)
+        powers = round(math.log2(self.high / self.low)) + 1 if "power2" in self.kind else 0
+        multiples = round(self.high / self.step) - math.ceil(round(self.low / self.step, 9)) + 1
+        if self.kind == "power2_or_log_uniform":
+            below = max(0, round(math.log2(min(self.step, self.high) / self.low)))
+            return below + round(self.high / self.step) - max(1, round(self.low / self.step)) + 1
+        return powers or multiples
+
     def _log_uniform(self, uniform: np.ndarray, low: float, step: float) -> np.ndarray:
         # From above low - step, so that rounding up gives low its share.
         start = low - min(step, low / 2)
@@ -100,7 +112,7 @@ class Space:
     Attributes:
         model: its builder, anynet or regnet.
         samplers: parameter -> its distribution. Of regnet, arguments of the builder. Of anynet d,
-            w, b, g with the stage's number, or without it for all stages; b is width /
+            w, b, g with the stage's number, or without it for all others; b is width /
             bottleneck width.
         fixed: further arguments of the builder.
         constraints: chains of comparisons, e.g. `w1 <= w2 <= w3` or `stages == 4`, of parameters,
@@ -137,6 +149,18 @@ class Space:
         missing = [name for name in self._required() if name not in (*self.samplers, *self.fixed)]
         if missing:
             raise ValueError(f"parameters: {_all(missing)} missing in a space of {self.model}")
+
+    def size(self) -> int:
+        """Count the settings of all parameters (paper, table 1), those of an order once."""
+        free = {name: sampler.count() for name, sampler in self.samplers.items()}
+        total = 1
+        for constraint in self.constraints:
+            sides, signs = split_constraint(constraint)
+            values = {self.samplers.get(side) for side in sides}
+            if set(signs) == {"<="} and len(values) == 1 and None not in values:
+                total *= math.comb(free[sides[0]] + len(sides) - 1, len(sides))
+                free |= dict.fromkeys(sides, 1)
+        return total * math.prod(free.values())
 
     def _parameters(self) -> list[str]:
         if self.model == "regnet":
@@ -201,6 +225,7 @@ _SECTION_5 = _SECTION_4 | {
 }
 _CAPS = ("params <= params_cap", "activations_224 <= activations_cap")
 _Y = {"se_r": 0.25}
+_RANGED = {"range", "sampler", "step"}  # keys of a declared parameter
 
 
 def _rows() -> dict[str, Space]:
@@ -251,8 +276,8 @@ def find_space(declared: str | Mapping[str, Any]) -> Space:
     base = find_space(declared.get("base", ""))
     samplers, fixed = dict(base.samplers), dict(base.fixed)
     try:
-        for key, value in _checked(declared, "parameters", dict).items():
-            _declare(base, samplers, fixed, {key: value})
+        for entry in _checked(declared, "parameters", dict).items():
+            _declare(base, samplers, fixed, entry)
         constraints = (*base.constraints, *_checked(declared, "constraints", list))
         limits = dict(base.limits) | read_limits(_checked(declared, "limits", dict))
         return replace(
@@ -275,34 +300,30 @@ def _checked(declared: Mapping[str, Any], key: str, kind: type) -> Any:
     return value or kind()
 
 
-def _declare(base: Space, samplers: dict, fixed: dict, entry: Mapping[str, Any]) -> None:
+def _declare(base: Space, samplers: dict, fixed: dict, entry: tuple[str, Any]) -> None:
     """Add one declared parameter to the samplers or to the fixed arguments."""
-    ((key, value),) = entry.items()
+    key, value = entry
+    old = next((base.samplers[k] for k in (key, key[:1], f"{key}1") if k in base.samplers), None)
+    kind, step = (old.kind, old.step) if old else ("uniform", 1)
     if isinstance(value, Mapping) and set(value) == {"values"} and value["values"]:
-        sampler = Sampler(values=tuple(value["values"]))
-    elif isinstance(value, Mapping) and set(value) <= {"range", "sampler", "step"}:
-        old = samplers.get(key) or Sampler()
-        low, high = value.get("range", (old.low, old.high))
-        sampler = Sampler(value.get("sampler", old.kind), low, high, value.get("step", old.step))
+        samplers[key] = Sampler(values=tuple(value["values"]))
+    elif isinstance(value, Mapping) and "range" in value and set(value) <= _RANGED:
+        low, high = value["range"]
+        samplers[key] = Sampler(value.get("sampler", kind), low, high, value.get("step", step))
     elif isinstance(value, list) and len(value) == 2:
-        old = samplers.get(key) or Sampler()
-        sampler = Sampler(old.kind if not old.values else "uniform", *value, step=old.step)
+        samplers[key] = Sampler(kind, *value, step=step)
     elif isinstance(value, (Mapping, list)):
         raise ValueError(
             f"parameters: {key}: expected a value, [low, high], or range, sampler and step, or "
             f"values; got {value}"
         )
     elif key in base._parameters():
-        sampler = Sampler(values=(value,))
+        samplers[key] = Sampler(values=(value,))
     else:
         fixed[key] = value
-        return
     if base.model == "anynet" and len(key) == 1:  # for all stages, in place of one for each
-        for old in [name for name in samplers if name[0] == key]:
-            del samplers[old]
-    elif base.model == "anynet":
-        samplers.pop(key[0], None)
-    samplers[key] = sampler
+        for each in [name for name in samplers if name[0] == key != name]:
+            del samplers[each]
 
 
 def read_limits(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

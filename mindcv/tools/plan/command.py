@@ -1,8 +1,7 @@
 """`python -m mindcv plan`: step time, memory, decoding and hours of a training before it runs."""
 
 import json
-import math
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 
 from ...config import Config, load_config, settings_of, shaping
 from ...design_space import plan_model
@@ -10,7 +9,7 @@ from ...design_space.published import family_name, unknown_model
 from ...errors import ConfigError
 from ...optim import OPTIMIZERS
 from ...process.files import writing
-from ..arguments import add_files, add_settings, at_least, file_path
+from ..arguments import add_files, add_settings, at_least, file_path, positive
 from .estimate import (
     DECODE_RATE,
     KEPT_BYTES,
@@ -78,17 +77,6 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--image_kb", **number, help="mean size of an image file, KB (default: ImageNet's)"
     )
     add_files(parser, json="write all figures for scripts")
-
-
-def positive(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
 
 
 def run(arguments: Namespace) -> None:

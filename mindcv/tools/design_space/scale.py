@@ -1,0 +1,132 @@
+"""`design-space scale`: a network of other costs, by depth, width and image size.
+
+Dollar, Singh and Girshick, Fast and Accurate Model Scaling (CVPR 2021): d w^2 r^2 is the factor on
+the multiply-accumulates. Activations, and with them time and memory, grow least where the width
+grows most. Rounding is that of pycls `models/scaler.py`.
+"""
+
+import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from ...config import dump_config, load_config, settings_of
+from ...config.settings import join_settings
+from ...design_space import NetworkPlan, adjust_block_compatibility, complexity, plan_model
+from ...design_space.published import family_name, unknown_model
+from ...errors import ConfigError
+from ...process.files import writing
+from ..arguments import add_settings, at_least, check_output, file_path, positive
+from ..list import aligned
+
+COMPOUND = {"dWr": "d1_w8_g8_r1"}  # the paper's fast compound scaling, alpha 0.8
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", metavar="NAME", help="a name that `list` shows, or an alias")
+    add_settings(parser)
+    parser.add_argument(
+        "--config", type=file_path, metavar="FILE", help="a recipe with a model and an image size"
+    )
+    parser.add_argument("--image_size", type=at_least(8), help="side, pixels (default: 224)")
+    parser.add_argument(
+        "--by",
+        type=scaling,
+        default="dWr",
+        metavar="SCALING",
+        help="dWr (default): mostly the width; letters: d depth, w width, g group width, r image "
+        "size, alike; or their weights, d1_w8_g8_r1",
+    )
+    parser.add_argument(
+        "--factor", type=positive, required=True, metavar="X", help="multiply-accumulates, times X"
+    )
+    parser.add_argument(
+        "--write", type=file_path, metavar="FILE", help="recipe of train.py, ends in .yaml"
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+
+
+def scaling(text: str) -> dict[str, float]:
+    """Return the weights of d, w, g and r in a text as pycls' `MODEL.SCALING_TYPE` has it."""
+    words = COMPOUND.get(text, text)
+    if re.fullmatch("[dwgr]+", words):
+        words = "_".join(f"{letter}1" for letter in words)
+    parts = [re.fullmatch(r"([dwgr])(\d+(?:\.\d+)?)", word) for word in words.split("_")]
+    weights = {part[1]: float(part[2]) for part in parts if part}
+    if None in parts or len(weights) < len(parts) or not {"d", "w", "r"} & set(weights):
+        raise ArgumentTypeError(f"{text!r} is none of dWr, letters of dwgr, or d1_w2_r1")
+    if not sum(weights.get(key, 0) for key in "dwr"):
+        raise ArgumentTypeError(f"{text!r} scales neither d nor w nor r")
+    return dict.fromkeys("dwgr", 0.0) | weights
+
+
+def run(arguments: Namespace) -> None:
+    if arguments.write:
+        check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
+    keys = ("model", "regnet", "anynet")
+    given = {key: getattr(arguments, key) for key in keys} | {"image_resize": arguments.image_size}
+    given = {key: value for key, value in given.items() if value is not None}
+    config = load_config(arguments.config, given, rules=lambda config: ())
+    name = family_name(config.model)
+    if name is None:
+        raise ConfigError(f"model: {unknown_model(config.model, takes_own=False)}")
+    size = config.image_resize
+    if not isinstance(size, int):
+        raise ConfigError(f"image_resize {size} is no square; add --image_size N")
+    options = settings_of(config, needed=True)
+    kept = {key: options[key] for key in ("global_pool", "zero_init_last") if key in options}
+    options.pop("zero_init_last", None)  # shapes nothing
+    sizes = {"num_classes": config.num_classes or 1000, "in_channels": config.in_channels}
+    plan = plan_model(name, **sizes, **options)
+    scaled, scaled_size = scale(plan, size, arguments.by, arguments.factor)
+    print(*_table({"before": (plan, size), "after": (scaled, scaled_size)}), sep="\n")
+    text = join_settings(_settings(scaled) | kept)
+    print(f'\n--model anynet --anynet "{text}" --image_resize {scaled_size}')
+    if arguments.write:
+        shape = {"model": "anynet", "anynet": text, "image_resize": scaled_size}
+        recipe = "".join(f"{key}: {value}\n" for key, value in shape.items())
+        if arguments.config:
+            recipe = dump_config(replace(config, regnet=None, **shape))
+        with writing(f"--write {arguments.write}", ConfigError):
+            Path(arguments.write).write_text(recipe, encoding="utf-8")
+
+
+def scale(
+    plan: NetworkPlan, image_size: int, weights: dict[str, float], factor: float
+) -> tuple[NetworkPlan, int]:
+    """Return a plan and image size whose d w^2 r^2 is `factor` times as large, but for rounding."""
+    total = weights["d"] + weights["w"] + weights["r"]
+    deeper = factor ** (weights["d"] / total)
+    wider, grouped, larger = (factor ** (weights[key] / total / 2) for key in "wgr")
+    widths = [max(1, round(width * wider / 8)) * 8 for width in plan.widths]
+    groups = [max(1, round(group * grouped)) for group in plan.group_widths]
+    groups = [g if g <= 2 else 4 if g <= 5 else round(g / 8) * 8 for g in groups]
+    widths, groups = adjust_block_compatibility(widths, plan.bottleneck_ratios, groups)
+    depths = tuple(max(1, round(depth * deeper)) for depth in plan.depths)
+    scaled = replace(plan, depths=depths, widths=tuple(widths), group_widths=tuple(groups))
+    return scaled, max(8, round(image_size * larger / 4) * 4)
+
+
+def _settings(plan: NetworkPlan) -> dict[str, object]:
+    """Return the arguments of `AnyNet` that give a plan; what is the default is left out."""
+    names = {"stem_width": "stem_w", "head_width": "head_w", "se_ratio": "se_r"}
+    names |= {"bottleneck_ratios": "bot_muls", "group_widths": "group_ws"}
+    default, settings = NetworkPlan((8,), (1,), (2,), (1.0,), (8,)), {}
+    for key, value in vars(plan).items():
+        alike = getattr(default, key)
+        if key in ("strides", "bottleneck_ratios"):
+            alike *= len(plan.depths)
+        if value != alike and key not in ("num_classes", "in_channels"):
+            settings[names.get(key, key)] = value
+    return settings
+
+
+def _table(networks: dict[str, tuple[NetworkPlan, int]]) -> list[str]:
+    rows = [("", "image", "depths", "widths", "group widths", "params", "MACs", "activations")]
+    for name, (plan, size) in networks.items():
+        costs = [f"{count:,}" for count in vars(complexity(plan, size)).values()]
+        shape = (plan.depths, plan.widths, plan.group_widths)
+        rows.append((name, str(size), *(",".join(map(str, row)) for row in shape), *costs))
+    before, after = (vars(complexity(*network)).values() for network in networks.values())
+    rows.append(("times", *("",) * 4, *(f"{new / old:.2f}" for old, new in zip(before, after))))
+    return aligned(rows)
