@@ -24,6 +24,7 @@ def find(text: str) -> str:
     Raises:
         ConfigError: a name, not a path, that neither a file nor a recipe has.
     """
+    text = os.fspath(text)
     if os.sep in text or text.endswith((".yaml", ".yml")) or os.path.lexists(text):
         return text
     if text in packaged():

@@ -40,11 +40,11 @@ def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartCom
 
 def complexities(
     like: NetworkPlan,
+    *,
     widths: np.ndarray,
     depths: np.ndarray,
     ratios: np.ndarray,
     groups: np.ndarray,
-    *,
     image_size: int = 224,
 ) -> Complexity:
     """Count the costs of many networks at once, exactly as `complexity`: arrays of N costs.

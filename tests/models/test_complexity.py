@@ -195,8 +195,9 @@ def test_many_networks_at_once_are_shaped_and_cost_what_pycls_counts(has_se):
     ratios, groups = (np.repeat(values[k][:, None], shape[1], axis=1) for k in ("bot_mul", "g"))
     adjusted, groups = adjust_all(np.maximum(widths, 1), ratios.astype(float), groups)
     like = NetworkPlan((8,), (1,), (2,), (1.0,), (8,), se_ratio=0.25 if has_se else 0.0)
-    costs = complexities(like, adjusted, depths, ratios, groups)
-    headed = complexities(replace(like, head_width=96), adjusted, depths, ratios, groups)
+    stages = dict(widths=adjusted, depths=depths, ratios=ratios, groups=groups)
+    costs = complexities(like, **stages)
+    headed = complexities(replace(like, head_width=96), **stages)
     assert costs.params.dtype == np.int64
     for place, s in enumerate(rows):
         exists = depths[place] > 0
@@ -216,10 +217,13 @@ def test_the_24_models_at_once_cost_what_the_oracle_counts():
     for family, se_ratio in (("x", 0.0), ("y", 0.25)):
         names = [name for name in MODELS if f"_{family}_" in name]
         plans = [PUBLISHED[name].plan() for name in names]
-        rows = [[getattr(plan, key) for plan in plans] for key in ("widths", "depths")]
-        rows += [[plan.bottleneck_ratios for plan in plans], [plan.group_widths for plan in plans]]
+        names_of = dict(widths="widths", depths="depths", groups="group_widths")
+        names_of["ratios"] = "bottleneck_ratios"
+        stages = {
+            key: np.array([getattr(plan, name) for plan in plans]) for key, name in names_of.items()
+        }
         like = NetworkPlan((8,), (1,), (2,), (1.0,), (8,), se_ratio=se_ratio)
-        costs = complexities(like, *(np.array(row) for row in rows[:3]), groups=np.array(rows[3]))
+        costs = complexities(like, **stages)
         for key, column in {"params": costs.params, "macs": costs.macs}.items():
             assert column.tolist() == [TABLE[name][key] for name in names]
         assert costs.activations.tolist() == [TABLE[name]["acts"] for name in names]

@@ -17,10 +17,18 @@ PRINTED = re.compile(
     re.MULTILINE,
 )
 TRAIN = "--import_module tiny.py --model tiny --image_resize 32 --batch_size 8 --epoch_size 2"
+BUILD = "train.py --data_dir images --image_resize 32 --batch_size 8 --dry_run --model"
 # Printed -> run: in this order, since a command takes what the one before has left.
 RUN = {
     "python -m mindcv list": "mindcv list",
     "python -m mindcv info": "mindcv info regnet_x_800mf",
+    'python -m mindcv info regnet --regnet "w_a=36, w_0=24, w_m=2.5, d=13, group_w=8"': (
+        "mindcv info regnet --regnet w_a=36,w_0=24,w_m=2.5,d=13,group_w=8"
+    ),
+    'python train.py --model regnet --regnet "w_a=36, w_0=24, w_m=2.5, d=13, group_w=8, '
+    'se_r=0.25" …': f"{BUILD} regnet --regnet w_a=8 w_0=8 w_m=2.5 d=2 group_w=8 se_r=0.25",
+    'python train.py --model anynet --anynet "depths=[1,2,4,7], widths=[24,56,152,368], '
+    'group_ws=[8,8,8,8]" …': f"{BUILD} anynet --anynet depths=[1],widths=[8],group_ws=[8]",
     "python -m mindcv plan": "mindcv plan --model regnet_x_800mf",
     "python -m mindcv scan DIR": "mindcv scan images",
     "python -m mindcv scan pets --report pets.csv --report pets.json": (

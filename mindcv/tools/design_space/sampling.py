@@ -154,14 +154,15 @@ class _Batch:
             columns["params_cap"] = 1e6 * (3 + 5.5 * gflops)
             columns["activations_cap"] = 6.5e6 * np.sqrt(gflops)
         kept &= _meets(space, columns)
-        arrays = (self.widths, self.depths, self.ratios, self.groups)
         columns = {key: column[kept] for key, column in columns.items()}
-        return _Batch(space, columns, *(each[kept] for each in arrays), like=self.like)
+        arrays = {key: rows[kept] for key, rows in self._arrays().items()}
+        return _Batch(space, columns, **arrays, like=self.like)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {key: getattr(self, key) for key in ("widths", "depths", "ratios", "groups")}
 
     def _costs(self, image_size: int):
-        return complexities(
-            self.like, self.widths, self.depths, self.ratios, self.groups, image_size=image_size
-        )
+        return complexities(self.like, **self._arrays(), image_size=image_size)
 
     def _stages(self, index: int) -> dict[str, list]:
         stages = int((self.depths[index] > 0).sum())
@@ -223,4 +224,6 @@ def _expand(space: Space, columns: Columns, num_classes: int) -> _Batch | None:
         like = plan_model("regnet", w_a=8, w_0=8, w_m=2, d=1, group_w=1, **shared)
     else:
         like = plan_model("anynet", depths=[1], widths=[8], **shared)
-    return _Batch(space, columns, widths, depths, ratios, groups, like=like)
+    return _Batch(
+        space, columns, widths=widths, depths=depths, ratios=ratios, groups=groups, like=like
+    )
