@@ -3,6 +3,7 @@
 import csv
 import email
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
 
 import mindcv
@@ -41,7 +43,7 @@ def wheel(tmp_path_factory) -> Path:
     sdist = build("sdist", folder / "checkout", folder)
     shutil.unpack_archive(sdist, folder / "sdist")
     (source,) = (folder / "sdist").iterdir()
-    assert {"README.md", "LICENSE", "train.py", "requirements.txt"} <= {
+    assert {"README.md", "README_CN.md", "LICENSE", "CHANGELOG.md", "train.py"} <= {
         path.name for path in source.iterdir()
     }
     return build("wheel", source, folder)
@@ -113,3 +115,21 @@ def test_the_installed_command_trains_and_measures_by_a_recipes_name(
         assert {row["class_name"][:6] for row in csv.DictReader(file)} == {"class_"}
     program = "import mindcv; mindcv.create_model('regnet_x_200mf'); print(mindcv.__path__[0])"
     assert "site-packages" in command("python", "-c", program)
+
+
+def test_the_version_and_the_commands_are_the_same_everywhere():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == mindcv.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## ([\d.]+)", changes, re.M)[1] == mindcv.__version__
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    run = [step["run"] for step in steps if "run" in step]
+    script = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert run[-1] == ".ci/run" and os.access(ROOT / run[-1], os.X_OK)
+    for line in run[:-1]:
+        assert line in script or line in readme or (ROOT / line.split()[-1]).exists(), line
+    pythons = workflow["jobs"]["quick"]["strategy"]["matrix"]["python"]
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert pythons == re.findall(r"Python :: (3\.\d+)", setup)
