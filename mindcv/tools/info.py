@@ -7,7 +7,15 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ..config import settings_of, shaping
-from ..design_space import GENERAL, SETTINGS, NetworkPlan, Setting, plan_model
+from ..design_space import (
+    GENERAL,
+    SETTINGS,
+    LinearFit,
+    NetworkPlan,
+    Setting,
+    fit_widths,
+    plan_model,
+)
 from ..design_space.complexity import complexity, complexity_by_part
 from ..errors import ConfigError, WeightsError
 from ..hub import published_weights
@@ -45,14 +53,14 @@ def run(arguments: Namespace) -> None:
         print("stages, MACs and activations are not known: the model has no attribute `plan`")
         print("", *published(name), sep="\n")
         return
-    line = (setting.w_0, setting.w_a) if setting else None
-    print(*rule(setting), "", sep="\n")
+    found = setting or fit_widths(plan.widths, plan.depths)
+    line = (found.w_0, found.w_a)
+    print(*rule(found), "", sep="\n")
     print(*stage_table(plan, arguments.image_size), "", sep="\n")
     print(*published(name), "", sep="\n")
     print(*draw_widths(plan.widths, plan.depths, line, arguments.scale), sep="\n")
-    if line:
-        distance = mean_distance(plan, line)
-        print(f"{'':>9}on average a width is {distance:.1%} off the line (geometric mean)")
+    distance = mean_distance(plan, line)
+    print(f"{'':>9}on average a width is {distance:.1%} off the line (geometric mean)")
 
 
 def _find_model(arguments: Namespace) -> tuple[str, Mapping[str, Any], NetworkPlan | None]:
@@ -86,16 +94,21 @@ def _find_setting(name: str, options: Mapping[str, Any]) -> Setting | None:
     return replace(SETTINGS[name], **given) if name in SETTINGS else Setting(**given)
 
 
-def rule(setting: Setting | None) -> list[str]:
-    """Describe the quantized-linear rule of the widths."""
-    if setting is None:
-        return ["the line its widths follow is not known: it is no published RegNet"]
+def rule(found: Setting | LinearFit) -> list[str]:
+    """Describe the quantized-linear rule of the widths, or the one that comes nearest."""
+    formula = f"u_j = w_0 + w_a * j for {found.d} blocks, quantized by w_m"
+    source = "(Designing Network Design Spaces, 3.3)"
+    if isinstance(found, LinearFit):
+        return [
+            f"the nearest rule, {formula} {source}",
+            f"w_a {found.w_a:.4g}   w_0 {found.w_0}   w_m {found.w_m:.4g}   depth {found.d}   "
+            f"e_fit {found.e_fit:.3f}, the mean of |log(width by the rule / width)|",
+        ]
     return [
-        f"u_j = w_0 + w_a * j for {setting.d} blocks, quantized by w_m "
-        "(Designing Network Design Spaces, 3.3)",
-        f"w_a {setting.w_a}   w_0 {setting.w_0}   w_m {setting.w_m}   depth {setting.d}   "
-        f"group width {setting.group_w}   bottleneck ratio {setting.bot_mul:g}   "
-        f"se ratio {setting.se_r:g}",
+        f"{formula} {source}",
+        f"w_a {found.w_a}   w_0 {found.w_0}   w_m {found.w_m}   depth {found.d}   "
+        f"group width {found.group_w}   bottleneck ratio {found.bot_mul:g}   "
+        f"se ratio {found.se_r:g}",
     ]
 
 
@@ -164,18 +177,18 @@ def _block_widths(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
 def draw_widths(
     widths: Sequence[int],
     depths: Sequence[int],
-    line: tuple[float, float] | None = None,
+    line: tuple[float, float],
     scale: str = "linear",
 ) -> list[str]:
     """Plot width over block index in text, at most 80 columns wide.
 
     Args:
         widths, depths: channels and blocks of each stage.
-        line: (w_0, w_a) of the line u_j = w_0 + w_a * j, channels; None: no line.
+        line: (w_0, w_a) of the line u_j = w_0 + w_a * j, channels.
         scale: of the width axis, linear or log.
     """
     blocks = _block_widths(widths, depths)
-    wanted = [line[0] + line[1] * j for j in range(len(blocks))] if line else []
+    wanted = [line[0] + line[1] * j for j in range(len(blocks))]
     place = math.log if scale == "log" else float
     low, high = (place(end([*blocks, *wanted])) for end in (min, max))
 
@@ -188,14 +201,12 @@ def draw_widths(
     for column in range(used):
         block = column * len(blocks) // used
         cells[row(blocks[block])][column] = "="
-        if line and (column == 0 or (column - 1) * len(blocks) // used != block):
+        if column == 0 or (column - 1) * len(blocks) // used != block:
             at = row(wanted[block])
             cells[at][column] = "@" if cells[at][column] == "=" else "o"
     labels = {row(width): str(width) for width in sorted(set(widths))}
     plot = [f"{labels.get(at, ''):>7} |{''.join(cells[at])}".rstrip() for at in range(_ROWS)]
     last = str(len(blocks) - 1)
     numbers = "0" + last.rjust(max(used - step, len(last))) if len(blocks) > 1 else "0"
-    legend = "= width of block j"
-    if line:
-        legend += "   o line w_0 + w_a * j   @ both"
+    legend = "= width of block j   o line w_0 + w_a * j   @ both"
     return [*reversed(plot), f"{'':>7} +{'-' * used}", f"{'':>9}{numbers}", f"{'':>9}{legend}"]

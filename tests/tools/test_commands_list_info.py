@@ -11,7 +11,7 @@ from conftest import ROOT
 from mindspore import nn
 
 from mindcv.__main__ import _module_of
-from mindcv.design_space import SETTINGS
+from mindcv.design_space import SETTINGS, fit_widths
 from mindcv.design_space.complexity import Complexity, complexity_by_part
 from mindcv.models import AnyNet
 from mindcv.tools import COMMANDS, DOORS
@@ -160,10 +160,11 @@ def test_info_of_a_model_of_ones_own_says_what_is_not_known(capsys):
         assert "4,000 parameters" in out and "not known" in out
         code, out, _ = call(capsys, "info", "plain_anynet", "--image_size", 32)
         assert code == 0
-        assert "the line its widths follow is not known" in out
+        fit = fit_widths(plain_anynet().plan.widths, plain_anynet().plan.depths)
+        assert f"w_a {fit.w_a:.4g}   w_0 {fit.w_0}" in out and f"e_fit {fit.e_fit:.3f}" in out
         network = plain_anynet()
         assert f"{network.complexity(32).macs:,}" in out
-        assert "= width" in out and "line w_0" not in out
+        assert "= width" in out and "line w_0" in out
         code, out, _ = call(capsys, "list", "linear", "--json")
         assert json.loads(out)[0] | {"weights": []} == {
             "model": "linear",
@@ -207,7 +208,7 @@ def test_the_plot_puts_the_line_where_the_rule_says():
 @pytest.mark.parametrize("depth", [1, 68, 69, 200])
 def test_the_plot_takes_any_depth(depth):
     assert max(map(len, draw_widths([8, 24], [1, depth], (8, 1.5)))) <= 80
-    assert max(map(len, draw_widths([8], [depth]))) <= 80
+    assert max(map(len, draw_widths([8], [depth], (8, 0.0)))) <= 80
 
 
 @pytest.mark.parametrize(

@@ -186,8 +186,8 @@ def test_the_page_needs_nothing_outside_itself_and_shows_every_chart(analysis):
     assert "http" not in text and "url(" not in text and "small <1>" in page.text
     titles = re.findall(r'aria-label="(.*?)"', text)
     parameters = len(rows(analysis / "parameters.csv"))
-    # A distribution, each parameter, and for each space five models, their trend and e_fit.
-    assert len(titles) == 1 + parameters + 3 * 7
+    # A distribution, each parameter, and for each space five models and a trend.
+    assert len(titles) == 1 + parameters + 3 * 6
     for chart in re.findall(r"<svg.*?</svg>", text, re.S):
         for x, y in re.findall(r'[cM]x?="?([\d.]+)"? (?:cy=")?([\d.]+)', chart):
             assert 0 <= float(x) <= 400 and 0 <= float(y) <= 240

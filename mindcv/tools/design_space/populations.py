@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from ...design_space import LinearFit, fit_widths
 from ...errors import DataError
 from ...process.files import reading
-from .linear_fit import LinearFit, fit_widths
 from .statistics import (
     SUMMARIES,
     TIMES,

@@ -73,10 +73,7 @@ def draw_parameter(population: Population, row: dict[str, Any]) -> Chart:
 
 
 def draw_widths(population: Population) -> list[Chart]:
-    """Return widths over blocks: the best models with their fits, the best quarter with its trend.
-
-    The last chart is error over e_fit.
-    """
+    """Return widths over blocks: best models with their fits, and the best quarter's trend."""
     title, charts = label(population.name), []
     for model, fit in list(zip(population.models, population.fits))[:_SHOWN]:
         name = f"{title}, model {model['index']}, error {model['error']:.1f} %"
@@ -89,9 +86,6 @@ def draw_widths(population: Population) -> list[Chart]:
     ends = [(j, start + slope * j) for j in (0, max(j for j, _ in points))]
     curves = {name: points, f"{start:.0f} {slope:+.1f} j": ends}
     charts.append(Chart("width", curves, x_title="block j", dots=(name,)))
-    name = f"{title}, all"
-    curves = {name: list(zip(population.values["e_fit"].tolist(), population.errors.tolist()))}
-    charts.append(Chart("top-1 error, %", curves, x_title="e_fit", x_axis="real", dots=(name,)))
     return charts
 
 

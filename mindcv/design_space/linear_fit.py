@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...design_space import generate_regnet
+from .plan import generate_regnet
 
 _QUANTUM = 8  # channels
 _SLOPES, _RATIOS = 32, 48  # values of w_a and w_m in the coarse grid

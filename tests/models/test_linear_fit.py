@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from mindcv.design_space import SETTINGS
-from mindcv.tools.design_space.linear_fit import fit_widths
+from mindcv.design_space import SETTINGS, fit_widths
 
 # Stage widths and depths of 200 random RegNets, by pycls, before they are adjusted to groups.
 VECTORS = json.loads((ROOT / "tests/golden/regnet_vectors.json").read_text(encoding="utf-8"))
