@@ -1,6 +1,5 @@
 """`design-space sample` writes a study, and the real train.py trains its models."""
 
-import json
 import math
 import os
 import subprocess
@@ -118,4 +117,4 @@ def test_train_py_trains_the_population(capsys, tmp_path, image_folder, devices)
         assert record["errors"] == [pytest.approx(100 - float(row["val_top1"])) for row in rows]
         assert (record["error"], record["epochs"]) == (record["errors"][-1], 2)
         assert record["loss"] == float(rows[-1]["train_loss"]) and not list(folder.glob("*.ckpt"))
-        assert json.loads((folder / "ranks/0.json").read_text())["run"] >= 0 or devices == 1
+        assert (folder / "ranks/1.json").exists() == (devices == 2)
