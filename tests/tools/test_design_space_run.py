@@ -99,11 +99,11 @@ def place(tmp_path):
     return tmp_path
 
 
-def start(place: Path, *options: str, **plan) -> subprocess.Popen:
+def start(place: Path, *options: str, study: str = "study", **plan) -> subprocess.Popen:
     if plan:
         (place / "plan.json").write_text(json.dumps(plan))
     return subprocess.Popen(
-        [sys.executable, "runner.py", "study", *options],
+        [sys.executable, "runner.py", study, *options],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -183,7 +183,8 @@ def test_a_killed_runner_loses_nothing_and_nothing_is_trained_twice(place):
     process.kill()
     process.communicate()
     assert records(place) == {}
-    code, printed = ended(start(place))  # while the trainings of the first still save
+    # While the trainings of the first still save, and under another name of the folder.
+    code, printed = ended(start(place, study=str(place / "study")))
     assert code == 0, printed
     assert trained(place) == EACH_ONCE and len(records(place)) == 4
 
@@ -212,6 +213,13 @@ def test_a_training_that_is_killed_again_and_again_is_a_failure(place):
     assert (code, record["status"], record["exit_code"]) == (0, "failed", 137)
     assert record["error"] is None and record["reason"] == "killed by SIGKILL"
     assert "3 trained, 1 failed" in printed
+
+
+def test_a_training_that_ends_early_with_success_is_a_failure(place):
+    ended(start(place, a0=[{"epochs": 2, "end": 0}]))
+    record = records(place)["a0"]
+    assert (record["status"], record["exit_code"], record["epochs"]) == ("failed", 0, 2)
+    assert record["reason"] == "its last epoch is missing"
 
 
 def test_a_failure_keeps_its_reason_and_is_repeated_only_on_demand(place):

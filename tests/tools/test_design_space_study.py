@@ -22,8 +22,19 @@ STUDY = {
     "num_classes": 6,
     "limits": {"macs": ["5e5", 3e6]},
     "spaces": [SPACE],
-    "train": {"batch_size": 8, "lr": "1e-3", "warmup_epochs": 0, "scale": [0.5, 1.0]},
+    "train": {
+        "batch_size": 8,
+        "lr": "1e-3",
+        "warmup_epochs": 0,
+        "data_dir": ".",
+        "scale": [0.5, 1.0],
+    },
 }
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
 
 
 def sample(capsys, tmp_path, name="study", **changes) -> tuple[int, str, str]:
@@ -41,7 +52,7 @@ def test_a_sampled_study_says_everything_that_its_trainings_need(capsys, tmp_pat
     config = load_config(str(tmp_path / "study/recipe.yaml"), rules=lambda config: ())
     assert (config.lr, config.scale, config.batch_size) == (1e-3, (0.5, 1.0), 8)
     assert (config.image_resize, config.num_classes, config.distribute) == (32, 6, False)
-    assert config.val_while_train
+    assert config.val_while_train and config.data_dir == str(tmp_path)
     models = read_population(tmp_path / "study")
     assert [model["index"] for model in models] == [0, 1]
     assert all(5e5 <= model["macs"] <= 3e6 for model in models)
@@ -74,7 +85,7 @@ def test_a_folder_with_a_population_is_left_alone(capsys, tmp_path):
         ({"workers": "two"}, "workers: expected an integer, got 'two'"),
         ({"budget": math.inf}, "budget: expected a number, got 'inf'"),
         ({"limits": {"macs": [3, 2]}}, "limits: macs: expected [low, high], got [3, 2]"),
-        ({"train": {"model": "regnet_x_200mf"}}, "train: model is set by spaces; leave it out"),
+        ({"train": {"model": "regnet_x_200mf"}}, "train: model: spaces set it; leave it out"),
         (
             {"train": {"batchsize": 8}},
             "mine.yaml: train: unknown key 'batchsize'; did you mean batch_size",

@@ -12,7 +12,7 @@ from argparse import ArgumentParser, Namespace
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from itertools import cycle
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint import STATE, CheckpointStore, FolderLock, position_of
-from ...config import Config, dump_config
+from ...config import Config, dump_config, load_config
 from ...errors import ConfigError, DataError, Interrupted, MindCVError, RunFolderError
 from ...process.cpu import available_cores
 from ...process.files import open_regular, replacing, writing
@@ -282,7 +282,7 @@ class Runner:
             return False
         # The trainings of a runner that was killed still save.
         deadline = time.monotonic() + _PATIENCE
-        while place.is_dir():
+        while place.is_dir() and not self.signals.received:
             try:
                 FolderLock(place, f"training {place}").release()
                 break
@@ -296,13 +296,15 @@ class Runner:
         """Start a training, or make the record that a kill has prevented."""
         config = training_config(self.folder, model)
         recipe = Path(config.ckpt_save_dir, RECIPE)
-        if recipe.exists() and recipe.read_text(encoding="utf-8") != dump_config(config):
-            raise ConfigError(
-                f"{self.folder / RECIPE} changed after {recipe} was written; undo that, or sample "
-                "a new study"
-            )
+        if recipe.exists():
+            begun = load_config(str(recipe), rules=lambda config: ())
+            if replace(begun, ckpt_save_dir=config.ckpt_save_dir) != config:
+                raise ConfigError(
+                    f"{self.folder / RECIPE} changed after {recipe} was written; undo that, or "
+                    "sample a new study"
+                )
         if is_complete(config):
-            self._record(model, 0, None)
+            self._record(model)
         else:
             self.running.append(_Training(config, self.study.devices, model, self.free.pop()))
 
@@ -326,9 +328,9 @@ class Runner:
             self.running.remove(training)
             self.free.append(training.share)
             model, found = training.model, training.process.returncode
-            code, reason = training.failure(found) if found else (0, None)
-            if code == 0 or is_complete(training.config):
-                self._record(model, 0, None)
+            code, reason = training.failure(found) if found else (0, "its last epoch is missing")
+            if is_complete(training.config):
+                self._record(model)
             elif self.signals.received:
                 self.todo.appendleft(model)
             elif code in _SIGNALLED and self._goes_on(training):
@@ -346,14 +348,15 @@ class Runner:
         self.stalls[name] = 0 if gained else self.stalls.get(name, 0) + 1
         return self.stalls[name] < _TRIES
 
-    def _record(self, model: Mapping[str, Any], code: int, reason: str | None) -> None:
+    def _record(self, model: Mapping[str, Any], code: int = 0, reason: str | None = None) -> None:
+        """Keep the result of a training; with a reason, it failed."""
         place = self.folder / RUNS / model["id"]
         metrics = metrics_of(place)
         record = {
             "id": model["id"],
             "space": model["space"],
-            "status": "done" if code == 0 else "failed",
-            "error": metrics["errors"][-1] if code == 0 else None,
+            "status": "failed" if reason else "done",
+            "error": None if reason else metrics["errors"][-1],
             **metrics,
             "seconds": round(seconds_of(place), 1),
             "exit_code": code,
@@ -363,7 +366,7 @@ class Runner:
         self.records[model["id"]] = record
         if not self.keeps:
             remove_checkpoints(place)
-        result = f"error {record['error']:.2f} %" if code == 0 else f"failed with {code}: {reason}"
+        result = f"failed with {code}: {reason}" if reason else f"error {record['error']:.2f} %"
         self._say(
             f"{len(self.records)} of {len(self.models)}: {model['space']} {model['id']} {result}, "
             f"{record['seconds']:.0f} s; {self.time_left()} left"

@@ -8,13 +8,14 @@ import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ...config import Config, dump_config, load_config, training_contradictions
+from ...config.options import OPTIONS
 from ...config.values import convert
 from ...errors import ConfigError, DataError, RunFolderError
 from ...process.files import open_regular, reading, replacing, writing
@@ -29,19 +30,16 @@ STUDY, RECIPE, POPULATION, RECORDS, RUNS = (
     "records.jsonl",
     "runs",
 )
-# Options of train.py that the study sets itself -> where it does.
-_SET_BY_STUDY = {
-    "model": "spaces",
-    "regnet": "spaces",
-    "anynet": "spaces",
-    "image_resize": "image_size",
-    "num_classes": "num_classes",
-    "distribute": "devices",
-    "ckpt_save_dir": "the study's folder",
-    "resume": "design-space run",
-    "resume_opt": "design-space run",
-    "val_while_train": "the study, which needs the errors",
-    "dry_run": "nothing: a study trains",
+# Options of train.py that a study does not take -> why.
+_REFUSED = {
+    "image_resize": "image_size sets it",
+    "num_classes": "the study's num_classes sets it",
+    "distribute": "devices sets it",
+    "val_while_train": "a study needs the errors, so it is on",
+    "dry_run": "a study trains",
+    **dict.fromkeys(("model", "regnet", "anynet"), "spaces set it"),
+    **dict.fromkeys(("ckpt_save_dir", "resume", "resume_opt"), "design-space run sets it"),
+    **dict.fromkeys(("summary_dir", "log_samples", "show_batch"), "all models would write there"),
 }
 
 
@@ -99,7 +97,7 @@ def run(arguments: Namespace) -> None:
     base = options.pop("config", None)
     models = list(sample_population(study))
     try:
-        recipe = load_config(base, options, rules=lambda config: ())
+        recipe = _with_full_paths(load_config(base, options, rules=lambda config: ()))
         for model in models[:: study.count]:  # the first of each space
             load_config(base, options | _options_of(model), _rules)
     except ConfigError as error:
@@ -170,8 +168,8 @@ def _train_options(values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"train: expected options of train.py, got {values}")
     for key in values:
-        if key in _SET_BY_STUDY:
-            raise ValueError(f"train: {key} is set by {_SET_BY_STUDY[key]}; leave it out")
+        if key in _REFUSED:
+            raise ValueError(f"train: {key}: {_REFUSED[key]}; leave it out")
     return values
 
 
@@ -191,6 +189,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _with_full_paths(config: Config) -> Config:
+    """Return the config with full paths of what exists, so that `run` may start anywhere."""
+    paths = {name for name, entry in OPTIONS.items() if entry.metadata["is_path"]}
+    given = {name: getattr(config, name) for name in paths if getattr(config, name)}
+    return replace(config, **{n: os.path.abspath(p) for n, p in given.items() if os.path.exists(p)})
 
 
 def training_config(folder: Path, model: Mapping[str, Any]) -> Config:
