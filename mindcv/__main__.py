@@ -7,8 +7,9 @@ from pathlib import Path
 
 from .command import quieten
 from .errors import ConfigError
+from .names import similar
 from .process.entry_point import check_environment, guarded, installation
-from .tools import COMMANDS, DOORS
+from .tools import COMMANDS, DOORS, NAMES_ELSEWHERE
 
 
 def main(words: list[str] | None = None) -> None:
@@ -35,7 +36,11 @@ def main(words: list[str] | None = None) -> None:
 
 def _parse(words: list[str]):
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
-        raise ConfigError(f"command line: no command {words[0]!r}; known: {', '.join(COMMANDS)}")
+        meant = similar(words[0], COMMANDS, NAMES_ELSEWHERE)
+        hint = f"did you mean {' or '.join(meant)}? " if meant else ""
+        raise ConfigError(
+            f"command line: no command {words[0]!r}; {hint}known: {', '.join(COMMANDS)}"
+        )
     parser = _Parser(prog=_program(), description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="show versions, for a bug report")
     subparsers = parser.add_subparsers(
@@ -50,7 +55,10 @@ def _parse(words: list[str]):
             module.add_arguments(command)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(module, "TAKES_OPTIONS"):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        known = {text[2:] for text in subparsers.choices[words[0]]._option_string_actions}
+        meant = similar(rest[0].lstrip("-").split("=")[0], known, NAMES_ELSEWHERE)
+        hint = f"; did you mean --{' or --'.join(meant)}?" if meant else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     arguments.options = rest  # options of train.py, for a command that takes them
     return module, arguments
 

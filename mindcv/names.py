@@ -1,6 +1,8 @@
-"""Names in any case, as MindCV takes them: datasets, optimizers, losses, interpolations."""
+"""Words: names in any case, as MindCV takes them, and nouns with a number."""
 
-from collections.abc import Collection
+import difflib
+import re
+from collections.abc import Collection, Mapping
 
 
 def canonical(name: str, known: Collection[str]) -> str:
@@ -8,3 +10,22 @@ def canonical(name: str, known: Collection[str]) -> str:
     if name in known:
         return name
     return {own.lower(): own for own in known if isinstance(own, str)}.get(name.lower(), name)
+
+
+def similar(name: str, known: Collection[str], elsewhere: Mapping[str, str]) -> list[str]:
+    """Return the known names that an unknown one may mean: by meaning, else by spelling.
+
+    Args:
+        elsewhere: a known name -> what other programs call it, words of one text.
+    """
+    name = name.replace("-", "_").lower()
+    close = [own for own, theirs in elsewhere.items() if own in known and name in theirs.split()]
+    return close or difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number and its noun: 1 image, 3 images, 2 classes, 2 entries."""
+    if count != 1:
+        noun = re.sub("y$", "ie", noun) if re.search("[^aeiou]y$", noun) else noun
+        noun += "es" if noun.endswith(("s", "ch", "sh", "x")) else "s"
+    return f"{count} {noun}"

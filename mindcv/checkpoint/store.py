@@ -165,7 +165,7 @@ class CheckpointStore:
         try:
             for saving in sorted(self.folder.glob(f"{_SAVING}*")):
                 if not is_real_folder(saving):
-                    raise OSError(errno.ENOTDIR, "it is no folder", str(saving))
+                    raise OSError(errno.ENOTDIR, "it is not a folder", str(saving))
                 for path in sorted(saving.glob("*.json")):
                     lines.append(self._complete(saving, path))
                 shutil.rmtree(saving)

@@ -14,6 +14,7 @@ from ..data.augment.policies import parse_policy
 from ..data.preprocessing import INTERPOLATIONS, RANDOM, channel_statistics, scale_problem
 from ..errors import ConfigError
 from ..loss import LOSSES
+from ..names import plural
 from ..optim import OPTIMIZERS
 from .options import OPTIONS, Config, marked
 from .schedule import epochs_alike, schedule_contradictions
@@ -102,7 +103,7 @@ def _augmentation(config: Config) -> Problems:
         yield "aug_repeats", "repeated augmentation and num_samples do not go together"
     samples = config.num_samples
     if samples is not None and samples < config.batch_size and config.drop_remainder:
-        why = f"{samples} images do not fill one batch of batch_size {config.batch_size}"
+        why = f"{plural(samples, 'image')} do not fill one batch of batch_size {config.batch_size}"
         rest = "and drop_remainder drops the rest: nothing is left to train on"
         yield "num_samples", f"{why}, {rest}"
 
@@ -306,7 +307,7 @@ def _length_changes(old: int, config: Config, epochs: int) -> Iterator[str]:
         return
     alike = epochs_alike(replace(config, epoch_size=old), config)
     if alike < epochs:
-        until = f"only the first {alike} epochs" if alike else "no epoch"
+        until = f"only the first {plural(alike, 'epoch')}" if alike else "no epoch"
         yield (
             f"{change} (with {config.scheduler} {until} would have had the learning rates that "
             f"they had, and {epochs} are done or begun)"

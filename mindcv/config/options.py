@@ -157,7 +157,7 @@ class Config:
     clip_mode: str = option("global_norm", "what clip_grad limits: the norm of all gradients, of each one, or each value", choices=("global_norm", "norm", "value"))
     gradient_accumulation_steps: int = option(1, "batches per update; their gradients are averaged", low=1, used_by="train lr")
     sync_bn: bool = option(False, "batch normalisation over the images of all devices")
-    precise_bn_samples: int = option(0, "before an evaluation, validate.py's too, measure the statistics of batch normalisation over so many training images; 0: keep the running ones", low=0, used_by="train validate")
+    precise_bn_samples: int = option(0, "before an evaluation, validate.py's too, measure the statistics of batch normalisation over this many training images; 0: keep the running ones", low=0, used_by="train validate")
     freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0, used_by="train measuring")
 
     opt: str = option("adam", "optimizer", choices=tuple(OPTIMIZERS), section="optimizer")
@@ -230,36 +230,61 @@ RENAMED_VALUES = {
 
 # Names of options in other libraries, for suggestions: our key -> their names.
 NAMES_ELSEWHERE = {
-    "amp_level": "amp fp16 mixed_precision precision",
+    "amp_level": "amp bf16 fp16 half mixed_precision precision",
+    "aug_repeats": "ra_sampler repeated_aug",
     "auto_augment": "aa autoaugment",
     "batch_size": "batch bs per_device_train_batch_size train_batch_size",
     "ckpt_path": "checkpoint checkpoint_path initial_checkpoint weights",
     "ckpt_save_dir": "output output_dir project save_dir",
+    "ckpt_save_interval": "save_every save_period",
     "clip_value": "clip_norm gradient_clip_val max_grad_norm",
-    "data_dir": "data data_path dataset_dir root",
+    "color_jitter": "hsv_h hsv_s hsv_v jitter",
+    "cutmix": "cutmix_alpha",
+    "data_dir": "data data_path data_root dataset_dir root train_dir",
+    "decay_epochs": "lr_step_size step_size",
+    "decay_rate": "gamma lr_gamma",
     "device_target": "accelerator device",
     "drop_path_rate": "drop_path stochastic_depth",
     "drop_rate": "drop dropout",
     "ema": "model_ema",
+    "ema_decay": "model_ema_decay",
     "epoch_size": "epochs max_epochs num_epochs num_train_epochs",
+    "eps": "adam_epsilon opt_eps",
+    "freeze_stages": "freeze",
     "gradient_accumulation_steps": "accumulate_grad_batches accumulation_steps grad_accum_steps",
+    "hflip": "fliplr horizontal_flip",
     "image_resize": "image_size img_size imgsz input_size resolution train_crop_size",
+    "interpolation": "train_interpolation",
+    "keep_checkpoint_max": "checkpoint_hist save_total_limit",
     "label_smoothing": "smoothing",
-    "loss": "criterion loss_fn",
+    "log_interval": "log_every_n_steps logging_steps print_freq",
+    "loss": "bce_loss criterion jsd_loss loss_fn",
     "lr": "base_lr learning_rate lr0",
     "lr_base_size": "lr_base",
     "min_lr": "eta_min lr_min lrf",
+    "mixup": "mixup_alpha",
     "model": "arch architecture backbone model_name net",
     "num_classes": "classes nb_classes",
     "num_parallel_workers": "dataloader_num_workers num_workers workers",
+    "num_samples": "limit_train_batches max_train_samples",
     "opt": "optim optimizer",
+    "pretrained": "weights",
     "re_prob": "erasing random_erase random_erasing reprob",
+    "re_value": "remode",
     "results_dir": "results_file",
-    "scheduler": "lr_scheduler lr_scheduler_type sched",
+    "resume": "resume_from resume_from_checkpoint",
+    "scheduler": "cos_lr lr_scheduler lr_scheduler_type sched",
+    "seed": "manual_seed random_seed",
+    "summary_dir": "log_dir logdir tensorboard",
     "sync_bn": "sync_batchnorm",
     "tta": "augment test_time_augmentation",
+    "val_interval": "check_val_every_n_epoch eval_interval eval_steps",
     "val_while_train": "do_eval evaluate",
+    "vflip": "flipud vertical_flip",
+    "warmup_epochs": "lr_warmup_epochs",
+    "warmup_factor": "lr_warmup_decay warmup_lr",
     "weight_decay": "wd",
+    "weight_decay_filter": "norm_weight_decay",
 }
 
 # Keys of MindCV that have no meaning here: key -> (value that asks for nothing, reason). With that

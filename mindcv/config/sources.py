@@ -1,7 +1,6 @@
 """Read the yaml file and the command line into raw texts, each with its place of origin."""
 
 import argparse
-import difflib
 import logging
 import os
 import re
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 import yaml
 
 from ..errors import ConfigError
+from ..names import similar
 from . import recipes
 from .options import NAMES_ELSEWHERE, OPTIONS, REFUSED_KEYS, RENAMED_KEYS, RENAMED_VALUES
 from .settings import join_settings
@@ -225,9 +225,7 @@ def _is_same(text: Text, known: str) -> bool:
 
 def _nearest(key: str) -> str:
     """Suggest similar names for an unknown key."""
-    name = key.replace("-", "_")
-    close = [ours for ours, theirs in NAMES_ELSEWHERE.items() if name in theirs.split()]
-    close = close or difflib.get_close_matches(name, OPTIONS, n=2, cutoff=0.6)
+    close = similar(key, OPTIONS, NAMES_ELSEWHERE)
     return f"; did you mean {' or '.join(close)}?" if close else "; --help lists the keys"
 
 

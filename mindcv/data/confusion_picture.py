@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
+from ..names import plural
 from .contact_sheet import fit_text, load_font
 
 MOST_CLASSES = 50  # of a picture; of more, those with the most mistakes are drawn
@@ -17,7 +18,9 @@ def draw_confusion(figures) -> Image.Image:
         figures: a `ClassFigures`.
     """
     names, classes = figures.names, np.arange(len(figures.names))
-    title = f"{figures.counts.sum()} images: rows are true classes, columns predicted ones"
+    title = (
+        f"{plural(figures.counts.sum(), 'image')}: rows are true classes, columns predicted ones"
+    )
     if len(names) > MOST_CLASSES:
         mistakes = figures.support + figures.predicted - 2 * figures.hits
         classes = np.sort(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES])

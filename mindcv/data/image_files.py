@@ -136,12 +136,14 @@ def as_file(image: Image.Image | np.ndarray) -> np.ndarray:
         is_flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
         if image.dtype != np.uint8 or not is_flat:
             raise ImageError(
-                f"an array of {image.dtype}, {' x '.join(map(str, image.shape))}, is no image; "
+                f"an array of {image.dtype}, {' x '.join(map(str, image.shape))}, is not an image; "
                 "expected uint8, (height, width, 3) or (height, width)"
             )
         image = as_picture(image)
     if not isinstance(image, Image.Image):
-        raise ImageError(f"{image!r:.60} is no image; expected a file, a Pillow image or an array")
+        raise ImageError(
+            f"{image!r:.60} is not an image; expected a file, a Pillow image or an array"
+        )
     _check_size(*image.size)
     return as_bmp(_as_rgb(image.copy()))
 

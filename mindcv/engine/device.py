@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from .. import __version__
 from ..errors import ConfigError, RankError
+from ..names import plural
 from ..process.cpu import available_cores, limit_instructions, usable_workers
 from ..process.entry_point import DISTRIBUTION
 from ..process.files import sha256_of
@@ -49,7 +50,7 @@ class Runtime:
     def describe(self) -> str:
         """Return one line for the log."""
         mode = f"graph mode, jit level {self.jit_level}" if self.mode == 0 else "PyNative mode"
-        count = "1 process" if self.world_size == 1 else f"{self.world_size} processes"
+        count = plural(self.world_size, "process")
         versions = f"{DISTRIBUTION} {__version__}, MindSpore {ms.__version__}"
         parts = [f"{versions} on {self.device_target}", mode, count]
         return ", ".join([*parts, self.instructions] if self.instructions else parts)

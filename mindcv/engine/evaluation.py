@@ -12,6 +12,7 @@ from mindspore import dtype as mstype
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import DataError, NonFiniteLossError, WeightsError
 from ..loss import create_loss
+from ..names import plural
 from ..process.signals import StopSignal
 from .device import Runtime
 
@@ -38,7 +39,9 @@ class Accuracy:
 
     def __str__(self) -> str:
         top5 = "" if self.top5 is None else f", top-5 {self.top5:.3f} %"
-        return f"top-1 {self.top1:.3f} %{top5}, loss {self.loss:.4f} on {self.images} images"
+        return (
+            f"top-1 {self.top1:.3f} %{top5}, loss {self.loss:.4f} on {plural(self.images, 'image')}"
+        )
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures under MindCV's names, the accuracies as fractions like MindCV's."""

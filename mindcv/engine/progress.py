@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..checkpoint import Position
 from ..errors import ConfigError, NonFiniteLossError
+from ..names import plural
 from ..process.files import writing
 from .evaluation import Accuracy
 from .nonfinite import FiniteWatch, each_step
@@ -230,7 +231,10 @@ def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]
     """Return log lines with the learning rate at a few points of the run."""
     epochs = len(rates) // steps_per_epoch
     points = sorted({0, *(round(epochs * part / 8) for part in range(1, 8)), epochs - 1} - {epochs})
-    lines = [f"{steps_per_epoch} steps per epoch, {epochs} epochs, {len(rates)} steps"]
+    lines = [
+        f"{plural(steps_per_epoch, 'step')} per epoch, {plural(epochs, 'epoch')}, "
+        f"{plural(len(rates), 'step')}"
+    ]
     lines += [f"  epoch {epoch + 1}: lr {rates[epoch * steps_per_epoch]:.6g}" for epoch in points]
     lines.append(f"  last step: lr {rates[-1]:.6g}")
     return lines

@@ -66,7 +66,7 @@ def _plain(name: str) -> str:
     """Return the name as a single path component that cannot lead elsewhere."""
     plain = re.sub("[^A-Za-z0-9._+-]", "_", name).lstrip(".")
     if not plain:
-        raise WeightsError(f"published weights: {name!r} is no file name")
+        raise WeightsError(f"published weights: {name!r} is not a file name")
     return plain
 
 

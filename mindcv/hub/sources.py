@@ -192,7 +192,7 @@ def _fault_of(path: Path) -> str | None:
     try:
         json.loads(read_regular(path, _LARGEST))
     except (ValueError, RecursionError, OSError) as error:
-        return f"what the server sent is no description of weights: {error!s:.100}"
+        return f"what the server sent is not a description of weights: {error!s:.100}"
     return None
 
 

@@ -3,13 +3,14 @@
 import copy
 import fnmatch
 import inspect
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
 from mindspore import nn
 
 from ..design_space.published import GENERAL, SETTINGS, family_name, unknown_model
@@ -111,13 +112,16 @@ def create_model(
         pretrained = model_name if pretrained else False
         model_name = weights.model
     builder = _BUILDERS[canonical_name(model_name)]
-    for name, number in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if not isinstance(number, (int, np.integer)) or isinstance(number, bool):
-            raise ConfigError(f"{name} {number!r} is no whole number")
+    given = {"num_classes": num_classes, "in_channels": in_channels, "pretrained": pretrained}
+    _check_kinds({**kwargs, **given, "checkpoint_path": checkpoint_path})
     if pretrained and checkpoint_path:
         raise ConfigError("pretrained and checkpoint_path both name weights; give one of them")
     if out_indices is not None and not features_only:
         raise ConfigError("out_indices chooses feature maps; give features_only=True with it")
+    if isinstance(out_indices, (int, str)) or not all(
+        isinstance(index, Integral) for index in out_indices or ()
+    ):
+        raise ConfigError(f"out_indices {out_indices!r:.60} are not several whole numbers")
     path, options, is_cut = checkpoint_path, dict(kwargs), False
     if "pretrained" in inspect.signature(builder).parameters:  # it loads and cuts by itself
         options["pretrained"] = pretrained
@@ -147,6 +151,25 @@ def create_model(
     if path:
         load_weights(model, path, ema=ema)
     return features_of(model, out_indices) if features_only and not is_cut else model
+
+
+_KINDS = {
+    "num_classes": (Integral, "a whole number"),
+    "in_channels": (Integral, "a whole number"),
+    "drop_rate": (Real, "a number"),
+    "drop_path_rate": (Real, "a number"),
+    "pretrained": ((bool, str), "True, False or a source of weights"),
+    "checkpoint_path": ((str, os.PathLike), "a path"),
+}
+
+
+def _check_kinds(given: Mapping[str, Any]) -> None:
+    for name, (kinds, words) in _KINDS.items():
+        value = given.get(name)
+        if name not in given or (value is None and kinds is not Integral):  # None: the default
+            continue
+        if not isinstance(value, kinds) or (kinds in (Integral, Real) and isinstance(value, bool)):
+            raise ConfigError(f"{name} {value!r:.60} is not {words}")
 
 
 def list_models(

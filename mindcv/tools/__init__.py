@@ -26,5 +26,27 @@ COMMANDS = {
     "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }
 
+# A command, or an option of these commands -> what other programs call it.
+NAMES_ELSEWHERE = {
+    "average": "avg ensemble soup swa",
+    "export": "deploy onnx",
+    "list": "ls models zoo",
+    "plan": "benchmark profile",
+    "predict": "classify detect infer inference",
+    "report": "plot results summary",
+    "scan": "check verify",
+    "train": "finetune fine_tune fit",
+    "validate": "eval evaluate test val",
+    "batch_size": "batch bs",
+    "ckpt_path": "checkpoint checkpoint_path initial_checkpoint weights",
+    "class_names": "class_map classes label_names labels names",
+    "device_target": "accelerator device",
+    "image_size": "image_resize img_size imgsz input_size resolution",
+    "model": "arch architecture backbone model_name net",
+    "output": "dest file out output_dir results_file save",
+    "pretrained": "weights",
+    "top_k": "k topk",
+}
+
 # These read the options of a recipe themselves; their modules are `mindcv/NAME.py`.
 DOORS = ("train", "validate")

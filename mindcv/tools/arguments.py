@@ -59,7 +59,7 @@ def at_least(low: int) -> Callable[[str], int]:
         except ValueError:
             value = None
         if value is None or value < low:
-            raise ArgumentTypeError(f"{text!r} is no whole number of at least {low}")
+            raise ArgumentTypeError(f"{text!r} is not a whole number of at least {low}")
         return value
 
     return read

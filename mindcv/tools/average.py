@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, WeightsError
+from ..names import plural
 from ..weights import Metadata, read_weights, write_weights
 from ..weights.file import SUFFIXES
 from ..weights.match import STATISTICS, counted, differences, sort_contents
@@ -67,7 +68,7 @@ def _read_all(paths: list[str]) -> Iterator[Weights]:
     for path in paths:
         contents = sort_contents(read_weights(path))
         if contents.set_aside:
-            print(f"{path}: ignored {len(contents.set_aside)} entries that are not weights")
+            print(f"{path}: ignored {plural(len(contents.set_aside), 'entry')} without weights")
         yield path, contents.weights, contents.file.metadata
 
 

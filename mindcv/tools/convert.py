@@ -3,6 +3,7 @@
 import argparse
 
 from ..errors import WeightsError
+from ..names import plural
 from ..weights import read_weights, write_weights
 from ..weights.file import READABLE, SUFFIXES
 from ..weights.match import Contents, sort_contents, without_statistics
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.model:
         print(f"all of them fit {metadata.model}")
     count = write_weights(arguments.output, contents.weights, metadata, arguments.names)
-    print(f"wrote {count} tensors to {arguments.output}, {names_of(arguments.names)}")
+    print(f"wrote {plural(count, 'tensor')} to {arguments.output}, {names_of(arguments.names)}")
 
 
 def _summary(contents: Contents) -> str:

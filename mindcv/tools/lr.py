@@ -7,6 +7,7 @@ from pathlib import Path
 from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
 from ..config.options import OPTIONS
 from ..errors import ConfigError, DataError, MindCVError
+from ..names import plural
 from ..process.entry_point import import_user_module
 from ..process.files import writing
 from .arguments import add_files, at_least
@@ -46,7 +47,10 @@ def run(arguments: Namespace) -> None:
     rates = build_schedule(config, steps, arguments.devices)
     if arguments.csv:
         write_rates(arguments.csv, rates, steps)
-    print(f"{config.scheduler}: {config.epoch_size} epochs of {steps} steps, {len(rates)} steps")
+    print(
+        f"{config.scheduler}: {plural(config.epoch_size, 'epoch')} of "
+        f"{plural(steps, 'step')}, {plural(len(rates), 'step')}"
+    )
     if not arguments.steps_per_epoch:
         print(f"steps counted from the images in {config.data_dir}, --devices {arguments.devices}")
     if config.lr_base_size:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..data.samples.pictures import find_images
 from ..errors import ConfigError, DataError
+from ..names import plural
 from ..process.files import printable, replacing, writing
 from ..process.tables import write_csv
 from .arguments import (
@@ -114,7 +115,9 @@ def run(arguments: Namespace) -> None:
         if arguments.contact_sheet:
             sheets.add(prediction, view, label)
     if not predictions:
-        raise DataError(f"none of {len(paths)} files could be read; nothing was classified")
+        raise DataError(
+            f"none of {plural(len(paths), 'file')} could be read; nothing was classified"
+        )
     written = sheets.close() if arguments.contact_sheet else []
     if arguments.output:
         write_predictions(Path(arguments.output), classifier.metadata.model, predictions, skipped)

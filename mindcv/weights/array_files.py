@@ -51,7 +51,7 @@ def read_npz(file: WeightStream) -> Tensors:
         entries = archive.infolist()
         unfolded = sum(entry.file_size for entry in entries)
         if unfolded > _UNFOLDED_FLOOR + 100 * file.size:
-            raise Refusal(f"would unfold to {unfolded} bytes; that is no set of weights")
+            raise Refusal(f"would unfold to {unfolded} bytes; that is not a set of weights")
         for entry in entries:
             name = entry.filename.removesuffix(".npy")
             if name in found:
@@ -102,7 +102,7 @@ def read_safetensors(file: WeightStream) -> Tensors:
     package = _package()
     length = int.from_bytes(file.read(8), "little")
     if length > LARGEST_HEADER:
-        raise Refusal(f"has a header of {length} bytes; that is no set of weights")
+        raise Refusal(f"has a header of {length} bytes; that is not a set of weights")
     file.seek(0)
     content = file.read()
     try:

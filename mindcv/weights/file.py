@@ -20,6 +20,7 @@ import numpy as np
 from ..checkpoint import STATE, read_manifest
 from ..data.preprocessing import Preprocessing, fields_of
 from ..errors import ConfigError, WeightsError
+from ..names import plural
 from ..process.files import replacing
 from . import array_files, ckpt, torch_file
 from .guards import ENTRY, LARGEST_HEADER, Refusal, Tensors, WeightStream, is_web_page, open_zip
@@ -105,7 +106,8 @@ class Metadata:
         """Return the same with other names of the classes; ConfigError: not one for each class."""
         if len(names) != self.num_classes:
             raise ConfigError(
-                f"class_names: {len(names)} names for a model of {self.num_classes} classes"
+                f"class_names: {plural(len(names), 'name')} for a model of "
+                f"{plural(self.num_classes, 'class')}"
             )
         return replace(self, class_names=tuple(names))
 
@@ -194,7 +196,9 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
         tensors[name] = _as_float32(dtype, array)
         if tensors[name].dtype != array.dtype:
             casts[dtype] = casts.get(dtype, 0) + 1
-    notes = [f"{count} tensors cast from {dtype} to float32" for dtype, count in casts.items()]
+    notes = [
+        f"{plural(count, 'tensor')} cast from {dtype} to float32" for dtype, count in casts.items()
+    ]
     if not is_verified:
         notes.append("not verified, as the file has no checksum")
     return WeightFile(path, form.name, tensors, metadata=metadata, notes=tuple(notes))

@@ -62,7 +62,7 @@ def open_zip(file: WeightStream) -> Iterator[zipfile.ZipFile]:
 
 def check_count(count: int) -> None:
     if count > MOST_TENSORS:
-        raise Refusal(f"holds more than {MOST_TENSORS} tensors; that is no set of weights")
+        raise Refusal(f"holds more than {MOST_TENSORS} tensors; that is not a set of weights")
 
 
 def is_web_page(start: bytes) -> bool:

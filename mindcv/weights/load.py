@@ -11,6 +11,7 @@ import numpy as np
 from mindspore import nn
 
 from ..errors import WeightsError
+from ..names import plural
 from . import ckpt
 from .file import Metadata, WeightFile, read_weights
 from .guards import ENTRY
@@ -97,7 +98,7 @@ def load_weights(
     if contents.choice:
         line += f": {contents.choice}"
     if set_aside:
-        line += f"; ignored {len(set_aside)} entries that are not weights of this network"
+        line += f"; ignored {plural(len(set_aside), 'entry')} that are no weights of this network"
     line = "; ".join([line, *notes])
     if fresh:
         theirs, ours = contents.weights.get(fresh[-1]), wanted[fresh[-1]]

@@ -105,7 +105,7 @@ def test_labels_and_names_of_the_object_are_taken_without_reading_an_image():
 def test_what_no_image_can_be_made_of_is_an_image_error():
     reasons = (
         "float64",
-        "str is no image",
+        "str is not an image",
         r"\(3, 4, 5\), not uint8 \(H, W, 3\)",
         "(0, 0)",
         "fire",

@@ -187,10 +187,27 @@ def test_an_option_of_none_means_the_default():
     assert network.head.dropout is None
 
 
-@pytest.mark.parametrize("name, value", [("num_classes", "3"), ("in_channels", 3.0)])
-def test_a_number_that_is_none_is_refused_by_name(name, value):
-    with pytest.raises(ConfigError, match=f"{name} {value!r} is no whole number"):
+@pytest.mark.parametrize(
+    "name, value, kind",
+    [
+        ("num_classes", "3", "a whole number"),
+        ("num_classes", None, "a whole number"),
+        ("in_channels", 3.0, "a whole number"),
+        ("drop_rate", "0.1", "a number"),
+        ("drop_path_rate", True, "a number"),
+        ("pretrained", 1, "True, False or a source of weights"),
+        ("checkpoint_path", 3, "a path"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_name(name, value, kind):
+    with pytest.raises(ConfigError, match=f"{name} {value!r} is not {kind}"):
         create_model("regnet_x_200mf", **{name: value})
+
+
+@pytest.mark.parametrize("indices", [2, "12", ["a"], [1.5]])
+def test_indices_that_are_no_numbers_are_refused(indices):
+    with pytest.raises(ConfigError, match="out_indices .* are not several whole numbers"):
+        create_model("regnet_x_200mf", features_only=True, out_indices=indices)
 
 
 def test_an_unknown_option_is_refused_by_name():

@@ -112,7 +112,7 @@ def test_a_link_in_place_of_a_folder_is_not_entered(store, tmp_path, name):
     (outside / "0.json").write_text("mine")
     (store.folder / name).symlink_to(outside)
     if name == ".saving-7":
-        with pytest.raises(WeightsError, match="saving-7.*it is no folder"):
+        with pytest.raises(WeightsError, match="saving-7.*it is not a folder"):
             store.recover()
     elif name == "ranks":
         with pytest.raises(OSError, match="symbolic link"):

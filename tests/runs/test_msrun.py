@@ -100,7 +100,7 @@ def test_ranks_with_batch_statistics_agree_and_are_evaluated_once(
     assert any(name.endswith("moving_variance") for name in first.files)
     for name in first.files:
         np.testing.assert_array_equal(first[name], second[name], err_msg=name)
-    assert "on 1 images" in (tmp_path / "run/train.log").read_text()
+    assert "on 1 image" in (tmp_path / "run/train.log").read_text()
     last = rows(tmp_path / "run")[-1]
     run = tmp_path / "run"
     words = ["--config", run / "config.yaml", "--ckpt_path", run / "tiny_regnet-3_6.ckpt"]

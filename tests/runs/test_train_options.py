@@ -85,7 +85,7 @@ def test_accumulation_is_the_larger_batch_and_leaves_no_half_update(short_run, t
         short_run, tmp_path, "four", batch_size=8, gradient_accumulation_steps=4, epoch_size=2
     )
     assert "the last 2 batches of each epoch are skipped" in printed
-    assert "1 steps per epoch, 2 epochs, 2 steps" in printed
+    assert "1 step per epoch, 2 epochs, 2 steps" in printed
 
 
 def test_an_epoch_that_cannot_be_trained_is_refused_with_what_helps(short_run, tmp_path):

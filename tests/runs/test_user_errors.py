@@ -117,7 +117,7 @@ MISTAKES = {
     "text for an image": (
         PREDICT.replace("images/val/class_0", "text.pth") + "--ckpt_path tiny.ckpt",
         4,
-        "skipped text.pth | 'hello | none of 1 files",
+        "skipped text.pth | 'hello | none of 1 file",
     ),
     "old torch file": (PREDICT + "--ckpt_path pickle.pth", 5, "'pickle.pth' | pickle | not run"),
     "no export": ("mindcv export --ckpt_path gone.ckpt --output x.onnx", 5, "'gone.ckpt'"),

@@ -14,7 +14,7 @@ from mindcv.__main__ import _module_of
 from mindcv.design_space import SETTINGS, fit_widths
 from mindcv.design_space.complexity import Complexity, complexity_by_part
 from mindcv.models import AnyNet
-from mindcv.tools import COMMANDS, DOORS
+from mindcv.tools import COMMANDS, DOORS, NAMES_ELSEWHERE
 from mindcv.tools.info import draw_widths
 from mindcv.tools.list import Row, table
 from mindcv.weights import Preprocessing
@@ -69,6 +69,30 @@ def plain_anynet(num_classes=1000, in_channels=3):
         num_classes=num_classes,
         in_channels=in_channels,
     )
+
+
+@pytest.mark.parametrize(
+    "words, meant",
+    [
+        (["predict", "a.png", "--weights", "x.ckpt"], "did you mean --ckpt_path or --pretrained?"),
+        (["predict", "a.png", "--imgsz", "64"], "did you mean --image_size?"),
+        (["predict", "a.png", "--topk=3"], "did you mean --top_k?"),
+        (["export", "--checkpoint", "x.ckpt", "--output", "x.onnx"], "did you mean --ckpt_path?"),
+        (["val", "--model", "x"], "did you mean validate? known: train, validate"),
+        (["fit"], "did you mean train?"),
+        (["classify", "a.png"], "did you mean predict?"),
+        (["infos"], "did you mean info"),
+    ],
+)
+def test_what_other_programs_call_it_is_understood_as_a_question(words, meant, capsys):
+    code, out, err = call(capsys, *words)
+    assert (code, out) == (2, "") and meant in err
+
+
+def test_other_programs_names_are_none_of_ours():
+    names = [name for names in NAMES_ELSEWHERE.values() for name in names.split()]
+    assert not {*names} & {*COMMANDS}
+    assert sorted(names) == sorted([*{*names}, "weights"])  # a file's, or published
 
 
 def test_list_shows_the_exact_costs_of_the_papers_models(capsys):
@@ -215,7 +239,7 @@ def test_the_plot_takes_any_depth(depth):
     ("words", "fragment"),
     [
         (["list", "resnet*"], "no model matches 'resnet*'"),
-        (["list", "--image_size", "4"], "'4' is no whole number of at least 8"),
+        (["list", "--image_size", "4"], "'4' is not a whole number of at least 8"),
         (["info", "regnet_x_201mf"], "did you mean regnet_x_200mf"),
         (["info"], "NAME"),
         (["info", "regnet_x_200mf", "--scale", "cubic"], "cubic"),

@@ -397,7 +397,7 @@ def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
         (["--ckpt_path", "x", "--contact_sheet", "o.jpg"], 2, "ending in .png"),
         (["--ckpt_path", "x", "--font", "none.ttf"], 2, "font: 'none.ttf' cannot be read"),
         (["--ckpt_path", "x", "--class_names", "none.txt"], 2, "class_names: 'none.txt'"),
-        (["--ckpt_path", "x", "--top_k", "0"], 2, "'0' is no whole number of at least 1"),
+        (["--ckpt_path", "x", "--top_k", "0"], 2, "'0' is not a whole number of at least 1"),
         (["--ckpt_path", "gone.ckpt"], 5, "gone.ckpt"),
         (["--ckpt_path", "a.JPG"], 5, "a.JPG"),
         (["--ckpt_path", "x", "--model", "regnet_x_201mf"], 2, "did you mean"),

@@ -263,7 +263,7 @@ def test_a_file_that_kills_its_process_is_found_and_the_others_are_not_lost(tmp_
         (Path.mkdir, ["--report", "r.txt"], 2, "ending in .json or .csv"),
         (Path.mkdir, ["--report", "no/r.csv"], 2, "there is no folder 'no'"),
         (Path.mkdir, ["--allow", "everything"], 2, "'everything' is unknown; expected"),
-        (Path.mkdir, ["--workers", "0"], 2, "'0' is no whole number of at least 1"),
+        (Path.mkdir, ["--workers", "0"], 2, "'0' is not a whole number of at least 1"),
         (lambda place: (place / "train/a").mkdir(parents=True), [], 4, "1 empty class"),
     ],
 )

@@ -106,8 +106,8 @@ def test_a_job_that_is_killed_goes_on_from_its_newest_checkpoint(job, tmp_path):
     "plan, options, code, attempts, reason",
     [
         ([{"end": 7}] * 9, (), 7, 2, "2 attempts in a row made no newer checkpoint"),
-        ([{"end": 7}] * 9, ("--max_stalls", "0"), 7, 1, "1 attempts in a row made no newer"),
-        ([{"saves": 1, "end": 1}] * 9, ("--max_restarts", "2"), 1, 3, "2 restarts were allowed"),
+        ([{"end": 7}] * 9, ("--max_stalls", "0"), 7, 1, "1 attempt in a row made no newer"),
+        ([{"saves": 1, "end": 1}] * 9, ("--max_restarts", "2"), 1, 3, "2 restarts allowed"),
         ([{"saves": 1, "end": 2}], (), 2, 1, "would not help: options or configuration are wrong"),
         ([{"saves": 1, "end": 3}], (), 3, 1, "would not help: the loss is not finite"),
         ([{"saves": 1, "end": 143}], (), 143, 1, "the job was asked to stop"),
@@ -162,7 +162,7 @@ def test_what_a_job_leaves_behind_is_ended(job):
     assert not any(b"sleep" in words for words in commands) and len(living) == 1
     process.send_signal(signal.SIGTERM)
     _, _, told = ended(process)
-    assert "1 processes were left and are ended" in told
+    assert "1 process left over, now ended" in told
 
 
 def test_the_supervisor_needs_no_mindspore_and_starts_at_once():
@@ -301,8 +301,8 @@ def test_the_run_folder_is_read_from_the_recipe_as_well(tmp_path):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ([], "nothing is no training"),
-        (["ls"], "ls is no training"),
+        ([], "nothing is not a training"),
+        (["ls"], "ls is not a training"),
         (["msrun", "--join", "False", *TRAIN], "with --join False msrun returns at once"),
         ([*TRAIN, "--lrr", "1"], "unknown argument '--lrr'; did you mean lr"),
         ([*TRAIN, "--resume_opt"], "write --resume FILE instead"),

@@ -110,7 +110,7 @@ def test_no_address_leads_out_of_the_cache(cache, url, name):
 
 @pytest.mark.parametrize("url", ["https://h/", "https://h/..", "https://h/%2e%2e", "https://h/a/."])
 def test_an_address_without_a_file_name_is_refused(url):
-    with pytest.raises(WeightsError, match="is no file name"):
+    with pytest.raises(WeightsError, match="is not a file name"):
         place_of(weights(url))
 
 

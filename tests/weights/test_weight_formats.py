@@ -178,16 +178,16 @@ def test_half_precision_is_cast_with_a_note_in_every_format(tmp_path):
     file = read_weights(tmp_path / "a.npz")
     np.testing.assert_array_equal(file.tensors["w"], values.astype(np.float16))
     assert file.tensors["w"].dtype == np.float32 and file.tensors["n"].dtype == np.int64
-    assert file.notes == ("1 tensors cast from float16 to float32",)
+    assert file.notes == ("1 tensor cast from float16 to float32",)
     bits = (bfloat16(values).view(np.uint32) >> 16).astype(np.uint16)
     header = json.dumps({"w": {"dtype": "BF16", "shape": [4, 3], "data_offsets": [0, 24]}})
     content = len(header).to_bytes(8, "little") + header.encode() + bits.tobytes()
     (tmp_path / "a.safetensors").write_bytes(content)
     file = read_weights(tmp_path / "a.safetensors")
     np.testing.assert_array_equal(file.tensors["w"], bfloat16(values))
-    assert file.notes == ("1 tensors cast from bfloat16 to float32",)
+    assert file.notes == ("1 tensor cast from bfloat16 to float32",)
     np.savez(tmp_path / "b.npz", w=values.astype(np.float64))
-    assert read_weights(tmp_path / "b.npz").notes == ("1 tensors cast from float64 to float32",)
+    assert read_weights(tmp_path / "b.npz").notes == ("1 tensor cast from float64 to float32",)
 
 
 def test_a_checkpoint_of_bfloat16_is_cast_with_a_note(tmp_path):
@@ -198,7 +198,7 @@ def test_a_checkpoint_of_bfloat16_is_cast_with_a_note(tmp_path):
     file = read_weights(tmp_path / "a.ckpt")
     np.testing.assert_array_equal(file.tensors["w"], bfloat16(values))
     unverified = "not verified, as the file has no checksum"
-    assert file.notes == ("1 tensors cast from bfloat16 to float32", unverified)
+    assert file.notes == ("1 tensor cast from bfloat16 to float32", unverified)
 
 
 def test_arrays_of_other_orders_are_read(tmp_path):

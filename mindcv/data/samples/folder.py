@@ -115,7 +115,7 @@ def _check_folder(folder: Path) -> None:
     parent = folder.parent
     expected = f"no image folder {folder}; expected <data_dir>/<split>/<class>/<image>"
     if not parent.is_dir():
-        raise DataError(f"{expected}; {parent} is no folder either")
+        raise DataError(f"{expected}; {parent} is not a folder either")
     there = class_folders(parent)
     some = there[:3]
     # Classes hold images but, unlike splits, no folders.

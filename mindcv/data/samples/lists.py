@@ -115,7 +115,7 @@ def _find_list(kind: str, root: Path, split: str) -> Path:
 def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
     read = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}.get(file.suffix.lower())
     if read is None:
-        raise DataError(f"{file} is no list; expected a .csv, .json or .jsonl file")
+        raise DataError(f"{file} is not a list; expected a .csv, .json or .jsonl file")
     is_shared = file == root and file.stem != split  # one file for all splits
     # File names need not be UTF-8: their bytes are kept as they are.
     with (

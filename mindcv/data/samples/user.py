@@ -192,5 +192,5 @@ def _as_bmp(image: Any) -> np.ndarray:
             )
         image = as_picture(image)
     if not isinstance(image, Image.Image):
-        raise ImageError(f"{type(image).__name__} is no image")
+        raise ImageError(f"{type(image).__name__} is not an image")
     return as_bmp(image.convert("RGB"))

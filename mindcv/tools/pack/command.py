@@ -4,6 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from ...errors import ConfigError
+from ...names import plural
 from ..arguments import at_least, file_path
 
 
@@ -69,7 +70,7 @@ def run(arguments: Namespace) -> None:
             raise
     for name, split in packed.splits.items():
         size = sum(shard.bytes + shard.index_bytes for shard in split.shards)
-        skipped = f", {split.skipped} bad images left out" if split.skipped else ""
+        skipped = f", {plural(split.skipped, 'bad image')} left out" if split.skipped else ""
         print(
             f"{out}/{name}: {split.images} images of {len(packed.class_names)} classes in "
             f"{len(split.shards)} shards, {size / 2**20:.1f} MB{skipped}"

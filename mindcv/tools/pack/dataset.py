@@ -125,7 +125,7 @@ def verify(out: str, workers: int | None = None) -> PackedSet:
     root = Path(out)
     packed = read_packed_set(root)
     if packed is None:
-        raise DataError(f"{out} is no folder that `python -m mindcv pack` wrote")
+        raise DataError(f"{out} is not a folder that `python -m mindcv pack` wrote")
     shards = [shard for split in packed.splits.values() for shard in split.shards]
     found = _check_hashes(root, shards, workers or len(available_cores()))
     problems = [problem for problem in found.values() if problem]

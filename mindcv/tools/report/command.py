@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
+from ...names import plural
 from ...process.entry_point import import_user_module
 from ...process.files import replacing, writing
 from ..arguments import add_ema_argument, add_files, at_least, file_path
@@ -103,5 +104,5 @@ def evaluate(folder: RunFolder, arguments: Namespace):
     print(describe_choice(file, arguments.ema)[1])
     print(f"evaluating them on {config.val_split} of {config.data_dir}", flush=True)
     found = predict_split(config, file, arguments.ema)
-    print(f"{len(found.labels)} images, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
+    print(f"{plural(len(found.labels), 'image')}, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
     return found, make_thumbnails(found, found.worst(arguments.worst))

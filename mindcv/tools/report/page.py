@@ -10,6 +10,7 @@ import numpy as np
 
 from ... import __version__
 from ...config import Config
+from ...names import plural
 from ..charts import draw_charts
 from .run_folder import RunFolder
 
@@ -100,8 +101,9 @@ def _evaluation(run: RunFolder, found: "Predictions") -> str:
     return "\n".join(
         [
             "<h2>Confusions</h2>",
-            f"<p>{whose}{escape(found.checkpoint.name)} on {len(found.labels)} images, each "
-            f"counted once: top-1 {found.top1:.3f} %, {wrong} wrong, loss {found.loss:.4f}.</p>",
+            f"<p>{whose}{escape(found.checkpoint.name)} on {plural(len(found.labels), 'image')}, "
+            f"each counted once: top-1 {found.top1:.3f} %, {wrong} wrong, "
+            f"loss {found.loss:.4f}.</p>",
             _compare(run, found),
             draw_confusion(found.confusion(), found.class_names),
         ]
@@ -172,7 +174,7 @@ def _pairs(counts: np.ndarray, names: tuple[str, ...]) -> str:
     ]
     head = ("true class", "predicted", "images", "share of the class")
     shown = table(head, rows, text_columns=2)
-    return f"<p>The pairs confused most, of {len(names)} classes.</p>\n{shown}"
+    return f"<p>The pairs confused most, of {plural(len(names), 'class')}.</p>\n{shown}"
 
 
 def _mistakes(run: RunFolder, found: "Predictions", thumbnails: dict[int, str]) -> str:

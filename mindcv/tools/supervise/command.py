@@ -17,6 +17,7 @@ from ...checkpoint import CheckpointStore, Position, position_of
 from ...config import read_command_line, read_yaml
 from ...config.options import OPTIONS
 from ...errors import ConfigError, RunFolderError
+from ...names import plural
 from ...process.files import make_folder, open_regular, writing
 from ...process.signals import StopSignal
 from ...ranks import Record, first_failure, first_last_words, read_records
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no number of seconds from 0 on")
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
     return value
 
 
@@ -111,7 +112,7 @@ def read_job(words: Sequence[str]) -> Job:
     script = next(filter(partial(_is_training, words), range(len(words))), None)
     if script is None:
         raise ConfigError(
-            f"supervise: {' '.join(words) or 'nothing'} is no training; expected "
+            f"supervise: {' '.join(words) or 'nothing'} is not a training; expected "
             "`supervise -- mindcv train …`, `supervise -- python train.py …` or `supervise -- "
             "msrun … python -m mindcv train …`"
         )
@@ -203,9 +204,10 @@ class _Supervisor:
             stalls = 0 if is_newer else stalls + 1
             reason = self._reason_to_end(code)
             if reason is None and stalls > max_stalls:
-                reason = f"not restarted: {stalls} attempts in a row made no newer checkpoint"
+                attempts = plural(stalls, "attempt")
+                reason = f"not restarted: {attempts} in a row made no newer checkpoint"
             if reason is None and restarts >= max_restarts:
-                reason = f"not restarted: {restarts} restarts were allowed"
+                reason = f"not restarted: {plural(restarts, 'restart')} allowed"
             if reason is not None:
                 self._log(f"{reason}; exit code {code}")
                 return code
@@ -255,7 +257,7 @@ class _Supervisor:
         cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
         code = _exit_code(found, cause, stop_code)
         who = stopped if code in _STOPPED else cause
-        swept = f", {left} processes were left and are ended" if left else ""
+        swept = f", {plural(left, 'process')} left over, now ended" if left else ""
         self._log(
             f"attempt {logs.name} ended after {time.monotonic() - began:.0f} s with {code}{swept}"
             + (f": {who.describe()}" if who else "")
