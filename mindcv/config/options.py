@@ -158,7 +158,7 @@ class Config:
     gradient_accumulation_steps: int = option(1, "batches per update; their gradients are averaged", low=1, used_by="train lr")
     sync_bn: bool = option(False, "batch normalisation over the images of all devices")
     precise_bn_samples: int = option(0, "before an evaluation, validate.py's too, measure the statistics of batch normalisation over this many training images; 0: keep the running ones", low=0, used_by="train validate")
-    freeze_stages: Optional[int] = option(None, "freeze the stem and so many stages; 0: the stem only", low=0, used_by="train measuring")
+    freeze_stages: Optional[int] = option(None, "freeze the stem and this many stages; 0: the stem only", low=0, used_by="train measuring")
 
     opt: str = option("adam", "optimizer", choices=tuple(OPTIMIZERS), section="optimizer")
     momentum: float = option(0.9, f"momentum of {names_taking('momentum')}", low=0, high=1)
