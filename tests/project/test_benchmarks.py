@@ -2,8 +2,13 @@
 
 import sys
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
+
+from mindcv.tools.design_space.sampling import sample_population
+from mindcv.tools.design_space.study import read_study
 
 
 @pytest.fixture
@@ -97,3 +102,32 @@ def test_a_step_of_every_model_has_about_the_same_work(benchmarks):
     assert networks.batch_of(800_000_000) == 8
     assert networks.batch_of(127_500_000_000) == 1
     assert sum(map(networks.is_mindcvs, networks.SETTINGS)) == 24
+
+
+def test_the_study_of_design_spaces_is_drawn_anew_to_the_same_networks(tmp_path):
+    study = read_study(ROOT / "benchmarks/design_space/study.yaml")
+    models = list(sample_population(study))
+    assert [model["id"] for model in models[:: study.count]] == [
+        "1cecf8c75084",
+        "c6e6c477c942",
+        "8560948e7a3e",
+    ]
+    assert len({model["id"] for model in models}) == 180
+    assert all(10e6 <= model["macs"] <= 12e6 for model in models)
+
+
+def test_images_of_the_study_have_the_digit_over_a_darkened_photograph(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks/design_space"))
+    import make_images
+
+    photograph = Image.fromarray(np.full((427, 640, 3), 200, np.uint8))
+    digit = Image.fromarray(np.pad(np.full((12, 12), 255, np.uint8), 8))
+    first, again = (
+        np.asarray(make_images.compose(digit, photograph, np.random.default_rng(3)))
+        for _ in range(2)
+    )
+    assert first.shape == (64, 64, 3) and (first == again).all()
+    ground = first.min()
+    assert ground == 200 * make_images.GROUND
+    inked = (first > ground).all(axis=-1).sum()
+    assert 20**2 < inked < 40**2 and first.max() > ground + 90
