@@ -282,23 +282,28 @@ def generate_regnets(
 
     A network of fewer stages than the most has depth 0 in the others.
     """
-    blocks = np.arange(depth.max())
+    blocks, count = np.arange(depth.max()), len(depth)
     wanted = blocks * w_a[:, None] + w_0[:, None]
-    powers = np.round(np.log(wanted / w_0[:, None]) / np.log(w_m)[:, None])
-    widths = w_0[:, None] * np.power(w_m[:, None], powers)
-    quantized = np.round(widths / quantum).astype(int) * quantum
-    # Widths never fall, so that equal ones are neighbours; blocks past the depth join the last.
-    last = np.minimum(blocks, depth[:, None] - 1)
-    quantized = np.take_along_axis(quantized, last, axis=1)
-    starts = np.diff(quantized, axis=1, prepend=0) > 0
-    stage = np.cumsum(starts, axis=1) - 1
-    shape = len(depth), stage.max() + 1
+    powers = np.round(np.log(wanted / w_0[:, None]) / np.log(w_m)[:, None]).astype(int)
+    powers[blocks >= depth[:, None]] = 0  # past the last block; taken from the first level again
+    levels = powers.max() + 1
+    numbers = np.arange(count)[:, None]
+    blocks_of = np.bincount((numbers * levels + powers).ravel(), minlength=count * levels)
+    blocks_of = blocks_of.reshape(count, levels)
+    blocks_of[:, 0] -= len(blocks) - depth
+    widths = w_0[:, None] * np.power(w_m[:, None], np.arange(levels, dtype=float))
+    widths = np.round(widths / quantum).astype(int) * quantum
+    # Levels without a block are left out; neighbours of equal width are one stage.
+    network, level = np.nonzero(blocks_of)
+    widths, lengths = widths[network, level], blocks_of[network, level]
+    is_first = np.diff(network, prepend=-1) > 0
+    starts = is_first | (np.diff(widths, prepend=0) != 0)
+    order = np.cumsum(starts) - 1
+    stage = order - order[is_first][network]
+    shape = count, stage.max() + 1
     stage_widths, depths = np.zeros(shape, int), np.zeros(shape, int)
-    network, block = np.nonzero(starts)
-    stage_widths[network, stage[starts]] = quantized[starts]
-    np.add.at(depths, (network, stage[starts]), -block)
-    ends = np.where(stage[starts] == stage[network, -1], depth[network], np.roll(block, -1))
-    np.add.at(depths, (network, stage[starts]), ends)
+    stage_widths[network, stage] = widths
+    np.add.at(depths, (network, stage), lengths)
     return stage_widths, depths
 
 

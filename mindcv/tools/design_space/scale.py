@@ -111,7 +111,8 @@ def _settings(plan: NetworkPlan) -> dict[str, object]:
     """Return the arguments of `AnyNet` that give a plan; what is the default is left out."""
     names = {"stem_width": "stem_w", "head_width": "head_w", "se_ratio": "se_r"}
     names |= {"bottleneck_ratios": "bot_muls", "group_widths": "group_ws"}
-    default, settings = NetworkPlan((8,), (1,), (2,), (1.0,), (8,)), {}
+    one_stage = dict(widths=(8,), depths=(1,), strides=(2,), group_widths=(8,))
+    default, settings = NetworkPlan(**one_stage, bottleneck_ratios=(1.0,)), {}
     for key, value in vars(plan).items():
         alike = getattr(default, key)
         if key in ("strides", "bottleneck_ratios"):
