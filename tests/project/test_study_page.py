@@ -1,12 +1,15 @@
 """docs/study.py: the tables of "A study on two cores" follow from the csv files beside the page."""
 
+import re
 import runpy
 
 import pytest
 from conftest import ROOT
+from studies import make_study
+
+from mindcv.__main__ import main
 
 STUDY = runpy.run_path(str(ROOT / "docs/study.py"))
-TABLES = ("spaces", "parameters", "comparisons")
 
 
 def correlation(space: str, parameter: str, rho: float, p: float) -> dict[str, str]:
@@ -92,6 +95,22 @@ def test_verdicts_go_by_p_corrected_for_all_claims():
         if "0.0200" in line
     ]
     assert "| 0.0600 | 60 | not shown |" in alone
+
+
+def test_the_section_is_written_from_an_analysis_and_replaces_itself(tmp_path):
+    study = make_study(tmp_path / "study", ("anynet_x_a", "anynet_x_e", "regnet_x"), 8)
+    folder = tmp_path / "analysis"
+    main(["design-space", "analyze", str(study), "--output", str(folder), "--resamples", "100"])
+    text = STUDY["section"](STUDY["read_tables"](folder))
+    assert not re.search(r"[{}]", text) and "8 models each" in text and "0.2 core hours" in text
+    for claim, *_ in (*STUDY["_WITHIN"], *STUDY["_BETWEEN"]):
+        assert f"| {claim} |" in text
+    linked = re.findall(r"\(design_space/(\w+\.csv)\)", text)
+    assert all((folder / name).is_file() for name in linked) and len(linked) == 5
+    page = STUDY["PAGE"].read_text(encoding="utf-8")
+    once = STUDY["with_section"](page, text)
+    assert once.endswith(text) and STUDY["with_section"](once, text) == once
+    assert once.startswith(page.partition("\n## A study on two cores\n")[0])
 
 
 @pytest.mark.parametrize("folder", [p.parent for p in ROOT.glob("docs/design_space/spaces.csv")])
