@@ -170,7 +170,7 @@ class Classifier:
         """
         batch_size = min(batch_size, len(images))
         names = self.metadata.class_names
-        for batch in _batches(images, self.metadata.preprocessing, batch_size, on_bad):
+        for batch in batches_of(images, self.metadata.preprocessing, batch_size, on_bad):
             pictures, views = zip(*batch)
             padding = np.zeros((batch_size - len(views), *views[0].shape), np.uint8)
             logits = self._step(Tensor(np.concatenate([np.stack(views), padding])))
@@ -200,7 +200,13 @@ def _refuse(image: Any, reason: str) -> None:
     raise DataError(f"{name}: {reason}")
 
 
-def _batches(images, preprocessing: Preprocessing, batch_size: int, on_bad):
+def batches_of(
+    images: Sequence[Picture],
+    preprocessing: Preprocessing,
+    batch_size: int,
+    on_bad: Callable[[Any, str], None],
+) -> Iterator[list[tuple[Picture, np.ndarray]]]:
+    """Yield lists of images and the network's views of them, uint8 (H, W, 3); see `stream`."""
     operations = evaluation_transforms(preprocessing)
     batch = []
     for image in images:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from ..errors import ConfigError
 from ..process.files import replacing, writing
-from .image_files import as_picture
+from .image_files import as_picture, decode
+from .samples.files import read_file
+from .samples.protocol import ImageError
 
 _COLUMNS = 8
 _MOST = 64  # training images of a sheet
@@ -192,6 +194,34 @@ def _draw_page(tiles: Sequence[tuple], title: str, font) -> Image.Image:
         below = top + 4 + _LINE * has_labels
         _write_guesses(draw, (left, below), prediction, look=look, font=font)
     return sheet
+
+
+def draw_neighbours(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], font) -> Image.Image:
+    """Draw a row for each image file: itself, then similar files with their similarity.
+
+    An unreadable file leaves its place empty.
+    """
+    columns = 1 + max(len(neighbours) for _, neighbours in rows)
+    images, captions = [], []
+    for query, neighbours in rows:
+        entries = [(query, "looked for"), *((path, f"{alike:.4f}") for path, alike in neighbours)]
+        for path, caption in entries:
+            images.append(_small(path))
+            captions.append((caption, os.path.basename(path)))
+    sheet, draw, places = _BATCH.draw(images, columns, head=_BATCH.gap)
+    for (caption, name), (left, top) in zip(captions, places):
+        text = f"{caption}\n{fit_text(name, _BATCH.side, font)}"
+        draw.multiline_text((left, top + 1), text, _BATCH.ink, font, spacing=1)
+    return sheet
+
+
+def _small(path: str) -> np.ndarray:
+    """Return the middle square of an image file, uint8 (H, W, 3); grey if it cannot be read."""
+    try:
+        picture = decode(read_file(os.fsencode(path)))
+    except (ImageError, OSError):
+        return np.full((_BATCH.side, _BATCH.side, 3), 200, np.uint8)
+    return np.asarray(ImageOps.fit(picture.convert("RGB"), (_BATCH.side, _BATCH.side)))
 
 
 def _write_guesses(draw, place: tuple[int, int], prediction, *, look: _Sheet, font) -> None:

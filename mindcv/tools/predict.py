@@ -97,7 +97,7 @@ def run(arguments: Namespace) -> None:
 
     def skip(path: str, reason: str) -> None:
         skipped[path] = reason
-        print(f"skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
+        name_skipped(path, reason)
 
     whose = "default source" if arguments.pretrained is True else arguments.pretrained
     source = arguments.ckpt_path or f"published by {whose}"
@@ -125,6 +125,10 @@ def run(arguments: Namespace) -> None:
     print(summary(predictions, len(skipped)))
     if written:
         print(f"wrote {', '.join(written)}")
+
+
+def name_skipped(path: str, reason: str) -> None:
+    print(f"skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
 
 
 def _refuse_options_of_checkpoints(arguments: Namespace) -> None:

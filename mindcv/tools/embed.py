@@ -1,0 +1,97 @@
+"""`mindcv embed`: the features of images, the classifier's input, for search and other programs."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import numpy as np
+
+from ..data.samples.pictures import find_images
+from ..errors import ConfigError, DataError
+from ..process.files import replacing, sha256_of, writing
+from ..process.tables import write_csv
+from .arguments import (
+    add_network_arguments,
+    at_least,
+    build_network,
+    check_network_arguments,
+    check_output,
+    file_path,
+)
+from .predict import name_skipped
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = "The features are those after global pooling, before the classifier."
+    parser.add_argument(
+        "images", nargs="+", type=file_path, metavar="IMAGE", help="files, and folders of files"
+    )
+    add_network_arguments(parser)
+    parser.add_argument(
+        "--output",
+        type=file_path,
+        metavar="FILE",
+        required=True,
+        help=".npz: arrays `features` (images, channels) and `paths`, for `search`; or .csv",
+    )
+    parser.add_argument("--batch_size", type=at_least(1), default=16, help="images at a time")
+
+
+def run(arguments: Namespace) -> None:
+    check_network_arguments(arguments)
+    check_output("output", arguments.output, (".npz", ".csv"), force=True)
+    paths = find_images(arguments.images)
+    network, metadata = open_network(arguments)
+    paths, features = embed(network, metadata, paths, arguments.batch_size)
+    output = Path(arguments.output)
+    if output.suffix == ".csv":
+        head = ("path", *(f"feature_{number}" for number in range(features.shape[1])))
+        write_csv(output, [head, *((p, *row) for p, row in zip(paths, features.tolist()))])
+    else:
+        with writing(output, ConfigError), replacing(output) as unfinished:
+            with open(unfinished, "wb") as file:
+                known = {"model": metadata.model, "weights": fingerprint(network)}
+                np.savez(file, features=features, paths=np.array(paths), **known)
+    print(f"wrote {arguments.output}: {features.shape[1]} features of {len(features)} images")
+
+
+def open_network(arguments: Namespace):
+    """Return the network of the command line and its metadata.
+
+    Raises:
+        ConfigError: it offers no features.
+    """
+    from ..engine import start_runtime
+
+    start_runtime(mode=1)
+    network, metadata = build_network(arguments)
+    if not hasattr(network, "forward_features"):
+        raise ConfigError(f"{metadata.model} has no forward_features and forward_head to embed")
+    return network, metadata
+
+
+def embed(network, metadata, paths: list[str], batch_size: int) -> tuple[list[str], np.ndarray]:
+    """Return the readable images and their features, (images, channels) float32.
+
+    Raises:
+        DataError: no image can be read.
+    """
+    from mindspore import Tensor
+
+    from ..classifier import batches_of
+    from ..data import Normalize
+
+    normalize = Normalize(metadata.preprocessing.mean, metadata.preprocessing.std)
+    found, features = [], []
+    for batch in batches_of(paths, metadata.preprocessing, batch_size, name_skipped):
+        files, views = zip(*batch)
+        maps = network.forward_features(normalize(Tensor(np.stack(views))))
+        features.append(network.forward_head(maps, pre_logits=True).asnumpy())
+        found += files
+    if not found:
+        raise DataError(f"none of {len(paths)} files could be read")
+    return found, np.concatenate(features)
+
+
+def fingerprint(network) -> str:
+    """Return a hash of the weights, by which features of other weights are told apart."""
+    return sha256_of(*(one.asnumpy().tobytes() for one in network.get_parameters()))

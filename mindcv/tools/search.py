@@ -1,0 +1,126 @@
+"""`mindcv search`: the images most similar to a photo, and near-duplicates, by their features."""
+
+import zipfile
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..data.samples.pictures import find_images
+from ..errors import ConfigError, DataError, WeightsError
+from ..process.files import printable, reading, replacing, writing
+from .arguments import (
+    add_files,
+    add_network_arguments,
+    at_least,
+    check_network_arguments,
+    check_output,
+    file_path,
+)
+from .embed import embed, fingerprint, open_network
+
+_BLOCK = 1024  # rows of the similarities at a time
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = "Similarity is the cosine of two images' features: 1 for the same image."
+    parser.add_argument(
+        "images", nargs="*", type=file_path, metavar="IMAGE", help="files or folders to look for"
+    )
+    add_files(
+        parser,
+        features="of `embed`, .npz, to search in",
+        contact_sheet="draw each image and its neighbours: .png",
+        font="of the contact sheet, for names beyond Latin letters",
+    )
+    parser.add_argument("--top_k", type=at_least(1), default=5, help="neighbours of each image")
+    parser.add_argument(
+        "--duplicates",
+        type=float,
+        metavar="LEAST",
+        help="without IMAGE: the pairs within the features of at least this similarity, e.g. 0.98",
+    )
+    add_network_arguments(parser)
+
+
+def run(arguments: Namespace) -> None:
+    if not arguments.features:
+        raise ConfigError("command line: search in which features? add --features FILE.npz")
+    if bool(arguments.images) == (arguments.duplicates is not None):
+        raise ConfigError("command line: give either images to look for, or --duplicates LEAST")
+    if arguments.duplicates is not None:
+        if arguments.contact_sheet:
+            raise ConfigError("command line: --contact_sheet shows neighbours, not --duplicates")
+        features, paths, _ = read_features(Path(arguments.features))
+        count = 0
+        for one, other, similarity in duplicates(features, arguments.duplicates):
+            print(f"{similarity:.4f}  {printable(paths[one])}  {printable(paths[other])}")
+            count += 1
+        pairs = "1 pair" if count == 1 else f"{count} pairs"
+        print(f"{pairs} of at least {arguments.duplicates:g} among {len(paths)} images")
+        return
+    check_network_arguments(arguments)
+    if arguments.contact_sheet:
+        check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
+    features, paths, weights = read_features(Path(arguments.features))
+    queries = find_images(arguments.images)
+    network, metadata = open_network(arguments)
+    if fingerprint(network) != weights:
+        raise WeightsError(
+            f"{arguments.features} holds features of other weights than these; run `embed` again "
+            "with the same weights"
+        )
+    queries, found = embed(network, metadata, queries, batch_size=16)
+    rows = []
+    for query, row in zip(queries, unit(found) @ unit(features).T):
+        best = np.argsort(-row, kind="stable")[: arguments.top_k]
+        neighbours = [(paths[index], float(row[index])) for index in best]
+        print(printable(query))
+        for path, similarity in neighbours:
+            print(f"  {similarity:.4f}  {printable(path)}")
+        rows.append((query, neighbours))
+    if arguments.contact_sheet:
+        draw_rows(Path(arguments.contact_sheet), rows, arguments.font)
+        print(f"wrote {arguments.contact_sheet}")
+
+
+def read_features(path: Path) -> tuple[np.ndarray, list[str], str]:
+    """Return features (images, channels), paths and the weights' hash of a file of `embed`.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        with reading(path, DataError), np.load(path, allow_pickle=False) as file:
+            features, paths = np.asarray(file["features"], np.float32), file["paths"].tolist()
+            weights = str(file["weights"])
+    except (ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no file that `embed` wrote: {error}") from None
+    if features.ndim != 2 or len(features) != len(paths) or not np.isfinite(features).all():
+        raise DataError(f"{path} is no file that `embed` wrote: its features are not sound")
+    return features, paths, weights
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Return the rows, scaled to length 1; a row of zeros stays."""
+    lengths = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    return features / np.where(lengths > 0, lengths, 1.0)
+
+
+def duplicates(features: np.ndarray, least: float) -> Iterator[tuple[int, int, float]]:
+    """Yield (first, second, similarity) of the pairs that are at least so similar."""
+    rows = unit(features)
+    for start in range(0, len(rows), _BLOCK):
+        similar = rows[start : start + _BLOCK] @ rows[start:].T
+        for one, other in zip(*np.nonzero(np.triu(similar, 1) >= least)):
+            if other > one:
+                yield int(start + one), int(start + other), float(similar[one, other])
+
+
+def draw_rows(path: Path, rows: list, font: str | None) -> None:
+    """Draw a row for each image: itself, then its neighbours with their similarity."""
+    from ..data.contact_sheet import draw_neighbours, load_font
+
+    with writing(path, ConfigError), replacing(path) as unfinished:
+        draw_neighbours(rows, load_font(font, size=12)).save(unfinished, "PNG")
