@@ -86,7 +86,7 @@ def evaluate(config: Config, runtime, *, is_first: bool):
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
     precise_batch_norm = None
     if config.precise_bn_samples:
-        precise_batch_norm = build_precise_batch_norm(config, runtime, network, known)
+        precise_batch_norm = build.build_statistics(config, runtime, network, known)
     if config.dry_run:
         return None
     if precise_batch_norm:
@@ -120,19 +120,6 @@ def of_other_weights(config: Config, entry: str) -> Config:
     ours = {key: row.default for key, row in OPTIONS.items()} | told_by.get(config.ckpt_path, {})
     free = [key for key in theirs if getattr(config, key) == ours[key] or key in named]
     return replace(config, **named | {key: theirs[key] for key in free})
-
-
-def build_precise_batch_norm(config: Config, runtime, network, num_classes: int):
-    """Build the measurement of running statistics on images read as in training.
-
-    The statistics are those of a training with the same options, except for drop_path_rate: nothing
-    is dropped where they are used.
-    """
-    build = mindcv.engine.build
-    train_set = build.open_train_set(config, runtime)
-    num_classes = max(num_classes, train_set.num_classes())  # labels matter only to mixing
-    batches = build.build_train_batches(config, runtime, train_set, num_classes)
-    return build.build_precise_batch_norm(config, runtime, network, batches)
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:

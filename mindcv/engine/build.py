@@ -24,6 +24,7 @@ from ..loss import create_loss
 from ..optim import create_optimizer
 from ..process.signals import StopSignal
 from ..weights import Metadata
+from .classes import check_classes, name_all, name_classes  # noqa: F401
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -332,6 +333,17 @@ def build_precise_batch_norm(config: Config, runtime, network, batches, *, norma
     return engine.PreciseBatchNorm(network, normalize, lambda: batches.epoch(0), needed)
 
 
+def build_statistics(config: Config, runtime, network, num_classes: int):
+    """Build the measurement of running statistics for a network that is not trained here.
+
+    The images are read as in a training with the same options; nothing is dropped.
+    """
+    train_set = open_train_set(config, runtime)
+    num_classes = max(num_classes, train_set.num_classes())  # labels matter only to mixing
+    batches = build_train_batches(config, runtime, train_set, num_classes)
+    return build_precise_batch_norm(config, runtime, network, batches)
+
+
 def build_evaluation(
     config: Config, runtime, network, train_set, *, num_classes: int, stop: StopSignal | None = None
 ) -> Callable[[], engine.Accuracy]:
@@ -387,22 +399,6 @@ def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str
     return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
-def check_classes(
-    config: Config, found: int, known: int, file: str | Path, *, remedy: str = ""
-) -> None:
-    """Check that weights without class names, for `known` classes, fit images of `found` classes.
-
-    Raises:
-        DataError: they differ, unless `config.num_classes` says that the images show the first
-            classes.
-    """
-    if found > known or (found < known and config.num_classes is None):
-        raise DataError(
-            f"{config.data_dir} holds {found} classes and {file} knows {known}, without their "
-            f"names, so nothing says which is which{remedy}"
-        )
-
-
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
     """Return the metadata in checkpoints, so that validate.py and predict need nothing else."""
     return Metadata(
@@ -413,18 +409,6 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         preprocessing=Preprocessing.from_options(config),
         options=shaping(settings_of(config)),
     )
-
-
-def name_classes(numbers: Mapping[str, int] | None, metadata: Metadata) -> tuple[str, ...]:
-    """Return a name for each output of a network: its own, those of `number_classes`, numbers."""
-    known = sorted(numbers, key=numbers.get) if numbers else ()
-    others = map(str, range(len(known), metadata.num_classes))
-    return metadata.class_names or (*known, *others)
-
-
-def name_all(class_names: Sequence[str] | None, num_classes: int) -> tuple[str, ...] | None:
-    """Return a name for every class; a class without images is named by its number."""
-    return class_names and (*class_names, *map(str, range(len(class_names), num_classes)))
 
 
 def _options(config: Config, names: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..errors import ConfigError, WeightsError
 from ..names import plural
+from ..process.entry_point import import_user_module
 from ..weights import Metadata, read_weights, write_weights
 from ..weights.file import SUFFIXES
 from ..weights.match import STATISTICS, counted, differences, sort_contents
-from .arguments import check_output, file_path
+from .arguments import add_import_module, at_least, check_output, file_path
 
 _STATISTICS = (*STATISTICS, "running_mean", "running_var")  # also by torch's names
 
@@ -23,6 +24,10 @@ Weights = tuple[str, Mapping[str, np.ndarray], Metadata | None]
 
 
 def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = (
+        "The mean of running statistics is not the statistics of the mean weights. With --data_dir "
+        "they are measured anew on training images, with random crops and flips."
+    )
     parser.add_argument(
         "checkpoints", nargs="+", type=file_path, metavar="CKPT", help="two files or more"
     )
@@ -33,6 +38,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--weights", nargs="+", type=float, metavar="W", help="a weight for each (default: equal)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    group = parser.add_argument_group("statistics of batch normalisation")
+    group.add_argument("--data_dir", type=file_path, metavar="FOLDER", help="the training images")
+    group.add_argument("--dataset", default="imagenet", help="as of train (default: imagenet)")
+    group.add_argument("--train_split", default="train", help="default: train")
+    group.add_argument(
+        "--precise_bn_samples",
+        type=at_least(1),
+        default=8192,
+        help="images to measure on (default: 8192)",
+    )
+    group.add_argument("--batch_size", type=at_least(2), default=32, help="default: 32")
+    add_import_module(group)
 
 
 def run(arguments: Namespace) -> None:
@@ -40,15 +57,54 @@ def run(arguments: Namespace) -> None:
     check_output("output", arguments.output, SUFFIXES, arguments.force, inputs=paths)
     _check_inputs(paths, shares)
     tensors, metadata = average_weights(_read_all(paths), shares)
+    images = measure_statistics(arguments, tensors, metadata) if arguments.data_dir else 0
     write_weights(arguments.output, tensors, metadata)
     print(f"wrote {arguments.output}: the mean of {len(tensors)} tensors of {len(paths)} files")
     count = sum(name.endswith(_STATISTICS) for name in tensors)
-    if count:
+    if images:
+        print(f"  {count} running statistics of batch normalisation measured on {images} images")
+    elif count:
         print(
             f"  {count} of them are running statistics of batch normalisation, averaged too; they "
-            "are not those of the averaged weights: validate.py --precise_bn_samples N measures "
-            "them anew on training images (precise BN); only the accuracy after that is meaningful"
+            "are not those of the averaged weights: --data_dir FOLDER measures them anew on "
+            "training images (precise BN); only the accuracy after that is meaningful"
         )
+
+
+def measure_statistics(
+    arguments: Namespace, tensors: dict[str, np.ndarray], metadata: Metadata | None
+) -> int:
+    """Replace the running statistics by those of training images; return how many images.
+
+    Raises:
+        WeightsError: the files do not name their model.
+        DataError: there are no training images, or they do not fill a batch.
+    """
+    if metadata is None:
+        raise WeightsError("data_dir: the files do not name their model, so no image can be run")
+    from ..config import Config
+    from ..engine import build
+    from ..models import create_model_from_file
+    from ..weights import WeightFile
+
+    if arguments.import_module:
+        import_user_module(arguments.import_module)
+    names = ("data_dir", "dataset", "train_split", "precise_bn_samples", "batch_size")
+    config = Config(
+        model=metadata.model,
+        in_channels=metadata.in_channels,
+        num_classes=metadata.num_classes,
+        color_jitter=None,
+        **{name: getattr(arguments, name) for name in names},
+        **metadata.preprocessing.to_options(),
+    )
+    runtime = build.start_runtime(config)
+    network, _ = create_model_from_file(WeightFile("the average", "", tensors, metadata))
+    images = build.build_statistics(config, runtime, network, metadata.num_classes)()
+    for parameter in network.get_parameters():
+        if parameter.name.endswith(STATISTICS):
+            tensors[parameter.name] = parameter.asnumpy()
+    return images
 
 
 def _check_inputs(paths: list[str], shares: list[float]) -> None:

@@ -4,6 +4,7 @@ import mindspore as ms
 import numpy as np
 import pytest
 from commands import NAMES, call, other_metadata, registered, tiny_regnet, weights, write_checkpoint
+from PIL import Image
 
 from mindcv.errors import WeightsError
 from mindcv.models import create_model_from_file
@@ -32,10 +33,46 @@ def test_the_average_is_numpys_mean_and_keeps_what_is_known(capsys, tmp_path, fi
         mean = np.mean([each[name].astype(np.float64) for each in expected], 0)
         assert np.array_equal(value, mean.astype(np.float32)), name
     statistics = [name for name in found if "moving_" in name]
-    assert f"{len(statistics)} of them are running statistics" in out and "precise BN" in out
+    assert (
+        f"{len(statistics)} of them are running statistics" in out
+        and "--data_dir FOLDER measures them" in out
+    )
     with registered(tiny_regnet):
         _, metadata = create_model_from_file(str(tmp_path / "a.ckpt"))
     assert metadata.class_names == NAMES
+
+
+def test_with_images_the_statistics_are_those_of_the_averaged_weights(
+    capsys, tmp_path, files, image_folder
+):
+    """All other tensors are the mean; the statistics of the first layer are those of its output."""
+    for name in ("plain", "measured"):
+        words = ["--output", tmp_path / f"{name}.ckpt"]
+        if name == "measured":
+            words += ["--data_dir", image_folder, "--precise_bn_samples", 48, "--batch_size", 16]
+        with registered(tiny_regnet):
+            code, out, err = call(capsys, "average", *files, *words)
+        assert code == 0, err
+    assert "running statistics of batch normalisation measured on 48 images" in out
+    plain, measured = read(tmp_path / "plain.ckpt"), read(tmp_path / "measured.ckpt")
+    changed = {name for name in plain if not np.array_equal(plain[name], measured[name])}
+    assert changed == {name for name in plain if "moving_" in name}
+    network = tiny_regnet(5)
+    ms.load_param_into_net(network, {k: ms.Parameter(v) for k, v in measured.items()})
+    images = []
+    for path in (image_folder / "train").rglob("*.jpg"):  # without the crops and flips
+        pixels = np.asarray(Image.open(path).convert("RGB").resize((32, 32)), np.float32)
+        images.append(((pixels - (120, 110, 100)) / (60, 50, 40)).transpose(2, 0, 1))
+    output = network.stem.conv(ms.Tensor(np.stack(images), ms.float32)).asnumpy()
+    near, far = (
+        np.abs(output.mean((0, 2, 3)) - of["stem.bn.moving_mean"]).mean()
+        for of in (measured, plain)
+    )
+    assert near < 0.3 * far
+    words = [*files, "--output", tmp_path / "x.ckpt", "--data_dir", tmp_path / "none"]
+    with registered(tiny_regnet):
+        code, _, err = call(capsys, "average", *words)
+    assert code == 4 and "no image folder" in err and not (tmp_path / "x.ckpt").exists()
 
 
 def test_weights_count_by_their_ratio(capsys, tmp_path, files):
