@@ -121,6 +121,9 @@ def test_a_command_runs_as_printed(line, checkout, image_folder, weights):
     if "mindcv report" in line:
         assert shell(f"{train_line()} --data_dir {image_folder}", checkout).returncode == 0
         line = line.replace("/path/to/run", "run")
+    if "mindcv search" in line:
+        words = f"{image_folder / 'val'} --ckpt_path {weights} --output features.npz"
+        assert shell(f"python -m mindcv embed {words}", checkout).returncode == 0
     if line.startswith("msrun"):
         line = line.replace("--worker_num 8", "--worker_num 2 --local_worker_num 2 --join True")
         line = line.replace("msrun ", f"msrun --master_port {free_port()} ", 1)
