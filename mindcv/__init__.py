@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
         get_dataset_download_root,
         register_dataset,
     )
+    from .engine import register_tracker
     from .loss import create_loss
     from .models import (
         create_model,
@@ -67,6 +68,7 @@ _NAMES = {
         "get_dataset_download_root",
         "register_dataset",
     ),
+    "engine": ("register_tracker",),
     "loss": ("create_loss",),
     "optim": ("create_optimizer",),
     "scheduler": ("create_scheduler",),

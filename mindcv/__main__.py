@@ -3,12 +3,11 @@
 import argparse
 import importlib.util
 import sys
-from pathlib import Path
 
 from .command import quieten
 from .errors import ConfigError
 from .names import similar
-from .process.entry_point import check_environment, guarded, installation
+from .process.entry_point import check_environment, guarded, installation, program
 from .tools import COMMANDS, DOORS, NAMES_ELSEWHERE
 
 
@@ -21,7 +20,7 @@ def main(words: list[str] | None = None) -> None:
     is_own_process, words = words is None, sys.argv[1:] if words is None else words
     if words and words[0] in DOORS:
         door = importlib.import_module(f"{__package__}.{words[0]}")
-        door.start(f"{_program()} {words[0]}", words[1:])
+        door.start(f"{program()} {words[0]}", words[1:])
         return
     with guarded(show_traceback=lambda: "--debug" in words):
         if words[:1] == ["--version"]:
@@ -41,7 +40,7 @@ def _parse(words: list[str]):
         raise ConfigError(
             f"command line: no command {words[0]!r}; {hint}known: {', '.join(COMMANDS)}"
         )
-    parser = _Parser(prog=_program(), description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog=program(), description=__doc__, allow_abbrev=False)
     parser.add_argument("--version", action="store_true", help="show versions, for a bug report")
     subparsers = parser.add_subparsers(
         dest="command", metavar="COMMAND", required=True, parser_class=_Parser
@@ -61,11 +60,6 @@ def _parse(words: list[str]):
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     arguments.options = rest  # options of train.py, for a command that takes them
     return module, arguments
-
-
-def _program() -> str:
-    """Return what the user wrote: the installed command, or Python and the package."""
-    return "mindcv" if Path(sys.argv[0]).name == "mindcv" else "python -m mindcv"
 
 
 def _module_of(command: str) -> str:

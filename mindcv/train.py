@@ -9,6 +9,7 @@ import mindcv
 from . import command
 from .checkpoint import Position
 from .config import Config, check_unchanged, describe_config, dump_config, training_remarks
+from .process.clock import RESTORE, Clock
 from .process.entry_point import import_user_module
 
 logger = logging.getLogger("mindcv.train")
@@ -20,11 +21,12 @@ def start(program: str, arguments: Sequence[str] | None = None) -> None:
 
 
 def main(config: Config) -> None:
+    clock = Clock()
     # The first use of a part of mindcv imports mindspore, which takes seconds; a wrong config has
     # been reported by now.
     engine, build = mindcv.engine, mindcv.engine.build
     runtime = build.start_runtime(config)
-    folder, event_writer = open_files(config, runtime)
+    folder, trackers = open_files(config, runtime)
     mindcv.ranks.watch_ranks(None if config.dry_run else config.ckpt_save_dir, runtime)
     logger.info(runtime.describe())
     for key, remark in training_remarks(config):
@@ -47,6 +49,8 @@ def main(config: Config) -> None:
     engine.check_equal_ranks(runtime, options, described, config.import_module)
     if checkpoint:
         engine.check_same_run(checkpoint, described)
+    if folder:
+        trackers += engine.begin_trackers(options)
     run = build.build_run(
         config,
         runtime,
@@ -54,7 +58,8 @@ def main(config: Config) -> None:
         checkpoint=checkpoint,
         folder=folder,
         record={"config": options, **described},
-        event_writer=event_writer,
+        trackers=trackers,
+        clock=clock,
     )
     if not config.dry_run:
         run.batches.trace_decoding(Path(config.ckpt_save_dir, f".decoding-{runtime.rank}"))
@@ -68,22 +73,24 @@ def main(config: Config) -> None:
     if folder:
         with engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
-    at = engine.resume_run(run, checkpoint) if checkpoint else Position()
+    with clock.during(RESTORE):
+        at = engine.resume_run(run, checkpoint) if checkpoint else Position()
     engine.train(run, at)
     if folder:
-        logger.info(engine.describe_end(run.table, run.progress, folder))
+        for line in engine.describe_end(run.table, run.progress, folder):
+            logger.info(line)
 
 
 def open_files(config: Config, runtime):
-    """Return the run folder and the event file writer; each is None if this process has none."""
-    folder, event_writer = None, None
+    """Return the run folder, None if this process writes none, and the trackers of an option."""
+    folder, trackers = None, []
     with mindcv.ranks.failing_together(runtime):
         if runtime.is_main and not config.dry_run:
-            summary_dir = config.summary_dir
-            event_writer = summary_dir and mindcv.engine.open_event_writer(summary_dir)
+            if config.summary_dir:
+                trackers.append(mindcv.engine.event_files(config.summary_dir))
             folder = mindcv.checkpoint.open_run_folder(config.ckpt_save_dir)
         mindcv.engine.start_logging(runtime.is_main, folder and folder / "train.log")
-    return folder, event_writer
+    return folder, trackers
 
 
 def find_checkpoint(config: Config, runtime):

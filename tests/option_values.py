@@ -14,6 +14,7 @@ CHANGED = dict(
     import_module="my models/net.py",
     dry_run=True,
     log_samples="samples.csv",
+    profile=3,
     show_batch="batch.png",
     results_dir="results",
     debug=True,

@@ -184,6 +184,9 @@ def sink_contradictions(config: Config) -> Problems:
     if config.ckpt_save_steps:
         why = f"{config.ckpt_save_steps}: within an epoch of the data sink nothing can be saved"
         yield "ckpt_save_steps", f"{why}; use ckpt_save_interval, or dataset_sink_mode False"
+    if config.profile:
+        why = f"{config.profile}: the data sink runs a whole epoch in one call"
+        yield "profile", f"{why}; add dataset_sink_mode False for the steps to profile"
 
 
 def _training(config: Config) -> Problems:

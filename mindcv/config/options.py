@@ -82,6 +82,7 @@ class Config:
     show_batch: Optional[str] = option(None, "write the first augmented training images to this PNG file before training", is_path=True, per_host=True, may_change=True)
     log_samples: Optional[str] = option(None, "write to this csv file which images went into each step, and to FILE.names what they are", is_path=True, per_host=True, may_change=True)
     results_dir: Optional[str] = option(None, "write the figures of each class and the confusion matrix into this folder, as json, csv and png", used_by="validate", is_path=True, may_change=True)
+    profile: int = option(0, "profile this many steps after the second one with MindSpore's profiler, into ckpt_save_dir/profile; 0: none", low=0, may_change=True)
     debug: bool = option(False, "show the traceback of an error", used_by="train validate", per_host=True, may_change=True)
 
     dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", known=tuple(DATASETS), section="dataset", used_by="train validate lr")

@@ -12,19 +12,16 @@ from .device import Runtime, start_runtime
 from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
 from .loop import Run, SavePoints, train
 from .nonfinite import FiniteWatch
-from .progress import (
-    EventFiles,
-    Progress,
-    describe_model,
-    describe_schedule,
-    open_event_writer,
-)
+from .profile import Profile
+from .progress import Progress
 from .replaced_layers import count_dropout, mixed_precision, synchronize_batch_norm
 from .results import ClassFigures, Evaluation, Outcomes, compare, write_evaluations
 from .resume import check_same_run, describe_run, find_checkpoint, resume_run
 from .sink import uses_sink
 from .state import RunState, Snapshot
-from .tables import MetricsTable, SampleLog, describe_end, write_text, writing
+from .summary import describe_end, describe_model, describe_schedule
+from .tables import MetricsTable, SampleLog, write_text, writing
+from .trackers import Figures, Track, begin_trackers, event_files, register_tracker
 from .train_step import TrainStep
 from .update import WeightAverage
 
@@ -36,11 +33,12 @@ __all__ = [
     "ClassFigures",
     "Evaluation",
     "EvaluationStep",
-    "EventFiles",
+    "Figures",
     "FiniteWatch",
     "MetricsTable",
     "Outcomes",
     "PreciseBatchNorm",
+    "Profile",
     "Progress",
     "Run",
     "RunState",
@@ -48,9 +46,11 @@ __all__ = [
     "SampleLog",
     "SavePoints",
     "Snapshot",
+    "Track",
     "TrainStep",
     "WeightAverage",
     "average_batch_statistics",
+    "begin_trackers",
     "build",
     "check_batch_statistics",
     "check_equal_ranks",
@@ -62,10 +62,11 @@ __all__ = [
     "describe_run",
     "describe_schedule",
     "evaluate",
+    "event_files",
     "find_checkpoint",
     "mixed_precision",
     "non_finite_outputs",
-    "open_event_writer",
+    "register_tracker",
     "resume_run",
     "start_logging",
     "start_runtime",

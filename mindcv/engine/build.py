@@ -22,6 +22,7 @@ from ..data.preprocessing import Preprocessing, warn_of_imagenets
 from ..errors import ConfigError, DataError
 from ..loss import create_loss
 from ..optim import create_optimizer
+from ..process.clock import Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
 from .classes import check_classes, name_all, name_classes  # noqa: F401
@@ -44,7 +45,8 @@ def build_run(
     checkpoint: Manifest | None = None,
     folder: Path | None = None,
     record: Mapping[str, Any] | None = None,
-    event_writer=None,
+    trackers: Sequence[engine.Track] = (),
+    clock: Clock | None = None,
 ) -> engine.Run:
     """Build a new training run on `train_set`.
 
@@ -52,7 +54,8 @@ def build_run(
         checkpoint: the caller will restore it, so the weights that the config names are not loaded.
         folder: run folder; None if this process writes no files there.
         record: what each checkpoint records about the run.
-        event_writer: see `engine.open_event_writer`.
+        trackers: take the figures of the run as it goes.
+        clock: the one of the process.
     """
     num_classes = count_classes(config, train_set)
     batches = build_train_batches(config, runtime, train_set, num_classes)
@@ -99,11 +102,14 @@ def build_run(
     )
     bar = runtime.is_main and not config.dry_run
     images_of_step = config.batch_size * runtime.world_size
-    progress = engine.Progress(watch, images_of_step, config.log_interval, bar=bar)
+    progress = engine.Progress(watch, images_of_step, config.log_interval, bar=bar, clock=clock)
     sample_log = checkpoints = None
     if config.log_samples and not config.dry_run:
         samples = train_set.samples
         sample_log = engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
+    profile = None
+    if config.profile and folder:
+        profile = engine.Profile(folder / "profile", config.profile, runtime.device_target)
     metadata = describe_weights(config, train_set, num_classes)
     if folder:
         policy, keep = config.ckpt_save_policy, config.keep_checkpoint_max
@@ -127,7 +133,8 @@ def build_run(
         ),
         stop=stop,
         sample_log=sample_log,
-        events=engine.EventFiles(event_writer, progress) if event_writer else None,
+        profile=profile,
+        figures=engine.Figures(trackers, progress) if trackers else None,
         uses_sink=engine.uses_sink(config.dataset_sink_mode, runtime),
     )
 

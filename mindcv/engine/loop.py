@@ -22,16 +22,19 @@ from ..checkpoint import CheckpointWriter, Position
 from ..data.batches import EpochBatches
 from ..data.failure import pipeline_failures_as_data_errors
 from ..errors import Interrupted
+from ..process.clock import CHECKPOINT, DATA, EVALUATION, REST, Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
 from .agreement import Agreement, check_equal_states
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .device import Runtime
 from .evaluation import Accuracy, EvaluationStopped
-from .progress import EventFiles, Progress
+from .profile import Profile
+from .progress import Progress
 from .sink import EpochOutputs, HandOut
 from .state import RunState
 from .tables import MetricsTable, SampleLog
+from .trackers import Figures
 from .train_step import TrainStep
 from .update import STATISTICS
 
@@ -84,8 +87,13 @@ class Run:
     save_points: SavePoints = field(default_factory=SavePoints)
     stop: StopSignal = field(default_factory=StopSignal)
     sample_log: SampleLog | None = None
-    events: EventFiles | None = None
+    figures: Figures | None = None
+    profile: Profile | None = None
     uses_sink: bool = False
+
+    @property
+    def clock(self) -> Clock:
+        return self.progress.clock
 
     def __post_init__(self):
         self.agreement = Agreement(self.runtime, self.stop)
@@ -108,17 +116,19 @@ def train(run: Run, at: Position) -> None:
         WeightsError: a checkpoint cannot be written, or the processes have diverged.
         RunFolderError: another file of the run cannot be written.
     """
-    with contextlib.closing(run.batches), run.stop.listening():
+    with contextlib.closing(run.batches), contextlib.closing(run.progress), run.stop.listening():
         if run.sample_log:
             run.sample_log.begin(at.count(run.batches.steps))
-        run.progress.begin(at)
         run.table.begin()
+        run.progress.begin(at)
         (drive_by_sink if run.uses_sink else drive_by_steps)(run, at)
-        run.progress.end()
+        run.clock.switch(REST)
+        run.progress.watch.log_skipped()
+        if run.profile:
+            run.profile.close()
         if run.checkpoints:
-            run.checkpoints.wait()
-        if run.events:
-            run.events.close()
+            with run.clock.during(CHECKPOINT):
+                run.checkpoints.wait()
 
 
 def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
@@ -130,7 +140,7 @@ def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
         batches = _open_epoch(run, at)
         while at.epoch <= last:
             run.progress.begin_epoch()
-            for batch in batches:
+            for batch in run.clock.each(batches, DATA):
                 loss, applied = run.step(*map(Tensor, batch))
                 at = replace(at, step=at.step + 1)
                 after_step(run, at, loss, applied)
@@ -142,7 +152,8 @@ def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
 
 
 def _open_epoch(run: Run, at: Position):
-    return run.batches.epoch(at.epoch - 1, at.step, run.batches.listeners)
+    with run.clock.during(DATA):
+        return run.batches.epoch(at.epoch - 1, at.step, run.batches.listeners)
 
 
 def drive_by_sink(run: Run, at: Position) -> None:
@@ -206,8 +217,11 @@ def after_step(run: Run, at: Position, loss: Tensor, applied: Tensor) -> None:
     if run.sample_log:
         run.sample_log.write(step)  # first, so that it covers every step of a checkpoint
     run.progress.add(at, loss, applied)
-    if run.events:
-        run.events.after_step(step)
+    if run.figures:
+        run.figures.after_step(step)
+    if run.profile:
+        with run.clock.during(REST):
+            run.profile.after_step()
     if run.checkpoints:
         run.checkpoints.check()
     if at.step == run.batches.steps:
@@ -227,7 +241,8 @@ def after_epoch(run: Run, epoch: int) -> None:
     is_evaluated = run.evaluate is not None and (is_last or epoch % run.val_interval == 0)
     run.progress.end_epoch()
     try:
-        accuracies = measure(run, epoch, is_evaluated, is_evaluated or is_regular)
+        with run.clock.during(EVALUATION):
+            accuracies = measure(run, epoch, is_evaluated, is_evaluated or is_regular)
     except EvaluationStopped:
         run.step.set_train()
         at = replace(at, is_evaluated=False)
@@ -235,8 +250,8 @@ def after_epoch(run: Run, epoch: int) -> None:
         leave(run, at, run.stop.received)
     run.step.set_train()
     run.table.append(epoch, step, run.progress, accuracies)
-    if run.events:
-        run.events.after_epoch(step, accuracies)
+    if run.figures:
+        run.figures.after_epoch(step, accuracies)
 
     signal, is_time = run.agreement.now(step, run.save_points.is_time())
     scores = [accuracy.top1 for accuracy in accuracies if accuracy]
@@ -285,21 +300,23 @@ def save(
         NonFiniteLossError: a loss or a tensor is not finite.
         WeightsError: the processes have diverged, or the previous save failed.
     """
-    is_within = at.step < run.batches.steps
-    snapshot = run.state.capture(within_epoch=is_within or not at.is_evaluated)
-    # Within an epoch each rank has running statistics of its own.
-    check_equal_states(run.runtime, snapshot, skipped=STATISTICS if is_within else ())
-    if is_kept:
-        run.save_points.saved = time.monotonic()
-    if run.checkpoints:
-        run.checkpoints.save(
-            at,
-            snapshot.files(run.metadata),
-            snapshot.figures,
-            score=score,
-            is_midway=is_midway,
-            is_kept=is_kept,
-        )
+    run.progress.take_losses()  # waiting for steps is not saving
+    with run.clock.during(CHECKPOINT):
+        is_within = at.step < run.batches.steps
+        snapshot = run.state.capture(within_epoch=is_within or not at.is_evaluated)
+        # Within an epoch each rank has running statistics of its own.
+        check_equal_states(run.runtime, snapshot, skipped=STATISTICS if is_within else ())
+        if is_kept:
+            run.save_points.saved = time.monotonic()
+        if run.checkpoints:
+            run.checkpoints.save(
+                at,
+                snapshot.files(run.metadata),
+                snapshot.figures,
+                score=score,
+                is_midway=is_midway,
+                is_kept=is_kept,
+            )
 
 
 def leave(run: Run, at: Position, signal: Signals) -> None:

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -88,23 +87,6 @@ class MetricsTable:
 def _cells(accuracy: Accuracy) -> list[str]:
     top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
     return [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
-
-
-def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> str:
-    """Return one line about a finished run: best accuracy, time, speed and folder.
-
-    The accuracy is of the whole run; time and speed are of this process only.
-    """
-    parts = [f"done in {timedelta(seconds=round(progress.seconds))}"]
-    if progress.compile_seconds:
-        parts[0] += f" ({progress.compile_seconds:.0f} s to the end of the {progress.first_steps})"
-    if progress.images_per_second:
-        parts.append(f"{progress.images_per_second:.0f} images/s")
-    if best := table.best():
-        top1, epoch, whose = best
-        averaged = ", averaged weights" if whose else ""
-        parts.append(f"best top-1 {top1:.3f} % in epoch {epoch}{averaged}")
-    return f"{', '.join(parts)}; {folder} holds the checkpoints and metrics.csv"
 
 
 class SampleLog:

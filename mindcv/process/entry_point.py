@@ -154,6 +154,11 @@ def installation() -> str:
     return "\n".join(lines)
 
 
+def program() -> str:
+    """Return what the user wrote: the installed command, or Python and the package."""
+    return "mindcv" if Path(sys.argv[0]).name == "mindcv" else "python -m mindcv"
+
+
 def import_user_module(name: str) -> None:
     """Import a module or a .py file that registers the user's own models.
 

@@ -24,6 +24,7 @@ from ..errors import ConfigError
 from .files import open_regular, printable_lines, writing
 
 _STDERR = 2
+_COLOURS = {logging.WARNING: 33, logging.ERROR: 31}  # yellow, red
 
 
 def start_logging(is_main: bool, log_file: Path | None = None) -> None:
@@ -53,6 +54,12 @@ def start_logging(is_main: bool, log_file: Path | None = None) -> None:
         logger.addHandler(handler)
 
 
+def shows_colour(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal whose user did not refuse colours (no-color.org)."""
+    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not refused
+
+
 class Lines(logging.Formatter):
     """Escapes control characters, which file and class names may contain."""
 
@@ -62,6 +69,10 @@ class Lines(logging.Formatter):
 
 class Terminal(logging.Handler):
     """Writes beside progress bars; reports a full disk once, and the run goes on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line, colour = super().format(record), _COLOURS.get(record.levelno)
+        return f"\x1b[{colour}m{line}\x1b[0m" if colour and shows_colour(sys.stdout) else line
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

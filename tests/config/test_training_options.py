@@ -420,8 +420,8 @@ def test_the_epochs_end_evaluates_what_was_chosen_and_ranks_by_the_average(
     assert [row["val_top1"] for row in rows] == raw
     assert [row["ema_val_top1"] for row in rows] == averaged
     assert run.checkpoints.best_score == best
-    line = engine.describe_end(run.table, run.progress, tmp_path)
+    lines = engine.describe_end(run.table, run.progress, tmp_path)
     whose = "" if val_weights == "raw" else ", averaged weights"
-    assert line.startswith("done in 0:00:0")
+    assert any(line.startswith("done in 0:00:") for line in lines)
     epoch = 1 if val_weights == "both" else 2
-    assert f"best top-1 90.000 % in epoch {epoch}{whose}; {tmp_path} holds" in line
+    assert f"best top-1 90.000 % in epoch {epoch}{whose}" in lines

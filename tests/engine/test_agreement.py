@@ -18,6 +18,7 @@ from mindcv.engine.agreement import Agreement, check_equal_states
 from mindcv.engine.state import Snapshot
 from mindcv.engine.update import STATISTICS
 from mindcv.errors import ConfigError, DataError, WeightsError
+from mindcv.process.clock import Clock
 from mindcv.process.signals import StopSignal
 
 
@@ -326,7 +327,7 @@ def test_a_step_of_a_run_costs_no_exchange_of_the_ranks(clock):
         network=nn.Cell(),
         step=types.SimpleNamespace(state=[], own_state=[]),
         batches=types.SimpleNamespace(steps=5000),
-        progress=types.SimpleNamespace(add=lambda *outputs: None),
+        progress=types.SimpleNamespace(add=lambda *outputs: None, take_losses=list, clock=Clock()),
         table=engine.MetricsTable(),
         epochs=1,
         save_points=engine.SavePoints(steps=2000, minutes=10.0),

@@ -1,6 +1,7 @@
-"""A run that is watched: event files for TensorBoard, and the report of what it left."""
+"""A run that is watched: event files, a tracker of the user's, the profiler, and the report."""
 
 import csv
+import json
 import re
 import struct
 from pathlib import Path
@@ -11,15 +12,33 @@ from conftest import run_command
 from mindcv.config import build_schedule, load_config
 
 STEPS = 6  # of an epoch of `short_run`
+TRACKER = """
+import json
+
+import mindcv
+
+
+@mindcv.register_tracker
+def begin(options):
+    file = open("tracked.jsonl", "w")
+    print(json.dumps(options["lr"]), file=file)
+
+    def track(values, step):
+        print(json.dumps([step, values]), file=file, flush=True)
+
+    return track
+"""
 
 
 @pytest.fixture(scope="module")
 def watched(warm, image_folder, tiny_models, tmp_path_factory):
-    """Run train.py with a weight average, a schedule by steps and event files."""
+    """Run train.py with a weight average, a schedule by steps, trackers and the profiler."""
     pytest.importorskip("tensorboardX")
     folder = tmp_path_factory.mktemp("watched")
+    own = folder / "own.py"
+    own.write_text(tiny_models.read_text(encoding="utf-8") + TRACKER, encoding="utf-8")
     options = dict(
-        import_module=tiny_models,
+        import_module=own,
         model="tiny",
         data_dir=image_folder,
         image_resize=32,
@@ -38,6 +57,7 @@ def watched(warm, image_folder, tiny_models, tmp_path_factory):
         log_interval=4,
         ckpt_save_dir=folder / "run",
         summary_dir=folder / "events",
+        profile=3,
     )
     words = [str(word) for key, value in options.items() for word in (f"--{key}", value)]
     done = warm.run(["train.py", *words], cwd=folder)
@@ -91,6 +111,28 @@ def test_the_events_are_those_of_the_table_and_of_the_log(watched, rows):
     speeds = {(int(e) - 1) * STEPS + int(s): float(speed) for e, s, *_, speed in lines}
     assert scalars["train/images_per_second"] == pytest.approx(speeds, abs=0.51)
     assert set(scalars) == {*columns, "train/loss", "train/lr", "train/images_per_second"}
+
+
+def test_a_registered_tracker_gets_the_options_and_the_values_of_the_event_file(watched):
+    first, *lines = (watched / "tracked.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(first) == 0.01
+    tracked = {}
+    for step, values in map(json.loads, lines):
+        for name, value in values.items():
+            tracked.setdefault(name, {})[step] = value
+    (file,) = (watched / "events").iterdir()
+    scalars = read_scalars(file)
+    assert set(tracked) == set(scalars)
+    for name, values in tracked.items():
+        assert scalars[name] == pytest.approx(values, rel=1e-6), name
+
+
+def test_the_profile_holds_the_operators_of_as_many_steps_as_were_asked_for(watched):
+    (trace,) = (watched / "run" / "profile").rglob("trace_view.json")
+    names = [event.get("name", "") for event in json.loads(trace.read_text(encoding="utf-8"))]
+    assert sum(name.endswith("AvgPool-op0") for name in names) == 3
+    log = (watched / "run" / "train.log").read_text(encoding="utf-8")
+    assert f"profiled steps 3 to 5 of this process: see {watched / 'run' / 'profile'}" in log
 
 
 def test_the_run_took_the_rates_that_the_lr_command_shows(warm, watched, rows, tmp_path):

@@ -148,7 +148,7 @@ def test_skipped_updates_are_told_and_do_not_use_up_a_rate(log_lines):
     for step, loss, applied in [(1, 2.0, True), (2, INF, False), (3, 1.0, False), (4, 4.0, True)]:
         add(progress, step, loss, applied)
     progress.end_epoch()
-    progress.end()
+    progress.watch.log_skipped()
     assert progress.epoch_loss == pytest.approx((2.0 + 1.0 + 4.0) / 3)
     assert progress.watch.rate == pytest.approx(0.2)  # of the second update that was made
     lines = "\n".join(log_lines)

@@ -51,7 +51,8 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     lines = done.stdout.splitlines()
     compiling = lines.index("compiling the training step ...")
     assert lines[compiling + 1].startswith("first step with graph compilation: ")
-    assert lines[-1].startswith("done in 0:00:") and " images/s, " in lines[-1]
+    assert re.search(r"^done in 0:00:\d\d, \d+ images/s in training$", done.stdout, re.MULTILINE)
+    assert lines[-1] == f"next: python -m mindcv report {run}"
     assert re.search(r"epoch 3/3 step 6/6 loss [\d.]+ lr [\d.e-]+ \d+ images/s, ", done.stdout)
     table = rows(run)
     assert [row["step"] for row in table] == ["6", "12", "18"]
@@ -294,11 +295,12 @@ def test_validation_keeps_the_training_numbers_of_the_classes(short_run, image_f
     assert alone.returncode == 5 and "check model and num_classes" in alone.stderr
 
 
-def test_a_terminal_sees_a_bar_with_loss_rate_speed_and_remaining_time(short_run, tmp_path):
+def test_a_terminal_of_60_columns_sees_a_bar_that_agrees_with_the_log(short_run, tmp_path):
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 140, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 60, 0, 0))
     words = [sys.executable, str(ROOT / "train.py"), *short_run]
-    process = subprocess.Popen(words, cwd=tmp_path, stdout=slave, stderr=slave)
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": ""}
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=slave, stderr=slave, env=environment)
     os.close(slave)
     seen = b""
     with contextlib.suppress(OSError):  # the terminal's end, once the process is gone
@@ -307,9 +309,18 @@ def test_a_terminal_sees_a_bar_with_loss_rate_speed_and_remaining_time(short_run
     os.close(master)
     assert process.wait() == 0
     text = seen.decode()
-    assert re.search(r"144/144 \[\d+:\d+<\d+:\d+, .*images/s, loss [\d.]+ lr [\d.e-]+\]", text)
+    assert "\x1b[32m" in text  # the bar is green
+    drawn = re.split(r"[\r\n]+", re.sub(r"\x1b\[\d*m", "", text))
+    assert any(re.match(r"compiling the training step, \d+ s *$", line) for line in drawn)
+    state = re.compile(
+        r"(epoch \d/3) (?:step \d/6 )?(loss [\d.]+)(?: lr \S+)?( \d+ images/s, .* left)?"
+    )
+    logged = [found.groups() for line in drawn if " step " in line and (found := state.match(line))]
+    bars = [line.rstrip() for line in drawn if "|" in line]
+    assert logged and set(logged) <= {state.match(line).groups() for line in bars}
+    assert max(map(len, bars)) <= 60
     log = (tmp_path / "run/train.log").read_text(encoding="utf-8")
-    assert "144/144" not in log and "step 6/6" in log
+    assert "|" not in log and "step 6/6" in log and "\x1b" not in log
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,67 @@
+"""What a training says about itself before its first step and at its end."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from mindspore import nn
+
+from ..names import plural
+from ..process.clock import COMPILE, DATA, STEPS, time_table
+from ..process.entry_point import program
+from .progress import Progress
+from .tables import MetricsTable
+
+
+def describe_model(name: str, network: nn.Cell, image_size: int | tuple[int, int]) -> list[str]:
+    """Return log lines with the name, parameters and multiply-accumulates of a network.
+
+    The multiply-accumulates need a method `complexity(image_size)`, such as `AnyNet` has, and a
+    square image.
+    """
+    params = sum(parameter.size for parameter in network.trainable_params())
+    lines = [f"model {name}: {params:,} parameters ({params / 1e6:.2f} M)"]
+    if isinstance(image_size, tuple):
+        lines.append(f"  MACs not known for images of {image_size[0]} x {image_size[1]} pixels")
+    elif hasattr(network, "complexity"):
+        macs = network.complexity(image_size).macs
+        lines.append(f"  {macs:,} MACs for an image of {image_size} x {image_size} pixels")
+    else:
+        lines.append("  MACs not known: the model has no method complexity(image_size)")
+    return lines
+
+
+def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]:
+    """Return log lines with the learning rate at a few points of the run."""
+    epochs = len(rates) // steps_per_epoch
+    points = sorted({0, *(round(epochs * part / 8) for part in range(1, 8)), epochs - 1} - {epochs})
+    lines = [
+        f"{plural(steps_per_epoch, 'step')} per epoch, {plural(epochs, 'epoch')}, "
+        f"{plural(len(rates), 'step')}"
+    ]
+    lines += [f"  epoch {epoch + 1}: lr {rates[epoch * steps_per_epoch]:.6g}" for epoch in points]
+    lines.append(f"  last step: lr {rates[-1]:.6g}")
+    return lines
+
+
+def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> list[str]:
+    """Return log lines about a finished run, for 60 columns; the last one is the next command.
+
+    The accuracy is of the whole run; times and speed are of this process only.
+    """
+    seconds = progress.clock.seconds
+    done = [f"done in {timedelta(seconds=round(sum(seconds.values())))}"]
+    if progress.images_per_second:
+        done.append(f"{progress.images_per_second:.0f} images/s in training")
+    named = {COMPILE: f"{COMPILE}, {progress.first_steps}"}
+    if not seconds[DATA]:  # the device pulls its batches
+        named[STEPS] = f"{STEPS} and {DATA}"
+    lines = time_table({named.get(name, name): taken for name, taken in seconds.items()})
+    lines.append(", ".join(done))
+    if best := table.best():
+        top1, epoch, whose = best
+        averaged = ", averaged weights" if whose else ""
+        lines.append(f"best top-1 {top1:.3f} % in epoch {epoch}{averaged}")
+    lines.append(f"{folder} holds the checkpoints and metrics.csv")
+    return [*lines, f"next: {program()} report {shlex.quote(str(folder))}"]

@@ -1,0 +1,66 @@
+"""Every second of a run belongs to one activity of the clock."""
+
+import time
+
+import pytest
+
+from mindcv.process.clock import CHECKPOINT, DATA, EVALUATION, START, STEPS, Clock, time_table
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Return a function that lets seconds pass, on a clock that stands still otherwise."""
+    now = [100.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    return lambda seconds: now.__setitem__(0, now[0] + seconds)
+
+
+def test_an_activity_within_another_takes_its_own_seconds_only(passes):
+    clock = Clock()
+    passes(2)
+    clock.switch(STEPS)
+    passes(3)
+    with clock.during(EVALUATION):
+        passes(5)
+        with clock.during(CHECKPOINT):
+            passes(7)
+        passes(1)
+    passes(4)
+    found = {name: taken for name, taken in clock.seconds.items() if taken}
+    assert found == {START: 2, STEPS: 7, EVALUATION: 6, CHECKPOINT: 7}
+    passes(1)
+    assert clock.seconds[STEPS] == 8
+
+
+def test_an_error_ends_its_activity(passes):
+    clock = Clock(STEPS)
+    with pytest.raises(ValueError), clock.during(EVALUATION):
+        passes(1)
+        raise ValueError
+    passes(2)
+    assert (clock.seconds[EVALUATION], clock.seconds[STEPS]) == (1, 2)
+
+
+def test_waiting_for_the_next_item_is_told_from_using_it(passes):
+    def read():
+        for item in "abc":
+            passes(10)
+            yield item
+
+    clock = Clock(STEPS)
+    for _ in clock.each(read(), DATA):
+        passes(1)
+    assert (clock.seconds[DATA], clock.seconds[STEPS]) == (30, 3)
+
+
+def test_the_table_sums_to_the_wall_time(passes):
+    clock = Clock()
+    passes(1)
+    clock.switch(STEPS)
+    passes(3)
+    assert time_table(clock.seconds) == [
+        "where the time went           seconds  percent",
+        "  start                           1.0     25.0",
+        "  steps                           3.0     75.0",
+        "  sum                             4.0    100.0",
+    ]
