@@ -8,7 +8,7 @@ import mindcv
 
 from . import command
 from .checkpoint import Position
-from .config import Config, check_unchanged, describe_config, dump_config, training_remarks
+from .config import Config, continue_config, describe_config, dump_config, training_remarks
 from .process.clock import RESTORE, Clock
 from .process.entry_point import import_user_module
 
@@ -37,15 +37,17 @@ def main(config: Config) -> None:
     # and images with those of its run; build everything as for a new run; restore tensors,
     # counters and rows; continue with the batch after its last step.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
+    options = describe_config(config)
     if folder:
         engine.write_text(folder / "config.yaml", dump_config(config))
+    if checkpoint:  # an update keeps its images, on any number of ranks
+        config = continue_config(checkpoint.path, checkpoint.record, config, runtime.world_size)
     if config.import_module:
         import_user_module(config.import_module)
     build.check_model(config)
     bad_images_file = None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv")
     train_set = build.open_train_set(config, runtime, bad_images_file)
     described = engine.describe_run(runtime, train_set, config.num_parallel_workers)
-    options = describe_config(config)
     engine.check_equal_ranks(runtime, options, described, config.import_module)
     if checkpoint:
         engine.check_same_run(checkpoint, described)
@@ -94,12 +96,9 @@ def open_files(config: Config, runtime):
 
 
 def find_checkpoint(config: Config, runtime):
-    """Return the checkpoint to resume from, after comparing options; None for a new run."""
+    """Return the checkpoint to resume from; None for a new run."""
     source = config.ckpt_path if config.resume_opt else config.resume
-    checkpoint = mindcv.engine.find_checkpoint(Path(config.ckpt_save_dir), source, runtime)
-    if checkpoint:
-        check_unchanged(checkpoint.record["config"], config, checkpoint.record["epoch"])
-    return checkpoint
+    return mindcv.engine.find_checkpoint(Path(config.ckpt_save_dir), source, runtime)
 
 
 def show_batch(config: Config, train_set, batches) -> None:

@@ -56,13 +56,13 @@ def main(config: Config) -> None:
 
 def evaluate(config: Config, runtime, *, is_first: bool):
     """Return the `Evaluation` of the weights that the config names; None for a dry run."""
-    build, path = mindcv.engine.build, config.ckpt_path
+    build, classes, path = mindcv.engine.build, mindcv.engine.classes, config.ckpt_path
     file = files_read.pop(path, None) or mindcv.weights.read_weights(path)
     kind, line = mindcv.weights.describe_choice(file, config.ema)
     logger.info(line)
     if is_first:
         logger.info(runtime.describe())
-    numbers = build.number_classes(config, file.metadata)
+    numbers = classes.number_classes(config, file.metadata)
     loader, found_classes = build.build_evaluation_batches(config, runtime, numbers)
     told = mindcv.weights.count_classes(file)
     network, metadata = mindcv.models.create_model_from_file(
@@ -77,7 +77,7 @@ def evaluate(config: Config, runtime, *, is_first: bool):
         logger.info(line)
     known = metadata.num_classes
     remedy = f"; if the folders are the first classes in order, set num_classes {known}"
-    build.check_classes(config, found_classes, known, config.ckpt_path, remedy=remedy)
+    classes.check_classes(config, found_classes, known, config.ckpt_path, remedy=remedy)
     params = sum(parameter.size for parameter in network.trainable_params())
     if not config.precise_bn_samples:
         network = mindcv.models.fold_on_cpu(network, runtime.device_target)
@@ -97,7 +97,7 @@ def evaluate(config: Config, runtime, *, is_first: bool):
     accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
     logger.info(accuracy)
     figures = mindcv.engine.ClassFigures.of(
-        build.name_classes(numbers, metadata), *outcomes.of_all_ranks(runtime)
+        classes.name_classes(numbers, metadata), *outcomes.of_all_ranks(runtime)
     )
     for line in figures.describe():
         logger.info(line)

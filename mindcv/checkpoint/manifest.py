@@ -30,14 +30,16 @@ _RUN = _KEPT | {
     "epoch": int,
     "is_evaluated": bool,
     "rows": [[str]],
-    "runtime": dict,
+    "runtime": {"world_size": int},
     "skipped": int,
     "skipped_in_a_row?": int,
     "steps": int,
+    "update?": {"images": int, "batches": int, "images_of_epoch": int},
     "versions": dict,
     "workers": int,
 }
 _LARGEST_NUMBER = 2**53
+_MOST_RANKS = 2**20
 _NUMBER = "(?:0|[1-9][0-9]{0,8})"
 _NAME = re.compile(
     rf"(?P<model>.+)-(?P<epoch>{_NUMBER})_(?P<step>{_NUMBER})(?P<mark>|_unevaluated)"
@@ -213,6 +215,9 @@ def check_record(manifest: Manifest, is_resumed: bool = True) -> None:
                 f"its record says epoch {recorded.epoch}, step {recorded.step}, its name another "
                 "position"
             )
+        update, ranks = record.get("update"), record["runtime"]["world_size"]
+        if not 0 < ranks < _MOST_RANKS or update and min(map(update.get, _RUN["update?"])) < 1:
+            problem = f"its record says {ranks} ranks and an update of {update}"
     if problem:
         raise WeightsError(f"checkpoint manifest {manifest.path} is not a run's: {problem}")
 

@@ -93,9 +93,14 @@ class CheckpointWriter(BackgroundWriter):
         self.policy, self.keep, self.record = policy, keep, dict(record or {})
         self.best_score: float | None = None
         self._kept: list[Kept] = []
+        self._outdated: list[str] = []
 
-    def resume(self, manifest: Manifest) -> None:
-        """Continue from a checkpoint, with its best score and the checkpoints in the folder."""
+    def resume(self, manifest: Manifest, counts_anew: bool = False) -> None:
+        """Continue from a checkpoint, with its best score and the checkpoints in the folder.
+
+        If the run `counts_anew`, with other steps, it must save itself now: then those within the
+        epoch, whose names say the steps of before, are removed.
+        """
         best = f"{self.model}{BEST}"
         if (self.store.folder / f"{best}.json").exists():
             try:
@@ -112,6 +117,9 @@ class CheckpointWriter(BackgroundWriter):
                 check_record(found, is_resumed=False)
             except WeightsError as error:
                 _logger.warning("%s; it is left where it is", error)
+                continue
+            if counts_anew and at.epoch == manifest.position.epoch:
+                self._outdated.append(name)
                 continue
             self._kept.append(Kept(at, found.record["is_midway"], found.record["score"]))
 
@@ -173,11 +181,13 @@ class CheckpointWriter(BackgroundWriter):
         self._kept = [one for one in self._kept if one.at != at]
         self._kept.append(Kept(at, record["is_midway"], record["score"]))
         stale = superfluous(self._kept, self.policy, self.keep)
-        if stale:
+        outdated = [name for name in self._outdated if name != own]
+        self._outdated.clear()
+        if stale or outdated:
             manifest.check_files()  # it may soon be the only good one
-        for one in stale:
-            self.store.remove(one.at.name(self.model))
-            self._kept.remove(one)
+        for name in (*outdated, *(one.at.name(self.model) for one in stale)):
+            self.store.remove(name)
+        self._kept = [one for one in self._kept if one not in stale]
 
 
 def superfluous(kept: list[Kept], policy: str | None, limit: int) -> list[Kept]:

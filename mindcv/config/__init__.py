@@ -15,8 +15,6 @@ from ..errors import ConfigError
 from ..names import canonical
 from .checks import (
     Rules,
-    check_unchanged,
-    describe_config,
     evaluation_contradictions,
     is_launched,
     model_contradictions,
@@ -24,6 +22,7 @@ from .checks import (
     training_contradictions,
     training_remarks,
 )
+from .continuation import check_unchanged, continue_config, describe_config
 from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .settings import join_settings, settings_of, shaping
@@ -36,6 +35,7 @@ __all__ = [
     "Rules",
     "build_schedule",
     "check_unchanged",
+    "continue_config",
     "describe_config",
     "dump_config",
     "evaluation_contradictions",

@@ -1,14 +1,7 @@
-"""What a config may not hold: contradictions, and changes that a resumed run does not bear.
+"""What a config may not hold: each rule yields the option to blame and a message."""
 
-Each rule yields the option to blame and a message.
-"""
-
-import json
-import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from ..data.augment.policies import parse_policy
 from ..data.preprocessing import INTERPOLATIONS, RANDOM, channel_statistics, scale_problem
@@ -16,11 +9,9 @@ from ..errors import ConfigError
 from ..loss import LOSSES
 from ..names import plural
 from ..optim import OPTIMIZERS
-from .options import OPTIONS, Config, marked
-from .schedule import epochs_alike, schedule_contradictions
+from .options import Config
+from .schedule import schedule_contradictions
 from .settings import settings_problems
-
-_logger = logging.getLogger("mindcv.train")
 
 LAUNCH_LINE = "msrun --bind_core=True --worker_num 8 python train.py --config … --distribute True"
 
@@ -252,74 +243,3 @@ def _loss(config: Config) -> Problems:
     if row.splits and config.aug_splits < 2:
         remedy = "add aug_splits 3 and auto_augment augmix"
         yield "loss", f"{loss} compares augmentation splits; {remedy}"
-
-
-def describe_config(config: Config) -> dict[str, Any]:
-    """Return the options as JSON values."""
-    return {key: _as_json(value) for key, value in vars(config).items()}
-
-
-def _as_json(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def check_unchanged(before: Mapping[str, Any], config: Config, epochs: int = 1) -> None:
-    """Refuse to resume a run with options that would change its course.
-
-    `epoch_size` may change if the learning rates of the epochs so far stay the same.
-
-    Args:
-        before: `describe_config` of the saved run; an option missing there had its default.
-        epochs: number of epochs finished or begun.
-
-    Raises:
-        ConfigError: lists each changed option with both values.
-    """
-    lines = list(_changes(before, config, epochs))
-    if lines:
-        raise ConfigError(
-            "resume: these options would change the course of the run:\n"
-            + "\n".join(f"  {line}" for line in lines)
-            + "\nleave them as they were; to start a new run from the weights, name another "
-            "ckpt_save_dir and the file with --ckpt_path"
-        )
-
-
-def _changes(before: Mapping[str, Any], config: Config, epochs: int) -> Iterator[str]:
-    now = describe_config(config)
-    allowed = marked("may_change")
-    if config.precise_bn_samples:  # statistics are measured at these points; training uses them
-        allowed = allowed - {"ckpt_save_interval", "val_interval", "val_while_train"}
-    if config.resume_opt:
-        allowed = allowed | {"ckpt_path", "pretrained"}
-    for key in now:
-        old = before.get(key, _as_json(OPTIONS[key].default))
-        if key == "epoch_size" and old != now[key]:
-            yield from _length_changes(old, config, epochs)
-        elif key not in allowed and old != now[key]:
-            reason = " (MindSpore's random operations depend on it)"
-            reason = reason if key == "num_parallel_workers" else ""
-            yield f"{key}: {_shown(old)} -> {_shown(now[key])}{reason}"
-
-
-def _length_changes(old: int, config: Config, epochs: int) -> Iterator[str]:
-    """Say why the run's length cannot change; if it can, log how its schedule continues."""
-    change = f"epoch_size: {old} -> {config.epoch_size}"
-    if config.epoch_size < epochs:
-        yield f"{change} (epoch {epochs} is done or begun)"
-        return
-    alike = epochs_alike(replace(config, epoch_size=old), config)
-    if alike < epochs:
-        until = f"only the first {plural(alike, 'epoch')}" if alike else "no epoch"
-        yield (
-            f"{change} (with {config.scheduler} {until} would have had the learning rates that "
-            f"they had, and {epochs} are done or begun)"
-        )
-    else:
-        same = f"the {epochs} epochs so far keep their learning rates"
-        goes_on = "the schedule goes on as if the run had had that length from the start"
-        _logger.info("resume: %s; %s, %s", change, same, goes_on)
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

@@ -91,7 +91,7 @@ class Config:
     val_split: str = option("val", "split to evaluate on", used_by="train validate")
     dataset_download: bool = option(False, "download cifar10, cifar100 or mnist into data_dir, unless it is there", used_by="train validate", may_change=True)
     num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the cores of this process", low=1, used_by="train validate")
-    shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring lr")
+    shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring")
     decoder: str = option("mindspore", "of training images: mindspore decodes only what a crop needs; pillow the whole image, which takes longer, and refuses a file whose damage ends MindSpore's process; evaluation and predict decode by pillow", choices=("mindspore", "pillow"), used_by="train measuring", may_change=True)
     num_samples: Optional[int] = option(None, "train on at most this many images", low=1, used_by="train measuring lr")
     batch_size: int = option(128, "images per device and step", low=1, used_by="train validate lr")

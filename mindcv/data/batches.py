@@ -38,6 +38,7 @@ class EpochBatches:
         make_loader: returns the batches of one epoch's rows; see `create_loader`.
 
     Attributes:
+        batch_size: images of a batch; the last one of an epoch may have fewer.
         columns: names of the parts of a batch.
         steps: batches of a whole epoch.
         listeners: called with (epoch, step, indices of the images) for each batch of a pass, epoch
@@ -55,7 +56,7 @@ class EpochBatches:
         self.failure: Exception | None = None
         self.listeners: list[Listener] = []
         self._dataset, self._make_loader = dataset, make_loader
-        self._batch_size, self._shard_id = batch_size, shard_id
+        self.batch_size, self._shard_id = batch_size, shard_id
         self._seed = ds.config.get_seed()
         self._next, self._is_closed = (0, 0), False
         self._had_copy = os.path.exists(_COPY)
@@ -84,7 +85,7 @@ class EpochBatches:
             self.steps = steps
 
     def images_of(self, step: int) -> int:
-        return min(self._batch_size, len(self._dataset.source) - step * self._batch_size)
+        return min(self.batch_size, len(self._dataset.source) - step * self.batch_size)
 
     def num_classes(self) -> int:
         return self._dataset.num_classes()
@@ -97,8 +98,8 @@ class EpochBatches:
 
     def image_names(self, epoch: int, step: int) -> list[str]:
         rows = self._dataset.source
-        first = step * self._batch_size
-        indices = rows.indices_of(epoch, first, first + self._batch_size)
+        first = step * self.batch_size
+        indices = rows.indices_of(epoch, first, first + self.batch_size)
         return [rows.samples.name(index) for index in indices.tolist()]
 
     def epoch(
@@ -149,7 +150,7 @@ class EpochBatches:
                     continue
                 if batch is None:
                     return
-                own = slice(step * self._batch_size, (step + 1) * self._batch_size)
+                own = slice(step * self.batch_size, (step + 1) * self.batch_size)
                 for listener in listeners:
                     listener(epoch, step, rows.indices[own])
                 yield tuple(batch)
@@ -165,7 +166,7 @@ class EpochBatches:
         Only decoding shows such an image to be bad. It is recorded, so that the new one leaves it
         out.
         """
-        failure, reached = rows.failure, step * self._batch_size
+        failure, reached = rows.failure, step * self.batch_size
         try:
             # Most likely it was read since the last batch, else it was replayed.
             if failure is None and not (
@@ -257,7 +258,7 @@ class BatchDataset(ds.GeneratorDataset):
 
 
 _seeding = threading.RLock()
-_is_seeded = False
+_common: int | None = None  # seed of shard 0, inside `drawing`
 _UNSEEDED = 5489  # MindSpore treats its default seed as none and draws a new one each time
 
 
@@ -265,25 +266,35 @@ _UNSEEDED = 5489  # MindSpore treats its default seed as none and draws a new on
 def drawing(seed: int, epoch: int, shard_id: int) -> Iterator[None]:
     """Seed the random operations of a pipeline that is built inside, by epoch and shard.
 
-    Only building has to happen inside. MindSpore also seeds the generators of Python and NumPy;
-    their state is restored. If nested, the outer call wins.
+    What does not depend on the shard takes `common_seed` inside. Only building has to happen
+    inside. MindSpore also seeds the generators of Python and NumPy; their state is restored. If
+    nested, the outer call wins.
     """
-    global _is_seeded
-    drawn = int(np.random.SeedSequence((seed, epoch, shard_id)).generate_state(1)[0])
+    global _common
     with _seeding:
-        if _is_seeded:
+        if _common is not None:
             yield
             return
         before = ds.config.get_seed(), random.getstate(), np.random.get_state()
-        ds.config.set_seed(drawn + (drawn == _UNSEEDED))
-        _is_seeded = True
+        ds.config.set_seed(_drawn(seed, epoch, shard_id))
+        _common = _drawn(seed, epoch, 0)
         try:
             yield
         finally:
-            _is_seeded = False
+            _common = None
             ds.config.set_seed(before[0])
             random.setstate(before[1])
             np.random.set_state(before[2])
+
+
+def _drawn(*place: int) -> int:
+    drawn = int(np.random.SeedSequence(place).generate_state(1)[0])
+    return drawn + (drawn == _UNSEEDED)
+
+
+def common_seed() -> int:
+    """Return the seed of draws that no shard makes otherwise: those for one image or batch."""
+    return ds.config.get_seed() if _common is None else _common
 
 
 class Loader(ProjectDataset):

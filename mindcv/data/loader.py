@@ -41,6 +41,7 @@ def create_loader(
     num_parallel_workers: int | None = None,
     python_multiprocessing: bool = False,
     separate: bool = False,
+    num_shards: int = 1,
     shard_id: int = 0,
     switch_prob: float = 0.5,
     mixup_off_epoch: int = 0,
@@ -72,11 +73,14 @@ def create_loader(
         separate: augmentation splits for the JSD loss. A training batch holds N clean images, then
             aug_splits - 1 augmented copies of all N; the labels repeat likewise. `transform` must
             come from `create_transforms(…, separate=True)`.
-        shard_id: this process among those that train together; seeds the mixing.
+        num_shards, shard_id: the processes that train together, and this one; they seed the draws.
+            Batch i of a shard draws for mixing, erasing and the device what batch
+            `i * num_shards + shard_id` of a single process does.
         mixup_off_epoch: epochs after which mixing ends; labels stay soft. 0: never.
 
     Raises:
         ConfigError: no threads.
+        DataError: no such shard.
         ValueError: separate without three lists of operations, with fewer than 2 splits, or with
             mixing; mixing with `augment_on_device` transforms, whose images are not finished.
     """
@@ -86,6 +90,8 @@ def create_loader(
             "side; pass the result of create_transforms"
         )
         transform = create_transforms()
+    if not 0 <= shard_id < num_shards:
+        raise DataError(f"num_shards {num_shards} and shard_id {shard_id} do not go together")
     plan = Transforms.of(transform)
     workers = usable_workers(num_parallel_workers)
     mixing = None
@@ -143,7 +149,8 @@ def create_loader(
             _join_splits, [*copies, "label"], columns, num_parallel_workers=workers
         )
     else:
-        on_batch = BatchMap(plan.erasing, mixing, plan.on_device, shard_id=shard_id)
+        shards = dict(num_shards=num_shards, shard_id=shard_id)
+        on_batch = BatchMap(plan.erasing, mixing, plan.on_device, **shards)
         dataset = map_image(dataset, on_image).batch(batch_size, **how, **on_batch.arguments)
         columns += ["draws"] if plan.on_device else []
     if (target_transform or not is_own) and not mixing:

@@ -18,15 +18,18 @@ def sample_order(
     num_aug_repeats: int = 0,
     even_shards: bool = False,
     selected_round: int = 0,
+    batch_size: int = 1,
 ) -> np.ndarray:
     """Return the indices that one process reads in one epoch, in order; a pure function.
 
-    Seed and epoch alone determine the shuffling. Position p of the order goes to shard `p %
-    num_shards`. Shuffled or even shards have equal sizes, as data-parallel training needs: the last
+    Seed and epoch alone determine the order of all images. It is dealt out in whole batches:
+    position p goes to shard `p // batch_size % num_shards`. So the batches of an epoch are the same
+    for any number of shards; only the rest that does not fill a batch of every shard is divided
+    otherwise. Shuffled or even shards have equal sizes, as data-parallel training needs: the last
     ones are filled up from the beginning of the order. Other shards are exact, as evaluation needs.
 
-    Repeated augmentation (Hoffer et al., 2020): the copies of an image are adjacent before they are
-    dealt out, so that they go to different shards. An epoch still has the length of one image set,
+    Repeated augmentation (Hoffer et al., 2020): the copies of an image are adjacent and dealt out
+    one by one, so that they go to different shards. An epoch still has the length of one image set,
     and ends before all images were seen. Source: timm, `data/distributed_sampler.py`,
     `RepeatAugSampler`.
 
@@ -38,6 +41,7 @@ def sample_order(
         even_shards: equal sizes for unshuffled shards too.
         selected_round: with repeated augmentation, the epoch is rounded down to a multiple of it,
             if there are as many images: 256 in timm, 0 (not rounded) in MindCV.
+        batch_size: images dealt out together, unless augmentation is repeated.
 
     Raises:
         ConfigError: num_samples below 1, or with repeated augmentation.
@@ -62,16 +66,29 @@ def sample_order(
         needed = -(-shards * length // num_aug_repeats)
         order = np.resize(_shuffled(size, seed, epoch).astype(kind), needed)
         return np.repeat(order, num_aug_repeats)[: shards * length][shard::shards].copy()
-    if shuffle:
-        length = -(-size // shards)
-        order = np.resize(_shuffled(size, seed, epoch).astype(kind), shards * length)
-        return order[shard::shards][: num_samples and max(1, num_samples // shards)].copy()
-    count = min(size, num_samples or size)
-    dealt = -(-count // shards) * shards if even_shards else count
-    mine = np.arange(shard, dealt, shards, dtype=kind) % count
+    order = _shuffled(size, seed, epoch).astype(kind) if shuffle else np.arange(size, dtype=kind)
+    order = order[:num_samples]
+    whole = len(order) // (shards * batch_size) * shards * batch_size
+    batches, rest = order[:whole].reshape(-1, shards, batch_size)[:, shard], order[whole:]
+    if shuffle or even_shards:
+        share = -(-len(rest) // shards)
+        filled = np.concatenate([rest, np.resize(order, share * shards - len(rest))])
+        own = filled[shard * share : (shard + 1) * share]
+    else:
+        own = rest[shard::shards]
+    mine = np.concatenate([batches.ravel(), own])
     if not len(mine):
         raise DataError(f"{size} images over {shards} processes leave none for {shard}")
     return mine
+
+
+def steps_of_epoch(images: int, num_shards: int, batch_size: int, drop_remainder: bool) -> int:
+    """Return how many batches each shard trains in an epoch of so many images of all shards.
+
+    With `drop_remainder`, images that do not fill a batch of every shard are left out.
+    """
+    whole, rest = divmod(images, num_shards * batch_size)
+    return whole + (rest > 0 and not drop_remainder)
 
 
 def copy_numbers(

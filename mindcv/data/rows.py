@@ -49,6 +49,7 @@ def create_dataset(
     extensions: str | Sequence[str] | None = None,
     decode: bool = False,
     cache: Any = None,
+    batch_size: int = 1,
     **kwargs,
 ) -> "ImageDataset":
     """Return a MindSpore dataset with the columns image and label.
@@ -60,7 +61,7 @@ def create_dataset(
 
     Args:
         name, root, split, download, **kwargs: see `open_samples`.
-        shuffle, num_samples, num_shards, shard_id, num_aug_repeats, even_shards: see
+        shuffle, num_samples, num_shards, shard_id, num_aug_repeats, even_shards, batch_size: see
             `sample_order`.
         num_parallel_workers: threads of the pipeline; from 8 on, images are read ahead.
         max_bad_fraction: share of the images that may be bad, see `BadImages`. Each is replaced by
@@ -114,6 +115,7 @@ def create_dataset(
         shard_id=shard_id,
         num_aug_repeats=num_aug_repeats,
         even_shards=even_shards,
+        batch_size=batch_size,
     )
     return ImageDataset(rows.variant(decode=decode, names_labels=True))
 

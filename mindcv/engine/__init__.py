@@ -9,6 +9,7 @@ from .batch_norm import (
     check_batch_statistics,
 )
 from .device import Runtime, start_runtime
+from .elastic import Division
 from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
 from .loop import Run, SavePoints, train
 from .nonfinite import FiniteWatch
@@ -25,12 +26,13 @@ from .trackers import Figures, Track, begin_trackers, event_files, register_trac
 from .train_step import TrainStep
 from .update import WeightAverage
 
-from . import build  # isort: skip  # it uses the names above
+from . import build, classes  # isort: skip  # it uses the names above
 
 __all__ = [
     "Accuracy",
     "AugmentedStep",
     "ClassFigures",
+    "Division",
     "Evaluation",
     "EvaluationStep",
     "Figures",
@@ -55,6 +57,7 @@ __all__ = [
     "check_batch_statistics",
     "check_equal_ranks",
     "check_same_run",
+    "classes",
     "compare",
     "count_dropout",
     "describe_end",

@@ -22,7 +22,11 @@ def average_batch_statistics(network: nn.Cell, runtime: Runtime) -> None:
     statistics = running_statistics(network.get_parameters())
     for parameter, ranks in zip(statistics, gather_values(statistics, runtime)):
         if (ranks != ranks[0]).any():
-            set_value(parameter, ranks.mean(0, dtype=np.float64).astype(np.float32))
+            set_value(parameter, mean_of(ranks))
+
+
+def mean_of(ranks: np.ndarray) -> np.ndarray:
+    return ranks.mean(0, dtype=np.float64).astype(np.float32)
 
 
 def gather_values(parameters: Sequence[Parameter], runtime: Runtime) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ train.py, validate.py and the report build here, so all three evaluate alike.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ..config import (
     shaping,
     sink_contradictions,
 )
+from ..data.order import steps_of_epoch
 from ..data.preprocessing import Preprocessing, warn_of_imagenets
 from ..errors import ConfigError, DataError
 from ..loss import create_loss
@@ -25,7 +27,7 @@ from ..optim import create_optimizer
 from ..process.clock import Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
-from .classes import check_classes, name_all, name_classes  # noqa: F401
+from .classes import count_classes, name_all
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -59,15 +61,19 @@ def build_run(
     """
     num_classes = count_classes(config, train_set)
     batches = build_train_batches(config, runtime, train_set, num_classes)
-    updates = count_updates(config, train_set, batches.steps)
+    updates = count_updates(config, runtime, train_set)
     batches.limit(updates * config.gradient_accumulation_steps)
+    division = engine.Division.of_batches(
+        batches, config.gradient_accumulation_steps, runtime.world_size
+    )
 
     names = train_set.class_names()
     network = build_network(
         config, runtime, num_classes, is_fresh=checkpoint is None, class_names=names
     )
     check_batch_statistics(config, runtime, network, batches, last=batches.steps - 1)
-    dropout_count = engine.count_dropout(network, config.seed, runtime.rank)
+    ranks = runtime.world_size, runtime.rank
+    dropout_count = engine.count_dropout(network, config.seed, *ranks)
     mixed_network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
@@ -113,6 +119,7 @@ def build_run(
     metadata = describe_weights(config, train_set, num_classes)
     if folder:
         policy, keep = config.ckpt_save_policy, config.keep_checkpoint_max
+        record = {**(record or {}), "update": vars(division)}
         checkpoints = CheckpointWriter(folder, metadata.model, policy, keep, record=record)
     return engine.Run(
         runtime=runtime,
@@ -121,6 +128,7 @@ def build_run(
         batches=batches,
         progress=progress,
         table=engine.MetricsTable(folder and folder / "metrics.csv", has_average=config.ema),
+        division=division,
         epochs=config.epoch_size,
         evaluate=evaluate,
         val_interval=config.val_interval,
@@ -157,41 +165,19 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         num_parallel_workers=runtime.workers(config.num_parallel_workers),
         num_aug_repeats=config.aug_repeats,
         even_shards=True,  # a process with fewer steps would leave the others waiting
+        batch_size=config.batch_size,
         bad_images_file=bad_images_file,
         download=config.dataset_download,
         **_options(config, "num_samples max_bad_fraction"),
     )
 
 
-def count_classes(config: Config, train_set) -> int:
-    found = train_set.num_classes()
-    if config.num_classes is not None and config.num_classes < found:
-        raise DataError(
-            f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
-            "classes; leave num_classes out to take them from the data"
-        )
-    if max(found, config.num_classes or 0) < 2:
-        raise DataError(_one_class(config, train_set))
-    return config.num_classes or found
-
-
-def _one_class(config: Config, train_set) -> str:
-    """Return the error for a single class and its likely cause: folders one level too deep."""
-    name = (train_set.class_names() or ("0",))[0]
-    place = getattr(train_set.samples, "folder", config.data_dir)
-    hint = "num_classes 2 or more leaves room for others"
-    if isinstance(place, Path):
-        hint = (
-            f"if the class folders lie in {place / name}, as archives unpack, move them up into "
-            f"{place}; {hint}"
-        )
-    return f"{place} holds one class, {name!r}, and nothing can be learnt from it: {hint}"
-
-
-def count_updates(config: Config, train_set, batches: int) -> int:
+def count_updates(config: Config, runtime, train_set) -> int:
     """Return the updates per epoch: batches, or groups of `gradient_accumulation_steps` batches."""
     together = config.gradient_accumulation_steps
-    updates = batches // together
+    count = min(len(train_set.samples), config.num_samples or sys.maxsize)
+    how = runtime.world_size, config.batch_size, config.drop_remainder
+    updates = steps_of_epoch(count, *how) // together
     if updates:
         return updates
     images = train_set.get_dataset_size()
@@ -217,6 +203,7 @@ def build_train_batches(config: Config, runtime, train_set, num_classes: int):
             transform=build_transforms(config),
             num_parallel_workers=runtime.workers(config.num_parallel_workers),
             separate=config.aug_splits > 1,
+            num_shards=runtime.world_size,
             shard_id=runtime.rank,
             **_options(config, mixing),
         )
@@ -397,13 +384,6 @@ def build_evaluation_step(config: Config, network, num_classes: int):
     """Build the step of validate.py, with its test-time augmentation."""
     step = engine.EvaluationStep(network, num_classes, build_normalize(config))
     return engine.AugmentedStep(step, flip=config.tta != "5crop") if config.tta else step
-
-
-def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
-    """Return class numbers by name as in training: from the file, else from the training split."""
-    if metadata and metadata.class_names:
-        return {name: number for number, name in enumerate(metadata.class_names)}
-    return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:

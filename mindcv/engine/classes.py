@@ -1,11 +1,44 @@
-"""Which class an output stands for: names, and weights that do not name them."""
+"""The classes of a run: how many, their numbers and names, and whether weights fit them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .. import data
 from ..config import Config
 from ..errors import DataError
 from ..weights import Metadata
+
+
+def count_classes(config: Config, train_set) -> int:
+    found = train_set.num_classes()
+    if config.num_classes is not None and config.num_classes < found:
+        raise DataError(
+            f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
+            "classes; leave num_classes out to take them from the data"
+        )
+    if max(found, config.num_classes or 0) < 2:
+        raise DataError(_one_class(config, train_set))
+    return config.num_classes or found
+
+
+def _one_class(config: Config, train_set) -> str:
+    """Return the error for a single class and its likely cause: folders one level too deep."""
+    name = (train_set.class_names() or ("0",))[0]
+    place = getattr(train_set.samples, "folder", config.data_dir)
+    hint = "num_classes 2 or more leaves room for others"
+    if isinstance(place, Path):
+        hint = (
+            f"if the class folders lie in {place / name}, as archives unpack, move them up into "
+            f"{place}; {hint}"
+        )
+    return f"{place} holds one class, {name!r}, and nothing can be learnt from it: {hint}"
+
+
+def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str, int] | None:
+    """Return class numbers by name as in training: from the file, else from the training split."""
+    if metadata and metadata.class_names:
+        return {name: number for number, name in enumerate(metadata.class_names)}
+    return data.training_classes(config.dataset, config.data_dir, config.train_split)
 
 
 def check_classes(

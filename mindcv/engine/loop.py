@@ -28,6 +28,7 @@ from ..weights import Metadata
 from .agreement import Agreement, check_equal_states
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .device import Runtime
+from .elastic import Division
 from .evaluation import Accuracy, EvaluationStopped
 from .profile import Profile
 from .progress import Progress
@@ -67,6 +68,7 @@ class Run:
             averaged weights are evaluated, they decide which checkpoint is best.
         precise_batch_norm: measures the running statistics before each use; None: they stay as
             trained.
+        division: of the images into updates and batches.
         checkpoints: None on all ranks but the first.
         uses_sink: the device pulls the batches of whole epochs.
     """
@@ -77,6 +79,7 @@ class Run:
     batches: EpochBatches
     progress: Progress
     table: MetricsTable
+    division: Division
     epochs: int
     evaluate: Callable[[], Accuracy] | None = None
     val_interval: int = 1
@@ -226,7 +229,9 @@ def after_step(run: Run, at: Position, loss: Tensor, applied: Tensor) -> None:
         run.checkpoints.check()
     if at.step == run.batches.steps:
         return  # `after_epoch` decides
-    signal, is_time = run.agreement.after_step(step, run.save_points.is_time())
+    signal, is_time = None, False
+    if at.step % run.division.batches == 0:  # between two updates other ranks can continue too
+        signal, is_time = run.agreement.after_step(step, run.save_points.is_time())
     if signal or is_time or run.save_points.is_step(step):
         save(run, at)
     if signal:

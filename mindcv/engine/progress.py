@@ -148,13 +148,16 @@ class Progress:
         self._bar.close()
 
     def take_losses(self) -> list[float]:
-        """Fetch and check the losses still on the device; return those of the epoch so far."""
+        """Fetch and check the losses still on the device; return those of the epoch so far.
+
+        Before the epoch continues after a resume, these are the ones restored.
+        """
         for outputs in self._pending:
             for at, loss, applied in each_step(*outputs):
                 self.watch.look(at, loss, applied)
                 self._losses.append(loss)
         self._pending.clear()
-        return self._losses
+        return [*self._losses_before, *self._losses]
 
     def _tick(self) -> None:
         """Show how long the compilation has taken, until it ends."""

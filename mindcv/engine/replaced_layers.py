@@ -18,6 +18,7 @@ from ..errors import ConfigError
 _PARTS = ("gamma", "beta", "moving_mean", "moving_variance")
 _ROUNDS = (0x6255, 0x72A9, 0x5E2D, 0x7C4B, 0x4D35, 0x69C7)  # odd factors below 2**15
 _HALF = 0xFFFF
+DROPOUT_COUNT = "dropout_count"
 # Layers that O1 computes in float16.
 FLOAT16_LAYERS = tuple(kind for kind in amp.get_white_list() if issubclass(kind, nn.Cell))
 
@@ -93,21 +94,25 @@ class SyncBatchNorm(nn.BatchNorm2d):
         return ops.depend(centered * scale + self.beta.reshape((1, -1, 1, 1)), moved)
 
 
-def count_dropout(network: nn.Cell, seed: int, rank: int = 0) -> Parameter | None:
-    """Replace each `nn.Dropout` by one that draws as a function of seed, rank, layer and count.
+def count_dropout(
+    network: nn.Cell, seed: int, world_size: int = 1, rank: int = 0
+) -> Parameter | None:
+    """Replace each `nn.Dropout` by one that draws as a function of seed, layer and batch.
 
-    MindSpore's kernels hide their generators, so a resumed run could not continue their draws.
-    Layers in stochastic depth (`DropPath`) are replaced too.
+    Batch `count * world_size + rank` is the same one for any number of processes. MindSpore's
+    kernels hide their generators, so a resumed run could not continue their draws. Layers in
+    stochastic depth (`DropPath`) are replaced too.
 
     Returns:
         the count, an int32 scalar to increase by 1 after each step; None if there is no dropout.
     """
-    count = Parameter(Tensor(0, ms.int32), name="dropout_count", requires_grad=False)
+    count = Parameter(Tensor(0, ms.int32), name=DROPOUT_COUNT, requires_grad=False)
     layers = itertools.count()
     replaced = replace_layers(
         network,
         lambda cell: type(cell) is nn.Dropout,
-        lambda cell: CountedDropout(cell.p, (seed, rank, next(layers)), count),
+        # The 0 was the rank once: a single process draws what it always drew.
+        lambda cell: CountedDropout(cell.p, (seed, 0, next(layers)), count, (world_size, rank)),
     )
     return count if replaced else None
 
@@ -115,7 +120,7 @@ def count_dropout(network: nn.Cell, seed: int, rank: int = 0) -> Parameter | Non
 class CountedDropout(nn.Cell):
     """Drop each element with probability p < 1 in training, and scale the others by 1 / (1 - p).
 
-    The draw of an element is a hash of the count, the layer's own number and the element's
+    The draw of an element is a hash of the batch's number, the layer's own number and the element's
     position: each axis has a random 32-bit number for every position. They are added one axis after
     the other, with a six-round Feistel network after each. So the graph holds as many constants as
     the lengths of the axes add up to, not one per element.
@@ -123,12 +128,16 @@ class CountedDropout(nn.Cell):
     Sums and products stay below 2**31, since no device documents what an overflow gives. Shapes
     meet in sums only, since bitwise_and and bitwise_xor document no broadcasting.
 
-    `key` is (seed, rank, layer); all layers share `count`, see `count_dropout`.
+    `key` is the layer's own; all layers share `count` and `ranks`, (world_size, rank), see
+    `count_dropout`.
     """
 
-    def __init__(self, p: float, key: tuple[int, ...], count: Parameter):
+    def __init__(
+        self, p: float, key: tuple[int, ...], count: Parameter, ranks: tuple[int, int] = (1, 0)
+    ):
         super().__init__()
         self.p, self.key = p, key
+        self.world_size, self.rank = ranks
         self.limit, self.scale = round(p * 2**24), 1.0 / (1.0 - p)
         # Bypasses `Cell.__setattr__`: the count must not become a parameter of the network, which
         # weight files would hold.
@@ -138,6 +147,8 @@ class CountedDropout(nn.Cell):
         if not self.training or self.p == 0:
             return x
         count = ops.add(self.count, 0)
+        if self.world_size > 1:
+            count = count * self.world_size + self.rank
         high = ops.bitwise_right_shift(count, 16)
         low = count - high * 65536
         for own_high, own_low in _numbers(x.shape, self.key):

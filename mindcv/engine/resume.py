@@ -23,7 +23,8 @@ from ..data.rows import ImageDataset
 from ..data.samples.protocol import describe_files
 from ..errors import ConfigError, DataError, WeightsError
 from .device import Runtime
-from .loop import Run
+from .elastic import Division, position_on
+from .loop import Run, save
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -60,13 +61,33 @@ def resume_run(run: Run, checkpoint: Manifest) -> Position:
 
     Raises:
         WeightsError: the checkpoint does not fit the run.
+        ConfigError: another number of ranks cannot continue it, see `Division.check_follows`.
     """
+    at, now = checkpoint.position, run.division
+    before = Division.of(checkpoint) or now
+    ranks, ranks_before = run.runtime.world_size, checkpoint.record["runtime"]["world_size"]
+    if ranks != ranks_before:
+        now.check_follows(before)
     run.state.restore(checkpoint)
-    if run.checkpoints:
-        run.checkpoints.resume(checkpoint)
-    at = checkpoint.position
     _logger.info("resumed from %s: epoch %d, step %d", checkpoint.path, at.epoch, at.step)
+    at = position_on(at, before.batches, now.batches)
+    if ranks != ranks_before:
+        _logger.info(
+            "continuing a run of %d ranks on %d: each update takes the same %d images, in "
+            "%d x batch_size %d on each rank instead of %d; this is step %d of epoch %d now",
+            *(ranks_before, ranks, now.images, now.batches, run.batches.batch_size),
+            *(before.batches, at.step, at.epoch),
+        )
+        if run.sample_log:
+            steps = before.images_of_epoch // before.images * before.batches
+            own = range(run.runtime.rank, ranks_before, ranks)
+            run.sample_log.start_anew(checkpoint.position.count(steps), own)
     is_done = at.step == run.batches.steps and at.is_evaluated
+    counts_anew = at != checkpoint.position and not is_done
+    if run.checkpoints:
+        run.checkpoints.resume(checkpoint, counts_anew)
+    if counts_anew:
+        save(run, at)
     return Position(at.epoch + 1) if is_done else at
 
 
@@ -106,19 +127,27 @@ def check_same_run(manifest: Manifest, now: Mapping[str, Any]) -> None:
     Other versions and another number of threads, as on a smaller machine, only cause a warning, or
     no run could survive an update; the run goes on, but not to the same bits. Images written since
     then with the same sizes also cause only a warning, since a copied dataset looks the same.
+    Another number of ranks is the affair of `continue_config`.
 
     Raises:
-        ConfigError: the number of processes, the device, the mode or the jit level differs.
+        ConfigError: the device, the mode or the jit level differs.
         DataError: the classes, the images or the sizes of image files differ.
     """
     before = manifest.record
     for name, value in before["runtime"].items():
-        if now["runtime"].get(name) != value:
+        if name != "world_size" and now["runtime"].get(name) != value:
             raise ConfigError(
                 f"resume: {manifest.path} is of a run with {name} {value}, this one has "
                 f"{now['runtime'].get(name)}; resume with the same {name}"
             )
     _check_data(manifest, before["data"], now["data"])
+    if before["runtime"]["world_size"] > 1 and "update" not in before:
+        _logger.warning(
+            "resume: %s was saved by an earlier version, which dealt the images of a step to the "
+            "ranks one by one, now in whole batches; the run goes on with the same images in each "
+            "step, but not to the same bits",
+            manifest.path,
+        )
     others = {**now["versions"], "threads": now["workers"]}
     for name, value in {**before["versions"], "threads": before["workers"]}.items():
         if others.get(name) != value:

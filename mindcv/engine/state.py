@@ -14,8 +14,9 @@ from ..errors import WeightsError
 from ..weights import Metadata, ckpt, read_weights
 from ..weights.array_files import write_npz
 from ..weights.guards import ENTRY
-from .batch_norm import gather_values
+from .batch_norm import gather_values, mean_of
 from .device import Runtime
+from .elastic import Division, losses_on, rows_on, state_on
 from .progress import Progress
 from .tables import MetricsTable
 from .train_step import TrainStep
@@ -52,7 +53,8 @@ class RunState:
 
     Parameters are saved under their own names, see `TrainStep.state` and `TrainStep.own_state`.
     Running statistics of normalisation layers differ between ranks within an epoch, so those of all
-    ranks are saved; everything else is equal on all ranks.
+    ranks are saved; everything else is equal on all ranks. Another number of ranks continues with
+    their mean, see `elastic`.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class RunState:
         runtime: Runtime,
     ):
         self.progress, self.table, self.runtime = progress, table, runtime
+        self._batches = step.accumulation
         self._weights = [*network.get_parameters(), *step.state]
         self._state = [own for own in step.own_state if not own.name.startswith(_RATES)]
         names = [parameter.name for parameter in (*self._weights, *self._state)]
@@ -101,28 +104,35 @@ class RunState:
         weights = read_weights(manifest.file(".ckpt")).tensors
         state = dict(read_weights(manifest.file(STATE)).tensors)
         losses = state.pop(_LOSSES, None)
-        if losses is None:
-            raise WeightsError(f"checkpoint {manifest.path} has no {_LOSSES!r} in its {STATE}")
+        record, division = manifest.record, Division.of(manifest)
+        batches = (division.batches if division else self._batches), self._batches
+        if losses is None or len(losses) * batches[1] % batches[0]:
+            what = "no" if losses is None else f"{len(losses)}"
+            raise WeightsError(f"checkpoint {manifest.path} has {what} {_LOSSES!r} in its {STATE}")
         of_ranks = {n: state.pop(n) for n in list(state) if n.startswith(_OF_RANKS)}
         state = {name: value for name, value in state.items() if not name.startswith(_RATES)}
+        state = state_on(state, {one.name: one for one in self._state}, *batches)
         _check(self._weights, weights, manifest)
         _check(self._state, state, manifest)
-        ranks = self.runtime.world_size
+        ranks = record["runtime"]["world_size"]
         shapes = {_OF_RANKS + one.name: (ranks, *one.shape) for one in self._weights}
         wrong = [n for n, values in of_ranks.items() if values.shape != shapes.get(n)]
         if wrong:
             raise WeightsError(
-                f"checkpoint {manifest.path} does not fit this run of {ranks} processes: {wrong[0]}"
+                f"checkpoint {manifest.path} does not hold the state of {ranks} ranks: {wrong[0]}"
             )
+        is_same = ranks == self.runtime.world_size
+        own = {
+            name.removeprefix(_OF_RANKS): values[self.runtime.rank] if is_same else mean_of(values)
+            for name, values in of_ranks.items()
+        }
+        values = {**weights, **state, **own}
         for parameter in (*self._weights, *self._state):
-            own = of_ranks.get(_OF_RANKS + parameter.name)
-            values = {**weights, **state}[parameter.name] if own is None else own[self.runtime.rank]
-            set_value(parameter, values)
-        self.progress.restore(losses.tolist())
-        record = manifest.record
+            set_value(parameter, values[parameter.name])
+        self.progress.restore(losses_on(losses, *batches).tolist())
         watch = self.progress.watch
         watch.skipped, watch.in_a_row = record["skipped"], record.get("skipped_in_a_row", 0)
-        self.table.restore(record["rows"])
+        self.table.restore(rows_on(record["rows"], *batches))
 
     def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
         """Return each running statistic of every rank, stacked; empty for one process."""

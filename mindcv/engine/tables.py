@@ -6,7 +6,7 @@ A file that cannot be written raises RunFolderError.
 import csv
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class SampleLog:
     the batch and separated by spaces. Epoch and step count from 1, as in the log. For a file
     out.csv, out.csv.names lists index, label and path of every image, and rank 1 writes
     out.rank1.csv. A new run keeps an existing file under a number; a resumed run continues it after
-    the step from which it resumes.
+    the step from which it resumes, or, on another number of ranks, starts another one.
 
     Raises:
         ConfigError: the file cannot be written.
@@ -105,9 +105,8 @@ class SampleLog:
     COLUMNS = ("epoch", "step", "rank", "indices")
 
     def __init__(self, file: str, batches: EpochBatches, samples: Samples, rank: int):
-        self.rank, self.path = rank, Path(file)
-        if rank:
-            self.path = self.path.with_name(f"{self.path.stem}.rank{rank}{self.path.suffix}")
+        self.rank, self._file = rank, Path(file)
+        self.path = self._path_of(rank)
         self._written = 0
         self._read: deque[tuple[int, list[int]]] = deque()
         batches.listeners.append(self._remember)
@@ -123,8 +122,14 @@ class SampleLog:
     def begin(self, step: int) -> None:
         """Start the table after a step of the run."""
         self._written = step
-        if not (step and self._cut_off(step)):
+        if not (step and self._cut_off(self.path, step)):
             start_table(self.path, self.COLUMNS)
+
+    def start_anew(self, step: int, ranks: Iterable[int]) -> None:
+        """Keep the tables of ranks that counted other steps under a number, up to a step."""
+        for path in map(self._path_of, ranks):
+            if path.exists() and self._cut_off(path, step):
+                start_table(path, self.COLUMNS)
 
     def write(self, step: int) -> None:
         """Write the rows of all steps up to this step of the run."""
@@ -138,13 +143,17 @@ class SampleLog:
     def _remember(self, epoch: int, step: int, indices: np.ndarray) -> None:
         self._read.append((epoch, indices.tolist()))
 
-    def _cut_off(self, step: int) -> bool:
+    def _path_of(self, rank: int) -> Path:
+        of_rank = f"{self._file.stem}.rank{rank}{self._file.suffix}"
+        return self._file.with_name(of_rank) if rank else self._file
+
+    def _cut_off(self, path: Path, step: int) -> bool:
         """Remove the rows after a step; return False if the file is no such table."""
         how = dict(newline="", encoding="ascii", errors="replace", opener=open_regular)
-        with writing(self.path), open(self.path, **how) as file:
+        with writing(path), open(path, **how) as file:
             if file.readline().rstrip() != ",".join(self.COLUMNS):
                 return False
-            with replacing(self.path) as unfinished:
+            with replacing(path) as unfinished:
                 _append(unfinished, [self.COLUMNS, *_rows_within(file, step)])
         return True
 

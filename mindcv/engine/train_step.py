@@ -7,6 +7,8 @@ from ..optim.clip import create_clip
 from .nonfinite import OverflowCheck
 from .update import WeightAverage, running_statistics
 
+ACCUMULATED = "accumulated"  # begins the names of an update's sums of gradients
+ACCUMULATED_BATCHES = f"{ACCUMULATED}_batches"
 DYNAMIC_START = 2.0**16  # initial dynamic loss scale, if none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 
@@ -217,9 +219,9 @@ class Accumulator(nn.Cell):
 
     def __init__(self, weights: ms.ParameterTuple, batches: int):
         super().__init__(auto_prefix=False)
-        self.sums = weights.clone(prefix="accumulated", init="zeros")
+        self.sums = weights.clone(prefix=ACCUMULATED, init="zeros")
         # Batches in the sum so far; negative after a bad one.
-        self.seen = Parameter(Tensor(0, ms.int32), name="accumulated_batches")
+        self.seen = Parameter(Tensor(0, ms.int32), name=ACCUMULATED_BATCHES)
         self.batches, self.share = batches, 1.0 / batches
         self.map = ops.HyperMap()
 

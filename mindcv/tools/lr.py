@@ -73,7 +73,7 @@ def count_steps(config: Config, devices: int) -> int:
     Nothing is written into the dataset, not even the digits of mnist_demo.
     """
     from ..data.datasets import DATASETS, open_samples
-    from ..data.order import sample_order
+    from ..data.order import steps_of_epoch
     from ..data.samples.arrays import DEMO_FOLDER
 
     if config.import_module and config.dataset not in DATASETS:  # it may import mindspore
@@ -89,23 +89,13 @@ def count_steps(config: Config, devices: int) -> int:
         raise type(error)(
             f"steps per epoch are not known: {error}; add --data_dir FOLDER or --steps_per_epoch N"
         ) from None
-    order = sample_order(
-        images,
-        seed=0,
-        epoch=0,
-        shuffle=config.shuffle,
-        num_samples=config.num_samples,
-        num_shards=devices,
-        shard_id=0,
-        even_shards=True,
-    )
-    batches, rest = divmod(len(order), config.batch_size)
-    if rest and not config.drop_remainder:
-        batches += 1
-    steps = batches // config.gradient_accumulation_steps
+    used = min(images, config.num_samples or images)
+    how = devices, config.batch_size, config.drop_remainder
+    steps = steps_of_epoch(used, *how) // config.gradient_accumulation_steps
     if steps == 0:
+        share = -(-used // devices)
         raise DataError(
-            f"{len(order)} of {images} images in {config.data_dir} for each of {devices} processes "
+            f"{share} of {images} images in {config.data_dir} for each of {devices} processes "
             f"do not fill {config.gradient_accumulation_steps} x batch_size {config.batch_size}; "
             "lower batch_size or give --steps_per_epoch N"
         )

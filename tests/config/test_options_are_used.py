@@ -18,6 +18,7 @@ from mindcv.config import Config, parse_arguments
 from mindcv.config.options import OPTIONS
 from mindcv.data import datasets
 from mindcv.engine import build as recipe
+from mindcv.engine import classes
 from mindcv.errors import ConfigError
 
 BASE = dict(
@@ -60,7 +61,6 @@ LR_NEEDS = {
     "multi_step_decay_milestones": {"scheduler": "multi_step_decay", "epoch_size": 90},
     "import_module": {"dataset": "own", "import_module": "own.py"},
     "lr_epoch_stair": {"warmup_factor": 0.01},
-    "shuffle": {"num_samples": 9, "batch_size": 1},
 }
 LR_OTHER = {
     "data_dir": "elsewhere",
@@ -85,8 +85,9 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     train_set = library.create_dataset.return_value
     train_set.num_classes.return_value = 6
     train_set.get_dataset_size.return_value = 800
+    train_set.samples.__len__.return_value = 1600
     train_set.class_names.return_value = None
-    library.data.EpochBatches.return_value.steps = 101
+    library.data.EpochBatches.return_value.steps = 100
     library.engine.find_checkpoint.return_value = None
     library.engine.uses_sink.return_value = False
     library.data.first_batch.return_value = ("images", "labels")
@@ -94,7 +95,9 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     described = MagicMock(name="metadata", num_classes=6, class_names=None)
     library.models.create_model_from_file.return_value = (MagicMock(name="network"), described)
     library.data.create_dataset = library.create_dataset
-    library.engine.build = recipe  # the real one: it is what reads the options
+    # The real ones: it is they that read the options.
+    library.engine.build, library.engine.classes = recipe, classes
+    monkeypatch.setattr(classes, "data", library.data)
     for part in ("data", "engine", "models"):
         monkeypatch.setattr(recipe, part, getattr(library, part))
     monkeypatch.setattr(recipe, "create_loss", library.create_loss)

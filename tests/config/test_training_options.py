@@ -408,6 +408,7 @@ def test_the_epochs_end_evaluates_what_was_chosen_and_ranks_by_the_average(
         ),
         progress=engine.Progress(engine.FiniteWatch([0.1] * 2, 1), 4, 1),
         table=engine.MetricsTable(tmp_path / "m.csv", has_average=True),
+        division=engine.Division(images=4, batches=1, images_of_epoch=4),
         epochs=2,
         evaluate=evaluate,
         val_weights=val_weights,

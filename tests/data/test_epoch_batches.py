@@ -57,7 +57,7 @@ def run_of(
     def make(rows):
         operations = create_transforms("", 24, True, normalize_on_device=True, **transform)
         arguments = dict(transform=operations, num_parallel_workers=workers, num_classes=3)
-        arguments |= dict(shard_id=shard or 0, **(loader or {}))
+        arguments |= dict(num_shards=shards or 1, shard_id=shard or 0, **(loader or {}))
         return create_loader(rows, SIZE, drop, True, **arguments)
 
     return EpochBatches(rows, make, SIZE, shard or 0)

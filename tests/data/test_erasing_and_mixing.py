@@ -129,13 +129,14 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
     images = [png(np.full((24, 24, 3), 255, np.uint8))] * 64
     erase = dict(re_prob=0.25, re_scale=(0.2, 0.3), re_value="random", hflip=0.0)
 
-    def run(workers, shard_id=0, **mixing):
+    def run(workers, shards=(1, 0), **mixing):
         transform = create_transforms("", 24, True, normalize_on_device=on_device, **erase)
         loader = create_loader(
             *(rows_of(images), 16, True, True),
             transform=transform,
             num_parallel_workers=workers,
-            shard_id=shard_id,
+            num_shards=shards[0],
+            shard_id=shards[1],
             **mixing,
         )
         batches = [batch["image"] for batch in batches_of(loader, epochs=2)]
@@ -148,8 +149,10 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
     assert abs(erased.sum() - 32) <= 4 * math.sqrt(128 * 0.25 * 0.75)
     # Other draws for each image, each batch, each epoch and each shard.
     assert len({image.tobytes() for image in one[erased]}) == erased.sum()
-    other = run(1, shard_id=1)
-    assert (one != other).any()
+    # Batch i of shard s of 4 draws what batch 4 i + s of a single process does: here i = 0, s = 1.
+    other = run(1, shards=(4, 1))
+    assert (one[:16] != other[:16]).any()
+    np.testing.assert_array_equal(one[16:32], other[:16])
     # Mixing comes after: pasted images bring their erased rectangles along.
     mixed = run(1, mixup=0.8, num_classes=64)
     assert (mixed != white).reshape(128, -1).any(1).sum() > erased.sum()
@@ -159,11 +162,12 @@ def test_a_loader_erases_batch_by_batch_alike_for_any_number_of_workers(on_devic
 
 
 def mixed_by(
-    mixing: Mixing, images: list, labels: list, *, epoch: int = 1, batch: int = 0, shard: int = 0
+    mixing: Mixing, images: list, labels: list, *, epoch: int = 1, batch: int = 0, ranks=(1, 0)
 ) -> tuple[list, list]:
-    """Mix as the pipeline does at this epoch, batch and shard."""
+    """Mix as the pipeline does at this epoch, batch and (number of shards, shard)."""
     place, info = np.array((epoch, 0)), SimpleNamespace(get_batch_num=lambda: batch)
-    return BatchMap(mixing=mixing, shard_id=shard).change(images, labels, [place], info)
+    shards = dict(num_shards=ranks[0], shard_id=ranks[1])
+    return BatchMap(mixing=mixing, **shards).change(images, labels, [place], info)
 
 
 def plain_batch(count: int = 6, side: int = 16, dtype=np.uint8) -> tuple[list, list]:
@@ -305,14 +309,15 @@ def test_mixing_has_its_probability(prob):
     assert abs(mixed - 300 * prob) <= 4 * math.sqrt(300 * prob * (1 - prob))
 
 
-def test_mixing_repeats_for_the_same_seed_epoch_batch_and_shard_only():
-    def share(epoch=1, batch=2, shard=0):
+def test_mixing_repeats_for_the_same_seed_epoch_and_batch_whatever_the_shards():
+    def share(epoch=1, batch=2, ranks=(1, 0)):
         images, labels = plain_batch()
-        place = dict(epoch=epoch, batch=batch, shard=shard)
+        place = dict(epoch=epoch, batch=batch, ranks=ranks)
         return float(mixed_by(Mixing(0.8, 0.0, 1.0, 6), images, labels, **place)[1][0][0])
 
     assert share() == share()
-    others = [share(epoch=2), share(batch=3), share(shard=1)]
+    assert share(batch=0, ranks=(3, 2)) == share(batch=1, ranks=(2, 0)) == share()
+    others = [share(epoch=2), share(batch=3), share(ranks=(2, 1))]
     ds.config.set_seed(43)
     others.append(share())
     ds.config.set_seed(42)

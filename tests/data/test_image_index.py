@@ -14,7 +14,7 @@ from mindcv.data.rows import Rows
 from mindcv.data.samples import ImageError, index_cache
 from mindcv.data.samples import folder as folder_module
 from mindcv.data.samples.folder import FolderSamples, checked_classes, index_images
-from mindcv.engine.build import count_classes
+from mindcv.engine.classes import count_classes
 from mindcv.errors import DataError
 
 

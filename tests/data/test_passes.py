@@ -96,7 +96,8 @@ def test_mindspores_operations_draw_anew_in_each_iterator(root, how):
     def loader(shard=0):
         rows = create_dataset("", str(root), shuffle=False)
         operations = create_transforms("", 24, True, **STILL | COMPILED[how])
-        return create_loader(rows, 2, is_training=True, transform=operations, shard_id=shard)
+        shards = dict(num_shards=2, shard_id=shard)
+        return create_loader(rows, 2, is_training=True, transform=operations, **shards)
 
     def epochs(rows) -> list:
         tuples = rows.create_tuple_iterator(num_epochs=1, output_numpy=True)
@@ -149,7 +150,7 @@ def test_copies_of_repeated_augmentation_are_drawn_apart(root, how, fewest):
     images = []
     for shard in (0, 1):
         rows = create_dataset("", str(root), num_aug_repeats=6, num_shards=2, shard_id=shard)
-        loader = loader_of(rows, how, shard_id=shard)
+        loader = loader_of(rows, how, num_shards=2, shard_id=shard)
         for _ in range(3):
             for batch, _ in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
                 images += [image.tobytes() for image in batch]

@@ -77,7 +77,7 @@ def test_num_samples_takes_other_images_every_epoch():
     epochs = [sample_order(100, 42, epoch, True, 10).tolist() for epoch in range(3)]
     assert [len(set(epoch)) for epoch in epochs] == [10, 10, 10]
     assert len(set(map(frozenset, epochs))) == 3
-    assert len(sample_order(100, 42, 0, True, 10, 4, 1)) == 2
+    assert len(sample_order(100, 42, 0, True, 10, 4, 1)) == 3
     assert len(sample_order(100, 42, 0, True, 1000, 4, 1)) == 25
     assert sample_order(100, 42, 0, False, 10, 4, 1).tolist() == [1, 5, 9]
 

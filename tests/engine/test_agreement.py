@@ -325,10 +325,11 @@ def test_a_step_of_a_run_costs_no_exchange_of_the_ranks(clock):
     run = engine.Run(
         runtime=runtime,
         network=nn.Cell(),
-        step=types.SimpleNamespace(state=[], own_state=[]),
+        step=types.SimpleNamespace(state=[], own_state=[], accumulation=1),
         batches=types.SimpleNamespace(steps=5000),
         progress=types.SimpleNamespace(add=lambda *outputs: None, take_losses=list, clock=Clock()),
         table=engine.MetricsTable(),
+        division=engine.Division(images=4, batches=1, images_of_epoch=20_000),
         epochs=1,
         save_points=engine.SavePoints(steps=2000, minutes=10.0),
     )

@@ -83,7 +83,8 @@ def everything(step) -> dict[str, np.ndarray]:
 
 
 def saved(folder, snapshot):
-    writer = CheckpointWriter(folder, "net")
+    record = {"runtime": {"world_size": 1}}
+    writer = CheckpointWriter(folder, "net", record=record)
     files = snapshot.files(Metadata("net", 5))
     writer.save(Position(1, 3), files, snapshot.figures, is_midway=True)
     writer.wait()
@@ -157,20 +158,23 @@ def test_weights_go_on_moving_after_they_were_exchanged_with_their_average():
             assert all(not np.array_equal(one, other) for one, other in zip(first, second)), mode
 
 
-def draws(p=0.25, shape=(64, 100), seed=1, rank=0, count=0, layers=1) -> list[np.ndarray]:
+def draws(p=0.25, shape=(64, 100), seed=1, ranks=(1, 0), count=0, layers=1) -> list[np.ndarray]:
     """Return which elements each layer drops."""
     network = nn.SequentialCell([nn.Dropout(p=p) for _ in range(layers)])
-    counter = count_dropout(network, seed, rank)
+    counter = count_dropout(network, seed, *ranks)
     counter.set_data(Tensor(count, ms.int32))
     network.set_train()
     ones = Tensor(np.ones(shape, np.float32))
     return [layer(ones).asnumpy() == 0 for layer in network]
 
 
-def test_draws_are_a_function_of_seed_rank_layer_and_count():
+def test_draws_are_a_function_of_seed_layer_and_batch_whatever_the_rank():
     (first, second), again = draws(layers=2), draws(layers=2)
     np.testing.assert_array_equal(first, again[0])
-    others = [second, draws(seed=2)[0], draws(rank=1)[0], draws(count=1)[0], draws(count=2**16)[0]]
+    for world_size, rank, count in ((2, 1, 2), (5, 0, 1), (4, 1, 1)):
+        alone = draws(count=count * world_size + rank)[0]
+        np.testing.assert_array_equal(draws(ranks=(world_size, rank), count=count)[0], alone)
+    others = [second, draws(seed=2)[0], draws(count=1)[0], draws(count=2**16)[0]]
     for one, other in itertools.combinations([first, *others], 2):
         # Independent draws of 0.25 agree in 0.25 ** 2 + 0.75 ** 2 of the elements.
         assert (one == other).mean() == pytest.approx(0.625, abs=0.03)
@@ -366,6 +370,7 @@ def description(**changes):
         "runtime": {"world_size": 2, "device_target": "CPU", "mode": 0, "jit_level": "O1"},
         "versions": {"mindspore": "2.10.0"},
         "workers": 2,
+        "update": {"images": 8, "batches": 1, "images_of_epoch": 16},
         "data": data,
     }
     for key, value in changes.items():
@@ -382,7 +387,6 @@ def manifest_of(record):
 @pytest.mark.parametrize(
     ("changes", "error", "what"),
     [
-        ({"world_size": 4}, ConfigError, "a run with world_size 2, this one has 4"),
         ({"jit_level": "O0"}, ConfigError, "jit_level O1, this one has O0"),
         ({"class_names": ["ant", "cat", "dog"]}, DataError, "class 1 was bee and is cat"),
         ({"class_names": ["ant", "bee"]}, DataError, "class 2 was cat and is not there"),
@@ -403,6 +407,16 @@ def test_other_versions_and_threads_are_warned_of(log_lines):
     engine.check_same_run(manifest_of(description()), description(versions=versions, workers=1))
     assert "mindspore was 2.10.0 and is 2.11.0" in log_lines[0]
     assert "threads was 2 and is 1" in log_lines[1]
+
+
+def test_ranks_that_got_their_images_otherwise_are_warned_of(log_lines):
+    before = description()
+    del before["update"]
+    engine.check_same_run(manifest_of(before), description())
+    assert "in whole batches; the run goes on with the same images in each step" in log_lines[0]
+    before["runtime"]["world_size"] = 1  # the order of one process is what it always was
+    engine.check_same_run(manifest_of(before), description(world_size=1))
+    assert len(log_lines) == 1
 
 
 def test_the_second_signal_leaves_at_once(monkeypatch):

@@ -178,6 +178,7 @@ def test_a_state_that_is_not_finite_is_not_saved_though_its_losses_are(tmp_path)
         batches=types.SimpleNamespace(steps=STEPS),
         progress=progress_of([0.1] * 8, images=images),
         table=engine.MetricsTable(has_average=True),
+        division=engine.Division(images=8, batches=2, images_of_epoch=4 * STEPS),
         epochs=2,
         evaluate=lambda: engine.Accuracy(images=1, loss=1.0, top1=99.0, top5=None),
         checkpoints=CheckpointWriter(tmp_path, "net"),

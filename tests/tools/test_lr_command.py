@@ -118,7 +118,8 @@ def test_steps_are_counted_as_the_loader_makes_them(image_folder, options, devic
     runtime = Runtime("CPU", 1, "O1", 0, devices)
     train_set = build.open_train_set(config, runtime)
     batches = build.build_train_batches(config, runtime, train_set, num_classes=4)
-    updates = build.count_updates(config, train_set, batches.steps)
+    updates = build.count_updates(config, runtime, train_set)
+    assert updates == batches.steps // config.gradient_accumulation_steps
     assert lr.count_steps(config, devices) == updates
 
 
@@ -197,8 +198,8 @@ def test_the_images_of_every_kind_of_dataset_are_counted(kind, tmp_path, image_f
     images = write_dataset(kind, tmp_path, image_folder)
     before = sorted(tmp_path.rglob("*"))
     own = {"import_module": str(tmp_path / "mine.py")} if kind == "own" else {}
-    config = Config(dataset=kind, data_dir=str(tmp_path), batch_size=4)
-    assert lr.count_steps(replace(config, **own), 2) == -(-images // 2) // 4
+    config = Config(dataset=kind, data_dir=str(tmp_path), batch_size=3)
+    assert lr.count_steps(replace(config, **own), 2) == images // (2 * 3)
     assert lr.count_steps(replace(config, drop_remainder=False), 1) == -(-images // 4)
     assert [
         path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in str(path)

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import mindspore as ms
-import mindspore.dataset as ds
 import numpy as np
 from mindspore import Tensor, nn, ops
 
+from ..batches import common_seed
 from ..rows import PASS
 from .pixel_operations import RandomErasing, as_planes
 
@@ -19,8 +19,8 @@ class BatchMap:
     """A `per_batch_map` of `Dataset.batch`: one Python call for all images of a batch.
 
     It erases and mixes, in this order, or adds the column draws for `DeviceAugment`. The draws
-    depend on MindSpore's current seed, epoch, batch and shard. `arguments`, for `Dataset.batch`, is
-    empty if there is nothing to do.
+    depend on MindSpore's current seed, the epoch and the number of the batch among those of all
+    shards. `arguments`, for `Dataset.batch`, is empty if there is nothing to do.
     """
 
     def __init__(
@@ -29,10 +29,11 @@ class BatchMap:
         mixing: "Mixing | None" = None,
         on_device: "DeviceAugment | None" = None,
         *,
+        num_shards: int = 1,
         shard_id: int = 0,
     ):
         self.erasing, self.mixing, self.on_device = erasing, mixing, on_device
-        self.seed, self.shard_id = ds.config.get_seed(), shard_id
+        self.seed, self.num_shards, self.shard_id = common_seed(), num_shards, shard_id
         self.arguments = {}
         if on_device:
             self._map(self.draw, ["label"], ["label", "draws"])
@@ -64,8 +65,9 @@ class BatchMap:
         return labels, list(self.on_device.draw(len(labels), rng))
 
     def _generator(self, places: list, batch_info, *purpose: int) -> np.random.Generator:
-        place = (int(places[0][0]), batch_info.get_batch_num(), self.shard_id, *purpose)
-        return np.random.default_rng((self.seed, *place))
+        number = batch_info.get_batch_num() * self.num_shards + self.shard_id
+        # The 0 was the shard once: a single process draws what it always drew.
+        return np.random.default_rng((self.seed, int(places[0][0]), number, 0, *purpose))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from mindspore.dataset import vision
 from PIL import Image
 
+from ..batches import common_seed
 from ..image_files import as_picture
 
 _CHANNELS = (1, 3)
@@ -56,7 +57,7 @@ class OfPass:
 
     def __init__(self, operation: PixelSeeded, split: int = 0):
         self.operation, self.split = operation, split
-        self.seed = ds.config.get_seed()
+        self.seed = common_seed()
 
     def __call__(self, image: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         epoch, number = place.tolist()

@@ -5,6 +5,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 
 from ...config import Config
+from ...data.order import steps_of_epoch
 from ...design_space import SETTINGS, NetworkPlan, complexity
 from ...design_space.complexity import complexity_by_part
 from ...design_space.plan import STEMS
@@ -197,9 +198,8 @@ class Plan:
     def steps_per_epoch(self, devices: int) -> int:
         """Return the updates in an epoch, as train.py counts them; 0: the images fill none."""
         config = self.config
-        batches, rest = divmod(-(-self.given.images // devices), config.batch_size)
-        batches += rest > 0 and not config.drop_remainder
-        return batches // config.gradient_accumulation_steps
+        how = devices, config.batch_size, config.drop_remainder
+        return steps_of_epoch(self.given.images, *how) // config.gradient_accumulation_steps
 
     def scale(self, devices: int, scale_by: str = "") -> dict:
         """Return the figures of a number of devices; ConfigError: the images fill no step.

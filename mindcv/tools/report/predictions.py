@@ -14,7 +14,7 @@ from ...config import Config
 from ...data.image_files import as_picture, decodable
 from ...data.preprocessing import Preprocessing
 from ...data.samples import ImageError, Samples
-from ...engine.build import check_classes, number_classes
+from ...engine.classes import check_classes, number_classes
 from ...engine.results import ClassFigures, Outcomes
 from ...errors import DataError
 from ...models import create_model_from_file
