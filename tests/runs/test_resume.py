@@ -82,7 +82,7 @@ for word in filter(None, os.environ.get("KILL", "").split()):
     if place == "step":
         kill_before(loop, "after_step", count, number)
     elif place == "evaluation":
-        kill_before(evaluation, "_sums_of_batch", count, number)
+        kill_before(evaluation, "_evaluate_batch", count, number)
     else:
         kill_within_commit(count, number)
 """
