@@ -53,10 +53,10 @@ def compare(model: str, batches: list[int], size: int) -> list[dict]:
     plan = SETTINGS[model].plan()
     rows = []
     for batch in batches:
-        planned = card_memory(plan, batch, size, opt="momentum", amp_level="O0")["sum"]
+        planned = card_memory(plan, batch, size, opt="momentum", amp_level="O0", on_cpu=True)
         rows.append(
             dict(what=f"{batch} images", measured=measure_elsewhere(model, batch, size))
-            | dict(planned=planned, batch=batch)
+            | dict(planned=planned["sum"], batch=batch)
         )
     for small, large in pairwise(list(rows)):
         more = large["batch"] - small["batch"]

@@ -127,13 +127,39 @@ def test_the_largest_batch_is_the_last_that_fits(figures):
     assert figures(*words[:-1], 1)["largest_batch"] == 0
 
 
-def test_what_a_cpu_kept_is_told_beside_the_plan(figures):
-    for name, ratio in (("x_200mf", 0.90), ("y_400mf", 1.57), ("z_500mf", 1.91)):
+def test_what_was_measured_on_a_cpu_is_told_beside_the_plan(figures):
+    for name, ratio in (("x_200mf", 0.90), ("y_400mf", 0.94), ("z_500mf", 0.96)):
         found = figures("--model", f"regnet_{name}")
-        cautious = found["largest_batch_by_cpu_ratio"]
-        assert cautious == pytest.approx(found["largest_batch"] / ratio, abs=1.5)
         assert f"{ratio:.2f} x plan" in found["text"].split("ASSUMED")[0]
-        assert f"{cautious} if a card keeps what the CPU kept" in found["text"]
+
+
+# MB that torch saves for the backward pass of an image of 224 pixels, with its image; timm 1.0 in
+# training, storages counted once by `torch.autograd.graph.saved_tensors_hooks`.
+SAVED_BY_TORCH = {
+    "regnet_x_200mf": 17.32,
+    "regnet_y_200mf": 18.81,
+    "regnet_y_400mf": 33.74,
+    "regnet_z_500mf": 76.25,
+}
+
+
+@pytest.mark.parametrize("name", SAVED_BY_TORCH)
+def test_what_is_kept_for_the_backward_pass_is_what_torch_saves(name):
+    parts = estimate.card_memory(SETTINGS[name].plan(), 1)
+    kept = parts["kept for the backward pass"] + parts["images"]
+    assert kept / 1e6 == pytest.approx(SAVED_BY_TORCH[name], rel=0.04)
+
+
+@pytest.mark.parametrize(
+    "name, measured", [("x_400mf", 25.2), ("y_200mf", 30.6), ("y_400mf", 58.4), ("z_500mf", 155.2)]
+)
+def test_an_image_more_on_a_cpu_is_what_was_measured(name, measured):
+    """MB of one more image, by benchmarks/memory.py --batches 8 16."""
+    one, two = (
+        estimate.card_memory(SETTINGS[f"regnet_{name}"].plan(), batch, on_cpu=True)["sum"]
+        for batch in (1, 2)
+    )
+    assert 0.85 < measured / ((two - one) / 1e6) < 1.15
 
 
 @pytest.mark.parametrize("opt", OPTIMIZERS)
@@ -295,7 +321,7 @@ for word; do
   esac
 done
 mkdir "$folder"
-echo "done in 0:00:09 (3 s to the end of the first step), $((workers * 40 + 10)) images/s" \
+echo "done in 0:00:09, $((workers * 40 + 10)) images/s in training" \
   > "$folder/train.log"
 test "$samples" = $((workers * 8))
 """
@@ -316,7 +342,8 @@ def test_weak_scaling_compares_the_same_images_per_worker(monkeypatch, tmp_path,
     script = runpy.run_path(str(ROOT / "benchmarks/weak_scaling.py"))
     script["main"]()
     printed = capsys.readouterr().out
-    assert "| 1 | 50.0 |" in printed and "| 2 | 90.0 |" in printed and "ratio: 1.80" in printed
+    assert "| two workers | 90 | 90 … 90 | 1.80 |" in printed
+    assert "| two runs of one worker | 100 | 100 … 100 | 2.00 |" in printed
     monkeypatch.setattr(sys, "argv", [*words, "--rounds", "1", "--batch", "5"])
     with pytest.raises(SystemExit, match="16 images; 20 are needed"):
         script["main"]()

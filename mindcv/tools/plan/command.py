@@ -135,7 +135,6 @@ def compute(plan: Plan, name: str) -> dict:
         "known": _dictionaries(known(plan)),
         "assumed": _dictionaries(assumed(plan)),
         "largest_batch": plan.largest_batch(),
-        "largest_batch_by_cpu_ratio": plan.largest_batch(plan.cpu_ratio()[1]),
         "memory_bytes": [{"batch_size": batch} | plan.memory(batch) for batch in batches],
         "scales": [plan.scale(devices) for devices in scales],
         "left_out": [devices for devices in SCALES if devices not in scales],

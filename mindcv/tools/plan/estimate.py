@@ -43,11 +43,17 @@ USABLE = 0.8  # of a card's memory
 # reads it, and the normalised, activated one as the next convolution reads it. O1 and auto
 # normalise and activate in float32 and convolve in float16; O2 normalises in float32.
 KEPT_BYTES = {"O0": (4, 4), "O1": (4, 6), "O2": (4, 2), "O3": (2, 2), "auto": (4, 6)}
-# Memory of one more image, measured / planned (benchmarks/memory.py: MindSpore 2.10, CPU, float32)
+# What only MindSpore's kernels for a CPU keep, found by comparing its memory pool, its graphs and
+# torch's saved tensors. A multiplication that broadcasts keeps the places of both operands for each
+# of its outputs, 8 bytes each (arithmetic_cpu_kernel.cc, InitBroadCast); squeeze-and-excitation
+# has one of them forward and one backward. SiLU's gradient is several kernels, and the sigmoid
+# among them runs as soon as its input exists.
+CPU_PLACES_BYTES = 32
+# Memory of one more image on a CPU, measured / planned (benchmarks/memory.py: MindSpore 2.10)
 CPU_RATIOS = {
     "plain": ("regnet_x_200mf", 0.90),
-    "squeeze-and-excitation": ("regnet_y_400mf", 1.57),
-    "squeeze-and-excitation, SiLU": ("regnet_z_500mf", 1.91),
+    "squeeze-and-excitation": ("regnet_y_400mf", 0.94),
+    "squeeze-and-excitation, SiLU": ("regnet_z_500mf", 0.96),
 }
 SCALES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -67,6 +73,7 @@ def card_memory(
     amp_level: str = "O0",
     use_nesterov: bool = False,
     copies: int = 0,
+    on_cpu: bool = False,
 ) -> dict[str, int]:
     """Return the bytes of a training step on one card, by what they hold, and their sum.
 
@@ -78,6 +85,7 @@ def card_memory(
 
     Args:
         copies: further float32 values per parameter: averaged weights, accumulated gradients.
+        on_cpu: add what only the kernels for a CPU keep.
     """
     costs, largest = complexity(network, image_size), largest_map(network, image_size)
     first, second = KEPT_BYTES[amp_level]
@@ -91,6 +99,10 @@ def card_memory(
         "workspace": batch_size * largest * first,
         "images": batch_size * network.in_channels * image_size**2 * 4,
     }
+    if on_cpu:
+        sigmoids = costs.activations * first if network.activation == "silu" else 0
+        places = scaled_maps(network, image_size) * CPU_PLACES_BYTES
+        parts["kept by kernels for a CPU"] = batch_size * (sigmoids + places)
     return parts | {"sum": sum(parts.values())}
 
 
@@ -179,15 +191,11 @@ class Plan:
             copies=config.ema + (config.gradient_accumulation_steps > 1),
         )
 
-    def largest_batch(self, ratio: float = 1.0) -> int:
-        """Return the most images that fit into the usable part of a card; 0: none.
-
-        Args:
-            ratio: what an image takes, relative to what is planned.
-        """
+    def largest_batch(self) -> int:
+        """Return the most images that fit into the usable part of a card; 0: none."""
         fixed = self.memory(0)["sum"]
         free = self.given.card_memory * 1e9 * USABLE - fixed
-        return max(0, int(free // ((self.memory(1)["sum"] - fixed) * ratio)))
+        return max(0, int(free // (self.memory(1)["sum"] - fixed)))
 
     def cpu_ratio(self) -> tuple[str, float]:
         """Return the model of this kind that was measured on CPU, and measured / planned."""

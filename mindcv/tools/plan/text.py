@@ -40,7 +40,7 @@ def known(plan: Plan) -> Rows:
         where = "measured: 1,055 on 2 cores, AMD EPYC; benchmarks/results"
         rows.append(("decoding", f"{DECODE_RATE:g} images/s a core", where))
     name, ratio = plan.cpu_ratio()
-    where = f"measured / planned on CPU, {name}, float32; benchmarks/memory.py"
+    where = f"measured / planned for a CPU, {name}, float32; benchmarks/memory.py"
     rows.append(("memory of an image", f"{ratio:.2f} x plan", where))
     if given.image_kb:
         rows.append(("image file", f"{given.image_kb:g} KB", "yours: --image_kb"))
@@ -137,10 +137,7 @@ def _memory(plan: Plan, figures: dict) -> list[str]:
         table.append(
             (str(row["batch_size"]), *cells, "yes" if row["sum"] / 1e9 <= usable else "no")
         )
-    largest = (
-        f"largest batch that fits into {usable:.1f} GB: {figures['largest_batch']} images; "
-        f"{figures['largest_batch_by_cpu_ratio']} if a card keeps what the CPU kept"
-    )
+    largest = f"largest batch that fits into {usable:.1f} GB: {figures['largest_batch']} images"
     return [*aligned(table), largest]
 
 
