@@ -106,7 +106,7 @@ class Population:
         """Return its row of spaces.csv: errors in percent, hours of all trainings together."""
         row = {"space": self.name, "study": self.study, "n": len(self.models)}
         row |= {"failed": self.failed, "waiting": self.waiting}
-        row |= {_column(name): float(each(self.errors)) for name, each in SUMMARIES.items()}
+        row |= {name: float(each(self.errors)) for name, each in SUMMARIES.items()}
         row["hours"] = sum(model["seconds"] for model in self.models) / 3600
         row |= dict(zip(("trend_start", "trend_slope"), self.trend))
         return row | {"e_fit_of_best": float(np.median(self.values["e_fit"][: self.good]))}
@@ -231,7 +231,7 @@ def compare(
         ends = mean_difference(one, two, rng, times)
         row |= dict(zip(("difference", "low", "high"), ends))
         p_values = permutation_tests(one, two, rng, times)
-        row |= {f"p_{_column(name)}": p for name, p in p_values.items()}
+        row |= {f"p_{name}": p for name, p in p_values.items()}
         rows.append(row | dict(zip(("ks_distance", "p_ks"), kolmogorov_smirnov(one, two))))
     for row, p in zip(rows, holm([row["p_mean"] for row in rows])):
         row["p_holm"] = float(p)
@@ -260,13 +260,11 @@ def _sentence(row: dict[str, Any], comparisons: int) -> str:
 
 def label(name: str) -> str:
     """Return the name of a space as the paper writes it: AnyNetX_A of anynet_x_a."""
-    for key, written in (("anynet", "AnyNet"), ("regnet", "RegNet")):
-        name = re.sub(rf"\b{key}_([xyz])", lambda x, written=written: written + x[1].upper(), name)
-    return re.sub(r"_([a-e])\b", lambda x: f"_{x[1].upper()}", name)
-
-
-def _column(name: str) -> str:
-    return name.replace(" ", "_")
+    return re.sub(
+        r"\b(any|reg)net_([xyz])(_[a-e]\b)?",
+        lambda match: f"{match[1].title()}Net{match[2].upper()}{(match[3] or '').upper()}",
+        name,
+    )
 
 
 def _p(p: float) -> str:

@@ -16,7 +16,7 @@ _TIES = 1e-9  # differences below, percentage points, are rounding
 SUMMARIES: dict[str, Callable] = {
     "mean": np.mean,
     "median": np.median,
-    "best quarter": lambda errors, axis=None: np.quantile(errors, 0.25, axis=axis),
+    "best_quarter": lambda errors, axis=None: np.quantile(errors, 0.25, axis=axis),
     "minimum": np.min,
 }
 
