@@ -2,13 +2,14 @@
 
 import argparse
 
-from . import analyze, runs, study
+from . import analyze, runs, scale, study
 
 # Action -> its module, which has `add_arguments` and `run`, and its line in `--help`.
 _ACTIONS = {
     "sample": (study, "draw the population of a study"),
     "run": (runs, "train the population; the same command goes on after an interruption"),
     "analyze": (analyze, "error distributions, best parameters and comparisons of trained spaces"),
+    "scale": (scale, "scale a network to other costs"),
 }
 
 
