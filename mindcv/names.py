@@ -24,8 +24,9 @@ def similar(name: str, known: Collection[str], elsewhere: Mapping[str, str]) -> 
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a number and its noun: 1 image, 3 images, 2 classes, 2 entries."""
+    """Return a number and its noun: 1 image, 3 images, 2 classes, 2 entries, 2 epochs."""
     if count != 1:
         noun = re.sub("y$", "ie", noun) if re.search("[^aeiou]y$", noun) else noun
-        noun += "es" if noun.endswith(("s", "ch", "sh", "x")) else "s"
+        hisses = noun.endswith(("s", "ch", "sh", "x")) and noun != "epoch"
+        noun += "es" if hisses else "s"
     return f"{count} {noun}"

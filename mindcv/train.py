@@ -75,8 +75,10 @@ def main(config: Config) -> None:
     if folder:
         with engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
-    with clock.during(RESTORE):
-        at = engine.resume_run(run, checkpoint) if checkpoint else Position()
+    at = Position()
+    if checkpoint:
+        with clock.during(RESTORE):
+            at = engine.resume_run(run, checkpoint)
     engine.train(run, at)
     if folder:
         for line in engine.describe_end(run.table, run.progress, folder):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import mindspore as ms
 from mindspore.profiler import ProfilerActivity
+from tqdm import tqdm
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -36,9 +37,10 @@ class Profile:
     def close(self) -> None:
         """End the profile, also of fewer steps; the analysis takes seconds."""
         if self._profiler is not None:
-            self._profiler.stop()
-            if isinstance(self._profiler, ms.Profiler):
-                self._profiler.analyse()
+            with tqdm.external_write_mode():  # the analysis prints its own progress
+                self._profiler.stop()
+                if isinstance(self._profiler, ms.Profiler):
+                    self._profiler.analyse()
             self._profiler = None
             steps = f"{_SKIPPED + 1} to {self._done}"
             _logger.info("profiled steps %s of this process: see %s", steps, self.folder)

@@ -11,6 +11,7 @@ from mindcv.names import plural, similar
         ("image", "images"),
         ("class", "classes"),
         ("batch", "batches"),
+        ("epoch", "epochs"),
         ("entry", "entries"),
         ("day", "days"),
         ("process", "processes"),
