@@ -1,4 +1,4 @@
-"""docs/study.py: the tables of "A study on two cores" follow from the csv files beside the page."""
+"""docs/design_space.md: its yaml can be sampled; docs/study.py writes its study from csv files."""
 
 import re
 import runpy
@@ -8,8 +8,25 @@ from conftest import ROOT
 from studies import make_study
 
 from mindcv.__main__ import main
+from mindcv.tools.design_space.sampling import sample
+from mindcv.tools.design_space.spaces import SPACES, find_space
+from mindcv.tools.design_space.study import read_study
 
 STUDY = runpy.run_path(str(ROOT / "docs/study.py"))
+
+
+def test_the_printed_study_and_spaces_are_read_and_sampled(tmp_path):
+    page = STUDY["PAGE"].read_text(encoding="utf-8")
+    whole, spaces = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    (tmp_path / "study.yaml").write_text(whole, encoding="utf-8")
+    study = read_study(tmp_path / "study.yaml")
+    assert study.count == 60 and [find_space(name).model for name in study.spaces]
+    kept = re.sub(r"^spaces: .*$", spaces.strip(), whole, flags=re.M)
+    (tmp_path / "study.yaml").write_text(kept, encoding="utf-8")
+    _, own = read_study(tmp_path / "study.yaml").spaces
+    models = sample(find_space(own), 3, image_size=64, limits={"macs": (10e6, 40e6)})
+    assert all(sum(model["depths"]) >= 14 for model in models) and len(models) == 3
+    assert set(re.findall(r"`((?:anynet|regnet)_\w+)`", page)) == set(SPACES)
 
 
 def correlation(space: str, parameter: str, rho: float, p: float) -> dict[str, str]:
