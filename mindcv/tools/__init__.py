@@ -20,6 +20,7 @@ COMMANDS = {
     "convert": "turn a weight file of any library into another format or naming",
     "export": "write a checkpoint as MINDIR, ONNX or AIR, batch normalisation folded in",
     "average": "average the weights of several checkpoints",
+    "card": "write a model card of a checkpoint, in Markdown",
     "lr": "print and plot the learning rates of a recipe",
     "plan": "step time, memory, decoding and hours of a training on 8 to 1024 devices",
     "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",

@@ -1,0 +1,116 @@
+"""`mindcv card`: a model card in Markdown, from a checkpoint and the run folder it lies in."""
+
+import re
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..config.options import OPTIONS
+from ..errors import ConfigError
+from ..process.entry_point import import_user_module
+from ..process.files import printable, replacing, writing
+from ..weights import Metadata, describe_choice, read_weights
+from .arguments import add_ema_argument, add_import_module, check_output, file_path
+from .report.run_folder import RunFolder, read_run_folder
+
+# Paths and what concerns the machine say nothing of the model.
+_LEFT_OUT = frozenset(name for name, entry in OPTIONS.items() if entry.metadata["per_host"]) | {
+    "num_parallel_workers",
+    "distribute",
+    "device_target",
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = "Intended use, data and limits are yours to write: the card has a heading each."
+    parser.add_argument(
+        "checkpoint", type=file_path, metavar="CKPT", help="that names its model, as of `train`"
+    )
+    parser.add_argument(
+        "--output", type=file_path, metavar="FILE", help=".md (default: print the card)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    add_ema_argument(parser)
+    add_import_module(parser)
+
+
+def run(arguments: Namespace) -> None:
+    if arguments.output:
+        check_output("output", arguments.output, (".md",), arguments.force)
+    if arguments.import_module:
+        import_user_module(arguments.import_module)
+    from ..models import create_model_from_file
+
+    file = read_weights(arguments.checkpoint)
+    network, metadata = create_model_from_file(file, ema=arguments.ema)
+    path = Path(arguments.checkpoint)
+    kind = describe_choice(file, arguments.ema)[0]
+    text = "\n".join(card(path.name, metadata, network, kind=kind, run=_run_of(path))) + "\n"
+    if not arguments.output:
+        print(text, end="")
+        return
+    output = Path(arguments.output)
+    with writing(output, ConfigError), replacing(output) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+    print(f"wrote {output}")
+
+
+def _run_of(checkpoint: Path) -> RunFolder | None:
+    """Return the run that a checkpoint lies in; None: in none."""
+    names = ("config.yaml", "metrics.csv")
+    is_run = all((checkpoint.parent / name).is_file() for name in names)
+    return read_run_folder(str(checkpoint.parent)) if is_run else None
+
+
+def card(
+    name: str, metadata: Metadata, network, *, kind: str, run: RunFolder | None
+) -> Iterator[str]:
+    """Yield the lines of the card.
+
+    Args:
+        name: of the weight file.
+        kind: averaged or raw.
+        run: that wrote the file; None: unknown.
+    """
+    used = metadata.preprocessing
+    yield from ("---", "library_name: mindcv", "pipeline_tag: image-classification", "---", "")
+    yield from (f"# {metadata.model}", "", "| | |", "|---|---|")
+    params = sum(parameter.size for parameter in network.trainable_params())
+    facts = {"file": f"{_cell(name)}, the {kind} weights", "parameters": f"{params:,}"}
+    if hasattr(network, "complexity") and used.sides[0] == used.sides[1]:
+        macs = network.complexity(used.sides[0]).macs
+        facts["multiply-accumulates"] = f"{macs:,} for an image"
+    facts["input"] = f"{used.sides[0]} x {used.sides[1]} pixels, {metadata.in_channels} channels"
+    facts |= {key.replace("_", " "): _cell(value) for key, value in used.to_dict().items()}
+    facts["classes"] = str(metadata.num_classes)
+    row = run and run.row_of(run.path / name)
+    if row:
+        facts["trained until epoch"] = str(row.epoch)
+        column = "ema_val_top1" if kind == "averaged" else "val_top1"
+        if column in row.values:
+            facts["top-1 on the validation images"] = f"{row.values[column]:.3f} %"
+    yield from (f"| {key} | {value} |" for key, value in facts.items())
+    yield from ("", "## Use", "", "```python", "from mindcv import Classifier", "")
+    yield from (f"classifier = Classifier.from_pretrained({name!r})", "```", "")
+    for heading in ("Intended use", "Training data", "Limits"):
+        yield from (f"## {heading}", "", "To be written.", "")
+    if metadata.class_names:
+        yield from ("## Classes", "", ", ".join(map(_cell, metadata.class_names)), "")
+    changed = {
+        key: getattr(run.config, key)
+        for key, entry in OPTIONS.items()
+        if run and run.config and key not in _LEFT_OUT
+        if getattr(run.config, key) != entry.default
+    }
+    if changed:
+        yield from ("## Training options", "", "Those that differ from the defaults:", "")
+        yield from ("| option | value |", "|---|---|")
+        yield from (f"| `{key}` | {_cell(value)} |" for key, value in changed.items())
+
+
+def _cell(value: Any) -> str:
+    """Return text that Markdown shows as it is."""
+    several = isinstance(value, (list, tuple))
+    text = printable(", ".join(map(str, value)) if several else str(value))
+    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", text)
