@@ -37,11 +37,11 @@ def main(config: Config) -> None:
     # and images with those of its run; build everything as for a new run; restore tensors,
     # counters and rows; continue with the batch after its last step.
     checkpoint = None if config.dry_run else find_checkpoint(config, runtime)
-    options = describe_config(config)
-    if folder:
-        engine.write_text(folder / "config.yaml", dump_config(config))
+    options, text = describe_config(config), dump_config(config)
     if checkpoint:  # an update keeps its images, on any number of ranks
         config = continue_config(checkpoint.path, checkpoint.record, config, runtime.world_size)
+    if folder:
+        engine.write_text(folder / "config.yaml", text)
     if config.import_module:
         import_user_module(config.import_module)
     build.check_model(config)

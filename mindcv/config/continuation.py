@@ -53,7 +53,8 @@ def continue_config(
         if not update:
             raise ConfigError(
                 f"resume: {path} was saved by an earlier version of mindcv, which dealt the images "
-                f"to the ranks otherwise; resume on {ranks} ranks until the next checkpoint"
+                f"to the ranks otherwise; resume on {plural(ranks, 'rank')} until the next "
+                "checkpoint"
             )
         batches = _batches_on(world_size, path, record, config.batch_size)
         before = before | {"batch_size": config.batch_size}
@@ -70,15 +71,16 @@ def _batches_on(world_size: int, path: Path, record: Mapping[str, Any], batch_si
     batches, rest = divmod(images, world_size * batch_size)
     if rest or not batches:
         raise ConfigError(
-            f"resume: {path} is of a run of {ranks} ranks with {images} images an update, which "
-            f"{world_size} ranks with batch_size {batch_size} cannot keep; possible (ranks x "
-            f"batch_size x {_ACCUMULATION}): {_possible(images, world_size, batch_size)}"
+            f"resume: {path} is of a run of {plural(ranks, 'rank')} with {images} images an "
+            f"update, which {plural(world_size, 'rank')} with batch_size {batch_size} cannot keep; "
+            f"possible (ranks x batch_size x {_ACCUMULATION}): "
+            f"{_possible(images, world_size, batch_size)}"
         )
     if record["steps"] * batches % max(1, before):
         raise ConfigError(
             f"resume: {path} was saved after {record['steps'] % before} of the {before} batches of "
-            f"an update, where {world_size} ranks cannot begin; resume from a checkpoint between "
-            f"two updates, or on {ranks} ranks until the next one"
+            f"an update, where {plural(world_size, 'rank')} cannot begin; resume from a checkpoint "
+            f"between two updates, or on {plural(ranks, 'rank')} until the next one"
         )
     return batches
 

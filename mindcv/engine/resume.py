@@ -22,6 +22,7 @@ from ..checkpoint import (
 from ..data.rows import ImageDataset
 from ..data.samples.protocol import describe_files
 from ..errors import ConfigError, DataError, WeightsError
+from ..names import plural
 from .device import Runtime
 from .elastic import Division, position_on
 from .loop import Run, save
@@ -73,9 +74,9 @@ def resume_run(run: Run, checkpoint: Manifest) -> Position:
     at = position_on(at, before.batches, now.batches)
     if ranks != ranks_before:
         _logger.info(
-            "continuing a run of %d ranks on %d: each update takes the same %d images, in "
+            "continuing a run of %s on %d: each update takes the same %d images, in "
             "%d x batch_size %d on each rank instead of %d; this is step %d of epoch %d now",
-            *(ranks_before, ranks, now.images, now.batches, run.batches.batch_size),
+            *(plural(ranks_before, "rank"), ranks, now.images, now.batches, run.batches.batch_size),
             *(before.batches, at.step, at.epoch),
         )
         if run.sample_log:

@@ -1,5 +1,6 @@
 """A run saved on some ranks continues on others with the same updates, or is refused with why."""
 
+import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,11 +10,12 @@ import pytest
 from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
-from mindcv.checkpoint import CheckpointStore, Position
+from mindcv.checkpoint import CheckpointStore, CheckpointWriter, Position
 from mindcv.config import Config, continue_config, describe_config
 from mindcv.data.order import sample_order, steps_of_epoch
+from mindcv.engine import loop
 from mindcv.engine.elastic import Division, losses_on, position_on, rows_on, state_on
-from mindcv.errors import ConfigError
+from mindcv.errors import ConfigError, Interrupted
 from mindcv.weights import Metadata
 
 IMAGES = 1000  # an epoch of 62 updates of 16 and a rest of 8
@@ -137,6 +139,49 @@ def test_losses_and_rows_keep_their_means_and_places():
     rows = [["1", "6", "0.5"], ["2", "12", "0.25"]]
     assert rows_on(rows, 1, 2) == [["1", "12", "0.5"], ["2", "24", "0.25"]]
     assert rows_on(rows_on(rows, 1, 2), 2, 1) == rows
+
+
+def test_checkpoints_within_an_epoch_whose_steps_are_others_make_room(tmp_path):
+    """One rank saved after its steps 6, 9 and 12; of two ranks these are 3, none and 6."""
+
+    def save(writer, at, is_midway=True):
+        content = {suffix: lambda file: file.write(b"") for suffix in (".ckpt", ".state.npz")}
+        writer.save(at, content, {}, is_midway=is_midway)
+        writer.wait()
+        return writer.store.names()
+
+    alone = CheckpointWriter(tmp_path, "net")
+    save(alone, Position(1, 20), is_midway=False)
+    for step in (6, 9, 12):
+        names = save(alone, Position(2, step))
+    assert names == ["net-2_12", "net-2_9", "net-1_20"]
+    two = CheckpointWriter(tmp_path, "net")
+    two.resume(alone.store.verify("net-2_12"), counts_anew=True)
+    assert save(two, Position(2, 6)) == ["net-2_6", "net-1_20"]
+    assert save(two, Position(2, 9)) == ["net-2_9", "net-2_6", "net-1_20"]
+
+
+def test_a_signal_is_obeyed_between_two_updates(monkeypatch):
+    """So that any ranks that keep the update can continue from what is saved then."""
+    saved, runtime = [], engine.Runtime("CPU", 1, "O1", 0, 1)
+    monkeypatch.setattr(loop, "save", lambda run, at: saved.append(at.step))
+    run = engine.Run(
+        runtime=runtime,
+        network=nn.Cell(),
+        step=SimpleNamespace(state=[], own_state=[], accumulation=3),
+        batches=SimpleNamespace(steps=12),
+        progress=SimpleNamespace(add=lambda *outputs: None),
+        table=engine.MetricsTable(),
+        division=Division(images=12, batches=3, images_of_epoch=48),
+        epochs=1,
+        save_points=engine.SavePoints(steps=4),
+        stop=SimpleNamespace(received=signal.SIGTERM),
+    )
+    for step in (1, 2, 4):  # ckpt_save_steps is obeyed where it says
+        loop.after_step(run, Position(1, step), None, None)
+    with pytest.raises(Interrupted, match="after step 6 of epoch 1"):
+        loop.after_step(run, Position(1, 6), None, None)
+    assert saved == [4, 6]
 
 
 class Net(nn.Cell):
