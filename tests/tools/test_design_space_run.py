@@ -208,7 +208,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(place):
 
 def test_a_training_that_is_killed_again_and_again_is_a_failure(place):
     kill = {"epochs": 0, "end": "SIGKILL"}
-    code, printed = ended(start(place, a1=[kill, kill, kill]))
+    code, printed = ended(start(place, a1=[kill] * 4))
     record = records(place)["a1"]
     assert (code, record["status"], record["exit_code"]) == (0, "failed", 137)
     assert record["error"] is None and record["reason"] == "killed by SIGKILL"

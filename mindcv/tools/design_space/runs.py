@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from ...checkpoint import STATE, CheckpointStore, FolderLock, position_of
+from ...checkpoint import STATE, FolderLock
 from ...config import Config, dump_config, load_config
 from ...errors import ConfigError, DataError, Interrupted, MindCVError, RunFolderError
 from ...process.cpu import available_cores
@@ -36,7 +36,6 @@ from .study import (
     STUDY,
     Study,
     append_record,
-    interleaved,
     read_population,
     read_records,
     read_study,
@@ -49,7 +48,7 @@ _PATIENCE = 120.0  # seconds for the trainings of a killed runner to save
 _KILLED = 128 + signal.SIGKILL
 _SIGNALLED = (128 + signal.SIGINT, 128 + signal.SIGTERM, _KILLED)
 _OF_ALL = {2: ConfigError, 4: DataError}  # exit codes that the next training would have too
-_TRIES = 2  # attempts in a row that a signal ends without a newer checkpoint
+_MOST_KILLS = 3  # of a model, after which it goes on
 _CARDS = "ASCEND_RT_VISIBLE_DEVICES"
 _LOG = "attempt-*.log"  # the time of its start, milliseconds since 1970
 
@@ -120,7 +119,7 @@ class _Training:
         self.config, self.model, self.share = config, model, share
         self.folder = folder = Path(config.ckpt_save_dir)
         self.runs_before = {record.run for record in read_rank_records(folder)}
-        self.began_at, self.began = newest_checkpoint(folder), time.monotonic()
+        self.began = time.monotonic()
         with writing(folder, RunFolderError, "; the same command goes on"):
             folder.mkdir(parents=True, exist_ok=True)
             with replacing(folder / RECIPE) as unfinished:
@@ -184,12 +183,6 @@ def environment(share: Share) -> dict[str, str]:
     return own | ({_CARDS: share.cards} if share.cards else {})
 
 
-def newest_checkpoint(folder: Path):
-    """Return the position of the newest checkpoint that verifies; None: there is none."""
-    manifest = CheckpointStore(folder).newest()[0] if folder.is_dir() else None
-    return manifest and position_of(manifest.path.stem)
-
-
 def last_error(folder: Path) -> str:
     """Return the last error message in the newest log of a training, or its last line."""
     newest = max(folder.glob(_LOG))
@@ -238,7 +231,7 @@ class Runner:
         self.workers = workers
         self.todo: deque[Mapping[str, Any]] = deque()
         self.running: list[_Training] = []
-        self.stalls: dict[str, int] = {}
+        self.kills = Counter()
         self.has_forwarded = False
         self.signals = StopSignal(only_remembers=True)
         for note in notes:
@@ -253,7 +246,9 @@ class Runner:
             DataError: their images are missing.
             RunFolderError: the folder cannot be written.
         """
-        self.todo += [one for one in interleaved(self.models) if self._is_open(one, retries)]
+        # The spaces in turn, so that a part of a study is balanced.
+        models = sorted(self.models, key=lambda model: model["index"])
+        self.todo += [model for model in models if self._is_open(model, retries)]
         cores = " | ".join(",".join(map(str, share.cores)) for share in self.free)
         self._say(f"{len(self.todo)} of {len(self.models)} models to train, on cores {cores}")
         hours = math.inf if self.study.budget is None else self.study.budget
@@ -333,20 +328,14 @@ class Runner:
                 self._record(model)
             elif self.signals.received:
                 self.todo.appendleft(model)
-            elif code in _SIGNALLED and self._goes_on(training):
+            elif code in _SIGNALLED and self.kills[model["id"]] < _MOST_KILLS:
+                self.kills[model["id"]] += 1
                 self._say(f"{model['id']}: {reason}; it goes on from its newest checkpoint")
                 self.todo.appendleft(model)
             elif code in _OF_ALL and not any(r["status"] == "done" for r in self.records.values()):
                 raise _OF_ALL[code](f"the first training of {self.folder} failed: {reason}")
             else:
                 self._record(model, code, reason)
-
-    def _goes_on(self, training: _Training) -> bool:
-        """Return whether to go on with a training that a signal has ended."""
-        newest, name = newest_checkpoint(training.folder), training.model["id"]
-        gained = newest is not None and newest != training.began_at
-        self.stalls[name] = 0 if gained else self.stalls.get(name, 0) + 1
-        return self.stalls[name] < _TRIES
 
     def _record(self, model: Mapping[str, Any], code: int = 0, reason: str | None = None) -> None:
         """Keep the result of a training; with a reason, it failed."""

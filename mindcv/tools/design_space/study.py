@@ -7,7 +7,7 @@ model a line), `records.jsonl` (a training a line) and `runs/<id>/`, the run fol
 import json
 import os
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,8 @@ from ..arguments import file_path
 from .sampling import sample_population
 from .spaces import read_limits
 
-STUDY, RECIPE, POPULATION, RECORDS, RUNS = (
-    "study.yaml",
-    "recipe.yaml",
-    "population.jsonl",
-    "records.jsonl",
-    "runs",
-)
+STUDY, RECIPE, RUNS = "study.yaml", "recipe.yaml", "runs"
+POPULATION, RECORDS = "population.jsonl", "records.jsonl"
 # Options of train.py that a study does not take -> why.
 _REFUSED = {
     "image_resize": "image_size sets it",
@@ -277,8 +272,3 @@ def append_record(folder: Path, record: Mapping[str, Any]) -> None:
             os.fsync(file)
         finally:
             os.close(file)
-
-
-def interleaved(models: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the models with the spaces in turn, so that a part of a study is balanced."""
-    return sorted(models, key=lambda model: model["index"])
