@@ -48,6 +48,7 @@ RUN = {
 MENTIONED = {
     "python -m mindcv pack",
     "python -m mindcv predict",
+    "python -m mindcv train",
     "python train.py",
     "python train.py --config … --distribute False",
 }
