@@ -126,13 +126,13 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
     def by_report(given, path):
         found = []
 
-        def padded_batches(loader, batch_size, num_classes):
+        def evaluate(step, loader, *_, **__):
             found.append(stacked(loader))
             raise InterruptedError
 
-        monkeypatch.setattr(predictions, "padded_batches", padded_batches)
+        monkeypatch.setattr(engine, "evaluate", evaluate)
         with pytest.raises(InterruptedError):
-            predictions.predict_split(Config(**given, mode=1), path)
+            predictions.predict_split(Config(**given, mode=1), read_weights(path))
         return found[0]
 
     def by_predict(path):
