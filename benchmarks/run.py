@@ -26,6 +26,7 @@ MINUTES = {
     "epochs": 10,
     "pipelines": 2,
     "checkpoints": 1,
+    "restart": 5,
     "models": 15,
 }
 NEED_CHECKOUT = ("first_step", "epochs")
@@ -42,7 +43,7 @@ def main() -> int:
     sections = [name for name in asked.only if name not in NEED_CHECKOUT or asked.mindcv_checkout]
     if len(sections) < len(asked.only):
         say("first_step and epochs are skipped: they need --mindcv-checkout")
-    if {"pipelines", "epochs", "first_step"} & set(sections):
+    if {"pipelines", "epochs", "first_step", "restart"} & set(sections):
         make_photos(asked)
     total = sum(MINUTES[name] for name in sections)
     if not asked.quick:
@@ -89,7 +90,7 @@ def section_names(text: str) -> list[str]:
 def find_peers(asked) -> None:
     given = {"peers": asked.peers_python, "mindcv": asked.mindcv_python}
     missing = [name for name, python in given.items() if python is None]
-    if set(asked.only) <= {"checkpoints"}:
+    if set(asked.only) <= {"checkpoints", "restart"}:
         return
     made = make_environments(asked.environments.resolve(), missing)
     asked.peers_python = asked.peers_python or made["peers"]
@@ -123,7 +124,7 @@ def run_section(name: str, asked) -> bool:
         words += ["--steps", 2, "--opt", "sgd"] if asked.quick else []
     else:
         words = ["--quick"] if asked.quick else []
-        words += [] if name == "checkpoints" else peers
+        words += [] if name in ("checkpoints", "restart") else peers
     script, own = {
         "convolutions": ("networks.py", ["convolutions"]),
         "optimizers": ("optimizers.py", []),
@@ -131,10 +132,13 @@ def run_section(name: str, asked) -> bool:
         "epochs": ("train_commands.py", ["epochs"]),
         "pipelines": ("pipeline/compare.py", []),
         "checkpoints": ("checkpoint.py", []),
+        "restart": ("restart.py", []),
         "models": ("networks.py", ["models"]),
     }[name]
     if name in NEED_CHECKOUT:
         own += ["--mindcv-checkout", asked.mindcv_checkout.resolve(), "--photos", asked.few_photos]
+    elif name == "restart":
+        own += ["--photos", asked.few_photos]
     elif name == "pipelines":
         own += [asked.photos]
     elif name == "models" and asked.resume:

@@ -75,6 +75,7 @@ def main(config: Config) -> None:
     if folder:
         with engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
+    mindcv.ranks.is_over("start")
     at = Position()
     if checkpoint:
         with clock.during(RESTORE):

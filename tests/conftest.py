@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ from warm_commands import WarmCommands
 from mindcv.checkpoint import CheckpointStore
 
 ROOT = Path(__file__).parent.parent
+# Commands keep compiled graphs and downloads there, not in the home of who runs the tests.
+CACHE = tempfile.TemporaryDirectory(prefix="mindcv-cache-")
+os.environ["MINDCV_CACHE"] = CACHE.name
 WARM = WarmCommands()
 
 # A network without batch statistics, registered as a user would: by a file of one's own. With

@@ -7,6 +7,7 @@ CHANGED = dict(
     distribute=True,
     device_target="CPU",
     jit_level="O1",
+    compile_cache="off",
     seed=7,
     val_while_train=True,
     val_interval=2,

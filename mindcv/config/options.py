@@ -73,6 +73,7 @@ class Config:
     distribute: bool = option(False, "data-parallel training; start the command with msrun", used_by="train validate", may_change=True)
     device_target: Optional[str] = option(None, "device; null: Ascend where there is one, else CPU", choices=("Ascend", "CPU"), used_by="train validate", may_change=True)
     jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"), used_by="train validate", may_change=True)
+    compile_cache: str = option("auto", "where compiled graphs are kept for the next start: auto: in the cache folder on a CPU, off on Ascend; off; or a folder, see docs/train.md", known=("auto", "off"), used_by="train validate", is_path=True, per_host=True, may_change=True)
     seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1, used_by="train validate")
     val_while_train: bool = option(False, "evaluate on val_split during training", may_change=True)
     val_interval: int = option(1, "epochs between evaluations; the last epoch always has one", low=1, may_change=True)

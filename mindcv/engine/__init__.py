@@ -8,6 +8,7 @@ from .batch_norm import (
     average_batch_statistics,
     check_batch_statistics,
 )
+from .compile_cache import open_compile_cache
 from .device import Runtime, start_runtime
 from .elastic import Division
 from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
@@ -69,6 +70,7 @@ __all__ = [
     "find_checkpoint",
     "mixed_precision",
     "non_finite_outputs",
+    "open_compile_cache",
     "register_tracker",
     "resume_run",
     "start_logging",

@@ -8,6 +8,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn
 
 from ..errors import DataError
+from .compile_cache import CachedGraph
 from .device import Runtime
 from .update import running_statistics, set_value
 
@@ -130,7 +131,7 @@ class PreciseBatchNorm:
         return images
 
 
-class _Forward(nn.Cell):
+class _Forward(CachedGraph):
     def __init__(self, network: nn.Cell, normalize: nn.Cell | None):
         super().__init__(auto_prefix=False)
         self.network, self.normalize = network, normalize

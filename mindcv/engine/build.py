@@ -33,10 +33,12 @@ _logger = logging.getLogger("mindcv.train")
 
 
 def start_runtime(config: Config) -> engine.Runtime:
-    return engine.start_runtime(
+    runtime = engine.start_runtime(
         distribute=config.distribute and is_launched(),
         **_options(config, "mode device_target jit_level seed"),
     )
+    engine.open_compile_cache(config.compile_cache, runtime)
+    return runtime
 
 
 def build_run(

@@ -14,6 +14,7 @@ from ..errors import DataError, NonFiniteLossError, WeightsError
 from ..loss import create_loss
 from ..names import plural
 from ..process.signals import StopSignal
+from .compile_cache import CachedGraph
 from .device import Runtime
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +51,7 @@ class Accuracy:
         return {name: count / self.images for name, count in hits.items()} | {"loss": self.loss}
 
 
-class EvaluationStep(nn.Cell):
+class EvaluationStep(CachedGraph):
     """Map a batch to sums over its counted images, and to its logits, float32 (N, classes).
 
     The sums are [loss, top-1 hits, top-5 hits, not finite]. `network` maps images to logits. An

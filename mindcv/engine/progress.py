@@ -16,6 +16,7 @@ from ..checkpoint import Position
 from ..names import plural
 from ..process.clock import CHECKPOINT, COMPILE, DATA, EVALUATION, STEPS, Clock
 from ..process.terminal import shows_colour
+from ..ranks import is_over
 from .nonfinite import FiniteWatch, each_step
 
 _logger = logging.getLogger("mindcv.train")
@@ -100,6 +101,7 @@ class Progress:
         self._losses_before = list(losses)
 
     def begin(self, at: Position) -> None:
+        is_over("restore")
         step = at.count(self.watch.steps_per_epoch)
         self._measured = (step, 0.0)
         self.watch.begin(step)
@@ -175,6 +177,7 @@ class Progress:
     def _report_first(self, at: Position, step: int) -> None:
         """Log the first step, or first sink of steps, separately: it compiles the graph."""
         self.take_losses()  # waits until the step is really done
+        is_over("first step")
         count = step - self._measured[0]
         self.first_steps = "first step" if count == 1 else f"first {count} steps"
         self.clock.switch(STEPS)

@@ -4,6 +4,7 @@ import mindspore as ms
 from mindspore import Parameter, Tensor, nn, ops
 
 from ..optim.clip import create_clip
+from .compile_cache import CachedGraph
 from .nonfinite import OverflowCheck
 from .update import WeightAverage, running_statistics
 
@@ -13,7 +14,7 @@ DYNAMIC_START = 2.0**16  # initial dynamic loss scale, if none is given
 DYNAMIC_WINDOW = 2000  # finite steps after which a dynamic scale doubles
 
 
-class TrainStep(nn.Cell):
+class TrainStep(CachedGraph):
     """Map a batch (image, label, …) to (loss, applied), and update the optimizer's parameters.
 
     `loss` is the unscaled float32 loss, averaged over the processes. `applied` is False if the

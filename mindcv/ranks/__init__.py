@@ -7,6 +7,7 @@ under `ranks/`, and watches those of the others. Nothing here imports mindspore.
 
 from .failure import FOLDER_VARIABLE, first_last_words, last_words, recorded_ending
 from .record import Ending, Record, first_failure, read_records, root_cause
+from .start import is_over, read_parts
 from .watch import failing_together, watch_ranks
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "failing_together",
     "first_failure",
     "first_last_words",
+    "is_over",
     "last_words",
+    "read_parts",
     "read_records",
     "recorded_ending",
     "root_cause",

@@ -104,7 +104,7 @@ def test_a_tilde_in_a_path_is_the_users_home(from_yaml, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     paths = [name for name, entry in OPTIONS.items() if entry.metadata["is_path"]]
     texts = {name: entry.metadata["help"] for name, entry in OPTIONS.items()}
-    assert [n for n in texts if n.endswith(("_dir", "_path", "_module", "resume"))] == [
+    assert [n for n in texts if n.endswith(("_cache", "_dir", "_path", "_module", "resume"))] == [
         name for name in paths if name not in ("show_batch", "log_samples")
     ]
     for name in paths:

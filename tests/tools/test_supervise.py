@@ -23,6 +23,7 @@ STAND_IN = """
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 from mindcv.checkpoint import CheckpointStore, position_of
+from mindcv.ranks import is_over
 
 folder = Path(sys.argv[sys.argv.index("--ckpt_save_dir") + 1])
 print("resume", sys.argv[sys.argv.index("--resume") + 1], flush=True)
@@ -38,6 +39,11 @@ def save():
 
 for _ in range(plan.get("saves", 0)):
     save()
+for part in plan.get("parts", []):
+    time.sleep(0.2)
+    is_over(part)
+if plan.get("parts"):
+    time.sleep(1)  # the supervisor looks
 if plan.get("orphan"):
     subprocess.Popen(["sleep", "300"], start_new_session=True)
 end = plan["end"]
@@ -92,14 +98,32 @@ def test_a_job_that_is_killed_goes_on_from_its_newest_checkpoint(job, tmp_path):
     begins = [line.partition(":")[0].split(" begins ")[1] for line in lines if " begins " in line]
     assert begins == ["without a checkpoint", "from epoch 1, step 4", "from epoch 3, step 4"]
     assert [line for line in lines if line.startswith("restart")] == [
-        "restart 1 of 10 in 0.01 s",
-        "restart 2 of 10 in 0.01 s",
+        "restart 1 of 10 in 0 s",
+        "restart 2 of 10 in 0 s",
     ]
     assert lines[-1] == "done; exit code 0"
     attempts = tmp_path / "run/attempts"
     assert len(list(attempts.glob("*/output.log"))) == 3
     assert all(p.read_text() == "resume auto\n" for p in attempts.glob("*/output.log"))
     assert (attempts / "supervise.log").read_text() == told
+
+
+def test_the_way_from_a_failure_to_the_next_trained_step_is_told_in_parts(job):
+    own = ["start", "restore", "first batch", "compile", "first step"]
+    first = {"saves": 1, "end": "SIGKILL", "parts": own}
+    stalled = {"end": 1, "parts": own[:-1]}
+    code, _, told = ended(job([first, stalled, {"end": 0, "parts": own}], backoff="0.5"))
+    assert code == 0, told
+    lines = [line.split(" ", 3)[3] for line in told.splitlines() if ": start " in line]
+    lines += [line.split(" ", 3)[3] for line in told.splitlines() if ": detect " in line]
+    assert len(lines) == 2 and lines[0].startswith("training ")
+    begin, spent = lines[1].split(": ")
+    assert begin.startswith("training ") and begin.endswith(" s after the failure")
+    parts = {name: float(value) for name, value in (x.rsplit(" ", 1) for x in spent.split(", "))}
+    assert list(parts) == ["detect", "wait", *own]
+    assert all(0.1 < parts[name] < 0.5 for name in own[1:]) and 0.5 <= parts["wait"] < 1.5
+    assert parts["start"] > 0.2  # with the start of Python
+    assert float(begin.split()[1]) == pytest.approx(sum(parts.values()), abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +149,7 @@ def test_waiting_times_double_while_nothing_is_gained(job):
     plan = [{"saves": 1, "end": 1}, {"end": 1}, {"end": 1}, {"saves": 1, "end": 1}, {"end": 0}]
     _, _, told = ended(job(plan, "--max_stalls", "5", backoff="0.05"))
     waits = [line.split(" in ")[1] for line in told.splitlines() if " restart " in line]
-    assert waits == ["0.05 s", "0.1 s", "0.2 s", "0.05 s"]
+    assert waits == ["0 s", "0.05 s", "0.1 s", "0 s"]
 
 
 def wait_for(process: subprocess.Popen, word: str) -> None:

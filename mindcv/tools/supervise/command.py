@@ -20,7 +20,7 @@ from ...errors import ConfigError, RunFolderError
 from ...names import plural
 from ...process.files import make_folder, open_regular, writing
 from ...process.signals import StopSignal
-from ...ranks import Record, first_failure, first_last_words, read_records
+from ...ranks import Record, first_failure, first_last_words, read_parts, read_records
 from ..arguments import at_least
 from .processes import Processes
 
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=10.0,
         metavar="SECONDS",
-        help="wait before a restart, doubled while attempts make no progress (default: 10)",
+        help="wait before a restart after an attempt without a newer checkpoint, doubled for each "
+        "further one (default: 10)",
     )
     parser.add_argument(
         "--max_stalls",
@@ -167,8 +168,8 @@ def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -
     msrun exits with 1 for every failure, so the code is that of the rank that failed first.
 
     Args:
-        backoff: seconds before a restart, doubled for each attempt in a row without a newer
-            checkpoint, up to 10 minutes.
+        backoff: seconds before a restart after an attempt without a newer checkpoint, doubled for
+            each further one in a row, up to 10 minutes.
         max_stalls: attempts in a row that may end without a newer checkpoint.
 
     Raises:
@@ -188,6 +189,7 @@ def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -
 class _Supervisor:
     def __init__(self, job: Job):
         self.job, self.signals = job, StopSignal(only_remembers=True)
+        self.failed: dict[str, float] = {}  # when the last attempt failed, and that was detected
 
     @property
     def _stop(self) -> signal.Signals | None:
@@ -211,7 +213,7 @@ class _Supervisor:
             if reason is not None:
                 self._log(f"{reason}; exit code {code}")
                 return code
-            delay = min(backoff * 2**stalls, _LONGEST_DELAY)
+            delay = min(backoff * 2 ** (stalls - 1), _LONGEST_DELAY) if stalls else 0
             self._log(f"restart {restarts + 1} of {max_restarts} in {delay:g} s")
             deadline = time.monotonic() + delay
             while time.monotonic() < deadline and self._stop is None:
@@ -243,18 +245,22 @@ class _Supervisor:
         runs_before = {record.run for record in read_records(self.job.folder)}
         at = f"from epoch {newest.epoch}, step {newest.step}" if newest else "without a checkpoint"
         self._log(f"attempt {logs.name} begins {at}: {shlex.join(words)}")
-        began = time.monotonic()
+        began, wall_clock = time.monotonic(), time.time()
         path = logs / "output.log"
         with _writing_logs(path):
             output = path.open("wb", buffering=0)
         with output:  # if the disk fills up later, the attempt goes on
             processes = Processes(words, output, logs)
-            found = self._wait(processes)
+            found = self._wait(processes, logs, {**self.failed, "wait": wall_clock})
+            self.failed = {"failure": time.time()}
             leaves_ranks = found == 0 and self._stop is None and processes.has_ranks()
             stopped = self._first_stopped(runs_before)
             stop_code = 128 + self._stop if self._stop else stopped and stopped.ending.exit_code
             left = processes.end(_GRACE, self.signals)  # such as ranks without their msrun
         cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
+        if cause and cause.ending:
+            self.failed["failure"] = min(cause.ending.time, self.failed["failure"])
+        self.failed["detect"] = time.time()
         code = _exit_code(found, cause, stop_code)
         who = stopped if code in _STOPPED else cause
         swept = f", {plural(left, 'process')} left over, now ended" if left else ""
@@ -280,9 +286,12 @@ class _Supervisor:
                 except FileExistsError:
                     continue
 
-    def _wait(self, processes: Processes) -> int:
-        """Return the command's exit code; forward a first signal, kill at a second."""
-        is_handed_on = False
+    def _wait(self, processes: Processes, logs: Path, before: dict[str, float]) -> int:
+        """Return the command's exit code; forward a first signal, kill at a second.
+
+        `before` holds times before the start, which the line about it begins with.
+        """
+        is_handed_on = is_training = False
         while (code := processes.poll()) is None:
             if self.signals.is_urgent:
                 processes.end(0, self.signals)
@@ -290,6 +299,9 @@ class _Supervisor:
                 self._log(f"{self._stop.name}: the job is asked to stop and may save")
                 processes.signal(self._stop)
                 is_handed_on = True
+            if not is_training and "first step" in (parts := read_parts(logs)):
+                is_training = True
+                self._log(_describe_start({**before, **parts}))
             time.sleep(_INTERVAL)
         return code
 
@@ -309,6 +321,14 @@ class _Supervisor:
             open(path, "a", encoding="utf-8", opener=open_regular) as log,
         ):
             log.write(line + "\n")
+
+
+def _describe_start(times: dict[str, float]) -> str:
+    """Return what the time from the failure (or the start) to the first trained step went to."""
+    names, ends = list(times), list(times.values())
+    since = names[0] if names[0] == "failure" else "start"
+    spent = ", ".join(f"{n} {b - a:.1f}" for n, a, b in zip(names[1:], ends, ends[1:]))
+    return f"training {ends[-1] - ends[0]:.1f} s after the {since}: {spent}"
 
 
 def _writing_logs(path: Path) -> contextlib.AbstractContextManager:
