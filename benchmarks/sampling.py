@@ -3,9 +3,9 @@
     PEERS_PYTHON=/path/to/env/bin/python python benchmarks/sampling.py
 
 PEERS_PYTHON has torch and pycls 0.1.1. Both draw from the ranges of the paper's RegNetX (section
-3.3) and count parameters, multiply-accumulates and activations of each candidate; pycls one after
-another, by the functions that its sweeps call, we in blocks of arrays. Then 500 networks of 360 to
-400 million multiply-accumulates and four stages. Both sides count 300 networks that we drew alike.
+3.3) and count parameters, multiply-accumulates and activations; pycls one network after another, by
+the functions that its sweeps call, we in blocks of arrays: of all candidates, and of those of four
+stages, as the paper's are. Both sides must count 300 networks alike.
 """
 
 import json
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-ROUNDS, OURS, THEIRS = 5, 1 << 17, 400  # candidates of a round
+ROUNDS, OURS, THEIRS = 5, 1 << 18, 2000  # candidates of a round
 
 
 def main() -> None:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from mindcv.tools.design_space.sampling import _candidates, _expand, sample
+    from mindcv.tools.design_space.sampling import sample
     from mindcv.tools.design_space.spaces import SPACES
 
     space = replace(SPACES["regnet_x"], constraints=())
@@ -40,45 +40,53 @@ def main() -> None:
     theirs = ask([line["model"]["arguments"] for line in lines])
     assert ours == theirs, "the sides count differently"
 
-    rates = []
-    for seed in range(ROUNDS):
-        begin, counted = time.perf_counter(), 0
-        for candidates in _candidates(space, seed):
-            costs = _expand(space, candidates, num_classes=1000)._costs(224)
-            counted += len(costs.params)
-            if counted >= OURS:
-                break
-        ours = counted / (time.perf_counter() - begin)
-        rates.append((ours, *ask(seed)))
+    print("| RegNetX, 224 pixels, candidates a second | ours | pycls 0.1.1 | ratio |")
+    print("|---|---|---|---|")
+    for what, four in (("all counted", False), ("those of four stages counted", True)):
+        drawn = SPACES["regnet_x"] if four else space
+        rates = [(_rate(drawn, seed), *ask([seed, four])) for seed in range(ROUNDS)]
+        columns = [sorted(column) for column in zip(*rates)]
+        columns.append(sorted(ours / theirs for ours, theirs in rates))
+        cells = (f"{c[ROUNDS // 2]:,.0f} ({c[0]:,.0f} … {c[-1]:,.0f})" for c in columns)
+        print(f"| {what} | {' | '.join(cells)} |")
     peer.stdin.close()
     peer.wait()
-    columns = [sorted(column) for column in zip(*rates)]
-    ratios = sorted(ours / theirs for ours, theirs in rates)
-    middle = ROUNDS // 2
-    print("| RegNetX, 224 pixels | ours | pycls 0.1.1 | ratio |")
-    print("|---|---|---|---|")
-    spread = [f"{c[middle]:,.0f} ({c[0]:,.0f} … {c[-1]:,.0f})" for c in columns]
-    ratio = f"{ratios[middle]:.0f} ({ratios[0]:.0f} … {ratios[-1]:.0f})"
-    print(f"| drawn and counted, networks a second | {' | '.join(spread)} | {ratio} |")
     seconds = []
     for seed in range(ROUNDS):
         begin = time.perf_counter()
         sample(SPACES["regnet_x"], 500, seed=seed, limits={"macs": (360e6, 400e6)})
         seconds.append(time.perf_counter() - begin)
     seconds.sort()
-    figures = f"{seconds[middle]:.2f} ({seconds[0]:.2f} … {seconds[-1]:.2f})"
-    print(f"| 500 of 360 to 400 million MACs, seconds | {figures} | | |")
+    middle = seconds[ROUNDS // 2]
+    print(
+        f"\n500 of four stages and 360 to 400 million multiply-accumulates: {middle:.2f} s "
+        f"({seconds[0]:.2f} … {seconds[-1]:.2f})"
+    )
+
+
+def _rate(space, seed: int) -> float:
+    """Return how many candidates a second are drawn, and counted if they meet the constraints."""
+    from mindcv.tools.design_space import sampling
+
+    begin, drawn = time.perf_counter(), 0
+    for candidates in sampling._candidates(space, seed):
+        sampling._expand(space, candidates, num_classes=1000)._costs(224)
+        drawn += sampling._BLOCK
+        if drawn >= OURS:
+            return drawn / (time.perf_counter() - begin)
 
 
 def peer() -> None:
-    """Answer settings with their costs, and a seed with candidates per second."""
+    """Answer settings with their costs, and (seed, four stages only) with candidates a second."""
     from pycls.core import net
     from pycls.core.config import cfg
-    from pycls.models.regnet import RegNet
+    from pycls.models.regnet import RegNet, generate_regnet
 
     cfg.TRAIN.IM_SIZE, cfg.MODEL.NUM_CLASSES = 224, 1000
 
-    def count(values) -> list:
+    def count(values, four: bool = False) -> list:
+        if four and generate_regnet(*values[:4])[1:3] != (4, 4):
+            return []
         names = ("WA", "W0", "WM", "DEPTH", "GROUP_W", "BOT_MUL")
         for name, value in zip(names, values):
             cfg.REGNET[name] = value
@@ -87,11 +95,12 @@ def peer() -> None:
 
     for line in sys.stdin:
         question = json.loads(line)
-        if isinstance(question, list):
+        if isinstance(question[0], dict):
             keys = ("w_a", "w_0", "w_m", "d", "group_w", "bot_mul")
             answer = [count([setting[key] for key in keys]) for setting in question]
         else:
-            rng, begin = np.random.default_rng(question), time.perf_counter()
+            seed, four = question
+            rng, begin = np.random.default_rng(seed), time.perf_counter()
             for _ in range(THEIRS):
                 count(
                     (
@@ -101,7 +110,8 @@ def peer() -> None:
                         int(rng.integers(1, 64)),
                         2 ** int(rng.integers(0, 6)),
                         0.5 ** int(rng.integers(0, 3)),
-                    )
+                    ),
+                    four,
                 )
             answer = [THEIRS / (time.perf_counter() - begin)]
         print(json.dumps(answer), flush=True)

@@ -53,15 +53,19 @@ def complexities(
         like: what they share: stem, kind of block, squeeze-and-excitation, head, classes; its first
             stride is every stage's.
         widths, depths, ratios, groups: (N, stages), adjusted to each other (`adjust_all`); a stage
-            of depth 0 is none.
+            of depth 0, after the others, is none.
     """
-    stages = []
-    for depth, *row in zip(depths.T, widths.T, ratios.T, groups.T):
-        width, ratio, group = (np.where(depth > 0, each, 1) for each in row)
-        stages.append((depth, (width, like.strides[0], ratio, group)))
-    parts = _count_parts(like, image_size, stages, whole=lambda x: np.rint(x).astype(np.int64))
-    costs = [astuple(part.complexity) for part in parts]
-    return Complexity(*(sum(each) + np.zeros(len(widths), np.int64) for each in zip(*costs)))
+    stages = (depths > 0).sum(axis=1)
+    counts = np.zeros((3, len(depths)), np.int64)
+    for number in np.unique(stages):
+        rows = stages == number
+        depth, *columns = (each[rows, :number].T for each in (depths, widths, ratios, groups))
+        shapes = ((width, like.strides[0], *rest) for width, *rest in zip(*columns))
+        whole = lambda values: np.rint(values).astype(np.int64)  # noqa: E731
+        parts = _count_parts(like, image_size, zip(depth, shapes), whole=whole)
+        for kind, costs in enumerate(zip(*(astuple(part.complexity) for part in parts))):
+            counts[kind, rows] = sum(costs)
+    return Complexity(*counts)
 
 
 def _count_parts(plan: NetworkPlan, image_size: int, stages: Iterable, *, whole) -> list:
@@ -70,18 +74,15 @@ def _count_parts(plan: NetworkPlan, image_size: int, stages: Iterable, *, whole)
     count.conv_bn(plan.in_channels, plan.stem_width, stem.kernel, stem.stride)
     if stem.pools:
         count.pool()
-    parts, width, size = [count.part("stem")], plan.stem_width, count.size
+    parts, width = [count.part("stem")], plan.stem_width
     for number, (depth, stage) in enumerate(stages, start=1):
-        exists = depth > 0  # in arrays, other networks may have more stages
-        count = _Counter(size)
-        blocks = plan_stage(width, stage, plan.se_ratio, whole=whole)
-        for block, times in zip(blocks, (exists * 1, depth - exists)):
-            count.times = times
+        count = _Counter(count.size)
+        for block in (blocks := plan_stage(width, stage, plan.se_ratio, whole=whole)):
+            count.times = 1 if block is blocks[0] else depth - 1
             _count_block(count, BLOCKS[plan.block_type], block)
         parts.append(count.part(f"stage {number}"))
-        width = exists * blocks[0].out_width + (1 - exists) * width
-        size = exists * count.size + (1 - exists) * size
-    count = _Counter(size)
+        width = block.out_width
+    count = _Counter(count.size)
     if plan.head_width:
         count.conv_bn(width, plan.head_width, 1)
         width = plan.head_width
@@ -139,5 +140,6 @@ def _count_block(count: _Counter, row: BlockRow, block: BlockPlan) -> None:
         return
     count.conv_bn(block.in_width, inner, 1)
     count.conv_bn(inner, inner, 3, block.stride, groups=block.groups)
-    count.squeeze_excite(inner, block.squeezed)
+    if np.any(block.squeezed):
+        count.squeeze_excite(inner, block.squeezed)
     count.conv_bn(inner, width, 1)

@@ -79,7 +79,7 @@ def plan_stage(width, stage: tuple, se_ratio: float, whole=round) -> tuple[Block
             stride=stride,
             bottleneck=inner,
             groups=inner // group,
-            squeezed=whole(in_width * se_ratio),  # of the block's input
+            squeezed=whole(in_width * se_ratio) if se_ratio else 0,  # of the block's input
         )
         for in_width, stride in ((width, stride), (out_width, 1))
     )
@@ -282,15 +282,15 @@ def generate_regnets(
 
     A network of fewer stages than the most has depth 0 in the others.
     """
-    blocks, count = np.arange(depth.max()), len(depth)
-    wanted = blocks * w_a[:, None] + w_0[:, None]
-    powers = np.round(np.log(wanted / w_0[:, None]) / np.log(w_m)[:, None]).astype(int)
-    powers[blocks >= depth[:, None]] = 0  # past the last block; taken from the first level again
+    count = len(depth)
+    network = np.repeat(np.arange(count), depth)  # a row for each block of each network
+    blocks = np.arange(len(network)) - np.repeat(np.cumsum(depth) - depth, depth)
+    first = w_0[network]
+    powers = np.log((blocks * w_a[network] + first) / first)
+    powers = np.round(powers / np.log(w_m)[network]).astype(int)
     levels = powers.max() + 1
-    numbers = np.arange(count)[:, None]
-    blocks_of = np.bincount((numbers * levels + powers).ravel(), minlength=count * levels)
+    blocks_of = np.bincount(network * levels + powers, minlength=count * levels)
     blocks_of = blocks_of.reshape(count, levels)
-    blocks_of[:, 0] -= len(blocks) - depth
     widths = w_0[:, None] * np.power(w_m[:, None], np.arange(levels, dtype=float))
     widths = np.round(widths / quantum).astype(int) * quantum
     # Levels without a block are left out; neighbours of equal width are one stage.

@@ -18,7 +18,7 @@ from ...design_space.plan import adjust_all, generate_regnets
 from ...errors import ConfigError
 from .spaces import OPERATORS, Space, find_space, split_constraint
 
-_BLOCK = 1 << 15  # candidates
+_BLOCK = 1 << 14  # candidates
 _MOST = 1 << 26  # candidates of a space, after which it counts as empty
 _LINE = {"d", "w_0", "w_a", "w_m"}
 Columns = dict[str, np.ndarray]
