@@ -239,3 +239,12 @@ def test_the_sizes_of_the_spaces_are_those_of_table_1():
         assert float(f"{strict:.1e}") == value
         assert value * 0.9 < sizes[f"anynet_x_{letter}"] < value * 1.6
     assert find_space({"name": "m", "base": "regnet_x", "parameters": {"d": [1, 4]}}).size() > 0
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_sampler_has_as_many_values_as_it_says(name):
+    uniform = np.random.default_rng(0).random((2, 200_000))
+    for key, sampler in SPACES[name].samplers.items():
+        if key != "w_a":  # 2,480 values, of which some are drawn too seldom
+            drawn = sampler.draw(*uniform[: sampler.draws])
+            assert len(np.unique(drawn)) == sampler.count(), key

@@ -88,12 +88,11 @@ class Sampler:
         """Return how many values it has."""
         if self.values:
             return len(self.values)
-        powers = round(math.log2(self.high / self.low)) + 1 if "power2" in self.kind else 0
-        multiples = round(self.high / self.step) - math.ceil(round(self.low / self.step, 9)) + 1
-        if self.kind == "power2_or_log_uniform":
-            below = max(0, round(math.log2(min(self.step, self.high) / self.low)))
-            return below + round(self.high / self.step) - max(1, round(self.low / self.step)) + 1
-        return powers or multiples
+        # Where the powers of two end and the multiples of `step` begin.
+        ends = {"power2": 2 * self.high, "power2_or_log_uniform": max(self.low, self.step)}
+        start = ends.get(self.kind, self.low)
+        powers = round(math.log2(start / self.low)) if start > self.low else 0
+        return powers + max(0, round((self.high - start) / self.step) + 1)
 
     def _log_uniform(self, uniform: np.ndarray, low: float, step: float) -> np.ndarray:
         # From above low - step, so that rounding up gives low its share.
