@@ -200,7 +200,7 @@ def test_the_images_of_every_kind_of_dataset_are_counted(kind, tmp_path, image_f
     own = {"import_module": str(tmp_path / "mine.py")} if kind == "own" else {}
     config = Config(dataset=kind, data_dir=str(tmp_path), batch_size=3)
     assert lr.count_steps(replace(config, **own), 2) == images // (2 * 3)
-    assert lr.count_steps(replace(config, drop_remainder=False), 1) == -(-images // 4)
+    assert lr.count_steps(replace(config, drop_remainder=False), 1) == -(-images // 3)
     assert [
         path for path in sorted(tmp_path.rglob("*")) if "__pycache__" not in str(path)
     ] == before
