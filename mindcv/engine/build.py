@@ -58,8 +58,7 @@ def build_run(
         checkpoint: the caller will restore it, so the weights that the config names are not loaded.
         folder: run folder; None if this process writes no files there.
         record: what each checkpoint records about the run.
-        trackers: take the figures of the run as it goes.
-        clock: the one of the process.
+        trackers, clock: see `engine.Figures` and `engine.Progress`.
     """
     num_classes = count_classes(config, train_set)
     batches = build_train_batches(config, runtime, train_set, num_classes)
@@ -111,18 +110,17 @@ def build_run(
     bar = runtime.is_main and not config.dry_run
     images_of_step = config.batch_size * runtime.world_size
     progress = engine.Progress(watch, images_of_step, config.log_interval, bar=bar, clock=clock)
-    sample_log = checkpoints = None
+    sample_log = checkpoints = profile = None
     if config.log_samples and not config.dry_run:
         samples = train_set.samples
         sample_log = engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
-    profile = None
-    if config.profile and folder:
-        profile = engine.Profile(folder / "profile", config.profile, runtime.device_target)
     metadata = describe_weights(config, train_set, num_classes)
     if folder:
         policy, keep = config.ckpt_save_policy, config.keep_checkpoint_max
         record = {**(record or {}), "update": vars(division)}
         checkpoints = CheckpointWriter(folder, metadata.model, policy, keep, record=record)
+        if config.profile:
+            profile = engine.Profile(folder / "profile", config.profile, runtime.device_target)
     return engine.Run(
         runtime=runtime,
         network=network,

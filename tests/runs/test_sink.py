@@ -73,6 +73,7 @@ def test_the_sink_gives_the_rows_checkpoints_and_bits_of_a_run_without_it(comman
     assert "loss is nan at step 7 (epoch 2, step 3 of 4, update 4)" in done.out
     assert done.out.count("class_1/0003.jpg") == 3
     assert "epoch 3/3 step 4/4 loss" in done.out
+    assert "  compile, first 4 steps  " in done.out and "  steps and data wait  " in done.out
 
 
 def test_a_run_that_is_stopped_with_and_without_the_sink_goes_on_to_the_same_bits(

@@ -52,6 +52,12 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     compiling = lines.index("compiling the training step ...")
     assert lines[compiling + 1].startswith("first step with graph compilation: ")
     assert re.search(r"^done in 0:00:\d\d, \d+ images/s in training$", done.stdout, re.MULTILINE)
+    taken = re.findall(r"^  ([a-z, ]+[a-z]) +(\d+\.\d) +\d+\.\d$", done.stdout, re.MULTILINE)
+    assert ["start", "compile, first step", "data wait", "steps", "evaluation"] == [
+        name for name, _ in taken[:5]
+    ]
+    *parts, total = (float(seconds) for _, seconds in taken)
+    assert sum(parts) == pytest.approx(total, abs=0.05 * len(taken))
     assert lines[-1] == f"next: python -m mindcv report {run}"
     assert re.search(r"epoch 3/3 step 6/6 loss [\d.]+ lr [\d.e-]+ \d+ images/s, ", done.stdout)
     table = rows(run)
