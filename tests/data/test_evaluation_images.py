@@ -216,7 +216,7 @@ def test_validate_reads_a_weight_file_once(tmp_path, monkeypatch):
     monkeypatch.setattr(recipe, "build_evaluation_batches", lambda *_: (None, 6))
     known, _ = validate.told_by_the_weights(Config(ckpt_path=path))
     with pytest.raises(InterruptedError):
-        validate.main(Config(ckpt_path=path, **known))
+        validate.main(Config(**known))
     assert loaded == read and len(read) == 1
 
 
