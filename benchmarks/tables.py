@@ -37,7 +37,7 @@ class Table:
         """Return how many times as fast the first side is: the median of the rounds' ratios."""
         values = self.rows[row]
         own, other = values.get(self.sides[0]), values.get(side)
-        if not own or not other:
+        if not own or not other or not all(own + other):
             return None
         if self.unit.endswith("/s"):
             own, other = other, own
