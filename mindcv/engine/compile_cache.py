@@ -49,7 +49,7 @@ _INDEX = "index.json"  # of an entry: its key, and the hash of each file by name
 _LARGEST = 2**31  # bytes of a file; MindSpore keeps no larger graph
 _NAME = re.compile(r"(?!\.)[\w.-]+(/(?!\.)[\w.-]+)*")  # does not lead out of a folder
 _KEY = re.compile("[0-9a-f]{64}")
-_STEM = "compile_cache_"  # of MindSpore's graph files; the number of the graph follows
+_STEM = "compile_cache_"  # in names of graph files, before the number; msrun's begin with the role
 _ANY = f"{_STEM}N"  # the same in an entry
 _LONGEST = 7 * 86_400  # seconds; no process of another machine compiles for so long
 # Variables of MindSpore that differ between starts and shape no graph; the rank is in the key.
@@ -138,7 +138,7 @@ class CompileCache:
             for name, content in contents.items():
                 path = self._folder / name.replace(_ANY, _STEM + str(self._number))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                if path.name.startswith(_STEM) or not path.exists():
+                if _STEM in path.name or not path.exists():
                     path.write_bytes(content)
             os.utime(entry)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -172,7 +172,7 @@ class CompileCache:
             shutil.rmtree(old, ignore_errors=True)
 
     def _graph_files(self) -> dict[Path, tuple]:
-        found = {path: path.stat() for path in self._folder.rglob(f"{_STEM}*")}
+        found = {path: path.stat() for path in self._folder.rglob(f"*{_STEM}*")}
         return {p: (one.st_ino, one.st_size, one.st_mtime_ns) for p, one in found.items()}
 
     def _remove_oldest(self) -> None:
