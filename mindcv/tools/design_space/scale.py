@@ -98,13 +98,25 @@ def scale(
     total = weights["d"] + weights["w"] + weights["r"]
     deeper = factor ** (weights["d"] / total)
     wider, grouped, larger = (factor ** (weights[key] / total / 2) for key in "wgr")
-    widths = [max(1, round(width * wider / 8)) * 8 for width in plan.widths]
-    groups = [max(1, round(group * grouped)) for group in plan.group_widths]
-    groups = [g if g <= 2 else 4 if g <= 5 else round(g / 8) * 8 for g in groups]
+    widths = [_multiple(8, width * wider, least=8) for width in plan.widths]
+    groups = [_group_width(group * grouped) for group in plan.group_widths]
     widths, groups = adjust_block_compatibility(widths, plan.bottleneck_ratios, groups)
-    depths = tuple(max(1, round(depth * deeper)) for depth in plan.depths)
+    depths = tuple(_multiple(1, depth * deeper, least=1) for depth in plan.depths)
     scaled = replace(plan, depths=depths, widths=tuple(widths), group_widths=tuple(groups))
-    return scaled, max(8, round(image_size * larger / 4) * 4)
+    return scaled, _multiple(4, image_size * larger, least=8)
+
+
+def _multiple(unit: int, number: float, *, least: int) -> int:
+    """Return the multiple of `unit` nearest to a number, and not below `least`."""
+    return max(least, unit * round(number / unit))
+
+
+def _group_width(number: float) -> int:
+    """Return a power of two up to 4 or a multiple of 8."""
+    whole = _multiple(1, number, least=1)
+    if whole > 5:
+        return _multiple(8, whole, least=8)
+    return min(4, 1 << (whole - 1).bit_length())  # 3 becomes 4
 
 
 def _settings(plan: NetworkPlan) -> dict[str, object]:
