@@ -117,7 +117,7 @@ def test_verdicts_go_by_p_corrected_for_all_claims():
 def test_the_section_is_written_from_an_analysis_and_replaces_itself(tmp_path):
     study = make_study(tmp_path / "study", ("anynet_x_a", "anynet_x_e", "regnet_x"), 8)
     folder = tmp_path / "analysis"
-    main(["design-space", "analyze", str(study), "--output", str(folder), "--resamples", "100"])
+    main(["design-space", "analyze", str(study), "--output", str(folder)])
     text = STUDY["section"](STUDY["read_tables"](folder))
     assert not re.search(r"[{}]", text) and "8 models each" in text and "0.2 core hours" in text
     for claim, *_ in (*STUDY["_WITHIN"], *STUDY["_BETWEEN"]):

@@ -106,11 +106,12 @@ def test_permutation_tests_equal_scipy(sizes):
         assert found[name] == pytest.approx(scipy.pvalue, abs=slack)
 
 
-def test_groups_of_one_distribution_differ_as_often_as_the_level_says():
+def test_groups_of_one_distribution_differ_as_often_as_the_level_says(monkeypatch):
+    monkeypatch.setattr("mindcv.tools.design_space.statistics.TIMES", 200)
     rng, alarms = np.random.default_rng(3), 0
     for _ in range(300):
         one, two = rng.normal(30, 1, (2, 12))
-        alarms += permutation_tests(one, two, rng, times=200)["mean"] < 0.05
+        alarms += permutation_tests(one, two, rng)["mean"] < 0.05
     assert 3 <= alarms <= 30  # 15 expected; 4 standard deviations are 15
 
 
@@ -142,13 +143,14 @@ def test_rank_correlations_are_spearmans_with_its_p(digits):
     assert found[0, 1] < 0 < found[0, 2] and found[2, 0] == pytest.approx(-1)
 
 
-def test_the_interval_of_a_correlation_holds_the_true_one_19_times_in_20():
+def test_the_interval_of_a_correlation_holds_the_true_one_19_times_in_20(monkeypatch):
+    monkeypatch.setattr("mindcv.tools.design_space.statistics.TIMES", 1)
     rng, inside = np.random.default_rng(5), 0
     true = 6 / np.pi * np.arcsin(0.5 / 2)  # Spearman's of a normal pair with Pearson's 0.5
     for _ in range(400):
         one = rng.normal(size=60)
         two = 0.5 * one + 0.75**0.5 * rng.normal(size=60)
-        ((_, low, high, _),) = rank_correlations(one[None], two, rng, times=1)
+        ((_, low, high, _),) = rank_correlations(one[None], two, rng)
         inside += low <= true <= high
     assert 0.91 <= inside / 400 <= 0.98
 
@@ -164,6 +166,6 @@ def test_a_seed_gives_the_same_numbers_again():
 
     def numbers(seed: int):
         rng = np.random.default_rng(seed)
-        return permutation_tests(first, second, rng, 500), mean_difference(first, second, rng, 500)
+        return permutation_tests(first, second, rng), mean_difference(first, second, rng)
 
     assert numbers(4) == numbers(4) != numbers(5)

@@ -1,9 +1,8 @@
 """`python -m mindcv design-space analyze`: what the errors of trained populations say."""
 
-import csv
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import numpy as np
 
 from ...config import Config, dump_config
 from ...errors import ConfigError
-from ...process.files import make_folder, printable, replacing, table_cell, writing
-from ..arguments import at_least, check_output, file_path
+from ...process.files import make_folder, printable, replacing, writing
+from ...process.tables import write_csv
+from ..arguments import check_output, file_path
 from ..charts import plot_charts
 from .populations import Population, compare, explain_errors, label, read_populations
-from .report import Analysis, Rows, render_page
-from .statistics import TIMES, error_distribution
+from .report import Rows, draw_all, render_page
+from .statistics import error_distribution
 from .study import training_config
 
 
@@ -43,55 +43,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="write the model of lowest error as a yaml for train.py",
     )
     parser.add_argument("--force", action="store_true", help="replace the file of --write")
-    parser.add_argument(
-        "--resamples",
-        type=at_least(100),
-        default=TIMES,
-        metavar="N",
-        help=f"of tests and intervals (default: {TIMES})",
-    )
-    parser.add_argument(
-        "--seed", type=at_least(0), default=0, metavar="N", help="of the resamples (default: 0)"
-    )
 
 
 def run(arguments: Namespace) -> None:
     if arguments.write:
         check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
     populations, notes = read_populations(arguments.studies)
-    rng, times = np.random.default_rng(arguments.seed), arguments.resamples
-    analysis = Analysis(
-        populations,
-        {each.name: explain_errors(each, rng, times) for each in populations},
-        compare(populations, rng, times),
-        notes,
-    )
-    folder = Path(arguments.output or Path(arguments.studies[0], "analysis"))
-    with writing(f"--output {folder}", ConfigError):
-        make_folder(folder)
-        for name, rows in tables_of(analysis).items():
-            write_table(folder / f"{name}.csv", rows)
-        with replacing(folder / "report.html") as unfinished:
-            unfinished.write_text(render_page(analysis), encoding="utf-8")
-    if arguments.png:
-        for name, charts in analysis.charts().items():
-            plot_charts(folder / f"{name}.png", charts, columns=min(3, len(charts)))
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    for population in populations:
-        rest = f"{population.failed} failed, {population.waiting} not trained yet"
-        print(f"{population.caption()}; {rest}")
-    for row in analysis.comparisons:
-        print(row["sentence"])
-    print(f"wrote {folder / 'report.html'}")
-    if arguments.write:
-        write_winner(Path(arguments.write), populations)
-
-
-def tables_of(analysis: Analysis) -> dict[str, Rows]:
-    """Return every number, by the name of its csv."""
-    populations = analysis.populations
-    return {
+    rng = np.random.default_rng(0)
+    tables = {
         "spaces": [population.summary() for population in populations],
         "models": [row for population in populations for row in population.rows()],
         "edf": [
@@ -99,21 +58,40 @@ def tables_of(analysis: Analysis) -> dict[str, Rows]:
             for population in populations
             for error, below, up_to in zip(*error_distribution(population.errors))
         ],
-        "parameters": [row for rows in analysis.parameters.values() for row in rows],
-        "comparisons": analysis.comparisons,
+        "parameters": [row for each in populations for row in explain_errors(each, rng)],
+        "comparisons": compare(populations, rng),
     }
+    pictures = draw_all(populations, tables["parameters"])
+    folder = Path(arguments.output or Path(arguments.studies[0], "analysis"))
+    with writing(f"--output {folder}", ConfigError):
+        make_folder(folder)
+        for name, rows in tables.items():
+            write_csv(folder / f"{name}.csv", _lines(rows))
+        with replacing(folder / "report.html") as unfinished:
+            page = render_page(populations, tables, pictures, notes)
+            unfinished.write_text(page, encoding="utf-8")
+    if arguments.png:
+        for name, charts in pictures.items():
+            plot_charts(folder / f"{name}.png", charts, columns=min(3, len(charts)))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    for population in populations:
+        rest = f"{population.failed} failed, {population.waiting} not trained yet"
+        print(f"{population.caption()}; {rest}")
+    for row in tables["comparisons"]:
+        print(row["sentence"])
+    print(f"wrote {folder / 'report.html'}")
+    if arguments.write:
+        write_winner(Path(arguments.write), populations)
 
 
-def write_table(path: Path, rows: Rows) -> None:
-    """Write rows as csv; a row may lack columns of others."""
+def _lines(rows: Rows) -> Iterator[list[Any]]:
+    """Yield the lines of a csv, the names first; a row may lack columns of others."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    with (
-        replacing(path) as unfinished,
-        open(unfinished, "w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.DictWriter(file, columns)
-        table.writeheader()
-        table.writerows({key: _cell(row[key]) for key in row} for row in rows)
+    yield columns
+    for row in rows:
+        cells = (row.get(column) for column in columns)
+        yield [float(f"{cell:.8g}") if isinstance(cell, float) else cell for cell in cells]
 
 
 def write_winner(path: Path, populations: Sequence[Population]) -> None:
@@ -130,9 +108,3 @@ def write_winner(path: Path, populations: Sequence[Population]) -> None:
     with writing(f"--write {path}", ConfigError), replacing(path) as unfinished:
         unfinished.write_text(remark + recipe, encoding="utf-8")
     print(f"wrote {path}")
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, str):
-        return table_cell(value)
-    return f"{value:.8g}" if isinstance(value, float) else value

@@ -14,16 +14,7 @@ import numpy as np
 from ...design_space import LinearFit, fit_widths
 from ...errors import DataError
 from ...process.files import reading
-from .statistics import (
-    SUMMARIES,
-    TIMES,
-    best_values,
-    holm,
-    kolmogorov_smirnov,
-    mean_difference,
-    permutation_tests,
-    rank_correlations,
-)
+from . import statistics
 from .study import RECIPE, STUDY, read_population, read_records, read_study
 
 ALPHA = 0.05  # a corrected p below is called a difference
@@ -106,7 +97,7 @@ class Population:
         """Return its row of spaces.csv: errors in percent, hours of all trainings together."""
         row = {"space": self.name, "study": self.study, "n": len(self.models)}
         row |= {"failed": self.failed, "waiting": self.waiting}
-        row |= {name: float(each(self.errors)) for name, each in SUMMARIES.items()}
+        row |= {name: float(each(self.errors)) for name, each in statistics.SUMMARIES.items()}
         row["hours"] = sum(model["seconds"] for model in self.models) / 3600
         row |= dict(zip(("trend_start", "trend_slope"), self.trend))
         return row | {"e_fit_of_best": float(np.median(self.values["e_fit"][: self.good]))}
@@ -179,9 +170,7 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
     ], notes
 
 
-def explain_errors(
-    population: Population, rng: np.random.Generator, times: int = TIMES
-) -> list[dict[str, Any]]:
+def explain_errors(population: Population, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return rows of parameters.csv: range and best values of what varies, and rank correlations.
 
     `low`, `best` and `high` are of the empirical bootstrap. `p` is of the correlation, `p_holm`
@@ -194,21 +183,20 @@ def explain_errors(
     about = {"space": population.name, "study": population.study, "n": len(errors)}
     about["median_macs"] = float(np.median(population.values["macs"]))
     rows = []
-    for (name, column), ends in zip(values.items(), best_values(columns, errors).tolist()):
+    best = statistics.best_values(columns, errors).tolist()
+    for (name, column), ends in zip(values.items(), best):
         row = about | {"parameter": name, "minimum": float(column.min())}
         row |= dict(zip(("low", "best", "high"), ends))
         rows.append(row | {"maximum": float(column.max())})
     if len(errors) >= FEWEST and np.ptp(errors):
-        found = rank_correlations(columns, errors, rng, times)
-        for row, numbers, p in zip(rows, found.tolist(), holm(found[:, 3])):
+        found = statistics.rank_correlations(columns, errors, rng)
+        for row, numbers, p in zip(rows, found.tolist(), statistics.holm(found[:, 3])):
             row |= dict(zip(("rho", "rho_low", "rho_high", "p"), numbers))
             row["p_holm"] = float(p)
     return rows
 
 
-def compare(
-    populations: Sequence[Population], rng: np.random.Generator, times: int = TIMES
-) -> list[dict[str, Any]]:
+def compare(populations: Sequence[Population], rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return rows of comparisons.csv: every two populations of one regime, from FEWEST models on.
 
     `difference` is the mean error of the first minus that of the second, percentage points, with
@@ -228,12 +216,13 @@ def compare(
             "n_second": len(two),
         }
         row |= {"mean_first": float(one.mean()), "mean_second": float(two.mean())}
-        ends = mean_difference(one, two, rng, times)
+        ends = statistics.mean_difference(one, two, rng)
         row |= dict(zip(("difference", "low", "high"), ends))
-        p_values = permutation_tests(one, two, rng, times)
+        p_values = statistics.permutation_tests(one, two, rng)
         row |= {f"p_{name}": p for name, p in p_values.items()}
-        rows.append(row | dict(zip(("ks_distance", "p_ks"), kolmogorov_smirnov(one, two))))
-    for row, p in zip(rows, holm([row["p_mean"] for row in rows])):
+        ks = statistics.kolmogorov_smirnov(one, two)
+        rows.append(row | dict(zip(("ks_distance", "p_ks"), ks)))
+    for row, p in zip(rows, statistics.holm([row["p_mean"] for row in rows])):
         row["p_holm"] = float(p)
         row["sentence"] = _sentence(row, len(rows))
     return rows

@@ -1,7 +1,6 @@
 """The charts and the HTML page of analysed populations."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -25,24 +24,15 @@ _BOOTSTRAP = (
 Rows = Sequence[dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """What is known of some populations."""
-
-    populations: Sequence[Population]
-    parameters: dict[str, Rows]  # population's name -> rows of parameters.csv
-    comparisons: Rows
-    notes: Sequence[str] = ()
-
-    def charts(self) -> dict[str, list[Chart]]:
-        """Return the charts by the names of their PNGs, without empty ones."""
-        found = {"edf": [draw_distributions(self.populations)]}
-        for population in self.populations:
-            rows = self.parameters[population.name]
-            found[_file("parameters", population)] = [draw_parameter(population, r) for r in rows]
-            found[_file("widths", population)] = draw_widths(population)
-        found["trends"] = draw_trends([row for rows in self.parameters.values() for row in rows])
-        return {name: charts for name, charts in found.items() if charts}
+def draw_all(populations: Sequence[Population], parameters: Rows) -> dict[str, list[Chart]]:
+    """Return the charts by the names of their PNGs, without empty ones."""
+    found = {"edf": [draw_distributions(populations)]}
+    for one in populations:
+        rows = [row for row in parameters if row["space"] == one.name]
+        found[_file("parameters", one)] = [draw_parameter(one, row) for row in rows]
+        found[_file("widths", one)] = draw_widths(one)
+    found["trends"] = draw_trends(parameters)
+    return {name: charts for name, charts in found.items() if charts}
 
 
 def draw_distributions(populations: Sequence[Population]) -> Chart:
@@ -107,19 +97,28 @@ def draw_trends(rows: Rows) -> list[Chart]:
     return charts
 
 
-def render_page(analysis: Analysis) -> str:
-    """Return the page, which needs no other file, network or script."""
-    charts = analysis.charts()
+def render_page(
+    populations: Sequence[Population],
+    tables: Mapping[str, Rows],
+    charts: Mapping[str, list[Chart]],
+    notes: Sequence[str],
+) -> str:
+    """Return the page, which needs no other file, network or script.
+
+    Args:
+        tables: rows by the name of their csv.
+        charts: of `draw_all`.
+    """
     parts = [
-        *(f'<p class="note">{escape(note)}</p>' for note in analysis.notes),
+        *(f'<p class="note">{escape(note)}</p>' for note in notes),
         "<h2>Error distributions</h2>",
         draw_charts(charts["edf"]),
-        table_of([population.summary() for population in analysis.populations], text_columns=2),
-        _comparisons(analysis.comparisons),
+        table_of(tables["spaces"], text_columns=2),
+        _comparisons(tables["comparisons"]),
     ]
-    for population in analysis.populations:
-        rows = analysis.parameters[population.name]
-        hidden = ("space", "study", "n", "median_macs")
+    hidden = ("space", "study", "n", "median_macs")
+    for population in populations:
+        rows = [row for row in tables["parameters"] if row["space"] == population.name]
         own = [{key: row[key] for key in row if key not in hidden} for row in rows]
         parts += [
             f"<h2>{escape(label(population.name))}</h2>",
@@ -135,7 +134,7 @@ def render_page(analysis: Analysis) -> str:
             "<p>Each study is a regime, placed at the median of its models.</p>",
             draw_charts(charts["trends"]),
         ]
-    studies = dict.fromkeys(population.study for population in analysis.populations)
+    studies = dict.fromkeys(population.study for population in populations)
     return document(", ".join(studies), "design spaces", parts)
 
 

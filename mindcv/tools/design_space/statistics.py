@@ -5,12 +5,11 @@ bootstrap); Radosavovic et al., On Network Design Spaces for Visual Recognition,
 (Kolmogorov-Smirnov test).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 TIMES = 10_000  # resamples and permutations, as in the paper
-_ROWS = 1000  # permutations at once: bounds the memory
 _TIES = 1e-9  # differences below, percentage points, are rounding
 
 SUMMARIES: dict[str, Callable] = {
@@ -90,38 +89,27 @@ def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray) -> tuple[float, fl
 
 
 def permutation_tests(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, times: int = TIMES
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Return a two-sided p-value for the difference in each of `SUMMARIES`.
-
-    The pooled errors are dealt anew `times` times; p is twice the smaller share of deals whose
-    difference is at least as high, or at least as low, the observed deal counted among them.
-    """
-    pooled, n = np.concatenate([first, second]), len(first)
-    higher, lower = dict.fromkeys(SUMMARIES, 1), dict.fromkeys(SUMMARIES, 1)
-    for rows in _chunks(times):
-        dealt = rng.permuted(np.tile(pooled, (rows, 1)), axis=1)
-        for name, summary in SUMMARIES.items():
-            found = summary(dealt[:, :n], axis=1) - summary(dealt[:, n:], axis=1)
-            observed = summary(first) - summary(second)
-            higher[name] += int((found >= observed - _TIES).sum())
-            lower[name] += int((found <= observed + _TIES).sum())
+    """Return a two-sided p-value for the difference in each of `SUMMARIES`."""
+    dealt, n = _dealt(np.concatenate([first, second]), rng), len(first)
     return {
-        name: min(1.0, 2.0 * min(higher[name], lower[name]) / (times + 1)) for name in SUMMARIES
+        name: float(
+            _two_sided(
+                summary(dealt[:, :n], axis=1) - summary(dealt[:, n:], axis=1),
+                summary(first) - summary(second),
+            )
+        )
+        for name, summary in SUMMARIES.items()
     }
 
 
 def mean_difference(
-    first: np.ndarray, second: np.ndarray, rng: np.random.Generator, times: int = TIMES
+    first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Return mean(first) - mean(second) and its 95 % bootstrap interval (percentiles)."""
     found = [
-        np.concatenate(
-            [
-                errors[rng.integers(len(errors), size=(rows, len(errors)))].mean(axis=1)
-                for rows in _chunks(times)
-            ]
-        )
+        errors[rng.integers(len(errors), size=(TIMES, len(errors)))].mean(axis=1)
         for errors in (first, second)
     ]
     low, high = np.percentile(found[0] - found[1], (2.5, 97.5))
@@ -129,7 +117,7 @@ def mean_difference(
 
 
 def rank_correlations(
-    values: np.ndarray, errors: np.ndarray, rng: np.random.Generator, times: int = TIMES
+    values: np.ndarray, errors: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return Spearman's correlation of each parameter with the error, its interval and p-value.
 
@@ -147,12 +135,7 @@ def rank_correlations(
     ones = np.stack([_centred_ranks(column) for column in values])
     sizes = np.sqrt((ones**2).sum(axis=1) * (two**2).sum())
     rhos = ones @ two / sizes
-    higher, lower = (np.ones(len(values), int) for _ in range(2))
-    for rows in _chunks(times):
-        found = rng.permuted(np.tile(two, (rows, 1)), axis=1) @ ones.T / sizes
-        higher += (found >= rhos - _TIES).sum(axis=0)
-        lower += (found <= rhos + _TIES).sum(axis=0)
-    p_values = np.minimum(1.0, 2.0 * np.minimum(higher, lower) / (times + 1))
+    p_values = _two_sided(_dealt(two, rng) @ ones.T / sizes, rhos)
     with np.errstate(divide="ignore"):  # of -1 and 1, whose intervals have no width
         places = np.arctanh(np.clip(rhos, -1.0, 1.0))
     halves = 1.959964 * np.sqrt((1.0 + rhos**2 / 2.0) / (len(errors) - 3))
@@ -169,6 +152,21 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return np.minimum(1.0, raised)
 
 
+def _dealt(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the values in TIMES random orders, a row each."""
+    return rng.permuted(np.tile(values, (TIMES, 1)), axis=1)
+
+
+def _two_sided(found: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return p: twice the smaller share of rows that are at least as high, or as low, as observed.
+
+    What was observed counts among them.
+    """
+    higher = (found >= observed - _TIES).sum(axis=0)
+    lower = (found <= observed + _TIES).sum(axis=0)
+    return np.minimum(1.0, 2.0 * (np.minimum(higher, lower) + 1) / (len(found) + 1))
+
+
 def _centred_ranks(values: np.ndarray) -> np.ndarray:
     """Return ranks minus their mean; equal values share the mean of theirs."""
     _, place, counts = _unique(values)
@@ -178,8 +176,3 @@ def _centred_ranks(values: np.ndarray) -> np.ndarray:
 
 def _unique(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.unique(values, return_inverse=True, return_counts=True)
-
-
-def _chunks(times: int) -> Iterator[int]:
-    for start in range(0, times, _ROWS):
-        yield min(_ROWS, times - start)
