@@ -66,11 +66,13 @@ def main() -> None:
 
 def _rate(space, seed: int) -> float:
     """Return how many candidates a second are drawn, and counted if they meet the constraints."""
+    from mindcv.design_space.complexity import complexities
     from mindcv.tools.design_space import sampling
 
     begin, drawn = time.perf_counter(), 0
     for candidates in sampling._candidates(space, seed):
-        sampling._expand(space, candidates, num_classes=1000)._costs(224)
+        like, stages = sampling.expand(space, candidates, num_classes=1000)
+        complexities(like, **stages, image_size=224)
         drawn += sampling._BLOCK
         if drawn >= OURS:
             return drawn / (time.perf_counter() - begin)

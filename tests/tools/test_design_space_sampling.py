@@ -174,6 +174,9 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         assert line["params"] < 3e5 and line["macs"] <= 2e7
         assert plan_of(line).stem_width == 8
     assert len({line["parameters"]["d"] for line in lines}) > 1
+    lean = {"name": "lean", "base": "regnet_x", "constraints": ["activations_224 <= 2e6"]}
+    for line in sample(find_space(lean), 10, image_size=64):
+        assert complexity(plan_model(**named(line)), 224).activations <= 2e6
     small = find_space(
         {
             "name": "three",

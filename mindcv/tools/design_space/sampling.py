@@ -7,13 +7,12 @@ a seed and a space give the same networks on any machine, however large the bloc
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ...design_space import NetworkPlan, plan_model
-from ...design_space.complexity import complexities
+from ...design_space.complexity import Complexity, complexities
 from ...design_space.plan import adjust_all, generate_regnets
 from ...errors import ConfigError
 from .spaces import OPERATORS, Space, find_space, split_constraint
@@ -21,15 +20,13 @@ from .spaces import OPERATORS, Space, find_space, split_constraint
 _BLOCK = 1 << 14  # candidates
 _MOST = 1 << 26  # candidates of a space, after which it counts as empty
 _LINE = {"d", "w_0", "w_a", "w_m"}
-Columns = dict[str, np.ndarray]
+_COSTS = tuple(Complexity.__dataclass_fields__)
+_STAGES = {"widths": "widths", "depths": "depths", "group_ws": "groups", "bot_muls": "ratios"}
+Columns = dict[str, np.ndarray]  # a row for each network
 
 
 def sample_population(study) -> Iterator[dict[str, Any]]:
-    """Yield the models of a study's spaces, as lines of population.jsonl.
-
-    Args:
-        study: its `spaces`, `count` (of each), `seed`, `image_size` (pixels), `num_classes` and
-            `limits`, which a space's own replace.
+    """Yield the models of a `Study`, as lines of population.jsonl.
 
     Raises:
         ConfigError: a space that is none, or one that has too few networks within the limits.
@@ -37,15 +34,9 @@ def sample_population(study) -> Iterator[dict[str, Any]]:
     spaces = [find_space(declared) for declared in study.spaces]
     if len({space.name for space in spaces}) < len(spaces):
         raise ConfigError("spaces: two have one name; name them apart")
+    options = {key: getattr(study, key) for key in ("seed", "image_size", "num_classes", "limits")}
     for space in spaces:
-        yield from sample(
-            space,
-            study.count,
-            seed=study.seed,
-            image_size=study.image_size,
-            num_classes=study.num_classes,
-            limits=study.limits,
-        )
+        yield from sample(space, study.count, **options)
 
 
 def sample(
@@ -57,30 +48,29 @@ def sample(
     num_classes: int = 1000,
     limits: Mapping[str, tuple[float, float]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return `count` different networks of a space, in the order in which they are drawn."""
-    limits = {**(limits or {}), **space.limits}
-    found, seen, drawn = [], set(), 0
-    for candidates in _candidates(space, seed):
-        drawn += _BLOCK
-        batch = _expand(space, candidates, num_classes)
-        batch = batch and batch.within(space, limits, image_size)
-        for index in range(len(batch.depths) if batch else 0):
-            model = batch.model(index)
-            key = json.dumps(model, sort_keys=True)
-            if key in seen:
+    """Return `count` different networks of a space, in the order in which they are drawn.
+
+    A space's own limits replace those given.
+    """
+    limits, found = {**(limits or {}), **space.limits}, {}
+    for block, candidates in enumerate(_candidates(space, seed), start=1):
+        networks = _within(space, candidates, limits, image_size, num_classes)
+        for index in range(_count(networks)):
+            line = _line(space, networks, index)
+            key = json.dumps(line["model"], sort_keys=True)
+            if key in found:
                 continue
-            seen.add(key)
             digest = hashlib.sha256(f"{space.name} {key}".encode()).hexdigest()
             identity = {"id": digest[:12], "space": space.name, "index": len(found)}
-            found.append(identity | {"model": model} | batch.line(index))
+            found[key] = identity | line
             if len(found) == count:
-                return found
-        if drawn >= _MOST:
+                return list(found.values())
+        if block * _BLOCK >= _MOST:
             within = ", ".join(f"{key} {low:g} to {high:g}" for key, (low, high) in limits.items())
             raise ConfigError(
-                f"space {space.name}: {len(found)} of {count} networks found among {drawn:,} "
-                f"candidates ({within or 'no limits'}, image size {image_size}); widen the limits, "
-                "or draw the parameters from narrower ranges"
+                f"space {space.name}: {len(found)} of {count} networks found among "
+                f"{block * _BLOCK:,} candidates ({within or 'no limits'}, image size "
+                f"{image_size}); widen the limits, or draw the parameters from narrower ranges"
             )
     raise AssertionError("candidates do not end")
 
@@ -102,7 +92,7 @@ def _candidates(space: Space, seed: int) -> Iterator[Columns]:
                 columns["levels"] = _levels(columns)
             kept = _meets(space, columns)
             if not kept.all():
-                raw, columns = raw[kept], {key: column[kept] for key, column in columns.items()}
+                raw, columns = raw[kept], _only(kept, columns)
         yield columns
 
 
@@ -114,7 +104,7 @@ def _levels(columns: Columns) -> np.ndarray:
 
 def _meets(space: Space, columns: Columns) -> np.ndarray:
     """Return which networks meet the constraints between columns that are known."""
-    kept = np.ones(len(next(iter(columns.values()))), bool)
+    kept = np.ones(_count(columns), bool)
     for constraint in space.constraints:
         sides, signs = split_constraint(constraint)
         if any(isinstance(side, str) and side not in columns for side in sides):
@@ -125,105 +115,73 @@ def _meets(space: Space, columns: Columns) -> np.ndarray:
     return kept
 
 
-@dataclass
-class _Batch:
-    """Networks: a row each, a column a stage."""
-
-    space: Space
-    columns: Columns
-    widths: np.ndarray
-    depths: np.ndarray
-    ratios: np.ndarray  # bottleneck width / width
-    groups: np.ndarray
-    like: NetworkPlan
-
-    def within(self, space: Space, limits, image_size: int) -> "_Batch":
-        """Return those within the limits that meet all constraints, with their costs."""
-        costs = vars(self._costs(image_size))
-        columns = self.columns | costs
-        columns |= {"stages": (self.depths > 0).sum(axis=1), "depth": self.depths.sum(axis=1)}
-        kept = np.ones(len(self.depths), bool)
-        for cost, (low, high) in limits.items():
-            kept &= (low <= costs[cost]) & (costs[cost] <= high)
-        if any("cap" in constraint for constraint in space.constraints):
-            # For F GFLOPs at 224 pixels, 3 + 5.5 F million parameters and 6.5 sqrt(F) million
-            # activations (pycls `sweep/config.py`; paper, figure 12).
-            at_224 = self._costs(224)
-            gflops = at_224.macs / 1e9
-            columns["activations_224"] = at_224.activations
-            columns["params_cap"] = 1e6 * (3 + 5.5 * gflops)
-            columns["activations_cap"] = 6.5e6 * np.sqrt(gflops)
-        kept &= _meets(space, columns)
-        columns = {key: column[kept] for key, column in columns.items()}
-        arrays = {key: rows[kept] for key, rows in self._arrays().items()}
-        return _Batch(space, columns, **arrays, like=self.like)
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {key: getattr(self, key) for key in ("widths", "depths", "ratios", "groups")}
-
-    def _costs(self, image_size: int):
-        return complexities(self.like, **self._arrays(), image_size=image_size)
-
-    def _stages(self, index: int) -> dict[str, list]:
-        stages = int((self.depths[index] > 0).sum())
-        rows = {"widths": self.widths, "depths": self.depths}
-        rows |= {"group_ws": self.groups, "bot_muls": self.ratios}
-        return {key: row[index, :stages].tolist() for key, row in rows.items()}
-
-    def _parameters(self, index: int) -> dict[str, Any]:
-        return {key: _plain(self.columns[key][index]) for key in self.space.samplers}
-
-    def model(self, index: int) -> dict[str, Any]:
-        """Return the builder's name and arguments."""
-        arguments = self._stages(index)
-        if self.space.model == "regnet":
-            arguments = self._parameters(index)
-        return {"name": self.space.model, "arguments": arguments | dict(self.space.fixed)}
-
-    def line(self, index: int) -> dict[str, Any]:
-        """Return the rest of a line of population.jsonl."""
-        costs = {key: int(self.columns[key][index]) for key in ("params", "macs", "activations")}
-        return {"parameters": self._parameters(index)} | self._stages(index) | costs
+def _count(columns: Columns) -> int:
+    return len(next(iter(columns.values())))
 
 
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _only(kept: np.ndarray, columns: Columns) -> Columns:
+    return {key: column[kept] for key, column in columns.items()}
 
 
-def _expand(space: Space, columns: Columns, num_classes: int) -> _Batch | None:
-    """Return the stages of the candidates; None: there are none."""
-    count = len(next(iter(columns.values())))
-    if not count:
-        return None
+def _within(
+    space: Space, columns: Columns, limits: Mapping, image_size: int, num_classes: int
+) -> Columns:
+    """Return the networks within the limits that meet all constraints, with stages and costs."""
+    if not _count(columns):
+        return columns
+    like, stages = expand(space, columns, num_classes)
+    exists = stages["depths"] > 0
+    columns = columns | stages | vars(complexities(like, **stages, image_size=image_size))
+    columns |= {"stages": exists.sum(axis=1), "depth": stages["depths"].sum(axis=1)}
+    if any("_224" in constraint or "_cap" in constraint for constraint in space.constraints):
+        # For F GFLOPs at 224 pixels, 3 + 5.5 F million parameters and 6.5 sqrt(F) million
+        # activations (pycls `sweep/config.py`; paper, figure 12).
+        at_224 = complexities(like, **stages, image_size=224)
+        columns["activations_224"] = at_224.activations
+        gflops = at_224.macs / 1e9
+        columns["params_cap"] = 1e6 * (3 + 5.5 * gflops)
+        columns["activations_cap"] = 6.5e6 * np.sqrt(gflops)
+    kept = _meets(space, columns)
+    for cost, (low, high) in limits.items():
+        kept &= (low <= columns[cost]) & (columns[cost] <= high)
+    return _only(kept, columns)
+
+
+def expand(space: Space, columns: Columns, num_classes: int) -> tuple[NetworkPlan, Columns]:
+    """Return what candidates share, and the rest: arguments of `complexities`."""
+    shared, none = dict(space.fixed) | {"num_classes": num_classes}, np.ones(_count(columns))
     if space.model == "regnet":
+        like = plan_model("regnet", w_a=8, w_0=8, w_m=2, d=1, group_w=1, **shared)
         whole = {key: columns[key].astype(int) for key in ("w_0", "d", "group_w")}
         widths, depths = generate_regnets(columns["w_a"], whole["w_0"], columns["w_m"], whole["d"])
-        each = columns.get("bot_mul", np.ones(count)), whole["group_w"]
+        each = columns.get("bot_mul", none), whole["group_w"]
         ratios, groups = (np.repeat(column[:, None], widths.shape[1], axis=1) for column in each)
         exists = depths > 0
         widths, groups = np.where(exists, widths, 8), np.where(exists, groups, 1)
     else:
-
-        def stages(kind: str, missing: np.ndarray) -> np.ndarray:
-            rows = [
-                columns.get(f"{kind}{number}", columns.get(kind, missing))
-                for number in range(1, space.stages + 1)
-            ]
-            return np.stack(rows, axis=1)
-
-        none = np.ones(count)
-        widths, depths = stages("w", none).astype(int), stages("d", none).astype(int)
-        ratios = 1 / stages("b", none)
-        # Without a group width, the 3x3 convolution has one group.
-        groups = stages("g", np.full(count, 2**20)).astype(int)
-    rounding = space.fixed.get("rounding", "pycls")
-    widths, groups = adjust_all(widths, ratios, groups, rounding)
-    shared = dict(space.fixed) | {"num_classes": num_classes}
-    if space.model == "regnet":
-        like = plan_model("regnet", w_a=8, w_0=8, w_m=2, d=1, group_w=1, **shared)
-    else:
         like = plan_model("anynet", depths=[1], widths=[8], **shared)
-    return _Batch(
-        space, columns, widths=widths, depths=depths, ratios=ratios, groups=groups, like=like
-    )
+        # Without a group width, the 3x3 convolution has one group.
+        columns, numbers = {"b": none, "g": none * 2**20} | columns, range(1, space.stages + 1)
+        widths, depths, ratios, groups = (
+            np.stack([columns.get(f"{kind}{n}", columns.get(kind)) for n in numbers], axis=1)
+            for kind in "wdbg"
+        )
+        widths, depths, groups = (rows.astype(int) for rows in (widths, depths, groups))
+        ratios = 1 / ratios
+    widths, groups = adjust_all(widths, ratios, groups, space.fixed.get("rounding", "pycls"))
+    return like, {"widths": widths, "depths": depths, "ratios": ratios, "groups": groups}
+
+
+def _line(space: Space, columns: Columns, index: int) -> dict[str, Any]:
+    """Return a line of population.jsonl without what identifies the model."""
+    row = {key: column[index : index + 1].tolist()[0] for key, column in columns.items()}
+    stages = {name: row[key][: row["stages"]] for name, key in _STAGES.items()}
+    parameters = {key: _plain(row[key]) for key in space.samplers}
+    arguments = (parameters if space.model == "regnet" else stages) | dict(space.fixed)
+    model = {"name": space.model, "arguments": arguments}
+    costs = {key: row[key] for key in _COSTS}
+    return {"model": model, "parameters": parameters, **stages, **costs}
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
