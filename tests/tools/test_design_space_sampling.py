@@ -97,7 +97,7 @@ def named(line: dict) -> dict:
 @pytest.mark.parametrize("row", GOLDEN["samples"], ids=lambda row: f"{row[0]} {row[1]}-{row[2]}")
 def test_a_sampler_draws_each_value_as_often_as_pycls(row):
     kind, low, high, step, shares = row
-    sampler = Sampler(kind.replace("power2_uniform", "power2"), low, high, step)
+    sampler = Sampler(kind.replace("power2_uniform", "power2"), (low, high), step)
     count = 200_000
     uniform = np.random.default_rng(1).random((sampler.draws, count))
     values, counts = np.unique(np.round(sampler.draw(*uniform), 9), return_counts=True)

@@ -7,7 +7,7 @@ pycls `sweep/random.py`.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 from ...design_space import GENERAL
 from ...errors import ConfigError
 
-KINDS = ("uniform", "log_uniform", "power2", "power2_or_log_uniform")
+SAMPLERS = ("uniform", "log_uniform", "power2", "power2_or_log_uniform")
 OPERATORS = {
     "<=": np.less_equal,
     ">=": np.greater_equal,
@@ -26,9 +26,8 @@ OPERATORS = {
     ">": np.greater,
 }
 # What a constraint may name besides the space's parameters: see `sampling`.
-EARLY = ("levels",)
-LATE = ("stages", "depth", "params", "macs", "activations")
-LATE += ("activations_224", "params_cap", "activations_cap")
+DERIVED = ("levels", "stages", "depth", "params", "macs", "activations")
+DERIVED += ("activations_224", "params_cap", "activations_cap")
 
 
 @dataclass(frozen=True)
@@ -36,51 +35,49 @@ class Sampler:
     """The distribution of one parameter: over the closed range, in multiples of `step`.
 
     Attributes:
-        kind: uniform; log_uniform; power2, uniform over the powers of two; power2_or_log_uniform,
-            powers of two below `step` and multiples of it above, log-uniform over all.
+        sampler: uniform; log_uniform; power2, uniform over the powers of two;
+            power2_or_log_uniform, powers of two below `step` and multiples of it above,
+            log-uniform over all.
+        range: lowest and highest.
         values: drawn with equal probability, in place of a range.
     """
 
-    kind: str = "uniform"
-    low: float = 0.0
-    high: float = 0.0
+    sampler: str = "uniform"
+    range: Sequence[float] = (0.0, 0.0)
     step: float = 1.0
     values: tuple = ()
 
     def __post_init__(self):
         if self.values:
             return
-        if self.kind not in KINDS:
-            raise ValueError(f"sampler {self.kind!r} is not one of {', '.join(KINDS)}")
-        lowest = 0 if self.kind == "uniform" else np.nextafter(0, 1)
-        if not (lowest <= self.low <= self.high < np.inf and self.step > 0):
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"sampler {self.sampler!r} is not one of {', '.join(SAMPLERS)}")
+        low, high = self.range
+        may_be_0 = self.sampler == "uniform"
+        if not (0 <= low <= high < np.inf and (low or may_be_0) and self.step > 0):
             raise ValueError(
-                f"range [{self.low:g}, {self.high:g}] with step {self.step:g} is none of "
-                f"{self.kind}: expected {'0 <=' if self.kind == 'uniform' else '0 <'} low <= high "
-                "and a step above 0"
+                f"range [{low:g}, {high:g}] with step {self.step:g} is none of {self.sampler}: "
+                f"expected {'0 <=' if may_be_0 else '0 <'} low <= high and a step above 0"
             )
-        if self.kind.startswith("power2"):
-            if not all(float(np.log2(end)).is_integer() for end in (self.low, self.high)):
-                raise ValueError(
-                    f"range [{self.low:g}, {self.high:g}] does not begin and end at powers of two"
-                )
+        if self.sampler.startswith("power2") and any(np.log2(self.range) % 1):
+            raise ValueError(f"range [{low:g}, {high:g}] does not begin and end at powers of two")
 
     @property
     def draws(self) -> int:
         """How many uniform numbers a value takes."""
-        return 2 if self.kind == "power2_or_log_uniform" and not self.values else 1
+        return 2 if self.sampler == "power2_or_log_uniform" and not self.values else 1
 
     def draw(self, first: np.ndarray, *second: np.ndarray) -> np.ndarray:
         """Return the values at `draws` columns of uniform numbers in [0, 1)."""
         if self.values:
             return np.array(self.values)[(first * len(self.values)).astype(int)]
-        low, high, step = self.low, self.high, self.step
-        if self.kind == "uniform":
+        (low, high), step = self.range, self.step
+        if self.sampler == "uniform":
             return self._grid(np.floor((low + first * (high + step - low)) / step))
-        if self.kind == "log_uniform":
+        if self.sampler == "log_uniform":
             return self._log_uniform(first, low, step)
         powers = low * 2 ** np.floor(first * (np.log2(high / low) + 1))
-        if self.kind == "power2":
+        if self.sampler == "power2":
             return powers
         return np.where(powers < step, powers, self._log_uniform(*second, max(low, step), step))
 
@@ -88,20 +85,21 @@ class Sampler:
         """Return how many values it has."""
         if self.values:
             return len(self.values)
+        low, high = self.range
         # Where the powers of two end and the multiples of `step` begin.
-        ends = {"power2": 2 * self.high, "power2_or_log_uniform": max(self.low, self.step)}
-        start = ends.get(self.kind, self.low)
-        powers = round(math.log2(start / self.low)) if start > self.low else 0
-        return powers + max(0, round((self.high - start) / self.step) + 1)
+        ends = {"power2": 2 * high, "power2_or_log_uniform": max(low, self.step)}
+        start = ends.get(self.sampler, low)
+        powers = round(math.log2(start / low)) if start > low else 0
+        return powers + max(0, round((high - start) / self.step) + 1)
 
     def _log_uniform(self, uniform: np.ndarray, low: float, step: float) -> np.ndarray:
         # From above low - step, so that rounding up gives low its share.
-        start = low - min(step, low / 2)
-        return self._grid(np.ceil(self.high * (start / self.high) ** uniform / step))
+        start, high = low - min(step, low / 2), self.range[1]
+        return self._grid(np.ceil(high * (start / high) ** uniform / step))
 
     def _grid(self, numbers: np.ndarray) -> np.ndarray:
         # 0.1 x 3 is 0.30000000000000004.
-        return np.clip(np.round(numbers * self.step, 9), self.low, self.high)
+        return np.clip(np.round(numbers * self.step, 9), *self.range)
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Space:
             bottleneck width.
         fixed: further arguments of the builder.
         constraints: chains of comparisons, e.g. `w1 <= w2 <= w3` or `stages == 4`, of parameters,
-            numbers and the names in EARLY and LATE.
+            numbers and the names in DERIVED.
         limits: macs, params or activations -> lowest and highest, both allowed.
     """
 
@@ -132,22 +130,23 @@ class Space:
         return max([int(name[1:]) for name in self.samplers if name[1:].isdecimal()], default=1)
 
     def __post_init__(self):
-        known = self._parameters()
-        for name in self.samplers:
-            if name not in known:
-                raise ValueError(f"parameters: {name!r} is unknown; {self.model} has {_all(known)}")
-        arguments = set(signature(GENERAL[self.model]).parameters) - set(self.samplers)
-        for name in self.fixed:
-            if name not in arguments or name in ("num_classes", "depths", "widths"):
-                raise ValueError(f"parameters: {name!r} is unknown; {self.model} has {_all(known)}")
+        known, arguments = self.parameters(), set(signature(GENERAL[self.model]).parameters)
+        arguments -= {*self.samplers, "num_classes", "depths", "widths"}
+        wrong = [name for name in self.samplers if name not in known]
+        if wrong := wrong + [name for name in self.fixed if name not in arguments]:
+            raise ValueError(
+                f"parameters: {wrong[0]!r} is unknown; {self.model} has {', '.join(known)}"
+            )
+        names = (*self.samplers, *DERIVED)
         for constraint in self.constraints:
-            for name in split_constraint(constraint)[0]:
-                if isinstance(name, str) and name not in (*self.samplers, *EARLY, *LATE):
-                    names = _all((*self.samplers, *EARLY, *LATE))
-                    raise ValueError(f"constraint {constraint!r}: unknown {name!r}; known: {names}")
+            for side in split_constraint(constraint)[0]:
+                if isinstance(side, str) and side not in names:
+                    raise ValueError(
+                        f"constraint {constraint!r}: unknown {side!r}; known: {', '.join(names)}"
+                    )
         missing = [name for name in self._required() if name not in (*self.samplers, *self.fixed)]
         if missing:
-            raise ValueError(f"parameters: {_all(missing)} missing in a space of {self.model}")
+            raise ValueError(f"parameters: {', '.join(missing)} missing in a space of {self.model}")
 
     def size(self) -> int:
         """Count the settings of all parameters (paper, table 1), those of an order once."""
@@ -161,7 +160,7 @@ class Space:
                 free |= dict.fromkeys(sides, 1)
         return total * math.prod(free.values())
 
-    def _parameters(self) -> list[str]:
+    def parameters(self) -> list[str]:
         if self.model == "regnet":
             return ["w_a", "w_0", "w_m", "d", "group_w", "bot_mul"]
         return [name for name in _anynet("dwbg", range(1, 9))] + list("dwbg")
@@ -192,39 +191,34 @@ def _anynet(kinds: str, numbers=range(1, 5)) -> list[str]:
     return [f"{kind}{number}" for kind in kinds for number in numbers]
 
 
-def _all(names) -> str:
-    return ", ".join(names)
-
-
-_DEPTH = Sampler("log_uniform", 1, 16, 1)
-_WIDTH = Sampler("log_uniform", 8, 1024, 8)
-_RATIO, _GROUP = Sampler("power2", 1, 4), Sampler("power2", 1, 32)
+_DEPTH = Sampler("log_uniform", (1, 16), 1)
+_WIDTH = Sampler("log_uniform", (8, 1024), 8)
+_RATIO, _GROUP = Sampler("power2", (1, 4)), Sampler("power2", (1, 32))
 _STAGES = dict.fromkeys(_anynet("d"), _DEPTH) | dict.fromkeys(_anynet("w"), _WIDTH)
 _WIDTHS, _DEPTHS = "w1 <= w2 <= w3 <= w4", "d1 <= d2 <= d3 <= d4"
 _REGNET = {
-    "d": Sampler("uniform", 1, 63),
-    "w_0": Sampler("log_uniform", 8, 248, 8),
-    "w_a": Sampler("log_uniform", 8, 255.9, 0.1),
-    "w_m": Sampler("log_uniform", 1.5, 3, 0.001),
-    "bot_mul": Sampler("power2", 0.25, 1),
+    "d": Sampler("uniform", (1, 63)),
+    "w_0": Sampler("log_uniform", (8, 248), 8),
+    "w_a": Sampler("log_uniform", (8, 255.9), 0.1),
+    "w_m": Sampler("log_uniform", (1.5, 3), 0.001),
+    "bot_mul": Sampler("power2", (0.25, 1)),
     "group_w": _GROUP,
 }
 # Four stages, and no power of w_m left out between them, as pycls' sweeps ask by default.
 _FOUR = ("levels == 4", "stages == 4")
 _SECTION_4 = _REGNET | {
-    "d": Sampler("uniform", 1, 40),
-    "w_m": Sampler("log_uniform", 2, 3, 0.001),
+    "d": Sampler("uniform", (1, 40)),
+    "w_m": Sampler("log_uniform", (2, 3), 0.001),
     "bot_mul": Sampler(values=(1.0,)),
 }
 _SECTION_5 = _SECTION_4 | {
-    "d": Sampler("uniform", 12, 28),
-    "w_0": Sampler("log_uniform", 8, 256, 8),
-    "w_a": Sampler("log_uniform", 8, 256, 0.1),
-    "group_w": Sampler("power2_or_log_uniform", 8, 128, 8),
+    "d": Sampler("uniform", (12, 28)),
+    "w_0": Sampler("log_uniform", (8, 256), 8),
+    "w_a": Sampler("log_uniform", (8, 256), 0.1),
+    "group_w": Sampler("power2_or_log_uniform", (8, 128), 8),
 }
 _CAPS = ("params <= params_cap", "activations_224 <= activations_cap")
 _Y = {"se_r": 0.25}
-_RANGED = {"range", "sampler", "step"}  # keys of a declared parameter
 
 
 def _rows() -> dict[str, Space]:
@@ -264,65 +258,54 @@ def find_space(declared: str | Mapping[str, Any]) -> Space:
     """
     if isinstance(declared, str):
         if declared not in SPACES:
-            raise ConfigError(f"spaces: {declared!r} is unknown; known: {_all(SPACES)}")
+            raise ConfigError(f"spaces: {declared!r} is unknown; known: {', '.join(SPACES)}")
         return SPACES[declared]
     name = declared.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name) or name in SPACES:
         raise ConfigError(f"spaces: {name!r} does not name an own space; use letters, digits, _")
     keys = ("name", "base", "parameters", "constraints", "limits")
     if unknown := [str(key) for key in declared if key not in keys]:
-        raise ConfigError(f"space {name}: unknown key {unknown[0]!r}; known: {_all(keys)}")
-    base = find_space(declared.get("base", ""))
+        raise ConfigError(f"space {name}: unknown key {unknown[0]!r}; known: {', '.join(keys)}")
+    base, given = find_space(declared.get("base", "")), {}
     samplers, fixed = dict(base.samplers), dict(base.fixed)
     try:
-        for entry in _checked(declared, "parameters", dict).items():
-            _declare(base, samplers, fixed, entry)
-        constraints = (*base.constraints, *_checked(declared, "constraints", list))
-        limits = dict(base.limits) | read_limits(_checked(declared, "limits", dict))
-        return replace(
-            base,
-            name=name,
-            samplers=samplers,
-            fixed=fixed,
-            constraints=constraints,
-            limits=limits,
-        )
+        for key, kind in {"parameters": dict, "constraints": list, "limits": dict}.items():
+            given[key] = declared.get(key) or kind()
+            if not isinstance(given[key], kind):
+                expected = "a mapping" if kind is dict else "a list"
+                raise ValueError(f"{key}: expected {expected}, got {given[key]!r}")
+        for key, value in given["parameters"].items():
+            if key not in base.parameters() and not isinstance(value, (Mapping, list)):
+                fixed[key] = value
+                continue
+            alike = (base.samplers.get(other) for other in (key, key[:1], f"{key}1"))
+            samplers[key] = _sampler(value, next(filter(None, alike), Sampler()))
+            if samplers[key] is None:
+                raise ValueError(
+                    f"parameters: {key}: expected a value, [low, high], or range, sampler and "
+                    f"step, or values; got {value}"
+                )
+            for each in base.samplers:
+                if base.model == "anynet" and each[0] == key != each:
+                    samplers.pop(each, None)  # one for all stages, in place of one for each
+        own = dict(name=name, samplers=samplers, fixed=fixed)
+        own["constraints"] = (*base.constraints, *given["constraints"])
+        return replace(base, **own, limits={**base.limits, **read_limits(given["limits"])})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"space {name}: {error}") from None
 
 
-def _checked(declared: Mapping[str, Any], key: str, kind: type) -> Any:
-    value = declared.get(key)
-    if value is not None and not isinstance(value, kind):
-        expected = "a mapping" if kind is dict else "a list"
-        raise ValueError(f"{key}: expected {expected}, got {value!r}")
-    return value or kind()
-
-
-def _declare(base: Space, samplers: dict, fixed: dict, entry: tuple[str, Any]) -> None:
-    """Add one declared parameter to the samplers or to the fixed arguments."""
-    key, value = entry
-    old = next((base.samplers[k] for k in (key, key[:1], f"{key}1") if k in base.samplers), None)
-    kind, step = (old.kind, old.step) if old else ("uniform", 1)
-    if isinstance(value, Mapping) and set(value) == {"values"} and value["values"]:
-        samplers[key] = Sampler(values=tuple(value["values"]))
-    elif isinstance(value, Mapping) and "range" in value and set(value) <= _RANGED:
-        low, high = value["range"]
-        samplers[key] = Sampler(value.get("sampler", kind), low, high, value.get("step", step))
-    elif isinstance(value, list) and len(value) == 2:
-        samplers[key] = Sampler(kind, *value, step=step)
-    elif isinstance(value, (Mapping, list)):
-        raise ValueError(
-            f"parameters: {key}: expected a value, [low, high], or range, sampler and step, or "
-            f"values; got {value}"
-        )
-    elif key in base._parameters():
-        samplers[key] = Sampler(values=(value,))
-    else:
-        fixed[key] = value
-    if base.model == "anynet" and len(key) == 1:  # for all stages, in place of one for each
-        for each in [name for name in samplers if name[0] == key != name]:
-            del samplers[each]
+def _sampler(value: Any, old: Sampler) -> Sampler | None:
+    """Return the distribution that a declaration makes of a base's; None: it names none."""
+    ranged = {"range": value} if isinstance(value, list) else value
+    if not isinstance(ranged, Mapping):
+        return Sampler(values=(value,))
+    if set(ranged) == {"values"} and isinstance(ranged["values"], list) and ranged["values"]:
+        return Sampler(values=tuple(ranged["values"]))
+    ends = ranged.get("range")
+    if set(ranged) <= {"range", "sampler", "step"} and isinstance(ends, list) and len(ends) == 2:
+        return replace(old, **ranged, values=())
+    return None
 
 
 def read_limits(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
