@@ -242,6 +242,21 @@ def plan_anynet(
     )
 
 
+def anynet_settings(plan: NetworkPlan) -> dict[str, object]:
+    """Return the arguments that `plan_anynet` makes into a plan, without defaults."""
+    names = {"stem_width": "stem_w", "head_width": "head_w", "se_ratio": "se_r"}
+    names |= {"bottleneck_ratios": "bot_muls", "group_widths": "group_ws"}
+    one_stage = dict(widths=(8,), depths=(1,), strides=(2,), group_widths=(8,))
+    default, settings = NetworkPlan(**one_stage, bottleneck_ratios=(1.0,)), {}
+    for key, value in vars(plan).items():
+        alike = getattr(default, key)
+        if key in ("strides", "bottleneck_ratios"):
+            alike *= len(plan.depths)
+        if value != alike and key not in ("num_classes", "in_channels"):
+            settings[names.get(key, key)] = value
+    return settings
+
+
 ROUNDINGS = ("pycls", "torchvision")
 
 

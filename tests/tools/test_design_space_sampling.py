@@ -199,6 +199,7 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         ({"ranges": {}}, "unknown key 'ranges'; known: name, base"),
         ({"parameters": {"depth": [1, 2]}}, "'depth' is unknown; regnet has w_a, w_0"),
         ({"parameters": {"depth": 3}}, "'depth' is unknown; regnet has w_a, w_0"),
+        ({"base": "anynet_x_a", "parameters": {"w6": 8}, "constraints": []}, "d5, d6, w5 missing"),
         ({"parameters": {"d": [9, 3]}}, "range [9, 3] with step 1 is none of uniform"),
         ({"parameters": {"w_0": [0, 8]}}, "expected 0 < low <= high"),
         ({"parameters": {"d": {"range": [1, 2], "sampler": "normal"}}}, "'normal' is not one of"),
@@ -241,7 +242,8 @@ def test_the_sizes_of_the_spaces_are_those_of_table_1():
         strict = sizes["anynet_x_c"] / 24**orders if orders else sizes[f"anynet_x_{letter}"]
         assert float(f"{strict:.1e}") == value
         assert value * 0.9 < sizes[f"anynet_x_{letter}"] < value * 1.6
-    assert find_space({"name": "m", "base": "regnet_x", "parameters": {"d": [1, 4]}}).size() > 0
+    two = {"name": "m", "base": "anynet_x_d", "parameters": {"w1": [8, 16], "d": 1}}
+    assert find_space(two).size() == 2 * 128**3 * 3 * 6
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -13,6 +13,7 @@ from pathlib import Path
 from ...config import dump_config, load_config, settings_of
 from ...config.settings import join_settings
 from ...design_space import NetworkPlan, adjust_block_compatibility, complexity, plan_model
+from ...design_space.plan import anynet_settings
 from ...design_space.published import family_name, unknown_model
 from ...errors import ConfigError
 from ...process.files import writing
@@ -51,13 +52,13 @@ def scaling(text: str) -> dict[str, float]:
     words = COMPOUND.get(text, text)
     if re.fullmatch("[dwgr]+", words):
         words = "_".join(f"{letter}1" for letter in words)
-    parts = [re.fullmatch(r"([dwgr])(\d+(?:\.\d+)?)", word) for word in words.split("_")]
-    weights = {part[1]: float(part[2]) for part in parts if part}
-    if None in parts or len(weights) < len(parts) or not {"d", "w", "r"} & set(weights):
-        raise ArgumentTypeError(f"{text!r} is none of dWr, letters of dwgr, or d1_w2_r1")
-    if not sum(weights.get(key, 0) for key in "dwr"):
-        raise ArgumentTypeError(f"{text!r} scales neither d nor w nor r")
-    return dict.fromkeys("dwgr", 0.0) | weights
+    found = dict(re.findall(r"([dwgr])(\d+(?:\.\d+)?)", words))
+    weights = {key: float(found.get(key, 0)) for key in "dwgr"}
+    if "_".join(map("".join, found.items())) != words or not sum(weights[key] for key in "dwr"):
+        raise ArgumentTypeError(
+            f"{text!r} is none of dWr, letters of dwgr, or d1_w2_r1; d, w or r must grow"
+        )
+    return weights
 
 
 def run(arguments: Namespace) -> None:
@@ -80,7 +81,7 @@ def run(arguments: Namespace) -> None:
     plan = plan_model(name, **sizes, **options)
     scaled, scaled_size = scale(plan, size, arguments.by, arguments.factor)
     print(*_table({"before": (plan, size), "after": (scaled, scaled_size)}), sep="\n")
-    text = join_settings(_settings(scaled) | kept)
+    text = join_settings(anynet_settings(scaled) | kept)
     print(f'\n--model anynet --anynet "{text}" --image_resize {scaled_size}')
     if arguments.write:
         shape = {"model": "anynet", "anynet": text, "image_resize": scaled_size}
@@ -117,21 +118,6 @@ def _group_width(number: float) -> int:
     if whole > 5:
         return _multiple(8, whole, least=8)
     return min(4, 1 << (whole - 1).bit_length())  # 3 becomes 4
-
-
-def _settings(plan: NetworkPlan) -> dict[str, object]:
-    """Return the arguments of `AnyNet` that give a plan; what is the default is left out."""
-    names = {"stem_width": "stem_w", "head_width": "head_w", "se_ratio": "se_r"}
-    names |= {"bottleneck_ratios": "bot_muls", "group_widths": "group_ws"}
-    one_stage = dict(widths=(8,), depths=(1,), strides=(2,), group_widths=(8,))
-    default, settings = NetworkPlan(**one_stage, bottleneck_ratios=(1.0,)), {}
-    for key, value in vars(plan).items():
-        alike = getattr(default, key)
-        if key in ("strides", "bottleneck_ratios"):
-            alike *= len(plan.depths)
-        if value != alike and key not in ("num_classes", "in_channels"):
-            settings[names.get(key, key)] = value
-    return settings
 
 
 def _table(networks: dict[str, tuple[NetworkPlan, int]]) -> list[str]:

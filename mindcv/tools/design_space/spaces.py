@@ -144,8 +144,9 @@ class Space:
                     raise ValueError(
                         f"constraint {constraint!r}: unknown {side!r}; known: {', '.join(names)}"
                     )
-        missing = [name for name in self._required() if name not in (*self.samplers, *self.fixed)]
-        if missing:
+        each = [(kind, number) for kind in "dw" for number in range(1, self.stages + 1)]
+        missing = [f"{k}{n}" for k, n in each if not {k, f"{k}{n}"} & set(self.samplers)]
+        if missing and self.model == "anynet":
             raise ValueError(f"parameters: {', '.join(missing)} missing in a space of {self.model}")
 
     def size(self) -> int:
@@ -161,15 +162,10 @@ class Space:
         return total * math.prod(free.values())
 
     def parameters(self) -> list[str]:
+        """Return what may have a sampler."""
         if self.model == "regnet":
             return ["w_a", "w_0", "w_m", "d", "group_w", "bot_mul"]
-        return [name for name in _anynet("dwbg", range(1, 9))] + list("dwbg")
-
-    def _required(self) -> list[str]:
-        if self.model == "regnet":
-            return ["w_a", "w_0", "w_m", "d", "group_w"]
-        each = [(kind, number) for kind in "dw" for number in range(1, self.stages + 1)]
-        return [f"{kind}{number}" for kind, number in each if kind not in self.samplers]
+        return [*_anynet("dwbg", range(1, 9)), *"dwbg"]
 
 
 def split_constraint(text: str) -> tuple[list[str | float], list[str]]:
@@ -304,7 +300,7 @@ def _sampler(value: Any, old: Sampler) -> Sampler | None:
         return Sampler(values=tuple(ranged["values"]))
     ends = ranged.get("range")
     if set(ranged) <= {"range", "sampler", "step"} and isinstance(ends, list) and len(ends) == 2:
-        return replace(old, **ranged, values=())
+        return replace(old, **{**ranged, "range": tuple(ends), "values": ()})
     return None
 
 
