@@ -64,17 +64,14 @@ def build_run(
     batches = build_train_batches(config, runtime, train_set, num_classes)
     updates = count_updates(config, runtime, train_set)
     batches.limit(updates * config.gradient_accumulation_steps)
-    division = engine.Division.of_batches(
-        batches, config.gradient_accumulation_steps, runtime.world_size
-    )
+    division = engine.Division.of_batches(batches, updates, runtime.world_size)
 
     names = train_set.class_names()
     network = build_network(
         config, runtime, num_classes, is_fresh=checkpoint is None, class_names=names
     )
     check_batch_statistics(config, runtime, network, batches, last=batches.steps - 1)
-    ranks = runtime.world_size, runtime.rank
-    dropout_count = engine.count_dropout(network, config.seed, *ranks)
+    dropout_count = engine.count_dropout(network, config.seed, runtime.world_size, runtime.rank)
     mixed_network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )

@@ -37,7 +37,8 @@ class Division:
     images_of_epoch: int
 
     @classmethod
-    def of_batches(cls, batches: EpochBatches, of_update: int, world_size: int) -> "Division":
+    def of_batches(cls, batches: EpochBatches, updates: int, world_size: int) -> "Division":
+        of_update = batches.steps // updates
         images = world_size * sum(map(batches.images_of, range(batches.steps)))
         return cls(world_size * of_update * batches.batch_size, of_update, images)
 
