@@ -13,6 +13,10 @@ class ConfigError(MindCVError, ValueError):
     exit_code = 2
 
 
+class FolderInUse(ConfigError):
+    """Another process holds the folder that a command writes to."""
+
+
 class NonFiniteLossError(MindCVError, ArithmeticError):
     """The training loss became NaN or infinite."""
 

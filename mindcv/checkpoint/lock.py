@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, FolderInUse
 from ..process.files import open_regular, remove_unfinished, writing
 
 NAME = ".lock"
@@ -48,8 +48,8 @@ class FolderLock:
     its path).
 
     Raises:
-        ConfigError: another process, named in the message, holds the folder; or it cannot be
-            written.
+        FolderInUse: another process, named in the message, holds the folder.
+        ConfigError: it cannot be written.
     """
 
     def __init__(self, folder: Path, called: str | None = None):
@@ -94,7 +94,7 @@ class FolderLock:
         except (BlockingIOError, PermissionError):
             holder = os.read(self._handles[-1], 1000).decode(errors="replace").strip()
             self.release()
-            raise ConfigError(
+            raise FolderInUse(
                 f"{called} is in use by {holder or 'another process'}; wait for it, "
                 "stop it, or name another folder"
             ) from None

@@ -303,14 +303,13 @@ def generate_regnets(
     first = w_0[network]
     powers = np.log((blocks * w_a[network] + first) / first)
     powers = np.round(powers / np.log(w_m)[network]).astype(int)
-    levels = powers.max() + 1
-    blocks_of = np.bincount(network * levels + powers, minlength=count * levels)
-    blocks_of = blocks_of.reshape(count, levels)
-    widths = w_0[:, None] * np.power(w_m[:, None], np.arange(levels, dtype=float))
-    widths = np.round(widths / quantum).astype(int) * quantum
-    # Levels without a block are left out; neighbours of equal width are one stage.
-    network, level = np.nonzero(blocks_of)
-    widths, lengths = widths[network, level], blocks_of[network, level]
+    # A level is a run of blocks of one power; powers without a block, maybe millions, take nothing.
+    levels = np.flatnonzero((blocks == 0) | (np.diff(powers, prepend=-1) != 0))
+    lengths = np.diff(levels, append=len(powers))
+    network, powers = network[levels], powers[levels].astype(float)
+    widths = np.round(w_0[network] * np.power(w_m[network], powers) / quantum)
+    widths = widths.astype(int) * quantum
+    # Neighbours of equal width are one stage.
     is_first = np.diff(network, prepend=-1) > 0
     starts = is_first | (np.diff(widths, prepend=0) != 0)
     order = np.cumsum(starts) - 1

@@ -2,22 +2,25 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from mindcv.errors import ConfigError
-from mindcv.tools.design_space import runs
+from mindcv.tools.design_space import runs, training
 from mindcv.tools.design_space.study import append_record, read_records
 
 EPOCHS = 3
 # In place of train.py, without MindSpore. plan.json has, for a model, an entry an attempt: epochs
-# to train before the end (all), and the end: an exit code, the name of a signal, or hold.
+# to train before the end (all), and the end: an exit code, the name of a signal, or hold; if `deaf`,
+# it takes a minute to save.
 TRAINER = """
 import json, os, signal, sys, time
 from pathlib import Path
@@ -38,7 +41,7 @@ rows = (folder / "rows").read_text().splitlines() if newest else []
 print("on cores", sorted(os.sched_getaffinity(0)), flush=True)
 
 def stop(number, frame):
-    time.sleep(0.3)  # it saves
+    time.sleep(60 if plan.get("deaf") else 0.3)  # it saves
     sys.exit(128 + number)
 
 signal.signal(signal.SIGTERM, stop)
@@ -66,8 +69,8 @@ sys.exit(end)
 RUNNER = """
 import sys
 from mindcv.__main__ import main
-from mindcv.tools.design_space import runs
-runs.PROGRAM = ("trainer.py",)
+from mindcv.tools.design_space import training
+training.PROGRAM = ("trainer.py",)
 main(["design-space", "run", *sys.argv[1:]])
 """
 
@@ -130,7 +133,9 @@ EACH_ONCE = [f"{name} {epoch}" for name in ("a0", "a1", "b0", "b1") for epoch in
 
 def wait_until_all_hold(place: Path, *names: str) -> None:
     logs = [place / "study/runs" / name for name in names]
+    deadline = time.monotonic() + 60
     while not all(any("holding" in p.read_text() for p in log.glob("attempt-*")) for log in logs):
+        assert time.monotonic() < deadline, f"of {names}, not all have begun to hold"
         time.sleep(0.02)
 
 
@@ -171,9 +176,25 @@ def test_two_trainings_share_the_cores(place):
 def test_cards_are_shared_out_too(monkeypatch):
     monkeypatch.setenv("ASCEND_RT_VISIBLE_DEVICES", "0,1,2,5")
     assert [share.cards for share in runs.shares(2, 2)] == ["0,1", "2,5"]
-    assert runs.environment(runs.shares(2, 2)[1])["ASCEND_RT_VISIBLE_DEVICES"] == "2,5"
+    second = runs.shares(2, 2)[1]
+    assert training.environment(second, 2)["ASCEND_RT_VISIBLE_DEVICES"] == "2,5"
     with pytest.raises(ConfigError, match="lists 4 cards, and 3 trainings of 2 devices need 6"):
         runs.shares(3, 2)
+
+
+def test_the_processes_of_a_training_share_its_cores_too(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    share = training.Share(cores=(4, 5, 6, 7), cards=None)
+    threads = [training.environment(share, n)["OMP_NUM_THREADS"] for n in (1, 2, 3, 8)]
+    assert threads == ["4", "2", "1", "1"]
+
+
+def test_a_missing_msrun_is_named_before_anything_starts(place, monkeypatch):
+    (place / "study/study.yaml").write_text("spaces: [a, b]\ndevices: 2\n")
+    monkeypatch.setattr(training.shutil, "which", lambda name, path: None)
+    with pytest.raises(ConfigError, match="devices 2: msrun, which comes with MindSpore"):
+        runs.run(Namespace(study=place / "study", workers=1, keep=False, retry_failed=False))
+    assert records(place) == {} and not list(place.glob("study/runs/*"))
 
 
 def test_a_killed_runner_loses_nothing_and_nothing_is_trained_twice(place):
@@ -234,6 +255,42 @@ def test_a_failure_keeps_its_reason_and_is_repeated_only_on_demand(place):
     assert records(place)["b1"]["errors"] == [89.0, 79.0, 69.0]  # from the start
 
 
+def test_a_failure_after_the_last_row_is_a_failure(place):
+    end = [{"end": 3}]
+    code, printed = ended(start(place, b1=end))
+    record = records(place)["b1"]
+    assert code == 0 and (record["status"], record["exit_code"], record["epochs"]) == (
+        "failed",
+        3,
+        3,
+    )
+    assert "3 trained, 1 failed" in printed
+    assert ended(start(place, "--retry_failed"))[0] == 0
+    assert trained(place) == sorted(EACH_ONCE + ["b1 1", "b1 2", "b1 3"])  # all of it
+    assert records(place)["b1"]["status"] == "done"
+
+
+def test_a_training_that_is_killed_after_its_last_row_is_done(place):
+    code, printed = ended(start(place, b1=[{"end": "SIGKILL"}]))
+    assert code == 0 and "4 trained, 0 failed" in printed and trained(place) == EACH_ONCE
+
+
+@pytest.mark.parametrize("options", [(), ("--keep",)])
+def test_a_repeated_training_is_anew_and_goes_on_after_a_kill(place, options):
+    plan = [{"epochs": 2, "end": 3}, {"epochs": 1, "end": "hold"}]
+    ended(start(place, *options, b1=plan))
+    process = start(place, "--retry_failed", *options)
+    wait_until_all_hold(place, "b1")
+    process.kill()
+    process.communicate()
+    assert set(records(place)) == {"a0", "a1", "b0"}
+    code, printed = ended(start(place, *options))  # with --retry_failed or without
+    assert code == 0 and "1 of 4 models to train" in printed
+    again = ["b1 1", "b1 2", "b1 1", "b1 2", "b1 3"]  # failed; then each epoch once
+    assert [line for line in (place / "trained").read_text().splitlines() if "b1" in line] == again
+    assert records(place)["b1"]["errors"] == [89.0, 78.0, 68.0]
+
+
 @pytest.mark.parametrize("code", [2, 4])
 def test_what_is_wrong_for_all_models_stops_the_study_and_fails_none(place, code):
     end = [{"epochs": 0, "end": code}]
@@ -262,7 +319,18 @@ def test_a_second_run_is_refused_while_one_works(place):
     code, printed = ended(start(place))
     assert code == 2 and f"study study is in use by process {process.pid}" in printed
     process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
+    assert ended(process)[0] == 130
+
+
+def test_a_second_signal_waits_for_no_training(place):
+    hold = [{"end": "hold", "deaf": True}]
+    process = start(place, a0=hold, b0=hold)
+    wait_until_all_hold(place, "a0", "b0")
+    process.send_signal(signal.SIGINT)
+    while "save and stop" not in process.stdout.readline():
+        pass
+    time.sleep(0.5)
+    assert process.poll() is None  # the trainings go on
     process.send_signal(signal.SIGINT)  # in a hurry
     assert ended(process)[0] == 130
 
@@ -283,6 +351,29 @@ def test_a_recipe_that_changed_in_between_is_refused(place):
     (place / "study/recipe.yaml").write_text("epoch_size: 5\n")
     code, printed = ended(start(place, "--retry_failed"))
     assert code == 2 and "recipe.yaml changed after" in printed
+
+
+def test_a_recipe_that_changed_is_refused_for_models_that_have_not_begun_too(place):
+    ended(start(place))
+    runs_of = place / "study/runs"
+    for name in ("a1", "b0", "b1"):
+        shutil.rmtree(runs_of / name)
+    lines = (place / "study/records.jsonl").read_text().splitlines(keepends=True)
+    (place / "study/records.jsonl").write_text("".join(line for line in lines if '"a0"' in line))
+    (place / "study/recipe.yaml").write_text(f"epoch_size: {EPOCHS}\nlr: 0.5\n")
+    code, printed = ended(start(place))
+    assert code == 2 and "recipe.yaml changed after" in printed and "runs/a0" in printed
+    (place / "study/recipe.yaml").write_text(f"# the same\nepoch_size: {EPOCHS}\n")
+    code, printed = ended(start(place))
+    assert code == 0 and "3 of 4 models to train" in printed
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_at_once(place):
+    (place / "study/runs/b1/.lock").mkdir(parents=True)
+    begun = time.monotonic()
+    code, printed = ended(start(place))
+    assert code == 2 and "runs/b1 cannot be written" in printed
+    assert time.monotonic() - begun < 60 < runs._PATIENCE
 
 
 def test_time_left_is_that_of_the_models_so_far(place):

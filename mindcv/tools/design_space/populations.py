@@ -13,12 +13,15 @@ import numpy as np
 
 from ...design_space import LinearFit, fit_widths
 from ...errors import DataError
+from ...names import plural
 from ...process.files import reading
 from . import statistics
+from .spaces import find_space
 from .study import RECIPE, STUDY, read_population, read_records, read_study
 
 ALPHA = 0.05  # a corrected p below is called a difference
 FEWEST = 4  # models of a population that is tested
+DRAWN = 8  # from here on a quarter is two models or more; the best of one says nothing
 _SIDES = ("first", "second")
 _GOOD = 0.25  # share of the models whose common trend counts
 COSTS = ("params", "macs", "activations")
@@ -133,21 +136,27 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
         notes += cut
         with reading(folder / RECIPE, DataError):
             recipe = (folder / RECIPE).read_text(encoding="utf-8")
-        limits = {
-            own["name"]: own.get("limits", {}) for own in study.spaces if isinstance(own, Mapping)
+        own_limits = {
+            own["name"]: find_space(own).limits for own in study.spaces if isinstance(own, Mapping)
         }
         for space in dict.fromkeys(model["space"] for model in models):
             own = [model for model in models if model["space"] == space]
             outcomes = [records.get(model["id"], {}).get("status") for model in own]
             done = [one | records[one["id"]] for one, how in zip(own, outcomes) if how == "done"]
             failed = outcomes.count("failed")
+            limits = sorted((dict(study.limits) | dict(own_limits.get(space, {}))).items())
+            if failed and done:
+                notes.append(
+                    f"{space}: {plural(failed, 'failed model')} left out; distribution, means and "
+                    f"comparisons are of the other {len(done)}"
+                )
             if done:
                 found.append(
                     Population(
                         name=space,
                         study=title if titles.count(title) == 1 else str(folder),
                         folder=folder,
-                        regime=f"{recipe}{dict(study.limits) | dict(limits.get(space, {}))}",
+                        regime=f"{recipe}{limits}{study.devices}",  # which make the global batch
                         models=tuple(sorted(done, key=lambda model: model["error"])),
                         failed=failed,
                         waiting=len(own) - len(done) - failed,
@@ -173,8 +182,9 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
 def explain_errors(population: Population, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Return rows of parameters.csv: range and best values of what varies, and rank correlations.
 
-    `low`, `best` and `high` are of the empirical bootstrap. `p` is of the correlation, `p_holm`
-    corrected for the number of parameters; populations below FEWEST have none.
+    `low`, `best` and `high` are of the empirical bootstrap, from DRAWN models on. `p` is of the
+    correlation, `p_holm` corrected for the number of parameters; populations below FEWEST have
+    none.
     """
     values = {name: column for name, column in population.values.items() if np.ptp(column)}
     if not values:  # a single model
@@ -186,7 +196,8 @@ def explain_errors(population: Population, rng: np.random.Generator) -> list[dic
     best = statistics.best_values(columns, errors).tolist()
     for (name, column), ends in zip(values.items(), best):
         row = about | {"parameter": name, "minimum": float(column.min())}
-        row |= dict(zip(("low", "best", "high"), ends))
+        if len(errors) >= DRAWN:
+            row |= dict(zip(("low", "best", "high"), ends))
         rows.append(row | {"maximum": float(column.max())})
     if len(errors) >= FEWEST and np.ptp(errors):
         found = statistics.rank_correlations(columns, errors, rng)

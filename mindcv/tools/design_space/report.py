@@ -10,15 +10,16 @@ import numpy as np
 from ...config.settings import join_settings
 from ..charts import Chart, draw_charts
 from ..report.page import document, table
-from .populations import ALPHA, COSTS, Population, blocks_of, label
+from .populations import ALPHA, COSTS, DRAWN, Population, blocks_of, label
 from .statistics import error_distribution
 
 _SHOWN = 5  # best models of a population that are listed and drawn
 _BOOTSTRAP = (
-    "Empirical bootstrap: draw a quarter of the models with replacement and keep the best, again "
-    "and again. Dotted is the median of their values, the likely best value; 95 % of them lie in "
-    "the shaded range. rho is the rank correlation with the error; p_holm is corrected for the "
-    "number of parameters."
+    "Empirical bootstrap (paper, 3.2), computed as the limit of infinitely many draws: a quarter "
+    "of the models is drawn with replacement and the best is kept. Dotted is the median of the "
+    "values kept, the likely best value; 95 % of them lie in the shaded range; fewer than "
+    f"{DRAWN} models have neither. rho is the rank correlation with the error; p_holm is corrected "
+    "for the number of parameters."
 )
 
 Rows = Sequence[dict[str, Any]]
@@ -49,12 +50,15 @@ def draw_parameter(population: Population, row: dict[str, Any]) -> Chart:
     """Return the errors over a parameter, with the band and the likely best value."""
     name = row["parameter"]
     doubles = row["minimum"] >= 1 and row["maximum"] >= 8 * row["minimum"]
+    points = list(zip(population.values[name].tolist(), population.errors.tolist()))
+    axes = {"x_title": name, "x_axis": "log" if doubles else "real"}
+    if "best" not in row:  # too few models
+        return Chart("top-1 error, %", {"models": points}, dots=("models",), **axes)
     best = f"best {row['best']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
     return Chart(
         "top-1 error, %",
-        {best: list(zip(population.values[name].tolist(), population.errors.tolist()))},
-        x_title=name,
-        x_axis="log" if doubles else "real",
+        {best: points},
+        **axes,
         dots=(best,),
         mark=row["best"],
         mark_name="likely best",
@@ -87,6 +91,7 @@ def draw_trends(rows: Rows) -> list[Chart]:
 
     charts = []
     for (space, name), group in groupby(sorted(rows, key=curve), key=curve):
+        group = (row for row in group if "best" in row)
         regimes = sorted(group, key=lambda row: row["median_macs"])
         if len(regimes) > 1 and name != "macs":
             curves = {
@@ -156,7 +161,7 @@ def _comparisons(comparisons: Rows) -> str:
     sentences = "".join(f"<li>{escape(row['sentence'])}</li>" for row in comparisons)
     rows = [{key: row[key] for key in row if key != "sentence"} for row in comparisons]
     caution = (
-        f"With {count} comparisons at p < {ALPHA:g} each, up to {1 - (1 - ALPHA) ** count:.0%} of "
+        f"With {count} comparisons at p < {ALPHA:g} each, up to {min(1, count * ALPHA):.0%} of "
         "studies without any difference would show one. So the sentences go by the p-value of the "
         "means, corrected for that number (Holm)."
     )

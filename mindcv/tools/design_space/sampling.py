@@ -29,14 +29,21 @@ def sample_population(study) -> Iterator[dict[str, Any]]:
     """Yield the models of a `Study`, as lines of population.jsonl.
 
     Raises:
-        ConfigError: a space that is none, or one that has too few networks within the limits.
+        ConfigError: a space that is none, that allows what cannot be built, or that has too few
+            networks within the limits.
     """
     spaces = [find_space(declared) for declared in study.spaces]
     if len({space.name for space in spaces}) < len(spaces):
         raise ConfigError("spaces: two have one name; name them apart")
     options = {key: getattr(study, key) for key in ("seed", "image_size", "num_classes", "limits")}
     for space in spaces:
-        yield from sample(space, study.count, **options)
+        try:
+            models = sample(space, study.count, **options)
+        except ConfigError:
+            raise
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"space {space.name}: {error}") from None
+        yield from models
 
 
 def sample(
@@ -51,6 +58,10 @@ def sample(
     """Return `count` different networks of a space, in the order in which they are drawn.
 
     A space's own limits replace those given.
+
+    Raises:
+        ConfigError: it has too few within the limits.
+        TypeError, ValueError: it allows what is no network.
     """
     limits, found = {**(limits or {}), **space.limits}, {}
     for block, candidates in enumerate(_candidates(space, seed), start=1):
@@ -60,6 +71,12 @@ def sample(
             key = json.dumps(line["model"], sort_keys=True)
             if key in found:
                 continue
+            name, arguments = line["model"]["name"], line["model"]["arguments"]
+            try:
+                plan_model(name, num_classes=num_classes, **arguments)
+            except (TypeError, ValueError) as error:
+                given = ", ".join(f"{key}={value}" for key, value in arguments.items())
+                raise ValueError(f"it allows {given}, which is no network: {error}") from None
             digest = hashlib.sha256(f"{space.name} {key}".encode()).hexdigest()
             identity = {"id": digest[:12], "space": space.name, "index": len(found)}
             found[key] = identity | line

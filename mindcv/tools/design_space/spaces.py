@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,9 @@ class Sampler:
     values: tuple = ()
 
     def __post_init__(self):
+        numbers = self.values or (*self.range, self.step)
+        if not all(isinstance(number, Real) for number in numbers):
+            raise ValueError(f"parameters: expected numbers, got {', '.join(map(repr, numbers))}")
         if self.values:
             return
         if self.sampler not in SAMPLERS:
@@ -256,13 +260,18 @@ def find_space(declared: str | Mapping[str, Any]) -> Space:
         if declared not in SPACES:
             raise ConfigError(f"spaces: {declared!r} is unknown; known: {', '.join(SPACES)}")
         return SPACES[declared]
+    if not isinstance(declared, Mapping):
+        raise ConfigError(f"spaces: expected a name or an own space, got {declared!r}")
     name = declared.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name) or name in SPACES:
         raise ConfigError(f"spaces: {name!r} does not name an own space; use letters, digits, _")
     keys = ("name", "base", "parameters", "constraints", "limits")
     if unknown := [str(key) for key in declared if key not in keys]:
         raise ConfigError(f"space {name}: unknown key {unknown[0]!r}; known: {', '.join(keys)}")
-    base, given = find_space(declared.get("base", "")), {}
+    if not isinstance(declared.get("base"), str):
+        got = declared.get("base")
+        raise ConfigError(f"space {name}: base: expected the name of a space, got {got!r}")
+    base, given = find_space(declared["base"]), {}
     samplers, fixed = dict(base.samplers), dict(base.fixed)
     try:
         for key, kind in {"parameters": dict, "constraints": list, "limits": dict}.items():
@@ -306,11 +315,16 @@ def _sampler(value: Any, old: Sampler) -> Sampler | None:
 
 def read_limits(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Return limits of costs; ValueError: an unknown cost, or no range."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"limits: expected a mapping of costs to [low, high], got {values}")
     found = {}
     for cost, ends in values.items():
         if cost not in ("macs", "params", "activations"):
             raise ValueError(f"limits: {cost!r} is unknown; known: macs, params, activations")
-        numbers = [float(end) for end in ends] if isinstance(ends, (list, tuple)) else []
+        try:
+            numbers = [float(end) for end in ends] if isinstance(ends, (list, tuple)) else []
+        except (TypeError, ValueError):
+            numbers = []
         if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1]:
             raise ValueError(f"limits: {cost}: expected [low, high], got {ends}")
         found[cost] = (numbers[0], numbers[1])

@@ -18,6 +18,7 @@ from ...config import Config, dump_config, load_config, training_contradictions
 from ...config.options import OPTIONS
 from ...config.values import convert
 from ...errors import ConfigError, DataError, RunFolderError
+from ...names import plural
 from ...process.files import open_regular, reading, replacing, writing
 from ..arguments import file_path
 from .sampling import sample_population
@@ -25,6 +26,7 @@ from .spaces import read_limits
 
 STUDY, RECIPE, RUNS = "study.yaml", "recipe.yaml", "runs"
 POPULATION, RECORDS = "population.jsonl", "records.jsonl"
+OPEN = "open"  # status of a model whose failed training is repeated
 # Options of train.py that a study does not take -> why.
 _REFUSED = {
     "image_resize": "image_size sets it",
@@ -109,7 +111,8 @@ def run(arguments: Namespace) -> None:
             with replacing(folder / name) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
     spaces = len({model["space"] for model in models})
-    print(f"{folder}: {len(models)} models of {spaces} spaces; train them by design-space run")
+    drawn = f"{plural(len(models), 'model')} of {plural(spaces, 'space')}"
+    print(f"{folder}: {drawn}; train them by design-space run")
 
 
 def read_study(path: str | Path) -> Study:
@@ -121,6 +124,8 @@ def read_study(path: str | Path) -> Study:
     with reading(path, ConfigError), open(path, encoding="utf-8") as file:
         try:
             values = _UniqueKeys(file).get_single_data()
+        except ConfigError:  # a key that is set twice
+            raise
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"{path}: not valid yaml: {error}") from None
     if not isinstance(values, dict) or "spaces" not in values:
@@ -172,11 +177,12 @@ class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that is set twice, of which PyYAML takes the last."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [key.value for key, _ in node.value]
+        seen = set()
         for key, _ in node.value:
-            if keys.count(key.value) > 1:
-                line = key.start_mark.line + keys.count(key.value)
+            if str(key.value) in seen:
+                line = key.start_mark.line + 1
                 raise ConfigError(f"{self.name}:{line}: {key.value} is set twice; keep one")
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 
@@ -228,7 +234,8 @@ def read_population(folder: Path) -> list[dict[str, Any]]:
 def read_records(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the newest record of each model by its id, and notes about what was left out.
 
-    A kill may leave the last line without an end: that record was not made.
+    A kill may leave the last line without an end: that record was not made. A model whose newest
+    record is `open` has none: its training is to be repeated.
 
     Raises:
         DataError: records.jsonl is damaged.
@@ -237,7 +244,9 @@ def read_records(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         return {}, []
     records, rest = _read_lines(folder / RECORDS)
     note = f"the last line of {folder / RECORDS} has no end and is left out: {rest[:60]}"
-    return {record["id"]: record for record in records}, [note] if rest else []
+    newest = {record["id"]: record for record in records}
+    kept = {name: one for name, one in newest.items() if one.get("status") != OPEN}
+    return kept, [note] if rest else []
 
 
 def _read_lines(path: Path) -> tuple[list[dict[str, Any]], str]:
