@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from commands import call
 from html_page import Page
 from PIL import Image
@@ -102,7 +103,7 @@ def test_a_comparison_says_in_words_what_is_shown_and_warns_of_several(
         "p < 0.001 (p < 0.001 corrected for 3 comparisons), n = 24 and 24"
     )
     page = Page((analysis / "report.html").read_text(encoding="utf-8"))
-    assert sentence in page.text and "With 3 comparisons at p < 0.05 each, up to 14%" in page.text
+    assert sentence in page.text and "With 3 comparisons at p < 0.05 each, up to 15%" in page.text
     alike = make_study(tmp_path / "alike", ("regnet_x", "regnet_y"), 20)
     _, printed, _ = analyze(capsys, alike, "--output", tmp_path / "out")
     assert re.search(
@@ -194,7 +195,40 @@ def test_very_few_models_are_described_and_not_tested(capsys, tmp_path, count):
     assert code == 0 and "errors than" not in printed and "fewer than 4 models" in note
     assert all(row["n"] == str(count) for row in rows(tmp_path / "out" / "spaces.csv"))
     assert not any(row.get("rho") for row in rows(tmp_path / "out" / "parameters.csv"))
+    assert "anynet_x_a: 1 failed model left out" in note and f"of the other {count}" in note
     assert rows(tmp_path / "out" / "comparisons.csv") == []
+
+
+@pytest.mark.parametrize("count", [7, 8])
+def test_a_likely_best_value_needs_a_quarter_of_two_models(capsys, tmp_path, count):
+    """Of one model, the best is that model: the median would say nothing about errors."""
+    study, out = make_study(tmp_path / "study", ("regnet_x",), count), tmp_path / "out"
+    assert analyze(capsys, study, "--output", out)[0] == 0
+    found = rows(out / "parameters.csv")
+    assert all(bool(row.get("best")) == (count == 8) and row["rho"] for row in found)
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert ('class="band"' in text) == (count == 8)
+
+
+def test_what_makes_a_regime_is_compared_by_its_meaning(capsys, tmp_path):
+    """Limits of a space's own that equal those of the study, and the global batch."""
+
+    def notes(*changes: dict) -> str:
+        names = [f"study{len(list(tmp_path.iterdir()))}_{n}" for n in range(len(changes))]
+        for seed, (name, change) in enumerate(zip(names, changes)):
+            path = make_study(tmp_path / name, ("mine",), 4, seed=seed) / "study.yaml"
+            path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+        output = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        code, _, said = analyze(capsys, *(tmp_path / n for n in names), "--output", output)
+        assert code == 0
+        return said
+
+    mine = {"name": "mine", "base": "anynet_x_a"}
+    plain = {"spaces": [mine]}
+    same = {"spaces": [mine | {"limits": {"macs": [10000000, "1.2e7"]}}]}
+    assert "another regime" not in notes(plain, same)
+    assert "another regime" in notes(plain, {"spaces": [mine | {"limits": {"macs": [1, 2]}}]})
+    assert "another regime" in notes(plain | {"devices": 2}, plain | {"devices": 4})
 
 
 def test_the_png_are_images_and_want_the_extra(capsys, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from mindcv.tools.design_space.study import append_record, read_records
 
 EPOCHS = 3
 # In place of train.py, without MindSpore. plan.json has, for a model, an entry an attempt: epochs
-# to train before the end (all), and the end: an exit code, the name of a signal, or hold; if `deaf`,
+# to train before the end (all), and the end: an exit code, the name of a signal, or hold; `deaf`:
 # it takes a minute to save.
 TRAINER = """
 import json, os, signal, sys, time

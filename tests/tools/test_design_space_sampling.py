@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from mindcv.config import load_config, settings_of
 from mindcv.design_space import complexity, plan_model
-from mindcv.design_space.plan import generate_regnets
+from mindcv.design_space.plan import generate_regnet, generate_regnets
 from mindcv.errors import ConfigError
 from mindcv.tools.design_space.sampling import _levels, sample, sample_population
 from mindcv.tools.design_space.spaces import SPACES, Sampler, find_space
@@ -196,6 +196,10 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         ("regnet_z", "'regnet_z' is unknown; known: anynet_x_a"),
         ({"name": "regnet_x"}, "'regnet_x' does not name an own space"),
         ({"base": "resnet"}, "'resnet' is unknown"),
+        ({"base": None}, "mine: base: expected the name of a space, got None"),
+        ({"parameters": {"d": "x"}}, "mine: parameters: expected numbers, got 'x'"),
+        ({"parameters": {"d": ["a", 3]}}, "expected numbers, got 'a', 3, 1"),
+        ({"limits": {"macs": [None, 5]}}, "mine: limits: macs: expected [low, high]"),
         ({"ranges": {}}, "unknown key 'ranges'; known: name, base"),
         ({"parameters": {"depth": [1, 2]}}, "'depth' is unknown; regnet has w_a, w_0"),
         ({"parameters": {"depth": 3}}, "'depth' is unknown; regnet has w_a, w_0"),
@@ -217,6 +221,49 @@ def test_a_declaration_that_is_wrong_is_told_with_what_is_right(change, said):
     with pytest.raises(ConfigError) as caught:
         find_space(declared)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "parameters", "said"),
+    [
+        ("regnet_x", {"w_0": 12}, "w_0=12, .* w_0 a positive multiple of 8"),
+        (
+            "regnet_x",
+            {"w_0": {"range": [8, 64], "sampler": "uniform", "step": 1}},
+            "w_0 a positive multiple of 8",
+        ),
+        (
+            "regnet_x",
+            {"bot_mul": {"range": [0.5, 2], "sampler": "uniform", "step": 0.25}},
+            "a whole number for a ratio above 1",
+        ),
+        ("anynet_x_a", {"d1": {"range": [0, 3], "sampler": "uniform"}}, "depth 0"),
+        ("regnet_x", {"stem_type": "simple"}, "stem_type 'simple' is unknown; expected simple_"),
+        ("regnet_x", {"activation": "gelu"}, "activation 'gelu' is unknown; expected relu, silu"),
+        ("regnet_x", {"rounding": "up"}, "rounding 'up' is unknown; expected pycls"),
+        ("anynet_x_a", {"strides": 2}, "'int' object"),
+        ("anynet_x_a", {"bot_muls": 2}, "'int' object"),
+    ],
+)
+def test_a_space_that_allows_what_is_no_network_is_refused(base, parameters, said):
+    """A population holds nothing that `run` would stop at, also beyond its first model."""
+    study = types.SimpleNamespace(
+        spaces=[{"name": "mine", "base": base, "parameters": parameters}],
+        count=20,
+        seed=0,
+        image_size=64,
+        num_classes=10,
+        limits={"macs": (1e6, 2e8)},
+    )
+    with pytest.raises(ConfigError, match=f"^space mine: .*{said}"):
+        list(sample_population(study))
+
+
+def test_widths_take_memory_by_blocks_not_by_powers():
+    """At w_m = 1 + 1e-11 the powers reach 10^11; a weight file may ask for it."""
+    for ratio in (1.0000001, 1 + 1e-11, 1 + 2.0**-52):
+        widths, depths = generate_regnet(24, 48, ratio, 20)
+        assert widths == [48 + 24 * block for block in range(20)] and depths == [1] * 20
 
 
 def test_limits_that_nothing_meets_end_with_a_message(monkeypatch):

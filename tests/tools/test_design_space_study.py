@@ -45,7 +45,7 @@ def sample(capsys, tmp_path, name="study", **changes) -> tuple[int, str, str]:
 
 def test_a_sampled_study_says_everything_that_its_trainings_need(capsys, tmp_path):
     code, out, err = sample(capsys, tmp_path)
-    assert (code, err) == (0, "") and "2 models of 1 spaces" in out
+    assert (code, err) == (0, "") and "2 models of 1 space;" in out
     study = read_study(tmp_path / "study/study.yaml")
     assert study == read_study(tmp_path / "mine.yaml")
     assert (study.limits, study.workers, study.devices) == ({"macs": (5e5, 3e6)}, 1, 1)
@@ -81,6 +81,9 @@ def test_a_folder_with_a_population_is_left_alone(capsys, tmp_path):
         ({"epochs": 3}, "unknown key 'epochs'; known: spaces, seed"),
         ({"spaces": []}, "spaces: expected a list of names"),
         ({"spaces": ["anynet_x_z"]}, "'anynet_x_z' is unknown"),
+        ({"limits": [1, 2]}, "limits: expected a mapping of costs to [low, high], got [1, 2]"),
+        ({"limits": {"macs": [None, 5]}}, "limits: macs: expected [low, high], got [None, 5]"),
+        ({"spaces": [SPACE | {"parameters": {"w_0": 12}}]}, "w_0=12, "),
         ({"count": 0}, "count: 0 is out of range, expected at least 1"),
         ({"workers": "two"}, "workers: expected an integer, got 'two'"),
         ({"budget": math.inf}, "budget: expected a number, got 'inf'"),
@@ -102,9 +105,9 @@ def test_a_wrong_study_is_refused_before_anything_is_written(capsys, tmp_path, c
 
 def test_a_key_that_is_set_twice_is_refused(capsys, tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("spaces: [regnet_x]\nseed: 1\nseed: 2\n")
+    path.write_text("spaces: [regnet_x]\nseed: 1\ncount: 3\nseed: 2\n")
     code, _, err = call(capsys, "design-space", "sample", path)
-    assert code == 2 and f"{path}:3: seed is set twice" in err
+    assert code == 2 and f"error: {path}:4: seed is set twice; keep one" in err
 
 
 @pytest.mark.slow
