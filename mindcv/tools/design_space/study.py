@@ -10,7 +10,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
@@ -67,7 +67,7 @@ class Study:
     budget: float | None = None
 
 
-_LOWEST = dict(seed=0, count=1, image_size=8, num_classes=1, workers=1, devices=1)
+_LOWEST = dict(seed=0, count=1, image_size=8, num_classes=1, workers=1, devices=1, budget=0)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -103,7 +103,9 @@ def run(arguments: Namespace) -> None:
     with writing(f"--output {folder}", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
         texts = {
-            STUDY: yaml.safe_dump(_plain(asdict(study)), sort_keys=False),
+            STUDY: yaml.safe_dump(
+                json.loads(json.dumps(asdict(study), default=str)), sort_keys=False
+            ),
             RECIPE: dump_config(recipe),
             POPULATION: "".join(json.dumps(model) + "\n" for model in models),
         }
@@ -134,11 +136,7 @@ def read_study(path: str | Path) -> Study:
     if unknown := [str(key) for key in values if key not in known]:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
     try:
-        for key, low in _LOWEST.items():
-            if key in values:
-                values[key] = _number(key, values[key], int, low)
-        if values.get("budget") is not None:
-            values["budget"] = _number("budget", values["budget"], float, 0)
+        values |= {key: _number(key, values[key]) for key in _LOWEST if key in values}
         values["limits"] = read_limits(values.get("limits") or {})
         values["spaces"] = _spaces(values["spaces"])
         values["train"] = _train_options(values.get("train") or {})
@@ -147,13 +145,13 @@ def read_study(path: str | Path) -> Study:
     return Study(**values)
 
 
-def _number(key: str, value: Any, kind: type, low: float) -> Any:
+def _number(key: str, value: Any) -> float | None:
     try:
-        number = convert(str(value), kind)
+        number = convert(None if value is None else str(value), get_type_hints(Study)[key])
     except ValueError as error:
         raise ValueError(f"{key}: {error}") from None
-    if number < low:
-        raise ValueError(f"{key}: {value} is out of range, expected at least {low}")
+    if number is not None and number < _LOWEST[key]:
+        raise ValueError(f"{key}: {value} is out of range, expected at least {_LOWEST[key]}")
     return number
 
 
@@ -184,12 +182,6 @@ class _UniqueKeys(yaml.SafeLoader):
                 raise ConfigError(f"{self.name}:{line}: {key.value} is set twice; keep one")
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def _with_full_paths(config: Config) -> Config:
