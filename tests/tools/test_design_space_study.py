@@ -45,7 +45,8 @@ def sample(capsys, tmp_path, name="study", **changes) -> tuple[int, str, str]:
 
 def test_a_sampled_study_says_everything_that_its_trainings_need(capsys, tmp_path):
     code, out, err = sample(capsys, tmp_path)
-    assert (code, err) == (0, "") and "2 models of 1 space;" in out
+    assert (code, err) == (0, "") and "2 models; train" in out
+    assert "mine: 2 models of 1.7e+09 settings" in out  # 5 x 31 x 2480 x 1501 x 3
     study = read_study(tmp_path / "study/study.yaml")
     assert study == read_study(tmp_path / "mine.yaml")
     assert (study.limits, study.workers, study.devices) == ({"macs": (5e5, 3e6)}, 1, 1)
@@ -80,6 +81,8 @@ def test_a_folder_with_a_population_is_left_alone(capsys, tmp_path):
     [
         ({"epochs": 3}, "unknown key 'epochs'; known: spaces, seed"),
         ({"spaces": []}, "spaces: expected a list of names"),
+        ({"spaces": [3]}, "spaces: expected a name or an own space, got 3"),
+        ({"train": ["lr"]}, "train: expected options of train.py, got ['lr']"),
         ({"spaces": ["anynet_x_z"]}, "'anynet_x_z' is unknown"),
         ({"limits": [1, 2]}, "limits: expected a mapping of costs to [low, high], got [1, 2]"),
         ({"limits": {"macs": [None, 5]}}, "limits: macs: expected [low, high], got [None, 5]"),

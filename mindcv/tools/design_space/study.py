@@ -22,7 +22,7 @@ from ...names import plural
 from ...process.files import open_regular, reading, replacing, writing
 from ..arguments import file_path
 from .sampling import sample_population
-from .spaces import read_limits
+from .spaces import find_space, read_limits
 
 STUDY, RECIPE, RUNS = "study.yaml", "recipe.yaml", "runs"
 POPULATION, RECORDS = "population.jsonl", "records.jsonl"
@@ -102,19 +102,18 @@ def run(arguments: Namespace) -> None:
         raise ConfigError(f"{arguments.study}: train: {reason}") from None
     with writing(f"--output {folder}", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
+        plain = json.loads(json.dumps(asdict(study), default=str))
         texts = {
-            STUDY: yaml.safe_dump(
-                json.loads(json.dumps(asdict(study), default=str)), sort_keys=False
-            ),
+            STUDY: yaml.safe_dump(plain, sort_keys=False),
             RECIPE: dump_config(recipe),
             POPULATION: "".join(json.dumps(model) + "\n" for model in models),
         }
         for name, text in texts.items():
             with replacing(folder / name) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
-    spaces = len({model["space"] for model in models})
-    drawn = f"{plural(len(models), 'model')} of {plural(spaces, 'space')}"
-    print(f"{folder}: {drawn}; train them by design-space run")
+    for space in map(find_space, study.spaces):
+        print(f"{space.name}: {plural(study.count, 'model')} of {space.size():.1e} settings")
+    print(f"{folder}: {plural(len(models), 'model')}; train them by design-space run")
 
 
 def read_study(path: str | Path) -> Study:
@@ -138,11 +137,16 @@ def read_study(path: str | Path) -> Study:
     try:
         values |= {key: _number(key, values[key]) for key in _LOWEST if key in values}
         values["limits"] = read_limits(values.get("limits") or {})
-        values["spaces"] = _spaces(values["spaces"])
-        values["train"] = _train_options(values.get("train") or {})
+        spaces, train = values["spaces"], values.get("train") or {}
+        if not isinstance(spaces, list) or not spaces:
+            raise ValueError(f"spaces: expected a list of names and of own spaces, got {spaces}")
+        if not isinstance(train, dict):
+            raise ValueError(f"train: expected options of train.py, got {train}")
+        if refused := [key for key in train if key in _REFUSED]:
+            raise ValueError(f"train: {refused[0]}: {_REFUSED[refused[0]]}; leave it out")
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return Study(**values)
+    return Study(**{**values, "spaces": tuple(spaces), "train": train})
 
 
 def _number(key: str, value: Any) -> float | None:
@@ -153,22 +157,6 @@ def _number(key: str, value: Any) -> float | None:
     if number is not None and number < _LOWEST[key]:
         raise ValueError(f"{key}: {value} is out of range, expected at least {_LOWEST[key]}")
     return number
-
-
-def _spaces(values: Any) -> tuple:
-    fits = isinstance(values, list) and all(isinstance(one, (str, dict)) for one in values)
-    if not values or not fits:
-        raise ValueError(f"spaces: expected a list of names and of own spaces, got {values}")
-    return tuple(values)
-
-
-def _train_options(values: Any) -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise ValueError(f"train: expected options of train.py, got {values}")
-    for key in values:
-        if key in _REFUSED:
-            raise ValueError(f"train: {key}: {_REFUSED[key]}; leave it out")
-    return values
 
 
 class _UniqueKeys(yaml.SafeLoader):
