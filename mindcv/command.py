@@ -1,7 +1,7 @@
 """How train and validate start and end: signals, options, ranks, exit code."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ def run(
     *,
     arguments: Sequence[str] | None = None,
     rules: Rules = training_contradictions,
-    defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
+    defaults: Callable[[Config, Collection[str]], tuple[Mapping[str, Any], str]] | None = None,
     has_run_folder: bool = True,
 ) -> None:
     """Run a command on the config of its command line, and end with the right exit code.

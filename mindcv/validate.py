@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import mindcv
 
 from . import command
 from .config import Config, evaluation_contradictions, settings_of, shaping
-from .config.options import OPTIONS
 from .errors import ConfigError
 from .process.entry_point import import_user_module
 
@@ -18,28 +17,40 @@ logger = logging.getLogger("mindcv.validate")
 
 # Weight files by path, read for their options; so each is read and verified only once.
 files_read = {}
-told_by = {}  # what weight files said of their options, by path
 
 
 def start(program: str, arguments: Sequence[str] | None = None) -> None:
     """Run the command, named `program` in its help, and end the process as `command.run` says."""
+    asked = []
+
+    def ask_the_weights(config: Config, given: Collection[str]) -> tuple[dict, str]:
+        asked[:] = config, given
+        return told_by_the_weights(config)
+
     command.run(
-        main,
+        lambda config: main(config, *asked),
         program,
         __doc__,
         arguments=arguments,
         rules=evaluation_contradictions,
-        defaults=told_by_the_weights,
+        defaults=ask_the_weights,
         has_run_folder=False,
     )
 
 
-def main(config: Config) -> None:
+def main(config: Config, asked: Config | None = None, given: Collection[str] = ()) -> None:
+    """Evaluate the weights of the config and those of its option `compare`.
+
+    Args:
+        asked: the config before the weights told theirs; None: the same.
+        given: names of the options that the user gave.
+    """
     runtime = mindcv.engine.build.start_runtime(config)
     mindcv.engine.start_logging(runtime.is_main)
     if config.import_module:
         import_user_module(config.import_module)
-    configs = [config, *(of_other_weights(config, entry) for entry in config.compare or ())]
+    others = (of_other_weights(asked or config, given, entry) for entry in config.compare or ())
+    configs = [config, *others]
     found = [evaluate(one, runtime, is_first=one is config) for one in configs]
     if config.dry_run:
         logger.info("dry run: everything is built, no image was evaluated")
@@ -106,20 +117,26 @@ def evaluate(config: Config, runtime, *, is_first: bool):
     )
 
 
-def of_other_weights(config: Config, entry: str) -> Config:
-    """Return the config of an entry of `compare`: a weight file, or a model's published weights.
+def of_other_weights(asked: Config, given: Collection[str], entry: str) -> Config:
+    """Return the config of an entry of `compare`: a weight file, or published weights.
 
-    What the weights tell replaces what those of the config told, and leaves the user's options.
+    The latter are named by a model, or by the address of a repository. As for the first weights,
+    options that the user gave hold, and the weights tell the others.
+
+    Args:
+        asked, given: see `main`.
     """
     entry = os.path.expanduser(entry)
-    is_model = not os.path.exists(entry) and mindcv.models.is_model(entry)
     named = {"model": entry, "pretrained": True, "ckpt_path": ""}
-    if not is_model:
+    if mindcv.hub.is_repository(entry):
+        named |= {"model": mindcv.models.find_published(entry).model, "pretrained": entry}
+    elif os.path.exists(entry) or not mindcv.models.is_model(entry):
         named = {"model": "", "pretrained": False, "ckpt_path": entry}
-    theirs, _ = told_by_the_weights(replace(config, **named))
-    ours = {key: row.default for key, row in OPTIONS.items()} | told_by.get(config.ckpt_path, {})
-    free = [key for key in theirs if getattr(config, key) == ours[key] or key in named]
-    return replace(config, **named | {key: theirs[key] for key in free})
+    own = replace(asked, **named)
+    theirs, _ = told_by_the_weights(own)
+    if not own.model and "model" not in theirs:
+        own = replace(own, model=asked.model)
+    return replace(own, **{k: v for k, v in theirs.items() if k not in given or k in named})
 
 
 def told_by_the_weights(config: Config) -> tuple[dict, str]:
@@ -135,8 +152,7 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         path, place = str(mindcv.hub.fetch(weights)), f"published weights {weights.source}"
         if weights.num_classes is not None:
             known = {"ckpt_path": path, "num_classes": weights.num_classes}
-            told_by[path] = known | weights.preprocessing.to_options()
-            return told_by[path], place
+            return known | weights.preprocessing.to_options(), place
     file = files_read[path] = mindcv.weights.read_weights(path)
     known = {"ckpt_path": path, "ema": mindcv.weights.has_averages(file)}
     if file.metadata:
@@ -146,5 +162,4 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         known["antialias"] = mindcv.weights.preprocessing_of(file).antialias
         if channels := mindcv.weights.count_channels(file):
             known["in_channels"] = channels
-    told_by[path] = known
     return known, place

@@ -6,7 +6,7 @@ Nothing here imports MindSpore, so a wrong option is reported at once.
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -61,7 +61,7 @@ def parse_arguments(
     description: str,
     rules: Rules = training_contradictions,
     arguments: Sequence[str] | None = None,
-    defaults: Callable[[Config], tuple[Mapping[str, Any], str]] | None = None,
+    defaults: Callable[[Config, Collection[str]], tuple[Mapping[str, Any], str]] | None = None,
 ) -> Config:
     """Return the config of a command line; raises ConfigError as `load_config` does.
 
@@ -69,8 +69,8 @@ def parse_arguments(
         program: name in `--help`; its last word (`train.py`, `validate.py` or `lr`) decides which
             options are accepted.
         rules: the contradictions to look for.
-        defaults: called with the config once that is valid; returns (values of options that the
-            user left out, where they come from).
+        defaults: called with the config once that is valid, and the names of the options that the
+            user gave; returns (values of options that were left out, where they come from).
     """
     words = sys.argv[1:] if arguments is None else arguments
     path, overrides = read_command_line(words, program, description)
@@ -79,7 +79,7 @@ def parse_arguments(
     config = _resolve(given, rules)
     if defaults is None:
         return config
-    values, place = defaults(config)
+    values, place = defaults(config, given.keys())
     return _resolve({**_collect_values(values, place), **given}, rules)
 
 

@@ -173,6 +173,7 @@ def test_several_weights_are_compared_each_with_its_own_preprocessing_and_choice
     raw, averaged = weights(1), {f"ema.{name}": value for name, value in weights(2).items()}
     write_checkpoint(tmp_path / "raw.ckpt", raw)
     write_checkpoint(tmp_path / "both.ckpt", raw | averaged)
+    write_checkpoint(tmp_path / "bare.ckpt", raw, None)
     used = Preprocessing(40, 0.9, "bilinear", (1.0, 2.0, 3.0), (90.0, 80.0, 70.0))
     write_checkpoint(tmp_path / "other.ckpt", raw, other_metadata(preprocessing=used))
     asked = ["validate.py", "--data_dir", "images", "--import_module", tiny_module]
@@ -200,14 +201,26 @@ def test_several_weights_are_compared_each_with_its_own_preprocessing_and_choice
         alone = figures_of("--ckpt_path", row["file"])
         assert float(row["loss"]) == pytest.approx(json.loads(alone.replace("'", '"'))["loss"])
     # An option of the user holds for all of them.
-    words = ["--ckpt_path", "both.ckpt", "--ema", "False", "--compare", "both.ckpt", "raw.ckpt"]
-    table = run(*words).out.strip().splitlines()[-4:]
-    assert len({line.split("  raw ")[1] for line in table[:-1]}) == 1
-    wide = run("--ckpt_path", "raw.ckpt", "--image_resize", 48, "--compare", "other.ckpt").out
-    alone = figures_of("--ckpt_path", "other.ckpt", "--image_resize", 48)
-    loss = json.loads(alone.replace("'", '"'))["loss"]
-    assert f"{loss:.4f}" in wide.splitlines()[-2]
+    # So do those that equal the default (ema) or what the first file tells (image_resize), and
+    # what the first file told is not taken for a file that tells nothing.
+    side, given = METADATA.preprocessing.image_size, ["--ema", "False", "--model", "tiny_regnet"]
+    given += ["--image_resize", side]
+    compared = ["both.ckpt", "other.ckpt", "bare.ckpt", "both.ckpt"]
+    table = run("--ckpt_path", compared[0], *given, "--compare", *compared[1:])
+    swapped = run("--ckpt_path", "raw.ckpt", *given, "--compare", *compared)
+    rows = swapped.out.strip().splitlines()[-6:-1]
+    assert [line.split("  ", 1)[1] for line in table.out.strip().splitlines()[-5:-1]] == [
+        line.split("  ", 1)[1] for line in rows[1:]
+    ]
+    losses = {}
+    for name in ("raw.ckpt", "other.ckpt", "bare.ckpt"):
+        alone = figures_of("--ckpt_path", name, *given).replace("'", '"')
+        losses[name] = f" {json.loads(alone)['loss']:.4f} "
+    assert len(set(losses.values())) == 3 and all(" raw " in row for row in rows)
+    for name, row in zip(("raw.ckpt", "raw.ckpt", *compared[1:3], "raw.ckpt"), rows):
+        assert losses[name] in row
     # Each image counts once, with several views too.
     views = run("--ckpt_path", "raw.ckpt", "--tta", "10crop")
     assert "on 11 images" in views.out and METADATA.num_classes == 5
-    assert views.out != done.out
+    loss = json.loads(views.out.strip().splitlines()[-1].replace("'", '"'))["loss"]
+    assert f"{loss:.4f}" not in rows[0]
