@@ -14,6 +14,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from .table import PublishedWeights, find_weights
 
 _LARGEST = 2**22  # bytes of a description
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
+_LISTING = "files.json"  # of a cached description
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class _Hub:
     def url(self, template: str, repository: str, revision: str, path: str = "") -> str:
         site = os.environ.get(self.variable, "").rstrip("/") or self.site
         site = site if "://" in site else f"https://{site}"
-        return template.format(site=site, name=repository, revision=quote(revision), path=path)
+        return template.format(
+            site=site, name=repository, revision=quote(revision, safe=""), path=path
+        )
 
 
 # As in huggingface_hub and in the SDK of ModelScope (modelscope/hub/api.py).
@@ -131,9 +135,10 @@ def weights_from(address: str, model: str = "") -> PublishedWeights:
     hub = _HUBS[kind]
     folder = cache_folder() / kind / name / re.sub("[^A-Za-z0-9._-]", "_", revision or "newest")
     revision = revision or hub.revision
-    files = _files(_read(hub.url(hub.listing, name, revision), folder / "files.json"))
+    files = _files(_read(hub.url(hub.listing, name, revision), folder / _LISTING))
     missing = [path for path in (_CONFIG, _WEIGHTS) if path not in files]
     if missing:
+        _forget(folder)
         raise WeightsError(f"{address} has no {' and no '.join(missing)}; expected a model of timm")
     found = _read(hub.url(hub.file, name, revision, _CONFIG), folder / _CONFIG)
     try:
@@ -143,6 +148,7 @@ def weights_from(address: str, model: str = "") -> PublishedWeights:
         preprocessing, names = _preprocessing(used), _names(used, count)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else error
+        _forget(folder)
         raise WeightsError(f"{address}: config.json is not timm's: {reason}") from None
     own = family_name(str(architecture))
     if own is None:
@@ -161,6 +167,13 @@ def weights_from(address: str, model: str = "") -> PublishedWeights:
         owner=name.partition("/")[0],
         class_names=names,
     )
+
+
+def _forget(folder: Path) -> None:
+    """Remove a description that is of no use, so that the next attempt asks the hub again."""
+    for name in (_LISTING, _CONFIG):
+        with suppress(OSError):
+            (folder / name).unlink()
 
 
 def _file_at(address: str, model: str) -> PublishedWeights:
@@ -197,13 +210,13 @@ def _fault_of(path: Path) -> str | None:
 
 
 def _files(found: Any) -> dict[str, str | None]:
-    """Return path and SHA-256 of the files that a hub lists."""
-    if isinstance(found, Mapping):  # ModelScope's
-        found = (found.get("Data") or {}).get("Files") or []
+    """Return path and SHA-256 of the files that a hub lists; what is no list of files has none."""
+    for key in ("Data", "Files"):  # ModelScope's
+        found = found.get(key) if isinstance(found, Mapping) else found
     files = {}
     for row in found if isinstance(found, list) else []:
-        row = {key.lower(): value for key, value in row.items()}
-        lfs = row.get("lfs") or {}
+        row = {key.lower(): value for key, value in row.items()} if isinstance(row, Mapping) else {}
+        lfs = row.get("lfs") if isinstance(row.get("lfs"), Mapping) else {}
         sha256 = str(row.get("sha256") or lfs.get("oid") or "").removeprefix("sha256:")
         is_hash = re.fullmatch("[0-9a-f]{64}", sha256) is not None
         files[str(row.get("path"))] = sha256 if is_hash else None

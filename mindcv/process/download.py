@@ -120,7 +120,8 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
             was_there = was_there or not isinstance(failure, (_NoNetwork, _Refused))
             most = 1 if isinstance(failure, _NoNetwork) else 2
             if is_last or not failure.again or (not was_there and attempt >= most):
-                count = f" (attempt {attempt} of {ATTEMPTS})" if attempt > 1 else ""
+                count = f" (tried {'twice' if attempt == 2 else f'{attempt} times'})"
+                count = count if attempt > 1 else ""
                 raise Failure(failure.reason + count) from None
             _logger.warning("%s: %s; next attempt in %.1f s", url, failure.reason, wait)
         except OSError as error:  # such as a full disk, so free the space
@@ -237,8 +238,12 @@ def _network() -> Iterator[None]:
     if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE:
         raise _NoNetwork(f"there is no network, or no such host: {cause.strerror}")
     # A malformed address raises a ValueError, or a URLError whose reason is text.
-    is_address = isinstance(cause, (ValueError, str))
-    raise Failure(f"{type(cause).__name__}: {_first_line(cause)}", again=not is_address)
+    is_final = isinstance(cause, (ValueError, str))
+    if refusal := re.match(
+        r"Tunnel connection failed: (\d+)", str(cause)
+    ):  # as http.client says it
+        is_final = int(refusal[1]) not in _PASSING
+    raise Failure(f"{type(cause).__name__}: {_first_line(cause)}", again=not is_final)
 
 
 def _first_line(text: object) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import misbehaving_server as answers
 import pytest
 from conftest import ROOT
-from misbehaving_server import LOCK, Server, files, get, leave_part, refusal
+from misbehaving_server import LOCK, Server, files, get, leave_part, make_impatient, refusal
 
 from mindcv.errors import ConfigError, WeightsError
 from mindcv.hub import PublishedWeights, fetch
@@ -353,3 +353,15 @@ def test_a_symbolic_link_does_not_lead_a_download_out_of_the_cache(server, tmp_p
     assert "it is a symbolic link" in refusal(server)
     assert get(server).read_bytes() == answers.CONTENT
     assert outside.read_bytes() == answers.CONTENT[:100]
+
+
+@pytest.mark.parametrize("status, tries", [(403, 1), (407, 1), (503, 4)])
+def test_the_proxy_of_the_environment_is_used_and_its_refusal_is_final(
+    server, monkeypatch, status, tries
+):
+    waits = make_impatient(monkeypatch)
+    server._http.RequestHandlerClass.do_CONNECT = lambda handler: handler.send_error(status)
+    monkeypatch.setenv("https_proxy", server.root)
+    with pytest.raises(WeightsError, match=f"Tunnel connection failed: {status}"):
+        fetch(weights())
+    assert len(waits) == tries - 1

@@ -196,6 +196,31 @@ def test_what_is_no_regnet_of_timms_is_refused(repository, change, message):
 def test_a_repository_that_is_not_there_is_told(repository):
     with pytest.raises(WeightsError, match="weights cannot be found: HTTP 404"):
         hub.choose_weights("", "", "hf-hub:timm/other")
-    del repository.files["model.safetensors"]
+    content = repository.files.pop("model.safetensors")
     with pytest.raises(WeightsError, match="has no model.safetensors; expected a model of timm"):
         hub.choose_weights("", "", "hf-hub:timm/net")
+    repository.files["model.safetensors"] = content  # as its owner adds it
+    assert hub.choose_weights("", "", "hf-hub:timm/net").model == "regnet_x_200mf"
+
+
+@pytest.mark.parametrize("listing", [{"Code": 200, "Data": None}, [1, "a"], {"Data": "x"}, [[]], 7])
+def test_what_is_no_list_of_files_is_refused_and_not_kept(repository, listing, tmp_path):
+    answer = repository.answer
+
+    def list_badly(handler):
+        is_list = "/tree/" in handler.path or "/repo/files" in handler.path
+        (answers.body(json.dumps(listing).encode()) if is_list else answer)(handler)
+
+    repository.server.plan = [list_badly]
+    for kind in ("hf-hub", "modelscope"):
+        with pytest.raises(WeightsError, match="has no config.json and no model.safetensors"):
+            hub.choose_weights("", "", f"{kind}:timm/net")
+    assert not list((tmp_path / "cache").rglob("*.json"))
+    repository.server.plan = [answer]
+    assert hub.choose_weights("", "", "hf-hub:timm/net").num_classes == 1000
+
+
+def test_a_revision_may_be_a_path(repository):
+    with pytest.raises(WeightsError, match="HTTP 404"):
+        hub.choose_weights("", "", "hf-hub:timm/net@refs/pr/1")
+    assert repository.asked == ["/api/models/timm/net/tree/refs%2Fpr%2F1"]
