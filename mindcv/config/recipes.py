@@ -25,13 +25,19 @@ def find(text: str) -> str:
         ConfigError: a name, not a path, that neither a file nor a recipe has.
     """
     text = os.fspath(text)
-    if os.sep in text or text.endswith((".yaml", ".yml")) or os.path.lexists(text):
+    is_file = os.path.lexists(text) and not os.path.isdir(text)
+    if os.sep in text or text.endswith((".yaml", ".yml")) or is_file:
         return text
+    return str(named(text, what="config: no file and no recipe"))
+
+
+def named(text: str, what: str = "no recipe") -> Path:
+    """Return the path of the packaged recipe of a name; a ConfigError, `what` first: none has it"""
     if text in packaged():
-        return str(packaged()[text])
+        return packaged()[text]
     close = difflib.get_close_matches(text, packaged(), n=2)
     meant = f"did you mean {' or '.join(close)}? " if close else ""
-    raise ConfigError(f"config: no file and no recipe {text!r}; {meant}`mindcv recipes` lists them")
+    raise ConfigError(f"{what} {text!r}; {meant}`mindcv recipes` lists them")
 
 
 def hint(path: str) -> str:

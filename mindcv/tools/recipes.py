@@ -1,7 +1,6 @@
 """`mindcv recipes`: list the packaged recipes, or print one to start from."""
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from ..config import recipes
 from ..errors import ConfigError
@@ -19,11 +18,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace) -> None:
     if arguments.recipe:
-        if arguments.recipe not in recipes.packaged():
-            raise ConfigError(f"no recipe {arguments.recipe!r}; `mindcv recipes` lists them")
-        print(Path(recipes.packaged()[arguments.recipe]).read_text(encoding="utf-8"), end="")
+        print(recipes.named(arguments.recipe).read_text(encoding="utf-8"), end="")
         return
     rows = {name: recipes.summary(path) for name, path in recipes.packaged().items()}
+    if not rows:
+        raise ConfigError("no recipe is installed: the folder configs of this library is missing")
     width = max(map(len, rows))
     for name, line in rows.items():
         print(f"{name:<{width}}  {line}")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mindcv.config import build_schedule, load_config
+from mindcv.__main__ import main
+from mindcv.config import build_schedule, load_config, recipes
 from mindcv.config.checks import training_contradictions
 from mindcv.engine.build import build_loss, build_transforms
 from mindcv.hub import find_weights, published_weights
@@ -236,6 +237,30 @@ def published_figures(path: Path) -> tuple[str, ...]:
 
 def differences(config: dict, expected: dict) -> dict:
     return {key: (config[key], value) for key, value in expected.items() if config[key] != value}
+
+
+def test_a_folder_of_a_recipes_name_does_not_hide_it_and_a_file_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert recipes.find("demo") == str(ROOT / "configs/demo.yaml")
+    (tmp_path / "demo").rmdir()
+    (tmp_path / "demo").write_text("lr: 1\n", encoding="utf-8")
+    assert recipes.find("demo") == "demo"
+
+
+@pytest.mark.parametrize(
+    "words, installed, said",
+    [
+        (["dem"], None, "no recipe 'dem'; did you mean demo? `mindcv recipes` lists them"),
+        ([], {}, "no recipe is installed"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_told(monkeypatch, capsys, words, installed, said):
+    if installed is not None:
+        monkeypatch.setattr(recipes, "packaged", lambda: installed)
+    with pytest.raises(SystemExit) as end:
+        main(["recipes", *words])
+    assert end.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_each_of_the_24_models_has_one_recipe():
