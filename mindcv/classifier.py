@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mindspore import Tensor, get_context, nn
@@ -16,9 +16,10 @@ from .data.samples.files import read_file
 from .data.samples.pictures import find_images
 from .data.transforms import evaluation_transforms
 from .engine.evaluation import softmax
-from .errors import DataError
-from .models import create_model_from_file, create_published_model, fold_on_cpu
-from .weights import Metadata, Preprocessing
+from .errors import ConfigError, DataError
+from .hub import is_address, require_classifier
+from .models import create_model_from_file, create_published_model, find_published, fold_on_cpu
+from .weights import ENDINGS, Metadata, Preprocessing
 
 # A file or folder, a Pillow image, or pixels: (H, W, 3) or (H, W), uint8.
 Picture = str | os.PathLike | Image.Image | np.ndarray
@@ -69,16 +70,20 @@ class Classifier:
         network: maps normalised images to logits.
         metadata: provides preprocessing and class names.
         source: where the weights come from, for `repr`.
+
+    Raises:
+        ConfigError: the weights have no classifier.
     """
 
     def __init__(self, network: nn.Cell, metadata: Metadata, source: str = ""):
+        require_classes(metadata)
         self.network, self.metadata, self.source = network.set_train(False), metadata, source
 
     @classmethod
     def from_pretrained(
         cls,
         name: str | os.PathLike,
-        weights: str | bool = True,
+        weights: str | Literal[True] = True,
         *,
         ema: bool | None = None,
         class_names: Sequence[str] | None = None,
@@ -89,22 +94,30 @@ class Classifier:
             name: a model, whose `weights` are downloaded once and verified; or a weight file,
                 such as a checkpoint of `mindcv train`; or `hf-hub:owner/name` or
                 `modelscope:owner/name`, a RegNet of timm.
-            weights: of a model: the source, see `list_models` and docs/pretrained.md; True: its
-                default. Of a file that does not name its model: the model.
+            weights: of a model: the source, see `mindcv.hub.published_weights` and
+                docs/pretrained.md; True: its default. Of a file that does not name its model: the
+                model.
             ema: of a file with averaged weights: True: the averaged ones, False: the raw ones,
                 None: the averaged ones.
             class_names: in the order of the logits; None: those of the weights.
 
         Raises:
-            ConfigError: unknown model or source.
+            ConfigError: unknown model or source, weights without a classifier, or a choice where
+                there is none.
             WeightsError: the weights cannot be fetched or do not fit.
         """
         text = os.fspath(name)
-        if os.path.isfile(text):
+        if not weights:
+            raise ConfigError(f"weights {weights!r}: expected a source, or True for the default")
+        is_named = isinstance(name, os.PathLike) or text.endswith(ENDINGS)
+        if os.path.isfile(text) or (is_named and not is_address(text)):
             model = weights if isinstance(weights, str) else ""
             network, metadata = create_model_from_file(text, model, ema=ema)
             source = text
+        elif ema is not None:
+            raise ConfigError(f"ema {ema}: is for weight files; published weights are one set")
         else:
+            require_classifier(find_published(text, weights))
             network, metadata, published = create_published_model(text, weights)
             source = published.source
         if class_names is not None:
@@ -133,6 +146,7 @@ class Classifier:
             top_k: classes of each prediction.
 
         Raises:
+            ConfigError: `top_k` or `batch_size` is below 1.
             DataError: an image cannot be read, or an array is no image.
             WeightsError: the logits are not finite.
         """
@@ -166,8 +180,12 @@ class Classifier:
             on_bad: called with image and reason where an image cannot be read.
 
         Raises:
+            ConfigError: `top_k` or `batch_size` is below 1.
             WeightsError: the logits are not finite.
         """
+        for name, number in (("top_k", top_k), ("batch_size", batch_size)):
+            if number < 1:
+                raise ConfigError(f"{name} {number} is out of range, expected at least 1")
         batch_size = min(batch_size, len(images))
         names = self.metadata.class_names
         for batch in batches_of(images, self.metadata.preprocessing, batch_size, on_bad):
@@ -184,6 +202,15 @@ class Classifier:
                 )
                 is_file = isinstance(picture, (str, os.PathLike))
                 yield Prediction(os.fspath(picture) if is_file else "", tuple(guesses)), view
+
+
+def require_classes(metadata: Metadata) -> None:
+    """Raise a ConfigError if the weights have no classifier and so give features only."""
+    if not metadata.num_classes:
+        raise ConfigError(
+            f"{metadata.model}: these weights have no classifier; `mindcv embed` writes the "
+            "features that they give"
+        )
 
 
 def _several(images: Picture | Sequence[Picture]) -> list[Picture] | None:

@@ -145,7 +145,11 @@ def as_file(image: Image.Image | np.ndarray) -> np.ndarray:
             f"{image!r:.60} is not an image; expected a file, a Pillow image or an array"
         )
     _check_size(*image.size)
-    return as_bmp(_as_rgb(image.copy()))
+    try:
+        image = image.copy()  # this reads the pixels of a file that was opened only
+    except Exception as error:  # as in `decode`
+        raise ImageError(f"damaged image: {error}") from None
+    return as_bmp(_as_rgb(image))
 
 
 def _check_size(width: int, height: int) -> None:

@@ -199,13 +199,18 @@ def _evaluate_batch(
     return sums.asnumpy(), logits
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities of logits (N, classes), float64; WeightsError if one is not finite."""
-    if not np.isfinite(logits).all():
+def require_finite(outputs: np.ndarray) -> None:
+    """Raise a WeightsError if a value that a network computed is not finite."""
+    if not np.isfinite(outputs).all():
         raise WeightsError(
             "the network's outputs are not finite numbers: the training diverged before these "
             "weights were written, or they belong to other preprocessing"
         )
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities of logits (N, classes), float64; WeightsError if one is not finite."""
+    require_finite(logits)
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     powers = np.exp(shifted)
     return powers / powers.sum(1, keepdims=True)

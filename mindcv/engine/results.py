@@ -11,7 +11,7 @@ import numpy as np
 
 from ..data.confusion_picture import draw_confusion
 from ..errors import ConfigError
-from ..process.files import printable, replacing, writing
+from ..process.files import printable, replacing, write_text, writing
 from ..process.tables import aligned, write_csv
 from .device import Runtime
 from .evaluation import Accuracy, log_softmax
@@ -231,12 +231,11 @@ def write_results(folder: Path, about: Mapping[str, Any], figures: ClassFigures)
     }
     with writing(folder, ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-    with writing(folder / "metrics.json", ConfigError), replacing(folder / "metrics.json") as path:
-        text = json.dumps(content, ensure_ascii=False, indent=1)
-        path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    write_text(folder / "metrics.json", f"{text}\n", ConfigError)
     rows = figures.rows()
     write_csv(folder / "classes.csv", [list(rows[0]), *(row.values() for row in rows)])
-    matrix = ([name, *row] for name, row in zip(names, figures.matrix().tolist()))
+    matrix = ([name, *row] for name, row in zip(names, figures.matrix()))
     write_csv(folder / "confusion.csv", [["true \\ predicted", *names], *matrix])
     with writing(folder / "confusion.png", ConfigError):
         with replacing(folder / "confusion.png") as path:

@@ -208,8 +208,7 @@ def _append(path: Path, rows) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file of the run folder atomically."""
-    with writing(path), replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+    files.write_text(path, text, RunFolderError, _REMEDY)
 
 
 def writing(path: Path) -> AbstractContextManager:

@@ -2,7 +2,7 @@
 
 from .cache import fetch
 from .class_names import imagenet_classes
-from .sources import choose_weights, is_repository
+from .sources import choose_weights, is_address, is_repository
 from .table import (
     PublishedWeights,
     find_weights,
@@ -17,6 +17,7 @@ __all__ = [
     "fetch",
     "find_weights",
     "imagenet_classes",
+    "is_address",
     "is_repository",
     "published_weights",
     "require_classifier",

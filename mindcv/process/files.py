@@ -153,6 +153,15 @@ def replacing(path: Path) -> Iterator[Path]:
             unfinished.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str, error: type[MindCVError], remedy: str = "") -> None:
+    """Write a file, which appears when it is complete; raise `error` if it cannot be written.
+
+    Bytes of paths that are not UTF-8 are written as escapes.
+    """
+    with writing(path, error, remedy), replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 @contextmanager
 def replacing_together(*paths: str | os.PathLike) -> Iterator[list[Path]]:
     """Yield temporary files of the same names, in a new folder beside the first path.

@@ -3,7 +3,7 @@
 import math
 import os
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +108,20 @@ def add_settings(parser) -> None:
         parser.add_argument(f"--{name}", metavar="SETTINGS", help=text)
 
 
+# The options of `add_network_arguments`.
+NETWORK_OPTIONS = (
+    *("ckpt_path", "model", "regnet", "anynet", "num_classes"),
+    *("pretrained", "ema", "image_size", "import_module"),
+)
+
+
+def refuse_idle(arguments: Namespace, names: Iterable[str], reason: str) -> None:
+    """Raise a ConfigError for an option that was given and changes nothing; None: not given."""
+    for name in names:
+        if getattr(arguments, name) is not None:
+            raise ConfigError(f"command line: --{name} {reason}")
+
+
 def add_network_arguments(parser: ArgumentParser) -> None:
     """Add the options that `build_network` reads."""
     group = parser.add_argument_group("network")
@@ -123,7 +137,6 @@ def add_network_arguments(parser: ArgumentParser) -> None:
         metavar="SOURCE",
         nargs="?",
         const=True,
-        default=False,
         help="published weights of --model; SOURCE: whose",
     )
     add_ema_argument(group)
@@ -138,8 +151,8 @@ def add_ema_argument(parser) -> None:
         nargs="?",
         const=True,
         metavar="BOOL",
-        help="the averaged weights of --ckpt_path, False: the raw ones (default: the averaged ones "
-        "where the file holds them)",
+        help="the averaged weights of a file, False: the raw ones (default: the averaged ones, if "
+        "the file holds any)",
     )
 
 
@@ -165,6 +178,8 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
     names_model = is_repository(arguments.pretrained)
     if published and not (arguments.model or names_model):
         raise ConfigError("command line: --pretrained needs --model NAME")
+    if published:
+        refuse_idle(arguments, ("ema",), "is for --ckpt_path; published weights are one set")
     if published and arguments.num_classes:
         raise ConfigError("command line: published weights bring their classes; no --num_classes")
     name = family_name(arguments.model or "") if published else None

@@ -12,11 +12,25 @@ import numpy as np
 from ..errors import ConfigError, WeightsError
 from ..names import plural
 from ..process.entry_point import import_user_module
-from ..weights import Metadata, read_weights, write_weights
+from ..weights import Metadata, describe_choice, read_weights, write_weights
 from ..weights.file import SUFFIXES
-from ..weights.match import STATISTICS, counted, differences, sort_contents
-from .arguments import add_import_module, at_least, check_output, file_path
+from ..weights.match import STATISTICS, counted, differences, shown_names, sort_contents
+from .arguments import (
+    add_ema_argument,
+    add_import_module,
+    at_least,
+    check_output,
+    file_path,
+    refuse_idle,
+)
 
+# Options of the measurement, with their defaults.
+_MEASURING = {
+    "dataset": "imagenet",
+    "train_split": "train",
+    "precise_bn_samples": 8192,
+    "batch_size": 32,
+}
 _STATISTICS = (*STATISTICS, "running_mean", "running_var")  # also by torch's names
 
 # A file: path, tensors and metadata.
@@ -38,17 +52,17 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--weights", nargs="+", type=float, metavar="W", help="a weight for each (default: equal)"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
+    add_ema_argument(parser)
     group = parser.add_argument_group("statistics of batch normalisation")
     group.add_argument("--data_dir", type=file_path, metavar="FOLDER", help="the training images")
-    group.add_argument("--dataset", default="imagenet", help="as of train (default: imagenet)")
-    group.add_argument("--train_split", default="train", help="default: train")
+    group.add_argument("--dataset", help="as of train (default: imagenet)")
+    group.add_argument("--train_split", help="default: train")
     group.add_argument(
         "--precise_bn_samples",
         type=at_least(1),
-        default=8192,
         help="images to measure on (default: 8192)",
     )
-    group.add_argument("--batch_size", type=at_least(2), default=32, help="default: 32")
+    group.add_argument("--batch_size", type=at_least(2), help="default: 32")
     add_import_module(group)
 
 
@@ -56,7 +70,10 @@ def run(arguments: Namespace) -> None:
     paths, shares = arguments.checkpoints, arguments.weights or [1.0] * len(arguments.checkpoints)
     check_output("output", arguments.output, SUFFIXES, arguments.force, inputs=paths)
     _check_inputs(paths, shares)
-    tensors, metadata = average_weights(_read_all(paths), shares)
+    if not arguments.data_dir:
+        reason = "is for training images; add --data_dir FOLDER, or leave it out"
+        refuse_idle(arguments, (*_MEASURING, "import_module"), reason)
+    tensors, metadata = average_weights(_read_all(paths, arguments.ema), shares)
     images = measure_statistics(arguments, tensors, metadata) if arguments.data_dir else 0
     write_weights(arguments.output, tensors, metadata)
     print(f"wrote {arguments.output}: the mean of {len(tensors)} tensors of {len(paths)} files")
@@ -89,13 +106,14 @@ def measure_statistics(
 
     if arguments.import_module:
         import_user_module(arguments.import_module)
-    names = ("data_dir", "dataset", "train_split", "precise_bn_samples", "batch_size")
+    given = {name: getattr(arguments, name) or value for name, value in _MEASURING.items()}
     config = Config(
         model=metadata.model,
         in_channels=metadata.in_channels,
         num_classes=metadata.num_classes,
         color_jitter=None,
-        **{name: getattr(arguments, name) for name in names},
+        data_dir=arguments.data_dir,
+        **given,
         **metadata.preprocessing.to_options(),
     )
     runtime = build.start_runtime(config)
@@ -120,12 +138,16 @@ def _check_inputs(paths: list[str], shares: list[float]) -> None:
         raise ConfigError(f"command line: {twice[0]!r} is named twice; --weights counts it more")
 
 
-def _read_all(paths: list[str]) -> Iterator[Weights]:
+def _read_all(paths: list[str], ema: bool | None) -> Iterator[Weights]:
     for path in paths:
-        contents = sort_contents(read_weights(path))
+        file = read_weights(path)
+        print(describe_choice(file, ema)[1], flush=True)
+        contents = sort_contents(file, shown_names(file), ema)
+        if not contents.weights:
+            raise WeightsError(f"weight file {path!r} holds no weights of a network")
         if contents.set_aside:
             print(f"{path}: ignored {plural(len(contents.set_aside), 'entry')} without weights")
-        yield path, contents.weights, contents.file.metadata
+        yield path, contents.weights, file.metadata
 
 
 def average_weights(

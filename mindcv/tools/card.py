@@ -9,16 +9,16 @@ from typing import Any
 from ..config.options import OPTIONS
 from ..errors import ConfigError
 from ..process.entry_point import import_user_module
-from ..process.files import printable, replacing, writing
+from ..process.files import printable, write_text
 from ..weights import Metadata, describe_choice, read_weights
 from .arguments import add_ema_argument, add_import_module, check_output, file_path
 from .report.run_folder import RunFolder, read_run_folder
 
 # Paths and what concerns the machine say nothing of the model.
-_LEFT_OUT = frozenset(name for name, entry in OPTIONS.items() if entry.metadata["per_host"]) | {
-    "num_parallel_workers",
-    "distribute",
-    "device_target",
+_LEFT_OUT = {"num_parallel_workers", "distribute", "device_target"} | {
+    name
+    for name, entry in OPTIONS.items()
+    if entry.metadata["per_host"] or entry.metadata["is_path"]
 }
 
 
@@ -51,8 +51,7 @@ def run(arguments: Namespace) -> None:
         print(text, end="")
         return
     output = Path(arguments.output)
-    with writing(output, ConfigError), replacing(output) as unfinished:
-        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_text(output, text, ConfigError)
     print(f"wrote {output}")
 
 

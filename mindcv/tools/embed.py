@@ -1,5 +1,6 @@
 """`mindcv embed`: the features of images, the classifier's input, for search and other programs."""
 
+import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from ..data.samples.pictures import find_images
 from ..errors import ConfigError, DataError
+from ..names import plural
 from ..process.files import replacing, sha256_of, writing
 from ..process.tables import write_csv
 from .arguments import (
@@ -49,9 +51,10 @@ def run(arguments: Namespace) -> None:
     else:
         with writing(output, ConfigError), replacing(output) as unfinished:
             with open(unfinished, "wb") as file:
-                known = {"model": metadata.model, "weights": fingerprint(network)}
+                known = {"model": metadata.model, "weights": fingerprint(network, metadata)}
                 np.savez(file, features=features, paths=np.array(paths), **known)
-    print(f"wrote {arguments.output}: {features.shape[1]} features of {len(features)} images")
+    count = plural(len(features), "image")
+    print(f"wrote {arguments.output}: {features.shape[1]} features of {count}")
 
 
 def open_network(arguments: Namespace):
@@ -74,11 +77,13 @@ def embed(network, metadata, paths: list[str], batch_size: int) -> tuple[list[st
 
     Raises:
         DataError: no image can be read.
+        WeightsError: a feature is not finite.
     """
     from mindspore import Tensor
 
     from ..classifier import batches_of
     from ..data import Normalize
+    from ..engine.evaluation import require_finite
 
     normalize = Normalize(metadata.preprocessing.mean, metadata.preprocessing.std)
     found, features = [], []
@@ -86,12 +91,14 @@ def embed(network, metadata, paths: list[str], batch_size: int) -> tuple[list[st
         files, views = zip(*batch)
         maps = network.forward_features(normalize(Tensor(np.stack(views))))
         features.append(network.forward_head(maps, pre_logits=True).asnumpy())
+        require_finite(features[-1])
         found += files
     if not found:
-        raise DataError(f"none of {len(paths)} files could be read")
+        raise DataError(f"none of {plural(len(paths), 'file')} could be read; there is no feature")
     return found, np.concatenate(features)
 
 
-def fingerprint(network) -> str:
-    """Return a hash of the weights, by which features of other weights are told apart."""
-    return sha256_of(*(one.asnumpy().tobytes() for one in network.get_parameters()))
+def fingerprint(network, metadata) -> str:
+    """Return a hash of weights and preprocessing: features of others cannot be compared."""
+    pixels = json.dumps(metadata.preprocessing.to_dict(), sort_keys=True).encode()
+    return sha256_of(pixels, *(one.asnumpy().tobytes() for one in network.get_parameters()))

@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ..data.samples.pictures import find_images
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
+from ..names import plural
 from .arguments import (
     add_files,
     add_network_arguments,
@@ -69,10 +70,13 @@ def run(arguments: Namespace) -> None:
         heat = grad_cam(classifier.network, metadata.preprocessing, view, index)
         sheets.add(prediction, blend(view, heat), true_class(prediction.path, known))
         count += 1
-    written = sheets.close() if count else []
+    if not count:
+        raise DataError(
+            f"none of {plural(len(paths), 'file')} could be read; nothing was explained"
+        )
+    written = sheets.close()
     print(f"{count} explained, {len(paths) - count} skipped")
-    if written:
-        print(f"wrote {', '.join(written)}")
+    print(f"wrote {', '.join(written)}")
 
 
 def find_class(text: str | None, metadata) -> int | None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from ..data.samples.pictures import find_images
 from ..errors import ConfigError, DataError
 from ..names import plural
-from ..process.files import printable, replacing, writing
+from ..process.files import printable, write_text
 from ..process.tables import write_csv
 from .arguments import (
+    NETWORK_OPTIONS,
     add_files,
     add_network_arguments,
     at_least,
@@ -22,6 +23,7 @@ from .arguments import (
     check_network_arguments,
     check_output,
     file_path,
+    refuse_idle,
 )
 
 DEFAULT_MODEL = "regnet_y_400mf"  # 17 MB of published weights
@@ -64,7 +66,12 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     is_exported = arguments.ckpt_path and arguments.ckpt_path.endswith((".onnx", ".mindir"))
     if is_exported:
-        _refuse_options_of_checkpoints(arguments)
+        refuse_idle(
+            arguments,
+            (name for name in NETWORK_OPTIONS if name != "ckpt_path"),
+            f"is for checkpoints; the exported file {arguments.ckpt_path!r} has its own, which are "
+            "fixed",
+        )
     elif not (arguments.ckpt_path or arguments.pretrained):
         arguments.pretrained, arguments.model = True, arguments.model or DEFAULT_MODEL
     if not is_exported:
@@ -129,18 +136,6 @@ def run(arguments: Namespace) -> None:
 
 def name_skipped(path: str, reason: str) -> None:
     print(f"skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
-
-
-def _refuse_options_of_checkpoints(arguments: Namespace) -> None:
-    names = ("model", "num_classes", "pretrained", "ema", "image_size", "import_module")
-    given = [name for name in names if getattr(arguments, name) not in (None, False)]
-    if arguments.ema is False:
-        given.append("ema")
-    if given:
-        raise ConfigError(
-            f"command line: --{given[0]} is for checkpoints; the exported file "
-            f"{arguments.ckpt_path!r} has its own, which are fixed"
-        )
 
 
 def true_class(path: str, known: Collection[str]) -> str:
@@ -236,5 +231,4 @@ def write_predictions(
     }
     # Bytes of a path that are not UTF-8 become JSON escapes.
     text = json.dumps(content, ensure_ascii=False, indent=1)
-    with writing(output, ConfigError), replacing(output) as path:
-        path.write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
+    write_text(output, f"{text}\n", ConfigError)

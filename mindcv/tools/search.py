@@ -9,14 +9,17 @@ import numpy as np
 
 from ..data.samples.pictures import find_images
 from ..errors import ConfigError, DataError, WeightsError
+from ..names import plural
 from ..process.files import printable, reading, replacing, writing
 from .arguments import (
+    NETWORK_OPTIONS,
     add_files,
     add_network_arguments,
     at_least,
     check_network_arguments,
     check_output,
     file_path,
+    refuse_idle,
 )
 from .embed import embed, fingerprint, open_network
 
@@ -34,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         contact_sheet="draw each image and its neighbours: .png",
         font="of the contact sheet, for names beyond Latin letters",
     )
-    parser.add_argument("--top_k", type=at_least(1), default=5, help="neighbours of each image")
+    parser.add_argument("--top_k", type=at_least(1), help="neighbours of each image (default: 5)")
     parser.add_argument(
         "--duplicates",
         type=float,
@@ -50,15 +53,18 @@ def run(arguments: Namespace) -> None:
     if bool(arguments.images) == (arguments.duplicates is not None):
         raise ConfigError("command line: give either images to look for, or --duplicates LEAST")
     if arguments.duplicates is not None:
-        if arguments.contact_sheet:
-            raise ConfigError("command line: --contact_sheet shows neighbours, not --duplicates")
+        refuse_idle(
+            arguments,
+            ("contact_sheet", "font", "top_k", *NETWORK_OPTIONS),
+            "is for images to look for; --duplicates compares the features alone",
+        )
         features, paths, _ = read_features(Path(arguments.features))
         count = 0
         for one, other, similarity in duplicates(features, arguments.duplicates):
             print(f"{similarity:.4f}  {printable(paths[one])}  {printable(paths[other])}")
             count += 1
-        pairs = "1 pair" if count == 1 else f"{count} pairs"
-        print(f"{pairs} of at least {arguments.duplicates:g} among {len(paths)} images")
+        among = plural(len(paths), "image")
+        print(f"{plural(count, 'pair')} of at least {arguments.duplicates:g} among {among}")
         return
     check_network_arguments(arguments)
     if arguments.contact_sheet:
@@ -66,15 +72,15 @@ def run(arguments: Namespace) -> None:
     features, paths, weights = read_features(Path(arguments.features))
     queries = find_images(arguments.images)
     network, metadata = open_network(arguments)
-    if fingerprint(network) != weights:
+    if fingerprint(network, metadata) != weights:
         raise WeightsError(
-            f"{arguments.features} holds features of other weights than these; run `embed` again "
-            "with the same weights"
+            f"{arguments.features} holds features of other weights or of images of another "
+            "preprocessing; run `embed` again with the weights and the --image_size of this search"
         )
     queries, found = embed(network, metadata, queries, batch_size=16)
     rows = []
     for query, row in zip(queries, unit(found) @ unit(features).T):
-        best = np.argsort(-row, kind="stable")[: arguments.top_k]
+        best = np.argsort(-row, kind="stable")[: arguments.top_k or 5]
         neighbours = [(paths[index], float(row[index])) for index in best]
         print(printable(query))
         for path, similarity in neighbours:

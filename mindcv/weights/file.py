@@ -54,6 +54,7 @@ FORMATS = (
     Format("torch legacy", torch_file.starts_legacy, torch_file.read_legacy),
 )
 SUFFIXES = tuple(form.suffix for form in FORMATS if form.write)
+ENDINGS = (".ckpt", ".safetensors", ".npz", ".pth", ".pt", ".pyth", ".bin", ".torch")
 READABLE = "MindSpore .ckpt, .safetensors, .npz, and .pth .pt .pyth .bin .torch of torch.save"
 
 # First bytes of files that are often mistaken for weights.

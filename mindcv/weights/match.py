@@ -90,10 +90,23 @@ def preprocessing_of(file: WeightFile) -> Preprocessing:
 
 def has_averages(file: WeightFile) -> bool:
     """Return whether a file holds averaged weights, with or without the raw ones."""
+    return bool(_twins(file)) or sort_contents(file, ema=None).averaged
+
+
+def shown_names(file: WeightFile) -> set[str]:
+    """Return the names that a file itself shows to be weights, of a network with any names.
+
+    They are those with an averaged twin, and the running statistics beside them.
+    """
+    twins = _twins(file)
+    others = (name for name in file.tensors if name.endswith(STATISTICS))
+    return twins | {name for name in others if twins and not _AVERAGED.match(name)}
+
+
+def _twins(file: WeightFile) -> set[str]:
+    """Return the raw weights that have an averaged twin, which any network's names show."""
     starts = ((name, _AVERAGED.match(name)) for name in file.tensors)
-    # For networks of unknown names: each averaged weight has a raw twin of the same name.
-    have_twins = any(start and name[start.end() :] in file.tensors for name, start in starts)
-    return have_twins or sort_contents(file, ema=None).averaged
+    return {name[start.end() :] for name, start in starts if start} & file.tensors.keys()
 
 
 def describe_choice(file: WeightFile, ema: bool | None) -> tuple[str, str]:

@@ -4,11 +4,20 @@ import json
 
 import numpy as np
 import pytest
-from commands import METADATA, NAMES, call, registered, tiny_regnet, weights, write_checkpoint
+from commands import (
+    METADATA,
+    NAMES,
+    call,
+    other_metadata,
+    registered,
+    tiny_regnet,
+    weights,
+    write_checkpoint,
+)
 from PIL import Image
 
 from mindcv import Classifier
-from mindcv.errors import ConfigError, DataError
+from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.hub import imagenet_classes
 
 
@@ -90,6 +99,50 @@ def test_it_agrees_with_the_command(classifier, checkpoint, photos, tmp_path, ca
 def test_what_is_no_image_is_refused_by_name(classifier, image, message):
     with pytest.raises(DataError, match=message):
         classifier(image)
+
+
+def test_a_picture_whose_file_ends_early_is_refused(classifier, photos, tmp_path):
+    content = (photos[0] / "0.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="PngImageFile: damaged image"):
+        classifier(Image.open(tmp_path / "cut.png"))
+
+
+@pytest.mark.parametrize("words", [{"top_k": 0}, {"batch_size": 0}])
+def test_numbers_below_one_are_refused(classifier, photos, words):
+    with pytest.raises(ConfigError, match=f"{next(iter(words))} 0 is out of range"):
+        classifier(photos[0], **words)
+
+
+@pytest.mark.parametrize(
+    "words, error, message",
+    [
+        (("run/regnet_y_400mf_best.ckpt",), WeightsError, "_best.ckpt' does not exist"),
+        (("regnet_y_400mf", False), ConfigError, "weights False: expected a source"),
+        (("regnet_y_32gf", "timm_seer"), ConfigError, "have no classifier"),
+        (("regnet_y_401mf",), ConfigError, "did you mean regnet_y_400mf"),
+    ],
+)
+def test_what_names_no_classifier_is_refused_before_the_network(monkeypatch, words, error, message):
+    monkeypatch.setattr("mindcv.models.from_file.fetch", None)
+    with pytest.raises(error, match=message):
+        Classifier.from_pretrained(*words)
+    with pytest.raises(ConfigError, match="ema True: is for weight files"):
+        Classifier.from_pretrained("regnet_y_400mf", ema=True)
+
+
+def test_weights_without_a_classifier_are_refused(tmp_path, photos, capsys):
+    values = {name: value for name, value in weights(1).items() if "head.fc" not in name}
+    metadata = other_metadata(num_classes=0, class_names=None)
+    path = write_checkpoint(tmp_path / "headless.ckpt", values, metadata)
+    with registered(tiny_regnet):
+        with pytest.raises(ConfigError, match="no classifier; `mindcv embed` writes the features"):
+            Classifier.from_pretrained(path)
+        for words in (["predict"], ["explain", "--output", tmp_path / "e.png"]):
+            code, _, err = call(capsys, *words, photos[0], "--ckpt_path", path)
+            assert code == 2 and "have no classifier" in err
+        words = ["embed", photos[0], "--ckpt_path", path, "--output", tmp_path / "f.npz"]
+        assert call(capsys, *words)[0] == 0
 
 
 def test_the_names_are_the_files_or_the_users(checkpoint, photos):

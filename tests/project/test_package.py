@@ -84,7 +84,7 @@ def test_the_wheel_has_what_the_checkout_has_and_no_link_that_leads_nowhere(whee
     ours = {
         f"mindcv/{path.relative_to(ROOT / 'mindcv').as_posix()}"
         for path in (ROOT / "mindcv").rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and "__pycache__" not in path.parts
     }
     ours |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("configs/**/*.yaml")}
     assert {f"mindcv/{name}" if name.startswith("configs") else name for name in ours} <= names

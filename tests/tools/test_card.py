@@ -13,7 +13,13 @@ def test_a_card_says_what_the_checkpoint_and_its_run_folder_do(capsys, tmp_path)
     with registered(tiny_regnet):
         code, alone, err = call(capsys, "card", path)
         assert (code, err) == (0, "") and "Training options" not in alone
-        config = Config(model="tiny_regnet", lr=0.25, data_dir="/secret/place", opt="lamb")
+        config = Config(
+            model="tiny_regnet",
+            lr=0.25,
+            data_dir="/secret/place",
+            opt="lamb",
+            resume="/secret/x.ckpt",
+        )
         (tmp_path / "config.yaml").write_text(dump_config(config), encoding="utf-8")
         table = "epoch,step,train_loss,lr,val_loss,val_top1\n1,4,2,1,2,10.0\n2,8,2,1,2,62.5\n"
         (tmp_path / "metrics.csv").write_text(table, encoding="utf-8")

@@ -83,10 +83,37 @@ def test_weights_count_by_their_ratio(capsys, tmp_path, files):
         np.testing.assert_allclose(value, 0.75 * first[name] + 0.25 * second[name], atol=1e-7)
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["RegNet", "own names"])
+def test_of_runs_with_averages_those_are_averaged_and_that_is_said(capsys, tmp_path, own):
+    """As every command chooses; the running statistics, which have no average, are the raw ones."""
+
+    def named(values, prefix=""):
+        names = {name: name.replace("stem", "trunk") if own else name for name in values}
+        return {f"{prefix}{names[name]}": value for name, value in values.items()}
+
+    paths, sets = [], []
+    for seed in (1, 2):
+        raw, averaged = weights(seed), weights(seed + 2)
+        averaged = {name: v for name, v in averaged.items() if "moving_" not in name}
+        entries = named(raw) | named(averaged, "ema.")
+        paths.append(write_checkpoint(tmp_path / f"{seed}.ckpt", entries, None))
+        sets.append((named(raw), named(raw | averaged)))
+    for words, which in (([], 1), (["--ema", "False"], 0)):
+        output = tmp_path / f"a{which}.ckpt"
+        code, out, _ = call(capsys, "average", *paths, "--output", output, *words)
+        kind = ("the raw weights; ema True", "the averaged weights; ema False")[which]
+        assert code == 0 and out.count(kind) == 2
+        found = read(output)
+        assert found.keys() == sets[0][0].keys()
+        for name, value in found.items():
+            mean = (sets[0][which][name].astype(np.float64) + sets[1][which][name]) / 2
+            np.testing.assert_array_equal(value, mean.astype(np.float32))
+
+
 def refused(capsys, output, code, told, *words):
     before = output.read_bytes() if output.exists() else None
     found, out, err = call(capsys, "average", *words, "--output", output)
-    assert (found, out) == (code, "")
+    assert found == code and "wrote" not in out
     assert told in err
     assert (output.read_bytes() if output.exists() else None) == before
     assert not [path for path in output.parent.iterdir() if "unfinished" in path.name]
@@ -147,6 +174,9 @@ def test_wrong_files_and_words_are_refused(capsys, tmp_path, files):
     refused(capsys, output, 2, "3 weights for 2", *files[:2], "--weights", 1, 2, 3)
     refused(capsys, output, 2, "positive", *files[:2], "--weights", 1, -2)
     refused(capsys, output, 2, "positive", *files[:2], "--weights", 1, "nan")
+    refused(capsys, output, 2, "--batch_size is for training", *files[:2], "--batch_size", 32)
+    refused(capsys, output, 2, "--import_module is for", *files[:2], "--import_module", "json")
+    refused(capsys, output, 5, "holds no averaged", *files[:2], "--ema")
     refused(capsys, tmp_path / "a.bin", 2, "ending in .ckpt", *files[:2])
     refused(capsys, output, 5, "gone.ckpt", files[0], tmp_path / "gone.ckpt")
     page = tmp_path / "page.ckpt"

@@ -357,6 +357,9 @@ def test_an_exported_file_predicts_what_its_checkpoint_does(
     words = [pictures, "--ckpt_path", tmp_path / name]
     code, _, err = call(capsys, "predict", *words, "--image_size", 64)
     assert code == 2 and "--image_size is for checkpoints" in err
+    for option in (["--ema", "False"], ["--regnet", "d=3"]):
+        code, _, err = call(capsys, "predict", *words, *option)
+        assert code == 2 and f"{option[0]} is for checkpoints" in err
     description = tmp_path / f"{name}.json"
     description.write_text("{}", encoding="utf-8")
     code, _, err = call(capsys, "predict", *words)
@@ -392,6 +395,7 @@ def test_a_diverged_network_is_an_error(capsys, tmp_path, pictures):
         (["--num_classes", "5"], 2, "published weights bring their classes"),
         (["--ckpt_path", "x", "--model", "m", "--pretrained"], 2, "not both"),
         (["--pretrained"], 2, "--pretrained needs --model"),
+        (["--ema", "False"], 2, "--ema is for --ckpt_path"),
         (["--ckpt_path", "x", "--output", "o.txt"], 2, "ending in .json or .csv"),
         (["--ckpt_path", "x", "--output", "none/o.csv"], 2, "there is no folder 'none'"),
         (["--ckpt_path", "x", "--contact_sheet", "o.jpg"], 2, "ending in .png"),

@@ -87,12 +87,15 @@ def test_explain_draws_each_image_for_the_class_that_is_asked(capsys, tmp_path, 
         found[name] = np.asarray(Image.open(tmp_path / f"{name}.png"))[44:]
     assert NAMES[3] == "dog" and np.array_equal(found["dog"], found["three"])
     assert not np.array_equal(found["own"], found["dog"])
-    words = [photos, "--ckpt_path", checkpoint, "--output", tmp_path / "x.png"]
+    words = ["--ckpt_path", checkpoint, "--output", tmp_path / "x.png"]
+    code, _, err = call(capsys, "explain", photos / "bad.jpg", *words)
+    assert code == 4 and "none of 1 file could be read" in err and not Path(words[-1]).exists()
+    words.insert(0, photos)
     code, _, err = call(capsys, "explain", *words, "--target", "wolf")
     assert code == 2 and "'wolf' is neither a class name nor an index below 5" in err
 
 
-def test_search_finds_the_copy_and_refuses_features_of_other_weights(
+def test_search_finds_the_copy_and_refuses_features_that_cannot_be_compared(
     capsys, tmp_path, checkpoint, photos
 ):
     words = [photos, "--ckpt_path", checkpoint, "--batch_size", 3, "--output"]
@@ -116,6 +119,18 @@ def test_search_finds_the_copy_and_refuses_features_of_other_weights(
     other = write_checkpoint(tmp_path / "other.ckpt", weights(2))
     code, _, err = call(capsys, "search", photos, "--ckpt_path", other, *features)
     assert code == 5 and "features of other weights" in err
+    words = [photos, "--ckpt_path", checkpoint, "--image_size", 40]
+    code, _, err = call(capsys, "search", *words, *features)
+    assert code == 5 and "of images of another preprocessing" in err
+    broken = weights(1)
+    last = [name for name in broken if name.endswith("gamma")][-1]
+    broken[last][:] = np.inf
+    path = write_checkpoint(tmp_path / "nan.ckpt", broken)
+    words = [photos, "--ckpt_path", path, "--output", tmp_path / "nan.npz"]
+    code, _, err = call(capsys, "embed", *words)
+    assert code == 5 and "are not finite" in err and not (tmp_path / "nan.npz").exists()
+    words = [photos / "c.png", "--ckpt_path", checkpoint, "--output", tmp_path / "one.npz"]
+    assert "features of 1 image\n" in call(capsys, "embed", *words)[1]
 
 
 def test_duplicates_are_all_pairs_once(monkeypatch):
@@ -136,6 +151,16 @@ def test_duplicates_are_all_pairs_once(monkeypatch):
     [
         (["a.png"], 2, "add --features"),
         (["--features", "f.npz"], 2, "either images to look for, or --duplicates"),
+        (
+            ["--features", "f.npz", "--duplicates", "0.9", "--top_k", "5"],
+            2,
+            "--top_k is for images",
+        ),
+        (
+            ["--features", "f.npz", "--duplicates", "0.9", "--ema", "False"],
+            2,
+            "--ema is for images",
+        ),
         (["--features", "none.npz", "--duplicates", "0.9"], 4, "none.npz cannot be read"),
         (["--features", "bad.npz", "--duplicates", "0.9"], 4, "no file that `embed` wrote"),
     ],

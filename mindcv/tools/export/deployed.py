@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import Tensor
 
-from ...classifier import Classifier
+from ...classifier import Classifier, require_classes
 from ...data import Normalize
 from ...errors import WeightsError
 from ...process.files import read_regular, reading
@@ -22,7 +22,7 @@ class DeployedClassifier(Classifier):
 
     Raises:
         WeightsError: the file cannot be run, or has no description that fits it.
-        ConfigError: onnxruntime is not installed.
+        ConfigError: onnxruntime is not installed, or the network has no classifier.
     """
 
     def __init__(self, path: str):
@@ -42,6 +42,7 @@ class DeployedClassifier(Classifier):
                 f"{path}.json does not describe an exported file: {error}; write both again with "
                 "`export`"
             ) from None
+        require_classes(metadata)
         self.metadata = metadata.with_class_names(names) if names else metadata
         self.source, self.graph = path, open_graph(Path(path))
 

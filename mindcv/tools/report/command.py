@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
 from ...names import plural
 from ...process.entry_point import import_user_module
-from ...process.files import replacing, writing
+from ...process.files import write_text
 from ..arguments import add_ema_argument, add_files, at_least, file_path
 from ..charts import plot_charts
 from .page import render_page
@@ -69,8 +69,7 @@ def run(arguments: Namespace) -> None:
         print(f"note: {note}", file=sys.stderr)
     output = Path(arguments.output or folder.path / "report.html")
     page = render_page(folder, found, thumbnails, notes)
-    with writing(f"--output {output}", ConfigError), replacing(output) as unfinished:
-        unfinished.write_text(page, encoding="utf-8", errors="replace")
+    write_text(output, page, ConfigError)
     print(f"wrote {output}")
 
 

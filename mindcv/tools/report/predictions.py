@@ -14,7 +14,7 @@ from ...config import Config
 from ...data.image_files import as_picture, decodable
 from ...data.preprocessing import Preprocessing
 from ...data.samples import ImageError, Samples
-from ...engine.classes import check_classes, number_classes
+from ...engine.classes import check_classes, name_classes, number_classes
 from ...engine.results import ClassFigures, Outcomes
 from ...errors import DataError
 from ...models import create_model_from_file
@@ -77,11 +77,10 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     )
     found = max(len(numbers or ()), samples.num_classes)
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
-    names = metadata.class_names
-    if not names:
+    if not metadata.class_names:
         check_classes(config, found, metadata.num_classes, file.path)
-        known = samples.class_names or ()
-        names = (*known, *map(str, range(len(known), metadata.num_classes)))
+        numbers = numbers or {name: i for i, name in enumerate(samples.class_names or ())}
+    names = name_classes(numbers, metadata)
     network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
