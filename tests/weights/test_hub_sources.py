@@ -15,7 +15,7 @@ from PIL import Image
 from mindcv import Classifier, create_model, hub
 from mindcv.config import Config, load_config, model_contradictions
 from mindcv.errors import ConfigError, WeightsError
-from mindcv.validate import told_by_the_weights
+from mindcv.validate import of_other_weights, told_by_the_weights
 from mindcv.weights import write_weights
 
 TIMM = json.loads((ROOT / "tests/golden/hub_configs.json").read_text(encoding="utf-8"))
@@ -142,6 +142,9 @@ def test_train_and_validate_take_an_address(repository):
     known, place = told_by_the_weights(config)
     assert known["num_classes"] == 1000 and known["interpolation"] == "bicubic"
     assert place == "published weights hf-hub:timm/net"
+    other = of_other_weights(Config(model="m", ckpt_path="m.ckpt"), ["model"], "hf-hub:timm/net")
+    assert other.ckpt_path == known["ckpt_path"] and other.interpolation == "bicubic"
+    assert (other.model, other.num_classes) == ("regnet_x_200mf", 1000)
     with pytest.raises(ConfigError, match="is a regnet_x_200mf, not a regnet_y_200mf"):
         load_config(overrides=given | {"model": "regnet_y_200mf"}, rules=model_contradictions)
 
