@@ -18,9 +18,10 @@ PAGE = Path(__file__).with_name("design_space.md")
 FOLDER = Path(__file__).with_name("design_space")
 _TITLE = "\n## A study on two cores\n"  # the last section of the page
 _TEXT = """
-{count} models each of AnyNetX_A, AnyNetX_E and RegNetX, with 10 to 12 million MACs at 64x64 pixels,
-trained two at a time, each on a core of its own: {hours:.1f} core hours, on a machine shared with
-other work. Anyone can repeat it; the seeds are in the yaml:
+{counts},
+with 10 to 12 million MACs at 64x64 pixels, trained two at a time: {hours:.1f} hours of training
+by the clock, one core each, on a machine shared with other work. Anyone can repeat it; the seeds
+are in the yaml:
 
 ```bash
 python benchmarks/design_space/make_images.py images
@@ -50,7 +51,7 @@ What a proxy this small cannot show:
   width trade off within it, so one parameter's correlation with the error carries the others'.
 - Each model is trained once. Its error carries the noise of one seed: the study compares spaces,
   not models.
-- The paper draws 500 models from a space; {count} show only differences as large as the intervals.
+- The paper draws 500 models from a space; these show only differences as large as the intervals.
 """
 _TABLES = ("spaces", "models", "edf", "parameters", "comparisons")
 _PICTURES = {
@@ -146,6 +147,7 @@ def readings(tables: Tables) -> Iterator[Reading]:
         )
 
 
+_LOST = {"failed": "more failed", "waiting": "not trained"}
 _CORRELATION = {"effect": "rho", "low": "rho_low", "high": "rho_high", "p": "p"}
 
 
@@ -161,7 +163,7 @@ def section(tables: Tables) -> str:
         _claims(tables),
     ]
     return _TITLE + _TEXT.format(
-        count=max(int(row["n"]) for row in tables["spaces"]),
+        counts=" and".join(", ".join(map(_counted, tables["spaces"])).rsplit(",", 1)),
         hours=sum(float(row["hours"]) for row in tables["spaces"]),
         least=min(errors),
         most=max(errors),
@@ -169,6 +171,12 @@ def section(tables: Tables) -> str:
         total=len(errors),
         tables="\n".join(parts),
     )
+
+
+def _counted(row: Mapping[str, str]) -> str:
+    lost = [f"{row[key]} {text}" for key, text in _LOST.items() if int(row[key])]
+    more = f" ({' and '.join(lost)})" if lost else ""
+    return f"{row['n']} models of {label(row['space'])}{more}"
 
 
 def _p_values(tables: Tables) -> str:
@@ -193,7 +201,7 @@ def _p_values(tables: Tables) -> str:
 
 def _spaces(tables: Tables) -> str:
     head = ("space", "n", "failed", "lowest error, %", "best quarter", "median", "mean")
-    head += ("hours of a core", "widths of the best quarter", "their e_fit")
+    head += ("hours of training", "widths of the best quarter", "their e_fit")
     errors = ("minimum", "best_quarter", "median", "mean")
     rows = [
         (
@@ -222,7 +230,7 @@ def _best_values(tables: Tables) -> str:
             f"{float(row['p']):.4f}",
         )
         for row in tables["parameters"]
-        if row["space"] == "regnet_x" and row["rho"]
+        if row["space"] == "regnet_x" and row["rho"] and row.get("best")
     ]
     return _table(head, rows)
 

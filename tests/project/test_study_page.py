@@ -119,7 +119,10 @@ def test_the_section_is_written_from_an_analysis_and_replaces_itself(tmp_path):
     folder = tmp_path / "analysis"
     main(["design-space", "analyze", str(study), "--output", str(folder)])
     text = STUDY["section"](STUDY["read_tables"](folder))
-    assert not re.search(r"[{}]", text) and "8 models each" in text and "0.2 core hours" in text
+    assert not re.search(r"[{}]", text) and "0.2 hours of training\nby the clock" in text
+    lost = "(1 more failed and 1 not trained)"
+    counts = [f"8 models of {name} {lost}" for name in ("AnyNetX_A", "AnyNetX_E", "RegNetX")]
+    assert f"{counts[0]}, {counts[1]} and {counts[2]},\nwith 10 to 12 million" in text
     for claim, *_ in (*STUDY["_WITHIN"], *STUDY["_BETWEEN"]):
         assert f"| {claim} |" in text
     linked = re.findall(r"\(design_space/(\w+\.csv)\)", text)

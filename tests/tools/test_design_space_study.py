@@ -68,6 +68,16 @@ def test_a_recipe_lies_below_the_options_of_the_study(capsys, tmp_path):
     assert (config.epoch_size, config.distribute, config.model) == (2, True, "")
 
 
+def test_options_are_read_as_in_a_recipe(capsys, tmp_path):
+    path = tmp_path / "mine.yaml"
+    train = "train: {compile_cache: off, shuffle: no, dataset_sink_mode: true, epoch_size: 4}"
+    path.write_text(f"spaces: [regnet_x]\ncount: 1\n{train}\n")
+    assert call(capsys, "design-space", "sample", path, "--output", "study")[0] == 0
+    config = load_config(str(tmp_path / "study/recipe.yaml"), rules=lambda config: ())
+    assert (config.compile_cache, config.shuffle, config.epoch_size) == ("off", False, 4)
+    assert config.dataset_sink_mode is True
+
+
 def test_a_folder_with_a_population_is_left_alone(capsys, tmp_path):
     assert sample(capsys, tmp_path)[0] == 0
     before = (tmp_path / "study/population.jsonl").read_text()

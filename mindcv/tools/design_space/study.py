@@ -124,7 +124,7 @@ def read_study(path: str | Path) -> Study:
     """
     with reading(path, ConfigError), open(path, encoding="utf-8") as file:
         try:
-            values = _UniqueKeys(file).get_single_data()
+            values = _StudyLoader(file).get_single_data()
         except ConfigError:  # a key that is set twice
             raise
         except (yaml.YAMLError, ValueError) as error:
@@ -159,8 +159,16 @@ def _number(key: str, value: Any) -> float | None:
     return number
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that is set twice, of which PyYAML takes the last."""
+class _StudyLoader(yaml.SafeLoader):
+    """Refuses a key that is set twice, and leaves `off` in `train` a text, as in a recipe."""
+
+    def construct_document(self, node):
+        for key, options in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key.value == "train" and isinstance(options, yaml.MappingNode):
+                for _, option in options.value:
+                    if option.tag == "tag:yaml.org,2002:bool":
+                        option.tag = "tag:yaml.org,2002:str"
+        return super().construct_document(node)
 
     def construct_mapping(self, node, deep=False):
         seen = set()
