@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ..config import Config
 from ..config.options import OPTIONS
 from ..config.settings import settings_of, shaping
 from ..config.values import convert
@@ -120,6 +121,32 @@ def refuse_idle(arguments: Namespace, names: Iterable[str], reason: str) -> None
     for name in names:
         if getattr(arguments, name) is not None:
             raise ConfigError(f"command line: --{name} {reason}")
+
+
+def planned_network(config: Config):
+    """Return the `NetworkPlan` of the network that a config names, for square images.
+
+    Raises:
+        ConfigError: it names none of the family, or no single image size.
+    """
+    from ..design_space.published import family_name, plan_model, unknown_model  # imports NumPy
+
+    if not config.model:
+        raise ConfigError("command line: --model NAME is missing; `list` shows the models")
+    name = family_name(config.model)
+    if name is None:
+        raise ConfigError(f"command line: {unknown_model(config.model, takes_own=False)}")
+    if not isinstance(config.image_resize, int):
+        raise ConfigError(
+            f"image_resize is {config.image_resize}, and costs are counted for square images; add "
+            "--image_size N"
+        )
+    return plan_model(
+        name,
+        num_classes=config.num_classes or 1000,
+        in_channels=config.in_channels,
+        **shaping(settings_of(config, needed=True)),
+    )
 
 
 def add_network_arguments(parser: ArgumentParser) -> None:

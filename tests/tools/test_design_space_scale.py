@@ -81,6 +81,7 @@ def test_what_is_no_scaling_is_refused(text):
     ("words", "said"),
     [
         (["--model", "resnet50"], "resnet50"),
+        ([], "--model NAME is missing"),
         (["--model", "regnet"], "add --regnet SETTINGS"),
         (["--model", "regnet_x_200mf", "--regnet", "d=1"], "model is regnet_x_200mf"),
         (["--model", "regnet_x_200mf", "--write", "a.txt"], "ending in .yaml"),

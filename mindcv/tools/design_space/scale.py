@@ -12,12 +12,11 @@ from pathlib import Path
 
 from ...config import dump_config, load_config, settings_of
 from ...config.settings import join_settings
-from ...design_space import NetworkPlan, adjust_block_compatibility, complexity, plan_model
+from ...design_space import NetworkPlan, adjust_block_compatibility, complexity
 from ...design_space.plan import anynet_settings
-from ...design_space.published import family_name, unknown_model
 from ...errors import ConfigError
 from ...process.files import writing
-from ..arguments import add_settings, at_least, check_output, file_path, positive
+from ..arguments import add_settings, at_least, check_output, file_path, planned_network, positive
 from ..list import aligned
 
 COMPOUND = {"dWr": "d1_w8_g8_r1"}  # the paper's fast compound scaling, alpha 0.8
@@ -68,17 +67,8 @@ def run(arguments: Namespace) -> None:
     given = {key: getattr(arguments, key) for key in keys} | {"image_resize": arguments.image_size}
     given = {key: value for key, value in given.items() if value is not None}
     config = load_config(arguments.config, given, rules=lambda config: ())
-    name = family_name(config.model)
-    if name is None:
-        raise ConfigError(f"model: {unknown_model(config.model, takes_own=False)}")
-    size = config.image_resize
-    if not isinstance(size, int):
-        raise ConfigError(f"image_resize {size} is no square; add --image_size N")
-    options = settings_of(config, needed=True)
+    plan, size, options = planned_network(config), config.image_resize, settings_of(config)
     kept = {key: options[key] for key in ("global_pool", "zero_init_last") if key in options}
-    options.pop("zero_init_last", None)  # shapes nothing
-    sizes = {"num_classes": config.num_classes or 1000, "in_channels": config.in_channels}
-    plan = plan_model(name, **sizes, **options)
     scaled, scaled_size = scale(plan, size, arguments.by, arguments.factor)
     print(*_table({"before": (plan, size), "after": (scaled, scaled_size)}), sep="\n")
     text = join_settings(anynet_settings(scaled) | kept)

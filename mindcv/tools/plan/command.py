@@ -3,13 +3,12 @@
 import json
 from argparse import ArgumentParser, Namespace
 
-from ...config import Config, load_config, settings_of, shaping
-from ...design_space import plan_model
-from ...design_space.published import family_name, unknown_model
+from ...config import Config, load_config
+from ...design_space.published import family_name
 from ...errors import ConfigError
 from ...optim import OPTIMIZERS
 from ...process.files import writing
-from ..arguments import add_files, add_settings, at_least, file_path, positive
+from ..arguments import add_files, add_settings, at_least, file_path, planned_network, positive
 from .estimate import (
     DECODE_RATE,
     KEPT_BYTES,
@@ -86,24 +85,8 @@ def run(arguments: Namespace) -> None:
     config = load_recipe(
         arguments, {key: value for key, value in given.items() if value is not None}
     )
-    if not config.model:
-        raise ConfigError("command line: --model NAME is missing; `list` shows the models")
-    name = family_name(config.model)
-    if name is None:
-        raise ConfigError(f"command line: {unknown_model(config.model, takes_own=False)}")
-    if not isinstance(config.image_resize, int):
-        raise ConfigError(
-            f"{arguments.config}: image_resize is {config.image_resize}, and plan counts square "
-            "images; add --image_size N"
-        )
-    network = plan_model(
-        name,
-        num_classes=config.num_classes or 1000,
-        in_channels=config.in_channels,
-        **shaping(settings_of(config, needed=True)),
-    )
-    plan = Plan(arguments, recipe, config, network)
-    figures = compute(plan, name)
+    plan = Plan(arguments, recipe, config, planned_network(config))
+    figures = compute(plan, family_name(config.model))
     print("\n".join(text(plan, figures)))
     if arguments.json:
         with (
