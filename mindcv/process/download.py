@@ -29,6 +29,7 @@ _logger = logging.getLogger(__name__)
 
 ATTEMPTS = 5
 CONNECT = 10.0  # seconds to reach a host; a firewall may swallow the attempt
+SHORTEST = 2.0  # seconds of these for each address of a host, at least
 LONGEST_WAIT = 60.0  # seconds between attempts: 1, 2, 4, … or as the server requests
 STALL = 30.0  # seconds; silence or a rate below SLOWEST for so long ends an attempt
 SLOWEST = 1024  # bytes a second
@@ -285,7 +286,10 @@ class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
             connection.response_class, reach = respond, connection.connect
 
             def reach_soon():
-                connection.timeout = CONNECT
+                kind = socket.SOCK_STREAM
+                count = len(socket.getaddrinfo(connection.host, connection.port, type=kind))
+                # A socket's limit holds for each address, and a firewall swallows all of them.
+                connection.timeout = max(CONNECT / count, min(CONNECT, SHORTEST))
                 try:
                     reach()
                 except TimeoutError:
