@@ -204,6 +204,11 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         ({"parameters": {"depth": [1, 2]}}, "'depth' is unknown; regnet has w_a, w_0"),
         ({"parameters": {"depth": 3}}, "'depth' is unknown; regnet has w_a, w_0"),
         ({"base": "anynet_x_a", "parameters": {"w6": 8}, "constraints": []}, "d5, d6, w5 missing"),
+        ({"parameters": {"se_r": "much"}}, "space mine: "),
+        (
+            {"parameters": {"stem_type": "conv"}},
+            "space mine: stem_type 'conv' is unknown; expected",
+        ),
         ({"parameters": {"d": [9, 3]}}, "range [9, 3] with step 1 is none of uniform"),
         ({"parameters": {"w_0": [0, 8]}}, "expected 0 < low <= high"),
         ({"parameters": {"d": {"range": [1, 2], "sampler": "normal"}}}, "'normal' is not one of"),

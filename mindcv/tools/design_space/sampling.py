@@ -29,21 +29,14 @@ def sample_population(study) -> Iterator[dict[str, Any]]:
     """Yield the models of a `Study`, as lines of population.jsonl.
 
     Raises:
-        ConfigError: a space that is none, that allows what cannot be built, or that has too few
-            networks within the limits.
+        ConfigError: a space that is none, or as of `sample`.
     """
     spaces = [find_space(declared) for declared in study.spaces]
     if len({space.name for space in spaces}) < len(spaces):
         raise ConfigError("spaces: two have one name; name them apart")
     options = {key: getattr(study, key) for key in ("seed", "image_size", "num_classes", "limits")}
     for space in spaces:
-        try:
-            models = sample(space, study.count, **options)
-        except ConfigError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"space {space.name}: {error}") from None
-        yield from models
+        yield from sample(space, study.count, **options)
 
 
 def sample(
@@ -60,8 +53,7 @@ def sample(
     A space's own limits replace those given.
 
     Raises:
-        ConfigError: it has too few within the limits.
-        TypeError, ValueError: it allows what is no network.
+        ConfigError: it has too few within the limits, or allows what is no network.
     """
     limits, found = {**(limits or {}), **space.limits}, {}
     for block, candidates in enumerate(_candidates(space, seed), start=1):
@@ -76,7 +68,9 @@ def sample(
                 plan_model(name, num_classes=num_classes, **arguments)
             except (TypeError, ValueError) as error:
                 given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-                raise ValueError(f"it allows {given}, which is no network: {error}") from None
+                raise ConfigError(
+                    f"space {space.name}: it allows {given}, which is no network: {error}"
+                ) from None
             digest = hashlib.sha256(f"{space.name} {key}".encode()).hexdigest()
             identity = {"id": digest[:12], "space": space.name, "index": len(found)}
             found[key] = identity | line
@@ -166,9 +160,8 @@ def _within(
 
 def expand(space: Space, columns: Columns, num_classes: int) -> tuple[NetworkPlan, Columns]:
     """Return what candidates share, and the rest: arguments of `complexities`."""
-    shared, none = dict(space.fixed) | {"num_classes": num_classes}, np.ones(_count(columns))
+    none = np.ones(_count(columns))
     if space.model == "regnet":
-        like = plan_model("regnet", w_a=8, w_0=8, w_m=2, d=1, group_w=1, **shared)
         whole = {key: columns[key].astype(int) for key in ("w_0", "d", "group_w")}
         widths, depths = generate_regnets(columns["w_a"], whole["w_0"], columns["w_m"], whole["d"])
         each = columns.get("bot_mul", none), whole["group_w"]
@@ -176,7 +169,6 @@ def expand(space: Space, columns: Columns, num_classes: int) -> tuple[NetworkPla
         exists = depths > 0
         widths, groups = np.where(exists, widths, 8), np.where(exists, groups, 1)
     else:
-        like = plan_model("anynet", depths=[1], widths=[8], **shared)
         # Without a group width, the 3x3 convolution has one group.
         columns, numbers = {"b": none, "g": none * 2**20} | columns, range(1, space.stages + 1)
         widths, depths, ratios, groups = (
@@ -186,7 +178,12 @@ def expand(space: Space, columns: Columns, num_classes: int) -> tuple[NetworkPla
         widths, depths, groups = (rows.astype(int) for rows in (widths, depths, groups))
         ratios = 1 / ratios
     widths, groups = adjust_all(widths, ratios, groups, space.fixed.get("rounding", "pycls"))
-    return like, {"widths": widths, "depths": depths, "ratios": ratios, "groups": groups}
+    return space.shared(num_classes), {
+        "widths": widths,
+        "depths": depths,
+        "ratios": ratios,
+        "groups": groups,
+    }
 
 
 def _line(space: Space, columns: Columns, index: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...design_space import GENERAL
+from ...design_space import GENERAL, NetworkPlan, plan_model
 from ...errors import ConfigError
 
 SAMPLERS = ("uniform", "log_uniform", "power2", "power2_or_log_uniform")
@@ -152,6 +152,15 @@ class Space:
         missing = [f"{k}{n}" for k, n in each if not {k, f"{k}{n}"} & set(self.samplers)]
         if missing and self.model == "anynet":
             raise ValueError(f"parameters: {', '.join(missing)} missing in a space of {self.model}")
+
+        self.shared()
+
+    def shared(self, num_classes: int = 1000) -> NetworkPlan:
+        """Return the plan of a small network, with all that its networks share."""
+        small = dict(depths=[1], widths=[8])
+        if self.model == "regnet":
+            small = dict(w_a=8, w_0=8, w_m=2, d=1, group_w=1)
+        return plan_model(self.model, **small, **self.fixed, num_classes=num_classes)
 
     def size(self) -> int:
         """Count the settings of all parameters (paper, table 1), those of an order once."""
