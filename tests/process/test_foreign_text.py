@@ -9,7 +9,7 @@ from mindcv.classifier import Guess, Prediction
 from mindcv.data.bad_images import BadImages
 from mindcv.engine import start_logging
 from mindcv.process.files import printable, printable_lines, table_cell
-from mindcv.tools.predict import prediction_lines, write_csv
+from mindcv.tools.predict import prediction_lines, write_predictions
 
 
 def test_control_characters_are_escaped_and_letters_are_not():
@@ -23,9 +23,13 @@ def test_no_cell_is_a_formula(tmp_path, start):
     name = f"{start}HYPERLINK(1)"
     assert table_cell("a\r=1") == r"a\r=1"
     assert table_cell(name) == f"'{name}" and table_cell(f"a{name}") == f"a{name}"
-    write_csv(tmp_path / "p.csv", [Prediction(name, (Guess(1, 0, name, 1.0),))])
+    found = [(Prediction(name, (Guess(1, 0, name, 1.0),)), name)]
+    write_predictions(tmp_path / "p.csv", "m", found, {})
     (row,) = csv.DictReader((tmp_path / "p.csv").open(encoding="utf-8", newline=""))
-    assert row["path"] == row["class_name"] == f"'{name}" and row["probability"] == "1.0"
+    assert (
+        row["path"] == row["class_name"] == row["true_class"] == f"'{name}"
+        and row["probability"] == "1.0"
+    )
 
 
 @pytest.fixture
