@@ -37,7 +37,7 @@ def start_runtime(config: Config) -> engine.Runtime:
         distribute=config.distribute and is_launched(),
         **_options(config, "mode device_target jit_level seed"),
     )
-    engine.open_compile_cache(config.compile_cache, runtime)
+    engine.open_compile_cache(config.compile_cache, runtime, config.import_module)
     return runtime
 
 

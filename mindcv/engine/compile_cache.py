@@ -17,6 +17,7 @@ import platform
 import re
 import shutil
 import sys
+import sysconfig
 import tempfile
 import time
 import warnings
@@ -54,6 +55,24 @@ _ANY = f"{_STEM}N"  # the same in an entry
 _LONGEST = 7 * 86_400  # seconds; no process of another machine compiles for so long
 # Variables of MindSpore that differ between starts and shape no graph; the rank is in the key.
 _OF_THE_CLUSTER = re.compile("MS_(ROLE|SCHED_|WORKER_|NODE_|TOPO_|COMPILER_CACHE_)")
+_SHAPES_GRAPHS = re.compile("MS_|MINDSPORE_|ASCEND_|HCCL_|LCCL_|GRAPH_OP_RUN")
+# Global settings that may shape graphs; the rest of the context says where and how to run them.
+_CONTEXT = (
+    "mode device_target deterministic jit_level jit_syntax_level debug_level max_call_depth "
+    "enable_graph_kernel graph_kernel_flags precision_mode "
+    "op_precision_mode jit_compile exec_order topo_order infer_boost memory_optimize_level "
+    "memory_offload atomic_clean_policy matmul_allow_hf32 conv_allow_hf32 conv_fprop_algo "
+    "conv_dgrad_algo conv_wgrad_algo conv_allow_tf32 matmul_allow_tf32 check_bprop "
+    "reserve_class_name_in_scope"
+)
+_PARALLEL = (
+    "device_num global_rank gradients_mean gradient_fp32_sync loss_repeated_mean parallel_mode "
+    "search_mode full_batch enable_parallel_optimizer parallel_optimizer_config "
+    "all_reduce_fusion_config comm_fusion pipeline_stages grad_accumulation_step "
+    "enable_alltoall dataset_strategy parameter_broadcast"
+)
+# What describing, reading or copying may raise.
+_FAILURES = (OSError, ValueError, TypeError, AttributeError, RecursionError, RuntimeError)
 _logger = logging.getLogger("mindcv.train")
 
 
@@ -62,13 +81,14 @@ class CompileCache:
 
     Args:
         root: folder of the entries, which processes and machines may share.
-        process: what shapes graphs beside their cells, see `graph_key`.
+        process: returns what shapes graphs beside their cells, see `graph_key`; asked for each
+            graph, since the user's module may change it.
 
     Raises:
         OSError: `root` cannot be written.
     """
 
-    def __init__(self, root: Path, process: Mapping[str, object]):
+    def __init__(self, root: Path, process: Callable[[], Mapping[str, object]]):
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.root, self.process = root, process
         _remove_folders_of_killed_processes(root)
@@ -91,8 +111,8 @@ class CompileCache:
         seen.add(call)
         name = type(cell).__name__
         try:
-            key, others = graph_key(cell, inputs, self.process)
-        except NoKey as error:
+            key, others = graph_key(cell, inputs, self.process())
+        except (NoKey, *_FAILURES) as error:
             _logger.info("compile cache: the graph of %s is compiled anew: %s", name, error)
             return compile_it()
         for one in others:
@@ -140,10 +160,13 @@ class CompileCache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if _STEM in path.name or not path.exists():
                     path.write_bytes(content)
-            os.utime(entry)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (*_FAILURES, KeyError) as error:
+            for path in self._graph_files():  # MindSpore would read a part of a graph
+                path.unlink()
             _logger.warning("compile cache: %s cannot be used, compiling anew: %s", entry, error)
             return {}
+        with contextlib.suppress(OSError):  # another user's
+            os.utime(entry)
         return self._graph_files()
 
     def _keep(self, key: str) -> None:
@@ -164,12 +187,13 @@ class CompileCache:
             if os.path.lexists(entry):  # a broken one, or another process was as fast
                 os.rename(entry, old)
             os.rename(made, entry)
-            self._remove_oldest()
         except OSError as error:
             _logger.warning("compile cache: nothing was kept in %s: %s", self.root, error)
         finally:
             shutil.rmtree(made, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process removes them too
+            self._remove_oldest()
 
     def _graph_files(self) -> dict[Path, tuple]:
         found = {path: path.stat() for path in self._folder.rglob(f"*{_STEM}*")}
@@ -178,7 +202,11 @@ class CompileCache:
     def _remove_oldest(self) -> None:
         entries = []
         for path in self.root.iterdir():
-            if _KEY.fullmatch(path.name) and is_real_folder(path):
+            if not _KEY.fullmatch(path.name):
+                continue
+            with contextlib.suppress(OSError):  # another process has just removed it
+                if not is_real_folder(path):
+                    continue
                 size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
                 entries.append((path.stat().st_mtime, size, path))
         total = sum(size for _, size, _ in entries)
@@ -186,7 +214,8 @@ class CompileCache:
             if total <= LIMIT:
                 return
             total -= size
-            os.rename(path, self._own / path.name)  # so that nobody finds a part of it
+            with contextlib.suppress(OSError):  # so that nobody finds a part of it
+                os.rename(path, self._own / path.name)
             shutil.rmtree(self._own / path.name, ignore_errors=True)
 
 
@@ -206,12 +235,13 @@ class CachedGraph(nn.Cell):
 _own: CompileCache | None = None
 
 
-def open_compile_cache(where: str, runtime: Runtime) -> None:
+def open_compile_cache(where: str, runtime: Runtime, import_module: str | None = None) -> None:
     """Open the cache of this process; a process that compiles nothing has none.
 
     Args:
         where: off; auto for `<cache>/graphs` on a CPU, and off on other devices, where loaded
             graphs have not been tried; or a folder.
+        import_module: the user's module.
 
     Raises:
         ConfigError: the folder cannot be written.
@@ -223,32 +253,70 @@ def open_compile_cache(where: str, runtime: Runtime) -> None:
         return
     if is_auto and runtime.device_target != "CPU":
         return
+    if os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1":
+        _logger.warning(
+            "compile cache: off, since MS_COMPILER_CACHE_ENABLE=1 turns on MindSpore's own, which "
+            "may run a stale graph; unset it for this one"
+        )
+        return
     root = cache_folder() / "graphs" if is_auto else Path(where).absolute()
+    process = functools.partial(_shapes_of_the_process, runtime, import_module)
     try:
         with writing(f"compile_cache {root}", ConfigError, "; compile_cache off works without it"):
-            _own = CompileCache(root, _shapes_of_the_process(runtime))
+            _own = CompileCache(root, process)
     except ConfigError as error:
         if not is_auto:
             raise
         _logger.warning("%s", error)
 
 
-def _shapes_of_the_process(runtime: Runtime) -> dict[str, object]:
+def _shapes_of_the_process(runtime: Runtime, import_module: str | None = None) -> dict[str, object]:
     """Return what shapes graphs beside their cells, by name."""
-    variables = {k: v for k, v in os.environ.items() if re.match("(MS|ASCEND|HCCL)_", k)}
+    variables = {k: v for k, v in os.environ.items() if _SHAPES_GRAPHS.match(k)}
     return {
         "versions": (__version__, ms.__version__, np.__version__, platform.python_version()),
         "machine": platform.machine(),
         "device": (runtime.device_target, runtime.mode, runtime.jit_level),
         "ranks": (runtime.rank, runtime.world_size),
         "seed": ms.get_seed(),
-        "deterministic": ms.get_context("deterministic"),
+        "context": _settings(ms.get_context, _CONTEXT),
+        "parallel": _settings(ms.get_auto_parallel_context, _PARALLEL),
+        "modules": _user_files(import_module),
         "script": os.path.realpath(sys.argv[0]),  # MindSpore looks whether it has changed
         "variables": sorted(
             item for item in variables.items() if not _OF_THE_CLUSTER.match(item[0])
         ),
         "CANN": _version_of_cann(),
     }
+
+
+def _settings(read: Callable[[str], object], names: str) -> dict[str, str]:
+    """Return MindSpore's global settings of these names, as far as this version has them."""
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in names.split():
+            with contextlib.suppress(ValueError, TypeError, AttributeError, RuntimeError, KeyError):
+                found[name] = repr(read(name))
+    return found
+
+
+def _user_files(import_module: str | None) -> list[tuple[str, str]]:
+    """Return the source files of the user's modules, each with its hash.
+
+    These are all that were imported from outside of Python's installed packages, and the one that
+    an option names: each may change settings of MindSpore or replace its functions.
+    """
+    installed = tuple(sysconfig.get_path(one) for one in ("stdlib", "purelib", "platlib"))
+    installed += (str(Path(__file__).parents[1]),)  # in each key, whether imported or not
+    own = import_module and Path(import_module).stem.partition(".")[0]
+    files = set()
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        is_own = name.partition(".")[0] == own
+        if path and (is_own or not path.startswith(installed)) and Path(path).is_file():
+            files.add(os.path.realpath(path))
+    return [(path, sha256_of_file(path)) for path in sorted(files)]
 
 
 def _version_of_cann() -> str:

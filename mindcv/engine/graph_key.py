@@ -1,14 +1,25 @@
 """A key for a graph: a digest of everything that MindSpore compiles into it.
 
 MindSpore compiles the attributes of cells, and what their methods read from modules, as constants.
-So all of these are described, and the source file of every class and function that takes part.
+So all of these are described, and the code and source file of every class and function that takes
+part. What cannot be described to the last bit has no key: its graph is compiled at each start.
 """
 
+import enum
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+import sysconfig
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 
 import mindspore as ms
 import numpy as np
@@ -28,8 +39,27 @@ _OF_ITS_USE = frozenset("__parse_method__ current_phase sequence_modified".split
 # parameters have taken by now.
 _TEXTS = frozenset("_cell_init_args weight_init bias_init init_params init_args".split())
 _LIBRARIES = {"mindspore", "numpy", "pybind11_builtins", *sys.stdlib_module_names}
-_PLAIN = (bool, int, float, str, bytes, complex, type(None), type(...), ms.Type)
+_STDLIB = tuple(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib"))
+# What of Python's library knows nothing but its arguments.
+_PURE = frozenset(
+    "abc builtins cmath collections copy dataclasses enum fractions functools itertools logging "
+    "math mindspore numbers numpy operator pybind11_builtins types typing warnings".split()
+)
+# Who calls these reads more than the names in his code: MindSpore may run them while it compiles.
+_UNNAMED = frozenset(
+    "__import__ delattr environ eval exec fromfile genfromtxt getattr getenv globals input load "
+    "loadtxt locals memmap open rand randint randn random setattr vars".split()
+)
+_PLAIN = frozenset([bool, int, float, str, bytes, complex, type(None), type(...)])
+_MAPPINGS = (dict, OrderedDict, MappingProxyType)
 _FLAGS = ("requires_grad", "layerwise_parallel", "parallel_optimizer", "comm_fusion")
+_OF_PRIMITIVES = frozenset("attrs pad_list _update_parameter".split()) | {"attribute pad_list"}
+# Special methods that run before a graph is compiled, or after it.
+_NOT_COMPILED = frozenset(
+    "__init__ __new__ __init_subclass__ __del__ __repr__ __str__ __doc__ __module__ __dict__ "
+    "__weakref__ __annotations__ __qualname__".split()
+)
+_CACHED = type(functools.cache(len))
 _LONG = 100  # numbers; a run has a rate for each step
 
 
@@ -53,10 +83,16 @@ def graph_key(
     Raises:
         NoKey: see there.
     """
-    description = _Description()
+    used = _used_by_construct(cell)
+    while True:
+        description = _Description(used)
+        text = description.of("cell", cell)
+        if description.names == used:
+            break
+        used = description.names
     lines = [f"{name}={value!r}" for name, value in sorted(process.items())]
     lines += [f"input {value.shape} {value.dtype}" for value in inputs]
-    lines.append(description.of("cell", cell))
+    lines.append(text)
     files = description.files | set(Path(__file__).parents[1].rglob("*.py"))
     lines += [f"{path} {_digest(path, path.stat().st_mtime_ns)}" for path in sorted(files)]
     own = {id(parameter) for parameter in cell.get_parameters()}
@@ -67,35 +103,45 @@ def graph_key(
 class _Description:
     """Describes values, each object once; collects parameters, and source files of classes."""
 
-    def __init__(self):
+    def __init__(self, used: Set[str]):
         self.files: set[Path] = set()
         self.parameters: dict[str, Parameter] = {}
-        self._known: dict[int, tuple[str, object]] = {}  # keeps the objects, so ids stay theirs
+        self._used = used
+        self.names = set(used)  # that functions use; `used` should have them
+        # Numbers by id and _is_constant; it keeps the objects, so ids stay theirs.
+        self._known: dict[tuple[int, bool], tuple[int, object]] = {}
         self._is_constant = False  # MindSpore takes what is described for a constant
 
     def of(self, path: str, value: object) -> str:
-        if isinstance(value, _PLAIN) or hasattr(type(value), "__members__"):  # of an enumeration
+        kind = type(value)
+        if kind in _PLAIN or isinstance(value, ms.Type):
+            return repr(value)
+        if hasattr(kind, "__members__") and _is_library(kind.__module__):  # of an enumeration in C
             return repr(value)
         if isinstance(value, Parameter) and self._is_constant:
             raise NoKey(f"{path} is a parameter, whose value becomes a constant: no cell holds it")
-        if id(value) in self._known:
-            return f"is {self._known[id(value)][0]}"
-        self._known[id(value)] = path, value
+        known = id(value), self._is_constant
+        if known in self._known:
+            return f"is #{self._known[known][0]}"
+        self._known[known] = len(self._known), value
+        if isinstance(value, enum.Enum):
+            return f"{self.of(path, kind)} {value!r} {self.of(path, value.value)}"
         if isinstance(value, Parameter):
             return self._parameter(path, value)
-        if isinstance(value, (Tensor, np.ndarray, np.generic)):
-            array = np.ascontiguousarray(value.asnumpy() if isinstance(value, Tensor) else value)
-            return f"{type(value).__name__} {array.shape} {value.dtype} {sha256_of(array)}"
+        if isinstance(value, (Tensor, np.generic)) or kind is np.ndarray:
+            return _array(path, value)
         if isinstance(value, (tuple, list, set, frozenset)):
             return self._sequence(path, value)
-        if isinstance(value, Mapping):
-            return self._named(path, {repr(key): one for key, one in value.items()})
+        if kind in _MAPPINGS:
+            return f"{kind.__name__} {self._sequence(path, [*value.items()])}"
         if isinstance(value, FunctionType):
             return self._function(path, value)
         if isinstance(value, type):
             return self._class(value)
-        if isinstance(value, (ModuleType, BuiltinFunctionType)):
-            return value.__name__
+        if isinstance(value, BuiltinFunctionType):
+            return self._builtin(path, value)
+        if isinstance(value, ModuleType):
+            return self._module(path, value)
         before = self._is_constant
         self._is_constant = before or _makes_constants(value)
         text = f"{self.of(path, type(value))} {self._named(path, self._attributes(path, value))}"
@@ -111,10 +157,14 @@ class _Description:
             return {"get": value.fget}
         if isinstance(value, functools.partial):
             return {"function": value.func, "args": value.args, "keywords": value.keywords}
+        if isinstance(value, _CACHED):
+            return {"function": value.__wrapped__}
         own = getattr(value, "__dict__", None)
         if isinstance(value, ops.Primitive):
-            # Compiling a convolution adds what follows from its other attributes.
-            return {k: one for k, one in value.get_attr_dict().items() if k != "pad_list"}
+            # Newer ones keep their arguments in Python only. Compiling a convolution adds
+            # `pad_list`, which follows from the others.
+            parts = {**own, **{f"attribute {k}": v for k, v in value.get_attr_dict().items()}}
+            return {k: v for k, v in parts.items() if k not in _OF_PRIMITIVES}
         if isinstance(value, nn.Cell):
             ignored = _of_every_cell() | _OF_ITS_USE
             if _is_library(type(value).__module__):
@@ -125,9 +175,11 @@ class _Description:
             computes = {name: own[name] or None for name in _COMPUTES if name in own}
             flags = {**own.get("_func_graph_flags", {}), "training": value.training}
             own = {name: one for name, one in own.items() if name not in ignored} | computes
-            own["_func_graph_flags"] = flags
-            return own | value.parameters_dict(recurse=False) | value.name_cells()
-        if isinstance(own, dict):
+            own["_func_graph_flags"] = dict(sorted(flags.items()))
+            # Under the names of the attributes, and in their order.
+            own["_params"], own["_cells"] = dict(value._params), dict(value._cells)
+            return own
+        if isinstance(own, dict) and not _keeps_more(type(value)):
             return own
         raise NoKey(f"{path} is a {type(value).__module__}.{type(value).__qualname__}")
 
@@ -143,6 +195,8 @@ class _Description:
 
     def _sequence(self, path: str, values: tuple | list | set | frozenset) -> str:
         kind = type(values).__name__
+        if type(values).__module__ != "builtins" and not _is_library(type(values).__module__):
+            raise NoKey(f"{path} is a {type(values).__module__}.{kind}")
         if len(values) > _LONG and {type(one) for one in values} <= {float, int}:
             return f"{kind} {sha256_of(repr(values).encode())}"
         parts = [self.of(f"{path}[{place}]", one) for place, one in enumerate(values)]
@@ -154,27 +208,51 @@ class _Description:
         held["defaults"] = [function.__defaults__, function.__kwdefaults__]
         module = function.__globals__["__name__"]  # a decorator leaves its own here
         if _is_library(module):
+            _require_pure(path, module)
             # The closure of a gradient, and of `jit`, holds the time at which it was made.
             held = {name: one for name, one in held.items() if not _is_time(one)}
         else:
             self._add_file(module)
-            held |= _read_by(function)
+            self.names |= _names_in(function.__code__)
+            held |= _read_by(path, function)
+            held |= {"code": _code_of(function.__code__), "attributes": vars(function)}
         return f"{function.__module__}.{function.__qualname__} {self._named(path, held)}"
+
+    def _builtin(self, path: str, function: BuiltinFunctionType) -> str:
+        owner, module = function.__self__, function.__module__ or "builtins"
+        if _is_library(module):
+            _require_pure(path, module)
+        else:
+            self._add_file(module)
+        text = f"{module}.{function.__qualname__}"
+        return (
+            text if owner is None or isinstance(owner, ModuleType) else text + self.of(path, owner)
+        )
+
+    def _module(self, path: str, module: ModuleType) -> str:
+        if not _is_library(module.__name__):  # see `_read_by`, which knows what is read of it
+            raise NoKey(f"{path} is a module, of which a graph may read anything")
+        _require_pure(path, module.__name__)
+        return module.__name__
 
     def _class(self, kind: type) -> str:
         """Name a class, with the methods and attributes that a graph may use of it."""
         name = f"{kind.__module__}.{kind.__qualname__}"
-        if _is_library(kind.__module__):
-            return name
         own = {}
-        used = _used_by_construct(kind) if issubclass(kind, nn.Cell) else None
         for place, base in enumerate(kind.__mro__):
-            if not _is_library(base.__module__):
+            is_library = _is_library(base.__module__)
+            if not is_library:
                 self._add_file(base.__module__)
-                for key, one in vars(base).items():
-                    if not key.startswith("__") if used is None else key in used:
-                        own[f"{place}.{key}"] = one
-        return f"{name} {self._named(name, own)}"
+            for key, one in vars(base).items():
+                if is_library:
+                    is_used = _is_patched(one)
+                elif issubclass(kind, nn.Cell):
+                    is_used = key in self._used
+                else:
+                    is_used = not key.startswith("__") or _function_of(one) is not None
+                if is_used:
+                    own[f"{place}.{key}"] = one
+        return f"{name} {self._named(name, own)}" if own else name
 
     def _add_file(self, module: str) -> None:
         path = getattr(sys.modules.get(module), "__file__", None)
@@ -183,13 +261,20 @@ class _Description:
         self.files.add(Path(path))
 
 
-def _used_by_construct(kind: type) -> set[str]:
-    """Return the names of what `construct` uses of a class, directly or indirectly."""
-    used, rest = set(), {"construct", "bprop"}
+def _used_by_construct(cell: nn.Cell) -> set[str]:
+    """Return the names that a graph may use of the classes of its cells.
+
+    These are what `construct` and the methods that Python calls by itself use, directly or
+    indirectly, and whichever cell a name belongs to.
+    """
+    bases = {base for _, one in cell.cells_and_names() for base in type(one).__mro__}
+    own = [base for base in bases if not _is_library(base.__module__)]
+    special = {name for base in own for name in vars(base) if name.startswith("__")}
+    used, rest = set(), {"construct", "bprop"} | (special - _NOT_COMPILED)
     while rest:
         used |= rest
-        found = [vars(base).get(name) for base in kind.__mro__ for name in rest]
-        names = [_names_in(one) for one in map(_function_of, found) if one]
+        found = [vars(base).get(name) for base in bases for name in rest]
+        names = [_names_in(one.__code__) for one in map(_function_of, found) if one]
         rest = set().union(*names) - used
     return used
 
@@ -200,26 +285,89 @@ def _function_of(value: object) -> FunctionType | None:
     return value if isinstance(value, FunctionType) else None
 
 
-def _names_in(function: FunctionType) -> set[str]:
-    """Return the names of globals and attributes in a function and those inside it."""
-    names, codes = set(), [function.__code__]
-    while codes:
-        code = codes.pop()
-        codes += [one for one in code.co_consts if isinstance(one, CodeType)]
-        names |= set(code.co_names)
-    return names
+def _is_patched(value: object) -> bool:
+    """Return whether something in a library is a function or class from elsewhere."""
+    value = _function_of(value) or value
+    if isinstance(value, FunctionType):
+        return not _is_library(value.__globals__.get("__name__", ""))
+    return isinstance(value, type) and not _is_library(value.__module__)
 
 
-def _read_by(function: FunctionType) -> dict[str, object]:
-    """Return what a function reads from its module, and from modules that are imported there."""
-    found, names = {}, _names_in(function)
-    for name in names & set(function.__globals__):
-        value = function.__globals__[name]
-        if isinstance(value, ModuleType) and not _is_library(value.__name__):
-            found |= {f"{name}.{one}": vars(value)[one] for one in names & set(vars(value))}
+def _codes_in(code: CodeType) -> list[CodeType]:
+    """Return a code and those inside it."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    return [code, *(one for part in inner for one in _codes_in(part))]
+
+
+def _names_in(code: CodeType) -> set[str]:
+    """Return the names of globals and attributes, and texts that may be such names."""
+    codes = _codes_in(code)
+    texts = {text for one in codes for text in one.co_consts if isinstance(text, str)}
+    return texts.union(*(one.co_names for one in codes))
+
+
+def _code_of(code: CodeType) -> str:
+    """Return what a function does: its file may have changed since it was imported."""
+    parts = []
+    for one in _codes_in(code):
+        plain = [
+            str(sorted(map(repr, part)) if isinstance(part, frozenset) else part)
+            for part in one.co_consts
+            if not isinstance(part, CodeType)
+        ]
+        names = one.co_names, one.co_varnames, one.co_freevars
+        parts.append(f"{one.co_name} {one.co_flags} {names} {plain} {one.co_code.hex()}")
+    return sha256_of("\n".join(parts).encode())
+
+
+def _read_by(path: str, function: FunctionType) -> dict[str, object]:
+    """Return what a function reads from its module, and from modules inside of it."""
+    names = _names_in(function.__code__)
+    code_names = set().union(*(one.co_names for one in _codes_in(function.__code__)))
+    is_ours = function.__globals__["__name__"].startswith(f"{__package__.partition('.')[0]}.")
+    if not is_ours and (unnamed := code_names & _UNNAMED):
+        raise NoKey(f"{path} uses {min(unnamed)}")
+    found, seen, scope = {}, set(), function.__globals__
+    rest = [(name, scope[name]) for name in sorted(names & set(scope), reverse=True)]
+    while rest:
+        name, value = rest.pop()
+        found[name] = value
+        if not isinstance(value, ModuleType):
+            continue
+        inside = [(f"{name}.{one}", vars(value)[one]) for one in names & set(vars(value))]
+        if _is_library(value.__name__):  # its version tells the rest
+            inside = [(one, held) for one, held in inside if _is_patched(held)]
         else:
-            found[name] = value
+            found[name] = value.__name__
+            if "__getattr__" in vars(value):
+                raise NoKey(f"{path} reads from {value.__name__}, which answers by __getattr__")
+        if id(value) not in seen:
+            rest += sorted(inside, key=lambda pair: pair[0])
+        seen.add(id(value))
     return found
+
+
+def _require_pure(path: str, module: str) -> None:
+    if module.partition(".")[0].lstrip("_") not in _PURE:
+        raise NoKey(f"{path} is of {module}, which may answer something else at the next start")
+
+
+def _array(path: str, value: Tensor | np.ndarray | np.generic) -> str:
+    array = np.asarray(value.asnumpy() if isinstance(value, Tensor) else value)
+    if array.dtype.hasobject:
+        raise NoKey(f"{path} is an array of objects")
+    digest = sha256_of(np.ascontiguousarray(array))
+    return f"{type(value).__name__} {array.shape} {value.dtype} {digest}"
+
+
+def _keeps_more(kind: type) -> bool:
+    """Return whether objects keep something outside of their `__dict__`, in C or in slots."""
+    if any(base.__module__.startswith("mindspore") for base in kind.__mro__):
+        return kind.__name__.endswith("Tensor")  # sparse ones; others tell it in Python too
+    offsets = kind.__dictoffset__, kind.__weakrefoffset__
+    room = object.__basicsize__ + sum(8 for offset in offsets if offset > 0)
+    has_slots = any(vars(base).get("__slots__") for base in kind.__mro__)
+    return has_slots or kind.__basicsize__ > room
 
 
 def _makes_constants(value: object) -> bool:
@@ -231,7 +379,14 @@ def _makes_constants(value: object) -> bool:
 
 def _is_library(module: str) -> bool:
     """Return whether the version of a module, which is in the key, stands for its sources."""
-    return module.partition(".")[0] in _LIBRARIES
+    top = module.partition(".")[0]
+    if top not in _LIBRARIES:
+        return False
+    file = getattr(sys.modules.get(top), "__file__", None)
+    if top not in sys.stdlib_module_names or file is None:
+        return True
+    # A user's file may have such a name, test.py or profile.py.
+    return file.startswith(_STDLIB) and "/site-packages/" not in file
 
 
 def _is_time(value: object) -> bool:

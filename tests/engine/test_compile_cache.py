@@ -253,7 +253,7 @@ def closed():
 
 def test_the_oldest_entries_go_when_there_are_too_many(monkeypatch, tmp_path, closed):
     monkeypatch.setattr(compile_cache, "LIMIT", 2500)
-    cache = compile_cache.CompileCache(tmp_path, {})
+    cache = compile_cache.CompileCache(tmp_path, dict)
     for age, sign in enumerate("abcd"):
         entry = tmp_path / (sign * 64)
         entry.mkdir()
@@ -272,7 +272,7 @@ def test_what_killed_processes_left_is_removed(tmp_path, gone_pid):
     for folder in (left, alive, elsewhere, old):
         folder.mkdir()
     os.utime(old, (1e9, 1e9))
-    compile_cache.CompileCache(tmp_path, {})
+    compile_cache.CompileCache(tmp_path, dict)
     assert [one.exists() for one in (left, alive, elsewhere, old)] == [False, True, True, False]
 
 
