@@ -34,6 +34,7 @@ from .profile import Profile
 from .progress import Progress
 from .sink import EpochOutputs, HandOut
 from .state import RunState
+from .summary import describe_time
 from .tables import MetricsTable, SampleLog
 from .trackers import Figures
 from .train_step import TrainStep
@@ -124,14 +125,24 @@ def train(run: Run, at: Position) -> None:
             run.sample_log.begin(at.count(run.batches.steps))
         run.table.begin()
         run.progress.begin(at)
-        (drive_by_sink if run.uses_sink else drive_by_steps)(run, at)
-        run.clock.switch(REST)
+        try:
+            (drive_by_sink if run.uses_sink else drive_by_steps)(run, at)
+        except Exception:  # a stopped run tells it too; a whole one does when its files are closed
+            _close_profile(run)
+            for line in describe_time(run.progress):
+                _logger.info(line)
+            raise
+        _close_profile(run)
         run.progress.watch.log_skipped()
-        if run.profile:
-            run.profile.close()
         if run.checkpoints:
             with run.clock.during(CHECKPOINT):
                 run.checkpoints.wait()
+
+
+def _close_profile(run: Run) -> None:
+    run.clock.switch(REST)
+    if run.profile:
+        run.profile.close()
 
 
 def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
@@ -168,6 +179,8 @@ def drive_by_sink(run: Run, at: Position) -> None:
     steps = run.batches.steps
     if at.step:
         at = drive_by_steps(run, at, last=at.epoch)
+        if at.epoch <= run.epochs:
+            run.progress.begin_sink(at)
     if at.epoch > run.epochs:
         return
     run.batches.start(at.epoch - 1)

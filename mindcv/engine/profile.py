@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 
 import mindspore as ms
-from mindspore.profiler import ProfilerActivity
 from tqdm import tqdm
 
 _logger = logging.getLogger("mindcv.train")
@@ -36,28 +35,30 @@ class Profile:
 
     def close(self) -> None:
         """End the profile, also of fewer steps; the analysis takes seconds."""
-        if self._profiler is not None:
+        profiler, self._profiler = self._profiler, None
+        if profiler is not None:
             with tqdm.external_write_mode():  # the analysis prints its own progress
-                self._profiler.stop()
-                if isinstance(self._profiler, ms.Profiler):
-                    self._profiler.analyse()
-            self._profiler = None
-            steps = f"{_SKIPPED + 1} to {self._done}"
-            _logger.info("profiled steps %s of this process: see %s", steps, self.folder)
-        elif self._done <= _SKIPPED:
+                profiler.stop()
+                if isinstance(profiler, ms.Profiler):
+                    profiler.analyse()
+        if self._done <= _SKIPPED:
             _logger.warning(
                 "profile: nothing was profiled, since that begins after step %d of a process and "
                 "this one ended after %d",
                 _SKIPPED,
                 self._done,
             )
+        elif profiler is not None:
+            steps = f"{_SKIPPED + 1} to {self._done}"
+            _logger.info("profiled steps %s of this process: see %s", steps, self.folder)
 
     def _create(self):
         if not hasattr(ms.profiler, "profile"):  # before 2.6; the older class warns since then
             return ms.Profiler(output_path=str(self.folder), start_profile=False)
-        activities = [ProfilerActivity.CPU]
+        kinds = ms.profiler.ProfilerActivity  # 2.3.1 has none
+        activities = [kinds.CPU]
         if self.device_target == "Ascend":
-            activities.append(ProfilerActivity.NPU)
+            activities.append(kinds.NPU)
         handler = ms.profiler.tensorboard_trace_handler(str(self.folder))
         return ms.profiler.profile(
             activities=activities, on_trace_ready=handler, start_profile=False

@@ -88,6 +88,7 @@ class Progress:
         self._measured = (0, 0.0)  # step until which the pace is known, and its time
         self._trained = (0, 0.0)  # steps after the first one, and their seconds
         self._epochs = 0  # that this process has ended
+        self._compiled = 0.0  # seconds of graphs before the one of the first steps
         self._shown = 0.0  # time when the bar last showed a loss
 
     @property
@@ -123,6 +124,13 @@ class Progress:
         )
         if self._has_bar:
             threading.Thread(target=self._tick, name="compiling", daemon=True).start()
+
+    def begin_sink(self, at: Position) -> None:
+        """Expect another graph, after steps of a part of an epoch."""
+        self._measured = (at.count(self.watch.steps_per_epoch), 0.0)
+        self.first_steps = ""
+        self.clock.switch(COMPILE)
+        self._compiled = self.clock.seconds[COMPILE]
 
     def begin_epoch(self) -> None:
         self._losses, self._losses_before = self._losses_before, []
@@ -184,8 +192,9 @@ class Progress:
         seconds = self.clock.seconds
         self._draw(at, step)
         self._measured = (step, seconds[STEPS] + seconds[DATA])
-        took = f"{self.first_steps} with graph compilation: {seconds[COMPILE]:.1f} s"
-        _logger.info("%s, %s", took, self._state())
+        took = seconds[COMPILE] - self._compiled
+        text = f"{self.first_steps} with graph compilation: {took:.1f} s"
+        _logger.info("%s, %s", text, self._state())
         self.last_line = (step, self._losses[-1], None)
 
     def _measure(self, step: int) -> None:

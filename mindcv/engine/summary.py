@@ -50,18 +50,22 @@ def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> list[
 
     The accuracy is of the whole run; times and speed are of this process only.
     """
-    seconds = progress.clock.seconds
-    done = [f"done in {timedelta(seconds=round(sum(seconds.values())))}"]
+    done = [f"done in {timedelta(seconds=round(sum(progress.clock.seconds.values())))}"]
     if progress.images_per_second:
         done.append(f"{progress.images_per_second:.0f} images/s in training")
-    named = {COMPILE: f"{COMPILE}, {progress.first_steps}"}
-    if not seconds[DATA]:  # the device pulls its batches
-        named[STEPS] = f"{STEPS} and {DATA}"
-    lines = time_table({named.get(name, name): taken for name, taken in seconds.items()})
-    lines.append(", ".join(done))
+    lines = [*describe_time(progress), ", ".join(done)]
     if best := table.best():
         top1, epoch, whose = best
         averaged = ", averaged weights" if whose else ""
         lines.append(f"best top-1 {top1:.3f} % in epoch {epoch}{averaged}")
     lines.append(f"{folder} holds the checkpoints and metrics.csv")
     return [*lines, f"next: {program()} report {shlex.quote(str(folder))}"]
+
+
+def describe_time(progress: Progress) -> list[str]:
+    """Return log lines with the time of this process by activity, however the run ends."""
+    seconds = progress.clock.seconds
+    named = {COMPILE: f"{COMPILE}, {progress.first_steps or 'first step'}"}
+    if not seconds[DATA]:  # the device pulls its batches
+        named[STEPS] = f"{STEPS} and {DATA}"
+    return time_table({named.get(name, name): taken for name, taken in seconds.items()})
