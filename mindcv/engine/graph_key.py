@@ -210,7 +210,7 @@ class _Description:
         if _is_library(module):
             _require_pure(path, module)
             # The closure of a gradient, and of `jit`, holds the time at which it was made.
-            held = {name: one for name, one in held.items() if not _is_time(one)}
+            held = {k: one for k, one in held.items() if type(one) is not int or one < 10**18}
         else:
             self._add_file(module)
             self.names |= _names_in(function.__code__)
@@ -247,7 +247,7 @@ class _Description:
                 if is_library:
                     is_used = _is_patched(one)
                 elif issubclass(kind, nn.Cell):
-                    is_used = key in self._used
+                    is_used = key in self._used and key not in _NOT_COMPILED
                 else:
                     is_used = not key.startswith("__") or _function_of(one) is not None
                 if is_used:
@@ -387,10 +387,6 @@ def _is_library(module: str) -> bool:
         return True
     # A user's file may have such a name, test.py or profile.py.
     return file.startswith(_STDLIB) and "/site-packages/" not in file
-
-
-def _is_time(value: object) -> bool:
-    return type(value) is int and value > 10**18
 
 
 @functools.cache

@@ -62,13 +62,16 @@ def resume_run(run: Run, checkpoint: Manifest) -> Position:
 
     Raises:
         WeightsError: the checkpoint does not fit the run.
-        ConfigError: another number of ranks cannot continue it, see `Division.check_follows`.
+        ConfigError: another number of ranks cannot continue it, see `Division.check_follows`; or an
+            earlier version counted other steps in an epoch.
     """
     at, now = checkpoint.position, run.division
     before = Division.of(checkpoint) or now
     ranks, ranks_before = run.runtime.world_size, checkpoint.record["runtime"]["world_size"]
     if ranks != ranks_before:
         now.check_follows(before)
+    if "update" not in checkpoint.record:
+        _check_steps(checkpoint, run.batches.steps)
     run.state.restore(checkpoint)
     _logger.info("resumed from %s: epoch %d, step %d", checkpoint.path, at.epoch, at.step)
     at = position_on(at, before.batches, now.batches)
@@ -90,6 +93,17 @@ def resume_run(run: Run, checkpoint: Manifest) -> Position:
     if counts_anew:
         save(run, at)
     return Position(at.epoch + 1) if is_done else at
+
+
+def _check_steps(checkpoint: Manifest, steps: int) -> None:
+    """Refuse a checkpoint of an earlier version, which gave short shards one image more."""
+    at, is_whole = checkpoint.position, not checkpoint.record["is_midway"]
+    if at.step > steps or (is_whole and at.step != steps):
+        raise ConfigError(
+            f"resume: {checkpoint.path} is of step {at.step} of an epoch of {steps} now: an "
+            "earlier version filled the last one with images that it took twice; finish the run "
+            "with that version, or start anew from its weights with --ckpt_path"
+        )
 
 
 def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import linecache
 import os
 import platform
 import re
+import shlex
 import sys
 import sysconfig
 import traceback
@@ -105,7 +106,7 @@ def place_of(error: BaseException) -> tuple[str, str]:
 
 
 DISTRIBUTION = "mindcv-regnet"  # as pip lists this library; `mindcv` is MindCV
-_PACKAGE = Path(__file__).parents[1]
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def check_environment() -> None:
@@ -155,8 +156,16 @@ def installation() -> str:
 
 
 def program() -> str:
-    """Return what the user wrote: the installed command, or Python and the package."""
-    return "mindcv" if Path(sys.argv[0]).name == "mindcv" else "python -m mindcv"
+    """Return a command that runs here: the installed one, or Python and the package."""
+    if Path(sys.argv[0]).name == "mindcv":
+        return "mindcv"
+    folder = _PACKAGE.parent
+    found = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    installed = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
+    is_installed = any(metadata.distributions(name=DISTRIBUTION, path=installed))
+    if is_installed or folder in [Path(one).resolve() for one in [*found, *installed]]:
+        return "python -m mindcv"
+    return f"PYTHONPATH={shlex.quote(str(folder))} python -m mindcv"
 
 
 def import_user_module(name: str) -> None:

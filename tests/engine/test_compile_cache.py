@@ -1,7 +1,7 @@
 """A graph from the compile cache computes what a compiled one does, or is compiled anew."""
 
+import errno
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -12,8 +12,10 @@ import mindspore as ms
 import numpy as np
 import pytest
 from conftest import ROOT, launcher, run_command
+from mindspore import Tensor, nn
 
 from mindcv.engine import Runtime, compile_cache
+from mindcv.engine.graph_key import NoKey
 from mindcv.errors import ConfigError
 
 RUNTIME = Runtime("CPU", ms.GRAPH_MODE, "O1", rank=0, world_size=1)
@@ -203,48 +205,6 @@ def test_an_entry_does_not_write_outside_of_the_cache(program, tmp_path):
     assert not (tmp_path / "outside").exists()
 
 
-def names(text: str) -> dict[str, object]:
-    return compile_cache._shapes_of_the_process(RUNTIME)[text]
-
-
-@pytest.mark.parametrize(
-    "name, change",
-    [
-        ("versions", lambda patch: patch.setattr(compile_cache, "__version__", "another")),
-        ("versions", lambda patch: patch.setattr(ms, "__version__", "another")),
-        ("variables", lambda patch: patch.setenv("MS_ENABLE_SOMETHING", "1")),
-        ("CANN", lambda patch: patch.setenv("ASCEND_TOOLKIT_HOME", os.environ["CANN"])),
-    ],
-)
-def test_the_process_counts(monkeypatch, tmp_path, name, change):
-    (tmp_path / "compiler").mkdir()
-    (tmp_path / "compiler/version.info").write_text("Version=8.5.0\n")
-    monkeypatch.setenv("CANN", str(tmp_path))
-    before = names(name)
-    change(monkeypatch)
-    assert names(name) != before
-
-
-@pytest.mark.parametrize(
-    "variable", ["MS_SCHED_PORT", "MS_WORKER_NUM", "MS_ROLE", "MS_COMPILER_CACHE_PATH"]
-)
-def test_where_the_scheduler_is_shapes_no_graph(monkeypatch, variable):
-    before = names("variables")
-    monkeypatch.setenv(variable, "1234")
-    assert names("variables") == before
-
-
-def test_device_level_and_ranks_count():
-    others = [
-        replace(RUNTIME, rank=1, world_size=2),
-        replace(RUNTIME, world_size=2),
-        replace(RUNTIME, jit_level="O0"),
-        replace(RUNTIME, device_target="Ascend"),
-    ]
-    found = [compile_cache._shapes_of_the_process(one) for one in (RUNTIME, *others)]
-    assert len({str(one) for one in found}) == 5
-
-
 @pytest.fixture
 def closed():
     yield
@@ -287,9 +247,8 @@ def test_a_cache_that_cannot_be_written_is_an_error_only_if_it_was_asked_for(
     assert compile_cache._own is None and "cannot be written" in log_lines[-1]
 
 
-def test_it_is_off_where_it_is_not_wanted_or_not_tried(tmp_path, monkeypatch, closed):
+def test_it_is_off_where_it_is_not_wanted_or_not_tried(tmp_path, monkeypatch, log_lines, closed):
     monkeypatch.setenv("MINDCV_CACHE", str(tmp_path))
-    logging.disable(logging.NOTSET)
     for where, runtime in (
         ("off", RUNTIME),
         ("auto", replace(RUNTIME, mode=ms.PYNATIVE_MODE)),
@@ -300,6 +259,88 @@ def test_it_is_off_where_it_is_not_wanted_or_not_tried(tmp_path, monkeypatch, cl
     assert not list(tmp_path.iterdir())
     compile_cache.open_compile_cache("auto", RUNTIME)
     assert compile_cache._own.root == tmp_path / "graphs"
+    monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", "1")
+    compile_cache.open_compile_cache("auto", RUNTIME)
+    assert compile_cache._own is None and "off, since MS_COMPILER_CACHE_ENABLE=1" in log_lines[-1]
+
+
+class Doubled(nn.Cell):
+    def __init__(self, factor=2.0):
+        super().__init__()
+        self.factor = factor
+
+    def construct(self, x):
+        return x * self.factor
+
+
+IMAGE = Tensor([1.0], ms.float32)
+
+
+@pytest.mark.parametrize(
+    "error", [NoKey, ValueError, TypeError, RecursionError, OSError, RuntimeError]
+)
+def test_a_graph_that_cannot_be_described_is_compiled(
+    monkeypatch, tmp_path, log_lines, closed, error
+):
+    def fail(*_):
+        raise error("for a test")
+
+    compiled = []
+    monkeypatch.setattr(compile_cache, "graph_key", fail)
+    cache = compile_cache.CompileCache(tmp_path, dict)
+    cache.compile(Doubled(), [IMAGE], lambda: compiled.append(1))
+    assert compiled == [1] and log_lines[-1].endswith("is compiled anew: for a test")
+
+
+def entry_of(root: Path, cache: compile_cache.CompileCache) -> str:
+    """Make an entry with two files; return its key."""
+    key = "a" * 64
+    for name in ("graph_cache/compile_cache_0.mindir", "graph_cache/compile_cache_0.other"):
+        path = cache._folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"graph")
+    cache._keep(key)
+    for path in cache._graph_files():
+        path.unlink()
+    return key
+
+
+def test_no_part_of_a_graph_stays_where_mindspore_reads_if_the_disk_is_full(
+    monkeypatch, tmp_path, log_lines, closed
+):
+    cache = compile_cache.CompileCache(tmp_path, dict)
+    key, write = entry_of(tmp_path, cache), Path.write_bytes
+
+    def half(path, content):
+        write(path, content[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    assert cache._take(key) == cache._graph_files() == {}
+    assert "cannot be used, compiling anew: " in log_lines[-1]
+
+
+def test_an_entry_of_another_user_is_taken(monkeypatch, tmp_path, closed):
+    cache = compile_cache.CompileCache(tmp_path, dict)
+    key = entry_of(tmp_path, cache)
+
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert len(cache._take(key)) == 2
+
+
+def test_an_entry_is_kept_although_the_oldest_cannot_be_removed(
+    monkeypatch, tmp_path, log_lines, closed
+):
+    def refuse(*_):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(compile_cache.CompileCache, "_remove_oldest", refuse)
+    key = entry_of(tmp_path, compile_cache.CompileCache(tmp_path, dict))
+    assert (tmp_path / key / "index.json").exists()
+    assert not any("nothing was kept" in line for line in log_lines)
 
 
 def weights_of(folder: Path) -> dict[str, bytes]:

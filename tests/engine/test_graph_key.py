@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from collections import defaultdict
+from dataclasses import replace
 
 import mindspore as ms
 import numpy as np
@@ -11,7 +12,14 @@ import pytest
 from commands import tiny_regnet
 from mindspore import Parameter, Tensor, nn, ops
 
-from mindcv.engine import TrainStep, WeightAverage, count_dropout, mixed_precision
+from mindcv.engine import (
+    Runtime,
+    TrainStep,
+    WeightAverage,
+    compile_cache,
+    count_dropout,
+    mixed_precision,
+)
 from mindcv.engine.graph_key import NoKey, graph_key
 from mindcv.loss import create_loss
 from mindcv.optim import create_optimizer
@@ -29,6 +37,7 @@ class Net(nn.Cell):
 
 
 IMAGE = Tensor(np.zeros((2, 3, 8, 8), np.float32))
+RUNTIME = Runtime("CPU", ms.GRAPH_MODE, "O1", rank=0, world_size=1)
 PROCESS = {"versions": "2.10.0", "ranks": (0, 1)}
 
 
@@ -270,3 +279,59 @@ def test_our_own_steps_have_a_key():
     images = Tensor(np.zeros((2, 3, 32, 32), np.float32))
     key, _ = graph_key(step.set_train(), [images, Tensor([0, 1], ms.int32)], PROCESS)
     assert len(key) == 64
+
+
+def set_for_a_test(patch: pytest.MonkeyPatch, **options) -> None:
+    real = ms.get_context
+    patch.setattr(ms, "get_context", lambda name: options.get(name) or real(name))
+
+
+@pytest.mark.parametrize(
+    "name, change",
+    [
+        ("versions", lambda patch: patch.setattr(compile_cache, "__version__", "another")),
+        ("versions", lambda patch: patch.setattr(ms, "__version__", "another")),
+        ("variables", lambda patch: patch.setenv("MS_ENABLE_SOMETHING", "1")),
+        ("context", lambda patch: set_for_a_test(patch, max_call_depth=500)),
+        ("CANN", lambda patch: patch.setenv("ASCEND_TOOLKIT_HOME", os.environ["CANN"])),
+    ],
+)
+def test_the_process_counts(monkeypatch, tmp_path, name, change):
+    (tmp_path / "compiler").mkdir()
+    (tmp_path / "compiler/version.info").write_text("Version=8.5.0\n")
+    monkeypatch.setenv("CANN", str(tmp_path))
+    before = compile_cache._shapes_of_the_process(RUNTIME)
+    change(monkeypatch)
+    found = compile_cache._shapes_of_the_process(RUNTIME)
+    assert found[name] != before[name]
+
+
+@pytest.mark.parametrize(
+    "variable", ["MS_SCHED_PORT", "MS_WORKER_NUM", "MS_ROLE", "MS_COMPILER_CACHE_PATH"]
+)
+def test_where_the_scheduler_is_shapes_no_graph(monkeypatch, variable):
+    before = compile_cache._shapes_of_the_process(RUNTIME)
+    monkeypatch.setenv(variable, "1234")
+    assert compile_cache._shapes_of_the_process(RUNTIME) == before
+
+
+def test_device_level_and_ranks_count():
+    others = [
+        replace(RUNTIME, rank=1, world_size=2),
+        replace(RUNTIME, world_size=2),
+        replace(RUNTIME, jit_level="O0"),
+        replace(RUNTIME, device_target="Ascend"),
+    ]
+    found = [compile_cache._shapes_of_the_process(one) for one in (RUNTIME, *others)]
+    assert len({str(one) for one in found}) == 5
+
+
+def test_the_files_of_the_users_modules_count(tmp_path, monkeypatch):
+    path = tmp_path / "test_mended_patch.py"
+    path.write_text("import mindspore as ms\n")
+    _import_file(path)
+    monkeypatch.setitem(sys.modules, path.stem, sys.modules[path.stem])
+    before = compile_cache._shapes_of_the_process(RUNTIME, str(path))
+    path.write_text("import mindspore as ms\nms.set_context(max_call_depth=500)\n")
+    found = compile_cache._shapes_of_the_process(RUNTIME, str(path))
+    assert [key for key in before if found[key] != before[key]] == ["modules"]

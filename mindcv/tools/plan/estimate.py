@@ -49,12 +49,6 @@ KEPT_BYTES = {"O0": (4, 4), "O1": (4, 6), "O2": (4, 2), "O3": (2, 2), "auto": (4
 # has one of them forward and one backward. SiLU's gradient is several kernels, and the sigmoid
 # among them runs as soon as its input exists.
 CPU_PLACES_BYTES = 32
-# Memory of one more image on a CPU, measured / planned (benchmarks/memory.py: MindSpore 2.10)
-CPU_RATIOS = {
-    "plain": ("regnet_x_200mf", 0.90),
-    "squeeze-and-excitation": ("regnet_y_400mf", 0.94),
-    "squeeze-and-excitation, SiLU": ("regnet_z_500mf", 0.96),
-}
 SCALES = (8, 16, 32, 64, 128, 256, 512, 1024)
 
 
@@ -196,12 +190,6 @@ class Plan:
         fixed = self.memory(0)["sum"]
         free = self.given.card_memory * 1e9 * USABLE - fixed
         return max(0, int(free // (self.memory(1)["sum"] - fixed)))
-
-    def cpu_ratio(self) -> tuple[str, float]:
-        """Return the model of this kind that was measured on CPU, and measured / planned."""
-        if self.network.activation == "silu":
-            return CPU_RATIOS["squeeze-and-excitation, SiLU"]
-        return CPU_RATIOS["squeeze-and-excitation" if self.network.se_ratio else "plain"]
 
     def steps_per_epoch(self, devices: int) -> int:
         """Return the updates in an epoch, as train.py counts them; 0: the images fill none."""

@@ -39,9 +39,6 @@ def known(plan: Plan) -> Rows:
     else:
         where = "measured: 1,055 on 2 cores, AMD EPYC; benchmarks/results"
         rows.append(("decoding", f"{DECODE_RATE:g} images/s a core", where))
-    name, ratio = plan.cpu_ratio()
-    where = f"measured / planned for a CPU, {name}, float32; benchmarks/memory.py"
-    rows.append(("memory of an image", f"{ratio:.2f} x plan", where))
     if given.image_kb:
         rows.append(("image file", f"{given.image_kb:g} KB", "yours: --image_kb"))
     else:

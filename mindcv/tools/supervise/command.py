@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -162,6 +163,14 @@ def _split_off(words: Sequence[str], option: str) -> tuple[list[str], str | None
     return kept, value
 
 
+@dataclass(frozen=True)
+class _Newest:
+    """A checkpoint: its position, and how far it is, counted alike on any number of ranks."""
+
+    at: Position
+    done: tuple[int, Fraction, bool]
+
+
 def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -> int:
     """Run a job until it is done or restarting does not help; return its exit code.
 
@@ -202,7 +211,7 @@ class _Supervisor:
         for restarts in itertools.count():
             code = self._attempt(newest)
             before, newest = newest, self._newest()
-            is_newer = newest is not None and (before is None or newest > before)
+            is_newer = newest is not None and (before is None or newest.done > before.done)
             stalls = 0 if is_newer else stalls + 1
             reason = self._reason_to_end(code)
             if reason is None and stalls > max_stalls:
@@ -233,17 +242,23 @@ class _Supervisor:
             return f"not restarted, since that would not help: {_HOPELESS[code]}"
         return None
 
-    def _newest(self) -> Position | None:
-        """Return the position of the newest checkpoint that verifies."""
+    def _newest(self) -> _Newest | None:
+        """Return how far the newest checkpoint that verifies is."""
         manifest, _ = CheckpointStore(self.job.folder).newest()
-        return manifest and position_of(manifest.path.stem)
+        if manifest is None:
+            return None
+        at, update = position_of(manifest.path.stem), manifest.record.get("update") or {}
+        updates = Fraction(at.step, update.get("batches", 1))
+        return _Newest(at, (at.epoch, updates, at.is_evaluated))
 
-    def _attempt(self, newest: Position | None) -> int:
+    def _attempt(self, newest: _Newest | None) -> int:
         """Run the job once; return its exit code when all its processes have ended."""
         logs = self._new_folder()
         words = self.job.words(logs, newest is not None)
         runs_before = {record.run for record in read_records(self.job.folder)}
-        at = f"from epoch {newest.epoch}, step {newest.step}" if newest else "without a checkpoint"
+        at = "without a checkpoint"
+        if newest:
+            at = f"from epoch {newest.at.epoch}, step {newest.at.step}"
         self._log(f"attempt {logs.name} begins {at}: {shlex.join(words)}")
         began, wall_clock = time.monotonic(), time.time()
         path = logs / "output.log"
