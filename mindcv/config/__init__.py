@@ -22,7 +22,7 @@ from .checks import (
     training_contradictions,
     training_remarks,
 )
-from .continuation import check_unchanged, continue_config, describe_config
+from .continuation import continue_config, describe_config
 from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
 from .settings import join_settings, settings_of, shaping
@@ -34,7 +34,6 @@ __all__ = [
     "Config",
     "Rules",
     "build_schedule",
-    "check_unchanged",
     "continue_config",
     "describe_config",
     "dump_config",

@@ -157,9 +157,12 @@ def installation() -> str:
 
 def program() -> str:
     """Return a command that runs here: the installed one, or Python and the package."""
-    if Path(sys.argv[0]).name == "mindcv":
+    started = Path(sys.argv[0])
+    if started.name == "mindcv":
         return "mindcv"
     folder = _PACKAGE.parent
+    if started.resolve().parent == _PACKAGE:  # it was started so
+        return "python -m mindcv"
     found = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     installed = [sysconfig.get_path(name) for name in ("purelib", "platlib")]
     is_installed = any(metadata.distributions(name=DISTRIBUTION, path=installed))

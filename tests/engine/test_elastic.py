@@ -13,7 +13,7 @@ from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import CheckpointStore, CheckpointWriter, Position
 from mindcv.config import Config, continue_config, describe_config
 from mindcv.data.order import sample_order, steps_of_epoch
-from mindcv.engine import loop
+from mindcv.engine import loop, resume
 from mindcv.engine.elastic import Division, losses_on, position_on, rows_on, state_on
 from mindcv.errors import ConfigError, Interrupted
 from mindcv.weights import Metadata
@@ -121,6 +121,21 @@ def test_a_checkpoint_of_an_earlier_version_stays_on_its_ranks():
     assert continue_config("net", record, CONFIG, 2) == CONFIG
     with pytest.raises(ConfigError, match="resume on 2 ranks until the next checkpoint"):
         continue_config("net", record, CONFIG, 1)
+
+
+def test_an_earlier_version_that_counted_other_steps_in_an_epoch_is_refused():
+    """1001 images of 2 ranks in batches of 167: 501 images a rank made 3 steps, now 2 are whole."""
+    steps = steps_of_epoch(1001, 2, 167, True)
+    assert (steps, -(-1001 // 2) // 167) == (2, 3)
+
+    def check(step, is_midway):
+        record = {"is_midway": is_midway}
+        resume._check_steps(SimpleNamespace(path="c", position=Position(1, step), record=record), 2)
+
+    check(2, False), check(1, True)
+    for step, is_midway in ((3, False), (3, True), (1, False)):
+        with pytest.raises(ConfigError, match=f"is of step {step} of an epoch of 2 now"):
+            check(step, is_midway)
 
 
 def test_an_epoch_whose_last_update_is_smaller_stays_on_its_ranks():

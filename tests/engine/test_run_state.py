@@ -14,7 +14,8 @@ from mindspore import Tensor, nn, ops
 
 from mindcv import create_loss, create_optimizer, engine
 from mindcv.checkpoint import CheckpointWriter, Position
-from mindcv.config import Config, check_unchanged, describe_config
+from mindcv.config import Config, describe_config
+from mindcv.config.continuation import check_unchanged
 from mindcv.engine.replaced_layers import _numbers, count_dropout
 from mindcv.errors import ConfigError, DataError, WeightsError
 from mindcv.models import RegNet

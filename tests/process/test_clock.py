@@ -1,9 +1,14 @@
 """Every second of a run belongs to one activity of the clock."""
 
 import time
+from contextlib import nullcontext
+from signal import SIGTERM
+from types import SimpleNamespace
 
 import pytest
 
+from mindcv.engine import loop
+from mindcv.errors import Interrupted, NonFiniteLossError
 from mindcv.process.clock import CHECKPOINT, DATA, EVALUATION, START, STEPS, Clock, time_table
 
 
@@ -64,3 +69,32 @@ def test_the_table_sums_to_the_wall_time(passes):
         "  steps                           3.0     75.0",
         "  sum                             4.0    100.0",
     ]
+
+
+@pytest.mark.parametrize("error", [Interrupted(SIGTERM, "stopped"), NonFiniteLossError("nan")])
+def test_a_run_that_does_not_end_by_itself_shows_the_table_and_closes_its_profile(
+    monkeypatch, passes, log_lines, error
+):
+    done, clock = [], Clock()
+
+    def fail(run, at):
+        clock.switch(STEPS)
+        passes(3)
+        raise error
+
+    monkeypatch.setattr(loop, "drive_by_steps", fail)
+    nothing = {"begin": lambda *_: None, "close": lambda: None}
+    run = SimpleNamespace(
+        batches=SimpleNamespace(**nothing),
+        progress=SimpleNamespace(**nothing, clock=clock, first_steps="first step"),
+        table=SimpleNamespace(**nothing),
+        stop=SimpleNamespace(listening=nullcontext),
+        profile=SimpleNamespace(close=lambda: done.append("profile")),
+        clock=clock,
+        sample_log=None,
+        uses_sink=False,
+    )
+    with pytest.raises(type(error)):
+        loop.train(run, None)
+    assert done == ["profile"] and log_lines[0].startswith("where the time went")
+    assert any(line.split()[-2:] == ["3.0", "100.0"] for line in log_lines)

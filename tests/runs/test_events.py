@@ -4,12 +4,16 @@ import csv
 import json
 import re
 import struct
+import types
 from pathlib import Path
+from types import SimpleNamespace
 
+import mindspore as ms
 import pytest
 from conftest import run_command
 
 from mindcv.config import build_schedule, load_config
+from mindcv.engine.profile import Profile
 
 STEPS = 6  # of an epoch of `short_run`
 TRACKER = """
@@ -133,6 +137,35 @@ def test_the_profile_holds_the_operators_of_as_many_steps_as_were_asked_for(watc
     assert sum(name.endswith("AvgPool-op0") for name in names) == 3
     log = (watched / "run" / "train.log").read_text(encoding="utf-8")
     assert f"profiled steps 3 to 5 of this process: see {watched / 'run' / 'profile'}" in log
+
+
+@pytest.mark.parametrize("steps, told", [(2, "nothing was profiled"), (3, "steps 3 to 3 ")])
+def test_a_run_that_ends_early_tells_what_was_profiled(
+    monkeypatch, tmp_path, log_lines, steps, told
+):
+    calls = []
+    stand_in = SimpleNamespace(
+        start=lambda: calls.append("start"),
+        step=lambda: calls.append("step"),
+        stop=lambda: calls.append("stop"),
+    )
+    profile = Profile(tmp_path, 5, "CPU")
+    monkeypatch.setattr(profile, "_create", lambda: stand_in)
+    for _ in range(steps):
+        profile.after_step()
+    profile.close()
+    assert calls == ["start", *["step"] * (steps - 2), "stop"]
+    assert len(log_lines) == 1 and told in log_lines[0]
+
+
+def test_a_mindspore_without_activities_gets_its_older_profiler(monkeypatch, tmp_path):
+    """As 2.3.1, whose package has no name but these two."""
+    older = types.ModuleType("mindspore.profiler")
+    older.Profiler = older.EnvProfiler = ms.Profiler
+    monkeypatch.setattr(ms, "profiler", older)
+    monkeypatch.setattr(ms, "Profiler", lambda **options: options)
+    made = Profile(tmp_path, 5, "CPU")._create()
+    assert made == {"output_path": str(tmp_path), "start_profile": False}
 
 
 def test_the_run_took_the_rates_that_the_lr_command_shows(warm, watched, rows, tmp_path):

@@ -86,6 +86,9 @@ def test_a_run_that_is_stopped_with_and_without_the_sink_goes_on_to_the_same_bit
     ended = train(commands, place, "ended", stop="SIGTERM:4", resume="auto")
     assert ended.code == 128 + signal.SIGTERM, ended.err
     assert "stopped by SIGTERM after step 4 of epoch 2" in ended.err
+    # A graph for the rest of the epoch, and one for the sink.
+    assert ended.out.count("with graph compilation: ") == 2
+    assert "  compile, first 4 steps  " in ended.out
     assert ended.out.count("stand-in: stop_send") == ended.out.count("stand-in: release") == 1
     done = train(commands, place, "ended", resume="auto")
     assert done.code == 0, done.err

@@ -58,7 +58,10 @@ def test_a_run_leaves_config_log_metrics_and_checkpoints(short_run, tmp_path):
     ]
     *parts, total = (float(seconds) for _, seconds in taken)
     assert sum(parts) == pytest.approx(total, abs=0.05 * len(taken))
-    assert lines[-1] == f"next: python -m mindcv report {run}"
+    assert lines[-1].startswith("next: ") and lines[-1].endswith(f"python -m mindcv report {run}")
+    command = lines[-1].removeprefix("next: ").replace("python", sys.executable, 1)
+    reported = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert reported.returncode == 0, reported.stderr
     assert re.search(r"epoch 3/3 step 6/6 loss [\d.]+ lr [\d.e-]+ \d+ images/s, ", done.stdout)
     table = rows(run)
     assert [row["step"] for row in table] == ["6", "12", "18"]
