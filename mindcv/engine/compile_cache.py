@@ -296,7 +296,7 @@ def _settings(read: Callable[[str], object], names: str) -> dict[str, str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in names.split():
-            with contextlib.suppress(ValueError, TypeError, AttributeError, RuntimeError, KeyError):
+            with contextlib.suppress(*_FAILURES, KeyError):
                 found[name] = repr(read(name))
     return found
 

@@ -33,6 +33,8 @@ _COMPUTES = frozenset(
     "_buffers _shard_fn _in_strategy _out_strategy _has_config_recompute _dynamic_shape_inputs "
     "_cell_backward_hook _cell_backward_pre_hook _lazy_forward_hook _lazy_forward_pre_hook".split()
 )
+# Where it keeps attributes of some types, depending on the version.
+_STORES = ("_params", "_cells", "_primitives", "_tensor_list")
 # What a cell has besides, once it was compiled.
 _OF_ITS_USE = frozenset("__parse_method__ current_phase sequence_modified".split())
 # Of MindSpore's own layers: texts with addresses in memory, and initial values, which the
@@ -177,8 +179,7 @@ class _Description:
             own = {name: one for name, one in own.items() if name not in ignored} | computes
             own["_func_graph_flags"] = dict(sorted(flags.items()))
             # Under the names of the attributes, and in their order.
-            own["_params"], own["_cells"] = dict(value._params), dict(value._cells)
-            return own
+            return own | {name: dict(vars(value).get(name, {})) for name in _STORES}
         if isinstance(own, dict) and not _keeps_more(type(value)):
             return own
         raise NoKey(f"{path} is a {type(value).__module__}.{type(value).__qualname__}")
@@ -336,14 +337,14 @@ def _read_by(path: str, function: FunctionType) -> dict[str, object]:
             continue
         inside = [(f"{name}.{one}", vars(value)[one]) for one in names & set(vars(value))]
         if _is_library(value.__name__):  # its version tells the rest
-            inside = [(one, held) for one, held in inside if _is_patched(held)]
+            inside = [p for p in inside if isinstance(p[1], ModuleType) or _is_patched(p[1])]
         else:
             found[name] = value.__name__
             if "__getattr__" in vars(value):
                 raise NoKey(f"{path} reads from {value.__name__}, which answers by __getattr__")
         if id(value) not in seen:
             rest += sorted(inside, key=lambda pair: pair[0])
-        seen.add(id(value))
+        seen |= {id(value)}
     return found
 
 

@@ -148,6 +148,10 @@ class Asking(Base):
     def construct(self, x):
         return x * asked()
 
+class OfMindSpore(Base):
+    def construct(self, x):
+        return ms.ops.tanh(x)
+
 class Named(Base):
     def construct(self, x):
         return x * getattr(test_mended_names.inner, "F")
@@ -223,6 +227,12 @@ def test_what_a_user_puts_into_mindspore_counts(cells, monkeypatch):
     assert patched != before
     monkeypatch.setattr(cells, "HIDDEN", 2.0)
     assert key_of(nn.SequentialCell(nn.Tanh())) != patched
+
+
+def test_a_function_in_place_of_mindspores_counts(cells, monkeypatch):
+    before = key_of(cells.OfMindSpore())
+    monkeypatch.setattr(ms.ops, "tanh", cells.helped)
+    assert key_of(cells.OfMindSpore()) != before
 
 
 def test_a_file_that_has_changed_since_its_import_is_told_from_the_new_one(tmp_path):
