@@ -328,12 +328,16 @@ def _version_of_cann() -> str:
 
 @contextlib.contextmanager
 def _mindspore_cache(folder: Path) -> Iterator[None]:
+    # MindSpore makes a module of each import of the program, to hash its file. For the built-in
+    # `sys` that is the interpreter's copy from its start, which sets back stdout, stderr and hooks.
+    names_of_sys = dict(vars(sys))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer versions announce an environment variable instead
         ms.set_context(enable_compile_cache=True, compile_cache_path=str(folder))
         try:
             yield
         finally:
+            vars(sys).update(names_of_sys)
             ms.set_context(enable_compile_cache=False)
 
 
