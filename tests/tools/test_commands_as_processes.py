@@ -18,10 +18,11 @@ def test_commands_take_a_model_of_ones_own(tmp_path, tiny_models, image_folder):
         words = [*own, "--mode", "0", "--top_k", "1"]
         done = commands.run(["mindcv", "predict", "ü b,c.jpg", "cut.jpg", *words], cwd=tmp_path)
         assert done.code == 0, done.err
-        assert len(done.out.splitlines()) == 2 and done.out.startswith("\\xfc b,c.jpg\n")
-        skipped, count = done.err.splitlines()
-        assert skipped.startswith("skipped cut.jpg: damaged image")
-        assert count == "1 classified, 1 skipped"
+        of_weights, name, _, count = done.out.splitlines()
+        assert of_weights.endswith("t.ckpt: the raw weights; the file holds no averaged ones")
+        assert (name, count) == ("\\xfc b,c.jpg", "1 classified, 1 skipped")
+        assert done.err.startswith("skipped cut.jpg: damaged image")
+        assert len(done.err.splitlines()) == 1
         (tmp_path / "out").mkdir()
         done = commands.run(["mindcv", "export", *own, "--output", "out/t.mindir"], cwd=tmp_path)
         assert done.code == 0, done.err
