@@ -57,7 +57,9 @@ def sample(
     """
     limits, found = {**(limits or {}), **space.limits}, {}
     for block, candidates in enumerate(_candidates(space, seed), start=1):
-        networks = _within(space, candidates, limits, image_size, num_classes)
+        networks = _within(
+            space, candidates, limits, image_size=image_size, num_classes=num_classes
+        )
         for index in range(_count(networks)):
             line = _line(space, networks, index)
             key = json.dumps(line["model"], sort_keys=True)
