@@ -19,10 +19,12 @@ from commands import (
     write_checkpoint,
 )
 from mindspore import Parameter, Tensor, load_param_into_net, nn
+from mindspore.train import mind_ir_pb2
 
 from mindcv.errors import ConfigError
 from mindcv.models import AnyNet, create_model_from_file, fold_batch_norm
-from mindcv.tools.export.deployment import name_output_batch, relative_difference
+from mindcv.tools.export.deployment import relative_difference
+from mindcv.tools.export.model_file import name_output_batch, read_entries
 
 
 class Preactivation(nn.Cell):
@@ -173,6 +175,27 @@ def test_an_onnx_file_takes_bytes_and_gives_probabilities(capsys, tmp_path, chec
         np.testing.assert_allclose(found, powers / powers.sum(1, keepdims=True), rtol=1e-4)
     about = json.loads(path.with_suffix(".onnx.json").read_text(encoding="utf-8"))
     assert about["input"]["type"] == "uint8" and about["output"]["values"] == "probabilities"
+    inside = session.get_modelmeta().custom_metadata_map
+    assert inside["model"] == "tiny_regnet" and tuple(json.loads(inside["class_names"])) == NAMES
+    assert {key: about[key] for key in ("format", "model", "written_by")}.items() <= inside.items()
+    for key in ("input", "output", "preprocessing"):
+        assert json.loads(inside[key]) == about[key]
+    assert read_entries(path) == inside and set(about) - set(inside) == {"checks"}
+
+
+def test_a_mindir_file_describes_itself_where_mindspore_does(capsys, tmp_path):
+    """Also with class folders whose names are no UTF-8, or without class names."""
+    for names in (("\udcff", "bée", "c", "d", "e"), None):
+        metadata = other_metadata(class_names=names)
+        checkpoint = write_checkpoint(tmp_path / "t.ckpt", weights(1), metadata)
+        path = tmp_path / "t.mindir"
+        words = ["--ckpt_path", checkpoint, "--output", path, "--force"]
+        assert call(capsys, "export", *words)[0] == 0
+        inside = mind_ir_pb2.ModelProto.FromString(path.read_bytes()).user_info
+        assert dict(inside) == read_entries(path)
+        assert tuple(json.loads(inside["class_names"])) == names if names else len(inside) == 6
+        about = json.loads(path.with_suffix(".mindir.json").read_text(encoding="utf-8"))
+        assert about["class_names"] == (list(names) if names else None)
 
 
 def test_an_onnx_file_that_nobody_can_check_is_reported(capsys, tmp_path, checkpoint, monkeypatch):

@@ -27,7 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=file_path,
         metavar="FILE",
         required=True,
-        help="its suffix is the format; FILE.json describes classes, preprocessing and checks",
+        help="its suffix is the format; FILE.json describes classes, preprocessing and checks, as "
+        "does the file itself, but for AIR and without checks",
     )
     parser.add_argument("--format", choices=FORMATS, help="default: the suffix of --output")
     parser.add_argument(
@@ -76,6 +77,7 @@ def run(arguments: Namespace) -> None:
     from ...data import create_normalize
     from ...engine import start_runtime
     from .deployment import export_checked
+    from .model_file import to_entries
 
     runtime = start_runtime(mode=1)
     _check_format(file_format, arguments.batch_size, runtime.device_target)
@@ -92,16 +94,6 @@ def run(arguments: Namespace) -> None:
     with writing(output, ConfigError), stand_ins as (stand_in, description):
         graph = stand_in.parent / "graph" / f"network.{file_format}"  # renamed when it is complete
         graph.parent.mkdir()
-        checks = export_checked(
-            network,
-            normalize,
-            graph,
-            image_shape=shape,
-            batch_size=arguments.batch_size,
-            fold_bn=arguments.fold_bn,
-            softmax=arguments.softmax,
-        )
-        graph.rename(stand_in)
         batch = arguments.batch_size or "any"
         about = {
             "format": file_format,
@@ -117,11 +109,22 @@ def run(arguments: Namespace) -> None:
             },
             "class_names": metadata.class_names,
             "preprocessing": used.to_dict(),
-            "checks": asdict(checks),
             "written_by": f"mindcv {__version__}, MindSpore {mindspore_version}",
         }
-        text = json.dumps(about, ensure_ascii=False, indent=1)
-        description.write_text(f"{text}\n", encoding="utf-8")
+        checks = export_checked(
+            network,
+            normalize,
+            graph,
+            image_shape=shape,
+            batch_size=arguments.batch_size,
+            fold_bn=arguments.fold_bn,
+            softmax=arguments.softmax,
+            entries=to_entries(about),
+        )
+        graph.rename(stand_in)
+        text = json.dumps({**about, "checks": asdict(checks)}, ensure_ascii=False, indent=1)
+        # Bytes of a class folder that are not UTF-8 become JSON escapes.
+        description.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
     print(f"wrote {output} and {output}.json")
     if checks.folding is not None:
         print(

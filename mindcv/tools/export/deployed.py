@@ -1,4 +1,4 @@
-"""Classify with an exported file, by what the file's description beside it says."""
+"""Classify with an exported file, by the description that it contains."""
 
 import json
 from pathlib import Path
@@ -12,13 +12,16 @@ from ...errors import WeightsError
 from ...process.files import read_regular, reading
 from ...weights import Metadata, Preprocessing
 from .deployment import open_graph
+from .model_file import from_entries, read_entries
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as in `Normalize`
 _LARGEST = 2**26  # bytes of a description
 
 
 class DeployedClassifier(Classifier):
-    """A `Classifier` that runs a .mindir or .onnx file of `export`; `path`.json describes it.
+    """A `Classifier` that runs a .mindir or .onnx file of `export`.
+
+    The file describes itself; that of an earlier version has its description in `path`.json.
 
     Raises:
         WeightsError: the file cannot be run, or has no description that fits it.
@@ -26,25 +29,25 @@ class DeployedClassifier(Classifier):
     """
 
     def __init__(self, path: str):
-        about = _read_description(Path(f"{path}.json"))
+        graph = open_graph(Path(path))  # first: it refuses what is no such file
+        about, place = _read_description(Path(path))
         try:
             batch, *shape = about["input"]["shape"]
             self.batch_size = None if batch == "any" else int(batch)
             self.normalizes = about["input"]["type"] == "uint8"
             self.gives_logits = about["output"]["values"] == "logits"
             classes = int(about["output"]["shape"][1])
-            names = about["class_names"] and tuple(map(str, about["class_names"]))
+            names = tuple(map(str, about.get("class_names") or ()))
             used = Preprocessing.from_dict(about["preprocessing"])
             channels = int(shape[-1] if self.normalizes else shape[0])
             metadata = Metadata(str(about["model"]), classes, channels, preprocessing=used)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WeightsError(
-                f"{path}.json does not describe an exported file: {error}; write both again with "
-                "`export`"
+                f"{place} does not describe an exported file: {error}; write it again with `export`"
             ) from None
         require_classes(metadata)
         self.metadata = metadata.with_class_names(names) if names else metadata
-        self.source, self.graph = path, open_graph(Path(path))
+        self.source, self.graph = path, graph
 
     def _step(self, images: Tensor) -> Tensor:
         """Map uint8 images (N, H, W, C) to logits, in batches of the size that the file takes."""
@@ -65,11 +68,21 @@ class DeployedClassifier(Classifier):
         return Tensor(found.astype(np.float32))
 
 
-def _read_description(path: Path) -> dict:
-    remedy = "; `export` writes it, with classes and preprocessing: keep it beside its file"
-    with reading(path, WeightsError, remedy):
-        text = read_regular(path, _LARGEST)
+def _read_description(path: Path) -> tuple[dict, Path]:
+    """Return the description of an exported file, and the file that it was read from."""
     try:
-        return json.loads(text)
+        entries = read_entries(path)
+        if "preprocessing" in entries:
+            return from_entries(entries), path
+    except (ValueError, IndexError) as error:
+        raise WeightsError(
+            f"{path} cannot be read: {error}; write it again with `export`"
+        ) from None
+    beside = Path(f"{path}.json")
+    remedy = "; export the file again: it then contains its classes and preprocessing"
+    with reading(beside, WeightsError, remedy):
+        text = read_regular(beside, _LARGEST)
+    try:
+        return json.loads(text), beside
     except ValueError as error:
-        raise WeightsError(f"{path} is no JSON: {error}") from None
+        raise WeightsError(f"{beside} is no JSON: {error}") from None

@@ -2,7 +2,7 @@
 
 import importlib.util
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +14,11 @@ from mindspore import Tensor, nn, ops
 from ...engine.evaluation import softmax as softmax_of
 from ...errors import ConfigError, WeightsError
 from ...models import fold_batch_norm
+from .model_file import add_entries, name_output_batch
 
 INPUT, OUTPUT, BATCH = "image", "output", "batch"  # names in an ONNX file
 # Largest allowed difference relative to the largest output; float32 rounding stays below.
 TOLERANCE = 1e-5
-
-# ModelProto.graph, GraphProto.output, ValueInfoProto.type, TypeProto.tensor_type, Tensor.shape
-_OUTPUT_SHAPE = (7, 12, 2, 1, 2)
-_DIMENSION, _NAME = 1, 2  # TensorShapeProto.dim, Dimension.dim_param
-_BYTES = 2  # wire type of length-delimited fields
 
 
 class Deployment(nn.Cell):
@@ -69,11 +65,12 @@ def export_checked(
     batch_size: int | None,
     fold_bn: bool,
     softmax: bool,
+    entries: Mapping[str, str],
 ) -> Checks:
     """Fold batch normalisation, check the outputs, write the file and check it again.
 
-    For the arguments see `export_network` and `Deployment`. A WeightsError means that an output is
-    not finite, or that folding or the file changes the outputs.
+    For the arguments see `export_network`, `Deployment` and `add_entries`. A WeightsError means
+    that an output is not finite, or that folding or the file changes the outputs.
     """
     written = Deployment(network, normalize)
     # A dynamic file is tried with two batch sizes that the traced example did not have.
@@ -100,6 +97,8 @@ def export_checked(
         expected = [softmax_of(logits) for logits in expected]
         written = Deployment(written.network, normalize, softmax=True)
     export_network(written, path, image_shape, batch_size)
+    if path.suffix != ".air":
+        add_entries(path, entries)
     if not _can_run(path):
         return Checks(layers, folding, file=None)
     difference = _largest_difference(expected, list(map(open_graph(path), images)))
@@ -254,85 +253,3 @@ def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
     largest = np.abs(expected).max()
     difference = np.abs(expected.astype(np.float64) - found).max()
     return float(difference / largest) if largest else float(difference)
-
-
-def name_output_batch(path: Path, name: str) -> None:
-    """Name the first dimension of an ONNX file's outputs, which makes it dynamic.
-
-    MindSpore (2.10) names that of the input, but writes the traced batch size for the outputs. The
-    file is a protocol buffer of onnx.proto; all other bytes stay unchanged.
-
-    Raises:
-        ConfigError: the file does not follow onnx.proto, or has no output with a shape.
-    """
-    named = 0
-
-    def rename(shape: memoryview) -> bytes:
-        nonlocal named
-        named += 1
-        first, *others = [shape[start:end] for _, _, start, _, end in _fields(shape)]
-        return b"".join([_field(_DIMENSION, _field(_NAME, name.encode())), *others])
-
-    try:
-        changed = _replaced(memoryview(path.read_bytes()), _OUTPUT_SHAPE, rename)
-    except (IndexError, ValueError):
-        named = 0
-    if not named:
-        raise ConfigError(
-            "the ONNX file that MindSpore wrote declares no shape of its output, so its batch "
-            "cannot be declared as dynamic; give --batch_size N"
-        )
-    path.write_bytes(changed)
-
-
-def _replaced(
-    message: memoryview, place: Sequence[int], edit: Callable[[memoryview], bytes]
-) -> bytes:
-    """Return a message with the submessages at a path of field numbers edited."""
-    number, *deeper = place
-    parts = []
-    for found, wire_type, start, content, end in _fields(message):
-        if (found, wire_type) == (number, _BYTES):
-            inner = message[content:end]
-            parts.append(_field(number, _replaced(inner, deeper, edit) if deeper else edit(inner)))
-        else:
-            parts.append(message[start:end])
-    return b"".join(parts)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield number, wire type, start, start of the content and end of each field."""
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = _varint(message, at)
-        number, wire_type = key >> 3, key & 7
-        content = at
-        if wire_type == 0:
-            _, at = _varint(message, at)
-        elif wire_type == _BYTES:
-            length, content = _varint(message, at)
-            at = content + length
-        elif wire_type in (1, 5):
-            at += 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire_type}")
-        if at > len(message):
-            raise ValueError("a field ends behind its message")
-        yield number, wire_type, start, content, at
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while message[at] & 0x80:
-        value |= (message[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
-
-
-def _field(number: int, content: bytes) -> bytes:
-    groups, length = [], len(content)
-    while length > 0x7F:
-        groups.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([number << 3 | _BYTES, *groups, length]) + content
