@@ -22,11 +22,10 @@ from ..config import (
 from ..data.order import steps_of_epoch
 from ..data.preprocessing import Preprocessing, warn_of_imagenets
 from ..errors import ConfigError, DataError
-from ..loss import create_loss
-from ..optim import create_optimizer
 from ..process.clock import Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
+from .build_step import build_network, build_optimizer, build_step, options
 from .classes import count_classes, name_all
 
 _logger = logging.getLogger("mindcv.train")
@@ -35,7 +34,7 @@ _logger = logging.getLogger("mindcv.train")
 def start_runtime(config: Config) -> engine.Runtime:
     runtime = engine.start_runtime(
         distribute=config.distribute and is_launched(),
-        **_options(config, "mode device_target jit_level seed"),
+        **options(config, "mode device_target jit_level seed"),
     )
     engine.open_compile_cache(config.compile_cache, runtime, config.import_module)
     return runtime
@@ -79,7 +78,13 @@ def build_run(
     average = engine.WeightAverage(network, config.ema_decay) if config.ema else None
     optimizer = build_optimizer(config, network, rates)
     step = build_step(
-        config, runtime, mixed_network, optimizer, average=average, dropout_count=dropout_count
+        config,
+        runtime,
+        mixed_network,
+        optimizer,
+        normalize=build_normalize(config, build_transforms(config)),
+        average=average,
+        dropout_count=dropout_count,
     )
 
     stop = StopSignal()
@@ -165,7 +170,7 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         batch_size=config.batch_size,
         bad_images_file=bad_images_file,
         download=config.dataset_download,
-        **_options(config, "num_samples max_bad_fraction"),
+        **options(config, "num_samples max_bad_fraction"),
     )
 
 
@@ -202,7 +207,7 @@ def build_train_batches(config: Config, runtime, train_set, num_classes: int):
             separate=config.aug_splits > 1,
             num_shards=runtime.world_size,
             shard_id=runtime.rank,
-            **_options(config, mixing),
+            **options(config, mixing),
         )
 
     return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
@@ -215,69 +220,9 @@ def build_transforms(config: Config):
         is_training=True,
         separate=config.aug_splits > 1,
         normalize_on_device=True,
-        **_options(config, "scale ratio interpolation hflip vflip color_jitter lighting"),
-        **_options(config, "auto_augment augment_on_device mean std decoder"),
-        **_options(config, "re_prob re_scale re_ratio re_value re_max_attempts"),
-    )
-
-
-def build_network(
-    config: Config, runtime, num_classes: int, *, is_fresh: bool = True, class_names=None
-):
-    """Build the network of a run.
-
-    Args:
-        is_fresh: load the weights that the config names; False if a checkpoint will be restored.
-        class_names: of the training images; None if unknown.
-    """
-    network = models.create_model(
-        config.model,
-        num_classes=num_classes,
-        pretrained=config.pretrained if is_fresh else False,
-        **_options(config, "in_channels drop_rate drop_path_rate"),
-        **settings_of(config),
-    )
-    if config.ckpt_path and is_fresh:
-        names = name_all(class_names, num_classes)
-        models.load_weights(network, config.ckpt_path, class_names=names)
-    if config.sync_bn and runtime.world_size > 1:
-        engine.synchronize_batch_norm(network, runtime.world_size)
-    if config.freeze_stages is not None:
-        frozen = models.freeze(network, config.freeze_stages)
-        _logger.info(
-            "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
-        )
-    return network
-
-
-def build_loss(config: Config):
-    names = "reduction label_smoothing aux_factor bce_target_thresh"
-    return create_loss(config.loss, num_splits=config.aug_splits, **_options(config, names))
-
-
-def build_optimizer(config: Config, network, rates: list[float]):
-    options = _options(config, "weight_decay momentum weight_decay_filter layer_decay eps")
-    return create_optimizer(network, config.opt, lr=rates, nesterov=config.use_nesterov, **options)
-
-
-def build_step(
-    config: Config, runtime, mixed_network, optimizer, *, average=None, dropout_count=None
-) -> engine.TrainStep:
-    """Build the training step of a network that has mixed precision applied."""
-    return engine.TrainStep(
-        mixed_network,
-        build_loss(config),
-        optimizer,
-        build_normalize(config, build_transforms(config)),
-        loss_scale=config.loss_scale,
-        dynamic=config.has_dynamic_scale,
-        skip_overflow=config.drop_overflow_update,
-        world_size=runtime.world_size,
-        accumulation=config.gradient_accumulation_steps,
-        clip_mode=config.clip_mode if config.clip_grad else None,
-        clip_value=config.clip_value,
-        average=average,
-        dropout_count=dropout_count,
+        **options(config, "scale ratio interpolation hflip vflip color_jitter lighting"),
+        **options(config, "auto_augment augment_on_device mean std decoder"),
+        **options(config, "re_prob re_scale re_ratio re_value re_max_attempts"),
     )
 
 
@@ -393,7 +338,3 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         preprocessing=Preprocessing.from_options(config),
         options=shaping(settings_of(config)),
     )
-
-
-def _options(config: Config, names: str) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in names.split()}

@@ -18,7 +18,7 @@ from mindcv.config import Config, parse_arguments
 from mindcv.config.options import OPTIONS
 from mindcv.data import datasets
 from mindcv.engine import build as recipe
-from mindcv.engine import classes
+from mindcv.engine import build_step, classes
 from mindcv.errors import ConfigError
 
 BASE = dict(
@@ -100,8 +100,8 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.setattr(classes, "data", library.data)
     for part in ("data", "engine", "models"):
         monkeypatch.setattr(recipe, part, getattr(library, part))
-    monkeypatch.setattr(recipe, "create_loss", library.create_loss)
-    monkeypatch.setattr(recipe, "create_optimizer", library.create_optimizer)
+    for part in ("engine", "models", "create_loss", "create_optimizer"):
+        monkeypatch.setattr(build_step, part, getattr(library, part))
     monkeypatch.setattr(recipe, "CheckpointWriter", library.CheckpointWriter)
     monkeypatch.setattr(module, "mindcv", library)
     monkeypatch.setattr(module, "import_user_module", library.import_user_module)

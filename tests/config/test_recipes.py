@@ -11,7 +11,8 @@ import yaml
 from mindcv.__main__ import main
 from mindcv.config import build_schedule, load_config, recipes
 from mindcv.config.checks import training_contradictions
-from mindcv.engine.build import build_loss, build_transforms
+from mindcv.engine.build import build_transforms
+from mindcv.engine.build_step import build_loss
 from mindcv.hub import find_weights, published_weights
 
 ROOT = Path(__file__).parents[2]

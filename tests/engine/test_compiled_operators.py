@@ -15,6 +15,7 @@ from mindspore import Tensor, nn
 from mindcv import engine
 from mindcv.config import Config, load_config
 from mindcv.engine import build as recipe
+from mindcv.engine import build_step
 from mindcv.engine.device import Runtime
 from mindcv.engine.sink import EpochOutputs
 from mindcv.loss import LOSSES
@@ -83,9 +84,15 @@ def operators_of(config: Config, network: nn.Cell, folder: Path) -> set[str]:
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
     average = engine.WeightAverage(network, config.ema_decay) if config.ema else None
-    optimizer = recipe.build_optimizer(config, network, [0.1, 0.2])
-    step = recipe.build_step(
-        config, RUNTIME, mixed, optimizer, average=average, dropout_count=count
+    optimizer = build_step.build_optimizer(config, network, [0.1, 0.2])
+    step = build_step.build_step(
+        config,
+        RUNTIME,
+        mixed,
+        optimizer,
+        normalize=recipe.build_normalize(config, recipe.build_transforms(config)),
+        average=average,
+        dropout_count=count,
     )
     images = 2 * max(1, config.aug_splits)
     label = Tensor(np.zeros(images), ms.int32)

@@ -9,7 +9,7 @@ from loss_cases import CLASSES, SPLITS, Case, cases
 from mindspore import Tensor
 
 from mindcv.config import OPTIONS, Config
-from mindcv.engine import build as recipe
+from mindcv.engine import build_step as recipe
 from mindcv.loss import LOSSES, AsymmetricLossMultilabel, AsymmetricLossSingleLabel, create_loss
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "losses.npz")

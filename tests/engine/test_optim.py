@@ -22,7 +22,7 @@ from small_net import (
 
 import mindcv
 from mindcv.config import OPTIONS, Config
-from mindcv.engine import build as recipe
+from mindcv.engine import build_step as recipe
 from mindcv.errors import ConfigError
 from mindcv.optim import OPTIMIZERS as NAMES
 from mindcv.optim import create_optimizer

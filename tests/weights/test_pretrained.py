@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mindcv.config import Config
-from mindcv.engine.build import build_network
+from mindcv.engine.build_step import build_network
 from mindcv.errors import ConfigError
 from mindcv.hub import PublishedWeights, table
 from mindcv.models import RegNet, create_model, is_model_pretrained, list_models, registry
