@@ -65,6 +65,12 @@ setup(
     install_requires=requirements(),
     extras_require={
         "demo": ["mlxtend>=0.23"],
+        "docs": [
+            "mkdocs>=1.6,<2",
+            "mkdocs-material>=9.5,<10",
+            "mkdocstrings[python]>=1,<2",
+            "ruff>=0.5",
+        ],
         "export": ["onnxruntime>=1.17"],
         "plots": ["matplotlib>=3.7"],
         "tensorboard": ["tensorboardX>=2.6"],

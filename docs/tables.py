@@ -1,12 +1,15 @@
-"""Write the generated tables of the documentation: published weights, and all options.
+"""Write the generated tables of the documentation: options, published weights, recipes.
 
-Run it after `published.yaml` or an option changed.
+Run it after an option, `published.yaml` or a recipe changed.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mindcv.config import load_config, recipes
 from mindcv.config.options import OPTIONS, bounds_of
+from mindcv.design_space import SETTINGS, complexity
 from mindcv.hub import PublishedWeights, published_weights
 from mindcv.optim import OPTIMIZERS
 
@@ -92,7 +95,38 @@ def _cells(row: PublishedWeights) -> list[str]:
     ]
 
 
-TABLES = {FOLDER / "options.md": options, FOLDER / "pretrained.md": weights}
+def recipe_table() -> str:
+    """Return the packaged recipes as a Markdown table, by family and size."""
+    columns = ("recipe", "published", "ours", "params", "MACs", "images a step", "epochs")
+    paths = [path for path in recipes.packaged().values() if path.parent.name != "configs"]
+    rows = sorted(map(_recipe, paths), key=lambda row: (row[0], row[1]))
+    return _rows([columns, ["---"] * len(columns), *(row[2:] for row in rows)])
+
+
+def _recipe(path: Path) -> tuple:
+    """Return family, size and cells of a recipe; accuracies are those of its header."""
+    config, text = load_config(str(path), {"distribute": False}), path.read_text(encoding="utf-8")
+    header = re.sub(r"\n#\s*", " ", text.split("\n\n")[0])
+    told = re.search(r"(?:Published accuracy|Expected): (.*?)[.;,] ours: ([\w ]+)", header, re.I)
+    per_step = re.search(r"Devices:\s+(\d+ x \d+) images", header)[1]
+    costs = complexity(SETTINGS[config.model].plan(), 224)
+    cells = (
+        f"[{path.stem}](../{path.relative_to(FOLDER.parent).as_posix()})",
+        re.sub(r"top-1 (\S+), top-5 (\S+)", r"\1 / \2", told[1]).replace("*", r"\*"),
+        told[2].strip(),
+        f"{costs.params / 1e6:.2f} M ({costs.params:,})",
+        f"{costs.macs / 1e9:.2f} G ({costs.macs:,})",
+        per_step,
+        str(config.epoch_size),
+    )
+    return config.model[: len("regnet_x")], costs.macs, *cells
+
+
+TABLES = {
+    FOLDER / "options.md": options,
+    FOLDER / "recipes.md": recipe_table,
+    FOLDER / "weights.md": weights,
+}
 
 if __name__ == "__main__":
     for path, table in TABLES.items():
