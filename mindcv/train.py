@@ -75,6 +75,9 @@ def main(config: Config) -> None:
     if folder:
         with engine.writing(folder / "classes.json"):
             mindcv.data.write_class_map(folder / "classes.json", train_set.samples)
+        if config.val_fraction:
+            with engine.writing(folder / "split.csv"):
+                mindcv.data.write_split(folder / "split.csv", train_set.samples)
     mindcv.ranks.is_over("start")
     at = Position()
     if checkpoint:

@@ -57,7 +57,7 @@ def main(config: Config, asked: Config | None = None, given: Collection[str] = (
     if config.dry_run or not runtime.is_main:
         return
     if config.results_dir:
-        about = {"data_dir": config.data_dir, "split": config.val_split, "tta": config.tta}
+        about = {"data_dir": config.data_dir, "split": config.evaluated, "tta": config.tta}
         mindcv.engine.write_evaluations(Path(config.results_dir), found, **about)
         logger.info("wrote the figures of each class into %s", config.results_dir)
     if len(found) > 1:

@@ -23,6 +23,7 @@ CHANGED = dict(
     data_dir="/data/Bilder: größer #1, 'klein' \"x\" \\ 图 \U0001f600 \x7f \x85 \udce9",
     train_split="training",
     val_split="010",
+    val_fraction=0.2,
     num_parallel_workers=2,
     shuffle=False,
     num_samples=1000,

@@ -90,6 +90,7 @@ class Config:
     data_dir: str = option("./", "root folder of the dataset", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     train_split: str = option("train", "split to train on", used_by="train validate lr")
     val_split: str = option("val", "split to evaluate on", used_by="train validate")
+    val_fraction: float = option(0.0, "hold this share of each class's images out of train_split and evaluate on it, in place of val_split; data_dir may then hold the class folders itself; 0: val_split is evaluated", low=0, high=0.9, used_by="train validate lr")
     dataset_download: bool = option(False, "download cifar10, cifar100 or mnist into data_dir, unless it is there", used_by="train validate", may_change=True)
     num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the cores of this process", low=1, used_by="train validate")
     shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring")
@@ -202,6 +203,12 @@ class Config:
     # fmt: on
 
     @property
+    def evaluated(self) -> str:
+        """What is evaluated, in words: a split, or the share held out of one."""
+        held_out = f"{self.val_fraction:g} of {self.train_split}"
+        return held_out if self.val_fraction else self.val_split
+
+    @property
     def has_dynamic_scale(self) -> bool:
         """Whether the loss scale is dynamic; `auto`: only where float16 is used, which needs it."""
         if self.loss_scale_type == "auto":
@@ -280,6 +287,7 @@ NAMES_ELSEWHERE = {
     "summary_dir": "log_dir logdir tensorboard",
     "sync_bn": "sync_batchnorm",
     "tta": "augment test_time_augmentation",
+    "val_fraction": "valid_pct validation_split val_pct",
     "val_interval": "check_val_every_n_epoch eval_interval eval_steps",
     "val_while_train": "do_eval evaluate",
     "vflip": "flipud vertical_flip",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     )
     from .rows import create_dataset
     from .samples.protocol import write_class_map
+    from .samples.subset import write_split
     from .transforms import Normalize, create_normalize, create_transforms
 
 # MindSpore takes seconds to import, and code that only looks at files does not need it: names are
@@ -64,6 +65,7 @@ _LAZY = {
     "trivial_augment_wide_transform": ".presets",
     "write_class_map": ".samples.protocol",
     "write_contact_sheet": ".contact_sheet",
+    "write_split": ".samples.subset",
 }
 
 __all__ = [*_LAZY]

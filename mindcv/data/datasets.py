@@ -145,6 +145,8 @@ def open_samples(
     split: str = "train",
     class_indexing: Mapping[str, int] | None = None,
     download: bool = False,
+    val_fraction: float = 0.0,
+    held_out: bool = False,
     **kwargs,
 ) -> "Samples":
     """Return the images and labels of a dataset, for random access.
@@ -164,13 +166,39 @@ def open_samples(
         class_indexing: class name to label; None: the dataset's own numbering.
         download: fetch cifar10, cifar100 or mnist if root does not hold it; other datasets must be
             there.
+        val_fraction: above 0, hold this share of the split's images out of it, see `hold_out`. If
+            an image folder has no splits, all its images are divided.
+        held_out: return the images that val_fraction holds out, not the others.
         **kwargs: for the factory of a registered dataset; no other dataset accepts any.
 
     Raises:
         ConfigError: unknown name or argument.
         DataError: a folder or file is missing, unreadable or truncated, or cannot be downloaded;
-            there is no class, a class without images, or one that is not in class_indexing.
+            there is no class, a class without images, or one that is not in class_indexing; see
+            also `hold_out`.
     """
+    if not 0 <= val_fraction < 1:
+        raise ConfigError(f"val_fraction {val_fraction}: expected a share from 0 to below 1")
+    samples = _open_whole(
+        name, root, split, class_indexing, download=download, val_fraction=val_fraction, **kwargs
+    )
+    if not val_fraction:
+        return samples
+    from .samples.subset import hold_out
+
+    return hold_out(samples, val_fraction, held_out)
+
+
+def _open_whole(
+    name: str,
+    root: str | None,
+    split: str,
+    class_indexing: Mapping[str, int] | None,
+    *,
+    download: bool,
+    val_fraction: float,
+    **kwargs,
+) -> "Samples":
     name = canonical(name, [*_registered, *DATASETS])
     if root is None and name not in _registered:
         from .dataset_download import get_dataset_download_root
@@ -196,6 +224,7 @@ def open_samples(
             downloads = importlib.import_module(".dataset_download", __package__)
             getattr(downloads, row.download)(root).download()
         try:
+            split = _to_divide(row, root, split) if val_fraction else split
             return _function(row.opens)(root, split, class_indexing)
         except DataError as error:
             if not download or row.download:
@@ -205,12 +234,22 @@ def open_samples(
             ) from None
 
 
+def _to_divide(row: DatasetRow, root: str, split: str) -> str:
+    """Return the split that val_fraction divides: "." for a folder of class folders."""
+    from .samples.folder import holds_classes, split_folders
+
+    is_split = row.name != "imagenet" or holds_classes(root, split) or split_folders(root)
+    return split if is_split else "."
+
+
 def get_dataset_size(name: str, root: str, split: str) -> int:
     """Return the number of images; see `open_samples`."""
     return len(open_samples(name, root, split))
 
 
-def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
+def training_classes(
+    name: str, root: str, split: str, val_fraction: float = 0.0
+) -> dict[str, int] | None:
     """Return class name to label of the training split; None if it or its names are missing.
 
     An evaluation split without images of some class must number the others as training did.
@@ -223,6 +262,7 @@ def training_classes(name: str, root: str, split: str) -> dict[str, int] | None:
     if row is None or not row.classes:
         return None
     with _refusals_as_data_errors(root):
+        split = _to_divide(row, root, split) if val_fraction else split
         names = _function(row.classes)(root, split)
     return names and {class_name: label for label, class_name in enumerate(names)}
 

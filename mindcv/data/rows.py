@@ -23,6 +23,7 @@ from .order import copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
 from .samples.protocol import class_indexing_of, renumber
+from .samples.subset import select
 
 # A column (2,) int64: number of the pass over the dataset, and of the image's copy.
 PASS = "mindcv.pass"
@@ -50,6 +51,8 @@ def create_dataset(
     decode: bool = False,
     cache: Any = None,
     batch_size: int = 1,
+    val_fraction: float = 0.0,
+    held_out: bool = False,
     **kwargs,
 ) -> "ImageDataset":
     """Return a MindSpore dataset with the columns image and label.
@@ -60,7 +63,7 @@ def create_dataset(
     depends on MindSpore's current seed (`ds.config.set_seed`).
 
     Args:
-        name, root, split, download, **kwargs: see `open_samples`.
+        name, root, split, download, val_fraction, held_out, **kwargs: see `open_samples`.
         shuffle, num_samples, num_shards, shard_id, num_aug_repeats, even_shards, batch_size: see
             `sample_order`.
         num_parallel_workers: threads of the pipeline; from 8 on, images are read ahead.
@@ -86,10 +89,11 @@ def create_dataset(
         raise ConfigError(f"extensions {extensions}: dataset {name!r} does not search a folder")
     extensions = [extensions] if isinstance(extensions, str) else extensions
     numbers = None if has_folders else class_indexing
-    samples = open_samples(name, root, split, numbers, download=download, **kwargs)
+    kwargs |= dict(download=download, val_fraction=val_fraction, held_out=held_out)
+    samples = open_samples(name, root, split, numbers, **kwargs)
     if has_folders:
         count = len(samples)
-        samples.select(class_indexing, extensions)
+        samples = select(samples, class_indexing, extensions)
         if len(samples) < count:
             _logger.warning(
                 "%d of %d images are left out: class_indexing or extensions do not name them",

@@ -21,7 +21,7 @@ from .results import ClassFigures, Evaluation, Outcomes, compare, write_evaluati
 from .resume import check_same_run, describe_run, find_checkpoint, resume_run
 from .sink import uses_sink
 from .state import RunState, Snapshot
-from .summary import describe_end, describe_model, describe_schedule
+from .summary import describe_data, describe_end, describe_model, describe_schedule
 from .tables import MetricsTable, SampleLog, write_text, writing
 from .trackers import Figures, Track, begin_trackers, event_files, register_tracker
 from .train_step import TrainStep
@@ -61,6 +61,7 @@ __all__ = [
     "classes",
     "compare",
     "count_dropout",
+    "describe_data",
     "describe_end",
     "describe_model",
     "describe_run",

@@ -22,6 +22,7 @@ from ..config import (
 from ..data.order import steps_of_epoch
 from ..data.preprocessing import Preprocessing, warn_of_imagenets
 from ..errors import ConfigError, DataError
+from ..names import plural
 from ..process.clock import Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
@@ -60,6 +61,8 @@ def build_run(
         trackers, clock: see `engine.Figures` and `engine.Progress`.
     """
     num_classes = count_classes(config, train_set)
+    for line in engine.describe_data(train_set.samples):
+        _logger.info(line)
     batches = build_train_batches(config, runtime, train_set, num_classes)
     updates = count_updates(config, runtime, train_set)
     batches.limit(updates * config.gradient_accumulation_steps)
@@ -170,7 +173,20 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         batch_size=config.batch_size,
         bad_images_file=bad_images_file,
         download=config.dataset_download,
-        **options(config, "num_samples max_bad_fraction"),
+        **options(config, "num_samples max_bad_fraction val_fraction"),
+    )
+
+
+def open_val_samples(config: Config, numbers: dict[str, int] | None):
+    """Return the images to evaluate on: `val_split`, or those that `val_fraction` holds out."""
+    return data.open_samples(
+        config.dataset,
+        config.data_dir,
+        config.train_split if config.val_fraction else config.val_split,
+        numbers,
+        download=config.dataset_download,
+        val_fraction=config.val_fraction,
+        held_out=True,
     )
 
 
@@ -292,7 +308,7 @@ def build_evaluation(
     loader, found = build_evaluation_batches(config, runtime, numbers)
     if found > num_classes:
         raise DataError(
-            f"the split {config.val_split!r} of {config.dataset or config.data_dir} has labels of "
+            f"the split {config.evaluated!r} of {config.dataset or config.data_dir} has labels of "
             f"{found} classes, the training has {num_classes}: take the images of other classes "
             f"out of it, or train with num_classes {found}"
         )
@@ -302,13 +318,9 @@ def build_evaluation(
 
 def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
     """Return this process's batches of `val_split`, and the number of classes."""
-    samples = data.open_samples(
-        config.dataset,
-        config.data_dir,
-        config.val_split,
-        numbers,
-        download=config.dataset_download,
-    )
+    samples = open_val_samples(config, numbers)
+    images = plural(len(samples), "image")
+    _logger.info("evaluating on %s, %s in %s", images, config.evaluated, config.data_dir)
     loader = data.create_evaluation_loader(
         samples,
         Preprocessing.from_options(config),

@@ -38,7 +38,9 @@ def number_classes(config: Config, metadata: Metadata | None = None) -> dict[str
     """Return class numbers by name as in training: from the file, else from the training split."""
     if metadata and metadata.class_names:
         return {name: number for number, name in enumerate(metadata.class_names)}
-    return data.training_classes(config.dataset, config.data_dir, config.train_split)
+    return data.training_classes(
+        config.dataset, config.data_dir, config.train_split, config.val_fraction
+    )
 
 
 def check_classes(

@@ -5,13 +5,34 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 from mindspore import nn
 
+from ..data.samples.protocol import Samples, class_name
 from ..names import plural
 from ..process.clock import COMPILE, DATA, STEPS, time_table
 from ..process.entry_point import program
+from ..process.files import printable
 from .progress import Progress
 from .tables import MetricsTable
+
+_MOST_NAMED = 10
+
+
+def describe_data(samples: Samples) -> list[str]:
+    """Return log lines with the classes of the training images, and how many images these have."""
+    counts = np.bincount(samples.labels, minlength=samples.num_classes)
+    names = samples.class_names or ()
+    line = plural(samples.num_classes, "class")
+    if 0 < len(names) <= _MOST_NAMED:
+        line += f": {printable(', '.join(names))}"
+    few, many = (int(find(counts)) for find in (np.argmin, np.argmax))
+    ends = " to ".join(
+        f"{counts[label]} of {printable(class_name(samples, label))}" for label in (few, many)
+    )
+    if counts[few] == counts[many]:
+        ends = f"{counts[few]} of each class"
+    return [line, f"  {plural(len(samples), 'image')} to train on, {ends}"]
 
 
 def describe_model(name: str, network: nn.Cell, image_size: int | tuple[int, int]) -> list[str]:

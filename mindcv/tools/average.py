@@ -28,6 +28,7 @@ from .arguments import (
 _MEASURING = {
     "dataset": "imagenet",
     "train_split": "train",
+    "val_fraction": 0.0,
     "precise_bn_samples": 8192,
     "batch_size": 32,
 }
@@ -57,6 +58,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--data_dir", type=file_path, metavar="FOLDER", help="the training images")
     group.add_argument("--dataset", help="as of train (default: imagenet)")
     group.add_argument("--train_split", help="default: train")
+    group.add_argument("--val_fraction", type=float, help="as of train (default: 0)")
     group.add_argument(
         "--precise_bn_samples",
         type=at_least(1),

@@ -84,7 +84,8 @@ def count_steps(config: Config, devices: int) -> int:
             "first use; give --steps_per_epoch N"
         )
     try:
-        images = len(open_samples(config.dataset, config.data_dir, config.train_split))
+        place = config.dataset, config.data_dir, config.train_split
+        images = len(open_samples(*place, val_fraction=config.val_fraction))
     except MindCVError as error:
         raise type(error)(
             f"steps per epoch are not known: {error}; add --data_dir FOLDER or --steps_per_epoch N"

@@ -2,7 +2,8 @@
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -94,6 +95,26 @@ def read_file(path: bytes) -> np.ndarray:
         ImageError: it cannot be read, is empty, has more than `MOST_BYTES`, or is not a regular
             file: reading a pipe might never end.
     """
+    with _opened(path) as (handle, size):
+        content = os.read(handle, size + 1)
+        if len(content) != size:  # it grew, or was read in parts
+            with open(handle, "rb", closefd=False) as file:
+                content += file.read(MOST_BYTES + 1 - len(content))
+            _check_bytes(len(content))
+    if not content:
+        raise ImageError("empty file")
+    return np.frombuffer(content, np.uint8)
+
+
+def read_head(path: bytes, count: int) -> tuple[int, bytes]:
+    """Return the size of an image file and its first bytes; ImageError as for `read_file`."""
+    with _opened(path) as (handle, size):
+        return size, os.read(handle, count)
+
+
+@contextmanager
+def _opened(path: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the handle and the size of an image file."""
     try:
         # Otherwise opening a pipe would wait for its writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -103,18 +124,11 @@ def read_file(path: bytes) -> np.ndarray:
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a device")
                 raise ImageError(f"no file, but {kind}")
             _check_bytes(status.st_size)
-            content = os.read(handle, status.st_size + 1)
-            if len(content) != status.st_size:  # it grew, or was read in parts
-                with open(handle, "rb", closefd=False) as file:
-                    content += file.read(MOST_BYTES + 1 - len(content))
-                _check_bytes(len(content))
+            yield handle, status.st_size
         finally:
             os.close(handle)
     except OSError as error:
         raise ImageError(error.strerror or str(error)) from None
-    if not content:
-        raise ImageError("empty file")
-    return np.frombuffer(content, np.uint8)
 
 
 def _check_bytes(count: int) -> None:

@@ -3,7 +3,7 @@
 import errno
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ OTHER = "other files"
 LINKED_AGAIN = "links to a folder that is read already"
 
 # Folders that count as splits if the user names none.
+_TO_EVALUATE = ("val", "validation", "valid")
 SPLITS = ("train", "val", "test", "validation", "valid")
 
 _WORTH_REMEMBERING = 5000  # images; fewer are scanned in a tenth of a second
@@ -55,33 +56,6 @@ class FolderSamples(FileSamples):
         self.num_classes = len(index.classes)
         self._top, self._names = os.fsencode(folder), index.names
         renumber(self, class_indexing, str(folder))
-
-    def select(
-        self, classes: Collection[str] | None = None, extensions: Sequence[str] | None = None
-    ) -> None:
-        """Leave out the images of other classes, and of other extensions.
-
-        Raises:
-            DataError: nothing is left.
-        """
-        keep = np.ones(len(self), bool)
-        if classes is not None:
-            keep = np.array([name in classes for name in self.class_names])[self.labels]
-        if extensions is not None:
-            endings = tuple(map(os.fsencode, extensions))
-            names = (self._names[index] for index in range(len(self)))
-            keep &= np.fromiter((name.endswith(endings) for name in names), bool, len(self))
-        if keep.all():
-            return
-        if not keep.any():
-            given = (("of the classes", classes), ("with the extensions", extensions))
-            asked = [
-                f"{what} {', '.join([*names][:5])}" for what, names in given if names is not None
-            ]
-            raise DataError(f"{self.folder} holds no image {' '.join(asked)}")
-        chosen = np.flatnonzero(keep)
-        self._names = NameTable.of(self._names[index] for index in chosen.tolist())
-        self.labels = self.labels[chosen]
 
 
 def open_split(
@@ -123,10 +97,13 @@ def _check_folder(folder: Path) -> None:
         raise DataError(
             f"{expected}; the folders of {parent}, {', '.join(some)}, …, look like classes: "
             f"move it to {parent}/{folder.name}, or name the folder above it and the split: "
-            f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}"
+            f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}; or add "
+            "--val_fraction 0.2 to train on 80 % of the images and evaluate on the others"
         )
     found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"
-    raise DataError(f"{expected}; {parent} holds {found}")
+    remedy = "; --val_fraction 0.2 holds 20 % of the training images out of the training for it"
+    remedy = remedy if folder.name in _TO_EVALUATE else ""
+    raise DataError(f"{expected}; {parent} holds {found}{remedy}")
 
 
 def _check_classes(folder: Path, names: tuple[str, ...], empty: list[str]) -> None:
@@ -303,7 +280,7 @@ def split_folders(root: str | Path) -> tuple[str, ...]:
     beside the class folders of a split do not matter, since training skips them too.
     """
     there = tuple(name for name in SPLITS if os.path.isdir(os.path.join(root, name)))
-    return there if any(_may_hold_classes(Path(root, name)) for name in there) else ()
+    return there if any(holds_classes(root, name) for name in there) else ()
 
 
 def folders_beside(root: str | Path, splits: tuple[str, ...]) -> list[str]:
@@ -318,9 +295,11 @@ def folders_beside(root: str | Path, splits: tuple[str, ...]) -> list[str]:
     return [name for name in names if name not in splits and _may_be_meant(Path(root), name)]
 
 
-def _may_hold_classes(folder: Path) -> bool:
+def holds_classes(root: str | Path, split: str) -> bool:
+    """Return whether a split is there with a folder in it, or one that cannot be read."""
+    folder = Path(root, split)
     try:
-        return bool(class_folders(folder))
+        return is_there(folder) and bool(class_folders(folder))
     except DataError:
         return True  # listing it reports why
 

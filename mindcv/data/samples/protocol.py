@@ -97,6 +97,11 @@ def names_in_order(class_indexing: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(" or ".join(names[label]) for label in range(len(names)))
 
 
+def class_name(samples: Samples, label: int) -> str:
+    """Return the name of a class; without names, its number."""
+    return samples.class_names[label] if samples.class_names else str(label)
+
+
 def class_indexing_of(samples: Samples) -> dict[str, int] | None:
     """Return class name to label, as `renumber` was told; None without class names."""
     if samples.class_names is None:

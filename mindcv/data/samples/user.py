@@ -14,6 +14,7 @@ from ...errors import DataError, MindCVError
 from ...process.files import sha256_of
 from ..image_files import as_bmp, as_picture
 from .protocol import ImageError, Samples, renumber
+from .subset import View
 
 _MOST_CLASSES = 2**31  # labels are int32
 
@@ -46,7 +47,7 @@ def open_registered(
         if not _is_samples(found):
             samples = UserSamples(f"{name} {split}", found)
         elif found.encoded:
-            samples = _Renumbered(found) if class_indexing and found.class_names else found
+            samples = View(found) if class_indexing and found.class_names else found
         else:
             raise DataError(f"{place}: its samples must be encoded image files (encoded = True)")
         renumber(samples, class_indexing, f"{place} {split}")
@@ -162,19 +163,6 @@ class UserSamples:
                 f"dataset {self._place}: num_classes {value!r:.40}; expected a whole number"
             )
         return int(value)
-
-
-class _Renumbered:
-    """A user's own `Samples`, whose labels `renumber` may replace without changing theirs."""
-
-    def __init__(self, samples: Samples):
-        self._samples = samples
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._samples, name)
 
 
 def _attribute(items: Any, *attributes: str) -> Any:

@@ -101,7 +101,7 @@ def evaluate(folder: RunFolder, arguments: Namespace):
         import_user_module(module)
     file = read_weights(checkpoint)
     print(describe_choice(file, arguments.ema)[1])
-    print(f"evaluating them on {config.val_split} of {config.data_dir}", flush=True)
+    print(f"evaluating them on {config.evaluated} of {config.data_dir}", flush=True)
     found = predict_split(config, file, arguments.ema)
     print(f"{plural(len(found.labels), 'image')}, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
     return found, make_thumbnails(found, found.worst(arguments.worst))

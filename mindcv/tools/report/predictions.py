@@ -67,7 +67,7 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     runtime = engine.start_runtime(config.mode, seed=config.seed)
     how = file.metadata.preprocessing if file.metadata else Preprocessing.from_options(config)
     numbers = number_classes(config, file.metadata)
-    samples = data.open_samples(config.dataset, config.data_dir, config.val_split, numbers)
+    samples = engine.build.open_val_samples(config, numbers)
     loader = data.create_evaluation_loader(
         samples,
         how,
