@@ -4,7 +4,6 @@
 """
 
 # ruff: noqa: F401
-import importlib
 from typing import TYPE_CHECKING
 
 from . import mindcv_paths, utils
@@ -42,54 +41,38 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
 
 __version__ = "1.1.0"
 
-# MindSpore takes seconds to import, so the parts that need it are imported at first use (PEP 562).
-_NAMES = {
-    "classifier": ("Classifier",),
-    "models": (
-        "create_model",
-        "get_pretrained_cfg",
-        "get_pretrained_cfg_value",
-        "has_pretrained_cfg_key",
-        "is_model",
-        "is_model_in_modules",
-        "is_model_pretrained",
-        "list_models",
-        "list_modules",
-        "model_entrypoint",
-        "register_model",
-    ),
-    "data": (
-        "Cifar10Download",
-        "Cifar100Download",
-        "MnistDownload",
-        "create_dataset",
-        "create_loader",
-        "create_transforms",
-        "get_dataset_download_root",
-        "register_dataset",
-    ),
-    "engine": ("register_tracker",),
-    "loss": ("create_loss",),
-    "optim": ("create_optimizer",),
-    "scheduler": ("create_scheduler",),
-}
-_ROOM_OF = {name: room for room, names in _NAMES.items() for name in names}
-
-__all__ = ["__version__", *_ROOM_OF]
-
-# As in MindCV, a script may take these from here, and `import *` does not.
-_ROOM_OF |= dict.fromkeys(utils.__all__, "utils")
+_find, _names = mindcv_paths.at_first_use(
+    __name__,
+    {
+        "classifier": "Classifier",
+        "models": (
+            "create_model get_pretrained_cfg get_pretrained_cfg_value has_pretrained_cfg_key "
+            "is_model is_model_in_modules is_model_pretrained list_models list_modules "
+            "model_entrypoint register_model"
+        ),
+        "data": (
+            "Cifar10Download Cifar100Download MnistDownload create_dataset create_loader "
+            "create_transforms get_dataset_download_root register_dataset"
+        ),
+        "engine": "register_tracker",
+        "loss": "create_loss",
+        "optim": "create_optimizer",
+        "scheduler": "create_scheduler",
+    },
+)
+__all__ = ["__version__", *_names]
 
 mindcv_paths.install()
 
 
 def __getattr__(name: str):
-    room = "models" if name.startswith("regnet_") else _ROOM_OF.get(name)
-    if not room:
-        return mindcv_paths.submodule(__name__, name)
-    from .process import environment
-
-    return getattr(importlib.import_module(f".{room}", __name__), name)
+    is_model, is_of_utils = name.startswith("regnet_"), name in utils.__all__
+    if is_model or is_of_utils or name in _names:
+        from .process import environment
+    if is_model:
+        return getattr(_find("models"), name)
+    # As in MindCV, a script may take the names of utils from here, and `import *` does not.
+    return getattr(utils, name) if is_of_utils else _find(name)
 
 
 def __dir__():

@@ -6,91 +6,71 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 # old module: {module that holds the names here: the names}
-PATHS: dict[str, dict[str, tuple[str, ...]]] = {
+PATHS: dict[str, dict[str, str]] = {
     "data.auto_augment": {
         "data.presets": (
-            "augment_and_mix_transform",
-            "auto_augment_transform",
-            "rand_augment_transform",
-            "trivial_augment_wide_transform",
+            "augment_and_mix_transform auto_augment_transform rand_augment_transform "
+            "trivial_augment_wide_transform"
         )
     },
     "data.constants": {
-        "data.preprocessing": (
-            "DEFAULT_CROP_PCT",
-            "IMAGENET_DEFAULT_MEAN",
-            "IMAGENET_DEFAULT_STD",
-        )
+        "data.preprocessing": "DEFAULT_CROP_PCT IMAGENET_DEFAULT_MEAN IMAGENET_DEFAULT_STD"
     },
-    "data.dataset_factory": {
-        "data": ("create_dataset",),
-        "data.datasets": ("get_dataset_size",),
-    },
-    "data.distributed_sampler": {"data.order": ("RepeatAugSampler",)},
-    "data.mixup": {"data.presets": ("Mixup",)},
+    "data.dataset_factory": {"data": "create_dataset", "data.datasets": "get_dataset_size"},
+    "data.distributed_sampler": {"data.order": "RepeatAugSampler"},
+    "data.mixup": {"data.presets": "Mixup"},
     "data.transforms_factory": {
-        "data": ("create_transforms",),
-        "data.preprocessing": (
-            "DEFAULT_CROP_PCT",
-            "IMAGENET_DEFAULT_MEAN",
-            "IMAGENET_DEFAULT_STD",
-        ),
+        "data": "create_transforms",
+        "data.preprocessing": "DEFAULT_CROP_PCT IMAGENET_DEFAULT_MEAN IMAGENET_DEFAULT_STD",
         "data.presets": (
-            "transforms_cifar",
-            "transforms_imagenet_eval",
-            "transforms_imagenet_train",
-            "transforms_mnist",
+            "transforms_cifar transforms_imagenet_eval transforms_imagenet_train transforms_mnist"
         ),
     },
-    "loss.asymmetric": {"loss": ("AsymmetricLossMultilabel", "AsymmetricLossSingleLabel")},
-    "loss.binary_cross_entropy_smooth": {"loss": ("BinaryCrossEntropySmooth",)},
-    "loss.cross_entropy_smooth": {"loss": ("CrossEntropySmooth",)},
-    "loss.jsd": {"loss": ("JSDCrossEntropy",)},
-    "loss.loss_factory": {"loss": ("create_loss",)},
-    "models.layers.activation": {"models.layers": ("Swish",)},
-    "models.layers.drop_path": {"models.layers": ("DropPath",)},
-    "models.layers.format": {"models.layers.patch_embed": ("Format", "nchw_to", "nhwc_to")},
+    "loss.asymmetric": {"loss": "AsymmetricLossMultilabel AsymmetricLossSingleLabel"},
+    "loss.binary_cross_entropy_smooth": {"loss": "BinaryCrossEntropySmooth"},
+    "loss.cross_entropy_smooth": {"loss": "CrossEntropySmooth"},
+    "loss.jsd": {"loss": "JSDCrossEntropy"},
+    "loss.loss_factory": {"loss": "create_loss"},
+    "models.layers.activation": {"models.layers": "Swish"},
+    "models.layers.drop_path": {"models.layers": "DropPath"},
+    "models.layers.format": {"models.layers.patch_embed": "Format nchw_to nhwc_to"},
     "models.layers.helpers": {
-        "models.helpers": ("to_1tuple", "to_2tuple", "to_3tuple", "to_4tuple", "to_ntuple")
+        "models.helpers": "to_1tuple to_2tuple to_3tuple to_4tuple to_ntuple"
     },
-    "models.layers.identity": {"models.layers": ("Identity",)},
-    "models.layers.mlp": {"models.layers": ("Mlp",)},
-    "models.layers.pooling": {"models.layers": ("GlobalAvgPooling",)},
-    "models.layers.squeeze_excite": {"models.layers": ("SqueezeExcite", "SqueezeExciteV2")},
-    "models.model_factory": {"models": ("create_model",)},
-    "models.utils": {"models.helpers": ("ConfigDict", "load_pretrained", "make_divisible")},
-    "optim.adamw": {"optim.adam": ("AdamW",)},
-    "optim.adan": {"optim.rules": ("Adan",)},
-    "optim.lion": {"optim.rules": ("Lion",)},
-    "optim.nadam": {"optim.adam": ("NAdam",)},
-    "optim.optim_factory": {"optim": ("create_optimizer",)},
-    "scheduler.scheduler_factory": {"scheduler": ("create_scheduler",)},
-    "utils.amp": {
-        "utils.trainer": ("AMP_BLACK_LIST", "AMP_WHITE_LIST", "auto_mixed_precision"),
-    },
-    "utils.checkpoint_manager": {"utils.callbacks": ("CheckpointManager",)},
+    "models.layers.identity": {"models.layers": "Identity"},
+    "models.layers.mlp": {"models.layers": "Mlp"},
+    "models.layers.pooling": {"models.layers": "GlobalAvgPooling"},
+    "models.layers.squeeze_excite": {"models.layers": "SqueezeExcite SqueezeExciteV2"},
+    "models.model_factory": {"models": "create_model"},
+    "models.utils": {"models.helpers": "ConfigDict load_pretrained make_divisible"},
+    "optim.adamw": {"optim.adam": "AdamW"},
+    "optim.adan": {"optim.rules": "Adan"},
+    "optim.lion": {"optim.rules": "Lion"},
+    "optim.nadam": {"optim.adam": "NAdam"},
+    "optim.optim_factory": {"optim": "create_optimizer"},
+    "scheduler.scheduler_factory": {"scheduler": "create_scheduler"},
+    "utils.amp": {"utils.trainer": "AMP_BLACK_LIST AMP_WHITE_LIST auto_mixed_precision"},
+    "utils.checkpoint_manager": {"utils.callbacks": "CheckpointManager"},
     "utils.download": {
         "process.archives": (
-            "DownLoad",
-            "DownloadError",
-            "detect_file_type",
-            "get_default_download_root",
-            "set_default_download_root",
-        ),
+            "DownLoad DownloadError detect_file_type get_default_download_root "
+            "set_default_download_root"
+        )
     },
-    "utils.logger": {"utils.start": ("set_logger",)},
-    "utils.path": {"process.archives": ("detect_file_type",)},
-    "utils.random": {"utils.start": ("set_seed",)},
-    "utils.reduce_manager": {"utils.start": ("AllReduceSum",)},
-    "utils.train_step": {"utils.trainer": ("GradientAccumulation", "TrainStep")},
+    "utils.logger": {"utils.start": "set_logger"},
+    "utils.path": {"process.archives": "detect_file_type"},
+    "utils.random": {"utils.start": "set_seed"},
+    "utils.reduce_manager": {"utils.start": "AllReduceSum"},
+    "utils.train_step": {"utils.trainer": "GradientAccumulation TrainStep"},
     "utils.trainer_factory": {
-        "utils.trainer": ("create_trainer", "get_metrics", "require_customized_train_step"),
+        "utils.trainer": "create_trainer get_metrics require_customized_train_step"
     },
-    "version": {"": ("__version__",)},
+    "version": {"": "__version__"},
 }
 
 
@@ -106,17 +86,29 @@ class _PathFinder:
 
     def exec_module(self, module: ModuleType) -> None:
         row = PATHS[module.__name__.partition(".")[2]]
-        homes = {name: home for home, names in row.items() for name in names}
+        module.__getattr__, module.__all__ = at_first_use(module.__name__, row, __package__)
+        module.__doc__ = f"MindCV's path of {', '.join(module.__all__)}."
 
-        def __getattr__(name: str):  # at first use, since many homes need MindSpore
-            if name not in homes:
-                raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
-            home = f"{__package__}.{homes[name]}".rstrip(".")
-            return getattr(importlib.import_module(home), name)
 
-        module.__doc__ = f"MindCV's path of {', '.join(homes)}."
-        module.__all__ = list(homes)
-        module.__getattr__ = __getattr__
+def at_first_use(
+    module: str, homes: Mapping[str, str], base: str = ""
+) -> tuple[Callable[[str], object], list[str]]:
+    """Return `__getattr__` and `__all__` of a module whose names are imported at first use.
+
+    Many of them need MindSpore, which takes seconds to import (PEP 562).
+
+    Args:
+        homes: modules below `base` (default: the module), each with its names as one text.
+    """
+    home_of = {name: home for home, names in homes.items() for name in names.split()}
+
+    def __getattr__(name: str):
+        if name not in home_of:
+            return submodule(module, name)
+        home = f"{base or module}.{home_of[name]}".rstrip(".")
+        return getattr(importlib.import_module(home), name)
+
+    return __getattr__, list(home_of)
 
 
 def submodule(package: str, name: str) -> ModuleType:
@@ -127,8 +119,8 @@ def submodule(package: str, name: str) -> ModuleType:
     Raises:
         AttributeError: there is no such module.
     """
-    dotted = f"{package}.{name}"
-    if name.startswith("_") or importlib.util.find_spec(dotted) is None:
+    dotted, is_package = f"{package}.{name}", "__path__" in vars(sys.modules[package])
+    if name.startswith("_") or not (is_package and importlib.util.find_spec(dotted)):
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
     return importlib.import_module(dotted)
 

@@ -171,7 +171,8 @@ def read_manifest(path: Path) -> Manifest:
     name = path.name.removesuffix(".json").removesuffix(PRUNED)
     for file, (size, digest) in files.items():
         is_own = file in (f"{name}.ckpt", f"{name}{STATE}")
-        if not is_own or not _is_size(size) or not _is_digest(digest):
+        is_size = type(size) is int and 0 <= size < 2**63
+        if not (is_own and is_size and type(digest) is str and _SHA256.fullmatch(digest)):
             raise WeightsError(
                 f"checkpoint manifest {path} names {file!r} with size {size!r}; expected "
                 f"{name}.ckpt and {name}{STATE} only, with their sizes and SHA-256: it is not used"
@@ -179,14 +180,6 @@ def read_manifest(path: Path) -> Manifest:
     if type(body["record"]) is not dict or not files:
         raise WeightsError(f"checkpoint manifest {path} has no record or no files; it is not used")
     return Manifest(path, files, body["record"])
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_digest(value: Any) -> bool:
-    return type(value) is str and _SHA256.fullmatch(value) is not None
 
 
 def _with_hash(text: str) -> bytes:

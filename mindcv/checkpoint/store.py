@@ -18,7 +18,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -207,17 +207,12 @@ class CheckpointStore:
         _flush_folder(self.folder)
 
     def _remove_files(self, pruned: Path) -> None:
-        for name in _files_of(pruned):
-            (self.folder / name).unlink(missing_ok=True)
+        try:
+            for name in read_manifest(pruned).files:
+                (self.folder / name).unlink(missing_ok=True)
+        except WeightsError as error:
+            _logger.warning("%s; the files of this name are left where they are", error)
         pruned.unlink()
-
-
-def _files_of(pruned: Path) -> Iterator[str]:
-    """Yield the files to remove with a manifest; if it is damaged, they stay."""
-    try:
-        yield from read_manifest(pruned).files
-    except WeightsError as error:
-        _logger.warning("%s; the files of this name are left where they are", error)
 
 
 class _HashedFile:

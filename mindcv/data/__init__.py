@@ -2,12 +2,11 @@
 
 # ruff: noqa: F401
 
-import importlib
 from typing import TYPE_CHECKING
 
-from ..mindcv_paths import submodule
+from ..mindcv_paths import at_first_use
 
-if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
+if TYPE_CHECKING:  # for editors; `at_first_use` imports the same
     from .batches import EpochBatches
     from .contact_sheet import write_contact_sheet
     from .dataset_download import (
@@ -36,42 +35,27 @@ if TYPE_CHECKING:  # for editors; `_LAZY` imports the same
     from .samples.subset import write_split
     from .transforms import Normalize, create_normalize, create_transforms
 
-# MindSpore takes seconds to import, and code that only looks at files does not need it: names are
-# imported at first use (PEP 562).
-_LAZY = {
-    "Cifar100Download": ".dataset_download",
-    "Cifar10Download": ".dataset_download",
-    "DEFAULT_CROP_PCT": ".preprocessing",
-    "EpochBatches": ".batches",
-    "IMAGENET_DEFAULT_MEAN": ".preprocessing",
-    "IMAGENET_DEFAULT_STD": ".preprocessing",
-    "MnistDownload": ".dataset_download",
-    "Normalize": ".transforms",
-    "Preprocessing": ".preprocessing",
-    "augment_and_mix_transform": ".presets",
-    "auto_augment_transform": ".presets",
-    "channel_statistics": ".preprocessing",
-    "create_dataset": ".rows",
-    "create_evaluation_loader": ".loader",
-    "create_loader": ".loader",
-    "create_normalize": ".transforms",
-    "create_transforms": ".transforms",
-    "first_batch": ".loader",
-    "get_dataset_download_root": ".dataset_download",
-    "open_samples": ".datasets",
-    "rand_augment_transform": ".presets",
-    "register_dataset": ".datasets",
-    "training_classes": ".datasets",
-    "trivial_augment_wide_transform": ".presets",
-    "write_class_map": ".samples.protocol",
-    "write_contact_sheet": ".contact_sheet",
-    "write_split": ".samples.subset",
-}
-
-__all__ = [*_LAZY]
-
-
-def __getattr__(name: str):
-    if name not in _LAZY:
-        return submodule(__name__, name)
-    return getattr(importlib.import_module(_LAZY[name], __name__), name)
+__getattr__, __all__ = at_first_use(
+    __name__,
+    {
+        "batches": "EpochBatches",
+        "contact_sheet": "write_contact_sheet",
+        "dataset_download": (
+            "Cifar100Download Cifar10Download MnistDownload get_dataset_download_root"
+        ),
+        "datasets": "open_samples register_dataset training_classes",
+        "loader": "create_evaluation_loader create_loader first_batch",
+        "preprocessing": (
+            "DEFAULT_CROP_PCT IMAGENET_DEFAULT_MEAN IMAGENET_DEFAULT_STD "
+            "Preprocessing channel_statistics"
+        ),
+        "presets": (
+            "augment_and_mix_transform auto_augment_transform "
+            "rand_augment_transform trivial_augment_wide_transform"
+        ),
+        "rows": "create_dataset",
+        "samples.protocol": "write_class_map",
+        "samples.subset": "write_split",
+        "transforms": "Normalize create_normalize create_transforms",
+    },
+)

@@ -194,10 +194,8 @@ def _code_of_mindcv() -> str:
 def _code(module: str | None) -> str | None:
     if module is None:
         return None
-    is_path = module.endswith(".py")
-    origin = module if is_path else importlib.util.find_spec(module).origin
-    is_source = origin is not None and Path(origin).is_file()
-    return sha256_of_file(origin) if is_source else None
+    origin = module if module.endswith(".py") else importlib.util.find_spec(module).origin
+    return sha256_of_file(origin) if origin and Path(origin).is_file() else None
 
 
 class Agreement:

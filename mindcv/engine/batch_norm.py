@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import mindspore as ms
 import numpy as np
@@ -68,15 +69,16 @@ def _single_value_layer(network: nn.Cell, shape: tuple[int, ...]) -> str | None:
     """Return the first layer that would see one value per channel; None if there is none."""
     found = []
 
-    def look(name):
-        def note(cell, inputs):
-            if inputs[0].size == inputs[0].shape[1]:
-                found.append(name)
+    def look(name, cell, inputs):
+        if inputs[0].size == inputs[0].shape[1]:
+            found.append(name)
 
-        return note
-
-    layers = [(name, cell) for name, cell in network.cells_and_names() if _normalizes(cell)]
-    hooks = [cell.register_forward_pre_hook(look(name)) for name, cell in layers]
+    layers = [
+        (name, cell)
+        for name, cell in network.cells_and_names()
+        if _normalizes(cell, nn.BatchNorm1d, nn.BatchNorm2d)
+    ]
+    hooks = [cell.register_forward_pre_hook(partial(look, name)) for name, cell in layers]
     mode, is_training = ms.get_context("mode"), network.training
     ms.set_context(mode=ms.PYNATIVE_MODE)  # where hooks are called
     network.set_train(False)
@@ -111,7 +113,9 @@ class PreciseBatchNorm:
     def __call__(self) -> int:
         """Replace the running statistics; return the number of images they were measured over."""
         self.forward.set_train()
-        layers = [cell for _, cell in self.forward.cells_and_names() if _measures(cell)]
+        layers = [
+            cell for _, cell in self.forward.cells_and_names() if _normalizes(cell, nn.BatchNorm2d)
+        ]
         totals = [np.zeros((2, layer.num_features)) for layer in layers]
         images = count = 0
         for image, _, *draws in itertools.islice(self.batches(), self.num_batches):
@@ -142,10 +146,5 @@ class _Forward(CachedGraph):
         return self.network(image)
 
 
-def _normalizes(cell: nn.Cell) -> bool:
-    is_layer = isinstance(cell, (nn.BatchNorm1d, nn.BatchNorm2d))
-    return is_layer and cell.use_batch_statistics is not False
-
-
-def _measures(cell: nn.Cell) -> bool:
-    return isinstance(cell, nn.BatchNorm2d) and _normalizes(cell)
+def _normalizes(cell: nn.Cell, *kinds: type[nn.Cell]) -> bool:
+    return isinstance(cell, kinds) and cell.use_batch_statistics is not False

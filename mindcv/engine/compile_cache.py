@@ -44,7 +44,6 @@ from ..ranks.record import is_running, own_pid_space
 from .device import Runtime
 from .graph_key import NoKey, graph_key
 
-AUTO, OFF = "auto", "off"
 LIMIT = 2**30  # bytes of all entries; those that were not used for the longest time are removed
 _INDEX = "index.json"  # of an entry: its key, and the hash of each file by name
 _LARGEST = 2**31  # bytes of a file; MindSpore keeps no larger graph
@@ -53,9 +52,11 @@ _KEY = re.compile("[0-9a-f]{64}")
 _STEM = "compile_cache_"  # in names of graph files, before the number; msrun's begin with the role
 _ANY = f"{_STEM}N"  # the same in an entry
 _LONGEST = 7 * 86_400  # seconds; no process of another machine compiles for so long
-# Variables of MindSpore that differ between starts and shape no graph; the rank is in the key.
-_OF_THE_CLUSTER = re.compile("MS_(ROLE|SCHED_|WORKER_|NODE_|TOPO_|COMPILER_CACHE_)")
-_SHAPES_GRAPHS = re.compile("MS_|MINDSPORE_|ASCEND_|HCCL_|LCCL_|GRAPH_OP_RUN")
+# Variables that shape graphs; of the cluster's, which differ between starts, only the rank does.
+_VARIABLES = re.compile(
+    "(?!MS_(ROLE|SCHED_|WORKER_|NODE_|TOPO_|COMPILER_CACHE_))"
+    "(MS_|MINDSPORE_|ASCEND_|HCCL_|LCCL_|GRAPH_OP_RUN)"
+)
 # Global settings that may shape graphs; the rest of the context says where and how to run them.
 _CONTEXT = (
     "mode device_target deterministic jit_level jit_syntax_level debug_level max_call_depth "
@@ -248,10 +249,9 @@ def open_compile_cache(where: str, runtime: Runtime, import_module: str | None =
     """
     global _own
     _own = None
-    is_auto = where == AUTO
-    if where == OFF or runtime.mode != ms.GRAPH_MODE:
-        return
-    if is_auto and runtime.device_target != "CPU":
+    is_auto = where == "auto"
+    is_off = where == "off" or (is_auto and runtime.device_target != "CPU")
+    if is_off or runtime.mode != ms.GRAPH_MODE:
         return
     if os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1":
         _logger.warning(
@@ -272,7 +272,8 @@ def open_compile_cache(where: str, runtime: Runtime, import_module: str | None =
 
 def _shapes_of_the_process(runtime: Runtime, import_module: str | None = None) -> dict[str, object]:
     """Return what shapes graphs beside their cells, by name."""
-    variables = {k: v for k, v in os.environ.items() if _SHAPES_GRAPHS.match(k)}
+    home = os.environ.get("ASCEND_TOOLKIT_HOME")
+    cann = sorted(Path(home).glob("*/version.info")) if home else []
     return {
         "versions": (__version__, ms.__version__, np.__version__, platform.python_version()),
         "machine": platform.machine(),
@@ -283,10 +284,8 @@ def _shapes_of_the_process(runtime: Runtime, import_module: str | None = None) -
         "parallel": _settings(ms.get_auto_parallel_context, _PARALLEL),
         "modules": _user_files(import_module),
         "script": os.path.realpath(sys.argv[0]),  # MindSpore looks whether it has changed
-        "variables": sorted(
-            item for item in variables.items() if not _OF_THE_CLUSTER.match(item[0])
-        ),
-        "CANN": _version_of_cann(),
+        "variables": sorted(item for item in os.environ.items() if _VARIABLES.match(item[0])),
+        "CANN": [path.read_text(errors="replace") for path in cann],
     }
 
 
@@ -317,13 +316,6 @@ def _user_files(import_module: str | None) -> list[tuple[str, str]]:
         if path and (is_own or not path.startswith(installed)) and Path(path).is_file():
             files.add(os.path.realpath(path))
     return [(path, sha256_of_file(path)) for path in sorted(files)]
-
-
-def _version_of_cann() -> str:
-    """Return what CANN's folder says about its version; empty without CANN."""
-    home = os.environ.get("ASCEND_TOOLKIT_HOME")
-    files = sorted(Path(home).glob("*/version.info")) if home else []
-    return "".join(path.read_text(errors="replace") for path in files)
 
 
 @contextlib.contextmanager

@@ -61,7 +61,15 @@ _NOT_COMPILED = frozenset(
     "__init__ __new__ __init_subclass__ __del__ __repr__ __str__ __doc__ __module__ __dict__ "
     "__weakref__ __annotations__ __qualname__".split()
 )
-_CACHED = type(functools.cache(len))
+# What a function that is wrapped so computes with.
+_PARTS = {
+    MethodType: "__self__ __func__",
+    staticmethod: "__func__",
+    classmethod: "__func__",
+    property: "fget",
+    functools.partial: "func args keywords",
+    type(functools.cache(len)): "__wrapped__",
+}
 _LONG = 100  # numbers; a run has a rate for each step
 
 
@@ -116,9 +124,8 @@ class _Description:
 
     def of(self, path: str, value: object) -> str:
         kind = type(value)
-        if kind in _PLAIN or isinstance(value, ms.Type):
-            return repr(value)
-        if hasattr(kind, "__members__") and _is_library(kind.__module__):  # of an enumeration in C
+        is_of_c = hasattr(kind, "__members__") and _is_library(kind.__module__)  # an enumeration
+        if kind in _PLAIN or is_of_c or isinstance(value, ms.Type):
             return repr(value)
         if isinstance(value, Parameter) and self._is_constant:
             raise NoKey(f"{path} is a parameter, whose value becomes a constant: no cell holds it")
@@ -128,22 +135,21 @@ class _Description:
         self._known[known] = len(self._known), value
         if isinstance(value, enum.Enum):
             return f"{self.of(path, kind)} {value!r} {self.of(path, value.value)}"
-        if isinstance(value, Parameter):
-            return self._parameter(path, value)
-        if isinstance(value, (Tensor, np.generic)) or kind is np.ndarray:
-            return _array(path, value)
-        if isinstance(value, (tuple, list, set, frozenset)):
-            return self._sequence(path, value)
         if kind in _MAPPINGS:
             return f"{kind.__name__} {self._sequence(path, [*value.items()])}"
-        if isinstance(value, FunctionType):
-            return self._function(path, value)
-        if isinstance(value, type):
-            return self._class(value)
-        if isinstance(value, BuiltinFunctionType):
-            return self._builtin(path, value)
-        if isinstance(value, ModuleType):
-            return self._module(path, value)
+        for kinds, describe in (
+            (Parameter, self._parameter),
+            ((Tensor, np.generic), _array),
+            ((tuple, list, set, frozenset), self._sequence),
+            (FunctionType, self._function),
+            (type, self._class),
+            (BuiltinFunctionType, self._builtin),
+            (ModuleType, self._module),
+        ):
+            if isinstance(value, kinds):
+                return describe(path, value)
+        if kind is np.ndarray:  # others may hold more than their elements
+            return _array(path, value)
         before = self._is_constant
         self._is_constant = before or _makes_constants(value)
         text = f"{self.of(path, type(value))} {self._named(path, self._attributes(path, value))}"
@@ -151,16 +157,9 @@ class _Description:
         return text
 
     def _attributes(self, path: str, value: object) -> Mapping[str, object]:
-        if isinstance(value, MethodType):
-            return {"self": value.__self__, "function": value.__func__}
-        if isinstance(value, (staticmethod, classmethod)):
-            return {"function": value.__func__}
-        if isinstance(value, property):
-            return {"get": value.fget}
-        if isinstance(value, functools.partial):
-            return {"function": value.func, "args": value.args, "keywords": value.keywords}
-        if isinstance(value, _CACHED):
-            return {"function": value.__wrapped__}
+        for kind, parts in _PARTS.items():
+            if isinstance(value, kind):
+                return {name: getattr(value, name) for name in parts.split()}
         own = getattr(value, "__dict__", None)
         if isinstance(value, ops.Primitive):
             # Newer ones keep their arguments in Python only. Compiling a convolution adds
@@ -225,10 +224,8 @@ class _Description:
             _require_pure(path, module)
         else:
             self._add_file(module)
-        text = f"{module}.{function.__qualname__}"
-        return (
-            text if owner is None or isinstance(owner, ModuleType) else text + self.of(path, owner)
-        )
+        is_bound = not (owner is None or isinstance(owner, ModuleType))
+        return f"{module}.{function.__qualname__}{self.of(path, owner) if is_bound else ''}"
 
     def _module(self, path: str, module: ModuleType) -> str:
         if not _is_library(module.__name__):  # see `_read_by`, which knows what is read of it
@@ -236,7 +233,7 @@ class _Description:
         _require_pure(path, module.__name__)
         return module.__name__
 
-    def _class(self, kind: type) -> str:
+    def _class(self, _: str, kind: type) -> str:
         """Name a class, with the methods and attributes that a graph may use of it."""
         name = f"{kind.__module__}.{kind.__qualname__}"
         own = {}
@@ -288,9 +285,8 @@ def _function_of(value: object) -> FunctionType | None:
 
 def _is_patched(value: object) -> bool:
     """Return whether something in a library is a function or class from elsewhere."""
-    value = _function_of(value) or value
-    if isinstance(value, FunctionType):
-        return not _is_library(value.__globals__.get("__name__", ""))
+    if function := _function_of(value):
+        return not _is_library(function.__globals__.get("__name__", ""))
     return isinstance(value, type) and not _is_library(value.__module__)
 
 

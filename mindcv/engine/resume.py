@@ -115,10 +115,8 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
     counts = np.bincount(samples.labels, minlength=samples.num_classes)
     return {
         "runtime": {
-            "world_size": runtime.world_size,
-            "device_target": runtime.device_target,
-            "mode": runtime.mode,
-            "jit_level": runtime.jit_level,
+            key: getattr(runtime, key)
+            for key in ("world_size", "device_target", "mode", "jit_level")
         },
         "versions": {
             "mindcv": __version__,

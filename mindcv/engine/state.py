@@ -84,8 +84,11 @@ class RunState:
             NonFiniteLossError: a loss or a tensor is not finite: such a state is not worth saving.
         """
         losses = np.array(self.progress.take_losses(), np.float32)[: None if within_epoch else 0]
-        weights, of_ranks = copies(self._weights), self._statistics_of_ranks()
-        state = copies(self._state)
+        weights, state = copies(self._weights), copies(self._state)
+        # Each running statistic of every rank, stacked; none for one process.
+        statistics = running_statistics(self._weights)
+        pairs = zip(statistics, gather_values(statistics, self.runtime))
+        of_ranks = {_OF_RANKS + one.name: ranks for one, ranks in pairs}
         watch = self.progress.watch
         watch.check({**weights, **state, **of_ranks})
         figures = {"skipped": watch.skipped, "skipped_in_a_row": watch.in_a_row}
@@ -133,12 +136,6 @@ class RunState:
         watch = self.progress.watch
         watch.skipped, watch.in_a_row = record["skipped"], record.get("skipped_in_a_row", 0)
         self.table.restore(rows_on(record["rows"], *batches))
-
-    def _statistics_of_ranks(self) -> dict[str, np.ndarray]:
-        """Return each running statistic of every rank, stacked; empty for one process."""
-        statistics = running_statistics(self._weights)
-        values = gather_values(statistics, self.runtime)
-        return {_OF_RANKS + one.name: ranks for one, ranks in zip(statistics, values)}
 
 
 def copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:

@@ -34,7 +34,9 @@ def fetch(weights: PublishedWeights) -> Path:
     """
     target = place_of(weights)
     try:
-        _refuse_links(target.parent)
+        for part in (target.parent.parent, target.parent):  # the cache itself may be a link
+            if part.is_symlink():
+                raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
         if not os.path.lexists(target):
             note = f"; {weights.note}" if weights.note else ""
             _logger.info("weights of %s, licence %s%s", weights.owner, weights.licence, note)
@@ -68,13 +70,6 @@ def _plain(name: str) -> str:
     if not plain:
         raise WeightsError(f"published weights: {name!r} is not a file name")
     return plain
-
-
-def _refuse_links(folder: Path) -> None:
-    """Raise an OSError if a folder inside the cache is a link; the cache itself may be one."""
-    for part in (folder.parent, folder):
-        if part.is_symlink():
-            raise OSError(errno.ELOOP, "it is a symbolic link", str(part))
 
 
 def _fault_of(path: Path, weights: PublishedWeights, target: Path) -> str | None:

@@ -3,13 +3,12 @@
 # ruff: noqa: F401
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..mindcv_paths import submodule
+from ..mindcv_paths import at_first_use
 from ..names import canonical
 
 if TYPE_CHECKING:
@@ -53,10 +52,7 @@ _NAMES = {"bce_target_thresh": "target_threshold", "jsd_alpha": "alpha"}  # in t
 __all__ = ["LOSSES", "LossRow", "create_loss", *(row.where for row in LOSSES.values())]
 
 
-def __getattr__(name: str):
-    if name not in __all__:
-        return submodule(__name__, name)
-    return getattr(importlib.import_module(f"{__name__}.losses"), name)
+__getattr__, _ = at_first_use(__name__, {"losses": " ".join(row.where for row in LOSSES.values())})
 
 
 def create_loss(

@@ -171,12 +171,14 @@ def program() -> str:
     return f"PYTHONPATH={shlex.quote(str(folder))} python -m mindcv"
 
 
-def import_user_module(name: str) -> None:
-    """Import a module or a .py file that registers the user's own models.
+def import_user_module(name: str | None) -> None:
+    """Import a module or a .py file that registers the user's own models; None: there is none.
 
     Raises:
         ConfigError: it does not exist, or cannot be imported.
     """
+    if not name:
+        return
     try:
         _import_file(Path(name)) if name.endswith(".py") else _import_by_name(name)
     except MindCVError:

@@ -125,15 +125,15 @@ def last_words() -> Iterator[None]:
     try:
         yield
     except MindCVError as error:
-        with contextlib.suppress(OSError):
-            _leave_last_words(error)
+        folder = os.environ.get(FOLDER_VARIABLE)
+        is_rank = os.environ.get("MS_ROLE") == "MS_WORKER"
+        if folder and is_rank and not isinstance(error, Interrupted):
+            with contextlib.suppress(OSError):
+                _leave_last_words(folder, error)
         raise
 
 
-def _leave_last_words(error: MindCVError) -> None:
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder or os.environ.get("MS_ROLE") != "MS_WORKER" or isinstance(error, Interrupted):
-        return
+def _leave_last_words(folder: str, error: MindCVError) -> None:
     cause, of_rank = str(error)[:LONGEST_CAUSE], getattr(error, "rank", None)
     ending = Ending(error.exit_code, cause, of_rank, time.time())
     host, rank = socket.gethostname(), int(os.environ.get("RANK_ID", 0))

@@ -56,9 +56,9 @@ def failing_together(runtime) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _exit_codes(runtime, getattr(error, "exit_code", 1))
+        runtime.gather([getattr(error, "exit_code", 1)])
         raise
-    codes = _exit_codes(runtime, 0)
+    codes = [int(code) for (code,) in runtime.gather([0])]  # of each process; 0 if it goes on
     rank = next((rank for rank, code in enumerate(codes) if code), None)
     if rank is not None:
         raise RankError(
@@ -67,11 +67,6 @@ def failing_together(runtime) -> Iterator[None]:
             codes[rank],
             rank,
         )
-
-
-def _exit_codes(runtime, own: int) -> list[int]:
-    """Return the exit code of each process; 0 if it goes on."""
-    return [int(code) for (code,) in runtime.gather([own])]
 
 
 def watch_ranks(folder: str | None, runtime) -> None:
@@ -94,15 +89,11 @@ def watch_ranks(folder: str | None, runtime) -> None:
             record = begin_record(Path(folder), run, runtime.rank)
             if runtime.is_main:
                 write_first_failure(Path(folder), None)
-    watch = Watch(record, _processes_here(runtime))
-    threading.Thread(target=_watch, args=(watch,), name="ranks", daemon=True).start()
-
-
-def _processes_here(runtime) -> dict[int, int]:
-    """Return rank -> process number of the processes visible from here, including this one."""
     space = [*bytes.fromhex(sha256_of(own_pid_space().encode())[:32])]
     found = runtime.gather([os.getpid(), *space])  # exact: below 2**24
-    return {rank: int(pid) for rank, (pid, *other) in enumerate(found) if other == space}
+    here = {rank: int(pid) for rank, (pid, *other) in enumerate(found) if other == space}
+    watch = Watch(record, here)
+    threading.Thread(target=_watch, args=(watch,), name="ranks", daemon=True).start()
 
 
 class Watch:
@@ -224,26 +215,26 @@ class _Guard:
         None: the scheduler ended by itself.
         """
         gone_before: set[int] = set()
-        interval = _GUARD_INTERVAL * max(1, int(os.environ["MS_WORKER_NUM"]) // 8)
-        while not _has_ended(self.child):
+        workers = int(os.environ["MS_WORKER_NUM"])
+        interval = _GUARD_INTERVAL * max(1, workers // 8)
+        flags = os.WEXITED | os.WNOHANG | os.WNOWAIT  # it is reaped later
+        while os.waitid(os.P_PID, self.child, flags) is None:
             ranks = self._ranks()
             if ranks and self.own is None:
-                self._begin_record(ranks[0].run)
+                # If all processes of a job get SIGTERM, the ranks save, and need the scheduler.
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                with contextlib.suppress(OSError):  # a full disk: MindSpore reports its end
+                    self.own = OwnRecord(self.folder, ranks[0].run, SCHEDULER)
             gone = {one.rank for one in ranks if one.is_gone}
             # Gone at two looks: a rank may write its ending after it was read, and then be gone.
             cause = root_cause([one for one in ranks if one.rank not in gone - gone_before])
-            cause = cause or _of_all_that_stopped(ranks)
+            if cause is None and len(ranks) >= workers and all(one.ending for one in ranks):
+                cause = next((one for one in ranks if one.ending.exit_code), None)
             if cause is not None:
                 return cause
             gone_before = gone
             time.sleep(interval)
         return None
-
-    def _begin_record(self, run: int) -> None:
-        # If all processes of a job get SIGTERM, the ranks save, and need the scheduler until then.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with contextlib.suppress(OSError):  # a full disk: ranks learn of its end from MindSpore
-            self.own = OwnRecord(self.folder, run, SCHEDULER)
 
     def _end_because_of(self, cause: Record) -> int:
         if cause.ending is None or cause.ending.is_failure:
@@ -279,13 +270,3 @@ class _Guard:
 
 def _print(cause: str) -> None:
     print(f"Error: {cause}", flush=True)  # msrun looks for lines with this word
-
-
-def _of_all_that_stopped(records: list[Record]) -> Record | None:
-    if len(records) < int(os.environ["MS_WORKER_NUM"]) or any(not one.ending for one in records):
-        return None
-    return next((one for one in records if one.ending.exit_code), None)
-
-
-def _has_ended(child: int) -> bool:
-    return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -2,13 +2,19 @@
 
 import logging
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..mindcv_paths import submodule
 from ..names import canonical
-from .dynamic_lr import annealed, cyclic_lr, one_cycle_lr
+from .dynamic_lr import (
+    annealed,
+    cosine_decay_lr,
+    cyclic_lr,
+    multi_step_lr,
+    one_cycle_lr,
+    step_lr,
+)
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -114,7 +120,8 @@ class Schedule:
         """Return one rate per step; a schedule that is longer than the run is cut."""
         start, climb = self.warmup_factor, 1.0 - self.warmup_factor
         rates = [self.lr * (start + climb * t / self.warmup) for t in range(self.warmup)]
-        rates = (rates + self.row.rates(self))[: self.num_epochs * self.epoch]
+        rates += self.row.rates(self) if self.rest else []
+        rates = rates[: self.num_epochs * self.epoch]
         repeats = self.steps_per_epoch // self.epoch
         return [rate for rate in rates for _ in range(repeats)]
 
@@ -174,6 +181,7 @@ def create_scheduler(
     Raises:
         ValueError: unknown schedule, or arguments that contradict each other.
     """
+    given = dict(locals())  # all arguments; `Schedule` has the same
     if steps_per_epoch < 1 or num_epochs < 1 or warmup_epochs < 0 or (warmup_steps or 0) < 0:
         raise ValueError(
             f"steps_per_epoch {steps_per_epoch}, num_epochs {num_epochs}, warmup_epochs "
@@ -187,39 +195,22 @@ def create_scheduler(
     scheduler = canonical(scheduler, SCHEDULES)
     if scheduler not in SCHEDULES:
         raise ValueError(f"scheduler {scheduler!r} is unknown; expected {', '.join(SCHEDULES)}")
-    schedule = Schedule(
-        steps_per_epoch=steps_per_epoch,
-        scheduler=scheduler,
-        lr=lr,
-        min_lr=min_lr,
-        warmup_epochs=warmup_epochs,
-        warmup_factor=warmup_factor,
-        decay_epochs=decay_epochs,
-        decay_rate=decay_rate,
-        milestones=tuple(milestones or ()),
-        num_epochs=num_epochs,
-        num_cycles=num_cycles,
-        cycle_decay=cycle_decay,
-        lr_epoch_stair=lr_epoch_stair,
-        warmup_steps=warmup_steps,
-        decay_shape=decay_shape,
-    )
+    schedule = Schedule(**given | {"scheduler": scheduler, "milestones": tuple(milestones or ())})
     for _, problem in schedule.problems():
         raise ValueError(problem)
     schedule.warn()
     return schedule.rates()
 
 
+def _in_steps(s: Schedule) -> dict[str, int]:
+    """Return how the functions of `dynamic_lr` count time in steps, the rest of the run long."""
+    return {"steps_per_epoch": 1, "epochs": s.rest}
+
+
 def _cosine(s: Schedule) -> list[float]:
     """Loshchilov and Hutter, SGDR, equation 5, with cycles of equal length."""
-
-    def rate(t):
-        cycle, since = divmod(t, s.cycle)
-        if cycle >= s.num_cycles:
-            return s.min_lr
-        return annealed(s.lr * s.cycle_decay**cycle, s.min_lr, since, s.cycle)
-
-    return [rate(t) for t in range(s.rest)]
+    cycles = dict(num_cycles=s.num_cycles, cycle_decay=s.cycle_decay)
+    return cosine_decay_lr(s.cycle, s.min_lr, eta_max=s.lr, **_in_steps(s), **cycles)
 
 
 def _empty_cycles(s: Schedule) -> tuple[str, str] | None:
@@ -240,7 +231,7 @@ def _unfinished_cycles(s: Schedule) -> str | None:
 
 
 def _step(s: Schedule) -> list[float]:
-    return [s.lr * s.decay_rate ** (t // (s.decay_epochs * s.epoch)) for t in range(s.rest)]
+    return step_lr(s.decay_epochs * s.epoch, s.decay_rate, lr=s.lr, **_in_steps(s))
 
 
 def _no_interval(s: Schedule) -> tuple[str, str] | None:
@@ -251,7 +242,7 @@ def _no_interval(s: Schedule) -> tuple[str, str] | None:
 
 def _multi_step(s: Schedule) -> list[float]:
     drops = [drop * s.epoch for drop in s.milestones]
-    return [s.lr * s.decay_rate ** bisect_right(drops, t) for t in range(s.rest)]
+    return multi_step_lr(drops, s.decay_rate, lr=s.lr, **_in_steps(s))
 
 
 def _unordered(s: Schedule) -> tuple[str, str] | None:
@@ -269,13 +260,12 @@ def _unreached(s: Schedule, drop: int) -> str | None:
 def _one_cycle(s: Schedule) -> list[float]:
     """The first of torch's two cosine phases starts from lr / 25, the second ends at min_lr."""
     ratio = s.lr / 25.0 / s.min_lr if s.min_lr else math.inf
-    return one_cycle_lr(s.lr, final_div_factor=ratio, steps_per_epoch=s.rest, epochs=1)
+    return one_cycle_lr(s.lr, final_div_factor=ratio, **_in_steps(s))
 
 
 def _cyclic(s: Schedule) -> list[float]:
     """Half of each cycle up, half of it down."""
-    half = s.rest // (2 * s.num_cycles)
-    return cyclic_lr(s.min_lr, s.lr, half, steps_per_epoch=s.rest, epochs=1)
+    return cyclic_lr(s.min_lr, s.lr, s.rest // (2 * s.num_cycles), **_in_steps(s))
 
 
 def _too_few_steps(s: Schedule) -> tuple[str, str] | None:

@@ -33,10 +33,20 @@ def file_path(text: str) -> str:
     return os.path.expanduser(text)
 
 
-def add_files(parser, **options: str) -> None:
+def add_files(parser, required: bool = False, **options: str) -> None:
     """Add options that take a path each: name -> help."""
     for name, text in options.items():
-        parser.add_argument(f"--{name}", type=file_path, metavar="FILE", help=text)
+        parser.add_argument(
+            f"--{name}", type=file_path, metavar="FILE", required=required, help=text
+        )
+
+
+def add_images(parser, nargs: str = "+", text: str = "files, and folders of files") -> None:
+    parser.add_argument("images", nargs=nargs, type=file_path, metavar="IMAGE", help=text)
+
+
+def add_force(parser, text: str = "replace an existing file") -> None:
+    parser.add_argument("--force", action="store_true", default=None, help=text)
 
 
 def yes_or_no(text: str) -> bool:
@@ -100,6 +110,14 @@ def check_output(
         raise ConfigError(f"{option} {path!r} exists already; choose another name or add --force")
     if not os.access(place.parent, os.W_OK):
         raise ConfigError(f"{option} {path!r}: the folder {str(place.parent)!r} is not writable")
+
+
+def check_contact_sheet(arguments: Namespace) -> None:
+    """Check the options --contact_sheet and --font, as `check_output` does."""
+    if arguments.contact_sheet:
+        check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
+    else:
+        refuse_idle(arguments, ("font",), "is of the contact sheet; add --contact_sheet FILE")
 
 
 def add_settings(parser) -> None:
@@ -221,8 +239,7 @@ def build_network(arguments: Namespace):
     from ..models import canonical_name, create_model_from_file, create_published_model
     from ..weights import describe_choice, read_weights
 
-    if arguments.import_module:
-        import_user_module(arguments.import_module)
+    import_user_module(arguments.import_module)
     name = canonical_name(arguments.model) if arguments.model else ""
     if not arguments.pretrained:
         file = read_weights(arguments.ckpt_path)

@@ -17,6 +17,8 @@ from ..weights.file import SUFFIXES
 from ..weights.match import STATISTICS, counted, differences, shown_names, sort_contents
 from .arguments import (
     add_ema_argument,
+    add_files,
+    add_force,
     add_import_module,
     at_least,
     check_output,
@@ -25,6 +27,7 @@ from .arguments import (
 )
 
 # Options of the measurement, with their defaults.
+<<<<<<< HEAD
 _MEASURING = {
     "dataset": "imagenet",
     "train_split": "train",
@@ -32,6 +35,9 @@ _MEASURING = {
     "precise_bn_samples": 8192,
     "batch_size": 32,
 }
+=======
+_MEASURING = dict(dataset="imagenet", train_split="train", precise_bn_samples=8192, batch_size=32)
+>>>>>>> d48bb17 (Names of MindCV's paths and of lazy packages in one table; tools' shared options, tables and small functions in one place)
 _STATISTICS = (*STATISTICS, "running_mean", "running_var")  # also by torch's names
 
 # A file: path, tensors and metadata.
@@ -46,24 +52,27 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "checkpoints", nargs="+", type=file_path, metavar="CKPT", help="two files or more"
     )
-    parser.add_argument(
-        "--output", type=file_path, metavar="FILE", required=True, help="the averaged checkpoint"
-    )
+    add_files(parser, required=True, output="the averaged checkpoint")
     parser.add_argument(
         "--weights", nargs="+", type=float, metavar="W", help="a weight for each (default: equal)"
     )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    add_force(parser)
     add_ema_argument(parser)
     group = parser.add_argument_group("statistics of batch normalisation")
     group.add_argument("--data_dir", type=file_path, metavar="FOLDER", help="the training images")
     group.add_argument("--dataset", help="as of train (default: imagenet)")
     group.add_argument("--train_split", help="default: train")
+<<<<<<< HEAD
     group.add_argument("--val_fraction", type=float, help="as of train (default: 0)")
     group.add_argument(
         "--precise_bn_samples",
         type=at_least(1),
         help="images to measure on (default: 8192)",
     )
+=======
+    text = "images to measure on (default: 8192)"
+    group.add_argument("--precise_bn_samples", type=at_least(1), help=text)
+>>>>>>> d48bb17 (Names of MindCV's paths and of lazy packages in one table; tools' shared options, tables and small functions in one place)
     group.add_argument("--batch_size", type=at_least(2), help="default: 32")
     add_import_module(group)
 
@@ -106,8 +115,7 @@ def measure_statistics(
     from ..models import create_model_from_file
     from ..weights import WeightFile
 
-    if arguments.import_module:
-        import_user_module(arguments.import_module)
+    import_user_module(arguments.import_module)
     given = {name: getattr(arguments, name) or value for name, value in _MEASURING.items()}
     config = Config(
         model=metadata.model,

@@ -11,7 +11,15 @@ from ..errors import ConfigError
 from ..process.entry_point import import_user_module
 from ..process.files import printable, write_text
 from ..weights import Metadata, describe_choice, read_weights
-from .arguments import add_ema_argument, add_import_module, check_output, file_path
+from .arguments import (
+    add_ema_argument,
+    add_files,
+    add_force,
+    add_import_module,
+    check_output,
+    file_path,
+    refuse_idle,
+)
 from .report.run_folder import RunFolder, read_run_folder
 
 # Paths and what concerns the machine say nothing of the model.
@@ -27,10 +35,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", type=file_path, metavar="CKPT", help="that names its model, as of `train`"
     )
-    parser.add_argument(
-        "--output", type=file_path, metavar="FILE", help=".md (default: print the card)"
-    )
-    parser.add_argument("--force", action="store_true", help="replace an existing file")
+    add_files(parser, output=".md (default: print the card)")
+    add_force(parser)
     add_ema_argument(parser)
     add_import_module(parser)
 
@@ -38,28 +44,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     if arguments.output:
         check_output("output", arguments.output, (".md",), arguments.force)
-    if arguments.import_module:
-        import_user_module(arguments.import_module)
+    else:
+        refuse_idle(arguments, ("force",), "replaces the file of --output, and none is written")
+    import_user_module(arguments.import_module)
     from ..models import create_model_from_file
 
     file = read_weights(arguments.checkpoint)
     network, metadata = create_model_from_file(file, ema=arguments.ema)
     path = Path(arguments.checkpoint)
+    is_of_run = all((path.parent / name).is_file() for name in ("config.yaml", "metrics.csv"))
+    run = read_run_folder(str(path.parent)) if is_of_run else None
     kind = describe_choice(file, arguments.ema)[0]
-    text = "\n".join(card(path.name, metadata, network, kind=kind, run=_run_of(path))) + "\n"
-    if not arguments.output:
-        print(text, end="")
-        return
-    output = Path(arguments.output)
-    write_text(output, text, ConfigError)
-    print(f"wrote {output}")
-
-
-def _run_of(checkpoint: Path) -> RunFolder | None:
-    """Return the run that a checkpoint lies in; None: in none."""
-    names = ("config.yaml", "metrics.csv")
-    is_run = all((checkpoint.parent / name).is_file() for name in names)
-    return read_run_folder(str(checkpoint.parent)) if is_run else None
+    text = "\n".join(card(path.name, metadata, network, kind=kind, run=run))
+    if arguments.output:
+        write_text(Path(arguments.output), f"{text}\n", ConfigError)
+        text = f"wrote {arguments.output}"
+    print(text)
 
 
 def card(

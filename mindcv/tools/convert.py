@@ -6,9 +6,9 @@ from ..errors import WeightsError
 from ..names import plural
 from ..weights import read_weights, write_weights
 from ..weights.file import READABLE, SUFFIXES
-from ..weights.match import Contents, sort_contents, without_statistics
+from ..weights.match import sort_contents, without_statistics
 from ..weights.schemes import NATIVE, WRITABLE, names_of
-from .arguments import add_settings, check_output, file_path, settings_of, shaping
+from .arguments import add_force, add_settings, check_output, file_path, settings_of, shaping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     parser.add_argument("--names", default=NATIVE, choices=WRITABLE, help="whose names to write")
     parser.add_argument("--ema", action="store_true", help="take the averaged weights")
-    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_force(parser, "replace OUT if it exists")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -43,18 +43,14 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if problems := without_statistics(contents.weights):
         raise WeightsError(f"weight file {file.path!r}: {problems[0]}")
-    print(_summary(contents))
-    if arguments.model:
-        print(f"all of them fit {metadata.model}")
-    count = write_weights(arguments.output, contents.weights, metadata, arguments.names)
-    print(f"wrote {plural(count, 'tensor')} to {arguments.output}, {names_of(arguments.names)}")
-
-
-def _summary(contents: Contents) -> str:
-    line = f"read {len(contents.weights)} tensors from {contents.file.path} "
-    line += f"({contents.file.format}), {names_of(contents.scheme)}"
+    line = f"read {len(contents.weights)} tensors from {file.path} ({file.format}), "
+    line += names_of(contents.scheme)
     if contents.choice:
         line += f": {contents.choice}"
     if contents.set_aside:
         line += f"; ignored {len(contents.set_aside)} entries that are not weights"
-    return "; ".join([line, *contents.notes])
+    print("; ".join([line, *contents.notes]))
+    if arguments.model:
+        print(f"all of them fit {metadata.model}")
+    count = write_weights(arguments.output, contents.weights, metadata, arguments.names)
+    print(f"wrote {plural(count, 'tensor')} to {arguments.output}, {names_of(arguments.names)}")

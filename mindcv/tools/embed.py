@@ -12,29 +12,23 @@ from ..names import plural
 from ..process.files import replacing, sha256_of, writing
 from ..process.tables import write_csv
 from .arguments import (
+    add_files,
+    add_images,
     add_network_arguments,
     at_least,
     build_network,
     check_network_arguments,
     check_output,
-    file_path,
 )
 from .predict import name_skipped
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = "The features are those after global pooling, before the classifier."
-    parser.add_argument(
-        "images", nargs="+", type=file_path, metavar="IMAGE", help="files, and folders of files"
-    )
+    add_images(parser)
     add_network_arguments(parser)
-    parser.add_argument(
-        "--output",
-        type=file_path,
-        metavar="FILE",
-        required=True,
-        help=".npz: arrays `features` (images, channels) and `paths`, for `search`; or .csv",
-    )
+    text = ".npz: arrays `features` (images, channels) and `paths`, for `search`; or .csv"
+    add_files(parser, required=True, output=text)
     parser.add_argument("--batch_size", type=at_least(1), default=16, help="images at a time")
 
 
@@ -67,9 +61,14 @@ def open_network(arguments: Namespace):
 
     start_runtime(mode=1)
     network, metadata = build_network(arguments)
-    if not hasattr(network, "forward_features"):
-        raise ConfigError(f"{metadata.model} has no forward_features and forward_head to embed")
+    require_head(network, metadata, "embed")
     return network, metadata
+
+
+def require_head(network, metadata, purpose: str) -> None:
+    """Raise a ConfigError if a network cannot be run in two parts, as AnyNet can."""
+    if not hasattr(network, "forward_features"):
+        raise ConfigError(f"{metadata.model} has no forward_features and forward_head to {purpose}")
 
 
 def embed(network, metadata, paths: list[str], batch_size: int) -> tuple[list[str], np.ndarray]:

@@ -10,12 +10,13 @@ from ..errors import ConfigError, DataError
 from ..names import plural
 from .arguments import (
     add_files,
+    add_images,
     add_network_arguments,
     build_network,
     check_network_arguments,
     check_output,
-    file_path,
 )
+from .embed import require_head
 from .predict import name_skipped, true_class
 
 # Red, green and blue of heat 0 to 1: dark blue, cyan, yellow, red.
@@ -28,19 +29,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         "Red regions speak for the class, blue ones do not matter to it. Source: Selvaraju et al. "
         "2017, Grad-CAM, at the output of the last stage."
     )
-    parser.add_argument(
-        "images", nargs="+", type=file_path, metavar="IMAGE", help="files, and folders of files"
-    )
+    add_images(parser)
     add_network_arguments(parser)
     parser.add_argument(
         "--target", metavar="CLASS", help="name or index of a class (default: the predicted one)"
     )
-    parser.add_argument(
-        "--output",
-        type=file_path,
-        metavar="FILE",
-        required=True,
-        help="the pictures: .png; more pages are called FILE-2.png, …",
+    add_files(
+        parser, required=True, output="the pictures: .png; more pages are called FILE-2.png, …"
     )
     add_files(parser, font="of the pictures, for names beyond Latin letters")
 
@@ -58,8 +53,7 @@ def run(arguments: Namespace) -> None:
     start_runtime(mode=1)
     classifier = Classifier(*build_network(arguments))
     metadata = classifier.metadata
-    if not hasattr(classifier.network, "forward_features"):
-        raise ConfigError(f"{metadata.model} has no forward_features and forward_head to explain")
+    require_head(classifier.network, metadata, "explain")
     target = find_class(arguments.target, metadata)
     known = frozenset(metadata.class_names or ())
     of = "the predicted class" if target is None else f"class {arguments.target}"

@@ -3,8 +3,10 @@
 import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from ..config import settings_of, shaping
 from ..design_space import (
@@ -17,6 +19,7 @@ from ..design_space import (
     plan_model,
 )
 from ..design_space.complexity import complexity, complexity_by_part
+from ..design_space.plan import BLOCKS, BlockPlan
 from ..errors import ConfigError, WeightsError
 from ..hub import published_weights
 from ..process.entry_point import import_user_module
@@ -45,7 +48,6 @@ def run(arguments: Namespace) -> None:
 
     network = None if plan else create_model(name)  # building a large network takes seconds
     plan = plan or getattr(network, "plan", None)
-    setting = _find_setting(name, options)
     print(name, "", sep="\n")
     if plan is None:
         params = sum(parameter.size for parameter in network.trainable_params())
@@ -53,7 +55,12 @@ def run(arguments: Namespace) -> None:
         print("stages, MACs and activations are not known: the model has no attribute `plan`")
         print("", *published(name), sep="\n")
         return
-    found = setting or fit_widths(plan.widths, plan.depths)
+    found = fit_widths(plan.widths, plan.depths)
+    if name != "anynet" and (name in SETTINGS or name in GENERAL):  # its own rule shapes them
+        given = {
+            key: value for key, value in options.items() if key in Setting.__dataclass_fields__
+        }
+        found = replace(SETTINGS[name], **given) if name in SETTINGS else Setting(**given)
     line = (found.w_0, found.w_a)
     print(*rule(found), "", sep="\n")
     print(*stage_table(plan, arguments.image_size), "", sep="\n")
@@ -73,8 +80,7 @@ def _find_model(arguments: Namespace) -> tuple[str, Mapping[str, Any], NetworkPl
     options = shaping(settings_of(arguments, place="command line: ", needed=True))
     from ..models import canonical_name, plan_described
 
-    if arguments.import_module:
-        import_user_module(arguments.import_module)
+    import_user_module(arguments.import_module)
     if arguments.model:
         name = canonical_name(arguments.model)
         return name, options, plan_model(name, **options)
@@ -83,15 +89,6 @@ def _find_model(arguments: Namespace) -> tuple[str, Mapping[str, Any], NetworkPl
         raise WeightsError(f"weight file {file.path!r} does not name its model; give its NAME")
     plan = plan_described(file.metadata, file)
     return canonical_name(file.metadata.model), file.metadata.options, plan
-
-
-def _find_setting(name: str, options: Mapping[str, Any]) -> Setting | None:
-    """Return the setting whose line the widths follow; None: they follow none that is known."""
-    if name == "anynet" or not (name in SETTINGS or name in GENERAL):
-        return None
-    known = {field.name for field in fields(Setting)}
-    given = {key: value for key, value in options.items() if key in known}
-    return replace(SETTINGS[name], **given) if name in SETTINGS else Setting(**given)
 
 
 def rule(found: Setting | LinearFit) -> list[str]:
@@ -118,7 +115,7 @@ def stage_table(plan: NetworkPlan, image_size: int) -> list[str]:
     stem, *stages, classifier = complexity_by_part(plan, image_size)
     shapes = [
         ("1", str(plan.stem_width), "", "", "", ""),
-        *(_stage_shape(plan, number) for number in range(len(stages))),
+        *(_stage_shape(plan, blocks) for blocks in plan.stages()),
         ("", str(plan.num_classes), "", "", "", ""),
     ]
     cells = [(*head, "params", "MACs", "activations")]
@@ -126,28 +123,21 @@ def stage_table(plan: NetworkPlan, image_size: int) -> list[str]:
         size = f"{part.image_size}x{part.image_size}"
         cells.append((part.name, size, *shape, *_figures(part.complexity)))
     total = _figures(complexity(plan, image_size))
-    cells.append(("total", "", str(sum(plan.depths)), *("",) * 5, *total))
-    return aligned(cells)
+    return aligned([*cells, ("total", "", str(sum(plan.depths)), *("",) * 5, *total)])
 
 
 def _figures(costs) -> tuple[str, ...]:
     return tuple(f"{count:,}" for count in (costs.params, costs.macs, costs.activations))
 
 
-def _stage_shape(plan: NetworkPlan, stage: int) -> tuple[str, ...]:
-    grouped = "bottleneck" in plan.block_type
-    in_width = plan.widths[stage - 1] if stage else plan.stem_width
-    squeezed = [round(in_width * plan.se_ratio)]  # of each block's input width
-    if plan.depths[stage] > 1:
-        squeezed.append(round(plan.widths[stage] * plan.se_ratio))
-    return (
-        str(plan.depths[stage]),
-        str(plan.widths[stage]),
-        str(plan.groups[stage]) if grouped else "-",
-        str(plan.group_widths[stage]) if grouped else "-",
-        str(plan.strides[stage]),
-        ",".join(map(str, squeezed)) if plan.se_ratio and grouped else "-",
-    )
+def _stage_shape(plan: NetworkPlan, blocks: Sequence[BlockPlan]) -> tuple[str, ...]:
+    first, *_ = blocks
+    groups, squeezed = ("-", "-"), "-"
+    if BLOCKS[plan.block_type].has_bottleneck:
+        groups = (first.groups, first.bottleneck // first.groups)
+        if plan.se_ratio:  # of each block's input width, which further blocks share
+            squeezed = ",".join(str(block.squeezed) for block in blocks[:2])
+    return tuple(map(str, (len(blocks), first.out_width, *groups, first.stride, squeezed)))
 
 
 def published(name: str) -> list[str]:
@@ -165,13 +155,9 @@ def published(name: str) -> list[str]:
 
 def mean_distance(plan: NetworkPlan, line: tuple[float, float]) -> float:
     """Return the geometric mean of the blocks' relative distances from the line."""
-    widths = _block_widths(plan.widths, plan.depths)
-    ratios = [abs(math.log(width / (line[0] + line[1] * j))) for j, width in enumerate(widths)]
-    return math.exp(sum(ratios) / len(ratios)) - 1
-
-
-def _block_widths(widths: Sequence[int], depths: Sequence[int]) -> list[int]:
-    return [width for width, depth in zip(widths, depths) for _ in range(depth)]
+    widths = np.repeat(plan.widths, plan.depths)
+    ratios = np.abs(np.log(widths / (line[0] + line[1] * np.arange(len(widths)))))
+    return math.exp(ratios.mean()) - 1
 
 
 def draw_widths(
@@ -187,7 +173,7 @@ def draw_widths(
         line: (w_0, w_a) of the line u_j = w_0 + w_a * j, channels.
         scale: of the width axis, linear or log.
     """
-    blocks = _block_widths(widths, depths)
+    blocks = np.repeat(widths, depths).tolist()
     wanted = [line[0] + line[1] * j for j in range(len(blocks))]
     place = math.log if scale == "log" else float
     low, high = (place(end([*blocks, *wanted])) for end in (min, max))

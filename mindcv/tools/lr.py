@@ -1,15 +1,14 @@
 """`python -m mindcv lr`: the learning rates of a recipe as a table, a plot in text, PNG and csv."""
 
-import csv
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
 from ..config.options import OPTIONS
-from ..errors import ConfigError, DataError, MindCVError
+from ..errors import DataError, MindCVError
 from ..names import plural
 from ..process.entry_point import import_user_module
-from ..process.files import writing
+from ..process.tables import write_csv
 from .arguments import add_files, at_least
 from .charts import Chart, plot_charts
 
@@ -25,18 +24,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--steps_per_epoch", type=at_least(1), metavar="N", help="default: counted from the images"
     )
-    parser.add_argument(
-        "--devices",
-        type=at_least(1),
-        default=1,
-        metavar="N",
-        help="processes that share the images",
-    )
-    add_files(
-        parser,
-        plot="draw the curve as PNG (extra plots)",
-        csv="write the rate of every step",
-    )
+    text = "processes that share the images"
+    parser.add_argument("--devices", type=at_least(1), default=1, metavar="N", help=text)
+    text = "draw the curve as PNG (extra plots)"
+    add_files(parser, plot=text, csv="write the rate of every step")
 
 
 def run(arguments: Namespace) -> None:
@@ -46,7 +37,8 @@ def run(arguments: Namespace) -> None:
     steps = arguments.steps_per_epoch or count_steps(config, arguments.devices)
     rates = build_schedule(config, steps, arguments.devices)
     if arguments.csv:
-        write_rates(arguments.csv, rates, steps)
+        rows = ((i + 1, i // steps + 1, repr(rate)) for i, rate in enumerate(rates))
+        write_csv(Path(arguments.csv), [("step", "epoch", "lr"), *rows])
     print(
         f"{config.scheduler}: {plural(config.epoch_size, 'epoch')} of "
         f"{plural(steps, 'step')}, {plural(len(rates), 'step')}"
@@ -101,16 +93,6 @@ def count_steps(config: Config, devices: int) -> int:
             "lower batch_size or give --steps_per_epoch N"
         )
     return steps
-
-
-def write_rates(path: str, rates: list[float], steps: int) -> None:
-    with (
-        writing(f"--csv {path}", ConfigError),
-        open(path, "w", newline="", encoding="utf-8") as file,
-    ):
-        table = csv.writer(file)
-        table.writerow(("step", "epoch", "lr"))
-        table.writerows((i + 1, i // steps + 1, repr(rate)) for i, rate in enumerate(rates))
 
 
 def draw(rates: list[float], epochs: int) -> list[str]:

@@ -17,12 +17,13 @@ from ..process.tables import write_csv
 from .arguments import (
     NETWORK_OPTIONS,
     add_files,
+    add_images,
     add_network_arguments,
     at_least,
     build_network,
+    check_contact_sheet,
     check_network_arguments,
     check_output,
-    file_path,
     refuse_idle,
 )
 
@@ -38,9 +39,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "Ends with 0 when at least one image was classified; files that cannot be read are named "
         "on stderr and skipped. Ends with 4 when none was classified."
     )
-    parser.add_argument(
-        "images", nargs="+", type=file_path, metavar="IMAGE", help="files, and folders of files"
-    )
+    add_images(parser)
     add_network_arguments(parser)
     parser.add_argument("--top_k", type=at_least(1), default=5, help="classes of each image")
     add_files(
@@ -78,8 +77,7 @@ def run(arguments: Namespace) -> None:
         check_network_arguments(arguments, classifies=True)
     if arguments.output:
         check_output("output", arguments.output, (".json", ".csv"), force=True)
-    if arguments.contact_sheet:
-        check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
+    check_contact_sheet(arguments)
     from ..data.contact_sheet import PredictionSheets, load_font
 
     font = load_font(arguments.font)

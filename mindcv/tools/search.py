@@ -14,11 +14,11 @@ from ..process.files import printable, reading, replacing, writing
 from .arguments import (
     NETWORK_OPTIONS,
     add_files,
+    add_images,
     add_network_arguments,
     at_least,
+    check_contact_sheet,
     check_network_arguments,
-    check_output,
-    file_path,
     refuse_idle,
 )
 from .embed import embed, fingerprint, open_network
@@ -28,9 +28,7 @@ _BLOCK = 1024  # rows of the similarities at a time
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = "Similarity is the cosine of two images' features: 1 for the same image."
-    parser.add_argument(
-        "images", nargs="*", type=file_path, metavar="IMAGE", help="files or folders to look for"
-    )
+    add_images(parser, "*", "files or folders to look for")
     add_files(
         parser,
         features="of `embed`, .npz, to search in",
@@ -67,8 +65,7 @@ def run(arguments: Namespace) -> None:
         print(f"{plural(count, 'pair')} of at least {arguments.duplicates:g} among {among}")
         return
     check_network_arguments(arguments)
-    if arguments.contact_sheet:
-        check_output("contact_sheet", arguments.contact_sheet, (".png",), force=True)
+    check_contact_sheet(arguments)
     features, paths, weights = read_features(Path(arguments.features))
     queries = find_images(arguments.images)
     network, metadata = open_network(arguments)

@@ -27,18 +27,9 @@ _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-_TYPES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
+_NAMES = "F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL"
+_TYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
+_TYPES = dict(zip(_NAMES.split(), _TYPES.split()))
 
 
 def starts_npz(head: bytes, entries: Sequence[str]) -> bool:
@@ -130,23 +121,26 @@ def read_safetensors(file: WeightStream) -> Tensors:
 def write_safetensors(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
     """Write the tensors; the metadata entry goes into the header."""
     package = _package()
-    from safetensors.numpy import save
-
     header = {"format": "pt"}  # transformers requires it: torch's array layout
     arrays = dict(tensors)
     if ENTRY in arrays:
         header[ENTRY] = arrays.pop(ENTRY).tobytes().decode()
     try:
-        stream.write(save(arrays, metadata=header))
+        stream.write(package.numpy.save(arrays, metadata=header))
     except package.SafetensorError as error:
         raise ValueError(str(error)) from None
 
 
 def _package() -> ModuleType:
     try:
-        import safetensors
+        import safetensors.numpy
     except ImportError:
         raise ImportError(
             "the package safetensors is missing; run: pip install safetensors"
         ) from None
     return safetensors
+
+
+# How a file of each kind is recognised, read and written.
+NPZ = (starts_npz, read_npz, write_npz)
+SAFETENSORS = (starts_safetensors, read_safetensors, write_safetensors)

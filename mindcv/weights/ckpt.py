@@ -35,14 +35,10 @@ NAME = "MindSpore checkpoint"
 
 # MindSpore's names of element types (mindspore/train/serialization.py).
 _TYPES = {
-    **{
-        f"{sign}Int{bits}": f"{sign.lower()}int{bits}"
-        for sign in ("", "U")
-        for bits in (8, 16, 32, 64)
-    },
-    **{f"Float{bits}": f"float{bits}" for bits in (16, 32, 64)},
-    "Bool": "bool",
-    "BFloat16": "bfloat16",
+    name: name.lower()
+    for name in (
+        "Int8 Int16 Int32 Int64 UInt8 UInt16 UInt32 UInt64 Float16 Float32 Float64 Bool BFloat16"
+    ).split()
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items() if dtype != "bfloat16"}
 _TEXT = "str"  # text entries, which `append_dict` of save_checkpoint allows
@@ -58,7 +54,12 @@ def starts(head: bytes, entries: Sequence[str]) -> bool:
 
 def read(file: WeightStream) -> Tensors:
     """Return the tensors as views of the file's content; text entries are dropped."""
-    return dict(_tensors(_without_checksum(file.read())))
+    body = memoryview(file.read())
+    if bytes(body[-_CHECKSUM_SIZE:]).startswith(_CHECKSUM):
+        body, checksum = body[:-_CHECKSUM_SIZE], int.from_bytes(body[-10:], "big")
+        if zlib.crc32(body) != checksum:
+            raise ValueError("its checksum is not that of its content")
+    return dict(_tensors(body))
 
 
 def has_checksum(file: WeightStream) -> bool:
@@ -76,16 +77,6 @@ def write(stream: BinaryIO, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 # ---- reading
-
-
-def _without_checksum(content: bytes) -> memoryview:
-    whole = memoryview(content)
-    if not content.startswith(_CHECKSUM, max(0, len(content) - _CHECKSUM_SIZE)):
-        return whole
-    body = whole[:-_CHECKSUM_SIZE]
-    if zlib.crc32(body) != int.from_bytes(content[-10:], "big"):
-        raise ValueError("its checksum is not that of its content")
-    return body
 
 
 def _tensors(body: memoryview) -> Iterator[tuple[str, tuple]]:
@@ -207,18 +198,15 @@ def _encoded(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | np.ndarray]:
         content = flat.view(np.uint8)
         # MindSpore recognises a scalar by the dimension 0.
         dims = b"".join(b"\x08" + _encode(size) for size in array.shape or (0,))
-        head = dims + _field(2, _NAMES[array.dtype.name].encode())
-        tag = _field(1, name.encode())
+        kind = _NAMES[array.dtype.name].encode()
+        head = dims + _head(2, len(kind)) + kind
+        tag = _head(1, len(name.encode())) + name.encode()
         for start in range(0, len(content) or 1, _PIECE):
             piece = content[start : start + _PIECE]
             tensor = head + _head(3, len(piece))  # the piece itself follows
             record = tag + _head(2, len(tensor) + len(piece)) + tensor
             yield _head(1, len(record) + len(piece)) + record
             yield piece
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return _head(number, len(content)) + content
 
 
 def _head(number: int, size: int) -> bytes:

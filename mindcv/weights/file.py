@@ -9,6 +9,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -40,17 +41,9 @@ class Format:
 
 FORMATS = (
     Format(ckpt.NAME, ckpt.starts, ckpt.read, ckpt.write, suffix=".ckpt"),
-    Format(
-        "safetensors",
-        array_files.starts_safetensors,
-        array_files.read_safetensors,
-        array_files.write_safetensors,
-        suffix=".safetensors",
-    ),
+    Format("safetensors", *array_files.SAFETENSORS, suffix=".safetensors"),
     Format("torch zip", torch_file.starts_zip, torch_file.read_zip),
-    Format(
-        "npz", array_files.starts_npz, array_files.read_npz, array_files.write_npz, suffix=".npz"
-    ),
+    Format("npz", *array_files.NPZ, suffix=".npz"),
     Format("torch legacy", torch_file.starts_legacy, torch_file.read_legacy),
 )
 SUFFIXES = tuple(form.suffix for form in FORMATS if form.write)
@@ -135,9 +128,8 @@ class Metadata:
                 raise ValueError(f"{len(names)} class names for {count} classes")
             return metadata
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise WeightsError(
-                f"weight file {path!r}: its entry {ENTRY} cannot be read: {reason}"
+                f"weight file {path!r}: its entry {ENTRY} cannot be read: {_reason(error)[:200]}"
             ) from None
 
 
@@ -180,7 +172,13 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
         with WeightStream(path) as file:
             form = _recognise(file)
             file.seek(0)
-            found = _read(form, file)
+            try:
+                found = form.read(file)
+            except DAMAGE as error:
+                raise Refusal(
+                    f"is cut off or damaged, or no {form.name}: {_reason(error)}; fetch or write "
+                    "it again"
+                ) from None
             is_verified = is_sealed or form.name != ckpt.NAME or ckpt.has_checksum(file)
     except Refusal as refusal:
         raise WeightsError(f"weight file {path!r} {refusal}") from None
@@ -192,14 +190,11 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
     metadata = None if entry is None else Metadata.from_array(entry[1], path)
     if not found:
         raise WeightsError(f"weight file {path!r} ({form.name}) holds no tensors")
-    tensors, casts = {}, {}
-    for name, (dtype, array) in found.items():
-        tensors[name] = _as_float32(dtype, array)
-        if tensors[name].dtype != array.dtype:
-            casts[dtype] = casts.get(dtype, 0) + 1
-    notes = [
-        f"{plural(count, 'tensor')} cast from {dtype} to float32" for dtype, count in casts.items()
-    ]
+    tensors = {name: _as_float32(dtype, array) for name, (dtype, array) in found.items()}
+    casts = Counter(
+        dtype for name, (dtype, one) in found.items() if one.dtype != tensors[name].dtype
+    )
+    notes = [f"{plural(n, 'tensor')} cast from {dtype} to float32" for dtype, n in casts.items()]
     if not is_verified:
         notes.append("not verified, as the file has no checksum")
     return WeightFile(path, form.name, tensors, metadata=metadata, notes=tuple(notes))
@@ -244,14 +239,8 @@ def _recognise(file: WeightStream) -> Format:
     raise Refusal(f"is {what}; expected one of {READABLE}")
 
 
-def _read(form: Format, file: WeightStream) -> Tensors:
-    try:
-        return form.read(file)
-    except DAMAGE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise Refusal(
-            f"is cut off or damaged, or no {form.name}: {reason}; fetch or write it again"
-        ) from None
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _as_float32(dtype: str, array: np.ndarray) -> np.ndarray:
@@ -294,8 +283,8 @@ def write_weights(
         with replacing(path) as unfinished, open(unfinished, "wb") as stream:
             writers[path.suffix](stream, tensors)
     except (OSError, ImportError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(f"weight file {str(path)!r} cannot be written: {reason}") from None
+        text = f"weight file {str(path)!r} cannot be written: {_reason(error)}"
+        raise WeightsError(text) from None
     return count
 
 

@@ -18,18 +18,13 @@ from .guards import Refusal
 _MOST_INSTRUCTIONS = 2_000_000
 
 # torch's storage classes -> their element types.
-_STORAGE_TYPES = {
-    "torch.DoubleStorage": "float64",
-    "torch.FloatStorage": "float32",
-    "torch.HalfStorage": "float16",
-    "torch.BFloat16Storage": "bfloat16",
-    "torch.LongStorage": "int64",
-    "torch.IntStorage": "int32",
-    "torch.ShortStorage": "int16",
-    "torch.CharStorage": "int8",
-    "torch.ByteStorage": "uint8",
-    "torch.BoolStorage": "bool",
-}
+_STORAGES = "Double Float Half BFloat16 Long Int Short Char Byte Bool"
+_STORAGE_TYPES = dict(
+    zip(
+        (f"torch.{name}Storage" for name in _STORAGES.split()),
+        "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool".split(),
+    )
+)
 _DICTIONARIES = set(
     "collections.OrderedDict collections.defaultdict collections.Counter builtins.dict "
     "__builtin__.dict".split()

@@ -16,7 +16,7 @@ from mindcv.design_space.complexity import Complexity, complexity_by_part
 from mindcv.models import AnyNet
 from mindcv.tools import COMMANDS, DOORS, NAMES_ELSEWHERE
 from mindcv.tools.info import draw_widths
-from mindcv.tools.list import Row, table
+from mindcv.tools.list import table
 from mindcv.weights import Preprocessing
 
 GOLDEN = json.loads((ROOT / "tests/golden/complexity.json").read_text(encoding="utf-8"))
@@ -145,7 +145,9 @@ def test_list_costs_are_of_the_image_size_given(capsys):
 
 
 def test_unknown_costs_are_dashes():
-    lines = table([Row("mine", 5, None, None, 224, None, ())])
+    row = {"model": "mine", "params": 5, "macs": None, "activations": None}
+    row |= {"image_size": 224, "top1": None, "weights": []}
+    lines = table([row])
     assert lines[1].split() == ["mine", "0.00", "-", "-", "224", "-", "-"]
 
 

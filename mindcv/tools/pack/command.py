@@ -5,7 +5,9 @@ from argparse import ArgumentParser, Namespace
 
 from ...errors import ConfigError
 from ...names import plural
-from ..arguments import at_least, file_path
+from ..arguments import at_least, file_path, refuse_idle
+
+_PACKING = ("splits", "cap", "quality", "shards", "skip_bad")  # options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,15 +32,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PIXELS",
         help="resize larger images to this shorter side, as JPEG (default: the files' own bytes)",
     )
-    parser.add_argument(
-        "--quality", type=int, default=90, help="of those JPEGs, 1 to 100 (default 90)"
-    )
+    parser.add_argument("--quality", type=int, help="of those JPEGs, 1 to 100 (default 90)")
     parser.add_argument(
         "--shards", type=at_least(1), help="files of a split (default: one for each 512 MB)"
     )
     parser.add_argument(
         "--skip_bad",
         action="store_true",
+        default=None,
         help="leave out images that cannot be decoded, listed in OUT/bad_images.csv",
     )
     parser.add_argument("--workers", type=at_least(1), help="processes (default: one per core)")
@@ -55,14 +56,18 @@ def run(arguments: Namespace) -> None:
         raise ConfigError("command line: --verify takes the packed folder, and no SRC")
     if not arguments.verify and not arguments.out:
         raise ConfigError("command line: give SRC and OUT, or --verify OUT")
+    if arguments.verify:
+        refuse_idle(arguments, _PACKING, "is for packing; --verify only compares hashes")
+    elif not arguments.cap:
+        refuse_idle(arguments, ("quality",), "is of the images that --cap PIXELS resizes")
     from .dataset import pack, verify
 
     out = arguments.verify or arguments.out
     if arguments.verify:
         packed = verify(out, arguments.workers)
     else:
-        names = ("splits", "cap", "quality", "shards", "skip_bad", "workers")
-        options = {name: getattr(arguments, name) for name in names}
+        given = {name: getattr(arguments, name) for name in (*_PACKING, "workers")}
+        options = {name: value for name, value in given.items() if value is not None}
         try:
             packed = pack(arguments.source, out, **options)
         except KeyboardInterrupt:

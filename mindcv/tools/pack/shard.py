@@ -188,20 +188,13 @@ def _read(path: str, size: int) -> np.ndarray:
     try:
         data = read_file(os.fsencode(path))
     except ImageError:
-        if _size(path) == size:
+        # As `list_source` has it: 0 if there is no such file.
+        if (os.path.getsize(path) if os.path.exists(path) else 0) == size:
             raise
         data = np.zeros(0, np.uint8)
     if len(data) != size:
         raise DataError(f"{path} changed while it was packed: {len(data)} bytes, {size} before")
     return data
-
-
-def _size(path: str) -> int:
-    """Return the size of a file in bytes as `list_source` does: 0 if it does not exist."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int, int]]:
@@ -232,13 +225,9 @@ def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int,
             writer.commit()
         return sums
     except RuntimeError as error:
-        raise DataError(_cannot_write(task.out, _reason(error))) from error
-
-
-def _reason(error: RuntimeError) -> str:
-    """Return the line of MindSpore's report that says what happened."""
-    found = re.search(r"\[ERROR\] (.*)", str(error))
-    return f"MindSpore: {found[1].strip() if found else str(error).splitlines()[0]}"
+        found = re.search(r"\[ERROR\] (.*)", str(error))  # the line that says what happened
+        reason = found[1].strip() if found else str(error).splitlines()[0]
+        raise DataError(_cannot_write(task.out, f"MindSpore: {reason}")) from error
 
 
 def _checksum(image, name: bytes) -> int:

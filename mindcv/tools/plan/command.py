@@ -2,13 +2,22 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 from ...config import Config, load_config
 from ...design_space.published import family_name
 from ...errors import ConfigError
 from ...optim import OPTIMIZERS
-from ...process.files import writing
-from ..arguments import add_files, add_settings, at_least, file_path, planned_network, positive
+from ...process.files import write_text
+from ..arguments import (
+    add_files,
+    add_settings,
+    at_least,
+    file_path,
+    planned_network,
+    positive,
+    refuse_idle,
+)
 from .estimate import (
     DECODE_RATE,
     KEPT_BYTES,
@@ -19,9 +28,10 @@ from .estimate import (
     TRAIN_IMAGES,
     Plan,
 )
-from .text import Rows, assumed, known, text
+from .text import assumed, known, text
 
 _OVERRIDES = ("model", "regnet", "anynet", "batch_size", "opt", "amp_level", "epoch_size", "lr")
+_COLUMNS = ("name", "value", "source")  # of what is known and assumed
 _BATCHES = (16, 32, 64, 128, 256, 512)
 
 
@@ -44,20 +54,14 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--epoch_size", **whole, help="epochs")
     group.add_argument("--lr", **number, help="peak rate for the recipe's own images per step")
     group = parser.add_argument_group("assumptions, to replace by your own figures")
-    group.add_argument(
-        "--card", choices=tuple(PUBLISHED), default="910", help="published speed (default: 910)"
-    )
+    group.add_argument("--card", choices=tuple(PUBLISHED), help="published speed (default: 910)")
     group.add_argument(
         "--scale_by",
         choices=("activations", "macs"),
-        default="activations",
         help="what the step of another model grows with (default: activations)",
     )
-    group.add_argument(
-        "--step_ms",
-        **number,
-        help="measured step of one card alone; replaces --card and --scale_by",
-    )
+    text = "measured step of one card alone; replaces --card and --scale_by"
+    group.add_argument("--step_ms", **number, help=text)
     group.add_argument("--devices_per_host", **whole, default=8, help="cards (default: 8)")
     group.add_argument("--card_memory", **number, default=32.0, help="GB (default: 32)")
     group.add_argument(
@@ -79,21 +83,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
+    if arguments.step_ms:
+        reason = "estimates the step of a card, and --step_ms says it; give one of them"
+        refuse_idle(arguments, ("card", "scale_by"), reason)
     recipe = load_recipe(arguments, {})
     given = {key: getattr(arguments, key) for key in _OVERRIDES}
     given["image_resize"] = arguments.image_size
-    config = load_recipe(
-        arguments, {key: value for key, value in given.items() if value is not None}
-    )
+    given = {key: value for key, value in given.items() if value is not None}
+    config = load_recipe(arguments, given)
     plan = Plan(arguments, recipe, config, planned_network(config))
     figures = compute(plan, family_name(config.model))
     print("\n".join(text(plan, figures)))
     if arguments.json:
-        with (
-            writing(f"--json {arguments.json}", ConfigError),
-            open(arguments.json, "w", encoding="utf-8") as file,
-        ):
-            json.dump(figures, file, indent=1)
+        write_text(Path(arguments.json), json.dumps(figures, indent=1), ConfigError)
 
 
 def load_recipe(arguments: Namespace, overrides: dict) -> Config:
@@ -115,14 +117,10 @@ def compute(plan: Plan, name: str) -> dict:
         "opt": config.opt,
         "amp_level": config.amp_level,
         "epochs": config.epoch_size,
-        "known": _dictionaries(known(plan)),
-        "assumed": _dictionaries(assumed(plan)),
+        "known": [dict(zip(_COLUMNS, row)) for row in known(plan)],
+        "assumed": [dict(zip(_COLUMNS, row)) for row in assumed(plan)],
         "largest_batch": plan.largest_batch(),
         "memory_bytes": [{"batch_size": batch} | plan.memory(batch) for batch in batches],
         "scales": [plan.scale(devices) for devices in scales],
         "left_out": [devices for devices in SCALES if devices not in scales],
     }
-
-
-def _dictionaries(rows: Rows) -> list[dict[str, str]]:
-    return [dict(zip(("name", "value", "source"), row)) for row in rows]

@@ -142,9 +142,10 @@ class Plan:
 
     def __init__(self, arguments: Namespace, recipe: Config, config: Config, network: NetworkPlan):
         self.given, self.config, self.network = arguments, config, network
-        self.size, self.published = config.image_resize, PUBLISHED[arguments.card]
+        self.size, self.published = config.image_resize, PUBLISHED[arguments.card or "910"]
         self.costs = complexity(network, self.size)
         self.base = complexity(SETTINGS[PUBLISHED_MODEL].plan())
+        self.scale_by = arguments.scale_by or "activations"
         devices = PUBLISHED_DEVICES if recipe.distribute else 1
         images = recipe.batch_size * recipe.gradient_accumulation_steps * devices
         self.lr_batch = recipe.lr_base_size or images
@@ -213,7 +214,7 @@ class Plan:
             )
         images = devices * config.batch_size * accumulated
         exchange = self._ring_ms(devices, self.costs.params)
-        step = self._batch_ms(scale_by or given.scale_by) * accumulated + exchange
+        step = self._batch_ms(scale_by or self.scale_by) * accumulated + exchange
         rate = images / step * 1000
         host_rate = rate * min(devices, given.devices_per_host) / devices
         return {

@@ -66,7 +66,7 @@ def assumed(plan: Plan) -> Rows:
         ratios = [f"x{plan.ratio(by):.3f}" for by in ("activations", "macs")]
         other = f"by activations {ratios[0]}, by macs {ratios[1]} of {PUBLISHED_MODEL}"
         rows += [
-            ("time of an image", ratios[given.scale_by == "macs"], f"--scale_by; {other}"),
+            ("time of an image", ratios[plan.scale_by == "macs"], f"--scale_by; {other}"),
             ("", "constant", "over batch size, amp level and optimizer; --step_ms gives yours"),
         ]
     if not given.decode_rate:
@@ -78,8 +78,10 @@ def text(plan: Plan, figures: dict) -> list[str]:
     """Return the lines of the report."""
     config, given, scales = plan.config, plan.given, figures["scales"]
     missing = ", ".join(map(str, figures["left_out"]))
+    left_out = [f"left out, {given.images:,} images fill no step: {missing} devices"]
+    left_out = left_out if missing else []
     source = given.config or f"that of {PUBLISHED_MODEL}; --config FILE names another"
-    lines = [
+    return [
         f"{figures['model']}: {given.devices} devices x {config.batch_size} images of "
         f"{plan.size} pixels, {config.opt}, amp level {config.amp_level}",
         f"recipe: {source}",
@@ -98,23 +100,18 @@ def text(plan: Plan, figures: dict) -> list[str]:
         "",
         "Training",
         *_training(scales),
-        *(
-            [f"left out, {given.images:,} images fill no step: {missing} devices"]
-            if missing
-            else []
-        ),
+        *left_out,
         "",
         "Reading and decoding (during training; folder: image files, pack: `pack`'s files)",
         *_reading(plan, scales),
     ]
-    return lines
 
 
 def _headline(plan: Plan) -> list[str]:
     given, epochs = plan.given, plan.config.epoch_size
-    ways = [given.scale_by] if given.step_ms else ["activations", "macs"]
+    ways = [plan.scale_by] if given.step_ms else ["activations", "macs"]
     lines = []
-    for by in sorted(ways, key=given.scale_by.__ne__):  # the one that the tables follow first
+    for by in sorted(ways, key=plan.scale_by.__ne__):  # the one that the tables follow first
         row = plan.scale(given.devices, by)
         lines.append(
             f"step {row['step_ms']:.2f} ms, {row['images_per_second']:,.0f} images/s, "
@@ -130,57 +127,52 @@ def _memory(plan: Plan, figures: dict) -> list[str]:
     usable = plan.given.card_memory * USABLE
     table = [("batch", *names, "fits")]
     for row in rows:
-        cells = [f"{row[name] / 1e9:.2f}" for name in names]
-        table.append(
-            (str(row["batch_size"]), *cells, "yes" if row["sum"] / 1e9 <= usable else "no")
-        )
+        fits = "yes" if row["sum"] / 1e9 <= usable else "no"
+        cells = (f"{row[name] / 1e9:.2f}" for name in names)
+        table.append((str(row["batch_size"]), *cells, fits))
     largest = f"largest batch that fits into {usable:.1f} GB: {figures['largest_batch']} images"
     return [*aligned(table), largest]
 
 
+# Heads of the columns -> their cells.
+_TRAINING = {
+    "devices": "{devices}",
+    "hosts": "{hosts}",
+    "batch": "{global_batch:,}",
+    "lr": "{lr:.4g}{doubt}",
+    "steps/epoch": "{steps_per_epoch:,}",
+    "exchange ms": "{all_reduce_ms:.2f}",
+    "step ms": "{step_ms:.2f}",
+    "images/s": "{images_per_second:,.0f}",
+    "hours": "{hours:.2f}",
+}
+_READING = {
+    "devices": "{devices}",
+    "images/s": "{images_per_second:,.0f}",
+    "images/s a host": "{images_per_second_per_host:,.0f}",
+    "cores a host": "{cores_per_host}",
+    "MB/s a host": "{mb_per_second_per_host:,.0f}",
+    "form": "{form}",
+    "files": "{files:,}",
+}
+
+
+def _table(columns: dict[str, str], rows: list[dict], left: tuple[int, ...] = (0,)) -> list[str]:
+    cells = ([cell.format(**row) for cell in columns.values()] for row in rows)
+    return aligned([[*columns], *cells], left)
+
+
 def _training(scales: list[dict]) -> list[str]:
-    heads = ("devices", "hosts", "batch", "lr", "steps/epoch", "exchange ms", "step ms")
-    table = [(*heads, "images/s", "hours")]
-    for row in scales:
-        is_tested = row["global_batch"] <= LARGEST_TESTED_BATCH
-        table.append(
-            (
-                str(row["devices"]),
-                str(row["hosts"]),
-                f"{row['global_batch']:,}",
-                f"{row['lr']:.4g}{'' if is_tested else '?'}",
-                f"{row['steps_per_epoch']:,}",
-                f"{row['all_reduce_ms']:.2f}",
-                f"{row['step_ms']:.2f}",
-                f"{row['images_per_second']:,.0f}",
-                f"{row['hours']:.2f}",
-            )
-        )
-    if any(row["global_batch"] > LARGEST_TESTED_BATCH for row in scales):
-        note = (
-            f"?: more than {LARGEST_TESTED_BATCH:,} images a step, where Goyal et al. lost accuracy"
-        )
-        return [*aligned(table), note]
-    return aligned(table)
+    rows = [
+        row | {"doubt": "?" if row["global_batch"] > LARGEST_TESTED_BATCH else ""} for row in scales
+    ]
+    note = f"?: more than {LARGEST_TESTED_BATCH:,} images a step, where Goyal et al. lost accuracy"
+    return _table(_TRAINING, rows) + ([note] if any(row["doubt"] for row in rows) else [])
 
 
 def _reading(plan: Plan, scales: list[dict]) -> list[str]:
-    heads = ("devices", "images/s", "images/s a host", "cores a host", "MB/s a host")
-    table = [(*heads, "form", "files")]
     files = {"folder": plan.given.images, "pack": shards(plan)}
-    for row in scales:
-        table.append(
-            (
-                str(row["devices"]),
-                f"{row['images_per_second']:,.0f}",
-                f"{row['images_per_second_per_host']:,.0f}",
-                str(row["cores_per_host"]),
-                f"{row['mb_per_second_per_host']:,.0f}",
-                row["form"],
-                f"{files[row['form']]:,}",
-            )
-        )
-    return aligned(table, left=(5,))
+    return _table(_READING, [row | {"files": files[row["form"]]} for row in scales], left=(5,))
 
 
 def shards(plan: Plan) -> int:

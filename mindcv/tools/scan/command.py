@@ -1,16 +1,17 @@
 """`python -m mindcv scan`: check the images of a dataset before training, and report on them."""
 
-import csv
 import json
 import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError, DataError
-from ...process.files import printable, replacing, table_cell, writing
+from ...process.files import printable, replacing, writing
+from ...process.tables import aligned, write_csv
 from ..arguments import at_least, check_output, file_path
 from .findings import PROBLEMS, Findings, SplitSummary
 from .images import scan
@@ -20,7 +21,6 @@ COLUMNS = (
     "path", "split", "class", "bytes", "width", "height", "mode", "format", "sha256", "verdict",
     "reason", "duplicate_of", "notes",
 )  # fmt: skip
-_FOREIGN = ("path", "split", "class", "duplicate_of")  # names of files and folders
 _HEAD = (
     "split", "classes", "images", "converted", "bad", "bytes", "smallest", "median", "largest",
     "smallest class", "largest class",
@@ -91,9 +91,12 @@ def run(arguments: Namespace) -> None:
     if not serious:
         lines += ["", f"allowed: {summary(problems)}" if problems else "no problems found"]
     print("\n".join(lines), flush=True)
-    for path in arguments.report:
-        with writing(path, ConfigError), replacing(Path(path)) as stand_in:
-            (write_json if path.endswith(".json") else write_csv)(stand_in, findings)
+    for path in map(Path, arguments.report):
+        if path.suffix == ".json":
+            write_json(path, findings)
+        else:  # a row for each image
+            rows = (row | {"notes": "; ".join(row["notes"])} for row in _rows(findings))
+            write_csv(path, chain([_columns(findings)], (row.values() for row in rows)))
     if serious:
         raise DataError(f"{arguments.folder}: {summary(serious)}")
 
@@ -103,12 +106,7 @@ def summary(problems: dict[str, int]) -> str:
 
 
 def report_lines(findings: Findings) -> Iterator[str]:
-    rows = [_HEAD, *(_row(split, findings.listing.root) for split in findings.splits)]
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row, widths)]
-        cells[0] = row[0].ljust(widths[0])
-        yield "  ".join(cells).rstrip()
+    yield from aligned([_HEAD, *(_row(one, findings.listing.root) for one in findings.splits)])
     for name, lines in _sections(findings):
         if lines:
             yield from ("", f"{name}:", *(f"  {line}" for line in lines))
@@ -138,13 +136,10 @@ def _bytes(count: int) -> str:
 
 
 def _sections(findings: Findings) -> Iterator[tuple[str, list[str]]]:
-    listing = findings.listing
+    listing, table = findings.listing, findings.table
 
     def path(image: int) -> str:
         return printable(listing.path(image))
-
-    def bad_file(image: int) -> str:
-        return f"{path(image)}: {printable(findings.table[image].reason)}"
 
     def group(images: list[int]) -> str:
         return " = ".join(_first(images, _MOST_NAMED, path))
@@ -156,7 +151,8 @@ def _sections(findings: Findings) -> Iterator[tuple[str, list[str]]]:
     yield "folders that cannot be read", _first(unreadable, _MOST_LINES)
     beside = "folders of images that are no split (--splits train,val names those that are)"
     yield beside, _first(listing.beside, _MOST_LINES, printable)
-    yield "bad files", _first(findings.bad, _MOST_LINES, bad_file)
+    reasons = [f"{path(image)}: {printable(table[image].reason)}" for image in findings.bad]
+    yield "bad files", _first(reasons, _MOST_LINES)
     yield "in several splits", _first(findings.leaks, _MOST_LINES, group)
     yield "in several classes", _first(findings.conflicts, _MOST_LINES, group)
     yield "copies within a class", _first(findings.copies, _MOST_LINES, group)
@@ -193,17 +189,6 @@ def _first(things: Sequence, most: int, show: Callable[[Any], str] = str) -> lis
     return lines + ([f"… and {len(things) - most} more"] if len(things) > most else [])
 
 
-def write_csv(path: Path, findings: Findings) -> None:
-    """Write a row for each image. Names that are not UTF-8 keep their bytes."""
-    with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.DictWriter(file, _columns(findings), lineterminator="\n")
-        writer.writeheader()
-        for row in _rows(findings):
-            cells = row | {"notes": "; ".join(row["notes"])}
-            foreign = {name: table_cell(cells[name]) for name in _FOREIGN}
-            writer.writerow(cells | foreign)
-
-
 def write_json(path: Path, findings: Findings) -> None:
     """Write an object whose entry `files` is a list with a line for each image.
 
@@ -232,12 +217,13 @@ def write_json(path: Path, findings: Findings) -> None:
             for kind, count in listing.left_out.items()
         },
     }
-    with open(path, "w", encoding="ascii") as file:
-        text = json.dumps(head, indent=1)
-        file.write(f'{text[:-2]},\n "files": [')
-        for number, row in enumerate(_rows(findings)):
-            file.write(f"{',' if number else ''}\n  {json.dumps(row)}")
-        file.write("\n ]\n}\n")
+    with writing(path, ConfigError), replacing(path) as unfinished:
+        with open(unfinished, "w", encoding="ascii") as file:
+            text = json.dumps(head, indent=1)
+            file.write(f'{text[:-2]},\n "files": [')
+            for number, row in enumerate(_rows(findings)):
+                file.write(f"{',' if number else ''}\n  {json.dumps(row)}")
+            file.write("\n ]\n}\n")
 
 
 def _rows(findings: Findings) -> Iterator[dict]:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import stat
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -183,7 +182,8 @@ def examine(path: str, with_pixels: bool = False) -> Image:
     try:
         data = read_file(os.fsencode(path))
     except ImageError as error:
-        return Image(_size(path), verdict=BAD, reason=_dead_link(path) or str(error))
+        size = os.path.getsize(path) if os.path.isfile(path) else 0
+        return Image(size, verdict=BAD, reason=_dead_link(path) or str(error))
     facts = {"bytes": data.size, "sha256": hashlib.sha256(data).digest()}
     try:
         image = _open(data)
@@ -202,15 +202,6 @@ def examine(path: str, with_pixels: bool = False) -> Image:
     except ImageError as error:
         facts |= {"verdict": BAD, "reason": str(error)}
     return Image(**facts)
-
-
-def _size(path: str) -> int:
-    """Return the size of an unreadable file in bytes; 0: not a regular file, or unknown."""
-    try:
-        state = os.stat(path)
-    except OSError:
-        return 0
-    return state.st_size if stat.S_ISREG(state.st_mode) else 0
 
 
 def _dead_link(path: str) -> str:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -68,13 +68,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     words = arguments.job[1:] if arguments.job[:1] == ["--"] else arguments.job
-    code = supervise(
-        read_job(words),
-        max_restarts=arguments.max_restarts,
-        backoff=arguments.backoff,
-        max_stalls=arguments.max_stalls,
-    )
-    sys.exit(code)
+    limits = {key: getattr(arguments, key) for key in ("max_restarts", "backoff", "max_stalls")}
+    sys.exit(supervise(read_job(words), **limits))
 
 
 def _seconds(text: str) -> float:
@@ -163,14 +158,6 @@ def _split_off(words: Sequence[str], option: str) -> tuple[list[str], str | None
     return kept, value
 
 
-@dataclass(frozen=True)
-class _Newest:
-    """A checkpoint: its position, and how far it is, counted alike on any number of ranks."""
-
-    at: Position
-    done: tuple[int, Fraction, bool]
-
-
 def supervise(job: Job, *, max_restarts: int, backoff: float, max_stalls: int) -> int:
     """Run a job until it is done or restarting does not help; return its exit code.
 
@@ -207,12 +194,11 @@ class _Supervisor:
         return signal.SIGTERM if received == signal.SIGHUP else received
 
     def run(self, max_restarts: int, backoff: float, max_stalls: int) -> int:
-        newest, stalls = self._newest(), 0
+        (at, done), stalls = self._newest(), 0
         for restarts in itertools.count():
-            code = self._attempt(newest)
-            before, newest = newest, self._newest()
-            is_newer = newest is not None and (before is None or newest.done > before.done)
-            stalls = 0 if is_newer else stalls + 1
+            code = self._attempt(at)
+            before, (at, done) = done, self._newest()
+            stalls = 0 if done > before else stalls + 1
             reason = self._reason_to_end(code)
             if reason is None and stalls > max_stalls:
                 attempts = plural(stalls, "attempt")
@@ -242,23 +228,23 @@ class _Supervisor:
             return f"not restarted, since that would not help: {_HOPELESS[code]}"
         return None
 
-    def _newest(self) -> _Newest | None:
-        """Return how far the newest checkpoint that verifies is."""
+    def _newest(self) -> tuple[Position | None, tuple]:
+        """Return the position of the newest checkpoint that verifies, and how far it is.
+
+        That is counted alike on any number of ranks; it is empty, and less, without a checkpoint.
+        """
         manifest, _ = CheckpointStore(self.job.folder).newest()
         if manifest is None:
-            return None
+            return None, ()
         at, update = position_of(manifest.path.stem), manifest.record.get("update") or {}
-        updates = Fraction(at.step, update.get("batches", 1))
-        return _Newest(at, (at.epoch, updates, at.is_evaluated))
+        return at, (at.epoch, Fraction(at.step, update.get("batches", 1)), at.is_evaluated)
 
-    def _attempt(self, newest: _Newest | None) -> int:
+    def _attempt(self, newest: Position | None) -> int:
         """Run the job once; return its exit code when all its processes have ended."""
         logs = self._new_folder()
         words = self.job.words(logs, newest is not None)
         runs_before = {record.run for record in read_records(self.job.folder)}
-        at = "without a checkpoint"
-        if newest:
-            at = f"from epoch {newest.at.epoch}, step {newest.at.step}"
+        at = f"from epoch {newest.epoch}, step {newest.step}" if newest else "without a checkpoint"
         self._log(f"attempt {logs.name} begins {at}: {shlex.join(words)}")
         began, wall_clock = time.monotonic(), time.time()
         path = logs / "output.log"
@@ -269,7 +255,10 @@ class _Supervisor:
             found = self._wait(processes, logs, {**self.failed, "wait": wall_clock})
             self.failed = {"failure": time.time()}
             leaves_ranks = found == 0 and self._stop is None and processes.has_ranks()
-            stopped = self._first_stopped(runs_before)
+            ended = [one for one in read_records(self.job.folder) if one.ending]
+            ended = [one for one in ended if one.run not in runs_before]
+            stopped = [one for one in ended if one.ending.exit_code in _STOPPED]
+            stopped = min(stopped, key=lambda one: one.ending.time, default=None)
             stop_code = 128 + self._stop if self._stop else stopped and stopped.ending.exit_code
             left = processes.end(_GRACE, self.signals)  # such as ranks without their msrun
         cause = first_failure(self.job.folder, runs_before) or first_last_words(logs)
@@ -316,14 +305,14 @@ class _Supervisor:
                 is_handed_on = True
             if not is_training and "first step" in (parts := read_parts(logs)):
                 is_training = True
-                self._log(_describe_start({**before, **parts}))
+                # What the time from the failure (or the start) to the first step went to.
+                names, ends = zip(*{**before, **parts}.items())
+                since = names[0] if names[0] == "failure" else "start"
+                pairs = zip(names[1:], ends, ends[1:])
+                spent = ", ".join(f"{name} {end - begin:.1f}" for name, begin, end in pairs)
+                self._log(f"training {ends[-1] - ends[0]:.1f} s after the {since}: {spent}")
             time.sleep(_INTERVAL)
         return code
-
-    def _first_stopped(self, runs_before: Container[int]) -> Record | None:
-        records = [one for one in read_records(self.job.folder) if one.run not in runs_before]
-        stopped = [one for one in records if one.ending and one.ending.exit_code in _STOPPED]
-        return min(stopped, key=lambda one: one.ending.time, default=None)
 
     def _log(self, event: str) -> None:
         line = f"supervise: {time.strftime('%Y-%m-%d %H:%M:%S')} {event}"
@@ -338,20 +327,9 @@ class _Supervisor:
             log.write(line + "\n")
 
 
-def _describe_start(times: dict[str, float]) -> str:
-    """Return what the time from the failure (or the start) to the first trained step went to."""
-    names, ends = list(times), list(times.values())
-    since = names[0] if names[0] == "failure" else "start"
-    spent = ", ".join(f"{n} {b - a:.1f}" for n, a, b in zip(names[1:], ends, ends[1:]))
-    return f"training {ends[-1] - ends[0]:.1f} s after the {since}: {spent}"
-
-
 def _writing_logs(path: Path) -> contextlib.AbstractContextManager:
-    remedy = (
-        "; the checkpoints are untouched. Make room or put the folder back; the same command goes "
-        "on"
-    )
-    return writing(f"supervise: {path}", RunFolderError, remedy)
+    remedy = "; the checkpoints are untouched. Make room or put the folder back; "
+    return writing(f"supervise: {path}", RunFolderError, f"{remedy}the same command goes on")
 
 
 def _exit_code(found: int, cause: Record | None, stop_code: int | None) -> int:

@@ -113,16 +113,13 @@ def ranks(pids: Iterable[int]) -> set[int]:
 
     msrun also gives the ranks' environment to the `tail` that shows their logs.
     """
-    workers = {pid for pid in pids if b"MS_ROLE=MS_WORKER" in _environment(pid)}
-    workers -= {pid for pid in workers if _status(pid)[0] == "tail"}
+    workers = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # it has ended
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if b"MS_ROLE=MS_WORKER" in environment and _status(pid)[0] != "tail":
+                workers.add(pid)
     return {pid for pid in workers if _status(pid)[2] not in workers}
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
 
 
 def _status(pid: int | str) -> tuple[str, str, int]:
