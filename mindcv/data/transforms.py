@@ -258,9 +258,8 @@ def create_transforms(
     erasing = jitter = on_device = None
     if re_prob > 0.0:
         # The fill is in normalised units; on the 0-255 scale, 0 means the mean colour.
-        fill_mean, fill_std = mean, std
-        if not normalize_on_device:
-            fill_mean, fill_std = (0.0,) * len(mean), (1.0,) * len(mean)
+        plain = (0.0,) * len(mean), (1.0,) * len(mean)
+        fill_mean, fill_std = (mean, std) if normalize_on_device else plain
         erasing = RandomErasing(
             re_prob,
             re_scale,
@@ -354,11 +353,10 @@ def evaluation_transforms(
 
     def resize(target: int | tuple[int, int]):
         is_pillows = filter == "Pillow"
-        return PillowBilinear(target) if is_pillows else vision.Resize(target, _inter(filter))
+        return PillowBilinear(target) if is_pillows else vision.Resize(target, vision.Inter[filter])
 
-    final = []
-    if not normalize_on_device:
-        final = _normalized_planes(preprocessing.mean, preprocessing.std)
+    statistics = preprocessing.mean, preprocessing.std
+    final = [] if normalize_on_device else _normalized_planes(*statistics)
     if five_crops and (is_decoded or preprocessing.crop_pct > 1):
         why = f"crop_pct is {preprocessing.crop_pct}" if not is_decoded else "they are only resized"
         raise ConfigError(
@@ -391,14 +389,10 @@ def _known(option: str, value: str, choices: Collection[str]) -> str:
     return found
 
 
-def _inter(name: str) -> vision.Inter:
-    return getattr(vision.Inter, name)
-
-
 def _resampled(interpolation: str, resize: Callable[[vision.Inter], Any]):
     """Return the operation with a filter, or one that picks bilinear or bicubic at random."""
     names = ("bilinear", "bicubic") if interpolation == RANDOM else (interpolation,)
-    choices = [resize(_inter(INTERPOLATIONS[name].mindspore)) for name in names]
+    choices = [resize(vision.Inter[INTERPOLATIONS[name].mindspore]) for name in names]
     return transforms.RandomChoice(choices) if len(choices) > 1 else choices[0]
 
 

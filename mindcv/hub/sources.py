@@ -241,10 +241,11 @@ def _preprocessing(used: Mapping[str, Any]) -> Preprocessing:
 
 
 def _names(used: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
-    """Return the class names as timm finds them: its own, or ImageNet's of 1,000 classes."""
+    """Return the class names: those of the description, or ImageNet's where its tag says so."""
     names = used.get("label_names")
-    if names is None:
-        return imagenet_classes() if count == 1000 else None
+    if names is None:  # timm guesses by the 1,000 classes, which others have too
+        is_imagenet = count == 1000 and str(used.get("tag")).endswith("in1k")
+        return imagenet_classes() if is_imagenet else None
     told = used.get("label_descriptions") or {}
     told = told if isinstance(told, Mapping) else dict(zip(names, told))
     if len(names) != count or not all(isinstance(name, str) for name in names):

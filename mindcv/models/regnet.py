@@ -9,7 +9,6 @@ from ..design_space import (
     SETTINGS,
     Complexity,
     NetworkPlan,
-    Setting,
     complexity,
     plan_anynet,
     plan_regnet,
@@ -219,12 +218,16 @@ class RegNet(AnyNet):
         self._build(plan, **options)
 
 
-def _register(name: str, setting: Setting) -> Callable[..., nn.Cell]:
-    """Register a builder, and return the function of MindCV's parameters that stands for it."""
+def _register(name: str, network: type[AnyNet], **setting) -> Callable[..., nn.Cell]:
+    """Register a builder, and return the function of MindCV's parameters that stands for it.
 
-    def build(num_classes: int = 1000, in_channels: int = 3, **options) -> RegNet:
+    Args:
+        setting: arguments of the network; none: its caller shapes it.
+    """
+
+    def build(num_classes: int = 1000, in_channels: int = 3, **options) -> AnyNet:
         sizes = {"num_classes": num_classes, "in_channels": in_channels}
-        return RegNet(**(vars(setting) | sizes | options))
+        return network(**setting | sizes | options)
 
     def create(
         pretrained: bool | str = False, num_classes: int = 1000, in_channels: int = 3, **options
@@ -234,22 +237,12 @@ def _register(name: str, setting: Setting) -> Callable[..., nn.Cell]:
     for function in (build, create):
         function.__name__ = function.__qualname__ = name
     create.__doc__ = f"Build {name}; the arguments are those of `create_model` and `RegNet`."
-    register_model(build, entrypoint=create)
+    register_model(build, entrypoint=create if setting else None)
     return create
 
 
-def _register_general(name: str, network: type[AnyNet]) -> None:
-    """Register the builder of a network that its caller shapes."""
-
-    def build(num_classes: int = 1000, in_channels: int = 3, **settings) -> AnyNet:
-        return network(num_classes=num_classes, in_channels=in_channels, **settings)
-
-    build.__name__ = build.__qualname__ = name
-    register_model(build)
-
-
-_register_general("anynet", AnyNet)
-_register_general("regnet", RegNet)
-_FAMILY = {name: _register(name, setting) for name, setting in SETTINGS.items()}
+_register("anynet", AnyNet)
+_register("regnet", RegNet)
+_FAMILY = {name: _register(name, RegNet, **vars(setting)) for name, setting in SETTINGS.items()}
 globals().update(_FAMILY)
 __all__ = ["AnyNet", "RegNet", *_FAMILY]

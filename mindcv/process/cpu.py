@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -78,21 +77,21 @@ def worker_pool(
     # The processes end when this one closes the other end, or is killed.
     lifeline, end = context.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers, context, _start, (lifeline, prepare, arguments))
+
+    def submit(*call: Any) -> Future:
+        # Processes that this starts never see ctrl-C, which a terminal sends to all.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return pool.submit(*call)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     try:
-        yield partial(_submit, pool)
+        yield submit
     finally:
         end.close()
         pool.shutdown(cancel_futures=True)
         lifeline.close()
-
-
-def _submit(pool: ProcessPoolExecutor, *call: Any) -> Future:
-    """Submit a call; processes that this starts never see ctrl-C, which a terminal sends to all."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(*call)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(lifeline: Connection, prepare: Callable[..., None], arguments: tuple) -> None:
@@ -113,16 +112,13 @@ def limit_instructions(device_target: str) -> str:
     """
     import mindspore as ms  # callers have imported it; nothing else here needs it
 
-    if device_target != "CPU" or not (_is_slow(ms.__version__) and _has_avx512()):
+    is_slow = ".".join(ms.__version__.split(".")[:2]) in _SLOW_VERSIONS
+    if device_target != "CPU" or not (is_slow and _has_avx512()):
         return ""
     if not (os.environ.get(_VARIABLE) or os.environ.get(_OLD_VARIABLE)):
         os.environ[_VARIABLE] = _LEVEL
     level = os.environ.get(_VARIABLE) or os.environ[_OLD_VARIABLE]
     return f"oneDNN limited to {level} ({_VARIABLE}, see docs/design/speed.md)"
-
-
-def _is_slow(mindspore_version: str) -> bool:
-    return ".".join(mindspore_version.split(".")[:2]) in _SLOW_VERSIONS
 
 
 def _has_avx512(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:  # oneDNN's avx512_core

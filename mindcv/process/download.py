@@ -49,14 +49,7 @@ class Failure(Exception):
     again: bool = True  # another attempt may succeed
     keep: bool = True  # the next attempt can resume what has arrived
     wait: float | None = None  # seconds before the next attempt, requested by the server
-
-
-class _NoNetwork(Failure):
-    """The host cannot be found or reached; at the start this is final."""
-
-
-class _Refused(Failure):
-    """Nobody listens at the host's door; at the start one more attempt is made."""
+    most: int = ATTEMPTS  # attempts at the start, where an absent host is hardly a passing fault
 
 
 def download(
@@ -102,7 +95,7 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
     part = target.with_name(f"{target.name}.part")
     end = monotonic() + DEADLINE
     client = urllib.request.build_opener(_Client(end), _Redirects())
-    was_there = False
+    was_there = False  # whether the host has answered
     for attempt in range(1, ATTEMPTS + 1):
         try:
             size = part.lstat().st_size if resumes and os.path.lexists(part) else 0
@@ -117,13 +110,10 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
             wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # spread out processes that fail
             wait = min(wait if failure.wait is None else failure.wait, LONGEST_WAIT)
             is_last = attempt == ATTEMPTS or monotonic() + wait > end
-            # Before anything has come, a host that is not there is hardly a passing fault.
-            was_there = was_there or not isinstance(failure, (_NoNetwork, _Refused))
-            most = 1 if isinstance(failure, _NoNetwork) else 2
-            if is_last or not failure.again or (not was_there and attempt >= most):
-                count = f" (tried {'twice' if attempt == 2 else f'{attempt} times'})"
-                count = count if attempt > 1 else ""
-                raise Failure(failure.reason + count) from None
+            was_there = was_there or failure.most == ATTEMPTS
+            if is_last or not failure.again or (not was_there and attempt >= failure.most):
+                times = {1: "", 2: " (tried twice)"}.get(attempt, f" (tried {attempt} times)")
+                raise Failure(failure.reason + times) from None
             _logger.warning("%s: %s; next attempt in %.1f s", url, failure.reason, wait)
         except OSError as error:  # such as a full disk, so free the space
             part.unlink(missing_ok=True)
@@ -235,14 +225,14 @@ def _network() -> Iterator[None]:
     if isinstance(cause, TimeoutError):
         raise Failure("the server fell silent")
     if isinstance(cause, ConnectionRefusedError):
-        raise _Refused(f"the server, or a proxy on the way to it, is not running: {cause.strerror}")
+        reason = f"the server, or a proxy on the way to it, is not running: {cause.strerror}"
+        raise Failure(reason, most=2)
     if isinstance(cause, socket.gaierror) or getattr(cause, "errno", None) in _UNREACHABLE:
-        raise _NoNetwork(f"there is no network, or no such host: {cause.strerror}")
+        raise Failure(f"there is no network, or no such host: {cause.strerror}", most=1)
     # A malformed address raises a ValueError, or a URLError whose reason is text.
     is_final = isinstance(cause, (ValueError, str))
-    if refusal := re.match(
-        r"Tunnel connection failed: (\d+)", str(cause)
-    ):  # as http.client says it
+    # As http.client says it.
+    if refusal := re.match(r"Tunnel connection failed: (\d+)", str(cause)):
         is_final = int(refusal[1]) not in _PASSING
     raise Failure(f"{type(cause).__name__}: {_first_line(cause)}", again=not is_final)
 
@@ -293,7 +283,8 @@ class _Client(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
                 try:
                     reach()
                 except TimeoutError:
-                    raise _NoNetwork(f"{host} does not answer within {CONNECT:.0f} s") from None
+                    reason = f"{host} does not answer within {CONNECT:.0f} s"
+                    raise Failure(reason, most=1) from None
                 connection.sock.settimeout(STALL)
 
             connection.connect = reach_soon

@@ -9,7 +9,7 @@ from ..errors import DataError, MindCVError
 from ..names import plural
 from ..process.entry_point import import_user_module
 from ..process.tables import write_csv
-from .arguments import add_files, at_least
+from .arguments import add_files, at_least, refuse_idle
 from .charts import Chart, plot_charts
 
 TAKES_OPTIONS = True  # all other words are options of train.py
@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--steps_per_epoch", type=at_least(1), metavar="N", help="default: counted from the images"
     )
     text = "processes that share the images"
-    parser.add_argument("--devices", type=at_least(1), default=1, metavar="N", help=text)
+    parser.add_argument("--devices", type=at_least(1), metavar="N", help=f"{text} (default: 1)")
     text = "draw the curve as PNG (extra plots)"
     add_files(parser, plot=text, csv="write the rate of every step")
 
@@ -34,8 +34,12 @@ def run(arguments: Namespace) -> None:
     config = parse_arguments(
         "python -m mindcv lr", __doc__, schedule_contradictions, arguments.options
     )
-    steps = arguments.steps_per_epoch or count_steps(config, arguments.devices)
-    rates = build_schedule(config, steps, arguments.devices)
+    if arguments.steps_per_epoch and not config.lr_base_size:
+        reason = "changes nothing: --steps_per_epoch is given, and lr_base_size does not scale lr"
+        refuse_idle(arguments, ("devices",), reason)
+    devices = arguments.devices or 1
+    steps = arguments.steps_per_epoch or count_steps(config, devices)
+    rates = build_schedule(config, steps, devices)
     if arguments.csv:
         rows = ((i + 1, i // steps + 1, repr(rate)) for i, rate in enumerate(rates))
         write_csv(Path(arguments.csv), [("step", "epoch", "lr"), *rows])
@@ -44,9 +48,9 @@ def run(arguments: Namespace) -> None:
         f"{plural(steps, 'step')}, {plural(len(rates), 'step')}"
     )
     if not arguments.steps_per_epoch:
-        print(f"steps counted from the images in {config.data_dir}, --devices {arguments.devices}")
+        print(f"steps counted from the images in {config.data_dir}, --devices {devices}")
     if config.lr_base_size:
-        scaled = scale_rate(config, arguments.devices)
+        scaled = scale_rate(config, devices)
         print(f"lr {config.lr:g} scaled to {scaled:g} by lr_base_size {config.lr_base_size}")
     print("epoch   first step    last step")
     for epoch in range(config.epoch_size):

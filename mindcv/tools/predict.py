@@ -168,7 +168,10 @@ def read_class_names(path: str) -> tuple[str, ...]:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
         if path.lower().endswith(".json"):
-            names = _from_json(json.loads(text))
+            names = json.loads(text)
+            if isinstance(names, Mapping):
+                names = [names[str(index)] for index in range(len(names))]
+            names = [entry[-1] if isinstance(entry, list) else entry for entry in names]
         else:
             names = [line.strip() for line in text.rstrip().splitlines()]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -177,12 +180,6 @@ def read_class_names(path: str) -> tuple[str, ...]:
     if not names or not all(isinstance(name, str) for name in names):
         raise ConfigError(f"class_names: {path!r} holds no list of names")
     return tuple(names)
-
-
-def _from_json(found) -> list[str]:
-    if isinstance(found, Mapping):
-        found = [found[str(index)] for index in range(len(found))]
-    return [entry[-1] if isinstance(entry, list) else entry for entry in found]
 
 
 def prediction_lines(prediction: "Prediction") -> list[str]:

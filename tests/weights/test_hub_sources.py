@@ -95,6 +95,16 @@ def test_a_repository_is_prepared_as_timm_prepares_it(repository, name):
     assert (found.num_classes, found.class_names[0]) == (1000, "tench")
 
 
+@pytest.mark.parametrize("tag", ["a_in12k", "mine", None])
+def test_a_thousand_classes_have_imagenets_names_only_if_the_tag_says_so(repository, tag):
+    config = TIMM[NAME]["config"]
+    other = config | {"pretrained_cfg": config["pretrained_cfg"] | {"tag": tag}}
+    repository.files["config.json"] = json.dumps(other).encode()
+    found = hub.choose_weights("", "", "hf-hub:timm/net")
+    assert (found.num_classes, found.class_names) == (1000, None)
+    assert config["pretrained_cfg"]["tag"] == "pycls_in1k"  # as timm writes it
+
+
 @pytest.mark.parametrize("kind", ["hf-hub", "modelscope"])
 def test_a_repository_is_fetched_once_verified_and_classifies(repository, network, kind, tmp_path):
     address = f"{kind}:timm/net"

@@ -74,7 +74,12 @@ def pack(
         DataError: the source is not an image folder, holds bad images or has changed, or `out`
             cannot be written.
     """
-    _check_ranges(cap, quality, shards)
+    in_range = (cap is None or cap >= 1) and 1 <= quality <= 100
+    if not in_range or not (shards is None or 1 <= shards <= _MOST_SHARDS):
+        raise ConfigError(
+            f"cap {cap}, quality {quality}, shards {shards}: expected at least 1, 1 … 100, and "
+            f"1 … {_MOST_SHARDS}"
+        )
     _check_place(source, out)
     found, fingerprint = list_source(source, splits)
     root, workers = Path(out), workers or len(available_cores())
@@ -140,15 +145,6 @@ def verify(out: str, workers: int | None = None) -> PackedSet:
             "again, or remove them and repeat the pack command"
         )
     return packed
-
-
-def _check_ranges(cap: int | None, quality: int, shards: int | None) -> None:
-    in_range = (cap is None or cap >= 1) and 1 <= quality <= 100
-    if not in_range or not (shards is None or 1 <= shards <= _MOST_SHARDS):
-        raise ConfigError(
-            f"cap {cap}, quality {quality}, shards {shards}: expected at least 1, 1 … 100, and "
-            f"1 … {_MOST_SHARDS}"
-        )
 
 
 def _check_place(source: str, out: str) -> None:
@@ -279,13 +275,8 @@ def _seal(
     root: Path, found: list[SourceSplit], results: list[ShardResult], plan: dict
 ) -> PackedSet:
     made_by = {"mindcv": __version__, "mindspore": mindspore.__version__, "pillow": PIL.__version__}
-    packed = PackedSet(
-        class_names=found[0].class_names,
-        splits={split.name: _packed_split(split, results) for split in found},
-        options=plan["options"],
-        source=plan["source"],
-        made_by=made_by,
-    )
+    splits = {split.name: _packed_split(split, results) for split in found}
+    packed = PackedSet(class_names=found[0].class_names, splits=splits, made_by=made_by, **plan)
     write_packed_set(root, packed)
     shutil.rmtree(root / WORK, ignore_errors=True)
     return packed

@@ -157,7 +157,11 @@ def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
     with writing(root, DataError):
         root.mkdir(parents=True, exist_ok=True)
         if not was_sealed and not (work / _PLAN).exists():
-            _check_empty(root)
+            if others := [entry.name for entry in root.iterdir() if entry.name != WORK]:
+                raise ConfigError(
+                    f"{root} is not empty ({others[0]}) and was not begun by this command; choose "
+                    "another folder"
+                )
         work.mkdir(exist_ok=True)
     lock = FolderLock(work, called=str(root))
     try:
@@ -167,15 +171,6 @@ def held(root: Path, plan: dict, was_sealed: bool) -> Iterator[None]:
     finally:
         _remove_unfinished(work)
         lock.release()
-
-
-def _check_empty(root: Path) -> None:
-    others = [entry.name for entry in root.iterdir() if entry.name != WORK]
-    if others:
-        raise ConfigError(
-            f"{root} is not empty ({others[0]}) and was not begun by this command; choose another "
-            "folder"
-        )
 
 
 def _begin(root: Path, plan: dict) -> None:

@@ -75,7 +75,11 @@ class Findings:
                 self.conflicts.append(group)
             if not is_leak and not is_conflict:
                 self.copies.append(group)
-        self.odd = _odd(table)
+        odd: dict[str, list[int]] = {}
+        for image in np.flatnonzero(table.select(lambda kind: bool(kind.notes))).tolist():
+            for note in table[image].notes:
+                odd.setdefault(note, []).append(image)
+        self.odd = dict(sorted(odd.items()))
         self.converted = Counter()
         for kind, count in zip(table.kinds, np.bincount(table.columns["kind"]).tolist()):
             if kind.verdict == CONVERTED:
@@ -90,14 +94,6 @@ class Findings:
             "conflicts": len(self.conflicts),
         }
         self.problems = {kind: count for kind, count in counts.items() if count}
-
-
-def _odd(table: ImageTable) -> dict[str, list[int]]:
-    odd: dict[str, list[int]] = {}
-    for image in np.flatnonzero(table.select(lambda kind: bool(kind.notes))).tolist():
-        for note in table[image].notes:
-            odd.setdefault(note, []).append(image)
-    return dict(sorted(odd.items()))
 
 
 def _has_verdict(table: ImageTable, verdict: str) -> np.ndarray:

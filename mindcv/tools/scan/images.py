@@ -198,7 +198,9 @@ def examine(path: str, with_pixels: bool = False) -> Image:
         else:
             pixels = _load(image)
         if with_pixels:
-            facts["pixels"] = _hash_of_pixels(pixels)
+            digest = hashlib.sha256(b"%d x %d" % pixels.size)
+            digest.update(pixels.convert("RGB").tobytes())
+            facts["pixels"] = digest.digest()
     except ImageError as error:
         facts |= {"verdict": BAD, "reason": str(error)}
     return Image(**facts)
@@ -234,26 +236,17 @@ def _load(image: PillowImage.Image | None) -> PillowImage.Image:
     return image
 
 
-def _hash_of_pixels(image: PillowImage.Image) -> bytes:
-    digest = hashlib.sha256(b"%d x %d" % image.size)
-    digest.update(image.convert("RGB").tobytes())
-    return digest.digest()
-
-
 def _why_converted(image: PillowImage.Image | None) -> str:
     if image is None:
         return "an unusual file"
-    first = ", its first frame" if _is_animated(image) else ""
+    try:
+        is_animated = getattr(image, "is_animated", False)
+    except Exception:  # the first frame is intact, the second may be damaged
+        is_animated = True
+    first = ", its first frame" if is_animated else ""
     if image.format in ("JPEG", "PNG", "BMP") and image.mode in ("L", "RGB", "LA", "RGBA"):
         return f"{image.format} of an unusual structure{first}"
     return f"{image.format} of mode {image.mode}{first}"
-
-
-def _is_animated(image: PillowImage.Image) -> bool:
-    try:
-        return getattr(image, "is_animated", False)
-    except Exception:  # the first frame is intact, the second may be damaged
-        return True
 
 
 def _notes(path: str, image: PillowImage.Image) -> Iterator[str]:

@@ -102,8 +102,10 @@ def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
         ConfigError: no split, or a split named twice.
         DataError: a folder does not exist, or root holds no class folders.
     """
-    if splits is not None:
-        _check_split_names(splits)
+    if splits is not None and not (splits and all(splits)):
+        raise ConfigError(f"splits {','.join(splits)!r}: expected names such as train,val")
+    if twice := [name for name in splits or () if splits.count(name) > 1]:
+        raise ConfigError(f"splits: {twice[0]!r} is named twice")
     if not os.path.isdir(root):
         what = "is a file" if os.path.exists(root) else "does not exist"
         raise DataError(f"{root!r} {what}; expected a folder of <split>/<class>/<image>")
@@ -111,7 +113,11 @@ def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
     for split in found.splits:
         _list_split(found, split)
     if found.splits != ("",):
-        _list_beside(found)
+        for entry in _entries(found, root):
+            if not _is_folder(entry):
+                found.leave_out(OTHER, entry.path)
+            elif entry.name not in found.splits:
+                found.leave_out("folders that are no split", entry.path)
         if splits is None:
             beside = folders_beside(root, found.splits)
             found.beside += [os.path.join(root, name) for name in beside]
@@ -121,14 +127,6 @@ def list_images(root: str, splits: Sequence[str] | None = None) -> Listing:
             f"{', '.join(found.splits if splits else SPLITS)}, or <class>/<image>"
         )
     return found
-
-
-def _check_split_names(splits: Sequence[str]) -> None:
-    if not splits or not all(splits):
-        raise ConfigError(f"splits {','.join(splits)!r}: expected names such as train,val")
-    twice = [name for name in splits if splits.count(name) > 1]
-    if twice:
-        raise ConfigError(f"splits: {twice[0]!r} is named twice")
 
 
 def _list_split(found: Listing, split: str) -> None:
@@ -157,15 +155,6 @@ def _list_split(found: Listing, split: str) -> None:
                 found.leave_out(kind, os.path.join(top, os.fsdecode(path)))
         images = [*map(os.fsdecode, sorted(images))]
         found.classes.append(ClassFolder(folder, split, os.fsdecode(name), images))
-
-
-def _list_beside(found: Listing) -> None:
-    """Record what lies beside the split folders."""
-    for entry in _entries(found, found.root):
-        if not _is_folder(entry):
-            found.leave_out(OTHER, entry.path)
-        elif entry.name not in found.splits:
-            found.leave_out("folders that are no split", entry.path)
 
 
 def _entries(found: Listing, folder: str) -> Iterator[os.DirEntry]:
