@@ -17,24 +17,15 @@ from pathlib import Path
 import mindspore as ms
 from sides import ROOT, create_parser, environment, say
 from tables import Table, markdown, write_results
+from train_commands import ONE_STEP
 
 sys.path.insert(0, str(ROOT))
 import mindcv  # noqa: E402
 
 PARTS = re.compile(r"training ([\d.]+) s after the failure: (.*)")
 SIDES = ("ours", "without the compile cache")
-OPTIONS = dict(
-    model="regnet_x_800mf",
-    batch_size=8,
-    opt="momentum",
-    lr=0.01,
-    epoch_size=2,
-    warmup_epochs=0,
-    num_parallel_workers=2,
-    log_interval=1,
-    dataset_sink_mode=False,
-    distribute=False,
-    ckpt_save_steps=3,
+OPTIONS = ONE_STEP | dict(
+    opt="momentum", lr=0.01, epoch_size=2, distribute=False, ckpt_save_steps=3
 )
 
 

@@ -42,8 +42,7 @@ def main(config: Config) -> None:
         config = continue_config(checkpoint.path, checkpoint.record, config, runtime.world_size)
     if folder:
         engine.write_text(folder / "config.yaml", text)
-    if config.import_module:
-        import_user_module(config.import_module)
+    import_user_module(config.import_module)
     build.check_model(config)
     bad_images_file = None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv")
     train_set = build.open_train_set(config, runtime, bad_images_file)

@@ -47,8 +47,7 @@ def main(config: Config, asked: Config | None = None, given: Collection[str] = (
     """
     runtime = mindcv.engine.build.start_runtime(config)
     mindcv.engine.start_logging(runtime.is_main)
-    if config.import_module:
-        import_user_module(config.import_module)
+    import_user_module(config.import_module)
     others = (of_other_weights(asked or config, given, entry) for entry in config.compare or ())
     configs = [config, *others]
     found = [evaluate(one, runtime, is_first=one is config) for one in configs]
@@ -145,8 +144,7 @@ def told_by_the_weights(config: Config) -> tuple[dict, str]:
         raise ConfigError("pretrained and ckpt_path name two sets of weights; give one of them")
     path, place = config.ckpt_path, f"weight file {config.ckpt_path}"
     if config.pretrained:
-        if config.import_module:  # it registers the model and may describe its weights
-            import_user_module(config.import_module)
+        import_user_module(config.import_module)  # it may register and describe the model
         weights = mindcv.models.find_published(config.model, config.pretrained)
         mindcv.hub.require_classifier(weights)
         path, place = str(mindcv.hub.fetch(weights)), f"published weights {weights.source}"

@@ -7,6 +7,7 @@ Radosavovic et al., Designing Network Design Spaces, section 3.3; rounding as in
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import accumulate
 from operator import mul
 
@@ -182,25 +183,14 @@ def plan_regnet(
     Raises:
         ValueError: a value is unknown or out of range.
     """
+    given = locals()
+    shared = {name: given[name] for name in signature(plan_anynet).parameters if name in given}
     widths, depths = generate_regnet(w_a, w_0, w_m, d)
     stages = len(widths)
     ratios = [bot_mul] * stages
     widths, groups = adjust_block_compatibility(widths, ratios, [group_w] * stages, rounding)
-    return NetworkPlan(
-        widths=tuple(widths),
-        depths=tuple(depths),
-        strides=(stride,) * stages,
-        bottleneck_ratios=tuple(ratios),
-        group_widths=tuple(groups),
-        stem_type=stem_type,
-        stem_width=stem_w,
-        block_type=block_type,
-        head_width=head_w,
-        num_classes=num_classes,
-        se_ratio=se_r or 0.0,
-        in_channels=in_channels,
-        activation=activation,
-    )
+    rows = dict(widths=widths, strides=[stride] * stages, bot_muls=ratios, group_ws=groups)
+    return plan_anynet(depths, **rows, **shared)
 
 
 def plan_anynet(

@@ -201,23 +201,18 @@ class CompileCache:
         return {p: (one.st_ino, one.st_size, one.st_mtime_ns) for p, one in found.items()}
 
     def _remove_oldest(self) -> None:
-        entries = []
+        entries, total = [], 0
         for path in self.root.iterdir():
-            if not _KEY.fullmatch(path.name):
-                continue
             with contextlib.suppress(OSError):  # another process has just removed it
-                if not is_real_folder(path):
-                    continue
-                size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
-                entries.append((path.stat().st_mtime, size, path))
-        total = sum(size for _, size, _ in entries)
-        for _, size, path in sorted(entries):
-            if total <= LIMIT:
-                return
-            total -= size
-            with contextlib.suppress(OSError):  # so that nobody finds a part of it
-                os.rename(path, self._own / path.name)
-            shutil.rmtree(self._own / path.name, ignore_errors=True)
+                if _KEY.fullmatch(path.name) and is_real_folder(path):
+                    size = sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+                    entries.append((path.stat().st_mtime, size, path))
+        for _, size, path in sorted(entries, reverse=True):
+            total += size
+            if total > LIMIT:
+                with contextlib.suppress(OSError):  # so that nobody finds a part of it
+                    os.rename(path, self._own / path.name)
+                shutil.rmtree(self._own / path.name, ignore_errors=True)
 
 
 class CachedGraph(nn.Cell):

@@ -1,11 +1,11 @@
 """Published weights: their table, and verified downloads."""
 
 from .cache import fetch
-from .class_names import imagenet_classes
 from .sources import choose_weights, is_address, is_repository
 from .table import (
     PublishedWeights,
     find_weights,
+    imagenet_classes,
     published_weights,
     require_classifier,
     weights_at,

@@ -25,8 +25,7 @@ from ..design_space.published import SETTINGS, family_name, source_of_tag, split
 from ..errors import ConfigError, WeightsError
 from ..process.download import Failure, download
 from ..process.files import cache_folder, read_regular
-from .class_names import imagenet_classes
-from .table import PublishedWeights, find_weights
+from .table import PublishedWeights, find_weights, imagenet_classes
 
 _LARGEST = 2**22  # bytes of a description
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"

@@ -11,9 +11,9 @@ import yaml
 
 from ..data.preprocessing import Preprocessing
 from ..errors import ConfigError
-from .class_names import imagenet_classes
 
 _TABLE = Path(__file__).with_name("published.yaml")
+_CLASSES = Path(__file__).with_name("imagenet_classes.txt")
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})(?=[-.])")
 
 
@@ -103,6 +103,13 @@ def require_classifier(weights: PublishedWeights) -> None:
             f"weights {weights.source} of {weights.model} have no classifier; train one: "
             f"train.py --model {weights.model} --pretrained {weights.source}"
         )
+
+
+@lru_cache(maxsize=1)
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the 1,000 names of ImageNet-1k's classes, in the order of the logits."""
+    lines = _CLASSES.read_text(encoding="utf-8").splitlines()
+    return tuple(line for line in lines if not line.startswith("#"))
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,9 @@
 """RegNet and AnyNet (Radosavovic et al., Designing Network Design Spaces, CVPR 2020)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
+from typing import Any
 
 from mindspore import nn
 
@@ -69,22 +71,9 @@ class AnyNet(nn.Cell):
         global_pool: str = "avg",
         zero_init_last: bool = False,
     ):
+        given = dict(locals())
         super().__init__()
-        plan = plan_anynet(
-            depths,
-            stem_type=stem_type,
-            stem_w=stem_w,
-            block_type=block_type,
-            widths=widths,
-            strides=strides,
-            bot_muls=bot_muls,
-            group_ws=group_ws,
-            head_w=head_w,
-            num_classes=num_classes,
-            se_r=se_r,
-            in_channels=in_channels,
-            activation=activation,
-        )
+        plan = _plan(plan_anynet, given)
         self._build(plan, drop_rate, drop_path_rate, global_pool, zero_init_last=zero_init_last)
 
     def _build(
@@ -196,26 +185,14 @@ class RegNet(AnyNet):
         rounding: str = "pycls",
         **options,
     ):
+        given = dict(locals())
         super(AnyNet, self).__init__()
-        plan = plan_regnet(
-            w_a,
-            w_0,
-            w_m,
-            d,
-            group_w=group_w,
-            stride=stride,
-            bot_mul=bot_mul,
-            stem_type=stem_type,
-            stem_w=stem_w,
-            block_type=block_type,
-            head_w=head_w,
-            num_classes=num_classes,
-            se_r=se_r,
-            in_channels=in_channels,
-            activation=activation,
-            rounding=rounding,
-        )
-        self._build(plan, **options)
+        self._build(_plan(plan_regnet, given), **options)
+
+
+def _plan(planner: Callable[..., NetworkPlan], given: Mapping[str, Any]) -> NetworkPlan:
+    """Return the plan by those of a network's arguments that the planner takes."""
+    return planner(**{name: given[name] for name in signature(planner).parameters})
 
 
 def _register(name: str, network: type[AnyNet], **setting) -> Callable[..., nn.Cell]:

@@ -7,13 +7,8 @@ from typing import TypeVar
 
 # In the order of the table at the end of a run.
 START, RESTORE, COMPILE = "start", "restore", "compile"
-DATA, STEPS, EVALUATION, CHECKPOINT, REST = (
-    "data wait",
-    "steps",
-    "evaluation",
-    "checkpoint",
-    "rest",
-)
+DATA, STEPS, EVALUATION = "data wait", "steps", "evaluation"
+CHECKPOINT, REST = "checkpoint", "rest"
 ACTIVITIES = (START, RESTORE, COMPILE, DATA, STEPS, EVALUATION, CHECKPOINT, REST)
 
 Item = TypeVar("Item")

@@ -91,13 +91,8 @@ class LogFile(logging.FileHandler):
     has_failed = False
 
     def _open(self):  # logging's own name
-        return open(
-            self.baseFilename,
-            self.mode,
-            encoding=self.encoding,
-            errors=self.errors,
-            opener=open_regular,
-        )
+        how = {"encoding": self.encoding, "errors": self.errors, "opener": open_regular}
+        return open(self.baseFilename, self.mode, **how)
 
     def handleError(self, record: logging.LogRecord) -> None:  # logging's own name
         error = sys.exc_info()[1]
