@@ -27,7 +27,6 @@ from .arguments import (
 )
 
 # Options of the measurement, with their defaults.
-<<<<<<< HEAD
 _MEASURING = {
     "dataset": "imagenet",
     "train_split": "train",
@@ -35,9 +34,6 @@ _MEASURING = {
     "precise_bn_samples": 8192,
     "batch_size": 32,
 }
-=======
-_MEASURING = dict(dataset="imagenet", train_split="train", precise_bn_samples=8192, batch_size=32)
->>>>>>> d48bb17 (Names of MindCV's paths and of lazy packages in one table; tools' shared options, tables and small functions in one place)
 _STATISTICS = (*STATISTICS, "running_mean", "running_var")  # also by torch's names
 
 # A file: path, tensors and metadata.
@@ -62,17 +58,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--data_dir", type=file_path, metavar="FOLDER", help="the training images")
     group.add_argument("--dataset", help="as of train (default: imagenet)")
     group.add_argument("--train_split", help="default: train")
-<<<<<<< HEAD
     group.add_argument("--val_fraction", type=float, help="as of train (default: 0)")
     group.add_argument(
         "--precise_bn_samples",
         type=at_least(1),
         help="images to measure on (default: 8192)",
     )
-=======
-    text = "images to measure on (default: 8192)"
-    group.add_argument("--precise_bn_samples", type=at_least(1), help=text)
->>>>>>> d48bb17 (Names of MindCV's paths and of lazy packages in one table; tools' shared options, tables and small functions in one place)
     group.add_argument("--batch_size", type=at_least(2), help="default: 32")
     add_import_module(group)
 
