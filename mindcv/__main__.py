@@ -4,11 +4,12 @@ import argparse
 import importlib.util
 import sys
 
-from .command import quieten
-from .errors import ConfigError
-from .names import similar
-from .process.entry_point import check_environment, guarded, installation, program
-from .tools import COMMANDS, DOORS, NAMES_ELSEWHERE
+# By full names: MindSpore's compile cache reads these lines and knows no package of a program.
+from mindcv.command import quieten
+from mindcv.errors import ConfigError
+from mindcv.names import similar
+from mindcv.process.entry_point import check_environment, guarded, installation, program
+from mindcv.tools import COMMANDS, DOORS, NAMES_ELSEWHERE
 
 
 def main(words: list[str] | None = None) -> None:
