@@ -98,7 +98,8 @@ def load_weights(
     if contents.choice:
         line += f": {contents.choice}"
     if set_aside:
-        line += f"; ignored {plural(len(set_aside), 'entry')} that are no weights of this network"
+        kind = "is not a weight" if len(set_aside) == 1 else "are not weights"
+        line += f"; ignored {plural(len(set_aside), 'entry')} that {kind} of this network"
     line = "; ".join([line, *notes])
     if fresh:
         theirs, ours = contents.weights.get(fresh[-1]), wanted[fresh[-1]]
