@@ -9,11 +9,12 @@ from pathlib import Path
 from ..errors import ConfigError
 from ..process.files import writing
 
-# Okabe and Ito's colours, distinguishable for colour-blind readers; page.css has the same.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_WIDTH, _HEIGHT = 400, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34  # margins; long labels widen the left one
-_DIGIT = 7  # width of a digit of a label, more than any font needs
+# After Okabe and Ito, distinguishable for colour-blind readers; the light ones are darkened to a
+# contrast of 3 with white. page.css has the same.
+COLOURS = ("#0072b2", "#d55e00", "#008a64", "#b0558a", "#9a6a00", "#4b4b4b")
+_WIDTH, _HEIGHT = 400, 244
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38  # margins; long labels widen the left one
+_DIGIT = 9  # width of a digit of a label, more than any font needs
 _LOG_TICKS = 8  # more would not fit beside each other
 
 Points = Sequence[tuple[float, float]]
@@ -28,6 +29,7 @@ class Chart:
     x_title: str = "epoch"
     x_axis: str = "whole"  # ticks at whole numbers; real: at round ones; log: at powers of two
     dots: Collection[str] = ()  # names of curves whose points are not joined
+    dashed: Collection[str] = ()  # names of curves that may cover another, which shows in the gaps
     mark: float | None = None  # where a dotted vertical line stands
     mark_name: str = "best epoch"
     band: tuple[float, float] | None = None  # a shaded range of x
@@ -77,7 +79,10 @@ def plot_charts(path: str | Path, charts: Sequence[Chart], title: str = "", colu
 def _plot(axes, chart: Chart) -> None:
     for number, (name, points) in enumerate(chart.curves.items()):
         apart = name in chart.dots or len(points) == 1
-        style = {"marker": "o", "linestyle": "", "alpha": 0.8, "markersize": 4} if apart else {}
+        style = {"linestyle": "--"} if name in chart.dashed else {}
+        if apart:
+            size, face = (8, "none") if style else (4, None)
+            style = {"marker": "o", "linestyle": "", "alpha": 0.8, "markersize": size, "mfc": face}
         axes.plot(*zip(*points), label=name, color=COLOURS[number % len(COLOURS)], **style)
     if chart.band:
         axes.axvspan(*chart.band, color="#888888", alpha=0.15, linewidth=0)
@@ -119,9 +124,9 @@ def _draw(chart: Chart) -> str:
     def y(value: float) -> float:
         return _HEIGHT - _BOTTOM - (value - low) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
-    parts = [
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(chart.title)}">'
-    ]
+    told = (f"{name} from {c[0][1]:.5g} to {c[-1][1]:.5g}" for name, c in chart.curves.items())
+    label = escape(f"{chart.title} over {chart.x_title}: {'; '.join(told)}")
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">']
     if chart.band:
         first, last = map(x, chart.band)
         parts.append(
@@ -143,7 +148,7 @@ def _draw(chart: Chart) -> str:
         parts.append(f'<path class="best" d="M{x(chart.mark):.1f} {_TOP}V{_HEIGHT - _BOTTOM}"/>')
     for number, (name, curve) in enumerate(chart.curves.items()):
         places = [(x(one), y(two)) for one, two in curve]
-        parts.append(_curve(number, name, places, apart=name in chart.dots))
+        parts.append(_curve(_kind(chart, number, name), name, places, apart=name in chart.dots))
     parts.append(
         f'<text x="{(_WIDTH + margin) / 2}" y="{_HEIGHT - 4}" text-anchor="middle">'
         f"{escape(chart.x_title)}</text></svg>"
@@ -151,23 +156,29 @@ def _draw(chart: Chart) -> str:
     return "".join(parts)
 
 
-def _curve(number: int, name: str, places: Points, apart: bool) -> str:
-    colour, title = f"c{number % len(COLOURS)}", f"<title>{escape(name)}</title>"
+def _kind(chart: Chart, number: int, name: str) -> str:
+    """Return the classes of page.css for a curve."""
+    return f"c{number % len(COLOURS)}" + (" dashed" if name in chart.dashed else "")
+
+
+def _curve(kind: str, name: str, places: Points, apart: bool) -> str:
+    title = f"<title>{escape(name)}</title>"
     if apart or len(places) == 1:
-        radius = 2.5 if apart else 4
+        radius = 2.5 if apart else 6 if "dashed" in kind else 4
         return "".join(
-            f'<circle class="dot {colour}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
+            f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}">{title}</circle>'
             for x, y in places
         )
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    return f'<path class="line {colour}" d="M{path}">{title}</path>'
+    return f'<path class="line {kind}" d="M{path}">{title}</path>'
 
 
 def _legend(chart: Chart, values: bool) -> str:
     keys = []
     for number, (name, curve) in enumerate(chart.curves.items()):
         last = f" <b>{curve[-1][1]:.5g}</b>" if values else ""
-        keys.append(f'<span class="key c{number % len(COLOURS)}">{escape(name)}{last}</span>')
+        kind = _kind(chart, number, name)
+        keys.append(f'<span class="key {kind}">{escape(name)}{last}</span>')
     return "".join(keys)
 
 

@@ -119,13 +119,13 @@ def test_the_page_needs_nothing_outside_itself_and_shows_every_chart(analysis):
     page = Page(text)
     assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "iframe", "img", "i"})
     assert "http" not in text and "url(" not in text and "small <1>" in page.text
-    titles = re.findall(r'aria-label="(.*?)"', text)
+    titles = re.findall(r'<svg[^>]*aria-label="(.*?)"', text)
     parameters = len(rows(analysis / "parameters.csv"))
     # A distribution, each parameter, and for each space five models and a trend.
     assert len(titles) == 1 + parameters + 3 * 6
     for chart in re.findall(r"<svg.*?</svg>", text, re.S):
         for x, y in re.findall(r'[cM]x?="?([\d.]+)"? (?:cy=")?([\d.]+)', chart):
-            assert 0 <= float(x) <= 400 and 0 <= float(y) <= 240
+            assert 0 <= float(x) <= 400 and 0 <= float(y) <= 244
     assert "nan" not in text.split("</style>")[1]
     steps = re.search(r'class="line c0" d="M(.*?)"><title>AnyNetX_A', text)[1].split("L")
     heights = [float(point.split()[1]) for point in steps]

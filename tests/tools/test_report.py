@@ -11,22 +11,20 @@ import mindspore as ms
 import numpy as np
 import pytest
 from commands import registered, tiny_regnet
-from conftest import ROOT
 from html_page import Page
 from PIL import Image
+from run_folders import HEADER, make_run
 
 from mindcv.__main__ import main
 from mindcv.config import Config, dump_config
 from mindcv.data import create_evaluation_loader, create_normalize, open_samples
 from mindcv.engine import EvaluationStep, Runtime, evaluate
-from mindcv.tools.report.page import draw_confusion
 from mindcv.tools.report.predictions import Predictions, make_thumbnails
 from mindcv.tools.report.run_folder import read_run_folder
 from mindcv.weights import Metadata, Preprocessing, read_weights, write_weights
 
 # Names that are markup, that sort otherwise in another alphabet, and that are long.
 CLASSES = ("A<b>&amp;\"'", "Zebra", "a snake, of the longer kind", "ä", "ñandú", "</style>")
-HEADER = "epoch,step,train_loss,lr,val_loss,val_top1,val_top5\r\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,14 +95,6 @@ def whole_page(finished_run, tmp_path_factory) -> str:
     output = tmp_path_factory.mktemp("out") / "page.html"
     main(["report", str(finished_run[0]), "--output", str(output), "--worst", "100"])
     return output.read_text(encoding="utf-8")
-
-
-def make_run(folder: Path, table: str, **options) -> Path:
-    folder.mkdir(exist_ok=True)
-    config = Config(model="m", data_dir="/nowhere", **options)
-    (folder / "config.yaml").write_text(dump_config(config), encoding="utf-8")
-    (folder / "metrics.csv").write_text(table, encoding="utf-8", newline="")
-    return folder
 
 
 def report(capsys, folder: Path, *words) -> tuple[str, str]:
@@ -320,90 +310,15 @@ def test_options_that_contradict_or_cannot_be_written_are_refused(capsys, tmp_pa
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "metrics.csv"]
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 350, 12345])
-def test_curves_of_short_and_long_runs_stay_on_the_canvas(capsys, tmp_path, epochs):
-    rows = "".join(f"{e},{e},{9 / e:.6f},{0.1 / e:.8g},2,50,\r\n" for e in range(1, epochs + 1))
-    page, _ = report(capsys, make_run(tmp_path / "run", HEADER + rows), "--no_eval")
-    charts = re.findall(r"<svg.*?</svg>", page, re.S)
-    assert len(charts) == 3
-    for chart in charts:
-        lines = re.findall(r'class="line c\d" d="M(.*?)"', chart)
-        dots = re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', chart)
-        assert len(dots if epochs == 1 else lines) >= 1
-        points = [tuple(map(float, pair.split())) for line in lines for pair in line.split("L")]
-        points += [(float(x), float(y)) for x, y in dots]
-        assert all(52 <= x <= 388 and 12 <= y <= 206 for x, y in points)
-        assert max(len(line.split("L")) for line in lines or [""]) <= 2001
-    if epochs > 1:
-        ends = [points.split("L") for points in re.findall(r'class="line c0" d="M(.*?)"', page)]
-        assert all(line[0].startswith("52.0 ") and line[-1].startswith("388.0 ") for line in ends)
-
-
-def test_a_run_of_one_epoch_shows_that_epoch_and_whole_labels(capsys, tmp_path):
-    row = "1,1,2.3,0.000123,2.1,50,\r\n"
-    page, _ = report(capsys, make_run(tmp_path / "run", HEADER + row), "--no_eval")
-    for chart in re.findall(r"<svg.*?</svg>", page, re.S):
-        assert re.findall(r'text-anchor="middle">([\d.]+)</text>', chart) == ["1"]
-        labels = re.findall(r'<text x="(\d+)" y="[\d.]+" dy=".35em"[^>]*>([^<]+)<', chart)
-        assert len(labels) > 2
-        assert all(int(right) >= 7 * len(label) for right, label in labels)
-        (place,) = set(re.findall(r'<circle class="dot c\d" cx="([\d.]+)"', chart))
-        assert f'<text x="{place}"' in chart  # the point stands over its epoch
-
-
-@pytest.mark.parametrize("total", [1, 7, 50, 1300])
-def test_digits_of_the_confusion_matrix_can_be_read_by_day_and_by_night(total):
-    """WCAG 2.2 AA: a contrast of 4.5, counted from the page's own colours."""
-    style = (ROOT / "mindcv/tools/report/page.css").read_text(encoding="utf-8")
-    texts, backs = (colours(rf"--{name}: #(\w+)", style) for name in ("text", "back"))
-    shades = {kind: tuple(map(int, rgb)) for kind, *rgb in re.findall(SHADE, style)}
-    assert len(texts) == len(backs) == len(shades) == 2
-    for count in {1, max(1, total // 10), max(1, total // 3), total}:
-        counts = np.array([[count, total - count], [total - count, count]])
-        cells = re.findall(CELL, draw_confusion(counts, ("a", "b")))
-        assert len(cells) == 4 if total > count else 2
-        for kind, shade in cells:
-            for text, back in zip(texts, backs):
-                mixed = np.array(shades[kind]) * float(shade) + np.array(back) * (1 - float(shade))
-                assert contrast(mixed, text) >= 4.5
-
-
-SHADE = r"\.(hit|miss) \{ background: rgb\((\d+) (\d+) (\d+) / var\(--shade\)\)"
-CELL = r'<td class="(hit|miss)" style="--shade:([\d.]+)">'
-
-
-def colours(pattern: str, style: str) -> list[tuple[int, ...]]:
-    return [tuple(bytes.fromhex(found)) for found in re.findall(pattern, style)]
-
-
-def contrast(one, other) -> float:
-    parts = np.array([one, other]) / 255.0
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    darker, lighter = sorted(linear @ (0.2126, 0.7152, 0.0722))
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def test_many_classes_are_listed_by_their_most_frequent_confusions():
-    counts = np.eye(60, dtype=int) * 10
-    counts[7, 3], counts[3, 9] = 4, 6
-    names = tuple(f"class <{number}>" for number in range(60))
-    text = draw_confusion(counts, names)
-    rows = re.findall(r"<tr><td.*?</tr>", text)
-    assert [re.findall(r">([^<>]+)</td>", row) for row in rows] == [
-        ["class &lt;3&gt;", "class &lt;9&gt;", "6", "37.5 %"],
-        ["class &lt;7&gt;", "class &lt;3&gt;", "4", "28.6 %"],
-    ]
-    assert 'class="heat"' not in text
-    assert 'class="heat"' in draw_confusion(counts[:50, :50], names[:50])
-
-
 def test_images_without_files_of_their_own_have_thumbnails_too(tmp_path):
     rows = np.zeros((10000, 1 + 3072), np.uint8)
     rows[41, 1:1025] = 200  # one red picture
     rows.tofile(tmp_path / "test_batch.bin")
     none = np.zeros(0)
     samples = open_samples("cifar10", str(tmp_path), "val")
-    found = Predictions(Path("x"), False, (), none, none, none, none, samples, np.arange(10000))
+    found = Predictions(
+        Path("x"), False, None, (), none, none, none, none, samples, np.arange(10000)
+    )
     pictures = make_thumbnails(found, [41, 7])
     for index, colour in ((41, (200, 0, 0)), (7, (0, 0, 0))):
         data = pictures[index].removeprefix("data:image/png;base64,")

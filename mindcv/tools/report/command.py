@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import ConfigError, DataError, MindCVError, WeightsError
-from ...names import plural
 from ...process.entry_point import import_user_module
 from ...process.files import write_text
 from ..arguments import add_ema_argument, add_files, at_least, file_path
@@ -103,5 +102,5 @@ def evaluate(folder: RunFolder, arguments: Namespace):
     print(describe_choice(file, arguments.ema)[1])
     print(f"evaluating them on {config.evaluated} of {config.data_dir}", flush=True)
     found = predict_split(config, file, arguments.ema)
-    print(f"{plural(len(found.labels), 'image')}, top-1 {found.top1:.3f} %, loss {found.loss:.4f}")
+    print(found.accuracy)
     return found, make_thumbnails(found, found.worst(arguments.worst))

@@ -1,5 +1,6 @@
 """The HTML page of a run, which needs no other file, no network and no script."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from html import escape
@@ -19,6 +20,7 @@ if TYPE_CHECKING:  # importing it needs mindspore, which a page without evaluati
 
 LARGEST_TABLE = 50  # classes; above, only the most confused pairs are listed
 _PAIRS = 30
+_NARROW = 3  # columns of figures that fit on a telephone
 
 
 def render_page(
@@ -36,7 +38,7 @@ def render_page(
     """
     parts = [
         f'<p class="faint">{escape(str(run.path.resolve()))}</p>',
-        _cards(run),
+        _cards(run, found),
         *(f'<p class="note">{escape(note)}</p>' for note in (*run.notes, *notes)),
         _charts(run),
     ]
@@ -63,49 +65,63 @@ def document(name: str, kind: str, parts: Sequence[str]) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], text_columns: int = 0) -> str:
     """Return a table of texts; the first columns are aligned as text, the others as figures."""
     lines = []
-    for tag, row in [("th", head), *(("td", row) for row in rows)]:
+    for tag, row in [('th scope="col"', head), *(("td", row) for row in rows)]:
         kinds = [' class="name"' if place < text_columns else "" for place in range(len(row))]
-        cells = (f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row))
+        cells = (f"<{tag}{kind}>{escape(cell)}</{tag[:2]}>" for kind, cell in zip(kinds, row))
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+    return _scrolled(f"<table>{''.join(lines)}</table>", len(head) - text_columns, head[0])
 
 
-def _cards(run: RunFolder) -> str:
+def _scrolled(content: str, figures: int, label: str) -> str:
+    """Return a table that scrolls by itself; one of several columns says so on a narrow screen."""
+    kind = "wide many" if figures > _NARROW else "wide"
+    label = escape(f"table by {label}")
+    return f'<div class="{kind}" role="region" aria-label="{label}" tabindex="0">{content}</div>'
+
+
+def _cards(run: RunFolder, found: "Predictions | None") -> str:
     planned = f" of {run.config.epoch_size}" if run.config else ""
-    cards = [("epochs", f"{run.rows[-1].epoch if run.rows else 0}{planned}")]
+    cards = {"epochs": f"{run.rows[-1].epoch if run.rows else 0}{planned}"}
     if run.best:
-        values, prefix = run.best.values, run.decides.removesuffix("top1")
-        whose = ", averaged weights" if prefix == "ema_val_" else ""
-        cards += [
-            (f"best top-1{whose}", f"{values[run.decides]:.2f} %"),
-            ("in epoch", f"{run.best.epoch}"),
-        ]
-        if f"{prefix}top5" in values:
-            cards.append(("its top-5", f"{values[f'{prefix}top5']:.2f} %"))
-        if f"{prefix}loss" in values:
-            cards.append(("its validation loss", f"{values[f'{prefix}loss']:.4f}"))
-    shown = "".join(f'<div class="card">{escape(k)}<b>{escape(v)}</b></div>' for k, v in cards)
-    return f'<div class="grid-of">{shown}</div>'
+        cards["best epoch"] = f"{run.best.epoch}"
+        of_best = sorted(run.best.values.items(), key=lambda pair: pair[0] != run.decides)
+        cards |= {run.describe(name): f"{v:.6g}" for name, v in of_best if "val_" in name}
+    cards |= run.facts
+    software = cards.pop("software", "")
+    if found is not None:
+        cards["validation images"] = f"{len(found.labels):,}"
+    tiles = (f'<div class="card">{escape(k)}<b>{escape(v)}</b></div>' for k, v in cards.items())
+    shown = f'<div class="grid-of">{"".join(tiles)}</div>'
+    return f'{shown}\n<p class="faint">{escape(software)}</p>' if software else shown
 
 
 def _charts(run: RunFolder) -> str:
     shown = draw_charts(run.charts(), values=True)
     dotted = " The dotted line is the best epoch." if run.best else ""
-    caption = f"Names are columns of metrics.csv, figures their last values.{dotted}"
+    caption = f"Figures are the last values.{dotted}"
     return f'<h2>Curves</h2>\n{shown}\n<p class="faint">{caption}</p>' if shown else ""
 
 
 def _evaluation(run: RunFolder, found: "Predictions") -> str:
     wrong = int((found.labels != found.predicted).sum())
-    whose = "Averaged weights of " if found.averaged else ""
+    whose = "Averaged" if found.averaged else "Raw"
+    means = ", ".join(f"{name} {100 * mean:.2f} %" for name, mean in found.figures.means().items())
+    rows = [
+        (str(name), *(f"{100 * figure:.2f}" for figure in figures), str(images))
+        for _, name, *figures, images in (row.values() for row in found.figures.rows())
+    ]
+    head = ("class", "precision, %", "recall, %", "F1, %", "images")
+    is_short = " open" if len(rows) <= LARGEST_TABLE else ""
     return "\n".join(
         [
-            "<h2>Confusions</h2>",
-            f"<p>{whose}{escape(found.checkpoint.name)} on {plural(len(found.labels), 'image')}, "
-            f"each counted once: top-1 {found.top1:.3f} %, {wrong} wrong, "
-            f"loss {found.loss:.4f}.</p>",
+            "<h2>Validation</h2>",
+            f"<p>{whose} weights of {escape(found.checkpoint.name)}: {found.accuracy}, each "
+            f"counted once, {wrong} wrong. Mean of the classes: {means.replace('f1', 'F1')}.</p>",
             _compare(run, found),
-            draw_confusion(found.confusion(), found.class_names),
+            f"<details{is_short}><summary>Precision, recall and F1 of "
+            f"{plural(len(rows), 'class')}</summary>{table(head, rows, text_columns=1)}</details>",
+            "<h2>Confusions</h2>",
+            draw_confusion(found.figures.matrix(), found.class_names),
         ]
     )
 
@@ -116,8 +132,10 @@ def _compare(run: RunFolder, found: "Predictions") -> str:
     prefix = "ema_val_" if found.averaged else "val_"
     if row is None or f"{prefix}top1" not in row.values:
         return '<p class="faint">metrics.csv holds no accuracy of this checkpoint to compare.</p>'
-    top1, loss = row.values[f"{prefix}top1"], row.values.get(f"{prefix}loss", found.loss)
-    if abs(top1 - found.top1) < 1e-3 and abs(loss - found.loss) <= 1e-3 * max(1.0, abs(loss)):
+    accuracy = found.accuracy
+    top1, loss = row.values[f"{prefix}top1"], row.values.get(f"{prefix}loss", accuracy.loss)
+    is_same = math.isclose(top1, accuracy.top1, rel_tol=0.0, abs_tol=1e-3)
+    if is_same and math.isclose(loss, accuracy.loss, rel_tol=1e-3, abs_tol=1e-3):
         return f'<p class="note same">Equal to metrics.csv, epoch {row.epoch}.</p>'
     return (
         f'<p class="note">Not equal to metrics.csv, epoch {row.epoch}: top-1 {top1:.3f} %, loss '
@@ -137,21 +155,24 @@ def draw_confusion(counts: np.ndarray, names: tuple[str, ...]) -> str:
 
 
 def _table(counts: np.ndarray, names: tuple[str, ...]) -> str:
-    head = "".join(f'<th title="{escape(name)}">{i}</th>' for i, name in enumerate(names))
-    lines = [
-        "<p>A row is a true class, a column the class predicted; the shade is the share of the "
-        "row.</p>",
-        f'<div class="wide"><table class="heat"><tr><th></th>{head}<th>right</th></tr>',
-    ]
-    for i, name in enumerate(names):
+    columns, rows = (
+        [_head(scope, i, name) for i, name in enumerate(names)] for scope in ("col", "row")
+    )
+    lines = [f'<table class="heat"><tr><td></td>{"".join(columns)}</tr>']
+    for i, head in enumerate(rows):
         total = int(counts[i].sum())
-        shown = escape(name) if name == str(i) else f"{i} {escape(name)}"
         cells = "".join(_cell(int(n), total, i == j) for j, n in enumerate(counts[i]))
-        right = f"{100.0 * counts[i, i] / total:.1f} %" if total else "no image"
-        lines.append(
-            f'<tr><th class="name" title="{escape(name)}">{shown}</th>{cells}<td>{right}</td></tr>'
-        )
-    return "\n".join([*lines, "</table></div>"])
+        lines.append(f"<tr>{head}{cells}</tr>")
+    shown = _scrolled("\n".join([*lines, "</table>"]), len(names), "true and predicted class")
+    return (
+        "<p>A row is a true class, a column the class predicted; the shade is the share of the "
+        f"row.</p>\n{shown}"
+    )
+
+
+def _head(scope: str, index: int, name: str) -> str:
+    text = name if name == str(index) else f"{index} {name}"
+    return f'<th class="name" scope="{scope}" title="{escape(name)}"><b>{escape(text)}</b></th>'
 
 
 def _cell(count: int, total: int, right: bool) -> str:
@@ -192,7 +213,8 @@ def _tile(run: RunFolder, found: "Predictions", index: int, uri: str) -> str:
     place = str(Path(*Path(found.samples.name(int(found.places[index]))).parts[-2:]))
     tiny = ' class="tiny"' if uri.startswith("data:image/png") else ""
     return (
-        f'<figure class="mistake"><img{tiny} src="{uri}" alt="{escape(place)}">'
+        f'<figure class="mistake"><img{tiny} src="{uri}" '
+        f'alt="image of class {escape(names[found.labels[index]])}: {escape(place)}">'
         f"predicted: {escape(names[found.predicted[index]])} <b>{100 * wrong:.1f} %</b><br>"
         f"true: {escape(names[found.labels[index]])} {100 * true:.1f} %"
         f"<figcaption>{escape(place)}</figcaption></figure>"
@@ -202,18 +224,14 @@ def _tile(run: RunFolder, found: "Predictions", index: int, uri: str) -> str:
 def _epochs(run: RunFolder) -> str:
     if not run.rows:
         return ""
-    names = list(dict.fromkeys(name for row in run.rows for name in row.values))
-    rows = [
-        (
-            str(row.epoch),
-            *(f"{row.values[name]:.6g}" if name in row.values else "" for name in names),
-        )
+    names = run.columns
+    rows = (
+        [str(row.epoch)] + [f"{row.values[n]:.6g}" if n in row.values else "" for n in names]
         for row in run.rows
-    ]
-    return (
-        f"<h2>Epochs</h2>\n<details><summary>{len(rows)} rows of metrics.csv</summary>"
-        f"{table(('epoch', *names), rows)}</details>"
     )
+    shown = table(("epoch", *map(run.describe, names)), rows)
+    count = plural(len(run.rows), "row")
+    return f"<h2>Epochs</h2>\n<details><summary>{count} of metrics.csv</summary>{shown}</details>"
 
 
 def _settings(run: RunFolder) -> str:

@@ -3,18 +3,20 @@
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ... import data, engine
+from ... import engine
 from ...config import Config
-from ...data.image_files import as_picture, decodable
-from ...data.preprocessing import Preprocessing
+from ...data.image_files import as_picture, decode
 from ...data.samples import ImageError, Samples
+from ...engine import build
 from ...engine.classes import check_classes, name_classes, number_classes
+from ...engine.evaluation import Accuracy
 from ...engine.results import ClassFigures, Outcomes
 from ...errors import DataError
 from ...models import create_model_from_file
@@ -30,6 +32,7 @@ class Predictions:
 
     checkpoint: Path
     averaged: bool  # whether the averaged weights were evaluated
+    accuracy: Accuracy
     class_names: tuple[str, ...]  # in the order of the logits; numbers if unknown
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,)
@@ -38,18 +41,9 @@ class Predictions:
     samples: Samples  # all images of the split
     places: np.ndarray  # (N,), indices into `samples`: all but bad images
 
-    @property
-    def top1(self) -> float:
-        """Accuracy in percent."""
-        return float(100.0 * np.mean(self.labels == self.predicted))
-
-    @property
-    def loss(self) -> float:
-        return float(np.mean(self.losses))
-
-    def confusion(self) -> np.ndarray:
-        """Return counts (classes, classes): rows are true classes, columns predicted ones."""
-        return ClassFigures.of(self.class_names, self.labels, self.predicted).matrix()
+    @cached_property
+    def figures(self) -> ClassFigures:
+        return ClassFigures.of(self.class_names, self.labels, self.predicted)
 
     def worst(self, count: int) -> list[int]:
         """Return the indices of the wrong predictions with the highest loss, worst first."""
@@ -65,17 +59,11 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     holds any.
     """
     runtime = engine.start_runtime(config.mode, seed=config.seed)
-    how = file.metadata.preprocessing if file.metadata else Preprocessing.from_options(config)
+    if file.metadata:
+        config = replace(config, **file.metadata.preprocessing.to_options())
     numbers = number_classes(config, file.metadata)
-    samples = engine.build.open_val_samples(config, numbers)
-    loader = data.create_evaluation_loader(
-        samples,
-        how,
-        config.batch_size,
-        num_parallel_workers=config.num_parallel_workers,
-        allow_bad_images=config.allow_bad_images,
-    )
-    found = max(len(numbers or ()), samples.num_classes)
+    samples = build.open_val_samples(config, numbers)
+    loader, found = build.build_evaluation_batches(config, runtime, numbers)
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
     if not metadata.class_names:
         check_classes(config, found, metadata.num_classes, file.path)
@@ -84,10 +72,9 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
-    normalize = data.create_normalize(config.dataset, how.mean, how.std)
-    step = engine.EvaluationStep(network, len(names), normalize)
+    step = build.build_evaluation_step(config, network, len(names))
     outcomes = Outcomes()
-    engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
+    accuracy = engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
     labels, predicted, losses, shares = outcomes.arrays()
     places = np.flatnonzero(labels >= 0)
     if len(labels) != len(samples) or (labels != samples.labels)[places].any():
@@ -97,6 +84,7 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     return Predictions(
         Path(file.path),
         averaged=describe_choice(file, ema)[0] == "averaged",
+        accuracy=accuracy,
         class_names=names,
         labels=labels[places],
         predicted=predicted[places],
@@ -117,24 +105,16 @@ def make_thumbnails(found: Predictions, indices: Sequence[int]) -> dict[int, str
     for index in indices:
         place = int(found.places[index])
         try:
-            with _open_small(found.samples.read(place)) as image:
-                pictures[index] = _data_uri(image)
+            content = found.samples.read(place)
+            image = as_picture(content) if content.ndim == 3 else decode(content)
         except (ImageError, OSError, ValueError) as error:
             name = found.samples.name(place)
             raise DataError(f"{name} cannot be read again: {error}") from None
+        pictures[index] = _data_uri(image.convert("RGB"))
     return pictures
 
 
-def _open_small(content: np.ndarray) -> Image.Image:
-    if content.ndim == 3:
-        return as_picture(content)
-    image = Image.open(io.BytesIO(decodable(content)))
-    image.draft("RGB", (_SIDE, _SIDE))  # a JPEG is decoded at reduced size
-    return image
-
-
 def _data_uri(image: Image.Image) -> str:
-    image = image.convert("RGB")
     tiny = max(image.size) <= _TINY
     image.thumbnail((_SIDE, _SIDE))
     kind, options = ("png", {}) if tiny else ("jpeg", {"quality": 82})

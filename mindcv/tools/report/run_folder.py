@@ -1,26 +1,37 @@
 """Read the folder of a training run, even of an interrupted one."""
 
-import csv
-import io
+import json
 import math
 import re
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
-from ...config import HEADER, Config, load_config
+from ...config import HEADER, Config, build_schedule, load_config
 from ...config.options import OPTIONS
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError, DataError, MindCVError
+from ...process.entry_point import DISTRIBUTION
 from ...process.files import read_regular, reading
-from ..charts import Chart
+from ..charts import Chart, Points
 
 _CHARTS = (  # title, and the text that names of its columns contain
     ("loss", "loss"),
     ("accuracy, %", "top"),
     ("learning rate", "lr"),
 )
-_LARGEST = 2**26  # bytes of metrics.csv or config.yaml
+_NAMES = {  # of columns of metrics.csv, in words
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_top1": "top-1, %",
+    "val_top5": "top-5, %",
+    "lr": "learning rate",
+    "skipped": "skipped updates",
+}
+_LOGGED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ [A-Z]+ (.*)$", re.M)
+_LARGEST = 2**26  # bytes of a file
 _MANY_POINTS = 2000  # more than the pixels of a curve on a screen
 
 
@@ -57,22 +68,76 @@ class RunFolder:
         evaluated = [row for row in self.rows if self.decides in row.values]
         return max(evaluated, key=lambda row: row.values[self.decides], default=None)
 
+    @cached_property
+    def facts(self) -> dict[str, str]:
+        """What classes.json and train.log say of the run, by name; no entry for what is missing."""
+        found = {}
+        with suppress(DataError, ValueError, KeyError, TypeError):
+            data = json.loads(_read(self.path / "classes.json"))
+            found["training images"] = f"{data['images']:,}"
+            found["classes"] = f"{data['num_classes']:,}"
+        with suppress(DataError, ValueError, IndexError):
+            log = _read(self.path / "train.log")
+            for count in re.findall(r" model .+: ([\d,]+) parameters", log):
+                found["parameters"] = count
+            lines = [(datetime.fromisoformat(time), text) for time, text in _LOGGED.findall(log)]
+            starts = [n for n, (_, text) in enumerate(lines) if text.startswith(DISTRIBUTION)]
+            sessions = [lines[n:end] for n, end in pairwise([*starts, len(lines)])]
+            taken = sum((own[-1][0] - own[0][0] for own in sessions), timedelta())
+            several = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
+            found["duration"] = f"{taken}{several}"
+            found["started"] = f"{sessions[0][0][0]:%Y-%m-%d %H:%M}"
+            found["software"] = sessions[-1][0][1]
+        return found
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The columns of metrics.csv that hold a number, without the epoch."""
+        return list(dict.fromkeys(name for row in self.rows for name in row.values))
+
+    def describe(self, column: str) -> str:
+        """Return a column of metrics.csv in words, with the weights it is of, if there are two."""
+        own = _without_ema(column)
+        text = _NAMES.get(own, own)
+        if not own.startswith("val_") or not any("ema_" in name for name in self.columns):
+            return text
+        return f"{text}, {'averaged' if own != column else 'raw'} weights"
+
     def charts(self) -> list[Chart]:
-        """Return the charts; curves with very many epochs are thinned out."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row.values))
+        """Return the charts; curves with very many points are thinned out."""
         charts, mark = [], self.best.epoch if self.best else None
         for title, word in _CHARTS:
-            curves = {name: self._points(name) for name in names if word in name}
+            columns = sorted((c for c in self.columns if word in c), key=_without_ema)
+            curves = {self.describe(name): self._points(name) for name in columns}
+            dashed = [self.describe(name) for name in columns if name != _without_ema(name)]
             if curves:
-                charts.append(Chart(title, curves, mark=mark))
+                charts.append(Chart(title, curves, mark=mark, dashed=dashed))
         return charts
 
-    def _points(self, name: str) -> list[tuple[int, float]]:
-        points = [(row.epoch, row.values[name]) for row in self.rows if name in row.values]
+    def _points(self, column: str) -> Points:
+        points = [(row.epoch, row.values[column]) for row in self.rows if column in row.values]
+        if column == "lr":
+            points = self._rates(points)
         if len(points) <= _MANY_POINTS:
             return points
         every = math.ceil(len(points) / _MANY_POINTS)
         return [*points[:-1:every], points[-1]]
+
+    def _rates(self, recorded: Points) -> Points:
+        """Return the rate of every update by the config, if it gives the recorded ones too."""
+        ranks = re.search(r"(\d+) process", self.facts.get("software", ""))
+        last = self.rows[-1]
+        try:
+            batches = round(last.values["step"] / last.epoch)
+            steps = batches // self.config.gradient_accumulation_steps
+            rates = build_schedule(self.config, steps, int(ranks[1]) if ranks else 1)
+            is_same = [
+                math.isclose(rates[e * steps - 1], rate, rel_tol=1e-6) for e, rate in recorded
+            ]
+        except (MindCVError, KeyError, AttributeError, ArithmeticError, IndexError):
+            return recorded
+        done = enumerate(rates[: last.epoch * steps], 1)
+        return [(step / steps, rate) for step, rate in done] if all(is_same) else recorded
 
     def row_of(self, checkpoint: Path) -> Row | None:
         """Return the epoch in a checkpoint's name; None: no epoch, or another run's checkpoint."""
@@ -94,6 +159,10 @@ class RunFolder:
         return found[0] if found else None
 
 
+def _without_ema(column: str) -> str:
+    return column.removeprefix("ema_")
+
+
 def read_run_folder(folder: str) -> RunFolder:
     """Read a run folder.
 
@@ -103,13 +172,10 @@ def read_run_folder(folder: str) -> RunFolder:
     path = Path(folder)
     if not path.is_dir():
         raise DataError(f"no run folder {folder}; expected the ckpt_save_dir of a training run")
-    texts = {}
     remedy = "; expected the ckpt_save_dir of a training run, with config.yaml and metrics.csv"
     if (path / "result.log").is_file():
         remedy += "; result.log is MindCV's own"
-    for name in ("config.yaml", "metrics.csv"):
-        with reading(path / name, DataError, remedy):
-            texts[name] = read_regular(path / name, _LARGEST).decode(errors="replace")
+    texts = {name: _read(path / name, remedy) for name in ("config.yaml", "metrics.csv")}
     rows, notes = _read_table(texts["metrics.csv"])
     _check_complete(path / "config.yaml", texts["config.yaml"])
     config = None
@@ -120,6 +186,11 @@ def read_run_folder(folder: str) -> RunFolder:
     if not any("val_top1" in row.values for row in rows):
         notes.append("metrics.csv holds no accuracy: the run did not evaluate (val_while_train)")
     return RunFolder(path, texts["config.yaml"], config, rows=tuple(rows), notes=tuple(notes))
+
+
+def _read(path: Path, remedy: str = "") -> str:
+    with reading(path, DataError, remedy):
+        return read_regular(path, _LARGEST).decode(errors="replace")
 
 
 def _check_complete(path: Path, text: str) -> None:
@@ -149,32 +220,21 @@ def _read_table(text: str) -> tuple[list[Row], list[str]]:
             f"the last line of metrics.csv, {rest[:60]!r}, has no end: the run was stopped while "
             "it was written; it is left out"
         )
-    lines = _lines(complete.replace("\0", ""), notes)
-    header = next(lines, (0, []))[1]
+    head, *lines = re.sub("[\0\r]", "", complete).split("\n")
+    header = head.split(",")
     if "epoch" not in header:
-        return [], [f"metrics.csv has no column epoch in its first line {','.join(header)[:80]!r}"]
+        return [], [f"metrics.csv has no column epoch in its first line {head[:80]!r}"]
     rows: dict[int, Row] = {}
-    for number, fields in lines:
+    for number, line in enumerate(lines, 2):
         try:
-            row = _read_row(header, fields)
+            row = _read_row(header, line.split(","))
         except ValueError as error:
-            shown = ",".join(fields)[:60]
-            notes.append(f"line {number} of metrics.csv, {shown!r}, is left out: {error}")
+            notes.append(f"line {number} of metrics.csv, {line[:60]!r}, is left out: {error}")
         else:
             rows[row.epoch] = row
     if not rows:
         notes.append("no epoch was finished yet: metrics.csv holds no complete row")
     return [rows[epoch] for epoch in sorted(rows)], notes
-
-
-def _lines(text: str, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and fields of each line, up to the first that csv cannot parse."""
-    lines = csv.reader(io.StringIO(text))
-    try:
-        for fields in lines:
-            yield lines.line_num, fields
-    except csv.Error as error:
-        notes.append(f"metrics.csv is damaged from line {lines.line_num} on: {error}")
 
 
 def _read_row(header: list[str], fields: list[str]) -> Row:
