@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mindcv_recipes import RECIPE_X_800MF, RECIPE_Y_16GF
 from option_values import CHANGED, CHANGED_APART, CHANGED_ON_DEVICE
 
 from mindcv.config import (
@@ -18,7 +17,6 @@ from mindcv.config import (
     training_remarks,
 )
 from mindcv.config.options import NAMES_ELSEWHERE, OPTIONS
-from mindcv.data.augment.policies import RandAugmentPolicy, parse_policy
 from mindcv.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -28,13 +26,6 @@ pytestmark = pytest.mark.usefixtures("started_alone")
 
 def no_rules(config):
     return iter(())
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """Look like one of the processes that `msrun --worker_num 8` starts."""
-    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
-    monkeypatch.setenv("MS_WORKER_NUM", "8")
 
 
 @pytest.fixture
@@ -326,65 +317,6 @@ def test_what_mindcv_accepts_without_effect_is_remarked():
     assert not remarks and not list(training_remarks(Config()))
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        "--loss_scale_type dynamic --drop_overflow_update True",
-        "--aug_repeats 1 --shuffle False",
-        "--opt SGD --loss ce --interpolation BICUBIC --scheduler Cosine_Decay --amp_level o2",
-        "--re_prob 0.5 --re_value 0.5",
-        "--re_value 0.1 0.2 0.3",
-        "--image_resize 192 256",
-    ],
-)
-def test_what_mindcv_accepts_is_accepted(started_alone, words):
-    config = parse_arguments("train.py", "", arguments=["--model", "m", *words.split()])
-    for word in words.split("--")[1:]:
-        key, *values = word.split()
-        found = str(getattr(config, key)).lower().strip("()").replace(",", "").split()
-        assert found == [value.lower() for value in values]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            RECIPE_X_800MF,
-            dict(model="regnet_x_800mf", amp_level="O3", loss_scale=128.0, weight_decay=1e-4),
-        ),
-        (
-            RECIPE_Y_16GF,
-            dict(
-                model="regnet_y_16gf",
-                auto_augment="randaug-m9-mstd0.5-inc1",
-                re_value="random",
-                mixup=0.8,
-                cutmix=1.0,
-                aug_repeats=3,
-                loss_scale_type="auto",
-                weight_decay=4e-5,
-                dataset="imagenet",
-                ckpt_path="",
-            ),
-        ),
-    ],
-    ids=["x_800mf", "y_16gf"],
-)
-def test_recipes_as_mindcv_writes_them_are_accepted(tmp_path, launched, text, expected):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(text, encoding="utf-8")
-    config = load_config(str(recipe))
-    assert {key: getattr(config, key) for key in expected} == expected
-    alone = from_words("-c", str(recipe), "--distribute", "False")
-    assert alone == dataclasses.replace(config, distribute=False)
-
-
-def test_one_device_needs_only_distribute_false(tmp_path):
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE_X_800MF, encoding="utf-8")
-    assert load_config(str(recipe), {"distribute": False}).model == "regnet_x_800mf"
-
-
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_files_from_any_editor_are_read(tmp_path, newline, encoding):
@@ -397,27 +329,6 @@ def test_files_from_any_editor_are_read(tmp_path, newline, encoding):
 def test_an_alias_means_the_value_it_names(from_yaml):
     config = from_yaml("hflip: &half 0.5\nvflip: *half\n")
     assert config.vflip == 0.5
-
-
-@pytest.mark.parametrize(
-    ("text", "policy"),
-    [
-        ("rand", RandAugmentPolicy()),
-        ("randaug-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
-        (
-            "randaug-m10-n2-w0-mstd0.5-mmax10-inc0",
-            RandAugmentPolicy(magnitude=10, magnitude_std=0.5, weighted=True),
-        ),
-        (
-            "randaug-m9-mstd0.5-inc1",
-            RandAugmentPolicy(magnitude=9, magnitude_std=0.5, increasing=True),
-        ),
-        ("randaug-mstd101", RandAugmentPolicy(magnitude_std=float("inf"))),
-        ("randaug-mstdinf-p1", RandAugmentPolicy(magnitude_std=float("inf"), prob=1)),
-    ],
-)
-def test_policy_strings_mean_what_timm_means_by_them(text, policy):
-    assert parse_policy(text) == policy
 
 
 def test_loading_a_config_does_not_import_mindspore(tmp_path):

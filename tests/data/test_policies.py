@@ -19,7 +19,7 @@ from mindcv.data import create_transforms
 from mindcv.data.augment.auto_augment import AugMix, AutoAugment, create_auto_augment
 from mindcv.data.augment.operations import TRIVIAL
 from mindcv.data.augment.pixel_operations import ColorJitter, Lighting, color_shift
-from mindcv.data.augment.policies import parse_policy
+from mindcv.data.augment.policies import RandAugmentPolicy, parse_policy
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "policies.npz")
 FILL = (124, 116, 104)
@@ -277,3 +277,24 @@ def test_an_unknown_policy_is_refused_where_it_is_built():
     with pytest.raises(ValueError, match="'randaugment' is unknown; expected randaug"):
         create_auto_augment("randaugment", FILL)
     assert parse_policy("rand-m9-n3-mstd0.5") == parse_policy("randaug-m9-n3")
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("rand", RandAugmentPolicy()),
+        ("randaug-m7-mstd0.5", RandAugmentPolicy(magnitude=7, magnitude_std=0.5)),
+        (
+            "randaug-m10-n2-w0-mstd0.5-mmax10-inc0",
+            RandAugmentPolicy(magnitude=10, magnitude_std=0.5, weighted=True),
+        ),
+        (
+            "randaug-m9-mstd0.5-inc1",
+            RandAugmentPolicy(magnitude=9, magnitude_std=0.5, increasing=True),
+        ),
+        ("randaug-mstd101", RandAugmentPolicy(magnitude_std=float("inf"))),
+        ("randaug-mstdinf-p1", RandAugmentPolicy(magnitude_std=float("inf"), prob=1)),
+    ],
+)
+def test_policy_strings_mean_what_timm_means_by_them(text, policy):
+    assert parse_policy(text) == policy
