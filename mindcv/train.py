@@ -47,6 +47,7 @@ def main(config: Config) -> None:
     bad_images_file = None if config.dry_run else Path(config.ckpt_save_dir, "bad_images.csv")
     train_set = build.open_train_set(config, runtime, bad_images_file)
     described = engine.describe_run(runtime, train_set, config.num_parallel_workers)
+    described["data"]["class_weights"] = engine.classes.weigh_classes(config, train_set)
     engine.check_equal_ranks(runtime, options, described, config.import_module)
     if checkpoint:
         engine.check_same_run(checkpoint, described)

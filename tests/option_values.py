@@ -134,4 +134,6 @@ CHANGED_APART = dict(
     aug_splits=3,
     auto_augment="augmix",
     resume="auto",
+    sampler="balanced",
+    class_weights=(1.0, 2.5) * 10,
 )

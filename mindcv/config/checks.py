@@ -92,6 +92,10 @@ def _augmentation(config: Config) -> Problems:
         yield "aug_repeats", "repeated augmentation shuffles; it contradicts shuffle False"
     if config.aug_repeats > 1 and config.num_samples:
         yield "aug_repeats", "repeated augmentation and num_samples do not go together"
+    if config.sampler and (config.aug_repeats > 1 or not config.shuffle):
+        key = "aug_repeats" if config.aug_repeats > 1 else "shuffle"
+        why = f"a balanced epoch is shuffled and repeats images in its own way; leave out {key}"
+        yield "sampler", f"{why} {getattr(config, key)}"
     samples = config.num_samples
     if samples is not None and samples < config.batch_size and config.drop_remainder:
         why = f"{plural(samples, 'image')} do not fill one batch of batch_size {config.batch_size}"
@@ -235,6 +239,12 @@ def _loss(config: Config) -> Problems:
     loss, row = config.loss, LOSSES[config.loss]
     if config.bce_target_thresh is not None and "bce_target_thresh" not in row.takes:
         yield "bce_target_thresh", f"thresholds the targets of loss BCE; loss {loss} has none"
+    if config.class_weights and "weight" not in row.takes:
+        able = " or ".join(name for name, other in LOSSES.items() if "weight" in other.takes)
+        yield "class_weights", f"loss {loss} has none; use {able}, or leave class_weights out"
+    if config.class_weights == "balanced" and config.sampler:
+        why = "would favour rare classes twice"
+        yield "class_weights", f"balanced, with sampler {config.sampler}, {why}; use one of them"
     mixed = [key for key in ("mixup", "cutmix") if getattr(config, key)]
     if mixed and row.splits:
         yield "loss", f"{loss} compares copies of an image, which {mixed[0]} would mix with others"

@@ -94,6 +94,7 @@ class Config:
     dataset_download: bool = option(False, "download cifar10, cifar100 or mnist into data_dir, unless it is there", used_by="train validate", may_change=True)
     num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the cores of this process", low=1, used_by="train validate")
     shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring")
+    sampler: Optional[str] = option(None, "balanced: an epoch, as long as ever, draws all classes equally often, the images of a small class repeatedly; null: each image once", choices=("balanced",), used_by="train measuring")
     decoder: str = option("mindspore", "of training images: mindspore decodes only what a crop needs; pillow the whole image, which takes longer, and refuses a file whose damage ends MindSpore's process; evaluation and predict decode by pillow", choices=("mindspore", "pillow"), used_by="train measuring", may_change=True)
     num_samples: Optional[int] = option(None, "train on at most this many images", low=1, used_by="train measuring lr")
     batch_size: int = option(128, "images per device and step", low=1, used_by="train validate lr")
@@ -187,6 +188,7 @@ class Config:
     cycle_decay: float = option(1.0, "factor on the peak from cosine cycle to cosine cycle", above=0, high=1, used_by="train lr")
 
     loss: str = option("CE", "training loss", choices=tuple(LOSSES), section="loss")
+    class_weights: Union[None, tuple[float, ...], str] = option(None, "how much each class counts in the training loss: balanced (images / (classes x images of the class)), a number for each class, or a JSON file, class name to weight; null: all alike", known=("balanced",), above=0, is_path=True)
     bce_target_thresh: Optional[float] = option(None, "BCE: targets above it count as 1, the others as 0; null: as they are", low=0, high=0.999)
     label_smoothing: float = option(0.0, "label smoothing; asl_multi_label has none", low=0, high=0.999)
     aux_factor: float = option(0.0, "weight of the auxiliary outputs of a model that has them", low=0)
@@ -246,6 +248,7 @@ NAMES_ELSEWHERE = {
     "ckpt_path": "checkpoint checkpoint_path initial_checkpoint weights",
     "ckpt_save_dir": "output output_dir project save_dir",
     "ckpt_save_interval": "save_every save_period",
+    "class_weights": "class_weight cls_weights weight_class",
     "clip_value": "clip_norm gradient_clip_val max_grad_norm",
     "color_jitter": "hsv_h hsv_s hsv_v jitter",
     "cutmix": "cutmix_alpha",
@@ -282,6 +285,7 @@ NAMES_ELSEWHERE = {
     "re_value": "remode",
     "results_dir": "results_file",
     "resume": "resume_from resume_from_checkpoint",
+    "sampler": "weighted_sampler class_balanced",
     "scheduler": "cos_lr lr_scheduler lr_scheduler_type sched",
     "seed": "manual_seed random_seed",
     "summary_dir": "log_dir logdir tensorboard",

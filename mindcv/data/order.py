@@ -6,6 +6,8 @@ import numpy as np
 
 from ..errors import ConfigError, DataError
 
+BALANCED = "balanced"
+
 
 def sample_order(
     size: int,
@@ -19,6 +21,7 @@ def sample_order(
     even_shards: bool = False,
     selected_round: int = 0,
     batch_size: int = 1,
+    balance: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the indices that one process reads in one epoch, in order; a pure function.
 
@@ -42,9 +45,14 @@ def sample_order(
         selected_round: with repeated augmentation, the epoch is rounded down to a multiple of it,
             if there are as many images: 256 in timm, 0 (not rounded) in MindCV.
         batch_size: images dealt out together, unless augmentation is repeated.
+        balance: labels (size,) of the images: an epoch, as long as ever, draws all classes equally
+            often, and the images of a class in turn: those of small ones repeatedly, of large ones
+            others in each epoch. Each image is drawn as often as torch's `WeightedRandomSampler`
+            with the weight 1 / images of its class draws it on average, but classes are exact.
 
     Raises:
-        ConfigError: num_samples below 1, or with repeated augmentation.
+        ConfigError: num_samples below 1, or with repeated augmentation; balance with repeated
+            augmentation, or without shuffle.
         DataError: num_shards without shard_id, or a shard without an image.
     """
     if num_samples is not None and num_samples < 1:
@@ -55,6 +63,11 @@ def sample_order(
         raise DataError(f"num_shards {num_shards} and shard_id {shard_id} do not go together")
     shards, shard = num_shards or 1, shard_id or 0
     kind = np.int32 if size < 2**31 else np.int64
+    if balance is not None and (num_aug_repeats > 1 or not shuffle):
+        raise ConfigError(
+            "a balanced order is shuffled, and repeats images in its own way; it goes with "
+            f"shuffle True and num_aug_repeats 0, not {shuffle} and {num_aug_repeats}"
+        )
     if num_aug_repeats > 1:
         if num_samples is not None:
             raise ConfigError(
@@ -66,7 +79,12 @@ def sample_order(
         needed = -(-shards * length // num_aug_repeats)
         order = np.resize(_shuffled(size, seed, epoch).astype(kind), needed)
         return np.repeat(order, num_aug_repeats)[: shards * length][shard::shards].copy()
-    order = _shuffled(size, seed, epoch).astype(kind) if shuffle else np.arange(size, dtype=kind)
+    if balance is not None:
+        order = _balanced(balance, (seed, epoch), min(size, num_samples or size)).astype(kind)
+    elif shuffle:
+        order = _shuffled(size, seed, epoch).astype(kind)
+    else:
+        order = np.arange(size, dtype=kind)
     order = order[:num_samples]
     whole = len(order) // (shards * batch_size) * shards * batch_size
     batches, rest = order[:whole].reshape(-1, shards, batch_size)[:, shard], order[whole:]
@@ -91,17 +109,35 @@ def steps_of_epoch(images: int, num_shards: int, batch_size: int, drop_remainder
     return whole + (rest > 0 and not drop_remainder)
 
 
+def _balanced(labels: np.ndarray, entropy: tuple[int, int], length: int) -> np.ndarray:
+    order = _shuffled(len(labels), *entropy)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels)
+    present, starts = np.flatnonzero(counts), np.cumsum(counts) - counts
+    draws = np.arange(length)
+    # In a random order, since the first ones may be drawn once more than the last ones.
+    classes = present[_shuffled(len(present), *entropy, 1)][draws % len(present)]
+    drawn = by_class[starts[classes] + draws // len(present) % counts[classes]]
+    return drawn[_shuffled(length, *entropy, 2)]
+
+
 def copy_numbers(
     count: int,
     num_shards: int | None = None,
     shard_id: int | None = None,
     num_aug_repeats: int = 0,
+    balance: np.ndarray | None = None,
     **sampling,
 ) -> np.ndarray:
     """Return the copy number, from 0, of each of the first `count` images of `sample_order`.
 
-    Copies are numbered across all shards: no two copies of an image share a number.
+    Copies are numbered across all shards: no two copies of an image share a number. In a balanced
+    order the number is the place in the epoch.
     """
+    if balance is not None:
+        how = sampling | dict(shuffle=False, even_shards=True)
+        size = len(balance)
+        return sample_order(size, 0, 0, num_shards=num_shards, shard_id=shard_id, **how)[:count]
     places = np.arange(count) * (num_shards or 1) + (shard_id or 0)
     return places % max(1, num_aug_repeats)
 
@@ -151,9 +187,9 @@ class RepeatAugSampler:
         self.epoch = epoch
 
 
-def _shuffled(size: int, seed: int, epoch: int) -> np.ndarray:
+def _shuffled(size: int, *entropy: int) -> np.ndarray:
     """Return a random order of range(size).
 
     NumPy guarantees the raw numbers of its generators for ever, but not what it derives from them.
     """
-    return np.argsort(np.random.PCG64((seed, epoch)).random_raw(size), kind="stable")
+    return np.argsort(np.random.PCG64(entropy).random_raw(size), kind="stable")

@@ -19,7 +19,7 @@ from .bad_images import BadImages
 from .datasets import dataset_row, open_samples
 from .failure import DecodingTrace
 from .image_files import as_bmp, check_by_decoding, decodable, pixels
-from .order import copy_numbers, sample_order
+from .order import BALANCED, copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
 from .samples.protocol import class_indexing_of, renumber
@@ -53,6 +53,7 @@ def create_dataset(
     batch_size: int = 1,
     val_fraction: float = 0.0,
     held_out: bool = False,
+    sampler: str | None = None,
     **kwargs,
 ) -> "ImageDataset":
     """Return a MindSpore dataset with the columns image and label.
@@ -67,6 +68,8 @@ def create_dataset(
         shuffle, num_samples, num_shards, shard_id, num_aug_repeats, even_shards, batch_size: see
             `sample_order`.
         num_parallel_workers: threads of the pipeline; from 8 on, images are read ahead.
+        sampler: balanced draws all classes equally often, see `sample_order`; None: each image
+            once.
         max_bad_fraction: share of the images that may be bad, see `BadImages`. Each is replaced by
             the next good one; more are an error.
         bad_images_file: CSV file that lists them.
@@ -79,14 +82,16 @@ def create_dataset(
         cache: MindSpore's DatasetCache, which is not used: the operating system caches files.
 
     Raises:
-        ConfigError: no threads; extensions of another dataset; see also `open_samples` and
-            `sample_order`.
+        ConfigError: no threads; unknown sampler; extensions of another dataset; see also
+            `open_samples` and `sample_order`.
         DataError: see there.
     """
     row = dataset_row(name)
     has_folders = row is not None and row.has_class_folders
     if extensions is not None and not has_folders:
         raise ConfigError(f"extensions {extensions}: dataset {name!r} does not search a folder")
+    if sampler not in (None, BALANCED):
+        raise ConfigError(f"sampler {sampler!r} is unknown; expected {BALANCED} or None")
     extensions = [extensions] if isinstance(extensions, str) else extensions
     numbers = None if has_folders else class_indexing
     kwargs |= dict(download=download, val_fraction=val_fraction, held_out=held_out)
@@ -120,6 +125,7 @@ def create_dataset(
         num_aug_repeats=num_aug_repeats,
         even_shards=even_shards,
         batch_size=batch_size,
+        balance=samples.labels if sampler == BALANCED else None,
     )
     return ImageDataset(rows.variant(decode=decode, names_labels=True))
 

@@ -27,7 +27,7 @@ from ..process.clock import Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
 from .build_step import build_network, build_optimizer, build_step, options
-from .classes import count_classes, name_all
+from .classes import count_classes, name_all, weigh_classes
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -61,7 +61,9 @@ def build_run(
         trackers, clock: see `engine.Figures` and `engine.Progress`.
     """
     num_classes = count_classes(config, train_set)
-    for line in engine.describe_data(train_set.samples):
+    class_weights = weigh_classes(config, train_set)
+    sampling = options(config, "sampler num_samples")
+    for line in engine.describe_data(train_set.samples, **sampling, class_weights=class_weights):
         _logger.info(line)
     batches = build_train_batches(config, runtime, train_set, num_classes)
     updates = count_updates(config, runtime, train_set)
@@ -86,6 +88,7 @@ def build_run(
         mixed_network,
         optimizer,
         normalize=build_normalize(config, build_transforms(config)),
+        class_weights=class_weights,
         average=average,
         dropout_count=dropout_count,
     )
@@ -173,7 +176,7 @@ def open_train_set(config: Config, runtime, bad_images_file: Path | None = None)
         batch_size=config.batch_size,
         bad_images_file=bad_images_file,
         download=config.dataset_download,
-        **options(config, "num_samples max_bad_fraction val_fraction"),
+        **options(config, "num_samples max_bad_fraction val_fraction sampler"),
     )
 
 

@@ -1,6 +1,7 @@
 """Translate the options of network, loss, optimizer and step for their factories."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from .. import engine, models
@@ -21,6 +22,9 @@ def build_network(
         is_fresh: load the weights that the config names; False if a checkpoint will be restored.
         class_names: of the training images; None if unknown.
     """
+    if config.pretrained and is_fresh:
+        weights = models.find_published(config.model, config.pretrained)
+        _logger.info("starting from %s", weights.describe())
     network = models.create_model(
         config.model,
         num_classes=num_classes,
@@ -41,9 +45,10 @@ def build_network(
     return network
 
 
-def build_loss(config: Config):
+def build_loss(config: Config, class_weights: Sequence[float] | None = None):
     names = "reduction label_smoothing aux_factor bce_target_thresh"
-    return create_loss(config.loss, num_splits=config.aug_splits, **options(config, names))
+    others = options(config, names)
+    return create_loss(config.loss, class_weights, num_splits=config.aug_splits, **others)
 
 
 def build_optimizer(config: Config, network, rates: list[float]):
@@ -59,13 +64,14 @@ def build_step(
     optimizer,
     *,
     normalize=None,
+    class_weights=None,
     average=None,
     dropout_count=None,
 ) -> engine.TrainStep:
     """Build the training step of a network that has mixed precision applied."""
     return engine.TrainStep(
         mixed_network,
-        build_loss(config),
+        build_loss(config, class_weights),
         optimizer,
         normalize,
         loss_scale=config.loss_scale,

@@ -3,9 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .. import data
 from ..config import Config
 from ..errors import DataError
+from ..loss.class_weights import class_weights
 from ..weights import Metadata
 
 
@@ -19,6 +22,16 @@ def count_classes(config: Config, train_set) -> int:
     if max(found, config.num_classes or 0) < 2:
         raise DataError(_one_class(config, train_set))
     return config.num_classes or found
+
+
+def weigh_classes(config: Config, train_set) -> list[float] | None:
+    """Return the weight of each class in the loss; None without class_weights."""
+    if config.class_weights is None:
+        return None
+    samples, num_classes = train_set.samples, count_classes(config, train_set)
+    counts = np.bincount(samples.labels, minlength=num_classes).tolist()
+    names = name_all(samples.class_names, num_classes) or [*map(str, range(num_classes))]
+    return class_weights(config.class_weights, counts, names)
 
 
 def _one_class(config: Config, train_set) -> str:

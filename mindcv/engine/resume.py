@@ -173,15 +173,22 @@ def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str,
     files = {what: _first_class(before, now, what) for what in ("names", "sizes", "times")}
     names = _first_difference(before["class_names"], now["class_names"])
     counts = _first_difference(before["images_of_classes"], now["images_of_classes"])
+    both = (data.get("class_weights") or [] for data in (before, now))
+    weights = _first_difference(*both)
     if names is not None:
         label, (old, new) = names
         what = f"class {label} was {old or 'not there'} and is {new or 'not there'}"
     elif counts is not None:
         label, (old, new) = counts
         what = f"class {_class_name(now, label)} had {old} training images and has {new}"
+    elif weights is not None:
+        label, (old, new) = weights
+        what = f"class {_class_name(now, label)} had the weight {old} in the loss and has {new}"
     elif before["fingerprint"] != now["fingerprint"]:
         where = f"class {files['names']} has " if files["names"] else ""
         what = f"{where}as many training images as before, but under other names"
+        if manifest.record["config"].get("val_fraction"):
+            what += ", or other images are held out"
     elif files["sizes"]:
         what = f"files of class {files['sizes']} have other sizes than before, under the same names"
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from mindspore import nn
 
+from ..data.order import sample_order
 from ..data.samples.protocol import Samples, class_name
 from ..names import plural
 from ..process.clock import COMPILE, DATA, STEPS, time_table
@@ -19,20 +20,46 @@ from .tables import MetricsTable
 _MOST_NAMED = 10
 
 
-def describe_data(samples: Samples) -> list[str]:
-    """Return log lines with the classes of the training images, and how many images these have."""
+def describe_data(
+    samples: Samples,
+    sampler: str | None = None,
+    num_samples: int | None = None,
+    class_weights: Sequence[float] | None = None,
+) -> list[str]:
+    """Return log lines with the classes of the training images, and how many images these have.
+
+    `sampler` and `num_samples` are of `create_dataset`, `class_weights` of the loss.
+    """
     counts = np.bincount(samples.labels, minlength=samples.num_classes)
     names = samples.class_names or ()
     line = plural(samples.num_classes, "class")
     if 0 < len(names) <= _MOST_NAMED:
         line += f": {printable(', '.join(names))}"
-    few, many = (int(find(counts)) for find in (np.argmin, np.argmax))
-    ends = " to ".join(
-        f"{counts[label]} of {printable(class_name(samples, label))}" for label in (few, many)
-    )
-    if counts[few] == counts[many]:
-        ends = f"{counts[few]} of each class"
-    return [line, f"  {plural(len(samples), 'image')} to train on, {ends}"]
+    ends = _ends(samples, counts)
+    lines = [line, f"  {plural(len(samples), 'image')} to train on, {ends}"]
+    if sampler:
+        balance = samples.labels
+        order = sample_order(len(samples), 0, 0, True, num_samples=num_samples, balance=balance)
+        draws = np.bincount(order)
+        lines.append(
+            f"  sampler {sampler}: an epoch draws {len(order) / np.count_nonzero(counts):.4g} "
+            f"images of each class: {np.sum(draws > 1)} of the images more than once, up to "
+            f"{draws.max()} times, and {len(samples) - np.count_nonzero(draws)} not at all, "
+            "others in each epoch"
+        )
+    if class_weights:
+        lines.append(f"  weights in the loss: {_ends(samples, np.round(class_weights, 4))}")
+    return lines
+
+
+def _ends(samples: Samples, values: np.ndarray) -> str:
+    """Name the classes with the smallest and the largest value, or all of a few."""
+    names = [printable(class_name(samples, label)) for label in range(len(values))]
+    chosen = range(len(names)) if len(names) <= _MOST_NAMED else [values.argmin(), values.argmax()]
+    if values.min() == values.max():
+        return f"{values[0]} of each class"
+    joint = ", " if len(names) <= _MOST_NAMED else " to "
+    return joint.join(f"{values[label]} of {names[label]}" for label in chosen)
 
 
 def describe_model(name: str, network: nn.Cell, image_size: int | tuple[int, int]) -> list[str]:

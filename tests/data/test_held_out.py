@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import WARM, write_images
+from conftest import ROOT, WARM, write_images
 from packed_sets import quiet_pack
 
 from mindcv.data import create_dataset, open_samples, register_dataset, training_classes
@@ -242,3 +242,19 @@ def test_train_validate_report_and_resume_use_one_split(pets, tiny_models, tmp_p
     shutil.copy(next((pets / "class_1").iterdir()), pets / "class_1/added.jpg")
     resumed = WARM.run(["train.py", *words, "--resume", "auto"], tmp_path)
     assert resumed.code == 4 and "the dataset is not the one" in resumed.err, resumed.err
+
+
+def test_the_commands_of_the_documentation_run(pets, tiny_models, tmp_path):
+    """On other images, and on a tiny network in place of published weights."""
+    text = "".join((ROOT / f"docs/{name}.md").read_text("utf-8") for name in ("finetune", "data"))
+    lines = re.findall("^mindcv train .*(?:val_fraction|split.csv).*$", text, re.MULTILINE)
+    assert len(lines) == 3
+    own = f"--import_module {tiny_models} --model tiny --drop_path_rate null --image_resize 32"
+    own += " --batch_size 8 --epoch_size 1 --warmup_epochs 0 --layer_decay null --val_interval 1"
+    for line in lines:
+        line = re.sub(r"/path/to/\w+", str(pets), line).replace(" --pretrained", "")
+        folder = "" if "ckpt_save_dir" in line else " --ckpt_save_dir finetuned --resume auto"
+        done = WARM.run([*f"{line} {own}{folder}".split()], tmp_path)
+        assert done.code == 0, done.err
+        assert "3 classes: class_0, class_1, class_2" in done.out
+    assert {"finetuned", "again"} <= {path.name for path in tmp_path.iterdir()}

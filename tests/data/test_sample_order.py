@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mindcv.data.order import sample_order
-from mindcv.errors import DataError
+from mindcv.data.order import copy_numbers, sample_order
+from mindcv.errors import ConfigError, DataError
 
 
 def parts(size: int, shards: int, shuffle: bool, epoch: int = 0, **named) -> list[list[int]]:
@@ -91,3 +91,82 @@ def test_shards_that_do_not_go_together_are_refused(sharding):
 def test_a_shard_without_an_image_is_refused():
     with pytest.raises(DataError, match="3 images over 4 processes leave none for 3"):
         sample_order(3, 42, 0, False, None, 4, 3)
+
+
+# Balanced orders
+
+LABELS = np.repeat([0, 1, 3, 4], [3, 10, 80, 7])  # class 2 has no image
+
+
+def balanced(epoch: int = 0, seed: int = 42, labels=LABELS, **named) -> np.ndarray:
+    named = dict(shuffle=True, balance=labels) | named
+    return sample_order(len(labels), seed, epoch, **named)
+
+
+def test_a_balanced_epoch_draws_the_classes_equally_and_their_images_in_turn():
+    for length in (100, 98, 41):
+        order = balanced(num_samples=length)
+        of_class = np.bincount(LABELS[order])
+        assert len(order) == length and of_class[2] == 0
+        assert set(of_class[[0, 1, 3, 4]]) <= {length // 4, -(-length // 4)}
+        for label in (0, 1, 3, 4):
+            draws = np.bincount(order, minlength=100)[LABELS == label]
+            assert draws.max() - draws.min() <= 1
+
+
+def test_images_are_drawn_as_often_as_by_the_weights_of_a_weighted_random_sampler():
+    """Expected draws an epoch: size * weight / sum of weights, the weight 1 / images of its class.
+
+    The variance of a class's extra draw and of an image's turn is below that of a coin.
+    """
+    epochs, length = 4000, 98
+    weights = 1 / np.bincount(LABELS)[LABELS]
+    expected = length * weights / weights.sum()
+    found = sum(
+        np.bincount(balanced(epoch, num_samples=length), minlength=100) for epoch in range(epochs)
+    )
+    assert np.abs(found / epochs - expected).max() < 5 * 0.5 / np.sqrt(epochs)
+    places = np.array([balanced(epoch)[0] for epoch in range(epochs)])
+    first = np.bincount(LABELS[places], minlength=5)[[0, 1, 3, 4]] / epochs
+    assert np.abs(first - 0.25).max() < 5 * 0.433 / np.sqrt(epochs)
+
+
+def test_a_balanced_order_is_a_pure_function_dealt_out_in_batches():
+    whole = balanced(5)
+    assert (balanced(5) == whole).all()
+    others = (balanced(6), balanced(5, seed=43))
+    assert not any((other == whole).all() for other in others)
+    assert set(balanced(5)) != set(balanced(6))  # the large class shows other images
+    for shards in (2, 5):
+        mine = [
+            balanced(5, num_shards=shards, shard_id=shard, batch_size=10) for shard in range(shards)
+        ]
+        dealt = np.stack([part.reshape(-1, 10) for part in mine], 1)
+        np.testing.assert_array_equal(dealt.ravel(), whole)
+        numbers = [
+            copy_numbers(
+                len(mine[shard]),
+                shuffle=True,
+                balance=LABELS,
+                num_shards=shards,
+                shard_id=shard,
+                batch_size=10,
+            )
+            for shard in range(shards)
+        ]
+        pairs = set(zip(np.concatenate(mine).tolist(), np.concatenate(numbers).tolist()))
+        assert len(pairs) == 100  # no two draws of an image have one number
+        assert pairs == set(zip(whole.tolist(), range(100)))
+    uneven = [balanced(num_shards=3, shard_id=shard, batch_size=8) for shard in range(3)]
+    assert {len(part) for part in uneven} == {34}
+
+
+def test_the_balanced_order_is_the_same_for_ever():
+    """Recorded once: a new version of NumPy or of this library must not change it."""
+    assert balanced(labels=np.array([0, 0, 0, 0, 0, 1, 1, 2])).tolist() == [7, 5, 7, 6, 3, 1, 4, 7]
+
+
+@pytest.mark.parametrize("wrong", [{"shuffle": False}, {"num_aug_repeats": 3}])
+def test_what_contradicts_a_balanced_order_is_an_error(wrong):
+    with pytest.raises(ConfigError, match="a balanced order is shuffled"):
+        balanced(**wrong)

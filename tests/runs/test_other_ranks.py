@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import launcher, run_command, short_run_in
+from conftest import launcher, run_command, short_run_in, write_images
 
 from mindcv.checkpoint import CheckpointStore
 from mindcv.checkpoint.manifest import seal
+from mindcv.data.order import sample_order
 from mindcv.engine.update import STATISTICS
 from mindcv.weights import read_weights
 
@@ -33,6 +34,7 @@ OPTIONS = dict(
     batch_size=4,
     opt="adamw",
     shuffle=True,
+    sampler="balanced",
     drop_rate=0.2,
     drop_path_rate=0.2,
     mixup=0.3,
@@ -51,11 +53,15 @@ OPTIONS = dict(
 def place(tmp_path_factory, tiny_models) -> Path:
     folder = tmp_path_factory.mktemp("elastic")
     (folder / "models.py").write_text(tiny_models.read_text() + KILL)
+    write_images(folder / "images/train", 54, 6)
+    for path in sorted((folder / "images/train/class_1").iterdir())[3:]:
+        path.unlink()
+    write_images(folder / "images/val", 11, 6, seed=1)
     return folder
 
 
-def train(place: Path, image_folder: Path, folder: str, ranks: int, kill_at: str = "", **options):
-    words = short_run_in(place / folder, image_folder, place / "models.py")
+def train(place: Path, folder: str, ranks: int, kill_at: str = "", **options):
+    words = short_run_in(place / folder, place / "images", place / "models.py")
     options = OPTIONS | {"log_samples": f"{folder}.csv", "distribute": ranks > 1} | options
     words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     started = launcher(ranks) if ranks > 1 else None
@@ -83,15 +89,15 @@ def images_of_epochs(place: Path, folder: str) -> list[list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("ranks")
-def test_two_ranks_become_one_and_two_again_and_end_with_the_weights_of_two(place, image_folder):
+def test_two_ranks_become_one_and_two_again_and_end_with_the_weights_of_two(place):
     """To the last bit: of two ranks, the sum of two gradients has one order only.
 
     Running statistics of normalisation differ, since one rank moves them twice in an update.
     """
-    train(place, image_folder, "whole", 2)
-    train(place, image_folder, "cut", 2, kill_at="1 4")
-    train(place, image_folder, "cut", 1, kill_at="2 7")
-    train(place, image_folder, "cut", 2)
+    train(place, "whole", 2)
+    train(place, "cut", 2, kill_at="1 4")
+    train(place, "cut", 1, kill_at="2 7")
+    train(place, "cut", 2)
     log = (place / "cut/train.log").read_text()
     for words in (
         "continuing a run of 2 ranks on 1: each update takes the same 8 images",
@@ -101,7 +107,10 @@ def test_two_ranks_become_one_and_two_again_and_end_with_the_weights_of_two(plac
     ):
         assert words in log
 
-    assert images_of_epochs(place, "cut") == [list(range(48))] * 3
+    labels = np.repeat(range(6), [9, 3, 9, 9, 9, 9])
+    assert images_of_epochs(place, "cut") == [
+        sorted(sample_order(48, 42, epoch, True, balance=labels).tolist()) for epoch in range(3)
+    ]
     compared = 0
     for suffix in (".ckpt", ".state.npz"):
         whole, cut = (
@@ -120,15 +129,15 @@ def test_two_ranks_become_one_and_two_again_and_end_with_the_weights_of_two(plac
         assert abs(float(one["ema_val_loss"]) - float(other["ema_val_loss"])) < 0.05
 
 
-def test_a_number_of_ranks_that_cannot_keep_the_update_is_refused(place, image_folder):
+def test_a_number_of_ranks_that_cannot_keep_the_update_is_refused(place):
     """On one process, of a run that says that it had three."""
     run = place / "three"
-    train(place, image_folder, "three", 1, epoch_size=1, batch_size=4, resume="null")
+    train(place, "three", 1, epoch_size=1, batch_size=4, resume="null")
     manifest = CheckpointStore(run).newest()[0]
     record = {**manifest.record, "runtime": {**manifest.record["runtime"], "world_size": 3}}
     record["update"] = {"images": 9, "batches": 1, "images_of_epoch": 45}
     manifest.path.write_bytes(seal(manifest.files, record))
-    words = short_run_in(run, image_folder, place / "models.py")
+    words = short_run_in(run, place / "images", place / "models.py")
     options = OPTIONS | {"epoch_size": 1}
     words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
     done = run_command("train.py", *words, cwd=place)

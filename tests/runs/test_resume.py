@@ -110,6 +110,8 @@ OPTIONS = dict(
     ckpt_save_interval=2,
     keep_checkpoint_max=4,
     clip_grad=True,
+    sampler="balanced",
+    class_weights="1,2,1.5,0.5",
 )
 
 
@@ -117,7 +119,9 @@ OPTIONS = dict(
 def place(tmp_path_factory) -> Path:
     """A folder with 32 training and 7 validation images, the network, and a whole run."""
     root = tmp_path_factory.mktemp("resume")
-    write_images(root / "images/train", 32, 4)
+    write_images(root / "images/train", 36, 4)
+    for path in sorted((root / "images/train/class_1").iterdir())[5:]:
+        path.unlink()
     write_images(root / "images/val", 7, 4, seed=1)
     (root / "small.py").write_text(MODEL)
     return root

@@ -98,8 +98,9 @@ def names_in_order(class_indexing: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def class_name(samples: Samples, label: int) -> str:
-    """Return the name of a class; without names, its number."""
-    return samples.class_names[label] if samples.class_names else str(label)
+    """Return the name of a class; its number if it has none."""
+    names = samples.class_names or ()
+    return names[label] if label < len(names) else str(label)
 
 
 def class_indexing_of(samples: Samples) -> dict[str, int] | None:
