@@ -13,6 +13,8 @@ from operator import mul
 
 import numpy as np
 
+Numbers = int | float | np.ndarray  # of one network, or an array for many
+
 
 @dataclass(frozen=True)
 class StemRow:
@@ -55,35 +57,43 @@ class BlockPlan:
     out_width: int
     stride: int
     bottleneck: int  # inside a bottleneck transform
-    groups: int  # of its 3x3 convolution
+    group_width: int  # of its 3x3 convolution
     squeezed: int  # of squeeze-and-excitation; 0: none
+
+    @property
+    def groups(self) -> int:
+        return self.bottleneck // self.group_width
 
     @property
     def keeps_shape(self) -> bool:
         return (self.in_width == self.out_width) & (self.stride == 1)
 
 
-def plan_stage(width, stage: tuple, se_ratio: float, whole=round) -> tuple[BlockPlan, BlockPlan]:
+def plan_stage(width: Numbers, stage: tuple, se_ratio: float) -> tuple[BlockPlan, BlockPlan]:
     """Return the first block of a stage and any further one.
 
     Args:
         width: channels of its input.
         stage: its width, stride, bottleneck ratio and group width.
-        whole: rounds half to even; another one takes arrays.
     """
     out_width, stride, ratio, group = stage
-    inner = whole(out_width * ratio)
+    inner = _whole(out_width * ratio)
     return tuple(
         BlockPlan(
             in_width=in_width,
             out_width=out_width,
             stride=stride,
             bottleneck=inner,
-            groups=inner // group,
-            squeezed=whole(in_width * se_ratio) if se_ratio else 0,  # of the block's input
+            group_width=group,
+            squeezed=_whole(in_width * se_ratio) if se_ratio else 0,  # of the block's input
         )
         for in_width, stride in ((width, stride), (out_width, 1))
     )
+
+
+def _whole(number: Numbers) -> Numbers:
+    """Round half to even."""
+    return np.rint(number).astype(int) if isinstance(number, np.ndarray) else round(number)
 
 
 @dataclass(frozen=True)
@@ -287,28 +297,28 @@ def generate_regnets(
 
     A network of fewer stages than the most has depth 0 in the others.
     """
-    count = len(depth)
-    network = np.repeat(np.arange(count), depth)  # a row for each block of each network
-    blocks = np.arange(len(network)) - np.repeat(np.cumsum(depth) - depth, depth)
-    first = w_0[network]
-    powers = np.log((blocks * w_a[network] + first) / first)
-    powers = np.round(powers / np.log(w_m)[network]).astype(int)
+    blocks = np.arange(depth.max(), dtype=float)[:, None]
+    powers = blocks * w_a
+    powers += w_0
+    powers /= w_0
+    powers = np.log(powers, out=powers)
+    powers /= np.log(w_m)
+    powers = np.rint(powers, out=powers)  # (blocks, N)
     # A level is a run of blocks of one power; powers without a block, maybe millions, take nothing.
-    levels = np.flatnonzero((blocks == 0) | (np.diff(powers, prepend=-1) != 0))
-    lengths = np.diff(levels, append=len(powers))
-    network, powers = network[levels], powers[levels].astype(float)
-    widths = np.round(w_0[network] * np.power(w_m[network], powers) / quantum)
-    widths = widths.astype(int) * quantum
+    starts = blocks < depth
+    starts[1:] &= powers[1:] != powers[:-1]
+    network, block = np.nonzero(starts.T)  # of each level
+    widths = w_0[network] * np.power(w_m[network], powers[block, network])
+    widths = np.rint(widths / quantum).astype(int) * quantum
     # Neighbours of equal width are one stage.
-    is_first = np.diff(network, prepend=-1) > 0
-    starts = is_first | (np.diff(widths, prepend=0) != 0)
-    order = np.cumsum(starts) - 1
-    stage = order - order[is_first][network]
-    shape = count, stage.max() + 1
-    stage_widths, depths = np.zeros(shape, int), np.zeros(shape, int)
-    stage_widths[network, stage] = widths
-    np.add.at(depths, (network, stage), lengths)
-    return stage_widths, depths
+    starts = (block == 0) | (np.diff(widths, prepend=0) != 0)
+    network, block, widths = network[starts], block[starts], widths[starts]
+    after = np.append(block[1:], 0)
+    depths = np.where(after > 0, after, depth[network]) - block
+    stage = np.arange(len(block)) - np.searchsorted(network, network)
+    found = np.zeros((2, stage.max() + 1, len(depth)), int)
+    found[:, stage, network] = widths, depths
+    return found[0].T, found[1].T
 
 
 def adjust_block_compatibility(
@@ -352,7 +362,9 @@ def adjust_all(
     """Return adjusted widths and group widths, as `adjust_block_compatibility` does, in arrays."""
     bottlenecks = np.maximum(1, widths * ratios).astype(int)
     groups = np.minimum(groups, bottlenecks).astype(int)
-    multiples = np.where(ratios > 1, np.lcm(groups, np.maximum(ratios, 1).astype(int)), groups)
+    multiples = groups
+    if np.any(ratios > 1):
+        multiples = np.lcm(groups, np.maximum(ratios, 1).astype(int))
     if rounding == "pycls":
         rounded = np.rint(bottlenecks / multiples).astype(int) * multiples
         bottlenecks = np.maximum(multiples, rounded)

@@ -196,13 +196,13 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         ("regnet_z", "'regnet_z' is unknown; known: anynet_x_a"),
         ({"name": "regnet_x"}, "'regnet_x' does not name an own space"),
         ({"base": "resnet"}, "'resnet' is unknown"),
-        ({"base": None}, "mine: base: expected the name of a space, got None"),
-        ({"parameters": {"d": "x"}}, "mine: parameters: expected numbers, got 'x'"),
+        ({"base": None}, "mine: base: '' is unknown; known: anynet_x_a"),
+        ({"parameters": {"d": "x"}}, "mine: d: expected numbers, got 'x'"),
         ({"parameters": {"d": ["a", 3]}}, "expected numbers, got 'a', 3, 1"),
         ({"limits": {"macs": [None, 5]}}, "mine: limits: macs: expected [low, high]"),
         ({"ranges": {}}, "unknown key 'ranges'; known: name, base"),
-        ({"parameters": {"depth": [1, 2]}}, "'depth' is unknown; regnet has w_a, w_0"),
-        ({"parameters": {"depth": 3}}, "'depth' is unknown; regnet has w_a, w_0"),
+        ({"parameters": {"depth": [1, 2]}}, "regnet does not take 'depth'; it takes w_a, w_0"),
+        ({"parameters": {"depth": 3}}, "regnet does not take 'depth'; it takes w_a, w_0"),
         ({"base": "anynet_x_a", "parameters": {"w6": 8}, "constraints": []}, "d5, d6, w5 missing"),
         ({"parameters": {"se_r": "much"}}, "space mine: "),
         (
@@ -217,7 +217,12 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         ({"parameters": [1]}, "parameters: expected a mapping"),
         ({"constraints": ["w_1 <= 8"]}, "unknown 'w_1'; known: d, w_0"),
         ({"constraints": ["small"]}, "'small' is no comparison"),
-        ({"limits": {"flops": [1, 2]}}, "'flops' is unknown; known: macs"),
+        ({"limits": {"flops": [1, 2]}}, "'flops' is unknown; known: params, macs"),
+        ({"limits": {"macs": "12"}}, "macs: expected [low, high], got 12"),
+        ({"constraints": [3]}, "constraint 3 is no comparison"),
+        ({"parameters": {"d": [1, 2, 3]}}, "d: expected a value, [low, high]"),
+        ({"parameters": {"d": 0}}, "d: expected numbers above 0, got 0"),
+        ({"parameters": {"se_r": [1, 2]}}, "se_r: expected a number, got '[1, 2]'"),
         ({"limits": {"macs": [3, 2]}}, "macs: expected [low, high]"),
     ],
 )
@@ -242,12 +247,16 @@ def test_a_declaration_that_is_wrong_is_told_with_what_is_right(change, said):
             {"bot_mul": {"range": [0.5, 2], "sampler": "uniform", "step": 0.25}},
             "a whole number for a ratio above 1",
         ),
-        ("anynet_x_a", {"d1": {"range": [0, 3], "sampler": "uniform"}}, "depth 0"),
+        (
+            "anynet_x_a",
+            {"d1": {"range": [0, 3], "sampler": "uniform"}},
+            "d1: expected numbers above 0, got 0",
+        ),
         ("regnet_x", {"stem_type": "simple"}, "stem_type 'simple' is unknown; expected simple_"),
         ("regnet_x", {"activation": "gelu"}, "activation 'gelu' is unknown; expected relu, silu"),
         ("regnet_x", {"rounding": "up"}, "rounding 'up' is unknown; expected pycls"),
-        ("anynet_x_a", {"strides": 2}, "'int' object"),
-        ("anynet_x_a", {"bot_muls": 2}, "'int' object"),
+        ("anynet_x_a", {"strides": 2}, "one value per stage; got 4, 4, 1"),
+        ("anynet_x_a", {"bot_muls": 2}, "'bot_muls' follows from d, w, b and g"),
     ],
 )
 def test_a_space_that_allows_what_is_no_network_is_refused(base, parameters, said):
@@ -262,6 +271,14 @@ def test_a_space_that_allows_what_is_no_network_is_refused(base, parameters, sai
     )
     with pytest.raises(ConfigError, match=f"^space mine: .*{said}"):
         list(sample_population(study))
+
+
+def test_strides_of_a_space_are_those_of_its_networks():
+    own = {"name": "mine", "base": "anynet_x_a", "parameters": {"strides": [1, 2, 2, 1]}}
+    for line in sample(find_space(own), 5, image_size=64, num_classes=10):
+        costs = complexity(plan_of(line), 64)
+        assert plan_of(line).strides == (1, 2, 2, 1)
+        assert [line["params"], line["macs"]] == [costs.params, costs.macs]
 
 
 def test_widths_take_memory_by_blocks_not_by_powers():

@@ -7,41 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...config import Config, dump_config
 from ...errors import ConfigError
-from ...process.files import make_folder, printable, replacing, writing
+from ...process.files import make_folder, printable, write_text, writing
 from ...process.tables import write_csv
-from ..arguments import check_output, file_path
+from ..arguments import add_files, check_output, file_path
 from ..charts import plot_charts
-from .populations import Population, compare, explain_errors, label, read_populations
-from .report import Rows, draw_all, render_page
-from .statistics import error_distribution
+from .populations import Population, Rows, label, make_tables, read_populations
+from .report import make_sections, render_page
 from .study import training_config
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "studies",
-        nargs="+",
-        type=file_path,
-        metavar="STUDY",
-        help="folders of `run`; several of other flop regimes give trends",
-    )
-    parser.add_argument(
-        "--output",
-        type=file_path,
-        metavar="DIR",
-        help="for report.html and the csv files (default: STUDY/analysis)",
-    )
+    text = "folders of `run`; several of other flop regimes give trends"
+    parser.add_argument("studies", nargs="+", type=file_path, metavar="STUDY", help=text)
+    text = "for report.html and the csv files (default: STUDY/analysis)"
+    parser.add_argument("--output", type=file_path, metavar="DIR", help=text)
+    add_files(parser, write="write the model of lowest error as a yaml for train.py")
     parser.add_argument("--png", action="store_true", help="draw the charts too (extra plots)")
-    parser.add_argument(
-        "--write",
-        type=file_path,
-        metavar="FILE",
-        help="write the model of lowest error as a yaml for train.py",
-    )
     parser.add_argument("--force", action="store_true", help="replace the file of --write")
 
 
@@ -49,35 +32,22 @@ def run(arguments: Namespace) -> None:
     if arguments.write:
         check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
     populations, notes = read_populations(arguments.studies)
-    rng = np.random.default_rng(0)
-    tables = {
-        "spaces": [population.summary() for population in populations],
-        "models": [row for population in populations for row in population.rows()],
-        "edf": [
-            {"space": population.name, "error": error, "below": below, "up_to": up_to}
-            for population in populations
-            for error, below, up_to in zip(*error_distribution(population.errors))
-        ],
-        "parameters": [row for each in populations for row in explain_errors(each, rng)],
-        "comparisons": compare(populations, rng),
-    }
-    pictures = draw_all(populations, tables["parameters"])
+    tables = make_tables(populations)
+    sections = list(make_sections(populations, tables))
+    page = render_page(", ".join(dict.fromkeys(one.study for one in populations)), sections, notes)
     folder = Path(arguments.output or Path(arguments.studies[0], "analysis"))
     with writing(f"--output {folder}", ConfigError):
         make_folder(folder)
-        for name, rows in tables.items():
-            write_csv(folder / f"{name}.csv", _lines(rows))
-        with replacing(folder / "report.html") as unfinished:
-            page = render_page(populations, tables, pictures, notes)
-            unfinished.write_text(page, encoding="utf-8")
-    if arguments.png:
-        for name, charts in pictures.items():
-            plot_charts(folder / f"{name}.png", charts, columns=min(3, len(charts)))
+    for name, rows in tables.items():
+        write_csv(folder / f"{name}.csv", _lines(rows))
+    write_text(folder / "report.html", page, ConfigError)
+    for section in sections if arguments.png else ():
+        if charts := section.charts:
+            plot_charts(folder / f"{section.name}.png", charts, columns=min(3, len(charts)))
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    for population in populations:
-        rest = f"{population.failed} failed, {population.waiting} not trained yet"
-        print(f"{population.caption()}; {rest}")
+    for one in populations:
+        print(f"{one.caption()}; {one.failed} failed, {one.waiting} not trained yet")
     for row in tables["comparisons"]:
         print(row["sentence"])
     print(f"wrote {folder / 'report.html'}")
@@ -105,6 +75,5 @@ def write_winner(path: Path, populations: Sequence[Population]) -> None:
         f"{model['macs']:,} MACs at {config.image_resize} pixels\n"
     )
     recipe = dump_config(replace(config, ckpt_save_dir=Config.ckpt_save_dir))
-    with writing(f"--write {path}", ConfigError), replacing(path) as unfinished:
-        unfinished.write_text(remark + recipe, encoding="utf-8")
+    write_text(path, remark + recipe, ConfigError)
     print(f"wrote {path}")

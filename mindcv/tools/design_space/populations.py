@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...design_space import LinearFit, fit_widths
+from ...design_space import fit_widths
 from ...errors import DataError
 from ...names import plural
 from ...process.files import reading
@@ -22,71 +23,43 @@ from .study import RECIPE, STUDY, read_population, read_records, read_study
 ALPHA = 0.05  # a corrected p below is called a difference
 FEWEST = 4  # models of a population that is tested
 DRAWN = 8  # from here on a quarter is two models or more; the best of one says nothing
-_SIDES = ("first", "second")
 _GOOD = 0.25  # share of the models whose common trend counts
 COSTS = ("params", "macs", "activations")
 _KEPT = ("id", "index", "error", "loss", "epochs", "seconds", *COSTS)
 _SHAPES = ("widths", "depths", "group_ws", "bot_muls")
+Rows = Sequence[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Population:
-    """The trained models of one space in one study, the best first."""
+    """The trained models of one space in one study."""
 
     name: str  # of the space, and of the study where several have that space
     study: str
     folder: Path  # of the study
     regime: str  # populations of one regime can be compared: same images, training and limits
-    models: tuple[dict[str, Any], ...]  # lines of population.jsonl, with those of records.jsonl
-    failed: int = 0
-    waiting: int = 0  # not trained yet
+    models: Rows  # of `_model`, the best first
+    failed: int
+    waiting: int  # not trained yet
 
     @cached_property
     def errors(self) -> np.ndarray:
         """Top-1 error of each model, percent."""
         return np.array([model["error"] for model in self.models], float)
 
-    @cached_property
-    def fits(self) -> list[LinearFit]:
-        """The quantized-linear fit of each model's widths."""
-        return [fit_widths(model["widths"], model["depths"]) for model in self.models]
-
-    @cached_property
-    def values(self) -> dict[str, np.ndarray]:
-        """What may explain the error, (n,) each: parameters, shape and costs.
-
-        rising_widths and rising_depths are the shares of neighbouring stages of which the later is
-        not smaller; bottleneck_spread and group_spread the octaves between the stages' smallest
-        and largest; both are the paper's steps from AnyNetX_A to E as matters of degree.
-        """
-        found = {
-            name: [model["parameters"][name] for model in self.models]
-            for name in self.models[0]["parameters"]
-        }
-        rows = {name: [model[name] for model in self.models] for name in _SHAPES}
-        if "d" not in found:
-            found["depth"] = [sum(depths) for depths in rows["depths"]]
-        found["rising_widths"] = list(map(_rising, rows["widths"]))
-        found["rising_depths"] = list(map(_rising, rows["depths"]))
-        found["bottleneck_spread"] = list(map(_octaves, rows["bot_muls"]))
-        found["group_spread"] = list(map(_octaves, rows["group_ws"]))
-        found["e_fit"] = [fit.e_fit for fit in self.fits]
-        for cost in COSTS:
-            found[cost] = [model[cost] for model in self.models]
-        return {name: np.array(column, float) for name, column in found.items()}
+    def values(self, name: str) -> np.ndarray:
+        """Return a number of each model that may explain its error."""
+        return np.array([model["causes"][name] for model in self.models], float)
 
     @property
-    def good(self) -> int:
-        """The number of models in the best quarter."""
-        return max(1, round(_GOOD * len(self.models)))
+    def good(self) -> Rows:
+        """The best quarter of the models."""
+        return self.models[: max(1, round(_GOOD * len(self.models)))]
 
     @cached_property
     def trend(self) -> tuple[float, float]:
-        """Start and slope of the line through all block widths of the best quarter.
-
-        Channels, and channels per block, by least squares; block 0 is the first.
-        """
-        points = [point for model in self.models[: self.good] for point in blocks_of(model)]
+        """Start and slope of the line through all block widths of the best quarter, channels."""
+        points = [point for model in self.good for point in blocks_of(model)]
         block, width = np.array(points, float).T
         slope = np.cov(block, width)[0, 1] / np.var(block, ddof=1) if np.ptp(block) else 0.0
         return float(width.mean() - slope * block.mean()), float(slope)
@@ -97,24 +70,42 @@ class Population:
         return f"{label(self.name)}: n {len(self.errors)}, min {least:.1f}, mean {mean:.1f} %"
 
     def summary(self) -> dict[str, Any]:
-        """Return its row of spaces.csv: errors in percent, hours of all trainings together."""
+        """Return its row of spaces.csv."""
         row = {"space": self.name, "study": self.study, "n": len(self.models)}
         row |= {"failed": self.failed, "waiting": self.waiting}
         row |= {name: float(each(self.errors)) for name, each in statistics.SUMMARIES.items()}
         row["hours"] = sum(model["seconds"] for model in self.models) / 3600
         row |= dict(zip(("trend_start", "trend_slope"), self.trend))
-        return row | {"e_fit_of_best": float(np.median(self.values["e_fit"][: self.good]))}
+        return row | {"e_fit_of_best": float(np.median(self.values("e_fit")[: len(self.good)]))}
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> Rows:
         """Return its rows of models.csv, the best first."""
         rows = []
-        for model, fit in zip(self.models, self.fits):
+        for model in self.models:
             row = {"space": self.name, "study": self.study}
             row |= {name: model[name] for name in _KEPT}
             row |= {name: " ".join(map("{:g}".format, model[name])) for name in _SHAPES}
-            row |= {"e_fit": fit.e_fit, "fit_w_a": fit.w_a, "fit_w_0": fit.w_0, "fit_w_m": fit.w_m}
+            fit = vars(model["fit"])
+            row |= {"e_fit": fit["e_fit"]} | {
+                f"fit_{key}": fit[key] for key in ("w_a", "w_0", "w_m")
+            }
             rows.append(row)
         return rows
+
+
+def _model(line: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's lines in one, its quantized-linear fit, and what may cause its error."""
+    fit, causes = fit_widths(line["widths"], line["depths"]), dict(line["parameters"])
+    if "d" not in causes:
+        causes["depth"] = sum(line["depths"])
+    # The paper's steps from AnyNetX_A to E as matters of degree: the share of neighbouring stages
+    # of which the later is not smaller, and the octaves between the smallest and the largest.
+    for name in ("widths", "depths"):
+        causes[f"rising_{name}"] = np.mean(np.diff(line[name]) >= 0) if line[name][1:] else 1.0
+    for name, key in (("bottleneck_spread", "bot_muls"), ("group_spread", "group_ws")):
+        causes[name] = math.log2(max(line[key]) / min(line[key]))
+    causes |= {"e_fit": fit.e_fit} | {cost: line[cost] for cost in COSTS}
+    return line | record | {"fit": fit, "causes": causes}
 
 
 def blocks_of(model: dict[str, Any]) -> list[tuple[int, int]]:
@@ -130,40 +121,40 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
     """
     found, notes = [], []
     titles = [Path(folder).resolve().name for folder in folders]
-    for folder, title in zip(map(Path, folders), titles):
-        study, models = read_study(folder / STUDY), read_population(folder)
+    studies = [(read_study(f / STUDY), read_population(f)) for f in map(Path, folders)]
+    several = Counter(name for _, models in studies for name in {one["space"] for one in models})
+    for folder, title, (study, models) in zip(map(Path, folders), titles, studies):
         records, cut = read_records(folder)
         notes += cut
         with reading(folder / RECIPE, DataError):
             recipe = (folder / RECIPE).read_text(encoding="utf-8")
-        own_limits = {
-            own["name"]: find_space(own).limits for own in study.spaces if isinstance(own, Mapping)
+        limits = {
+            space.name: study.limits | space.limits for space in map(find_space, study.spaces)
         }
+        title = title if titles.count(title) == 1 else str(folder)
         for space in dict.fromkeys(model["space"] for model in models):
-            own = [model for model in models if model["space"] == space]
-            outcomes = [records.get(model["id"], {}).get("status") for model in own]
-            done = [one | records[one["id"]] for one, how in zip(own, outcomes) if how == "done"]
-            failed = outcomes.count("failed")
-            limits = sorted((dict(study.limits) | dict(own_limits.get(space, {}))).items())
-            if failed and done:
+            own = [(line, records.get(line["id"], {})) for line in models if line["space"] == space]
+            done = [_model(*pair) for pair in own if pair[1].get("status") == "done"]
+            failed = sum(record.get("status") == "failed" for _, record in own)
+            if not done:
+                notes.append(f"{folder} has no trained model of {space} yet; see design-space run")
+                continue
+            if failed:
                 notes.append(
                     f"{space}: {plural(failed, 'failed model')} left out; distribution, means and "
                     f"comparisons are of the other {len(done)}"
                 )
-            if done:
-                found.append(
-                    Population(
-                        name=space,
-                        study=title if titles.count(title) == 1 else str(folder),
-                        folder=folder,
-                        regime=f"{recipe}{limits}{study.devices}",  # which make the global batch
-                        models=tuple(sorted(done, key=lambda model: model["error"])),
-                        failed=failed,
-                        waiting=len(own) - len(done) - failed,
-                    )
-                )
-            else:
-                notes.append(f"{folder} has no trained model of {space} yet; see design-space run")
+            population = Population(
+                name=f"{title}/{space}" if several[space] > 1 else space,
+                study=title,
+                folder=folder,
+                # The devices make the global batch.
+                regime=f"{recipe}{sorted(limits[space].items())}{study.devices}",
+                models=sorted(done, key=lambda model: model["error"]),
+                failed=failed,
+                waiting=len(own) - len(done) - failed,
+            )
+            found.append(population)
     if not found:
         raise DataError("; ".join(notes))
     if len({population.regime for population in found}) > 1:
@@ -172,67 +163,68 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
         )
     if min(len(population.models) for population in found) < FEWEST:
         notes.append(f"populations of fewer than {FEWEST} models are described, not tested")
-    names = [population.name for population in found]
-    return [
-        replace(one, name=f"{one.study}/{one.name}") if names.count(one.name) > 1 else one
-        for one in found
-    ], notes
+    return found, notes
 
 
-def explain_errors(population: Population, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Return rows of parameters.csv: range and best values of what varies, and rank correlations.
+def make_tables(populations: Sequence[Population]) -> dict[str, Rows]:
+    """Return the rows of each csv file by its name; the same populations give the same rows."""
+    rng = np.random.default_rng(0)
+    return {
+        "spaces": [population.summary() for population in populations],
+        "models": [row for population in populations for row in population.rows()],
+        "edf": [
+            {"space": population.name, "error": error, "below": below, "up_to": up_to}
+            for population in populations
+            for error, below, up_to in zip(*statistics.error_distribution(population.errors))
+        ],
+        "parameters": [row for each in populations for row in explain_errors(each, rng)],
+        "comparisons": compare(populations, rng),
+    }
 
-    `low`, `best` and `high` are of the empirical bootstrap, from DRAWN models on. `p` is of the
-    correlation, `p_holm` corrected for the number of parameters; populations below FEWEST have
-    none.
+
+def explain_errors(population: Population, rng: np.random.Generator) -> Rows:
+    """Return rows of parameters.csv: range, best values and rank correlation of what varies.
+
+    Best values are given from DRAWN models on, correlations from FEWEST; `p_holm` is corrected for
+    the number of parameters.
     """
-    values = {name: column for name, column in population.values.items() if np.ptp(column)}
-    if not values:  # a single model
+    columns = {name: population.values(name) for name in population.models[0]["causes"]}
+    columns = {name: column for name, column in columns.items() if np.ptp(column)}
+    if not columns:  # a single model
         return []
-    columns, errors = np.stack(list(values.values())), population.errors
+    values, errors = np.stack(list(columns.values())), population.errors
     about = {"space": population.name, "study": population.study, "n": len(errors)}
-    about["median_macs"] = float(np.median(population.values["macs"]))
-    rows = []
-    best = statistics.best_values(columns, errors).tolist()
-    for (name, column), ends in zip(values.items(), best):
-        row = about | {"parameter": name, "minimum": float(column.min())}
-        if len(errors) >= DRAWN:
-            row |= dict(zip(("low", "best", "high"), ends))
-        rows.append(row | {"maximum": float(column.max())})
+    about["median_macs"] = float(np.median(population.values("macs")))
+    rows = [about | {"parameter": name, "minimum": float(c.min())} for name, c in columns.items()]
+    for row, column, ends in zip(rows, values, statistics.best_values(values, errors).tolist()):
+        row |= dict(zip(("low", "best", "high"), ends)) if len(errors) >= DRAWN else {}
+        row["maximum"] = float(column.max())
     if len(errors) >= FEWEST and np.ptp(errors):
-        found = statistics.rank_correlations(columns, errors, rng)
+        found = statistics.rank_correlations(values, errors, rng)
         for row, numbers, p in zip(rows, found.tolist(), statistics.holm(found[:, 3])):
-            row |= dict(zip(("rho", "rho_low", "rho_high", "p"), numbers))
-            row["p_holm"] = float(p)
+            row |= dict(zip(("rho", "rho_low", "rho_high", "p"), numbers)) | {"p_holm": float(p)}
     return rows
 
 
-def compare(populations: Sequence[Population], rng: np.random.Generator) -> list[dict[str, Any]]:
+def compare(populations: Sequence[Population], rng: np.random.Generator) -> Rows:
     """Return rows of comparisons.csv: every two populations of one regime, from FEWEST models on.
 
     `difference` is the mean error of the first minus that of the second, percentage points, with
-    its 95 % interval; the p-values are of the differences in mean, median, best quarter and
-    minimum, and of the distributions (Kolmogorov-Smirnov); `p_holm` is of the means, corrected for
-    the number of comparisons.
+    its 95 % interval; `p_holm` is `p_mean` corrected for the number of comparisons.
     """
     rows = []
     for first, second in combinations(populations, 2):
-        one, two = first.errors, second.errors
-        if first.regime != second.regime or min(len(one), len(two)) < FEWEST:
+        pair = one, two = first.errors, second.errors
+        if first.regime != second.regime or min(map(len, pair)) < FEWEST:
             continue
-        row = {
-            "first": first.name,
-            "second": second.name,
-            "n_first": len(one),
-            "n_second": len(two),
-        }
+        row = {"first": first.name, "second": second.name}
+        row |= {"n_first": len(one), "n_second": len(two)}
         row |= {"mean_first": float(one.mean()), "mean_second": float(two.mean())}
-        ends = statistics.mean_difference(one, two, rng)
-        row |= dict(zip(("difference", "low", "high"), ends))
-        p_values = statistics.permutation_tests(one, two, rng)
-        row |= {f"p_{name}": p for name, p in p_values.items()}
-        ks = statistics.kolmogorov_smirnov(one, two)
-        rows.append(row | dict(zip(("ks_distance", "p_ks"), ks)))
+        row |= zip(("difference", "low", "high"), statistics.mean_difference(*pair, rng))
+        tests = statistics.permutation_tests(*pair, rng)
+        row |= {f"p_{name}": p for name, p in tests.items()}
+        row |= zip(("ks_distance", "p_ks"), statistics.kolmogorov_smirnov(*pair))
+        rows.append(row)
     for row, p in zip(rows, statistics.holm([row["p_mean"] for row in rows])):
         row["p_holm"] = float(p)
         row["sentence"] = _sentence(row, len(rows))
@@ -241,21 +233,23 @@ def compare(populations: Sequence[Population], rng: np.random.Generator) -> list
 
 def _sentence(row: dict[str, Any], comparisons: int) -> str:
     """Say in plain words what a comparison shows."""
-    sides = [(row[f"mean_{side}"], label(row[side]), row[f"n_{side}"]) for side in _SIDES]
+    sides = [(row[f"mean_{n}"], label(row[n]), row[f"n_{n}"]) for n in ("first", "second")]
+    differs = row["p_holm"] < ALPHA
+    (mean, name, n), (other_mean, other, other_n) = sorted(sides) if differs else sides
     corrected = f" ({_p(row['p_holm'])} corrected for {comparisons} comparisons)"
-    tail = f"{_p(row['p_mean'])}{corrected if comparisons > 1 else ''}"
-    if row["p_holm"] >= ALPHA:
-        (mean, name, n), (other_mean, other, other_n) = sides
-        return (
-            f"No difference shown between {name} and {other}: mean {mean:.1f} and "
-            f"{other_mean:.1f} %, difference {row['difference']:+.1f} (95 % interval "
-            f"{row['low']:+.1f} to {row['high']:+.1f}), {tail}, n = {n} and {other_n}"
-        )
-    (mean, name, n), (other_mean, other, other_n) = sorted(sides)
+    tail = f"{_p(row['p_mean'])}{corrected if comparisons > 1 else ''}, n = {n} and {other_n}"
+    if differs:
+        means = f"mean {mean:.1f} against {other_mean:.1f} %"
+        return f"{name} has lower errors than {other}: {means}, {tail}"
     return (
-        f"{name} has lower errors than {other}: mean {mean:.1f} against {other_mean:.1f} %, "
-        f"{tail}, n = {n} and {other_n}"
+        f"No difference shown between {name} and {other}: mean {mean:.1f} and {other_mean:.1f} %, "
+        f"difference {row['difference']:+.1f} (95 % interval {row['low']:+.1f} to "
+        f"{row['high']:+.1f}), {tail}"
     )
+
+
+def _p(p: float) -> str:
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def label(name: str) -> str:
@@ -265,15 +259,3 @@ def label(name: str) -> str:
         lambda match: f"{match[1].title()}Net{match[2].upper()}{(match[3] or '').upper()}",
         name,
     )
-
-
-def _p(p: float) -> str:
-    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-
-
-def _rising(row: Sequence[int]) -> float:
-    return float(np.mean(np.diff(row) >= 0)) if len(row) > 1 else 1.0
-
-
-def _octaves(row: Sequence[float]) -> float:
-    return math.log2(max(row) / min(row))

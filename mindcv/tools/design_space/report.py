@@ -1,19 +1,18 @@
 """The charts and the HTML page of analysed populations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-
 from ...config.settings import join_settings
 from ..charts import Chart, draw_charts
 from ..report.page import document, table
-from .populations import ALPHA, COSTS, DRAWN, Population, blocks_of, label
-from .statistics import error_distribution
+from .populations import ALPHA, COSTS, DRAWN, Population, Rows, blocks_of, label
 
 _SHOWN = 5  # best models of a population that are listed and drawn
+_HIDDEN = ("space", "study", "n", "median_macs", "sentence")  # what the headings say already
 _BOOTSTRAP = (
     "Empirical bootstrap (paper, 3.2), computed as the limit of infinitely many draws: a quarter "
     "of the models is drawn with replacement and the best is kept. Dotted is the median of the "
@@ -22,65 +21,97 @@ _BOOTSTRAP = (
     "for the number of parameters."
 )
 
-Rows = Sequence[dict[str, Any]]
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page; its charts are a PNG too."""
+
+    name: str  # of the PNG
+    title: str
+    charts: Sequence[Chart] = ()
+    rows: Rows = ()
+    text: str = ""
+    points: Sequence[str] = ()  # sentences of a list
 
 
-def draw_all(populations: Sequence[Population], parameters: Rows) -> dict[str, list[Chart]]:
-    """Return the charts by the names of their PNGs, without empty ones."""
-    found = {"edf": [draw_distributions(populations)]}
+def make_sections(
+    populations: Sequence[Population], tables: Mapping[str, Rows]
+) -> Iterator[Section]:
+    """Yield the sections of the page; `tables` has rows by the name of their csv."""
+    curves = _distributions(populations, tables["edf"])
+    chart = Chart("share of models", curves, x_title="top-1 error, %", x_axis="real")
+    yield Section("edf", "Error distributions", [chart], tables["spaces"])
+    if rows := tables["comparisons"]:
+        points = [row["sentence"] for row in rows]
+        text = _caution(len(rows)) if len(rows) > 1 else ""
+        yield Section("", "Comparisons", rows=_without(rows), text=text, points=points)
     for one in populations:
-        rows = [row for row in parameters if row["space"] == one.name]
-        found[_file("parameters", one)] = [draw_parameter(one, row) for row in rows]
-        found[_file("widths", one)] = draw_widths(one)
-    found["trends"] = draw_trends(parameters)
-    return {name: charts for name, charts in found.items() if charts}
+        file, title = one.name.replace("/", "_"), label(one.name)
+        yield Section(f"widths_{file}", title, draw_widths(one), _best(one))
+        if rows := [row for row in tables["parameters"] if row["space"] == one.name]:
+            charts = [draw_parameter(one, row) for row in rows]
+            title = f"Parameters of {title}"
+            yield Section(f"parameters_{file}", title, charts, _without(rows), _BOOTSTRAP)
+    if charts := draw_trends(tables["parameters"]):
+        text = "Each study is a regime, placed at the median of its models."
+        yield Section("trends", "Trends over flop regimes", charts, text=text)
 
 
-def draw_distributions(populations: Sequence[Population]) -> Chart:
+def render_page(name: str, sections: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return the page, which needs no other file, network or script."""
+    parts = [f'<p class="note">{escape(note)}</p>' for note in notes]
+    for one in sections:
+        points = "".join(f"<li>{escape(point)}</li>" for point in one.points)
+        parts += [f"<h2>{escape(one.title)}</h2>", f"<ul>{points}</ul>" if points else ""]
+        parts += [f"<p>{escape(one.text)}</p>" if one.text else ""]
+        parts += [draw_charts(one.charts), _table(one.rows)]
+    return document(name, "design spaces", parts)
+
+
+def _distributions(populations: Sequence[Population], rows: Rows) -> dict[str, Any]:
     """Return the error distributions, as steps; the legend gives n, lowest and mean error."""
-    curves = {}
-    for population in populations:
-        points, below, up_to = error_distribution(population.errors)
-        steps = np.stack([np.repeat(points, 2), np.stack([below, up_to], 1).ravel()], 1)
-        curves[population.caption()] = steps.tolist()
-    return Chart("share of models", curves, x_title="top-1 error, %", x_axis="real")
+    return {
+        one.caption(): [
+            (row["error"], row[side])
+            for row in rows
+            if row["space"] == one.name
+            for side in ("below", "up_to")
+        ]
+        for one in populations
+    }
 
 
 def draw_parameter(population: Population, row: dict[str, Any]) -> Chart:
-    """Return the errors over a parameter, with the band and the likely best value."""
-    name = row["parameter"]
+    """Return the errors over a parameter, with the band and the likely best value, if any."""
     doubles = row["minimum"] >= 1 and row["maximum"] >= 8 * row["minimum"]
-    points = list(zip(population.values[name].tolist(), population.errors.tolist()))
-    axes = {"x_title": name, "x_axis": "log" if doubles else "real"}
-    if "best" not in row:  # too few models
-        return Chart("top-1 error, %", {"models": points}, dots=("models",), **axes)
-    best = f"best {row['best']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
-    return Chart(
-        "top-1 error, %",
-        {best: points},
-        **axes,
-        dots=(best,),
-        mark=row["best"],
-        mark_name="likely best",
-        band=(row["low"], row["high"]),
-    )
+    values = population.values(row["parameter"])
+    axes = {"x_title": row["parameter"], "x_axis": "log" if doubles else "real"}
+    name = "models"
+    if "best" in row:
+        name = f"best {row['best']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
+        axes |= {"mark": row["best"], "mark_name": "likely best", "band": (row["low"], row["high"])}
+    points = list(zip(values.tolist(), population.errors.tolist()))
+    return Chart("top-1 error, %", {name: points}, dots=(name,), **axes)
 
 
 def draw_widths(population: Population) -> list[Chart]:
     """Return widths over blocks: best models with their fits, and the best quarter's trend."""
-    title, charts = label(population.name), []
-    for model, fit in list(zip(population.models, population.fits))[:_SHOWN]:
+    title, found = label(population.name), []
+    for model in population.models[:_SHOWN]:
         name = f"{title}, model {model['index']}, error {model['error']:.1f} %"
+        fit = model["fit"]
         steps = [(j + side, w) for j, w in enumerate(fit.block_widths()) for side in (-0.5, 0.5)]
-        curves = {name: blocks_of(model), f"quantized-linear fit, e_fit {fit.e_fit:.3f}": steps}
-        charts.append(Chart("width", curves, x_title="block", dots=(name,)))
+        line = f"quantized-linear fit, e_fit {fit.e_fit:.3f}"
+        found.append((name, blocks_of(model), line, steps))
     start, slope = population.trend
-    points = [p for model in population.models[: population.good] for p in blocks_of(model)]
-    name = f"{title}, the {population.good} best"
-    ends = [(j, start + slope * j) for j in (0, max(j for j, _ in points))]
-    curves = {name: points, f"{start:.0f} {slope:+.1f} j": ends}
-    charts.append(Chart("width", curves, x_title="block j", dots=(name,)))
-    return charts
+    points = [point for model in population.good for point in blocks_of(model)]
+    ends = [(j, start + slope * j) for j in (0, max(points)[0])]
+    name = f"{title}, the {len(population.good)} best"
+    found.append((name, points, f"{start:.0f} {slope:+.1f} j", ends))
+    return [
+        Chart("width", {name: dots, line: points}, x_title="block j", dots=(name,))
+        for name, dots, line, points in found
+    ]
 
 
 def draw_trends(rows: Rows) -> list[Chart]:
@@ -91,97 +122,42 @@ def draw_trends(rows: Rows) -> list[Chart]:
 
     charts = []
     for (space, name), group in groupby(sorted(rows, key=curve), key=curve):
-        group = (row for row in group if "best" in row)
-        regimes = sorted(group, key=lambda row: row["median_macs"])
+        regimes = sorted(
+            (row for row in group if "best" in row), key=lambda row: row["median_macs"]
+        )
         if len(regimes) > 1 and name != "macs":
-            curves = {
-                end: [(row["median_macs"] / 1e6, row[end]) for row in regimes]
-                for end in ("best", "low", "high", "minimum", "maximum")
-            }
+            ends = ("best", "low", "high", "minimum", "maximum")
+            curves = {e: [(row["median_macs"] / 1e6, row[e]) for row in regimes] for e in ends}
             charts.append(Chart(f"{name} of {space}", curves, x_title="million MACs", x_axis="log"))
     return charts
 
 
-def render_page(
-    populations: Sequence[Population],
-    tables: Mapping[str, Rows],
-    charts: Mapping[str, list[Chart]],
-    notes: Sequence[str],
-) -> str:
-    """Return the page, which needs no other file, network or script.
-
-    Args:
-        tables: rows by the name of their csv.
-        charts: of `draw_all`.
-    """
-    parts = [
-        *(f'<p class="note">{escape(note)}</p>' for note in notes),
-        "<h2>Error distributions</h2>",
-        draw_charts(charts["edf"]),
-        table_of(tables["spaces"], text_columns=2),
-        _comparisons(tables["comparisons"]),
-    ]
-    hidden = ("space", "study", "n", "median_macs")
-    for population in populations:
-        rows = [row for row in tables["parameters"] if row["space"] == population.name]
-        own = [{key: row[key] for key in row if key not in hidden} for row in rows]
-        parts += [
-            f"<h2>{escape(label(population.name))}</h2>",
-            _best(population),
-            draw_charts(charts[_file("widths", population)]),
-            f"<h3>Parameters</h3><p>{_BOOTSTRAP}</p>",
-            draw_charts(charts.get(_file("parameters", population), [])),
-            table_of(own, text_columns=1),
-        ]
-    if "trends" in charts:
-        parts += [
-            "<h2>Trends over flop regimes</h2>",
-            "<p>Each study is a regime, placed at the median of its models.</p>",
-            draw_charts(charts["trends"]),
-        ]
-    studies = dict.fromkeys(population.study for population in populations)
-    return document(", ".join(studies), "design spaces", parts)
-
-
-def table_of(rows: Rows, text_columns: int) -> str:
-    """Return rows of a csv as an HTML table; an empty text for no rows."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[_shown(row.get(name, "")) for name in names] for row in rows]
-    return table(names, cells, text_columns) if rows else ""
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-def _comparisons(comparisons: Rows) -> str:
-    if not comparisons:
-        return ""
-    count = len(comparisons)
-    sentences = "".join(f"<li>{escape(row['sentence'])}</li>" for row in comparisons)
-    rows = [{key: row[key] for key in row if key != "sentence"} for row in comparisons]
-    caution = (
+def _caution(count: int) -> str:
+    return (
         f"With {count} comparisons at p < {ALPHA:g} each, up to {min(1, count * ALPHA):.0%} of "
         "studies without any difference would show one. So the sentences go by the p-value of the "
         "means, corrected for that number (Holm)."
     )
-    return "\n".join(
-        [
-            f"<h2>Comparisons</h2><ul>{sentences}</ul>",
-            f'<p class="faint">{caution}</p>' if count > 1 else "",
-            table_of(rows, text_columns=2),
-        ]
-    )
 
 
-def _best(population: Population) -> str:
+def _best(population: Population) -> Rows:
     rows = []
     for model, row in list(zip(population.models, population.rows()))[:_SHOWN]:
         name, settings = model["model"]["name"], join_settings(model["model"]["arguments"])
         shown = {"options of train.py": f'--model {name} --{name} "{settings}"'}
         rows.append(shown | {column: row[column] for column in ("error", "e_fit", *COSTS)})
-    return table_of(rows, text_columns=1)
+    return rows
 
 
-def _file(kind: str, population: Population) -> str:
-    return f"{kind}_{population.name.replace('/', '_')}"
+def _without(rows: Rows) -> Rows:
+    return [{key: row[key] for key in row if key not in _HIDDEN} for row in rows]
+
+
+def _table(rows: Rows) -> str:
+    """Return rows as an HTML table; those of texts in the first come first."""
+    if not rows:
+        return ""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    shown = [[row.get(name, "") for name in names] for row in rows]
+    cells = [[f"{v:.5g}" if isinstance(v, float) else str(v) for v in row] for row in shown]
+    return table(names, cells, sum(isinstance(value, str) for value in shown[0]))

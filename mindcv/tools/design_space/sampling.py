@@ -4,33 +4,28 @@ Candidates are drawn a block at a time. Each has its place in one stream of rand
 a seed and a space give the same networks on any machine, however large the blocks.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
 
-from ...design_space import NetworkPlan, plan_model
-from ...design_space.complexity import Complexity, complexities
+from ...config.settings import join_settings, read_settings
+from ...design_space import NetworkPlan
+from ...design_space.complexity import complexities
 from ...design_space.plan import adjust_all, generate_regnets
 from ...errors import ConfigError
-from .spaces import OPERATORS, Space, find_space, split_constraint
+from .spaces import COSTS, SIGNS, STAGES, Space, find_space, split_constraint
 
 _BLOCK = 1 << 14  # candidates
 _MOST = 1 << 26  # candidates of a space, after which it counts as empty
 _LINE = {"d", "w_0", "w_a", "w_m"}
-_COSTS = tuple(Complexity.__dataclass_fields__)
-_STAGES = {"widths": "widths", "depths": "depths", "group_ws": "groups", "bot_muls": "ratios"}
 Columns = dict[str, np.ndarray]  # a row for each network
 
 
 def sample_population(study) -> Iterator[dict[str, Any]]:
-    """Yield the models of a `Study`, as lines of population.jsonl.
-
-    Raises:
-        ConfigError: a space that is none, or as of `sample`.
-    """
+    """Yield the models of a `Study`, as lines of population.jsonl; ConfigError as `sample`."""
     spaces = [find_space(declared) for declared in study.spaces]
     if len({space.name for space in spaces}) < len(spaces):
         raise ConfigError("spaces: two have one name; name them apart")
@@ -57,25 +52,14 @@ def sample(
     """
     limits, found = {**(limits or {}), **space.limits}, {}
     for block, candidates in enumerate(_candidates(space, seed), start=1):
-        networks = _within(
-            space, candidates, limits, image_size=image_size, num_classes=num_classes
-        )
+        networks = _within(space, candidates, limits, (image_size, num_classes))
         for index in range(_count(networks)):
-            line = _line(space, networks, index)
+            line = _line(space, {key: column[index] for key, column in networks.items()})
             key = json.dumps(line["model"], sort_keys=True)
-            if key in found:
-                continue
-            name, arguments = line["model"]["name"], line["model"]["arguments"]
-            try:
-                plan_model(name, num_classes=num_classes, **arguments)
-            except (TypeError, ValueError) as error:
-                given = ", ".join(f"{key}={value}" for key, value in arguments.items())
-                raise ConfigError(
-                    f"space {space.name}: it allows {given}, which is no network: {error}"
-                ) from None
-            digest = hashlib.sha256(f"{space.name} {key}".encode()).hexdigest()
-            identity = {"id": digest[:12], "space": space.name, "index": len(found)}
-            found[key] = identity | line
+            if key not in found:
+                digest = sha256(f"{space.name} {key}".encode()).hexdigest()
+                identity = {"id": digest[:12], "space": space.name, "index": len(found)}
+                found[key] = identity | line
             if len(found) == count:
                 return list(found.values())
         if block * _BLOCK >= _MOST:
@@ -85,13 +69,12 @@ def sample(
                 f"{block * _BLOCK:,} candidates ({within or 'no limits'}, image size "
                 f"{image_size}); widen the limits, or draw the parameters from narrower ranges"
             )
-    raise AssertionError("candidates do not end")
 
 
 def _candidates(space: Space, seed: int) -> Iterator[Columns]:
     """Yield, a block at a time, the candidates that meet the constraints on parameters."""
     # NumPy promises the numbers of a seed sequence and of a bit generator, not those of Generator.
-    name = int.from_bytes(hashlib.sha256(space.name.encode()).digest()[:8], "little")
+    name = int.from_bytes(sha256(space.name.encode()).digest()[:8], "little")
     stream = np.random.PCG64(np.random.SeedSequence([seed, name]))
     draws = sum(sampler.draws for sampler in space.samplers.values())
     while True:
@@ -118,13 +101,11 @@ def _levels(columns: Columns) -> np.ndarray:
 def _meets(space: Space, columns: Columns) -> np.ndarray:
     """Return which networks meet the constraints between columns that are known."""
     kept = np.ones(_count(columns), bool)
-    for constraint in space.constraints:
-        sides, signs = split_constraint(constraint)
-        if any(isinstance(side, str) and side not in columns for side in sides):
-            continue
-        values = [columns[side] if isinstance(side, str) else side for side in sides]
-        for left, sign, right in zip(values, signs, values[1:]):
-            kept &= OPERATORS[sign](left, right)
+    for sides, signs in map(split_constraint, space.constraints):
+        if all(side in columns for side in sides if isinstance(side, str)):
+            values = [columns[side] if isinstance(side, str) else side for side in sides]
+            for left, sign, right in zip(values, signs, values[1:]):
+                kept &= SIGNS[sign](left, right)
     return kept
 
 
@@ -136,22 +117,24 @@ def _only(kept: np.ndarray, columns: Columns) -> Columns:
     return {key: column[kept] for key, column in columns.items()}
 
 
-def _within(
-    space: Space, columns: Columns, limits: Mapping, image_size: int, num_classes: int
-) -> Columns:
-    """Return the networks within the limits that meet all constraints, with stages and costs."""
+def _within(space: Space, columns: Columns, limits: Mapping, sizes: tuple[int, int]) -> Columns:
+    """Return the networks within the limits that meet all constraints, with stages and costs.
+
+    Args:
+        sizes: image size and number of classes.
+    """
     if not _count(columns):
         return columns
-    like, stages = expand(space, columns, num_classes)
+    like, stages = expand(space, columns, sizes[1])
     exists = stages["depths"] > 0
-    columns = columns | stages | vars(complexities(like, **stages, image_size=image_size))
+    columns = columns | stages | vars(complexities(like, **stages, image_size=sizes[0]))
     columns |= {"stages": exists.sum(axis=1), "depth": stages["depths"].sum(axis=1)}
     if any("_224" in constraint or "_cap" in constraint for constraint in space.constraints):
         # For F GFLOPs at 224 pixels, 3 + 5.5 F million parameters and 6.5 sqrt(F) million
         # activations (pycls `sweep/config.py`; paper, figure 12).
         at_224 = complexities(like, **stages, image_size=224)
-        columns["activations_224"] = at_224.activations
         gflops = at_224.macs / 1e9
+        columns["activations_224"] = at_224.activations
         columns["params_cap"] = 1e6 * (3 + 5.5 * gflops)
         columns["activations_cap"] = 6.5e6 * np.sqrt(gflops)
     kept = _meets(space, columns)
@@ -167,36 +150,41 @@ def expand(space: Space, columns: Columns, num_classes: int) -> tuple[NetworkPla
         whole = {key: columns[key].astype(int) for key in ("w_0", "d", "group_w")}
         widths, depths = generate_regnets(columns["w_a"], whole["w_0"], columns["w_m"], whole["d"])
         each = columns.get("bot_mul", none), whole["group_w"]
-        ratios, groups = (np.repeat(column[:, None], widths.shape[1], axis=1) for column in each)
-        exists = depths > 0
-        widths, groups = np.where(exists, widths, 8), np.where(exists, groups, 1)
+        ratios, groups = (np.repeat(column[None], widths.shape[1], axis=0).T for column in each)
     else:
         # Without a group width, the 3x3 convolution has one group.
         columns, numbers = {"b": none, "g": none * 2**20} | columns, range(1, space.stages + 1)
         widths, depths, ratios, groups = (
-            np.stack([columns.get(f"{kind}{n}", columns.get(kind)) for n in numbers], axis=1)
+            np.stack([columns.get(f"{kind}{n}", columns.get(kind)) for n in numbers]).T
             for kind in "wdbg"
         )
         widths, depths, groups = (rows.astype(int) for rows in (widths, depths, groups))
         ratios = 1 / ratios
-    widths, groups = adjust_all(widths, ratios, groups, space.fixed.get("rounding", "pycls"))
-    return space.shared(num_classes), {
-        "widths": widths,
-        "depths": depths,
-        "ratios": ratios,
-        "groups": groups,
-    }
+    exists, how = depths > 0, space.fixed.get("rounding", "pycls")
+    rows = adjust_all(*(each[exists] for each in (widths, ratios, groups)), how)
+    widths[exists], groups[exists] = rows
+    stages = {"widths": widths, "depths": depths, "ratios": ratios, "groups": groups}
+    return space.shared(num_classes), stages
 
 
-def _line(space: Space, columns: Columns, index: int) -> dict[str, Any]:
-    """Return a line of population.jsonl without what identifies the model."""
-    row = {key: column[index : index + 1].tolist()[0] for key, column in columns.items()}
-    stages = {name: row[key][: row["stages"]] for name, key in _STAGES.items()}
+def _line(space: Space, row: Columns) -> dict[str, Any]:
+    """Return a line of population.jsonl without what identifies the model.
+
+    Raises:
+        ConfigError: it is no network.
+    """
+    row = {key: value.tolist() for key, value in row.items()}
+    stages = {name: row[key][: row["stages"]] for name, key in STAGES.items()}
     parameters = {key: _plain(row[key]) for key in space.samplers}
     arguments = (parameters if space.model == "regnet" else stages) | dict(space.fixed)
+    text = join_settings(arguments)
+    try:
+        read_settings(space.model, text)
+    except ValueError as error:
+        told = f"it allows {text}, which is no network: {error}"
+        raise ConfigError(f"space {space.name}: {told}") from None
     model = {"name": space.model, "arguments": arguments}
-    costs = {key: row[key] for key in _COSTS}
-    return {"model": model, "parameters": parameters, **stages, **costs}
+    return {"model": model, "parameters": parameters, **stages, **{key: row[key] for key in COSTS}}
 
 
 def _plain(value: Any) -> Any:

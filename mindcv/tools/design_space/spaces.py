@@ -7,51 +7,49 @@ pycls `sweep/random.py`.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from inspect import signature
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-from ...design_space import GENERAL, NetworkPlan, plan_model
+from ...config.settings import join_settings, read_settings, shaping
+from ...design_space import NetworkPlan, plan_model
+from ...design_space.complexity import Complexity
 from ...errors import ConfigError
 
 SAMPLERS = ("uniform", "log_uniform", "power2", "power2_or_log_uniform")
-OPERATORS = {
+SIGNS = {
     "<=": np.less_equal,
     ">=": np.greater_equal,
     "==": np.equal,
     "<": np.less,
     ">": np.greater,
 }
+COSTS = tuple(Complexity.__dataclass_fields__)
 # What a constraint may name besides the space's parameters: see `sampling`.
-DERIVED = ("levels", "stages", "depth", "params", "macs", "activations")
+DERIVED = ("levels", "stages", "depth", *COSTS)
 DERIVED += ("activations_224", "params_cap", "activations_cap")
+# What the builders call the values of all stages -> what `expand` calls them.
+STAGES = {"widths": "widths", "depths": "depths", "group_ws": "groups", "bot_muls": "ratios"}
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The distribution of one parameter: over the closed range, in multiples of `step`.
+    """The distribution of one parameter: over the closed range, in multiples of `step`."""
 
-    Attributes:
-        sampler: uniform; log_uniform; power2, uniform over the powers of two;
-            power2_or_log_uniform, powers of two below `step` and multiples of it above,
-            log-uniform over all.
-        range: lowest and highest.
-        values: drawn with equal probability, in place of a range.
-    """
-
+    # power2: uniform over the powers of two; power2_or_log_uniform: powers of two below `step` and
+    # multiples of it above, log-uniform over all.
     sampler: str = "uniform"
     range: Sequence[float] = (0.0, 0.0)
     step: float = 1.0
-    values: tuple = ()
+    values: tuple = ()  # drawn with equal probability, in place of a range
 
     def __post_init__(self):
         numbers = self.values or (*self.range, self.step)
         if not all(isinstance(number, Real) for number in numbers):
-            raise ValueError(f"parameters: expected numbers, got {', '.join(map(repr, numbers))}")
+            raise ValueError(f"expected numbers, got {', '.join(map(repr, numbers))}")
         if self.values:
             return
         if self.sampler not in SAMPLERS:
@@ -108,25 +106,17 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Space:
-    """A distribution over networks.
-
-    Attributes:
-        model: its builder, anynet or regnet.
-        samplers: parameter -> its distribution. Of regnet, arguments of the builder. Of anynet d,
-            w, b, g with the stage's number, or without it for all others; b is width /
-            bottleneck width.
-        fixed: further arguments of the builder.
-        constraints: chains of comparisons, e.g. `w1 <= w2 <= w3` or `stages == 4`, of parameters,
-            numbers and the names in DERIVED.
-        limits: macs, params or activations -> lowest and highest, both allowed.
-    """
+    """A distribution over networks."""
 
     name: str
-    model: str
+    model: str  # its builder, anynet or regnet
+    # Of regnet, arguments of the builder. Of anynet d, w, b, g with the stage's number, or without
+    # it for all others; b is width / bottleneck width. Their order is that of the random numbers.
     samplers: Mapping[str, Sampler]
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the builder
+    # Chains of comparisons, such as w1 <= w2 <= w3, of parameters, numbers and DERIVED.
     constraints: tuple[str, ...] = ()
-    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # as of `read_limits`
 
     @property
     def stages(self) -> int:
@@ -134,40 +124,36 @@ class Space:
         return max([int(name[1:]) for name in self.samplers if name[1:].isdecimal()], default=1)
 
     def __post_init__(self):
-        known, arguments = self.parameters(), set(signature(GENERAL[self.model]).parameters)
-        arguments -= {*self.samplers, "num_classes", "depths", "widths"}
-        wrong = [name for name in self.samplers if name not in known]
-        if wrong := wrong + [name for name in self.fixed if name not in arguments]:
-            raise ValueError(
-                f"parameters: {wrong[0]!r} is unknown; {self.model} has {', '.join(known)}"
-            )
-        names = (*self.samplers, *DERIVED)
-        for constraint in self.constraints:
-            for side in split_constraint(constraint)[0]:
-                if isinstance(side, str) and side not in names:
-                    raise ValueError(
-                        f"constraint {constraint!r}: unknown {side!r}; known: {', '.join(names)}"
-                    )
+        known, names = self.parameters(), (*self.samplers, *DERIVED)
+        if wrong := [name for name in self.samplers if name not in known]:
+            raise ValueError(f"{wrong[0]!r} is unknown; {self.model} has {', '.join(known)}")
+        for name, sampler in self.samplers.items():
+            lowest = min(sampler.values or sampler.range)
+            if lowest < 0 or (lowest == 0 and name != "w_a"):
+                raise ValueError(f"{name}: expected numbers above 0, got {lowest:g}")
+        for sides, _ in map(split_constraint, self.constraints):
+            if unknown := [side for side in sides if isinstance(side, str) and side not in names]:
+                raise ValueError(f"constraints: unknown {unknown[0]!r}; known: {', '.join(names)}")
         each = [(kind, number) for kind in "dw" for number in range(1, self.stages + 1)]
         missing = [f"{k}{n}" for k, n in each if not {k, f"{k}{n}"} & set(self.samplers)]
         if missing and self.model == "anynet":
-            raise ValueError(f"parameters: {', '.join(missing)} missing in a space of {self.model}")
-
+            raise ValueError(f"{', '.join(missing)} missing in a space of {self.model}")
+        if twice := [name for name in self.fixed if name in STAGES]:
+            raise ValueError(f"{twice[0]!r} follows from d, w, b and g; leave it out")
         self.shared()
 
     def shared(self, num_classes: int = 1000) -> NetworkPlan:
         """Return the plan of a small network, with all that its networks share."""
-        small = dict(depths=[1], widths=[8])
+        small = {"depths": [1] * self.stages, "widths": [8] * self.stages}
         if self.model == "regnet":
-            small = dict(w_a=8, w_0=8, w_m=2, d=1, group_w=1)
-        return plan_model(self.model, **small, **self.fixed, num_classes=num_classes)
+            small = {"w_a": 8, "w_0": 8, "w_m": 2, "d": 1, "group_w": 1}
+        settings = read_settings(self.model, join_settings(small | self.fixed))
+        return plan_model(self.model, **shaping(settings), num_classes=num_classes)
 
     def size(self) -> int:
         """Count the settings of all parameters (paper, table 1), those of an order once."""
-        free = {name: sampler.count() for name, sampler in self.samplers.items()}
-        total = 1
-        for constraint in self.constraints:
-            sides, signs = split_constraint(constraint)
+        free, total = {name: sampler.count() for name, sampler in self.samplers.items()}, 1
+        for sides, signs in map(split_constraint, self.constraints):
             values = {self.samplers.get(side) for side in sides}
             if set(signs) == {"<="} and len(values) == 1 and None not in values:
                 total *= math.comb(free[sides[0]] + len(sides) - 1, len(sides))
@@ -178,16 +164,12 @@ class Space:
         """Return what may have a sampler."""
         if self.model == "regnet":
             return ["w_a", "w_0", "w_m", "d", "group_w", "bot_mul"]
-        return [*_anynet("dwbg", range(1, 9)), *"dwbg"]
+        return [*(f"{kind}{number}" for kind in "dwbg" for number in range(1, 9)), *"dwbg"]
 
 
 def split_constraint(text: str) -> tuple[list[str | float], list[str]]:
-    """Return the sides and the operators of a chain of comparisons.
-
-    Raises:
-        ValueError: it is none.
-    """
-    words = [word.strip() for word in re.split(r"(<=|>=|==|<|>)", text)]
+    """Return the sides and the signs of a chain of comparisons; ValueError: it is none."""
+    words = [word.strip() for word in re.split(r"(<=|>=|==|<|>)", str(text))]
     number = re.compile(r"-?[\d.]+(e-?\d+)?")
     sides = [float(word) if number.fullmatch(word) else word for word in words[::2]]
     names = (side for side in sides if isinstance(side, str))
@@ -196,14 +178,12 @@ def split_constraint(text: str) -> tuple[list[str | float], list[str]]:
     return sides, words[1::2]
 
 
-def _anynet(kinds: str, numbers=range(1, 5)) -> list[str]:
-    return [f"{kind}{number}" for kind in kinds for number in numbers]
-
-
-_DEPTH = Sampler("log_uniform", (1, 16), 1)
-_WIDTH = Sampler("log_uniform", (8, 1024), 8)
-_RATIO, _GROUP = Sampler("power2", (1, 4)), Sampler("power2", (1, 32))
-_STAGES = dict.fromkeys(_anynet("d"), _DEPTH) | dict.fromkeys(_anynet("w"), _WIDTH)
+_STAGE = {
+    "d": Sampler("log_uniform", (1, 16)),
+    "w": Sampler("log_uniform", (8, 1024), 8),
+    "b": Sampler("power2", (1, 4)),
+    "g": Sampler("power2", (1, 32)),
+}
 _WIDTHS, _DEPTHS = "w1 <= w2 <= w3 <= w4", "d1 <= d2 <= d3 <= d4"
 _REGNET = {
     "d": Sampler("uniform", (1, 63)),
@@ -211,10 +191,8 @@ _REGNET = {
     "w_a": Sampler("log_uniform", (8, 255.9), 0.1),
     "w_m": Sampler("log_uniform", (1.5, 3), 0.001),
     "bot_mul": Sampler("power2", (0.25, 1)),
-    "group_w": _GROUP,
+    "group_w": Sampler("power2", (1, 32)),
 }
-# Four stages, and no power of w_m left out between them, as pycls' sweeps ask by default.
-_FOUR = ("levels == 4", "stages == 4")
 _SECTION_4 = _REGNET | {
     "d": Sampler("uniform", (1, 40)),
     "w_m": Sampler("log_uniform", (2, 3), 0.001),
@@ -226,115 +204,119 @@ _SECTION_5 = _SECTION_4 | {
     "w_a": Sampler("log_uniform", (8, 256), 0.1),
     "group_w": Sampler("power2_or_log_uniform", (8, 128), 8),
 }
-_CAPS = ("params <= params_cap", "activations_224 <= activations_cap")
+# Four stages, and no power of w_m left out between them, as pycls' sweeps ask by default.
+_FOUR = ("levels == 4", "stages == 4")
+_CAPPED = (*_FOUR, "params <= params_cap", "activations_224 <= activations_cap")
 _Y = {"se_r": 0.25}
 
 
-def _rows() -> dict[str, Space]:
-    a = _STAGES | dict.fromkeys(_anynet("b"), _RATIO) | dict.fromkeys(_anynet("g"), _GROUP)
-    b = _STAGES | {"b": _RATIO} | dict.fromkeys(_anynet("g"), _GROUP)
-    c = _STAGES | {"b": _RATIO, "g": _GROUP}
-    spaces = [
-        Space("anynet_x_a", "anynet", a),
-        Space("anynet_x_b", "anynet", b),
-        Space("anynet_x_c", "anynet", c),
-        Space("anynet_x_d", "anynet", c, constraints=(_WIDTHS,)),
-        Space("anynet_x_e", "anynet", c, constraints=(_WIDTHS, _DEPTHS)),
-        Space("regnet_x", "regnet", _REGNET, constraints=_FOUR),
-        Space("regnet_y", "regnet", _REGNET, fixed=_Y, constraints=_FOUR),
-    ]
-    for suffix, samplers in (("section4", _SECTION_4), ("section5", _SECTION_5)):
-        for family, fixed in (("x", {}), ("y", _Y)):
-            name = f"regnet_{family}_{suffix}"
-            constraints = (*_FOUR, *_CAPS)
-            spaces.append(Space(name, "regnet", samplers, fixed=fixed, constraints=constraints))
-    return {space.name: space for space in spaces}
+def _anynet(letter: str, shared: str, *constraints: str) -> Space:
+    names = [[k] if k in shared else [f"{k}{n}" for n in range(1, 5)] for k in "dwbg"]
+    samplers = {name: _STAGE[name[0]] for name in sum(names, [])}
+    return Space(f"anynet_x_{letter}", "anynet", samplers, constraints=constraints)
 
 
-SPACES = _rows()
+_ROWS = (
+    _anynet("a", ""),
+    _anynet("b", "b"),
+    _anynet("c", "bg"),
+    _anynet("d", "bg", _WIDTHS),
+    _anynet("e", "bg", _WIDTHS, _DEPTHS),
+    Space("regnet_x", "regnet", _REGNET, constraints=_FOUR),
+    Space("regnet_y", "regnet", _REGNET, _Y, constraints=_FOUR),
+    Space("regnet_x_section4", "regnet", _SECTION_4, constraints=_CAPPED),
+    Space("regnet_y_section4", "regnet", _SECTION_4, _Y, constraints=_CAPPED),
+    Space("regnet_x_section5", "regnet", _SECTION_5, constraints=_CAPPED),
+    Space("regnet_y_section5", "regnet", _SECTION_5, _Y, constraints=_CAPPED),
+)
+SPACES = {space.name: space for space in _ROWS}
+_KINDS = {"name": str, "base": str, "parameters": dict, "constraints": list, "limits": dict}
+_CALLED = {str: "a name", dict: "a mapping", list: "a list"}
 
 
-def find_space(declared: str | Mapping[str, Any]) -> Space:
-    """Return a space of SPACES, or a user's own.
+def read_keys(
+    values: Mapping[str, Any], kinds: Mapping[str, type], others: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the values of the keys in `kinds`, empty where there are none.
 
-    Args:
-        declared: a name; or a mapping with `name` and `base` (a name), `parameters` (name -> a
-            number or text for all networks, [low, high], or a mapping with `range`, `sampler` and
-            `step`, or with `values`), `constraints` and `limits`, which add to the base's.
+    Raises:
+        ValueError: a key is in neither `kinds` nor `others`, or a value is of another kind.
+    """
+    known = (*kinds, *others)
+    if unknown := [str(key) for key in values if key not in known]:
+        raise ValueError(f"unknown key {unknown[0]!r}; known: {', '.join(known)}")
+    found = {key: values[key] if values.get(key) else kind() for key, kind in kinds.items()}
+    for key, kind in kinds.items():
+        if not isinstance(found[key], kind):
+            raise ValueError(f"{key}: expected {_CALLED[kind]}, got {found[key]!r}")
+    return found
+
+
+def find_space(declared: str | Mapping[str, Any], place: str = "spaces") -> Space:
+    """Return a space of SPACES, or a user's own, as docs/design_space.md declares it.
 
     Raises:
         ConfigError: an unknown name or key, or a distribution, constraint or limit that is none.
     """
-    if isinstance(declared, str):
-        if declared not in SPACES:
-            raise ConfigError(f"spaces: {declared!r} is unknown; known: {', '.join(SPACES)}")
-        return SPACES[declared]
     if not isinstance(declared, Mapping):
-        raise ConfigError(f"spaces: expected a name or an own space, got {declared!r}")
+        if declared not in tuple(SPACES):
+            known = ", ".join(SPACES)
+            raise ConfigError(f"{place}: {declared!r} is unknown; known: {known}")
+        return SPACES[declared]
     name = declared.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name) or name in SPACES:
         raise ConfigError(f"spaces: {name!r} does not name an own space; use letters, digits, _")
-    keys = ("name", "base", "parameters", "constraints", "limits")
-    if unknown := [str(key) for key in declared if key not in keys]:
-        raise ConfigError(f"space {name}: unknown key {unknown[0]!r}; known: {', '.join(keys)}")
-    if not isinstance(declared.get("base"), str):
-        got = declared.get("base")
-        raise ConfigError(f"space {name}: base: expected the name of a space, got {got!r}")
-    base, given = find_space(declared["base"]), {}
-    samplers, fixed = dict(base.samplers), dict(base.fixed)
     try:
-        for key, kind in {"parameters": dict, "constraints": list, "limits": dict}.items():
-            given[key] = declared.get(key) or kind()
-            if not isinstance(given[key], kind):
-                expected = "a mapping" if kind is dict else "a list"
-                raise ValueError(f"{key}: expected {expected}, got {given[key]!r}")
+        given = read_keys(declared, _KINDS)
+        base = find_space(given["base"], "base")
+        samplers, fixed = dict(base.samplers), dict(base.fixed)
         for key, value in given["parameters"].items():
-            if key not in base.parameters() and not isinstance(value, (Mapping, list)):
+            if key not in base.parameters() and not isinstance(value, Mapping):
                 fixed[key] = value
                 continue
             alike = (base.samplers.get(other) for other in (key, key[:1], f"{key}1"))
-            samplers[key] = _sampler(value, next(filter(None, alike), Sampler()))
-            if samplers[key] is None:
-                raise ValueError(
-                    f"parameters: {key}: expected a value, [low, high], or range, sampler and "
-                    f"step, or values; got {value}"
-                )
+            samplers[key] = _sampler(key, value, next(filter(None, alike), Sampler()))
             for each in base.samplers:
                 if base.model == "anynet" and each[0] == key != each:
                     samplers.pop(each, None)  # one for all stages, in place of one for each
-        own = dict(name=name, samplers=samplers, fixed=fixed)
-        own["constraints"] = (*base.constraints, *given["constraints"])
-        return replace(base, **own, limits={**base.limits, **read_limits(given["limits"])})
-    except (ValueError, TypeError) as error:
+        constraints = (*base.constraints, *given["constraints"])
+        limits = {**base.limits, **read_limits(given["limits"])}
+        return Space(name, base.model, samplers, fixed, constraints=constraints, limits=limits)
+    except (ValueError, ConfigError) as error:
         raise ConfigError(f"space {name}: {error}") from None
 
 
-def _sampler(value: Any, old: Sampler) -> Sampler | None:
-    """Return the distribution that a declaration makes of a base's; None: it names none."""
+def _sampler(name: str, value: Any, old: Sampler) -> Sampler:
+    """Return the distribution that a declaration makes of a base's."""
     ranged = {"range": value} if isinstance(value, list) else value
-    if not isinstance(ranged, Mapping):
-        return Sampler(values=(value,))
-    if set(ranged) == {"values"} and isinstance(ranged["values"], list) and ranged["values"]:
-        return Sampler(values=tuple(ranged["values"]))
-    ends = ranged.get("range")
-    if set(ranged) <= {"range", "sampler", "step"} and isinstance(ends, list) and len(ends) == 2:
-        return replace(old, **{**ranged, "range": tuple(ends), "values": ()})
-    return None
+    try:
+        if not isinstance(ranged, Mapping):
+            return Sampler(values=(value,))
+        if set(ranged) == {"values"} and isinstance(ranged["values"], list) and ranged["values"]:
+            return Sampler(values=tuple(ranged["values"]))
+        ends = ranged.get("range")
+        if (
+            set(ranged) <= {"range", "sampler", "step"}
+            and isinstance(ends, list)
+            and len(ends) == 2
+        ):
+            return replace(old, **{**ranged, "range": tuple(ends), "values": ()})
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    expected = "a value, [low, high], or range, sampler and step, or values"
+    raise ValueError(f"{name}: expected {expected}; got {value}")
 
 
 def read_limits(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Return limits of costs; ValueError: an unknown cost, or no range."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"limits: expected a mapping of costs to [low, high], got {values}")
+    """Return lowest and highest by cost; ValueError: an unknown cost, or no range."""
     found = {}
     for cost, ends in values.items():
-        if cost not in ("macs", "params", "activations"):
-            raise ValueError(f"limits: {cost!r} is unknown; known: macs, params, activations")
+        if cost not in COSTS:
+            raise ValueError(f"limits: {cost!r} is unknown; known: {', '.join(COSTS)}")
         try:
-            numbers = [float(end) for end in ends] if isinstance(ends, (list, tuple)) else []
+            found[cost] = low, high = tuple(map(float, ends))
         except (TypeError, ValueError):
-            numbers = []
-        if len(numbers) != 2 or not 0 <= numbers[0] <= numbers[1]:
+            low, high = 1.0, 0.0
+        if isinstance(ends, str) or not 0 <= low <= high:
             raise ValueError(f"limits: {cost}: expected [low, high], got {ends}")
-        found[cost] = (numbers[0], numbers[1])
     return found

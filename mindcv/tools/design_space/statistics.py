@@ -21,10 +21,7 @@ SUMMARIES: dict[str, Callable] = {
 
 
 def error_distribution(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the errors, each once, ascending; the share of models below each; that up to each.
-
-    The share below e is F(e) of equation 1.
-    """
+    """Return the errors, each once, ascending; the share below each, F(e); and that up to each."""
     points, counts = np.unique(errors, return_counts=True)
     up_to = np.cumsum(counts)
     return points, (up_to - counts) / len(errors), up_to / len(errors)
@@ -33,21 +30,11 @@ def error_distribution(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 def best_values(
     values: np.ndarray, errors: np.ndarray, share: float = 0.25, level: float = 0.95
 ) -> np.ndarray:
-    """Return where the best models' parameters lie: lower end, most likely best, upper end.
+    """Return lower end, most likely best and upper end of (parameters, n) values: (parameters, 3).
 
-    The empirical bootstrap of the paper draws a share of the n models with replacement, keeps the
-    value of the one with the lowest error, and repeats that 10^4 times; the median is the likely
-    best value. A model is the best of a draw of m with a probability that follows from its rank
-    alone, so this computes what infinitely many repeats give: no seed, no noise.
-
-    Args:
-        values: (parameters, n).
-        errors: (n,); models of equal error win equally often.
-        share: of the models in a draw, at least one model.
-        level: of the band between the ends.
-
-    Returns:
-        (parameters, 3).
+    The empirical bootstrap draws a share of the n models with replacement, at least one, and keeps
+    the best. A model is the best of a draw with a probability that follows from its rank alone, so
+    this is what infinitely many repeats give. `level` is that of the band between the ends.
     """
     models, (_, rank, counts) = len(errors), _unique(errors)
     drawn = max(1, int(models * share))
@@ -61,11 +48,10 @@ def best_values(
 
 
 def kolmogorov_smirnov(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
-    """Return the largest distance of two error distributions, and its p-value.
+    """Return the largest distance of two error distributions, and its exact p-value.
 
-    p is exact: the share of all ways to deal the pooled errors into two groups of these sizes that
-    give at least this distance. Equal errors are dealt like others, but compared only after the
-    last of them.
+    p is the share of all ways to deal the pooled errors into groups of these sizes that give at
+    least this distance. Equal errors are compared only after the last of them.
     """
     n, m = len(first), len(second)
     total = n + m
@@ -92,44 +78,30 @@ def permutation_tests(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
     """Return a two-sided p-value for the difference in each of `SUMMARIES`."""
-    dealt, n = _dealt(np.concatenate([first, second]), rng), len(first)
-    return {
-        name: float(
-            _two_sided(
-                summary(dealt[:, :n], axis=1) - summary(dealt[:, n:], axis=1),
-                summary(first) - summary(second),
-            )
-        )
-        for name, summary in SUMMARIES.items()
-    }
+    dealt, n, found = _dealt(np.concatenate([first, second]), rng), len(first), {}
+    for name, summary in SUMMARIES.items():
+        differences = summary(dealt[:, :n], axis=1) - summary(dealt[:, n:], axis=1)
+        found[name] = float(_two_sided(differences, summary(first) - summary(second)))
+    return found
 
 
 def mean_difference(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Return mean(first) - mean(second) and its 95 % bootstrap interval (percentiles)."""
-    found = [
-        errors[rng.integers(len(errors), size=(TIMES, len(errors)))].mean(axis=1)
-        for errors in (first, second)
-    ]
-    low, high = np.percentile(found[0] - found[1], (2.5, 97.5))
-    return float(first.mean() - second.mean()), float(low), float(high)
+    draws = (rng.integers(len(one), size=(TIMES, len(one))) for one in (first, second))
+    one, two = (errors[drawn].mean(axis=1) for errors, drawn in zip((first, second), draws))
+    ends = np.percentile(one - two, (2.5, 97.5)).tolist()
+    return float(first.mean() - second.mean()), *ends
 
 
 def rank_correlations(
     values: np.ndarray, errors: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return Spearman's correlation of each parameter with the error, its interval and p-value.
+    """Return Spearman's correlations with the error, 95 % intervals and p: (parameters, 4).
 
-    The 95 % intervals are those of Bonett and Wright (2000, Psychometrika 65), the p-values
-    two-sided, by permutation.
-
-    Args:
-        values: (parameters, n), n >= 4; none of them constant.
-        errors: (n,), not constant.
-
-    Returns:
-        (parameters, 4): correlation, lower end, upper end, p.
+    Intervals are those of Bonett and Wright (2000, Psychometrika 65), p-values two-sided, by
+    permutation. Of n >= 4 models; no parameter is constant.
     """
     two = _centred_ranks(errors)
     ones = np.stack([_centred_ranks(column) for column in values])
@@ -158,10 +130,7 @@ def _dealt(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _two_sided(found: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """Return p: twice the smaller share of rows that are at least as high, or as low, as observed.
-
-    What was observed counts among them.
-    """
+    """Return twice the share of rows, and what was observed, that are as high or low as that."""
     higher = (found >= observed - _TIES).sum(axis=0)
     lower = (found <= observed + _TIES).sum(axis=0)
     return np.minimum(1.0, 2.0 * (np.minimum(higher, lower) + 1) / (len(found) + 1))

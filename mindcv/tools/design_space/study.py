@@ -19,14 +19,15 @@ from ...config.options import OPTIONS
 from ...config.values import convert
 from ...errors import ConfigError, DataError, RunFolderError
 from ...names import plural
-from ...process.files import open_regular, reading, replacing, writing
+from ...process.files import open_regular, reading, write_text, writing
 from ..arguments import file_path
 from .sampling import sample_population
-from .spaces import find_space, read_limits
+from .spaces import find_space, read_keys, read_limits
 
 STUDY, RECIPE, RUNS = "study.yaml", "recipe.yaml", "runs"
 POPULATION, RECORDS = "population.jsonl", "records.jsonl"
 OPEN = "open"  # status of a model whose failed training is repeated
+NO_MODEL = {"model": "", "regnet": None, "anynet": None}  # a recipe of no model
 # Options of train.py that a study does not take -> why.
 _REFUSED = {
     "image_resize": "image_size sets it",
@@ -34,7 +35,7 @@ _REFUSED = {
     "distribute": "devices sets it",
     "val_while_train": "a study needs the errors, so it is on",
     "dry_run": "a study trains",
-    **dict.fromkeys(("model", "regnet", "anynet"), "spaces set it"),
+    **dict.fromkeys(NO_MODEL, "spaces set it"),
     **dict.fromkeys(("ckpt_save_dir", "resume", "resume_opt"), "design-space run sets it"),
     **dict.fromkeys(("summary_dir", "log_samples", "show_batch"), "all models would write there"),
 }
@@ -42,29 +43,18 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class Study:
-    """What study.yaml says.
+    """What study.yaml says."""
 
-    Attributes:
-        spaces: names of spaces, or declarations of the user's own.
-        count: models of each space.
-        image_size: pixels; costs are counted and networks trained at it.
-        limits: cost (macs, params, activations) -> lowest and highest, both allowed.
-        train: options of train.py, and `config`, the recipe that they change.
-        workers: trainings at once; each has its share of the cores.
-        devices: processes of each training; more than one are started by msrun.
-        budget: hours after which a `run` starts no further training; None: no limit.
-    """
-
-    spaces: tuple[str | Mapping[str, Any], ...]
+    spaces: tuple[str | Mapping[str, Any], ...]  # names, or declarations of the user's own
     seed: int = 0
-    count: int = 60
-    image_size: int = 64
+    count: int = 60  # models of each space
+    image_size: int = 64  # pixels; costs are counted and networks trained at it
     num_classes: int = 10
-    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    train: Mapping[str, Any] = field(default_factory=dict)
-    workers: int = 1
-    devices: int = 1
-    budget: float | None = None
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of `read_limits`
+    train: Mapping[str, Any] = field(default_factory=dict)  # `config`, and options that change it
+    workers: int = 1  # trainings at once
+    devices: int = 1  # processes of each training
+    budget: float | None = None  # hours after which a `run` starts no further training
 
 
 _LOWEST = dict(seed=0, count=1, image_size=8, num_classes=1, workers=1, devices=1, budget=0)
@@ -83,16 +73,10 @@ def run(arguments: Namespace) -> None:
     folder = Path(arguments.output or Path(arguments.study).with_suffix(""))
     if (folder / POPULATION).exists():
         raise ConfigError(f"{folder} holds a population already; name another --output")
-    options = {
-        **study.train,
-        **{"model": "", "regnet": None, "anynet": None},  # a recipe names a model
-        "image_resize": study.image_size,
-        "num_classes": study.num_classes,
-        "distribute": study.devices > 1,
-        "val_while_train": True,
-    }
-    base = options.pop("config", None)
-    models = list(sample_population(study))
+    options = {**study.train, **NO_MODEL, "val_while_train": True}
+    options |= {"image_resize": study.image_size, "num_classes": study.num_classes}
+    options["distribute"] = study.devices > 1
+    base, models = options.pop("config", None), list(sample_population(study))
     try:
         recipe = _with_full_paths(load_config(base, options, rules=lambda config: ()))
         for model in models[:: study.count]:  # the first of each space
@@ -102,26 +86,18 @@ def run(arguments: Namespace) -> None:
         raise ConfigError(f"{arguments.study}: train: {reason}") from None
     with writing(f"--output {folder}", ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
-        plain = json.loads(json.dumps(asdict(study), default=str))
-        texts = {
-            STUDY: yaml.safe_dump(plain, sort_keys=False),
-            RECIPE: dump_config(recipe),
-            POPULATION: "".join(json.dumps(model) + "\n" for model in models),
-        }
-        for name, text in texts.items():
-            with replacing(folder / name) as unfinished:
-                unfinished.write_text(text, encoding="utf-8")
+    plain = json.loads(json.dumps(asdict(study), default=str))
+    write_text(folder / STUDY, yaml.safe_dump(plain, sort_keys=False), ConfigError)
+    write_text(folder / RECIPE, dump_config(recipe), ConfigError)
+    lines = "".join(json.dumps(model) + "\n" for model in models)
+    write_text(folder / POPULATION, lines, ConfigError)
     for space in map(find_space, study.spaces):
         print(f"{space.name}: {plural(study.count, 'model')} of {space.size():.1e} settings")
     print(f"{folder}: {plural(len(models), 'model')}; train them by design-space run")
 
 
 def read_study(path: str | Path) -> Study:
-    """Read study.yaml.
-
-    Raises:
-        ConfigError: it cannot be read, or a key or value is wrong.
-    """
+    """Read study.yaml; ConfigError: it cannot be read, or a key or value is wrong."""
     with reading(path, ConfigError), open(path, encoding="utf-8") as file:
         try:
             values = _StudyLoader(file).get_single_data()
@@ -129,24 +105,19 @@ def read_study(path: str | Path) -> Study:
             raise
         except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"{path}: not valid yaml: {error}") from None
-    if not isinstance(values, dict) or "spaces" not in values:
+    if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected lines `key: value`, among them spaces")
-    known = Study.__dataclass_fields__
-    if unknown := [str(key) for key in values if key not in known]:
-        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(known)}")
     try:
-        values |= {key: _number(key, values[key]) for key in _LOWEST if key in values}
-        values["limits"] = read_limits(values.get("limits") or {})
-        spaces, train = values["spaces"], values.get("train") or {}
-        if not isinstance(spaces, list) or not spaces:
-            raise ValueError(f"spaces: expected a list of names and of own spaces, got {spaces}")
-        if not isinstance(train, dict):
-            raise ValueError(f"train: expected options of train.py, got {train}")
-        if refused := [key for key in train if key in _REFUSED]:
+        given = read_keys(values, {"spaces": list, "limits": dict, "train": dict}, _LOWEST)
+        if not given["spaces"]:
+            raise ValueError("spaces: expected a list of names and of own spaces, got none")
+        if refused := [key for key in given["train"] if key in _REFUSED]:
             raise ValueError(f"train: {refused[0]}: {_REFUSED[refused[0]]}; leave it out")
+        given |= {key: _number(key, values[key]) for key in _LOWEST if key in values}
+        given |= {"limits": read_limits(given["limits"]), "spaces": tuple(given["spaces"])}
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return Study(**{**values, "spaces": tuple(spaces), "train": train})
+    return Study(**given)
 
 
 def _number(key: str, value: Any) -> float | None:
@@ -160,24 +131,18 @@ def _number(key: str, value: Any) -> float | None:
 
 
 class _StudyLoader(yaml.SafeLoader):
-    """Refuses a key that is set twice, and leaves `off` in `train` a text, as in a recipe."""
-
-    def construct_document(self, node):
-        for key, options in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key.value == "train" and isinstance(options, yaml.MappingNode):
-                for _, option in options.value:
-                    if option.tag == "tag:yaml.org,2002:bool":
-                        option.tag = "tag:yaml.org,2002:str"
-        return super().construct_document(node)
+    """Refuses a key that is set twice, and leaves `off` a text, as in a recipe."""
 
     def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key, _ in node.value:
-            if str(key.value) in seen:
+        keys = [str(key.value) for key, _ in node.value]
+        for place, (key, _) in enumerate(node.value):
+            if keys[place] in keys[:place]:
                 line = key.start_mark.line + 1
                 raise ConfigError(f"{self.name}:{line}: {key.value} is set twice; keep one")
-            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
+
+
+_StudyLoader.add_constructor("tag:yaml.org,2002:bool", yaml.SafeLoader.construct_yaml_str)
 
 
 def _with_full_paths(config: Config) -> Config:
@@ -188,11 +153,7 @@ def _with_full_paths(config: Config) -> Config:
 
 
 def training_config(folder: Path, model: Mapping[str, Any]) -> Config:
-    """Return the config of a model's training.
-
-    Raises:
-        ConfigError: recipe.yaml and the model make none.
-    """
+    """Return the config of a model's training; ConfigError: recipe.yaml and the model make none."""
     place = {"ckpt_save_dir": str(folder / RUNS / model["id"])}
     return load_config(str(folder / RECIPE), _options_of(model) | place, _rules)
 
@@ -208,11 +169,7 @@ def _rules(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def read_population(folder: Path) -> list[dict[str, Any]]:
-    """Return the models of a study, in their order.
-
-    Raises:
-        DataError: population.jsonl is missing or damaged.
-    """
+    """Return the models of a study, in their order; DataError: no or damaged population.jsonl."""
     models, rest = _read_lines(folder / POPULATION)
     if rest or not models:
         raise DataError(f"{folder / POPULATION} was cut; sample it anew into another folder")
@@ -223,10 +180,7 @@ def read_records(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return the newest record of each model by its id, and notes about what was left out.
 
     A kill may leave the last line without an end: that record was not made. A model whose newest
-    record is `open` has none: its training is to be repeated.
-
-    Raises:
-        DataError: records.jsonl is damaged.
+    record is `open` has none. DataError: records.jsonl is damaged.
     """
     if not (folder / RECORDS).exists():
         return {}, []
@@ -252,20 +206,14 @@ def _read_lines(path: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def append_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Add a line to records.jsonl, on the disk when this returns.
-
-    Raises:
-        RunFolderError: it cannot be written.
-    """
+    """Add a line to records.jsonl, on the disk when this returns; RunFolderError: it cannot."""
     path = folder / RECORDS
-    remedy = "; make room, the same command goes on"
-    with writing(path, RunFolderError, remedy):
-        file = open_regular(path, os.O_RDWR | os.O_CREAT)
-        try:
-            end = os.fstat(file).st_size
-            kept = os.pread(file, end, 0).rfind(b"\n") + 1
-            os.ftruncate(file, kept)  # a line that a kill has cut
-            os.pwrite(file, json.dumps(record).encode() + b"\n", kept)
-            os.fsync(file)
-        finally:
-            os.close(file)
+    with (
+        writing(path, RunFolderError, "; make room, the same command goes on"),
+        open(open_regular(path, os.O_RDWR | os.O_CREAT), "r+b", buffering=0) as file,
+    ):
+        kept = file.read().rfind(b"\n") + 1  # a kill may have cut the last line
+        file.truncate(kept)
+        file.seek(kept)
+        file.write(json.dumps(record).encode() + b"\n")
+        os.fsync(file)
