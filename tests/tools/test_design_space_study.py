@@ -129,15 +129,22 @@ def test_a_key_that_is_set_twice_is_refused(capsys, tmp_path):
 def test_train_py_trains_the_population(capsys, tmp_path, image_folder, devices):
     train = STUDY["train"] | {"data_dir": str(image_folder), "epoch_size": 2}
     sample(capsys, tmp_path, train=train, devices=devices, count=3 - devices)
-    done = subprocess.run(
-        [sys.executable, "-m", "mindcv", "design-space", "run", str(tmp_path / "study")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{3 - devices} trained, 0 failed" in done.stdout
-    for name, record in read_records(tmp_path / "study")[0].items():
+    words = [sys.executable, "-m", "mindcv", "design-space", "run", str(tmp_path / "study")]
+
+    def run(*options: str) -> dict[str, dict]:
+        variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run([*words, *options], env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{3 - devices} trained, 0 failed" in done.stdout
+        return read_records(tmp_path / "study")[0]
+
+    first = run("--keep")
+    tables = {path: path.read_text() for path in tmp_path.glob("study/runs/*/metrics.csv")}
+    (tmp_path / "study/records.jsonl").unlink()  # a kill before it was written
+    found = run()
+    assert tables == {path: path.read_text() for path in tables} and len(tables) == len(first)
+    for name, record in found.items():
+        assert first[name] | {"seconds": 0} == record | {"seconds": 0}
         folder = Path(tmp_path, "study/runs", name)
         lines = (folder / "metrics.csv").read_text().splitlines()
         rows = [dict(zip(lines[0].split(","), line.split(","))) for line in lines[1:]]

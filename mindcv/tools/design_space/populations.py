@@ -59,7 +59,7 @@ class Population:
     @cached_property
     def trend(self) -> tuple[float, float]:
         """Start and slope of the line through all block widths of the best quarter, channels."""
-        points = [point for model in self.good for point in blocks_of(model)]
+        points = [point for model in self.good for point in model["blocks"]]
         block, width = np.array(points, float).T
         slope = np.cov(block, width)[0, 1] / np.var(block, ddof=1) if np.ptp(block) else 0.0
         return float(width.mean() - slope * block.mean()), float(slope)
@@ -94,7 +94,11 @@ class Population:
 
 
 def _model(line: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's lines in one, its quantized-linear fit, and what may cause its error."""
+    """Return a model's lines in one, and what follows from its shape.
+
+    These are `blocks`, points (block, width in channels); `fit`, the quantized-linear fit; and
+    `causes`, what may explain its error.
+    """
     fit, causes = fit_widths(line["widths"], line["depths"]), dict(line["parameters"])
     if "d" not in causes:
         causes["depth"] = sum(line["depths"])
@@ -105,12 +109,8 @@ def _model(line: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
     for name, key in (("bottleneck_spread", "bot_muls"), ("group_spread", "group_ws")):
         causes[name] = math.log2(max(line[key]) / min(line[key]))
     causes |= {"e_fit": fit.e_fit} | {cost: line[cost] for cost in COSTS}
-    return line | record | {"fit": fit, "causes": causes}
-
-
-def blocks_of(model: dict[str, Any]) -> list[tuple[int, int]]:
-    """Return (block, width in channels) for each block of a model, from block 0 on."""
-    return list(enumerate(np.repeat(model["widths"], model["depths"]).tolist()))
+    blocks = list(enumerate(np.repeat(line["widths"], line["depths"]).tolist()))
+    return line | record | {"blocks": blocks, "fit": fit, "causes": causes}
 
 
 def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str]]:

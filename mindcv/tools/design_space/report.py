@@ -9,7 +9,7 @@ from typing import Any
 from ...config.settings import join_settings
 from ..charts import Chart, draw_charts
 from ..report.page import document, table
-from .populations import ALPHA, COSTS, DRAWN, Population, Rows, blocks_of, label
+from .populations import ALPHA, COSTS, DRAWN, Population, Rows, label
 
 _SHOWN = 5  # best models of a population that are listed and drawn
 _HIDDEN = ("space", "study", "n", "median_macs", "sentence")  # what the headings say already
@@ -102,9 +102,9 @@ def draw_widths(population: Population) -> list[Chart]:
         fit = model["fit"]
         steps = [(j + side, w) for j, w in enumerate(fit.block_widths()) for side in (-0.5, 0.5)]
         line = f"quantized-linear fit, e_fit {fit.e_fit:.3f}"
-        found.append((name, blocks_of(model), line, steps))
+        found.append((name, model["blocks"], line, steps))
     start, slope = population.trend
-    points = [point for model in population.good for point in blocks_of(model)]
+    points = [point for model in population.good for point in model["blocks"]]
     ends = [(j, start + slope * j) for j in (0, max(points)[0])]
     name = f"{title}, the {len(population.good)} best"
     found.append((name, points, f"{start:.0f} {slope:+.1f} j", ends))

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ...checkpoint import FolderLock
-from ...config import Config, load_config
+from ...config import load_config
 from ...errors import ConfigError, DataError, FolderInUse, Interrupted
 from ...process.signals import StopSignal
 from ..arguments import at_least, file_path
 from .study import (
+    NO_MODEL,
     OPEN,
     RECIPE,
     RUNS,
@@ -30,34 +31,22 @@ from .study import (
     read_study,
     training_config,
 )
-from .training import (
-    KILLED,
-    Training,
-    is_complete,
-    metrics_of,
-    remove_checkpoints,
-    remove_training,
-    seconds_of,
-    shares,
-)
+from .training import KILLED, Training, remove_checkpoints, remove_training, result_of, shares
 
 _INTERVAL = 0.2  # seconds between looks at the trainings
 _PATIENCE = 120.0  # seconds for the trainings of a killed runner to save
 _SIGNALLED = (128 + signal.SIGINT, 128 + signal.SIGTERM, KILLED)
 _OF_ALL = {2: ConfigError, 4: DataError}  # exit codes that the next training would have too
 _MOST_KILLS = 3  # of a model, after which it goes on
-_NO_MODEL = {"model": "", "regnet": None, "anynet": None, "ckpt_save_dir": ""}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("study", metavar="DIR", type=file_path, help="the folder of sample")
-    parser.add_argument(
-        "--workers", type=at_least(1), metavar="N", help="trainings at once (default: the study's)"
-    )
+    text = "trainings at once (default: the study's)"
+    parser.add_argument("--workers", type=at_least(1), metavar="N", help=text)
     parser.add_argument("--retry_failed", action="store_true", help="train failed models anew")
-    parser.add_argument(
-        "--keep", action="store_true", help="keep checkpoints; otherwise metrics and logs only"
-    )
+    text = "keep checkpoints; otherwise metrics and logs only"
+    parser.add_argument("--keep", action="store_true", help=text)
     parser.epilog = (
         "Each training has its share of the cores, and of the cards that ASCEND_RT_VISIBLE_DEVICES "
         "lists. SIGINT and SIGTERM stop in order: the trainings save, the same command goes on."
@@ -80,27 +69,24 @@ class Runner:
     """Trains the models of a study that have no record yet."""
 
     def __init__(self, folder: Path, study: Study, workers: int, keeps: bool):
-        self.folder, self.study, self.keeps = folder, study, keeps
+        self.folder, self.study, self.workers, self.keeps = folder, study, workers, keeps
         self.models = read_population(folder)
         self.records, notes = read_records(folder)
         self.free = shares(workers, study.devices)
-        self.workers = workers
         self.todo: deque[Mapping[str, Any]] = deque()
         self.running: list[Training] = []
         self.kills = Counter()
         self.has_forwarded = False
         self.signals = StopSignal(only_remembers=True)
         for note in notes:
-            self._say(note)
+            _say(note)
 
     def run(self, retries: bool) -> None:
         """Train until nothing is left, the budget is used or a signal comes.
 
         Raises:
             Interrupted: by a signal, after the trainings have saved.
-            ConfigError: another `run` uses the folder, or the trainings' options are wrong, or
-                other ones than those of the models so far.
-            DataError: their images are missing.
+            ConfigError, DataError: of all trainings, or the recipe changed.
             RunFolderError: the folder cannot be written.
         """
         self._check_recipe()
@@ -108,13 +94,16 @@ class Runner:
         models = sorted(self.models, key=lambda model: model["index"])
         self.todo += [model for model in models if self._is_open(model, retries)]
         cores = " | ".join(",".join(map(str, share.cores)) for share in self.free)
-        self._say(f"{len(self.todo)} of {len(self.models)} models to train, on cores {cores}")
+        _say(f"{len(self.todo)} of {len(self.models)} models to train, on cores {cores}")
         hours = math.inf if self.study.budget is None else self.study.budget
         deadline = time.monotonic() + 3600 * hours
         try:
             while self.running or (self.todo and not self._stops(deadline)):
                 while self.free and self.todo and not self._stops(deadline):
-                    self._start(self.todo.popleft())
+                    model = self.todo.popleft()
+                    config = training_config(self.folder, model)
+                    training = Training(config, self.study.devices, model, self.free.pop())
+                    self.running.append(training)
                 self._forward_signals()
                 time.sleep(_INTERVAL)
                 self._collect()
@@ -125,6 +114,19 @@ class Runner:
 
     def _stops(self, deadline: float) -> bool:
         return self.signals.received is not None or time.monotonic() >= deadline
+
+    def _check_recipe(self) -> None:
+        """Refuse a recipe that changed after a model began: the others would be of another kind."""
+        for path in sorted((self.folder / RUNS).glob(f"*/{RECIPE}"))[:1]:
+            both = (
+                load_config(str(p), rules=lambda config: ()) for p in (self.folder / RECIPE, path)
+            )
+            now, then = (replace(one, **NO_MODEL, ckpt_save_dir="") for one in both)
+            if now != then:
+                raise ConfigError(
+                    f"{self.folder / RECIPE} changed after {path} was written; undo that, or "
+                    "sample a new study"
+                )
 
     def _is_open(self, model: Mapping[str, Any], retries: bool) -> bool:
         """Return whether to train a model, once nobody uses its folder.
@@ -152,37 +154,12 @@ class Runner:
             del self.records[model["id"]]
         return True
 
-    def _check_recipe(self) -> None:
-        """Refuse a recipe that changed after a model began: the others would be of another kind."""
-        for path in sorted((self.folder / RUNS).glob(f"*/{RECIPE}"))[:1]:
-            recipe = replace(_read(self.folder / RECIPE), **_NO_MODEL)
-            if replace(_read(path), **_NO_MODEL) != recipe:
-                raise self._changed(path)
-
-    def _changed(self, path: Path) -> ConfigError:
-        return ConfigError(
-            f"{self.folder / RECIPE} changed after {path} was written; undo that, or sample a new "
-            "study"
-        )
-
-    def _start(self, model: Mapping[str, Any]) -> None:
-        """Start a training, or make the record that a kill has prevented."""
-        config = training_config(self.folder, model)
-        recipe = Path(config.ckpt_save_dir, RECIPE)
-        if recipe.exists():
-            if replace(_read(recipe), ckpt_save_dir=config.ckpt_save_dir) != config:
-                raise self._changed(recipe)
-        if is_complete(config):
-            self._record(model)
-        else:
-            self.running.append(Training(config, self.study.devices, model, self.free.pop()))
-
     def _forward_signals(self) -> None:
         if self.signals.is_urgent:
             self._end_all()
         elif self.signals.received and not self.has_forwarded:
             self.has_forwarded = True
-            self._say(f"{self.signals.received.name}: {len(self.running)} trainings save and stop")
+            _say(f"{self.signals.received.name}: {len(self.running)} trainings save and stop")
             for training in self.running:
                 training.send(signal.SIGTERM)
 
@@ -196,43 +173,39 @@ class Runner:
         for training in [one for one in self.running if one.process.poll() is not None]:
             self.running.remove(training)
             self.free.append(training.share)
-            model, found = training.model, training.process.returncode
-            code, reason = training.failure(found) if found else (0, "its last epoch is missing")
-            complete = is_complete(training.config)
-            if complete and (not found or code in _SIGNALLED):
-                self._record(model)
+            model, name = training.model, training.model["id"]
+            failed = training.process.returncode != 0
+            code, reason = training.failure() if failed else (0, "its last epoch is missing")
+            result = result_of(training.folder)
+            complete = result["errors"] and result["epochs"] == training.config.epoch_size
+            if complete and (not failed or code in _SIGNALLED):
+                self._record(model, result)
             elif self.signals.received and not complete:
                 self.todo.appendleft(model)
-            elif code in _SIGNALLED and self.kills[model["id"]] < _MOST_KILLS:
-                self.kills[model["id"]] += 1
-                self._say(f"{model['id']}: {reason}; it goes on from its newest checkpoint")
+            elif code in _SIGNALLED and self.kills[name] < _MOST_KILLS:
+                self.kills[name] += 1
+                _say(f"{name}: {reason}; it goes on from its newest checkpoint")
                 self.todo.appendleft(model)
             elif code in _OF_ALL and not any(r["status"] == "done" for r in self.records.values()):
                 raise _OF_ALL[code](f"the first training of {self.folder} failed: {reason}")
             else:
-                self._record(model, code, reason)
+                self._record(model, result, code, reason)
 
-    def _record(self, model: Mapping[str, Any], code: int = 0, reason: str | None = None) -> None:
+    def _record(
+        self, model: Mapping[str, Any], result: dict, code: int = 0, reason: str | None = None
+    ):
         """Keep the result of a training; with a reason, it failed."""
-        place = self.folder / RUNS / model["id"]
-        metrics = metrics_of(place)
-        record = {
-            "id": model["id"],
-            "space": model["space"],
-            "status": "failed" if reason else "done",
-            "error": None if reason else metrics["errors"][-1],
-            **metrics,
-            "seconds": round(seconds_of(place), 1),
-            "exit_code": code,
-            "reason": reason,
-        }
+        record = {key: model[key] for key in ("id", "space")}
+        record["status"] = "failed" if reason else "done"
+        record["error"] = None if reason else result["errors"][-1]
+        record |= result | {"exit_code": code, "reason": reason}
         append_record(self.folder, record)
         self.records[model["id"]] = record
         if not self.keeps:
-            remove_checkpoints(place)
-        result = f"failed with {code}: {reason}" if reason else f"error {record['error']:.2f} %"
-        self._say(
-            f"{len(self.records)} of {len(self.models)}: {model['space']} {model['id']} {result}, "
+            remove_checkpoints(self.folder / RUNS / model["id"])
+        ending = f"failed with {code}: {reason}" if reason else f"error {record['error']:.2f} %"
+        _say(
+            f"{len(self.records)} of {len(self.models)}: {model['space']} {model['id']} {ending}, "
             f"{record['seconds']:.0f} s; {self.time_left()} left"
         )
 
@@ -246,17 +219,14 @@ class Runner:
     def _summarize(self) -> None:
         failed = [one for one in self.records.values() if one["status"] == "failed"]
         for record in failed:
-            self._say(f"failed: {record['space']} {record['id']}: {record['reason']}")
+            _say(f"failed: {record['space']} {record['id']}: {record['reason']}")
         rest = f", {len(self.todo)} are left; the same command goes on" if self.todo else ""
         message = f"{len(self.records) - len(failed)} trained, {len(failed)} failed{rest}"
         if self.signals.received:
             raise Interrupted(self.signals.received, f"{self.folder}: {message}")
-        self._say(message)
-
-    def _say(self, text: str) -> None:
-        with suppress(OSError, ValueError):  # a closed terminal does not end the study
-            print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+        _say(message)
 
 
-def _read(recipe: Path) -> Config:
-    return load_config(str(recipe), rules=lambda config: ())
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):  # a closed terminal does not end the study
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)

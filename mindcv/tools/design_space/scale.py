@@ -15,8 +15,8 @@ from ...config.settings import join_settings
 from ...design_space import NetworkPlan, adjust_block_compatibility, complexity
 from ...design_space.plan import anynet_settings
 from ...errors import ConfigError
-from ...process.files import writing
-from ..arguments import add_settings, at_least, check_output, file_path, planned_network, positive
+from ...process.files import write_text
+from ..arguments import add_files, add_settings, at_least, check_output, planned_network, positive
 from ..list import aligned
 
 COMPOUND = {"dWr": "d1_w8_g8_r1"}  # the paper's fast compound scaling, alpha 0.8
@@ -25,24 +25,19 @@ COMPOUND = {"dWr": "d1_w8_g8_r1"}  # the paper's fast compound scaling, alpha 0.
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", metavar="NAME", help="a name that `list` shows, or an alias")
     add_settings(parser)
-    parser.add_argument(
-        "--config", type=file_path, metavar="FILE", help="a recipe with a model and an image size"
+    add_files(
+        parser,
+        config="a recipe with a model and an image size",
+        write="recipe of train.py, ends in .yaml",
     )
     parser.add_argument("--image_size", type=at_least(8), help="side, pixels (default: 224)")
-    parser.add_argument(
-        "--by",
-        type=scaling,
-        default="dWr",
-        metavar="SCALING",
-        help="dWr (default): mostly the width; letters: d depth, w width, g group width, r image "
-        "size, alike; or their weights, d1_w8_g8_r1",
+    text = (
+        "dWr (default): mostly the width; letters: d depth, w width, g group width, r image size, "
+        "alike; or their weights, d1_w8_g8_r1"
     )
-    parser.add_argument(
-        "--factor", type=positive, required=True, metavar="X", help="multiply-accumulates, times X"
-    )
-    parser.add_argument(
-        "--write", type=file_path, metavar="FILE", help="recipe of train.py, ends in .yaml"
-    )
+    parser.add_argument("--by", type=scaling, default="dWr", metavar="SCALING", help=text)
+    text = "multiply-accumulates, times X"
+    parser.add_argument("--factor", type=positive, required=True, metavar="X", help=text)
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
 
 
@@ -78,8 +73,7 @@ def run(arguments: Namespace) -> None:
         recipe = "".join(f"{key}: {value}\n" for key, value in shape.items())
         if arguments.config:
             recipe = dump_config(replace(config, regnet=None, **shape))
-        with writing(f"--write {arguments.write}", ConfigError):
-            Path(arguments.write).write_text(recipe, encoding="utf-8")
+        write_text(Path(arguments.write), recipe, ConfigError)
 
 
 def scale(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
+from operator import eq, ge, gt, le, lt
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,7 @@ from ...design_space.complexity import Complexity
 from ...errors import ConfigError
 
 SAMPLERS = ("uniform", "log_uniform", "power2", "power2_or_log_uniform")
-SIGNS = {
-    "<=": np.less_equal,
-    ">=": np.greater_equal,
-    "==": np.equal,
-    "<": np.less,
-    ">": np.greater,
-}
+SIGNS = {"<=": le, ">=": ge, "==": eq, "<": lt, ">": gt}
 COSTS = tuple(Complexity.__dataclass_fields__)
 # What a constraint may name besides the space's parameters: see `sampling`.
 DERIVED = ("levels", "stages", "depth", *COSTS)
@@ -124,10 +119,10 @@ class Space:
         return max([int(name[1:]) for name in self.samplers if name[1:].isdecimal()], default=1)
 
     def __post_init__(self):
-        known, names = self.parameters(), (*self.samplers, *DERIVED)
-        if wrong := [name for name in self.samplers if name not in known]:
-            raise ValueError(f"{wrong[0]!r} is unknown; {self.model} has {', '.join(known)}")
+        names = (*self.samplers, *DERIVED)
         for name, sampler in self.samplers.items():
+            if not self.may_vary(name):
+                raise ValueError(f"{name!r} is the same for all networks; give one value")
             lowest = min(sampler.values or sampler.range)
             if lowest < 0 or (lowest == 0 and name != "w_a"):
                 raise ValueError(f"{name}: expected numbers above 0, got {lowest:g}")
@@ -160,11 +155,11 @@ class Space:
                 free |= dict.fromkeys(sides, 1)
         return total * math.prod(free.values())
 
-    def parameters(self) -> list[str]:
-        """Return what may have a sampler."""
-        if self.model == "regnet":
-            return ["w_a", "w_0", "w_m", "d", "group_w", "bot_mul"]
-        return [*(f"{kind}{number}" for kind in "dwbg" for number in range(1, 9)), *"dwbg"]
+    def may_vary(self, name: str) -> bool:
+        """Return whether a parameter may have a sampler."""
+        return (
+            name in _REGNET if self.model == "regnet" else bool(re.fullmatch("[dwbg][1-8]?", name))
+        )
 
 
 def split_constraint(text: str) -> tuple[list[str | float], list[str]]:
@@ -271,7 +266,7 @@ def find_space(declared: str | Mapping[str, Any], place: str = "spaces") -> Spac
         base = find_space(given["base"], "base")
         samplers, fixed = dict(base.samplers), dict(base.fixed)
         for key, value in given["parameters"].items():
-            if key not in base.parameters() and not isinstance(value, Mapping):
+            if not base.may_vary(str(key)) and not isinstance(value, Mapping):
                 fixed[key] = value
                 continue
             alike = (base.samplers.get(other) for other in (key, key[:1], f"{key}1"))

@@ -19,7 +19,7 @@ from ...checkpoint import STATE
 from ...config import Config, dump_config
 from ...errors import ConfigError, MindCVError, RunFolderError
 from ...process.cpu import available_cores
-from ...process.files import open_regular, replacing, writing
+from ...process.files import open_regular, write_text, writing
 from ...process.signals import end_with_parent
 from ...ranks import first_failure
 from ...ranks import read_records as read_rank_records
@@ -31,15 +31,14 @@ PROGRAM = ("-m", "mindcv", "train")  # for python
 KILLED = 128 + signal.SIGKILL
 _CARDS = "ASCEND_RT_VISIBLE_DEVICES"
 _LOG = "attempt-*.log"  # the time of its start, milliseconds since 1970
-_METRICS = "metrics.csv"
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one training at a time has of the machine."""
+    """What one training at a time has of the machine; its processes have it together."""
 
-    cores: tuple[int, ...]
-    cards: str | None  # for ASCEND_RT_VISIBLE_DEVICES; None: it is not set
+    cores: Sequence[int]
+    variables: Mapping[str, str]
 
 
 def shares(workers: int, devices: int) -> list[Share]:
@@ -57,15 +56,19 @@ def shares(workers: int, devices: int) -> list[Share]:
             f"{_CARDS} lists {len(cards)} cards, and {workers} trainings of {devices} devices need "
             f"{workers * devices}; lower --workers"
         )
-    parts = [",".join(cards[n * devices : (n + 1) * devices]) or None for n in range(workers)]
-    return [Share(tuple(part), card) for part, card in zip(cycle(own), parts)]
+    variables = {"OMP_NUM_THREADS": str(max(1, each // devices)), **os.environ}
+    # That of msrun comes first.
+    variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', '')}"
+    parts = [",".join(cards[n * devices : (n + 1) * devices]) for n in range(workers)]
+    more = [{_CARDS: part} if part else {} for part in parts]
+    return [Share(part, variables | cards) for part, cards in zip(cycle(own), more)]
 
 
 class Training:
-    """A training that runs.
+    """A training that runs; its folder tells how it went.
 
     Raises:
-        ConfigError: the model's options are wrong, or it cannot be started.
+        ConfigError: it cannot be started.
         RunFolderError: its folder cannot be written.
     """
 
@@ -74,20 +77,18 @@ class Training:
         self.folder = folder = Path(config.ckpt_save_dir)
         self.runs_before = {record.run for record in read_rank_records(folder)}
         self.began = time.monotonic()
-        variables = environment(share, devices)
-        words = [*launcher(devices, folder, variables["PATH"]), *PROGRAM]
+        words = [*launcher(devices, folder, share.variables["PATH"]), *PROGRAM]
         words += ["--config", str(folder / RECIPE), "--resume", "auto"]
         with writing(folder, RunFolderError, "; the same command goes on"):
             folder.mkdir(parents=True, exist_ok=True)
-            with replacing(folder / RECIPE) as unfinished:
-                unfinished.write_text(dump_config(config), encoding="utf-8")
+            write_text(folder / RECIPE, dump_config(config), RunFolderError)
             log = folder / _LOG.replace("*", str(time.time_ns() // 10**6))
             output = open(log, "xb", opener=open_regular)
         with output:
             try:
                 self.process = subprocess.Popen(
                     words,
-                    env=variables,
+                    env=share.variables,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -102,8 +103,9 @@ class Training:
         below, itself = descendants(self.process.pid), {self.process.pid}
         send(number, below | itself if number == signal.SIGKILL else ranks(below) or itself)
 
-    def failure(self, code: int) -> tuple[int, str]:
+    def failure(self) -> tuple[int, str]:
         """Return exit code and reason of a failed training; msrun's own code is always 1."""
+        code = self.process.returncode
         if code < 0:
             return 128 - code, f"killed by {signal.Signals(-code).name}"
         cause = first_failure(self.folder, self.runs_before) if self.config.distribute else None
@@ -119,11 +121,7 @@ def _begin(cores: Sequence[int], parent: int) -> None:
 
 
 def launcher(devices: int, folder: Path, path: str) -> list[str]:
-    """Return the words before those of `PROGRAM`; msrun is looked for in the folders of `path`.
-
-    Raises:
-        ConfigError: there is no msrun.
-    """
+    """Return the words before those of `PROGRAM`; ConfigError: no msrun in `path`, a PATH."""
     if devices == 1:
         return [sys.executable]
     msrun = shutil.which("msrun", path=path)
@@ -134,23 +132,9 @@ def launcher(devices: int, folder: Path, path: str) -> list[str]:
         )
     with socket.socket() as probe:
         probe.bind(("", 0))
-        port = probe.getsockname()[1]
-    options = dict(
-        worker_num=devices,
-        local_worker_num=devices,
-        master_port=port,
-        join=True,
-        log_dir=folder / "msrun",
-    )
+        options = {"worker_num": devices, "local_worker_num": devices, "join": True}
+        options |= {"master_port": probe.getsockname()[1], "log_dir": folder / "msrun"}
     return [msrun, *(f"--{name}={value}" for name, value in options.items()), "python"]
-
-
-def environment(share: Share, devices: int) -> dict[str, str]:
-    """Return the variables of a training's processes, which have its cores together."""
-    threads = max(1, len(share.cores) // devices)
-    own = {"OMP_NUM_THREADS": str(threads), **os.environ}
-    own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', '')}"  # of msrun
-    return own | ({_CARDS: share.cards} if share.cards else {})
 
 
 def last_error(folder: Path) -> str:
@@ -161,33 +145,26 @@ def last_error(folder: Path) -> str:
     return (told or lines)[-1].removeprefix("error: ")[:1000]
 
 
-def seconds_of(folder: Path) -> float:
-    """Return how long a model was trained, all attempts together, by their logs."""
-    logs = folder.glob(_LOG)
-    return sum(log.stat().st_mtime - int(log.stem.split("-")[1]) / 1000 for log in logs)
+def result_of(folder: Path) -> dict[str, Any]:
+    """Return the part of a record that a run folder tells.
 
-
-def metrics_of(folder: Path) -> dict[str, Any]:
-    """Return the part of a record that metrics.csv tells: errors, loss, and epochs trained."""
+    These are top-1 error after each epoch that was evaluated, percent; loss; epochs trained; and
+    seconds of all attempts together, by their logs.
+    """
     rows, decides = (), "val_top1"
     with suppress(MindCVError):  # a training that failed early has none
         found = read_run_folder(str(folder))
         rows, decides = found.rows, found.decides
     errors = [round(100 - row.values[decides], 4) for row in rows if decides in row.values]
-    loss = rows[-1].values.get("train_loss") if rows else None
-    return {"errors": errors, "loss": loss, "epochs": rows[-1].epoch if rows else 0}
-
-
-def is_complete(config: Config) -> bool:
-    """Return whether a training has evaluated its last epoch."""
-    metrics = metrics_of(Path(config.ckpt_save_dir))
-    return metrics["epochs"] == config.epoch_size and bool(metrics["errors"])
+    loss, epochs = (rows[-1].values.get("train_loss"), rows[-1].epoch) if rows else (None, 0)
+    spans = (log.stat().st_mtime - int(log.stem.split("-")[1]) / 1000 for log in folder.glob(_LOG))
+    return {"errors": errors, "loss": loss, "epochs": epochs, "seconds": round(sum(spans), 1)}
 
 
 def remove_training(folder: Path) -> None:
     """Remove what a training would go on from, and what tells that it was complete."""
     remove_checkpoints(folder)
-    (folder / _METRICS).unlink(missing_ok=True)
+    (folder / "metrics.csv").unlink(missing_ok=True)
 
 
 def remove_checkpoints(folder: Path) -> None:
