@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data.samples.pictures import find_images
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..names import plural
 from ..process.files import replacing, sha256_of, writing
 from ..process.tables import write_csv
@@ -20,7 +20,7 @@ from .arguments import (
     check_network_arguments,
     check_output,
 )
-from .predict import name_skipped
+from .predict import name_skipped, require_some
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -92,8 +92,7 @@ def embed(network, metadata, paths: list[str], batch_size: int) -> tuple[list[st
         features.append(network.forward_head(maps, pre_logits=True).asnumpy())
         require_finite(features[-1])
         found += files
-    if not found:
-        raise DataError(f"none of {plural(len(paths), 'file')} could be read; there is no feature")
+    require_some(found, paths, "there is no feature")
     return found, np.concatenate(features)
 
 

@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from ..data.samples.pictures import find_images
-from ..errors import ConfigError, DataError
-from ..names import plural
+from ..errors import ConfigError
 from .arguments import (
     add_files,
     add_images,
@@ -17,7 +16,7 @@ from .arguments import (
     check_output,
 )
 from .embed import require_head
-from .predict import name_skipped, true_class
+from .predict import name_skipped, require_some, true_class
 
 # Red, green and blue of heat 0 to 1: dark blue, cyan, yellow, red.
 _HEAT, _COLOURS = (0.0, 0.35, 0.7, 1.0), ((0, 0, 255, 220), (0, 200, 220, 0), (130, 220, 0, 0))
@@ -58,18 +57,15 @@ def run(arguments: Namespace) -> None:
     known = frozenset(metadata.class_names or ())
     of = "the predicted class" if target is None else f"class {arguments.target}"
     sheets = PredictionSheets(arguments.output, f"{metadata.model}   Grad-CAM of {of}", font=font)
-    count = 0
+    done = []
     for prediction, view in classifier.stream(paths, top_k=5, batch_size=16, on_bad=name_skipped):
         index = prediction.guesses[0].class_index if target is None else target
         heat = grad_cam(classifier.network, metadata.preprocessing, view, index)
         sheets.add(prediction, blend(view, heat), true_class(prediction.path, known))
-        count += 1
-    if not count:
-        raise DataError(
-            f"none of {plural(len(paths), 'file')} could be read; nothing was explained"
-        )
+        done.append(prediction)
+    require_some(done, paths, "nothing was explained")
     written = sheets.close()
-    print(f"{count} explained, {len(paths) - count} skipped")
+    print(f"{len(done)} explained, {len(paths) - len(done)} skipped")
     print(f"wrote {', '.join(written)}")
 
 

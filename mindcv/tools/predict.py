@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Sized
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,10 +119,7 @@ def run(arguments: Namespace) -> None:
         predictions.append((prediction, label))
         if arguments.contact_sheet:
             sheets.add(prediction, view, label)
-    if not predictions:
-        raise DataError(
-            f"none of {plural(len(paths), 'file')} could be read; nothing was classified"
-        )
+    require_some(predictions, paths, "nothing was classified")
     written = sheets.close() if arguments.contact_sheet else []
     if arguments.output:
         write_predictions(Path(arguments.output), classifier.metadata.model, predictions, skipped)
@@ -134,6 +131,13 @@ def run(arguments: Namespace) -> None:
 
 def name_skipped(path: str, reason: str) -> None:
     print(f"skipped {printable(path)}: {printable(reason)}", file=sys.stderr)
+
+
+def require_some(found: Sized, paths: Sized, consequence: str) -> None:
+    """Raise a DataError if no file could be read."""
+    if not len(found):
+        count = plural(len(paths), "file")
+        raise DataError(f"none of {count} could be read; {consequence}")
 
 
 def true_class(path: str, known: Collection[str]) -> str:

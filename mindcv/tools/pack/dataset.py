@@ -133,7 +133,7 @@ def verify(out: str, workers: int | None = None) -> PackedSet:
         raise DataError(f"{out} is not a folder that `python -m mindcv pack` wrote")
     shards = [shard for split in packed.splits.values() for shard in split.shards]
     found = _check_hashes(root, shards, workers or len(available_cores()))
-    problems = [problem for problem in found.values() if problem]
+    problems = list(filter(None, found.values()))
     if not is_sealed(root):
         raise DataError(
             f"{root / FILE} holds no hash of itself: an older version packed it, so its "

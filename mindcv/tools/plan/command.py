@@ -55,30 +55,20 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--lr", **number, help="peak rate for the recipe's own images per step")
     group = parser.add_argument_group("assumptions, to replace by your own figures")
     group.add_argument("--card", choices=tuple(PUBLISHED), help="published speed (default: 910)")
-    group.add_argument(
-        "--scale_by",
-        choices=("activations", "macs"),
-        help="what the step of another model grows with (default: activations)",
-    )
+    text = "what the step of another model grows with (default: activations)"
+    group.add_argument("--scale_by", choices=("activations", "macs"), help=text)
     text = "measured step of one card alone; replaces --card and --scale_by"
     group.add_argument("--step_ms", **number, help=text)
-    group.add_argument("--devices_per_host", **whole, default=8, help="cards (default: 8)")
-    group.add_argument("--card_memory", **number, default=32.0, help="GB (default: 32)")
-    group.add_argument(
-        "--decode_rate", **number, help=f"images/s that a core decodes (default: {DECODE_RATE:g})"
-    )
-    group.add_argument(
-        "--link_gbit", **number, default=100.0, help="Gbit/s of a card's link (default: 100)"
-    )
-    group.add_argument(
-        "--link_latency", **number, default=5.0, help="microseconds of a hop (default: 5)"
-    )
-    group.add_argument(
-        "--images", **whole, default=TRAIN_IMAGES, help="to train on (default: ImageNet's)"
-    )
-    group.add_argument(
-        "--image_kb", **number, help="mean size of an image file, KB (default: ImageNet's)"
-    )
+    for name, kind, default, text in (
+        ("devices_per_host", whole, 8, "cards (default: 8)"),
+        ("card_memory", number, 32.0, "GB (default: 32)"),
+        ("decode_rate", number, None, f"images/s that a core decodes (default: {DECODE_RATE:g})"),
+        ("link_gbit", number, 100.0, "Gbit/s of a card's link (default: 100)"),
+        ("link_latency", number, 5.0, "microseconds of a hop (default: 5)"),
+        ("images", whole, TRAIN_IMAGES, "to train on (default: ImageNet's)"),
+        ("image_kb", number, None, "mean size of an image file, KB (default: ImageNet's)"),
+    ):
+        group.add_argument(f"--{name}", **kind, default=default, help=text)
     add_files(parser, json="write all figures for scripts")
 
 

@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -253,7 +254,11 @@ def _notes(path: str, image: PillowImage.Image) -> Iterator[str]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in SUFFIXES[image.format]:
         yield f"{image.format} named {suffix}"
-    orientation = _orientation(image)
+    orientation = None
+    # Without this check, Pillow decodes a PNG to find EXIF behind its pixels.
+    if "exif" in image.info or image.format in ("TIFF", "WEBP"):
+        with suppress(Exception):  # damaged EXIF does no harm
+            orientation = image.getexif().get(_ORIENTATION)
     if orientation in range(2, 9):
         yield f"EXIF orientation {orientation}"
     if image.mode in _GREY:
@@ -265,12 +270,3 @@ def _notes(path: str, image: PillowImage.Image) -> Iterator[str]:
         yield f"smaller than {_TINY} pixels"
     if longer > _EXTREME_ASPECT * shorter:
         yield f"longer than {_EXTREME_ASPECT} times its width or height"
-
-
-def _orientation(image: PillowImage.Image) -> int | None:
-    # Without this check, Pillow decodes a PNG to find EXIF behind its pixels.
-    has_exif = "exif" in image.info or image.format in ("TIFF", "WEBP")
-    try:
-        return image.getexif().get(_ORIENTATION) if has_exif else None
-    except Exception:  # damaged EXIF does no harm
-        return None
