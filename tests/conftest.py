@@ -271,3 +271,25 @@ def launcher(workers: int) -> list[str]:
         f"--master_port={free_port()}",
         "--join=True",
     ]
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Look like one of the processes that `msrun --worker_num 8` starts."""
+    monkeypatch.setenv("MS_ROLE", "MS_WORKER")
+    monkeypatch.setenv("MS_WORKER_NUM", "8")
+
+
+@pytest.fixture
+def pictures(image_folder, tmp_path):
+    """Five images in a folder and one inside it."""
+    folder = tmp_path / "pictures"
+    (folder / "Zebra").mkdir(parents=True)
+    sources = sorted((image_folder / "val").rglob("*.jpg"))[:5]
+    for name, source in zip(
+        ("a.JPG", "b.jpeg", "Zebra/c.Jpg", "Zebra/d.png", "ü b,c.bmp"), sources
+    ):
+        Image.open(source).save(
+            folder / name, Image.registered_extensions()[Path(name.lower()).suffix]
+        )
+    return folder
