@@ -179,32 +179,17 @@ def open_samples(
     """
     if not 0 <= val_fraction < 1:
         raise ConfigError(f"val_fraction {val_fraction}: expected a share from 0 to below 1")
-    samples = _open_whole(
-        name, root, split, class_indexing, download=download, val_fraction=val_fraction, **kwargs
-    )
-    if not val_fraction:
-        return samples
-    from .samples.subset import hold_out
-
-    return hold_out(samples, val_fraction, held_out)
-
-
-def _open_whole(
-    name: str,
-    root: str | None,
-    split: str,
-    class_indexing: Mapping[str, int] | None,
-    *,
-    download: bool,
-    val_fraction: float,
-    **kwargs,
-) -> "Samples":
     name = canonical(name, [*_registered, *DATASETS])
     if root is None and name not in _registered:
         from .dataset_download import get_dataset_download_root
 
         root = os.path.join(get_dataset_download_root(), name)
     root = root or "./"
+    if val_fraction:
+        from .samples.subset import hold_out
+
+        place = name, root, _to_divide(dataset_row(name), root, split), class_indexing
+        return hold_out(open_samples(*place, download=download, **kwargs), val_fraction, held_out)
     if name in _registered:
         if download:
             raise ConfigError(
@@ -224,7 +209,6 @@ def _open_whole(
             downloads = importlib.import_module(".dataset_download", __package__)
             getattr(downloads, row.download)(root).download()
         try:
-            split = _to_divide(row, root, split) if val_fraction else split
             return _function(row.opens)(root, split, class_indexing)
         except DataError as error:
             if not download or row.download:
@@ -234,11 +218,11 @@ def _open_whole(
             ) from None
 
 
-def _to_divide(row: DatasetRow, root: str, split: str) -> str:
+def _to_divide(row: DatasetRow | None, root: str, split: str) -> str:
     """Return the split that val_fraction divides: "." for a folder of class folders."""
     from .samples.folder import holds_classes, split_folders
 
-    is_split = row.name != "imagenet" or holds_classes(root, split) or split_folders(root)
+    is_split = row is not DATASETS["imagenet"] or holds_classes(root, split) or split_folders(root)
     return split if is_split else "."
 
 

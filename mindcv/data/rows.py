@@ -12,7 +12,7 @@ import mindspore.dataset as ds
 import numpy as np
 from PIL import Image
 
-from ..errors import ConfigError, DataError, MindCVError
+from ..errors import ConfigError, DataError
 from ..process import environment  # noqa: F401
 from ..process.cpu import usable_workers
 from .bad_images import BadImages
@@ -22,7 +22,7 @@ from .image_files import as_bmp, check_by_decoding, decodable, pixels
 from .order import BALANCED, copy_numbers, sample_order
 from .read_ahead import ReadingThreads
 from .samples import ImageError, Samples
-from .samples.protocol import class_indexing_of, renumber
+from .samples.protocol import class_indexing_of, read_image, renumber
 from .samples.subset import select
 
 # A column (2,) int64: number of the pass over the dataset, and of the image's copy.
@@ -306,14 +306,7 @@ class Rows:
     def _read(self, index: int) -> np.ndarray:
         if index in self.bad.reasons:
             raise ImageError(self.bad.reasons[index])
-        try:
-            image = self.samples.read(index)
-        except MindCVError:
-            raise
-        except (Exception, SystemExit) as error:  # of a user's own dataset
-            raise DataError(
-                f"{self.samples.name(index)}: reading it raised {type(error).__name__}: {error}"
-            ) from error
+        image = read_image(self.samples, index)
         if not self.samples.encoded:
             return image
         return pixels(image) if self.decode else self._decodable(index, image)

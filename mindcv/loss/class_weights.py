@@ -1,16 +1,16 @@
 """How much each class counts in the training loss."""
 
 import json
+import math
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import ConfigError, DataError
-from ..process.files import read_regular
+from ..process.files import open_regular, reading
 
 BALANCED = "balanced"
-_MOST_BYTES = 2**26
 _MOST_NAMED = 5
 
 
@@ -32,8 +32,7 @@ def class_weights(
         DataError: balanced, but a class has no image.
     """
     if given == BALANCED:
-        missing = [name for name, count in zip(names, counts) if not count]
-        if missing:
+        if missing := [name for name, count in zip(names, counts) if not count]:
             raise DataError(
                 f"class_weights balanced: {_some(missing)} of the training set has no image, so no "
                 "weight balances it; give the weights as numbers or in a file"
@@ -41,38 +40,30 @@ def class_weights(
         return (sum(counts) / (len(names) * np.array(counts, np.float64))).tolist()
     place, weights = "class_weights", given
     if isinstance(given, str):
-        place, weights = f"class_weights {given}", _read(Path(given))
+        place, weights = f"class_weights {given}", _read(given)
     if isinstance(weights, dict):
-        unknown = [name for name in weights if name not in names]
-        if unknown:
+        if unknown := [name for name in weights if name not in names]:
             raise ConfigError(
-                f"{place}: {_some(unknown)} is not a class of the training set, whose classes are "
+                f"{place}: {_some(unknown)} is not a class of the training set, which has "
                 f"{_some(names)}"
             )
         weights = [weights.get(name) for name in names]
-    if len(weights) != len(names):
-        raise ConfigError(f"{place}: {len(weights)} weights for {len(names)} classes")
+    if not isinstance(weights, Sequence) or len(weights) != len(names):
+        raise ConfigError(f"{place}: expected one weight for each of {len(names)} classes")
     for name, weight in zip(names, weights):
-        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
-        if not is_number or not 0 < weight < float("inf"):
-            got = "no weight" if weight is None else f"the weight {weight!r:.40}"
-            raise ConfigError(f"{place}: class {name!r} has {got}; expected a number above 0")
-    return [float(weight) for weight in weights]
+        if type(weight) not in (int, float) or not 0 < weight < math.inf:
+            raise ConfigError(
+                f"{place}: class {name!r} has the weight {weight!r:.40}; expected a number above 0"
+            )
+    return [*map(float, weights)]
 
 
-def _read(path: Path) -> dict | list:
-    try:
-        content = json.loads(read_regular(path, _MOST_BYTES))
-    except OSError as error:
-        raise ConfigError(
-            f"class_weights {path} cannot be read: {error.strerror or error}; expected balanced, a "
-            "number for each class, or the path of a JSON file"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"class_weights {path} is not JSON: {error}") from None
-    if not isinstance(content, (dict, list)):
-        raise ConfigError(f"class_weights {path}: expected an object class name -> weight")
-    return content
+def _read(path: str) -> Any:
+    with reading(path, ConfigError), open(path, "rb", opener=open_regular) as file:
+        try:
+            return json.loads(file.read())
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"class_weights {path} is not JSON: {error}") from None
 
 
 def _some(names: Sequence[str]) -> str:

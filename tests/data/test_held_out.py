@@ -156,6 +156,15 @@ def test_a_broken_link_and_an_empty_file_are_left_to_the_training(pets):
     assert sum(map(len, both)) == 62
 
 
+def test_an_error_of_a_users_own_dataset_names_the_image():
+    class Broken(InMemory):
+        def read(self, index):
+            return {}[index]
+
+    with pytest.raises(DataError, match="image 0: reading it raised KeyError: 0"):
+        hold_out(Broken([b"a", b"b"], [0, 0]), 0.5, True)
+
+
 def test_without_splits_the_folder_itself_is_divided_else_the_training_split(pets, tmp_path):
     assert training_classes("", str(pets), "train", 0.2) == {f"class_{i}": i for i in range(3)}
     assert training_classes("", str(pets), "train") is None

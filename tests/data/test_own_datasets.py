@@ -311,5 +311,5 @@ def test_names_and_arguments_that_nobody_takes_are_refused(tmp_path):
             mindcv.register_dataset(name, lambda root, split: None)
     with pytest.raises(ConfigError, match="'imagnet' is unknown.*mnist_demo.*, own,"):
         create_dataset("imagnet")
-    with pytest.raises(ConfigError, match="takes no argument sampler"):
-        create_dataset("", str(tmp_path), sampler=None)
+    with pytest.raises(ConfigError, match="takes no argument padded"):
+        create_dataset("", str(tmp_path), padded=None)

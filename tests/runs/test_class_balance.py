@@ -48,12 +48,15 @@ def test_weights_come_from_numbers_or_a_file_by_name(tmp_path):
 @pytest.mark.parametrize(
     "content, message",
     [
-        ({"class_0": 1, "class_1": 1}, "class 'class_2' has no weight; expected a number above 0"),
+        (
+            {"class_0": 1, "class_1": 1},
+            "class 'class_2' has the weight None; expected a number above 0",
+        ),
         ({"class_0": 1, "class_1": 1, "class_2": 0}, "class 'class_2' has the weight 0"),
         ({"class_0": 1, "class_1": 1, "class_2": True}, "class 'class_2' has the weight True"),
-        ({"class_0": 1, "cat": 1}, "cat is not a class of the training set, whose .* class_0, "),
-        ([1, 2], "2 weights for 3 classes"),
-        ("many", "expected an object class name -> weight"),
+        ({"class_0": 1, "cat": 1}, "cat is not a class of the training set, which has class_0, "),
+        ([1, 2], "expected one weight for each of 3 classes"),
+        ("many", "expected one weight for each of 3 classes"),
     ],
 )
 def test_a_file_that_does_not_weigh_every_class_is_an_error(tmp_path, content, message):
@@ -66,7 +69,7 @@ def test_a_file_that_does_not_weigh_every_class_is_an_error(tmp_path, content, m
 def test_what_cannot_be_read_or_balanced_is_an_error(tmp_path):
     (tmp_path / "broken.json").write_text("{")
     for path in ("missing.json", "broken.json", ""):
-        with pytest.raises(ConfigError, match="class_weights .*(cannot be read|is not JSON)"):
+        with pytest.raises(ConfigError, match="cannot be read|is not JSON"):
             class_weights(str(tmp_path / path), [1, 1, 1], NAMES)
     with pytest.raises(DataError, match="balanced: class_1 of the training set has no image"):
         class_weights("balanced", [1, 0, 1], NAMES)

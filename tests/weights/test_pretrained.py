@@ -91,12 +91,16 @@ def test_torchvisions_weights_are_refused_to_pycls_widths_and_the_twin_is_named(
     assert hub == []
 
 
-def test_a_run_starts_from_the_source_that_its_config_names(hub):
+def test_a_run_starts_from_the_source_that_its_config_names_and_says_so(hub, log_lines):
     for pretrained in (True, "torchvision_v2"):
         config = Config(model="regnet_y_3_2gf", pretrained=pretrained)
         build_network(config, None, 6, is_fresh=True)
         build_network(config, None, 6, is_fresh=False)  # its weights come from the checkpoint
     assert [source for _, source in hub] == ["mindcv", "torchvision_v2"]
+    said = [line.partition(" of ")[0] for line in log_lines if line.startswith("starting from ")]
+    assert said == [
+        f"starting from regnet_y_3_2gf: weights {source}" for source in ("mindcv", "torchvision_v2")
+    ]
 
 
 def test_a_source_that_has_none_is_refused_by_the_hub(hub):

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ...errors import DataError
+from ...errors import DataError, MindCVError
 from ...process.files import replacing
 
 _MOST_FILES = 65_536  # whose state is read; a network disk answers a few thousand per second
@@ -57,6 +57,18 @@ class Samples(Protocol):
     def fingerprint(self) -> str:
         """Return a hash of names and labels; a different one means that the dataset has changed."""
         ...
+
+
+def read_image(samples: Samples, index: int) -> np.ndarray:
+    """Return `samples.read(index)`; whatever else a user's own dataset raises is a DataError."""
+    try:
+        return samples.read(index)
+    except MindCVError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise DataError(
+            f"{samples.name(index)}: reading it raised {type(error).__name__}: {error}"
+        ) from error
 
 
 def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: str) -> None:

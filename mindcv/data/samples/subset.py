@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import DataError
 from ...process.files import replacing, sha256_of
 from .files import read_head
-from .protocol import ImageError, Samples, class_name
+from .protocol import ImageError, Samples, class_name, read_image
 
 _HEAD = 4096  # bytes of a file; with its size they tell almost all images apart
 _THREADS = 16
@@ -138,7 +138,7 @@ def _start(samples: Samples, index: int) -> str:
         if hasattr(samples, "path"):
             size, start = read_head(samples.path(index), _HEAD)
         else:
-            content = samples.read(index).tobytes()
+            content = read_image(samples, index).tobytes()
             size, start = len(content), content[:_HEAD]
     except ImageError:  # a training that meets it decides
         return sha256_of(b"unreadable")
@@ -147,7 +147,7 @@ def _start(samples: Samples, index: int) -> str:
 
 def _content(samples: Samples, index: int) -> str:
     try:
-        return sha256_of(np.ascontiguousarray(samples.read(index)))
+        return sha256_of(np.ascontiguousarray(read_image(samples, index)))
     except ImageError:
         return sha256_of(os.fsencode(samples.name(index)))
 
