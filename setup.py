@@ -83,6 +83,8 @@ setup(
             "matplotlib>=3.7",
             "onnxruntime>=1.17",
             "tensorboardX>=2.6",
+            "ipykernel>=6",
+            "nbclient>=0.8",
         ],
     },
 )

@@ -8,6 +8,7 @@ CHECKED = [
     *sorted((ROOT / "mindcv").rglob("*.py")),
     *sorted((ROOT / "benchmarks").rglob("*.py")),
     *sorted((ROOT / "docs").rglob("*.py")),
+    *sorted((ROOT / "examples").rglob("*.py")),
     *(ROOT / name for name in ("train.py", "validate.py", "setup.py")),
 ]
 
