@@ -90,7 +90,7 @@ def train(network: nn.Cell, epochs: int, **options) -> ms.Model:
 
 preprocessing = Preprocessing(32, crop_pct=0.857)
 transform = create_transforms(image_resize=32, crop_pct=preprocessing.crop_pct)
-digits = create_dataset("mnist_demo", "digits", "val", shuffle=False, num_samples=200)
+digits = create_dataset("mnist_demo", "digits", "val", shuffle=False)
 val_batches = create_loader(digits, 50, transform=transform)
 network = create_model("plain_net", num_classes=10)
 accuracy = train(network, epochs=4).eval(val_batches)["accuracy"]

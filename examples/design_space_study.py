@@ -42,10 +42,11 @@ spaces: [anynet_x_a, regnet_x]
 train:
   dataset: mnist_demo
   data_dir: digits
-  num_samples: 320
-  image_resize: 32
+  num_samples: 1600
+  scale: [0.6, 0.8]
+  crop_pct: 0.857
   batch_size: 32
-  epoch_size: 1
+  epoch_size: 2
   warmup_epochs: 0
   opt: adamw
   lr: 0.005

@@ -19,7 +19,7 @@ from mindcv import (
     create_transforms,
 )
 
-EPOCHS, BATCH_SIZE = 4, 32
+EPOCHS, BATCH_SIZE = 4, 40
 ms.set_seed(1)
 
 # %% [markdown]
@@ -29,7 +29,7 @@ ms.set_seed(1)
 
 
 # %%
-def batches(split: str, num_samples: int) -> ms.dataset.Dataset:
+def batches(split: str, num_samples: int | None = None) -> ms.dataset.Dataset:
     """Return batches of digits; for training, shuffled and cropped at random."""
     is_training = split == "train"
     digits = create_dataset("mnist_demo", "digits", split, is_training, num_samples=num_samples)
@@ -44,7 +44,7 @@ def batches(split: str, num_samples: int) -> ms.dataset.Dataset:
     return create_loader(digits, BATCH_SIZE, drop_remainder=True, transform=transform)
 
 
-train_batches, val_batches = batches("train", 800), batches("val", 320)
+train_batches, val_batches = batches("train", 800), batches("val")
 
 # %% [markdown]
 # ## The step
