@@ -94,11 +94,7 @@ class Population:
 
 
 def _model(line: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's lines in one, and what follows from its shape.
-
-    These are `blocks`, points (block, width in channels); `fit`, the quantized-linear fit; and
-    `causes`, what may explain its error.
-    """
+    """Return a model's lines in one, with its block widths, their fit and causes of its error."""
     fit, causes = fit_widths(line["widths"], line["depths"]), dict(line["parameters"])
     if "d" not in causes:
         causes["depth"] = sum(line["depths"])
@@ -114,11 +110,7 @@ def _model(line: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str]]:
-    """Return the populations of studies, and notes about what is left out.
-
-    Raises:
-        ConfigError, DataError: a folder is no study, or has no trained model.
-    """
+    """Return the populations of studies, and notes about what is left out."""
     found, notes = [], []
     titles = [Path(folder).resolve().name for folder in folders]
     studies = [(read_study(f / STUDY), read_population(f)) for f in map(Path, folders)]
@@ -128,14 +120,13 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
         notes += cut
         with reading(folder / RECIPE, DataError):
             recipe = (folder / RECIPE).read_text(encoding="utf-8")
-        limits = {
-            space.name: study.limits | space.limits for space in map(find_space, study.spaces)
-        }
+        own_limits = {space.name: space.limits for space in map(find_space, study.spaces)}
         title = title if titles.count(title) == 1 else str(folder)
         for space in dict.fromkeys(model["space"] for model in models):
             own = [(line, records.get(line["id"], {})) for line in models if line["space"] == space]
             done = [_model(*pair) for pair in own if pair[1].get("status") == "done"]
             failed = sum(record.get("status") == "failed" for _, record in own)
+            limits = study.limits | own_limits.get(space, {})
             if not done:
                 notes.append(f"{folder} has no trained model of {space} yet; see design-space run")
                 continue
@@ -148,8 +139,7 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
                 name=f"{title}/{space}" if several[space] > 1 else space,
                 study=title,
                 folder=folder,
-                # The devices make the global batch.
-                regime=f"{recipe}{sorted(limits[space].items())}{study.devices}",
+                regime=f"{recipe}{sorted(limits.items())}{study.devices}",  # of the global batch
                 models=sorted(done, key=lambda model: model["error"]),
                 failed=failed,
                 waiting=len(own) - len(done) - failed,
@@ -158,9 +148,8 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
     if not found:
         raise DataError("; ".join(notes))
     if len({population.regime for population in found}) > 1:
-        notes.append(
-            "populations of another regime (recipe, image size or limits) are not compared"
-        )
+        what = "recipe, image size or limits"
+        notes.append(f"populations of another regime ({what}) are not compared")
     if min(len(population.models) for population in found) < FEWEST:
         notes.append(f"populations of fewer than {FEWEST} models are described, not tested")
     return found, notes
@@ -183,11 +172,7 @@ def make_tables(populations: Sequence[Population]) -> dict[str, Rows]:
 
 
 def explain_errors(population: Population, rng: np.random.Generator) -> Rows:
-    """Return rows of parameters.csv: range, best values and rank correlation of what varies.
-
-    Best values are given from DRAWN models on, correlations from FEWEST; `p_holm` is corrected for
-    the number of parameters.
-    """
+    """Return rows of parameters.csv: range, best values and rank correlation of what varies."""
     columns = {name: population.values(name) for name in population.models[0]["causes"]}
     columns = {name: column for name, column in columns.items() if np.ptp(column)}
     if not columns:  # a single model
@@ -207,11 +192,7 @@ def explain_errors(population: Population, rng: np.random.Generator) -> Rows:
 
 
 def compare(populations: Sequence[Population], rng: np.random.Generator) -> Rows:
-    """Return rows of comparisons.csv: every two populations of one regime, from FEWEST models on.
-
-    `difference` is the mean error of the first minus that of the second, percentage points, with
-    its 95 % interval; `p_holm` is `p_mean` corrected for the number of comparisons.
-    """
+    """Return rows of comparisons.csv: every two populations of a regime, from FEWEST models on."""
     rows = []
     for first, second in combinations(populations, 2):
         pair = one, two = first.errors, second.errors

@@ -38,7 +38,11 @@ def make_sections(
     populations: Sequence[Population], tables: Mapping[str, Rows]
 ) -> Iterator[Section]:
     """Yield the sections of the page; `tables` has rows by the name of their csv."""
-    curves = _distributions(populations, tables["edf"])
+    # Steps; the legend gives n, lowest and mean error.
+    names = {one.name: one.caption() for one in populations}
+    curves = {caption: [] for caption in names.values()}
+    for row in tables["edf"]:
+        curves[names[row["space"]]] += [(row["error"], row["below"]), (row["error"], row["up_to"])]
     chart = Chart("share of models", curves, x_title="top-1 error, %", x_axis="real")
     yield Section("edf", "Error distributions", [chart], tables["spaces"])
     if rows := tables["comparisons"]:
@@ -66,19 +70,6 @@ def render_page(name: str, sections: Sequence[Section], notes: Sequence[str]) ->
         parts += [f"<p>{escape(one.text)}</p>" if one.text else ""]
         parts += [draw_charts(one.charts), _table(one.rows)]
     return document(name, "design spaces", parts)
-
-
-def _distributions(populations: Sequence[Population], rows: Rows) -> dict[str, Any]:
-    """Return the error distributions, as steps; the legend gives n, lowest and mean error."""
-    return {
-        one.caption(): [
-            (row["error"], row[side])
-            for row in rows
-            if row["space"] == one.name
-            for side in ("below", "up_to")
-        ]
-        for one in populations
-    }
 
 
 def draw_parameter(population: Population, row: dict[str, Any]) -> Chart:
@@ -122,9 +113,8 @@ def draw_trends(rows: Rows) -> list[Chart]:
 
     charts = []
     for (space, name), group in groupby(sorted(rows, key=curve), key=curve):
-        regimes = sorted(
-            (row for row in group if "best" in row), key=lambda row: row["median_macs"]
-        )
+        group = (row for row in group if "best" in row)
+        regimes = sorted(group, key=lambda row: row["median_macs"])
         if len(regimes) > 1 and name != "macs":
             ends = ("best", "low", "high", "minimum", "maximum")
             curves = {e: [(row["median_macs"] / 1e6, row[e]) for row in regimes] for e in ends}

@@ -82,13 +82,7 @@ class Runner:
             _say(note)
 
     def run(self, retries: bool) -> None:
-        """Train until nothing is left, the budget is used or a signal comes.
-
-        Raises:
-            Interrupted: by a signal, after the trainings have saved.
-            ConfigError, DataError: of all trainings, or the recipe changed.
-            RunFolderError: the folder cannot be written.
-        """
+        """Train until nothing is left, the budget is used or a signal comes (Interrupted)."""
         self._check_recipe()
         # The spaces in turn, so that a part of a study is balanced.
         models = sorted(self.models, key=lambda model: model["index"])
@@ -118,21 +112,16 @@ class Runner:
     def _check_recipe(self) -> None:
         """Refuse a recipe that changed after a model began: the others would be of another kind."""
         for path in sorted((self.folder / RUNS).glob(f"*/{RECIPE}"))[:1]:
-            both = (
-                load_config(str(p), rules=lambda config: ()) for p in (self.folder / RECIPE, path)
-            )
-            now, then = (replace(one, **NO_MODEL, ckpt_save_dir="") for one in both)
-            if now != then:
-                raise ConfigError(
-                    f"{self.folder / RECIPE} changed after {path} was written; undo that, or "
-                    "sample a new study"
-                )
+            recipe, kinds = self.folder / RECIPE, []
+            for place in (recipe, path):
+                config = load_config(str(place), rules=lambda config: ())
+                kinds.append(replace(config, **NO_MODEL, ckpt_save_dir=""))
+            if kinds[0] != kinds[1]:
+                changed = f"{recipe} changed after {path} was written"
+                raise ConfigError(f"{changed}; undo that, or sample a new study")
 
     def _is_open(self, model: Mapping[str, Any], retries: bool) -> bool:
-        """Return whether to train a model, once nobody uses its folder.
-
-        A failed one that is repeated loses its record now, so that a `run` after a kill goes on.
-        """
+        """Return whether to train a model, once nobody uses its folder."""
         place, record = self.folder / RUNS / model["id"], self.records.get(model["id"])
         if record is not None and not self.keeps:
             remove_checkpoints(place)  # a kill may have come before
@@ -148,6 +137,7 @@ class Runner:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_INTERVAL)
+        # What is repeated loses its record now, so that a `run` after a kill goes on with it.
         if record is not None and not self.signals.received:
             remove_training(place)
             append_record(self.folder, {"id": model["id"], "space": model["space"], "status": OPEN})

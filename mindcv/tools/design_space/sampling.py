@@ -45,10 +45,8 @@ def sample(
 ) -> list[dict[str, Any]]:
     """Return `count` different networks of a space, in the order in which they are drawn.
 
-    A space's own limits replace those given.
-
-    Raises:
-        ConfigError: it has too few within the limits, or allows what is no network.
+    A space's own limits replace those given. ConfigError: it has too few within the limits, or
+    allows what is no network.
     """
     limits, found = {**(limits or {}), **space.limits}, {}
     for block, candidates in enumerate(_candidates(space, seed), start=1):
@@ -118,16 +116,13 @@ def _only(kept: np.ndarray, columns: Columns) -> Columns:
 
 
 def _within(space: Space, columns: Columns, limits: Mapping, sizes: tuple[int, int]) -> Columns:
-    """Return the networks within the limits that meet all constraints, with stages and costs.
-
-    Args:
-        sizes: image size and number of classes.
-    """
+    """Return the networks within the limits that meet all constraints, with stages and costs."""
     if not _count(columns):
         return columns
-    like, stages = expand(space, columns, sizes[1])
+    image_size, num_classes = sizes
+    like, stages = expand(space, columns, num_classes)
     exists = stages["depths"] > 0
-    columns = columns | stages | vars(complexities(like, **stages, image_size=sizes[0]))
+    columns = columns | stages | vars(complexities(like, **stages, image_size=image_size))
     columns |= {"stages": exists.sum(axis=1), "depth": stages["depths"].sum(axis=1)}
     if any("_224" in constraint or "_cap" in constraint for constraint in space.constraints):
         # For F GFLOPs at 224 pixels, 3 + 5.5 F million parameters and 6.5 sqrt(F) million
@@ -168,11 +163,7 @@ def expand(space: Space, columns: Columns, num_classes: int) -> tuple[NetworkPla
 
 
 def _line(space: Space, row: Columns) -> dict[str, Any]:
-    """Return a line of population.jsonl without what identifies the model.
-
-    Raises:
-        ConfigError: it is no network.
-    """
+    """Return a line of population.jsonl without what identifies the model."""
     row = {key: value.tolist() for key, value in row.items()}
     stages = {name: row[key][: row["stages"]] for name, key in STAGES.items()}
     parameters = {key: _plain(row[key]) for key in space.samplers}

@@ -232,11 +232,7 @@ _CALLED = {str: "a name", dict: "a mapping", list: "a list"}
 def read_keys(
     values: Mapping[str, Any], kinds: Mapping[str, type], others: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return the values of the keys in `kinds`, empty where there are none.
-
-    Raises:
-        ValueError: a key is in neither `kinds` nor `others`, or a value is of another kind.
-    """
+    """Return values of the keys in `kinds`, maybe empty; ValueError: another key or kind."""
     known = (*kinds, *others)
     if unknown := [str(key) for key in values if key not in known]:
         raise ValueError(f"unknown key {unknown[0]!r}; known: {', '.join(known)}")
@@ -248,11 +244,7 @@ def read_keys(
 
 
 def find_space(declared: str | Mapping[str, Any], place: str = "spaces") -> Space:
-    """Return a space of SPACES, or a user's own, as docs/design_space.md declares it.
-
-    Raises:
-        ConfigError: an unknown name or key, or a distribution, constraint or limit that is none.
-    """
+    """Return a space of SPACES, or a user's own as docs/design_space.md has it; or ConfigError."""
     if not isinstance(declared, Mapping):
         if declared not in tuple(SPACES):
             known = ", ".join(SPACES)

@@ -42,11 +42,7 @@ class Share:
 
 
 def shares(workers: int, devices: int) -> list[Share]:
-    """Share out cores, and cards that the environment names; with few cores, some have the same.
-
-    Raises:
-        ConfigError: there are fewer cards than workers x devices.
-    """
+    """Share out cores, and cards that the environment names; with few cores, some have the same."""
     cores = available_cores()
     each = max(1, len(cores) // workers)
     own = [cores[start : start + each] for start in range(0, len(cores) - each + 1, each)]
@@ -65,12 +61,7 @@ def shares(workers: int, devices: int) -> list[Share]:
 
 
 class Training:
-    """A training that runs; its folder tells how it went.
-
-    Raises:
-        ConfigError: it cannot be started.
-        RunFolderError: its folder cannot be written.
-    """
+    """A training that runs; its folder tells how it went."""
 
     def __init__(self, config: Config, devices: int, model: Mapping[str, Any], share: Share):
         self.config, self.model, self.share = config, model, share
@@ -146,17 +137,14 @@ def last_error(folder: Path) -> str:
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """Return the part of a record that a run folder tells.
-
-    These are top-1 error after each epoch that was evaluated, percent; loss; epochs trained; and
-    seconds of all attempts together, by their logs.
-    """
+    """Return the part of a record that a run folder tells; errors: of each evaluation, percent."""
     rows, decides = (), "val_top1"
     with suppress(MindCVError):  # a training that failed early has none
         found = read_run_folder(str(folder))
         rows, decides = found.rows, found.decides
     errors = [round(100 - row.values[decides], 4) for row in rows if decides in row.values]
     loss, epochs = (rows[-1].values.get("train_loss"), rows[-1].epoch) if rows else (None, 0)
+    # Of all attempts together, by their logs.
     spans = (log.stat().st_mtime - int(log.stem.split("-")[1]) / 1000 for log in folder.glob(_LOG))
     return {"errors": errors, "loss": loss, "epochs": epochs, "seconds": round(sum(spans), 1)}
 
