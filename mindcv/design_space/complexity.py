@@ -36,7 +36,7 @@ def complexity_by_part(plan: NetworkPlan, image_size: int = 224) -> list[PartCom
     """Count the costs of stem, stages and head, which add up to `complexity`."""
     shapes = zip(plan.widths, plan.strides, plan.bottleneck_ratios, plan.group_widths)
     stages = zip((plan.stem_width, *plan.widths), plan.depths, shapes)
-    return _count_parts(plan, image_size, stages, plan.widths[-1], len(plan.depths))
+    return _count_parts(plan, image_size, stages, (plan.widths[-1], len(plan.depths)))
 
 
 def complexities(
@@ -67,7 +67,7 @@ def complexities(
         stride = like.strides[min(stage, len(like.strides) - 1)]
         in_width = in_width[:some] if stage else in_width
         stages.append((in_width, depth[:some], (width, stride, ratio, group)))
-    for part in _count_parts(like, image_size, stages, last, numbers[order]):
+    for part in _count_parts(like, image_size, stages, (last, numbers[order])):
         for count, cost in zip(counts, vars(part.complexity).values()):
             count[: getattr(cost, "size", None)] += cost
     counts[:, order] = counts.copy()
@@ -75,14 +75,13 @@ def complexities(
 
 
 def _count_parts(
-    plan: NetworkPlan, image_size: int, stages: Iterable, last_width: Numbers, number: Numbers
+    plan: NetworkPlan, image_size: int, stages: Iterable, last: tuple[Numbers, Numbers]
 ) -> list[PartComplexity]:
     """Count stem, stages and head of one network, or of many by arrays.
 
     Args:
         stages: input width, depth, and what `plan_stage` takes.
-        last_width: channels of the last stage.
-        number: of stages.
+        last: width of the last stage, and the number of stages.
     """
     count, stem = _Counter(image_size), STEMS[plan.stem_type]
     count.conv_bn(plan.in_channels, plan.stem_width, stem.kernel, stem.stride)
@@ -95,6 +94,7 @@ def _count_parts(
             count.times = 1 if block is blocks[0] else depth - 1
             _count_block(count, BLOCKS[plan.block_type], block)
         parts.append(count.part(f"stage {place}"))
+    last_width, number = last
     sizes = [part.image_size for part in parts]
     count = _Counter(np.take(sizes, number) if np.ndim(number) else sizes[number])
     if plan.head_width:

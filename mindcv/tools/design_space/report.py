@@ -55,7 +55,7 @@ def make_sections(
         if rows := [row for row in tables["parameters"] if row["space"] == one.name]:
             charts = [draw_parameter(one, row) for row in rows]
             title = f"Parameters of {title}"
-            yield Section(f"parameters_{file}", title, charts, _without(rows), _BOOTSTRAP)
+            yield Section(f"parameters_{file}", title, charts, _without(rows), text=_BOOTSTRAP)
     if charts := draw_trends(tables["parameters"]):
         text = "Each study is a regime, placed at the median of its models."
         yield Section("trends", "Trends over flop regimes", charts, text=text)
