@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ _OPTIONS = (
     *("--disable-dev-shm-usage", "--disable-background-networking", "--remote-debugging-pipe"),
     "--disable-component-update",
 )
-_SECONDS = 60  # that an answer may take
+_SECONDS = 300  # that an answer may take, on a machine that does much else
 # Chromium reads the protocol from file 3 and writes it to file 4.
 _START = (
     "import os, sys; r, w, *command = sys.argv[1:]; r, w = os.dup(int(r)), os.dup(int(w))\n"
@@ -37,7 +38,7 @@ class Browser:
         (read, self._to), (self._from, write) = os.pipe(), os.pipe()
         command = [PROGRAM, *_OPTIONS, f"--user-data-dir={folder}", "about:blank"]
         start = [sys.executable, "-c", _START, str(read), str(write), *command]
-        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         self._process = subprocess.Popen(start, pass_fds=(read, write), **quiet)
         os.close(read)
         os.close(write)
@@ -53,7 +54,7 @@ class Browser:
         return self
 
     def __exit__(self, *_) -> None:
-        self._process.kill()
+        os.killpg(self._process.pid, signal.SIGKILL)  # it has processes of its own
         self._process.wait()
         os.close(self._to)
         os.close(self._from)

@@ -2,6 +2,8 @@
 
 from html.parser import HTMLParser
 
+import numpy as np
+
 
 class Page(HTMLParser):
     """Collects the elements and their text, and checks that every element is closed."""
@@ -28,3 +30,11 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+def contrast(one, other) -> float:
+    """Return the contrast ratio of two sRGB colours of 0-255 (WCAG 2.2)."""
+    parts = np.array([one, other]) / 255.0
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    darker, lighter = sorted(linear @ (0.2126, 0.7152, 0.0722))
+    return (lighter + 0.05) / (darker + 0.05)

@@ -47,7 +47,18 @@ def draw_confusion(figures) -> Image.Image:
         colour = tuple(round(255 - shade * (255 - c)) for c in (_HIT if row == column else _MISS))
         left, top = _NAMES + _CELL * column, _HEAD + _NAMES + _CELL * row
         draw.rectangle((left, top, left + _CELL - 2, top + _CELL - 2), colour)
-        ink = "#ffffff" if shade > 0.6 else _INK
         text = fit_text(str(counts[row, column]), _CELL - 2, small)
-        draw.text((left + _CELL // 2 - 1, top + _CELL // 2), text, ink, small, anchor="mm")
+        draw.text(
+            (left + _CELL // 2 - 1, top + _CELL // 2), text, ink_on(colour), small, anchor="mm"
+        )
     return picture
+
+
+def ink_on(colour: tuple[int, int, int]) -> str:
+    """Return black or white, whichever has the contrast with an sRGB colour of at least 4.5.
+
+    Source: WCAG 2.2, relative luminance and contrast ratio.
+    """
+    parts = np.array(colour) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return "#ffffff" if linear @ (0.2126, 0.7152, 0.0722) < 0.179 else "#000000"

@@ -235,7 +235,7 @@ def check_network_arguments(arguments: Namespace, classifies: bool = False) -> N
 
 
 def build_network(arguments: Namespace):
-    """Return the network in evaluation mode and the `Metadata` of its weights."""
+    """Return the network in evaluation mode, the `Metadata` of its weights, and which they are."""
     from ..models import canonical_name, create_model_from_file, create_published_model
     from ..weights import describe_choice, read_weights
 
@@ -243,7 +243,9 @@ def build_network(arguments: Namespace):
     name = canonical_name(arguments.model) if arguments.model else ""
     if not arguments.pretrained:
         file = read_weights(arguments.ckpt_path)
-        print(describe_choice(file, arguments.ema)[1], flush=True)
+        kind, line = describe_choice(file, arguments.ema)
+        print(line, flush=True)
+        source = f"{kind} weights of {Path(file.path).name}"
         network, metadata = create_model_from_file(
             file,
             name,
@@ -254,6 +256,7 @@ def build_network(arguments: Namespace):
     else:
         network, metadata, weights = create_published_model(arguments.model, arguments.pretrained)
         print(weights.describe(), flush=True)
+        source = f"published by {weights.source}"
     if len(metadata.preprocessing.mean) != metadata.in_channels:
         raise ConfigError(
             f"weight file {arguments.ckpt_path!r} does not tell mean and std of its images of "
@@ -263,4 +266,4 @@ def build_network(arguments: Namespace):
     if arguments.image_size:
         used = replace(metadata.preprocessing, image_size=arguments.image_size)
         metadata = replace(metadata, preprocessing=used)
-    return network.set_train(False), metadata
+    return network.set_train(False), metadata, source

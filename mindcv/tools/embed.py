@@ -60,7 +60,7 @@ def open_network(arguments: Namespace):
     from ..engine import start_runtime
 
     start_runtime(mode=1)
-    network, metadata = build_network(arguments)
+    network, metadata, _ = build_network(arguments)
     require_head(network, metadata, "embed")
     return network, metadata
 

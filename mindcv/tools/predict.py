@@ -92,7 +92,7 @@ def run(arguments: Namespace) -> None:
         from .export.deployed import DeployedClassifier
 
         classifier = DeployedClassifier(arguments.ckpt_path)
-        print(f"{arguments.ckpt_path}: the weights that it was exported with", flush=True)
+        print(f"{arguments.ckpt_path}: {classifier.source}", flush=True)
     else:
         classifier = Classifier(*build_network(arguments))
     if names is not None:
@@ -104,9 +104,7 @@ def run(arguments: Namespace) -> None:
         skipped[path] = reason
         name_skipped(path, reason)
 
-    whose = "default source" if arguments.pretrained is True else arguments.pretrained
-    source = arguments.ckpt_path or f"published by {whose}"
-    title = f"{classifier.metadata.model}   {source}"
+    title = f"{classifier.metadata.model}   {classifier.source}"
     known = frozenset(classifier.metadata.class_names or ())
     sheets = PredictionSheets(arguments.contact_sheet, title, font=font)
     predictions = []

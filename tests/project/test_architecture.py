@@ -80,3 +80,11 @@ def test_a_call_names_what_comes_after_four_arguments():
                 assert name in POSITIONAL, f"{path.relative_to(ROOT)}:{node.lineno} {name}"
                 used.add(name)
     assert used == set(POSITIONAL)
+
+
+@pytest.mark.parametrize("program", ["train.py", "validate.py", "mindcv/__main__.py"])
+def test_a_program_imports_by_full_names(program):
+    """MindSpore's compile cache reads these imports, and knows no package of a program."""
+    tree = ast.parse((ROOT / program).read_text(encoding="utf-8"))
+    assert [node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)].count(0) > 0
+    assert not any(node.level for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))

@@ -333,7 +333,7 @@ def test_an_exported_file_predicts_what_its_checkpoint_does(
         code, out, err = call(capsys, "predict", *words)
         assert (code, err) == (0, ""), err
         found.append(json.loads((tmp_path / "o.json").read_text(encoding="utf-8")))
-    assert out.startswith(f"{tmp_path / name}: the weights that it was exported with\n")
+    assert out.startswith(f"{tmp_path / name}: raw weights of {checkpoint.name}\n")
     for ours, theirs in zip(*(entry["images"] for entry in found)):
         assert ours["path"] == theirs["path"]
         for one, other in zip(ours["predictions"], theirs["predictions"]):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from browser import PROGRAM, Browser
 from conftest import ROOT
-from html_page import Page
+from html_page import Page, contrast
 from pictures import png
 from run_folders import HEADER, make_run
 
@@ -221,13 +221,6 @@ CELL = r'<td class="(hit|miss)" style="--shade:([\d.]+)">'
 
 def colours(pattern: str, style: str) -> list[tuple[int, ...]]:
     return [tuple(bytes.fromhex(found)) for found in re.findall(pattern, style)]
-
-
-def contrast(one, other) -> float:
-    parts = np.array([one, other]) / 255.0
-    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
-    darker, lighter = sorted(linear @ (0.2126, 0.7152, 0.0722))
-    return (lighter + 0.05) / (darker + 0.05)
 
 
 def test_many_classes_are_listed_by_their_most_frequent_confusions():

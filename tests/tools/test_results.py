@@ -10,13 +10,14 @@ import pytest
 from commands import METADATA, NAMES, other_metadata, weights, write_checkpoint
 from evaluation_cases import picture
 from golden.fill import fill
+from html_page import contrast
 from mindspore import Tensor
 from pictures import png
 from PIL import Image
 
 from mindcv import create_model, engine
 from mindcv.data import Preprocessing, create_normalize
-from mindcv.data.confusion_picture import MOST_CLASSES, draw_confusion
+from mindcv.data.confusion_picture import MOST_CLASSES, draw_confusion, ink_on
 from mindcv.data.transforms import evaluation_transforms
 from mindcv.engine import ClassFigures, Outcomes
 from mindcv.engine.results import Evaluation, compare, write_evaluations
@@ -150,6 +151,12 @@ def test_the_picture_of_many_classes_shows_those_with_the_most_mistakes():
     pixels = np.asarray(few).astype(int)
     greenish = (pixels[..., 1] - pixels[..., 0] > 20).any(0)
     assert greenish.sum() > 3 * 30  # the diagonal's cells: classes 0, 1 and 2 have hits
+
+
+def test_a_number_can_be_read_on_any_colour():
+    """WCAG 2.2, level AA."""
+    for colour in np.random.default_rng(0).integers(0, 256, (2000, 3)):
+        assert contrast(tuple(bytes.fromhex(ink_on(tuple(colour))[1:])), colour) >= 4.5
 
 
 @pytest.fixture

@@ -81,7 +81,7 @@ def run(arguments: Namespace) -> None:
 
     runtime = start_runtime(mode=1)
     _check_format(file_format, arguments.batch_size, runtime.device_target)
-    network, metadata = build_network(arguments)
+    network, metadata, source = build_network(arguments)
     used = metadata.preprocessing
     channels = metadata.in_channels
     colours = "grey" if channels == 1 else "RGB"
@@ -98,6 +98,7 @@ def run(arguments: Namespace) -> None:
         about = {
             "format": file_format,
             "model": metadata.model,
+            "weights": source,
             "input": {
                 "shape": [batch, *shape],
                 "type": input_type,

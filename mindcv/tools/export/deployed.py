@@ -47,7 +47,7 @@ class DeployedClassifier(Classifier):
             ) from None
         require_classes(metadata)
         self.metadata = metadata.with_class_names(names) if names else metadata
-        self.source, self.graph = path, graph
+        self.source, self.graph = str(about.get("weights", "weights of an earlier export")), graph
 
     def _step(self, images: Tensor) -> Tensor:
         """Map uint8 images (N, H, W, C) to logits, in batches of the size that the file takes."""

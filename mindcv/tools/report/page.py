@@ -84,8 +84,10 @@ def _cards(run: RunFolder, found: "Predictions | None") -> str:
     cards = {"epochs": f"{run.rows[-1].epoch if run.rows else 0}{planned}"}
     if run.best:
         cards["best epoch"] = f"{run.best.epoch}"
-        of_best = sorted(run.best.values.items(), key=lambda pair: pair[0] != run.decides)
-        cards |= {run.describe(name): f"{v:.6g}" for name, v in of_best if "val_" in name}
+        first = run.decides, *(name for name in run.columns if name.startswith("ema_"))
+        for name in dict.fromkeys((*first, *run.columns)):
+            if "val_" in name and name in run.best.values:
+                cards[run.describe(name)] = f"{run.best.values[name]:.6g}"
     cards |= run.facts
     software = cards.pop("software", "")
     if found is not None:
