@@ -95,7 +95,7 @@ def card(
     for heading in ("Intended use", "Training data", "Limits"):
         yield from (f"## {heading}", "", "To be written.", "")
     if metadata.class_names:
-        yield from ("## Classes", "", ", ".join(map(_cell, metadata.class_names)), "")
+        yield from ("## Classes", "", "; ".join(map(_cell, metadata.class_names)), "")
     changed = {
         key: getattr(run.config, key)
         for key, entry in OPTIONS.items()

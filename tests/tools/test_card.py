@@ -36,4 +36,4 @@ def test_a_card_says_what_the_checkpoint_and_its_run_folder_do(capsys, tmp_path)
     assert facts["trained until epoch"] == "2"
     assert (facts["`lr`"], facts["`opt`"]) == ("0.25", "lamb")
     assert "/secret" not in text and "`batch_size`" not in facts
-    assert r"ant, a\|b, \<i\>, \*dog\*, e_f" in text
+    assert r"ant; a\|b; \<i\>; \*dog\*; e_f" in text
