@@ -228,8 +228,8 @@ def test_a_training_that_ended_without_a_record_is_recorded_not_repeated(place):
 @pytest.mark.parametrize("again", [0, 3])
 def test_a_failure_after_the_last_row_counts_without_a_runner_too(place, again):
     plan = [{"end": "hold", "stopped": 3}, {"end": again}]
-    process = start(place, b1=plan)
-    wait_until_all_hold(place, "b1")
+    process = start(place, a1=[{"end": "hold"}], b1=plan)
+    wait_until_all_hold(place, "a1", "b1")
     process.kill()
     process.communicate()
     code, printed = ended(start(place))
