@@ -49,7 +49,8 @@ class Failure(Exception):
     again: bool = True  # another attempt may succeed
     keep: bool = True  # the next attempt can resume what has arrived
     wait: float | None = None  # seconds before the next attempt, requested by the server
-    most: int = ATTEMPTS  # attempts at the start, where an absent host is hardly a passing fault
+    # Attempts before a host has answered, since an absent one is hardly a passing fault.
+    most: int | None = None
 
 
 def download(
@@ -110,7 +111,9 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
             wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # spread out processes that fail
             wait = min(wait if failure.wait is None else failure.wait, LONGEST_WAIT)
             is_last = attempt == ATTEMPTS or monotonic() + wait > end
-            was_there = was_there or failure.most == ATTEMPTS
+            was_there = (
+                was_there or failure.most is None
+            )  # an absent host is hardly a passing fault
             if is_last or not failure.again or (not was_there and attempt >= failure.most):
                 times = {1: "", 2: " (tried twice)"}.get(attempt, f" (tried {attempt} times)")
                 raise Failure(failure.reason + times) from None
