@@ -84,9 +84,10 @@ def test_a_dataset_of_ones_own_trains_here_and_from_the_command_line(warm, tmp_p
     assert done.code == 0 and "480" in done.out, done.err
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_serves_the_commands(warm, tmp_path, image_folder):
     out = run_program(warm, tmp_path, "custom_model")
-    assert float(re.search(r"top-1 ([\d.]+)%", out)[1]) > 40  # guessing has 10
+    assert float(re.search(r"top-1 ([\d.]+)%", out)[1]) > 60  # guessing has 10
     assert "Classifier(plain_net, 10 classes" in out
     (tmp_path / "plain_net.py").write_text(cells("custom_model")[0], encoding="utf-8")
     words = [w.replace("/path/to/images", str(image_folder)) for w in printed_words("custom_model")]
