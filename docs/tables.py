@@ -35,7 +35,7 @@ def options() -> str:
         used_by = [_COMMANDS[command] for command in _COMMANDS if command in limits["used_by"]]
         if "measuring" in limits["used_by"]:
             used_by.append("validate.py --precise_bn_samples")
-        default = "" if entry.default is None else f"`{entry.default}`"
+        default = "" if entry.default in (None, "") else f"`{entry.default}`"
         cells = (f"`{name}`", default, _values(limits), limits["help"], ", ".join(used_by))
         text += _rows([[cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells]])
     return f"{text}\n## Optimizers\n\ng is the gradient, w the weight.\n\n{_optimizers()}\n"

@@ -56,7 +56,7 @@ class WarmCommands:
         self._folder.cleanup()
 
     def run(self, words: list, cwd: Path, **variables: str) -> Done:
-        """Run `train.py …`, `validate.py …` or `mindcv COMMAND …` in a folder."""
+        """Run `train.py …`, `validate.py …`, `mindcv COMMAND …` or a program, in a folder."""
         own = {key: value for key, value in os.environ.items() if "GLOG" not in key}
         environment = own | self._variables | variables
         if self._process is None:
@@ -104,6 +104,7 @@ def _become(words, cwd, out, err, environment) -> None:
     if script == "mindcv":
         runpy.run_module("mindcv", run_name="__main__", alter_sys=True)
     else:
+        sys.path.insert(0, str((ROOT / script).parent))
         runpy.run_path(str(ROOT / script), run_name="__main__")
 
 

@@ -31,16 +31,9 @@ def on_files(files, config):
     """Add what the pages link to outside docs/, and the reference."""
     from mkdocs.structure.files import File
 
-    waiting, known = [START], set()
-    while waiting:
-        path = waiting.pop()
-        if path in known:
-            continue
-        known.add(path)
+    for path in linked():
         if not path.startswith("docs/"):
             files.append(File.generated(config, place_of(path), abs_src_path=str(ROOT / path)))
-        if path.endswith(".md"):
-            waiting += targets(path)
     for uri, content in reference():
         files.append(File.generated(config, uri, content=content))
     return files
@@ -55,7 +48,7 @@ def on_page_markdown(markdown, page, config, files):
         page.meta["hide"] = ["toc"]  # room for a wide table
 
     def moved(link: re.Match) -> str:
-        target, text = posixpath.normpath(posixpath.join(folder, link[2])), link[1]
+        target, text = target_of(link, folder), link[1]
         if _FILE_AS_TEXT.fullmatch(text):
             text = f"[{title_of(target)}]("
         return text + posixpath.relpath(place_of(target), here)
@@ -89,11 +82,27 @@ def origin_of(place: str) -> str:
     return f"docs/{place}" if (ROOT / "docs" / place).exists() else place
 
 
+def linked() -> set[str]:
+    """Return the files of the repository that links lead to, from its README on."""
+    waiting, known = [START], set()
+    while waiting:
+        path = waiting.pop()
+        if path not in known and path.endswith(".md"):
+            waiting += targets(path)
+        known.add(path)
+    return known
+
+
 def targets(path: str) -> list[str]:
     """Return the files of the repository that a page links to."""
     text = _CODE.sub("", (ROOT / path).read_text(encoding="utf-8"))
-    folder = posixpath.dirname(path)
-    return [posixpath.normpath(posixpath.join(folder, link[2])) for link in _LINK.finditer(text)]
+    return [target_of(link, posixpath.dirname(path)) for link in _LINK.finditer(text)]
+
+
+def target_of(link: re.Match, folder: str) -> str:
+    """Return the file of the repository that a link leads to: of a folder, its README."""
+    path = posixpath.normpath(posixpath.join(folder, link[2]))
+    return f"{path}/README.md" if (ROOT / path).is_dir() else path
 
 
 def reference() -> Iterator[tuple[str, str]]:
@@ -166,7 +175,7 @@ def help_of(*words: str) -> str:
     from mindcv.__main__ import main
 
     printed = io.StringIO()
-    os.environ["COLUMNS"] = "88"
+    os.environ["COLUMNS"] = "84"
     sys.argv[0] = "mindcv"
     with contextlib.redirect_stdout(printed):
         try:

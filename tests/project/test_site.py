@@ -24,6 +24,13 @@ def test_the_reference_has_the_public_names_of_a_package(path):
         assert all(name.startswith("regnet_") for name in missing)  # models: docs/models.md
 
 
+def test_every_page_is_in_the_navigation():
+    pages = {HOOKS["place_of"](path) for path in HOOKS["linked"]() if path.endswith(".md")}
+    pages |= {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")}
+    shown = {page for page in re.findall(r"[\w./]+\.md", SITE) if not page.startswith("reference/")}
+    assert pages == shown and len(pages) > 20
+
+
 def test_every_package_with_public_names_is_in_the_navigation():
     pages = {uri for uri, _ in HOOKS["reference"]()}
     assert pages == set(re.findall(r"reference/[\w.]+\.md", SITE)) and len(pages) > 10
@@ -50,6 +57,7 @@ MOVED = [
     ),
     ("models.md", "[x](https://host/x.md), [y](#top)", "[x](https://host/x.md), [y](#top)"),
     ("ascend.md", "[x]: ../SECURITY.md", "[x]: SECURITY.md"),
+    ("scaling.md", "[benchmarks](../benchmarks/)", "[benchmarks](benchmarks/README.md)"),
 ]
 
 
