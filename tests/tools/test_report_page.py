@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from browser import PROGRAM, Browser
+from commands import tiny_regnet
 from conftest import ROOT
 from html_page import Page, contrast
 from pictures import png
 from run_folders import HEADER, make_run
 
 from mindcv.__main__ import main
-from mindcv.engine import Accuracy
+from mindcv.engine import Accuracy, Runtime, describe_model
 from mindcv.tools.report.page import draw_confusion, render_page
 from mindcv.tools.report.predictions import Predictions
 from mindcv.tools.report.run_folder import read_run_folder
@@ -104,6 +105,14 @@ def test_the_page_says_when_how_long_and_on_what_was_trained(tmp_path):
         "epochs3 of 3",
     ):
         assert fact in text
+    # The lines are those that a training writes.
+    network, running = tiny_regnet(9), Runtime("CPU", 1, "O1", 0, 1).describe()
+    log = LOG.replace(LOG.splitlines()[0].partition("INFO ")[2], running)
+    log = log.replace("model m: 2,319,482 parameters", describe_model("m", network, 32)[0])
+    (tmp_path / "run/train.log").write_text(log, encoding="utf-8")
+    count = sum(parameter.size for parameter in network.trainable_params())
+    text = Page(report(tmp_path / "run")).text
+    assert running in text and f"parameters{count:,}" in text and "2 sessions" in text
     for name in ("train.log", "classes.json"):
         (tmp_path / "run" / name).write_text("2026-99-99 99:99:99,001 INFO mindcv-regnet {")
     assert "started" not in Page(report(tmp_path / "run")).text
