@@ -85,7 +85,7 @@ def main(config: Config) -> None:
             at = engine.resume_run(run, checkpoint)
     engine.train(run, at)
     if folder:
-        for line in engine.describe_end(run.table, run.progress, folder):
+        for line in engine.describe_end(run.table, run.progress, folder, run.ending):
             logger.info(line)
 
 

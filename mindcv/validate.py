@@ -91,7 +91,7 @@ def evaluate(config: Config, runtime, *, is_first: bool):
     params = sum(parameter.size for parameter in network.trainable_params())
     if not config.precise_bn_samples:
         network = mindcv.models.fold_on_cpu(network, runtime.device_target)
-    elif config.freeze_stages is not None:
+    elif config.freeze_stages is not None and not config.unfreeze_epoch:
         mindcv.models.freeze(network, config.freeze_stages)  # frozen layers keep their statistics
     network = mindcv.engine.mixed_precision(network, config.val_amp_level)
     precise_batch_norm = None

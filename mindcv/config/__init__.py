@@ -7,10 +7,12 @@ import json
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from ..data.datasets import has_split
 from ..errors import ConfigError
 from ..names import canonical
 from .checks import (
@@ -25,7 +27,7 @@ from .checks import (
 from .continuation import continue_config, describe_config
 from .options import OPTIONS, Config, bounds_of
 from .schedule import build_schedule, scale_rate, schedule_contradictions
-from .settings import join_settings, settings_of, shaping
+from .settings import join_settings, read_factors, settings_of, shaping
 from .sources import Given, collect, read_command_line, read_yaml, uses_of
 from .values import Text, convert, quoted
 
@@ -42,6 +44,7 @@ __all__ = [
     "load_config",
     "model_contradictions",
     "parse_arguments",
+    "read_factors",
     "scale_rate",
     "schedule_contradictions",
     "settings_of",
@@ -149,6 +152,8 @@ def _typed_config(given: Mapping[str, Given]) -> Config:
 
 def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
     config = _typed_config(given)
+    if "val_while_train" not in given:
+        config = replace(config, val_while_train=_evaluates(config))
     problems = [
         f"{given[key].place if key in given else 'default'}: {key}: {message[:_LONGEST_MESSAGE]}"
         for key, message in rules(config)
@@ -156,6 +161,15 @@ def _resolve(given: Mapping[str, Given], rules: Rules) -> Config:
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _evaluates(config: Config) -> bool:
+    """Return whether a run evaluates that was not told whether to, as `val_while_train` says."""
+    if config.val_fraction:
+        return True
+    if not (config.pretrained or config.ckpt_path):
+        return False
+    return has_split(config.dataset, config.data_dir, config.val_split)
 
 
 def _typed(key: str, given: Given) -> Any:

@@ -11,7 +11,7 @@ from ..names import plural
 from ..optim import OPTIMIZERS
 from .options import Config
 from .schedule import schedule_contradictions
-from .settings import settings_problems
+from .settings import read_factors, settings_problems
 
 LAUNCH_LINE = "msrun --bind_core=True --worker_num 8 python train.py --config … --distribute True"
 
@@ -203,6 +203,19 @@ def _training(config: Config) -> Problems:
         yield from sink_contradictions(config)
     if config.ckpt_save_policy == "top_k" and not config.val_while_train:
         yield "ckpt_save_policy", "top_k ranks by accuracy and needs val_while_train True"
+    if config.unfreeze_epoch and config.freeze_stages is None:
+        yield "unfreeze_epoch", "nothing is frozen; add freeze_stages N"
+    if config.unfreeze_epoch >= config.epoch_size:
+        why = f"{config.unfreeze_epoch} leaves no epoch of epoch_size {config.epoch_size} after it"
+        yield "unfreeze_epoch", f"{why}; use 0 to keep the layers frozen"
+    try:
+        read_factors(config.layer_lr)
+    except ValueError as error:
+        yield "layer_lr", str(error)
+    if config.early_stop_patience and not config.val_while_train:
+        yield "early_stop_patience", "waits for a better evaluation; add val_while_train True"
+    if config.early_stop_min_delta and not config.early_stop_patience:
+        yield "early_stop_min_delta", "nothing stops early; add early_stop_patience N"
     if config.val_weights and not (config.ema and config.val_while_train):
         yield "val_weights", "chooses what is evaluated; it needs ema True and val_while_train True"
     if config.ckpt_save_policy == "top_k" and config.ckpt_save_interval % config.val_interval:

@@ -75,8 +75,10 @@ class Config:
     jit_level: Optional[str] = option(None, "graph compilation level; null: O2 on Ascend, O1 on CPU", choices=("O0", "O1", "O2"), used_by="train validate", may_change=True)
     compile_cache: str = option("auto", "where compiled graphs are kept for the next start: auto: in the cache folder on a CPU, off on Ascend; off; or a folder, see docs/train.md", known=("auto", "off"), used_by="train validate", is_path=True, per_host=True, may_change=True)
     seed: int = option(42, "seed of weights, sample order and augmentation", low=0, high=2**31 - 1, used_by="train validate")
-    val_while_train: bool = option(False, "evaluate on val_split during training", may_change=True)
+    val_while_train: bool = option(False, "evaluate on val_split during training; left out, it is True with val_fraction, and with pretrained or ckpt_path where val_split is found", may_change=True)
     val_interval: int = option(1, "epochs between evaluations; the last epoch always has one", low=1, may_change=True)
+    early_stop_patience: int = option(0, "end the run after this many evaluations in a row without a better top-1; 0: never", low=0, may_change=True)
+    early_stop_min_delta: float = option(0.0, "how far a better top-1 must exceed the best one for early_stop_patience, percentage points", low=0, high=100, may_change=True)
     log_interval: int = option(100, "steps between log lines", low=1, per_host=True, may_change=True)
     import_module: Optional[str] = option(None, "module, or path of a .py file, to import first: registers your own models", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     dry_run: bool = option(False, "build everything up to the first step, print it and stop", used_by="train validate", may_change=True)
@@ -163,6 +165,7 @@ class Config:
     sync_bn: bool = option(False, "batch normalisation over the images of all devices")
     precise_bn_samples: int = option(0, "before an evaluation, validate.py's too, measure the statistics of batch normalisation over this many training images; 0: keep the running ones", low=0, used_by="train validate")
     freeze_stages: Optional[int] = option(None, "freeze the stem and this many stages; 0: the stem only", low=0, used_by="train measuring")
+    unfreeze_epoch: int = option(0, "after this epoch the frozen layers train too, with a new optimizer; 0: never; validate.py then freezes none", low=0, used_by="train measuring")
 
     opt: str = option("adam", "optimizer", choices=tuple(OPTIMIZERS), section="optimizer")
     momentum: float = option(0.9, f"momentum of {names_taking('momentum')}", low=0, high=1)
@@ -170,6 +173,7 @@ class Config:
     weight_decay: float = option(1e-6, "weight decay", low=0)
     weight_decay_filter: str = option("disable", "parameters without decay: none | beta, gamma | 1-D and bias", choices=tuple(WEIGHT_DECAY_FILTERS))
     layer_decay: Optional[float] = option(None, "factor on the learning rate from each layer (stem, blocks, head) to the one below; null: 1", above=0, high=1)
+    layer_lr: Optional[str] = option(None, "factors on the learning rate by the first part of parameters' names, e.g. \"stem=0.1, stages.0=0.1, head=2\", beside layer_decay; the longest part counts, all others have 1; in yaml also a mapping", is_mapping=True)
     eps: float = option(1e-8, f"epsilon of {names_taking('eps')}", above=0)
 
     scheduler: str = option("cosine_decay", "learning-rate schedule after the warm-up", choices=tuple(SCHEDULES), section="scheduler", used_by="train lr")
@@ -258,6 +262,8 @@ NAMES_ELSEWHERE = {
     "device_target": "accelerator device",
     "drop_path_rate": "drop_path stochastic_depth",
     "drop_rate": "drop dropout",
+    "early_stop_min_delta": "early_stopping_threshold min_delta",
+    "early_stop_patience": "early_stopping early_stopping_patience patience",
     "ema": "model_ema",
     "ema_decay": "model_ema_decay",
     "epoch_size": "epochs max_epochs num_epochs num_train_epochs",
@@ -269,6 +275,7 @@ NAMES_ELSEWHERE = {
     "interpolation": "train_interpolation",
     "keep_checkpoint_max": "checkpoint_hist save_total_limit",
     "label_smoothing": "smoothing",
+    "layer_lr": "backbone_lr discriminative_lr lr_mult",
     "log_interval": "log_every_n_steps logging_steps print_freq",
     "loss": "bce_loss criterion jsd_loss loss_fn",
     "lr": "base_lr learning_rate lr0",
@@ -291,6 +298,7 @@ NAMES_ELSEWHERE = {
     "summary_dir": "log_dir logdir tensorboard",
     "sync_bn": "sync_batchnorm",
     "tta": "augment test_time_augmentation",
+    "unfreeze_epoch": "freeze_epochs unfreeze_at_epoch unfreeze_backbone_at_epoch",
     "val_fraction": "valid_pct validation_split val_pct",
     "val_interval": "check_val_every_n_epoch eval_interval eval_steps",
     "val_while_train": "do_eval evaluate",

@@ -1,7 +1,7 @@
-"""The settings of `--model regnet` and `--model anynet`: a text to arguments of the builder.
+"""Options that are texts `name=value, …`: the settings of regnet and anynet, and `layer_lr`.
 
-The text is `name=value, name=[value, value]`; `regnet` takes the arguments of `RegNet`, `anynet`
-those of `AnyNet`, apart from what has an option of its own.
+`--model regnet` and `--model anynet` take `name=value, name=[value, value]`: the arguments of
+`RegNet` and of `AnyNet`, apart from what has an option of its own.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from .options import OPTIONS
 from .values import convert, quoted
 
-_ENTRY = re.compile(r"\s*(\w+)\s*=\s*(\[[^]]*\]|\([^)]*\)|[^\s,=()[\]]+)(?:\s*,|\s+|$)")
+_ENTRY = re.compile(r"\s*([\w.]+)\s*=\s*(\[[^]]*\]|\([^)]*\)|[^\s,=()[\]]+)(?:\s*,|\s+|$)")
 _SHAPED = ("regnet", "anynet")  # names of models and of their options
 # Arguments of the builders that do not shape a plan.
 _POOLS = ("avg", "max")
@@ -90,6 +90,25 @@ def read_settings(model: str, text: str) -> dict[str, Any]:
         raise ValueError(f"global_pool {settings['global_pool']!r} is not one of avg, max")
     GENERAL[model](**{key: settings[key] for key in settings if key not in _BESIDES})
     return {key: value for key, value in settings.items() if value is not None}
+
+
+def read_factors(text: str | None) -> dict[str, float]:
+    """Return the factors of `layer_lr`, by the first part of names; {} for None.
+
+    Raises:
+        ValueError: a factor is no number from 0, or a name is given twice.
+    """
+    factors = {}
+    for name, value in _split(text or ""):
+        if name in factors:
+            raise ValueError(f"{name} is set twice; keep one")
+        try:
+            factors[name] = convert(value, float)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        if factors[name] < 0:
+            raise ValueError(f"{name}: {value} is below 0; it is a factor on the learning rate")
+    return factors
 
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The datasets by name: a row for each built-in one, and those that users register."""
 
+import glob
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -34,14 +35,21 @@ class DatasetRow:
     has_class_folders: bool = False  # a `FolderSamples`
     is_decoded: bool = False  # images are small arrays of pixels, not files
     download: str = ""  # its class in dataset_download
+    split_files: str = ""  # a split below the root, {} for its name; empty: it has val without fail
 
 
 DATASETS = {
     row.name: row
     for row in (
-        DatasetRow("imagenet", "folder.open_split", "folder.split_classes", has_class_folders=True),
-        DatasetRow("csv", "lists.open_csv", "lists.csv_classes"),
-        DatasetRow("json", "lists.open_json", "lists.json_classes"),
+        DatasetRow(
+            "imagenet",
+            "folder.open_split",
+            "folder.split_classes",
+            has_class_folders=True,
+            split_files="{}/",
+        ),
+        DatasetRow("csv", "lists.open_csv", "lists.csv_classes", split_files="{}.csv"),
+        DatasetRow("json", "lists.open_json", "lists.json_classes", split_files="{}.json"),
         DatasetRow(
             "cifar10",
             "arrays.open_cifar10",
@@ -74,7 +82,12 @@ DATASETS = {
             std=_MNIST_STD * 3,
             has_class_folders=True,
         ),
-        DatasetRow("mindrecord", "mindrecord.MindRecordSamples", "packed_set.packed_classes"),
+        DatasetRow(
+            "mindrecord",
+            "mindrecord.MindRecordSamples",
+            "packed_set.packed_classes",
+            split_files="{}*",
+        ),
     )
 }
 
@@ -224,6 +237,15 @@ def _to_divide(row: DatasetRow | None, root: str, split: str) -> str:
 
     is_split = row is not DATASETS["imagenet"] or holds_classes(root, split) or split_folders(root)
     return split if is_split else "."
+
+
+def has_split(name: str, root: str, split: str) -> bool:
+    """Return whether a split seems to be there; of a registered dataset nobody knows."""
+    row = dataset_row(name)
+    if row is None or not row.split_files:
+        return row is not None
+    pattern = os.path.join(glob.escape(root), row.split_files.format(glob.escape(split)))
+    return bool(glob.glob(pattern))
 
 
 def get_dataset_size(name: str, root: str, split: str) -> int:

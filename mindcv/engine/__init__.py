@@ -10,6 +10,7 @@ from .batch_norm import (
 )
 from .compile_cache import open_compile_cache
 from .device import Runtime, start_runtime
+from .early_stop import EarlyStop
 from .elastic import Division
 from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
 from .loop import Run, SavePoints, train
@@ -34,6 +35,7 @@ __all__ = [
     "AugmentedStep",
     "ClassFigures",
     "Division",
+    "EarlyStop",
     "Evaluation",
     "EvaluationStep",
     "Figures",

@@ -6,6 +6,7 @@ train.py, validate.py and the report build here, so all three evaluate alike.
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,23 @@ from ..config import (
     sink_contradictions,
 )
 from ..data.order import steps_of_epoch
-from ..data.preprocessing import Preprocessing, warn_of_imagenets
+from ..data.preprocessing import Preprocessing
 from ..errors import ConfigError, DataError
 from ..names import plural
 from ..process.clock import Clock
 from ..process.signals import StopSignal
 from ..weights import Metadata
-from .build_step import build_network, build_optimizer, build_step, options
+from .build_step import (
+    build_network,
+    build_normalize,
+    build_optimizer,
+    build_step,
+    build_transforms,
+    freeze,
+    options,
+    rates_after,
+    warn_of_random_weights,
+)
 from .classes import count_classes, name_all, weigh_classes
 
 _logger = logging.getLogger("mindcv.train")
@@ -51,6 +62,7 @@ def build_run(
     record: Mapping[str, Any] | None = None,
     trackers: Sequence[engine.Track] = (),
     clock: Clock | None = None,
+    rates: Sequence[float] | None = None,
 ) -> engine.Run:
     """Build a new training run on `train_set`.
 
@@ -59,6 +71,7 @@ def build_run(
         folder: run folder; None if this process writes no files there.
         record: what each checkpoint records about the run.
         trackers, clock: see `engine.Figures` and `engine.Progress`.
+        rates: of the updates, in place of the schedule; the last one also fills its epoch.
     """
     num_classes = count_classes(config, train_set)
     class_weights = weigh_classes(config, train_set)
@@ -74,34 +87,59 @@ def build_run(
     network = build_network(
         config, runtime, num_classes, is_fresh=checkpoint is None, class_names=names
     )
-    check_batch_statistics(config, runtime, network, batches, last=batches.steps - 1)
+    if checkpoint is None:
+        warn_of_random_weights(config, len(train_set.samples))
+    check = partial(check_batch_statistics, config, runtime, network, batches)
+    if config.unfreeze_epoch:  # all layers take part later
+        check(last=batches.steps - 1)
+    frozen = freeze(config, network, checkpoint.position.epoch if checkpoint else 0)
+    check(last=batches.steps - 1)
     dropout_count = engine.count_dropout(network, config.seed, runtime.world_size, runtime.rank)
     mixed_network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
-    rates = build_schedule(config, updates, runtime.world_size)
+    if rates is None:
+        rates = build_schedule(config, updates, runtime.world_size)
+    rates = [*rates, *rates[-1:] * (-len(rates) % updates)]
     average = engine.WeightAverage(network, config.ema_decay) if config.ema else None
-    optimizer = build_optimizer(config, network, rates)
-    step = build_step(
-        config,
-        runtime,
-        mixed_network,
-        optimizer,
-        normalize=build_normalize(config, build_transforms(config)),
-        class_weights=class_weights,
-        average=average,
-        dropout_count=dropout_count,
-    )
+
+    def build_phase(rows: Sequence | None = None):
+        """Return the step, and what measures statistics, of the layers that are not frozen.
+
+        With `rows` of the table, the step begins after the epochs in which some were.
+        """
+        own = rates
+        if rows is not None:
+            own = rates_after(config.unfreeze_epoch, rows, rates, updates)
+        step = build_step(
+            config,
+            runtime,
+            mixed_network,
+            build_optimizer(config, network, own),
+            class_weights=class_weights,
+            average=average,
+            dropout_count=dropout_count,
+        )
+        if not config.precise_bn_samples:
+            return step, None
+        how = {"normalize": step.normalize}
+        return step, build_precise_batch_norm(config, runtime, mixed_network, batches, **how)
+
+    def unfreeze(rows: Sequence):
+        frozen.unfreeze()
+        return build_phase(rows)
+
+    is_later = config.unfreeze_epoch > 0 and frozen is None
+    step, precise_batch_norm = build_phase(checkpoint.record["rows"] if is_later else None)
 
     stop = StopSignal()
-    evaluate = precise_batch_norm = None
+    evaluate = None
     if config.val_while_train:
+        every = "epoch" if config.val_interval == 1 else f"{config.val_interval} epochs"
+        how = "every %s evaluates %s and keeps the best weights; off: --val_while_train False"
+        _logger.info(how, every, config.evaluated)
         evaluate = build_evaluation(
             config, runtime, mixed_network, train_set, num_classes=num_classes, stop=stop
-        )
-    if config.precise_bn_samples:
-        precise_batch_norm = build_precise_batch_norm(
-            config, runtime, mixed_network, batches, normalize=step.normalize
         )
 
     lines = engine.describe_model(config.model, network, config.image_resize)
@@ -141,6 +179,11 @@ def build_run(
         evaluate=evaluate,
         val_interval=config.val_interval,
         val_weights=config.val_weights or "averaged",
+        early_stop=engine.EarlyStop(
+            config.early_stop_patience, config.early_stop_min_delta, after=config.unfreeze_epoch
+        ),
+        unfreeze_epoch=config.unfreeze_epoch if frozen is not None else 0,
+        unfreeze=unfreeze,
         precise_batch_norm=precise_batch_norm,
         checkpoints=checkpoints,
         metadata=metadata,
@@ -232,19 +275,6 @@ def build_train_batches(config: Config, runtime, train_set, num_classes: int):
     return data.EpochBatches(train_set, loader_of_epoch, config.batch_size, runtime.rank)
 
 
-def build_transforms(config: Config):
-    return data.create_transforms(
-        config.dataset,
-        config.image_resize,
-        is_training=True,
-        separate=config.aug_splits > 1,
-        normalize_on_device=True,
-        **options(config, "scale ratio interpolation hflip vflip color_jitter lighting"),
-        **options(config, "auto_augment augment_on_device mean std decoder"),
-        **options(config, "re_prob re_scale re_ratio re_value re_max_attempts"),
-    )
-
-
 def check_sink(config: Config, runtime) -> None:
     """Raise a ConfigError if the device pulls the batches and an option contradicts that."""
     if engine.uses_sink(config.dataset_sink_mode, runtime):
@@ -259,15 +289,6 @@ def check_batch_statistics(config: Config, runtime, network, batches, *, last: i
         images *= runtime.world_size
     shape = (config.in_channels, *Preprocessing.from_options(config).sides)
     engine.check_batch_statistics(network, shape, images, config.batch_size)
-
-
-def build_normalize(config: Config, transform: Sequence | None = None):
-    """Build the cell in front of the network, with all that `transform` leaves to the device."""
-    if transform is None:  # for evaluation
-        warn_of_imagenets(config.dataset, config.mean, config.std)
-    return data.create_normalize(
-        config.dataset, config.mean, config.std, transform, channels=config.in_channels
-    )
 
 
 def build_precise_batch_norm(config: Config, runtime, network, batches, *, normalize=None):

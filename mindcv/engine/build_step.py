@@ -1,14 +1,18 @@
-"""Translate the options of network, loss, optimizer and step for their factories."""
+"""Translate the options of a training step for its factories: network, images, loss, optimizer."""
 
 import logging
 from collections.abc import Sequence
 from typing import Any
 
-from .. import engine, models
-from ..config import Config, settings_of
+from .. import data, engine, models
+from ..config import Config, read_factors, settings_of
+from ..data.datasets import IMAGENET_MEAN, dataset_row
+from ..data.preprocessing import warn_of_imagenets
 from ..loss import create_loss
 from ..optim import create_optimizer
 from .classes import name_all
+
+_FEW_IMAGES = 100_000
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -37,12 +41,63 @@ def build_network(
         models.load_weights(network, config.ckpt_path, class_names=names)
     if config.sync_bn and runtime.world_size > 1:
         engine.synchronize_batch_norm(network, runtime.world_size)
-    if config.freeze_stages is not None:
-        frozen = models.freeze(network, config.freeze_stages)
-        _logger.info(
-            "%d parameters are frozen: stem and %d stages", len(frozen), config.freeze_stages
-        )
     return network
+
+
+def build_transforms(config: Config):
+    return data.create_transforms(
+        config.dataset,
+        config.image_resize,
+        is_training=True,
+        separate=config.aug_splits > 1,
+        normalize_on_device=True,
+        **options(config, "scale ratio interpolation hflip vflip color_jitter lighting"),
+        **options(config, "auto_augment augment_on_device mean std decoder"),
+        **options(config, "re_prob re_scale re_ratio re_value re_max_attempts"),
+    )
+
+
+def build_normalize(config: Config, transform: Sequence | None = None):
+    """Build the cell in front of the network, with all that `transform` leaves to the device."""
+    if transform is None:  # for evaluation
+        warn_of_imagenets(config.dataset, config.mean, config.std)
+    return data.create_normalize(
+        config.dataset, config.mean, config.std, transform, channels=config.in_channels
+    )
+
+
+def warn_of_random_weights(config: Config, images: int) -> None:
+    """Warn of training from scratch on few images of one's own, if weights are published."""
+    row = dataset_row(config.dataset)
+    is_benchmark = row is not None and row.mean != IMAGENET_MEAN  # digits, CIFAR
+    if config.pretrained or config.ckpt_path or is_benchmark or images >= _FEW_IMAGES:
+        return
+    if models.is_model_pretrained(config.model):
+        _logger.warning(
+            "TRAINING STARTS FROM RANDOM WEIGHTS, and %s images are few for that: published "
+            "weights usually give a better classifier in fewer epochs; add --pretrained, or "
+            "--ckpt_path FILE",
+            f"{images:,}",
+        )
+
+
+def freeze(config: Config, network, epoch: int) -> models.Frozen | None:
+    """Freeze what the config names, if it is frozen in this epoch."""
+    until = config.unfreeze_epoch
+    if config.freeze_stages is None or 0 < until < epoch:
+        return None
+    frozen, end = models.freeze(network, config.freeze_stages), until and f" until epoch {until}"
+    stages = config.freeze_stages
+    _logger.info("%d parameters are frozen%s: stem and %d stages", len(frozen), end or "", stages)
+    return frozen
+
+
+def rates_after(epochs: int, rows, rates: list[float], updates: int) -> list[float]:
+    """Return the rates that these epochs leave, by their rows of the table.
+
+    Skipped updates used up none.
+    """
+    return rates[epochs * updates - int(rows[epochs - 1][-1]) :]
 
 
 def build_loss(config: Config, class_weights: Sequence[float] | None = None):
@@ -52,9 +107,14 @@ def build_loss(config: Config, class_weights: Sequence[float] | None = None):
 
 
 def build_optimizer(config: Config, network, rates: list[float]):
-    names = "weight_decay momentum weight_decay_filter layer_decay eps"
-    others = options(config, names)
-    return create_optimizer(network, config.opt, lr=rates, nesterov=config.use_nesterov, **others)
+    return create_optimizer(
+        network,
+        config.opt,
+        lr=rates,
+        nesterov=config.use_nesterov,
+        layer_lr=read_factors(config.layer_lr),
+        **options(config, "weight_decay momentum weight_decay_filter layer_decay eps"),
+    )
 
 
 def build_step(
@@ -63,7 +123,6 @@ def build_step(
     mixed_network,
     optimizer,
     *,
-    normalize=None,
     class_weights=None,
     average=None,
     dropout_count=None,
@@ -73,7 +132,7 @@ def build_step(
         mixed_network,
         build_loss(config, class_weights),
         optimizer,
-        normalize,
+        build_normalize(config, build_transforms(config)),
         loss_scale=config.loss_scale,
         dynamic=config.has_dynamic_scale,
         skip_overflow=config.drop_overflow_update,

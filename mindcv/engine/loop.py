@@ -28,6 +28,7 @@ from ..weights import Metadata
 from .agreement import Agreement, check_equal_states
 from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .device import Runtime
+from .early_stop import EarlyStop
 from .elastic import Division
 from .evaluation import Accuracy, EvaluationStopped
 from .profile import Profile
@@ -38,7 +39,7 @@ from .summary import describe_time
 from .tables import MetricsTable, SampleLog
 from .trackers import Figures
 from .train_step import TrainStep
-from .update import STATISTICS
+from .update import STATISTICS, copy_value, set_value
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -69,6 +70,9 @@ class Run:
             averaged weights are evaluated, they decide which checkpoint is best.
         precise_batch_norm: measures the running statistics before each use; None: they stay as
             trained.
+        unfreeze_epoch: the last one in which layers are frozen; 0: none are, or to the end.
+        unfreeze: called with the rows of the table then; returns the next step and
+            precise_batch_norm.
         division: of the images into updates and batches.
         checkpoints: None on all ranks but the first.
         uses_sink: the device pulls the batches of whole epochs.
@@ -85,7 +89,10 @@ class Run:
     evaluate: Callable[[], Accuracy] | None = None
     val_interval: int = 1
     val_weights: str = "averaged"
+    early_stop: EarlyStop = EarlyStop()
     precise_batch_norm: PreciseBatchNorm | None = None
+    unfreeze_epoch: int = 0
+    unfreeze: Callable[[list], tuple[TrainStep, PreciseBatchNorm | None]] | None = None
     checkpoints: CheckpointWriter | None = None
     metadata: Metadata | None = None
     save_points: SavePoints = field(default_factory=SavePoints)
@@ -99,8 +106,17 @@ class Run:
     def clock(self) -> Clock:
         return self.progress.clock
 
+    @property
+    def ending(self) -> str:
+        """Why the run is over before its last epoch; empty: it is not."""
+        return self.early_stop.ending(self.table.scores())
+
     def __post_init__(self):
         self.agreement = Agreement(self.runtime, self.stop)
+        self.begin_phase(self.step, self.precise_batch_norm)
+
+    def begin_phase(self, step: TrainStep, precise_batch_norm: PreciseBatchNorm | None) -> None:
+        self.step, self.precise_batch_norm = step, precise_batch_norm
         self.state = RunState(
             self.network,
             self.step,
@@ -120,13 +136,19 @@ def train(run: Run, at: Position) -> None:
         WeightsError: a checkpoint cannot be written, or the processes have diverged.
         RunFolderError: another file of the run cannot be written.
     """
+    if run.ending:  # it was resumed
+        at = Position(run.epochs + 1)
     with contextlib.closing(run.batches), contextlib.closing(run.progress), run.stop.listening():
         if run.sample_log:
             run.sample_log.begin(at.count(run.batches.steps))
         run.table.begin()
         run.progress.begin(at)
         try:
-            (drive_by_sink if run.uses_sink else drive_by_steps)(run, at)
+            drive = drive_by_sink if run.uses_sink else drive_by_steps
+            if run.unfreeze_epoch:
+                at = drive(run, at, run.unfreeze_epoch)
+                unfreeze(run, at)
+            drive(run, at, run.epochs)
         except Exception:  # a stopped run tells it too; a whole one does when its files are closed
             _close_profile(run)
             for line in describe_time(run.progress):
@@ -145,10 +167,21 @@ def _close_profile(run: Run) -> None:
         run.profile.close()
 
 
-def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
-    """Train to the end of epoch `last` (None: of the run); return where the next epoch begins."""
-    last = last or run.epochs
-    if at.epoch > last:  # a finished run was resumed
+def unfreeze(run: Run, at: Position) -> None:
+    """Let all layers learn, with a new optimizer; loss scale and weight average go on."""
+    if at.epoch > run.epochs:
+        return
+    kept = {one.name: copy_value(one) for one in run.step.state}
+    run.begin_phase(*run.unfreeze(run.table.rows))
+    for one in run.step.state:
+        set_value(one, kept[one.name])
+    _logger.info("all layers train from epoch %d on, with a new optimizer", at.epoch)
+    run.progress.begin_graph(at)
+
+
+def drive_by_steps(run: Run, at: Position, last: int) -> Position:
+    """Train to the end of epoch `last`; return where the next epoch begins."""
+    if at.epoch > last:
         return at
     with pipeline_failures_as_data_errors():
         batches = _open_epoch(run, at)
@@ -161,7 +194,7 @@ def drive_by_steps(run: Run, at: Position, last: int | None = None) -> Position:
             if at.epoch < last:  # reads ahead during the evaluation
                 batches = _open_epoch(run, Position(at.epoch + 1))
             after_epoch(run, at.epoch)
-            at = Position(at.epoch + 1)
+            at = Position(1 + (run.epochs if run.ending else at.epoch))
     return at
 
 
@@ -170,30 +203,33 @@ def _open_epoch(run: Run, at: Position):
         return run.batches.epoch(at.epoch - 1, at.step, run.batches.listeners)
 
 
-def drive_by_sink(run: Run, at: Position) -> None:
+def drive_by_sink(run: Run, at: Position, last: int) -> Position:
     """Let MindSpore's `Model.train` feed the device and call back once an epoch.
 
-    One call trains all whole epochs, since each call compiles the graph anew. The rest of an epoch
-    that was begun before a resume is trained step by step.
+    One call trains all whole epochs up to `last`, since each call compiles the graph anew. The rest
+    of an epoch that was begun before a resume is trained step by step.
     """
     steps = run.batches.steps
-    if at.step:
+    if at.step and at.epoch <= last:
         at = drive_by_steps(run, at, last=at.epoch)
-        if at.epoch <= run.epochs:
-            run.progress.begin_sink(at)
-    if at.epoch > run.epochs:
-        return
+        if at.epoch <= last:
+            run.progress.begin_graph(at)
+    if at.epoch > last:
+        return at
     run.batches.start(at.epoch - 1)
-    run.batches.listeners.append(HandOut(run.epochs, steps, run.progress.log_interval))
+    hand_out = HandOut(run.epochs, steps, run.progress.log_interval)
+    run.batches.listeners.append(hand_out)
     dataset = run.batches.as_dataset()
     with pipeline_failures_as_data_errors(dataset):
         ms.Model(EpochOutputs(run.step, steps)).train(
-            run.epochs,
+            last,
             dataset,
             callbacks=[_EpochEnd(run)],
             dataset_sink_mode=True,
             initial_epoch=at.epoch - 1,
         )
+    run.batches.listeners.remove(hand_out)
+    return Position(1 + (run.epochs if run.ending else last))
 
 
 class _EpochEnd(ms.Callback):
@@ -216,6 +252,8 @@ class _EpochEnd(ms.Callback):
 
     def on_train_epoch_end(self, run_context):
         after_epoch(self._run, run_context.original_args().cur_epoch_num)
+        if self._run.ending:
+            run_context.request_stop()
 
     def __exit__(self, error, *_):  # MindSpore calls it at the end, also after an error
         # After an error, `Model.train` leaves the thread running that feeds the device.
@@ -268,6 +306,9 @@ def after_epoch(run: Run, epoch: int) -> None:
         leave(run, at, run.stop.received)
     run.step.set_train()
     run.table.append(epoch, step, run.progress, accuracies)
+    if run.ending and not is_last:
+        is_last = is_regular = True
+        _logger.info(run.ending)
     if run.figures:
         run.figures.after_epoch(step, accuracies)
 
@@ -330,7 +371,7 @@ def save(
             run.checkpoints.save(
                 at,
                 snapshot.files(run.metadata),
-                snapshot.figures,
+                {**snapshot.figures, "ending": run.ending},
                 score=score,
                 is_midway=is_midway,
                 is_kept=is_kept,

@@ -125,8 +125,8 @@ class Progress:
         if self._has_bar:
             threading.Thread(target=self._tick, name="compiling", daemon=True).start()
 
-    def begin_sink(self, at: Position) -> None:
-        """Expect another graph, after steps of a part of an epoch."""
+    def begin_graph(self, at: Position) -> None:
+        """Expect another graph, which is compiled with the next step."""
         self._measured = (at.count(self.watch.steps_per_epoch), 0.0)
         self.first_steps = ""
         self.clock.switch(COMPILE)

@@ -93,15 +93,18 @@ def describe_schedule(rates: Sequence[float], steps_per_epoch: int) -> list[str]
     return lines
 
 
-def describe_end(table: MetricsTable, progress: Progress, folder: Path) -> list[str]:
+def describe_end(
+    table: MetricsTable, progress: Progress, folder: Path, ending: str = ""
+) -> list[str]:
     """Return log lines about a finished run, for 60 columns; the last one is the next command.
 
-    The accuracy is of the whole run; times and speed are of this process only.
+    The accuracy is of the whole run; times and speed are of this process only. `ending` says why
+    the run is over before its last epoch.
     """
     done = [f"done in {timedelta(seconds=round(sum(progress.clock.seconds.values())))}"]
     if progress.images_per_second:
         done.append(f"{progress.images_per_second:.0f} images/s in training")
-    lines = [*describe_time(progress), ", ".join(done)]
+    lines = [*describe_time(progress), *filter(None, [ending]), ", ".join(done)]
     if best := table.best():
         top1, epoch, whose = best
         averaged = ", averaged weights" if whose else ""

@@ -70,6 +70,13 @@ class MetricsTable:
         if self.path is not None:
             append_rows(self.path, self.rows[-1:])
 
+    def scores(self) -> list[tuple[int, float]]:
+        """Return epoch and top-1 accuracy of each evaluation, of averaged weights if there are."""
+        names = [name for name in ("ema_val_top1", "val_top1") if name in self.columns]
+        places = [self.columns.index(name) for name in names]
+        found = [(row[0], next(filter(None, (row[p] for p in places)), "")) for row in self.rows]
+        return [(int(epoch), float(score)) for epoch, score in found if score]
+
     def best(self) -> tuple[float, str, str] | None:
         """Return the best top-1 accuracy, its epoch, and "ema" if the averaged weights reached it.
 

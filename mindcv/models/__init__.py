@@ -7,7 +7,7 @@ from ..process import environment  # noqa: F401
 from ..process.cpu import limit_instructions
 from ..weights.load import load_weights
 from . import helpers, layers, registry, regnet  # noqa: F401
-from .features import FeatureExtractWrapper, FeatureInfo, FeatureNet, freeze
+from .features import FeatureExtractWrapper, FeatureInfo, FeatureNet, Frozen, freeze
 from .folding import fold_batch_norm, fold_on_cpu
 from .from_file import (
     create_described,
@@ -46,6 +46,7 @@ __all__ = [
     "FeatureExtractWrapper",
     "FeatureInfo",
     "FeatureNet",
+    "Frozen",
     "UnknownModelError",
     "canonical_name",
     "create_described",

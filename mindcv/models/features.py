@@ -160,13 +160,29 @@ def _choose(count: int, out_indices: Sequence[int] | None) -> list[int]:
     return chosen
 
 
-def freeze(network: nn.Cell, stages: int) -> list[str]:
+class Frozen(list):
+    """The names of parameters that `freeze` froze."""
+
+    def __init__(self, network: nn.Cell, parameters: list, layers: list):
+        super().__init__(parameter.name for parameter in parameters)
+        self._network, self._parameters, self._layers = network, parameters, layers
+
+    def unfreeze(self) -> None:
+        """Let the layers learn again; then build a new optimizer and train step."""
+        for parameter in self._parameters:
+            parameter.requires_grad = True
+        for layer, before in self._layers:
+            layer.use_batch_statistics = before
+        self._network.compile_cache.clear()
+
+
+def freeze(network: nn.Cell, stages: int) -> Frozen:
     """Freeze the stem and the first stages; return the names of the newly frozen parameters.
 
     Their weights and statistics no longer change: the parameters leave `trainable_params()`, and
     batch normalisation uses the running statistics in training too, whatever `set_train` says
     later. Freeze before building the optimizer and the train step, and after converting to
-    synchronised batch normalisation.
+    synchronised batch normalisation. `unfreeze()` of the result undoes it.
 
     Args:
         network: has `layer_groups()`, as AnyNet does, or `stem` and `stages`, as FeatureNet does.
@@ -183,13 +199,14 @@ def freeze(network: nn.Cell, stages: int) -> list[str]:
         raise ConfigError(f"{type(network).__name__} has no stem and stages to freeze")
     if not 0 <= stages <= len(rest):
         raise ConfigError(f"{stages} stages to freeze: expected 0 (the stem) to {len(rest)}")
-    frozen = []
+    frozen, layers = [], []
     for part in itertools.chain(stem, *rest[:stages]):
         for parameter in part.trainable_params():
             parameter.requires_grad = False
-            frozen.append(parameter.name)
+            frozen.append(parameter)
         for _, cell in part.cells_and_names():
             if isinstance(cell, nn.BatchNorm2d):
+                layers.append((cell, cell.use_batch_statistics))
                 cell.use_batch_statistics = False
     network.compile_cache.clear()  # its graphs train these stages
-    return frozen
+    return Frozen(network, frozen, layers)

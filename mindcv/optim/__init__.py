@@ -8,7 +8,7 @@ that its next step depends on.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -121,6 +121,7 @@ def create_optimizer(
     nesterov: bool = False,
     weight_decay_filter: str = "disable",
     layer_decay: float | None = None,
+    layer_lr: Mapping[str, float] | None = None,
     loss_scale: float = 1.0,
     schedule_decay: float = 0.004,
     checkpoint_path: str = "",
@@ -139,6 +140,9 @@ def create_optimizer(
             decay and rate.
         layer_decay: factor on the rate from each layer (stem, block or head) to the one below it;
             the head has the full rate (timm `optim/_param_groups.py`).
+        layer_lr: first part of parameters' names, such as stages.0 -> factor on their rate, beside
+            that of layer_decay; the longest part counts. With 0 the weights stay, not the running
+            statistics: see `mindcv.models.freeze`.
         loss_scale: gradients are divided by it before anything else.
         schedule_decay: how fast nadam's momentum grows to beta1.
         checkpoint_path: optimizer state and weights to start from; rates are the caller's. The file
@@ -151,7 +155,8 @@ def create_optimizer(
     Raises:
         ValueError: no parameters, unknown optimizer or filter, or arguments that contradict each
             other.
-        ConfigError: the checkpoint does not fit the optimizer, or layer_decay the network.
+        ConfigError: the checkpoint does not fit the optimizer, or layer_decay or layer_lr the
+            network.
     """
     from .groups import parameter_groups
 
@@ -169,6 +174,7 @@ def create_optimizer(
         weight_decay=weight_decay,
         weight_decay_filter=weight_decay_filter,
         layer_decay=layer_decay,
+        layer_lr=layer_lr,
     )
     own = {"momentum": momentum, "schedule_decay": schedule_decay, "eps": eps}
     taken = {name: value for name, value in own.items() if name in row.takes}

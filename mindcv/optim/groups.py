@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
@@ -20,6 +20,7 @@ def parameter_groups(
     weight_decay: float,
     weight_decay_filter: str,
     layer_decay: float | None,
+    layer_lr: Mapping[str, float] | None = None,
 ) -> tuple[list[dict], float | list[float]]:
     """Return groups for MindSpore's optimizers, and the rate of groups without their own.
 
@@ -42,8 +43,9 @@ def parameter_groups(
         )
     is_exempt = WEIGHT_DECAY_FILTERS[weight_decay_filter]
     if any(isinstance(p, dict) for p in params):
-        if layer_decay is not None:
-            raise ValueError("layer_decay and parameter groups do not go together; scale their lr")
+        if layer_decay is not None or layer_lr:
+            name = "layer_lr" if layer_lr else "layer_decay"
+            raise ValueError(f"{name} and parameter groups do not go together; scale their lr")
         return _same_kind_of_rates(params, rates)
     # MindCV's `disable` decays what a network's no_weight_decay() lists too.
     listed = set()
@@ -52,6 +54,10 @@ def parameter_groups(
     scales = {}
     if layer_decay is not None:
         scales = layer_scales(model_or_params if is_network else params, layer_decay)
+    if layer_lr:
+        known = model_or_params.get_parameters() if is_network else params
+        for name, factor in named_factors([p.name for p in known], layer_lr).items():
+            scales[name] = scales.get(name, 1.0) * factor
     # Always in groups: otherwise MindSpore exempts every name that contains beta or gamma.
     members: dict[tuple, list[Parameter]] = {}
     for p in params:
@@ -59,7 +65,7 @@ def parameter_groups(
         decay = 0.0 if is_free else weight_decay
         members.setdefault((scales.get(p.name), decay), []).append(p)
     groups = [{"params": m, "weight_decay": decay} for (_, decay), m in members.items()]
-    if layer_decay is not None:
+    if scales:
         scaled = _scaled_rates(rates)
         for group, (scale, _) in zip(groups, members):
             group["lr"] = scaled(scale)
@@ -92,6 +98,25 @@ def layer_scales(
     places = {p.name: known.get(p.name, _TOP) for p in params}
     above = {place: number for number, place in enumerate(sorted(set(places.values()))[::-1])}
     return {name: layer_decay ** above[place] for name, place in places.items()}
+
+
+def named_factors(names: Sequence[str], layer_lr: Mapping[str, float]) -> dict[str, float]:
+    """Return each parameter's factor: that of the longest first part of its name, or 1.
+
+    Raises:
+        ConfigError: a part begins no name.
+    """
+    found = {}
+    for part in sorted(layer_lr, key=len):
+        own = [name for name in names if f"{name}.".startswith(f"{part}.")]
+        if not own:
+            firsts = list(dict.fromkeys(name.split(".")[0] for name in names))
+            raise ConfigError(
+                f"layer_lr: no parameter's name begins with {part!r}; they begin with "
+                f"{', '.join(firsts[:10])}, and are called e.g. {names[-1]}"
+            )
+        found |= dict.fromkeys(own, float(layer_lr[part]))
+    return dict.fromkeys(names, 1.0) | found
 
 
 _STEM, _TOP = (-1, 0), (math.inf, 0)

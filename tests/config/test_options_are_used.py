@@ -41,6 +41,7 @@ NEEDS = {
     "decay_rate": {"scheduler": "exponential_decay"},
     "decay_shape": {"scheduler": "wsd", "decay_epochs": 10},
     "drop_overflow_update": {"loss_scale": 64.0},
+    "early_stop_min_delta": {"early_stop_patience": 2},
     "ema_decay": {"ema": True},
     "label_smoothing": {"mixup": 0.0},
     "loss_scale_type": {"amp_level": "O2"},
@@ -49,6 +50,7 @@ NEEDS = {
     "pretrained": {"ckpt_path": ""},
     "regnet": {"model": "regnet"},
     "sync_bn": {"distribute": True},
+    "unfreeze_epoch": {"freeze_stages": 1},
     "val_weights": {"ema": True},
     "warmup_factor": {"warmup_epochs": 3},
 }
@@ -100,7 +102,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     monkeypatch.setattr(classes, "data", library.data)
     for part in ("data", "engine", "models"):
         monkeypatch.setattr(recipe, part, getattr(library, part))
-    for part in ("engine", "models", "create_loss", "create_optimizer"):
+    for part in ("data", "engine", "models", "create_loss", "create_optimizer"):
         monkeypatch.setattr(build_step, part, getattr(library, part))
     monkeypatch.setattr(recipe, "CheckpointWriter", library.CheckpointWriter)
     monkeypatch.setattr(module, "mindcv", library)

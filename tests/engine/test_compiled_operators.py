@@ -14,7 +14,6 @@ from mindspore import Tensor, nn
 
 from mindcv import engine
 from mindcv.config import Config, load_config
-from mindcv.engine import build as recipe
 from mindcv.engine import build_step
 from mindcv.engine.device import Runtime
 from mindcv.engine.sink import EpochOutputs
@@ -90,7 +89,6 @@ def operators_of(config: Config, network: nn.Cell, folder: Path) -> set[str]:
         RUNTIME,
         mixed,
         optimizer,
-        normalize=recipe.build_normalize(config, recipe.build_transforms(config)),
         average=average,
         dropout_count=count,
     )

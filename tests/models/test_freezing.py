@@ -73,6 +73,18 @@ def test_frozen_parameters_leave_the_trainable_ones():
     assert freeze(network, 3) == []
 
 
+def test_what_was_frozen_learns_again_and_nothing_else_does():
+    network = tiny()
+    network.stem.trainable_params()[0].requires_grad = False  # as a user chose
+    before = {p.name: p.requires_grad for p in network.get_parameters()}
+    layers = [cell for _, cell in network.cells_and_names() if isinstance(cell, nn.BatchNorm2d)]
+    frozen = freeze(network, 1)
+    assert sum(layer.use_batch_statistics is False for layer in layers) > 3
+    frozen.unfreeze()
+    assert {p.name: p.requires_grad for p in network.get_parameters()} == before
+    assert {layer.use_batch_statistics for layer in layers} == {None}
+
+
 def test_a_backbone_of_features_is_frozen_alike():
     network = FeatureNet(tiny(), (2, 3))
     names = freeze(network, 1)

@@ -35,6 +35,7 @@ _REFUSED = {
     "distribute": "devices sets it",
     "val_while_train": "a study needs the errors, so it is on",
     "dry_run": "a study trains",
+    "early_stop_patience": "all models of a study train the same epochs",
     **dict.fromkeys(NO_MODEL, "spaces set it"),
     **dict.fromkeys(("ckpt_save_dir", "resume", "resume_opt"), "design-space run sets it"),
     **dict.fromkeys(("summary_dir", "log_samples", "show_batch"), "all models would write there"),
@@ -74,6 +75,7 @@ def run(arguments: Namespace) -> None:
     if (folder / POPULATION).exists():
         raise ConfigError(f"{folder} holds a population already; name another --output")
     options = {**study.train, **NO_MODEL, "val_while_train": True}
+    options |= {"early_stop_patience": 0, "early_stop_min_delta": 0}  # a recipe may stop early
     options |= {"image_resize": study.image_size, "num_classes": study.num_classes}
     options["distribute"] = study.devices > 1
     base, models = options.pop("config", None), list(sample_population(study))
