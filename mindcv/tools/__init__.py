@@ -22,6 +22,7 @@ COMMANDS = {
     "average": "average the weights of several checkpoints",
     "card": "write a model card of a checkpoint, in Markdown",
     "lr": "print and plot the learning rates of a recipe",
+    "find-lr": "train a little at growing learning rates, and suggest one",
     "plan": "step time, memory, decoding and hours of a training on 8 to 1024 devices",
     "scan": "check a dataset: bad files, copies, leaks of val into train, empty classes",
     "report": "write a run folder up as one HTML page: curves, confusions, worst mistakes",
@@ -34,6 +35,7 @@ COMMANDS = {
 NAMES_ELSEWHERE = {
     "average": "avg ensemble soup swa",
     "export": "deploy onnx",
+    "find-lr": "find_lr lr_find lr_finder lr-find lr-finder",
     "list": "ls models zoo",
     "plan": "benchmark profile",
     "predict": "classify detect infer inference",

@@ -15,6 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#008a64", "#b0558a", "#9a6a00", "#4b4b4b")
 _WIDTH, _HEIGHT = 400, 244
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 38  # margins; long labels widen the left one
 _DIGIT = 9  # width of a digit of a label, more than any font needs
+_LINES, _COLUMNS = 12, 64  # of a plot in text
 _LOG_TICKS = 8  # more would not fit beside each other
 
 Points = Sequence[tuple[float, float]]
@@ -27,7 +28,8 @@ class Chart:
     title: str  # of the vertical axis
     curves: Mapping[str, Points]
     x_title: str = "epoch"
-    x_axis: str = "whole"  # ticks at whole numbers; real: at round ones; log: at powers of two
+    # Ticks at whole numbers; real: at round ones; log: at powers of two; log10: of ten, PNG only.
+    x_axis: str = "whole"
     dots: Collection[str] = ()  # names of curves whose points are not joined
     dashed: Collection[str] = ()  # names of curves that may cover another, which shows in the gaps
     mark: float | None = None  # where a dotted vertical line stands
@@ -76,6 +78,28 @@ def plot_charts(path: str | Path, charts: Sequence[Chart], title: str = "", colu
         figure.savefig(path, format="png", dpi=150 if columns == 1 else 100)
 
 
+def text_plot(values: Sequence[float], left: str, right: str, low: float = 0.0) -> list[str]:
+    """Plot values at equal distances in text, from `low` to the highest one.
+
+    Args:
+        left, right: what stands below the first and the last value.
+    """
+    top = max(values)
+    span = (top - low) or 1.0
+    grid = [[" "] * _COLUMNS for _ in range(_LINES)]
+    for x in range(_COLUMNS):
+        # A column shows all its values, so that no drop or restart is missed.
+        start, stop = x * len(values) // _COLUMNS, (x + 1) * len(values) // _COLUMNS
+        own = values[start : max(stop, start + 1)]
+        ends = (round((value - low) / span * (_LINES - 1)) for value in (min(own), max(own)))
+        for y in range(next(ends), next(ends) + 1):
+            grid[_LINES - 1 - y][x] = "*"
+    labels = {0: f"{top:.4g}", _LINES - 1: f"{low:.4g}"}
+    lines = [f"{labels.get(y, ''):>10} |{''.join(row).rstrip()}" for y, row in enumerate(grid)]
+    axis = f"{left}{right:>{_COLUMNS - len(left)}}"
+    return [*lines, " " * 11 + "+" + "-" * _COLUMNS, " " * 12 + axis]
+
+
 def _plot(axes, chart: Chart) -> None:
     for number, (name, points) in enumerate(chart.curves.items()):
         apart = name in chart.dots or len(points) == 1
@@ -91,8 +115,8 @@ def _plot(axes, chart: Chart) -> None:
     axes.set(ylabel=chart.title, xlabel=chart.x_title)
     if chart.x_axis == "whole":
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    elif chart.x_axis == "log":
-        axes.set_xscale("log", base=2)
+    elif chart.x_axis.startswith("log"):
+        axes.set_xscale("log", base=2 if chart.x_axis == "log" else 10)
         axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(loc="best", fontsize="small", frameon=False)
     axes.grid(alpha=0.25)

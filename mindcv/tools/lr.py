@@ -10,11 +10,9 @@ from ..names import plural
 from ..process.entry_point import import_user_module
 from ..process.tables import write_csv
 from .arguments import add_files, at_least, refuse_idle
-from .charts import Chart, plot_charts
+from .charts import Chart, plot_charts, text_plot
 
 TAKES_OPTIONS = True  # all other words are options of train.py
-
-_HEIGHT, _WIDTH = 12, 64  # of the plot, characters
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -56,7 +54,7 @@ def run(arguments: Namespace) -> None:
     for epoch in range(config.epoch_size):
         own = rates[epoch * steps : (epoch + 1) * steps]
         print(f"{epoch + 1:5d} {own[0]:12.6g} {own[-1]:12.6g}")
-    print("\n".join(draw(rates, config.epoch_size)))
+    print("\n".join(text_plot(rates, "0", f"{config.epoch_size} epochs")))
     if arguments.plot:
         points = [(step / steps, rate) for step, rate in enumerate(rates)]
         title = f"{config.scheduler}, {len(rates)} steps"
@@ -97,20 +95,3 @@ def count_steps(config: Config, devices: int) -> int:
             "lower batch_size or give --steps_per_epoch N"
         )
     return steps
-
-
-def draw(rates: list[float], epochs: int) -> list[str]:
-    """Plot the rates over the epochs in text, from 0 to the peak."""
-    top = max(rates) or 1.0
-    grid = [[" "] * _WIDTH for _ in range(_HEIGHT)]
-    for x in range(_WIDTH):
-        # A column shows all its rates, so that no drop or restart is missed.
-        start, stop = x * len(rates) // _WIDTH, (x + 1) * len(rates) // _WIDTH
-        own = rates[start : max(stop, start + 1)]
-        low, high = (round(rate / top * (_HEIGHT - 1)) for rate in (min(own), max(own)))
-        for y in range(low, high + 1):
-            grid[_HEIGHT - 1 - y][x] = "*"
-    labels = {0: f"{top:.4g}", _HEIGHT - 1: "0"}
-    lines = [f"{labels.get(y, ''):>10} |{''.join(row).rstrip()}" for y, row in enumerate(grid)]
-    axis = f"0{f'{epochs} epochs':>{_WIDTH - 1}}"
-    return [*lines, " " * 11 + "+" + "-" * _WIDTH, " " * 12 + axis]
