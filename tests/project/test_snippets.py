@@ -250,7 +250,7 @@ def run(line: str, commands: WarmCommands, place: Path, small: bool = False) -> 
     words = [part for word in shlex.split(line, comments=True) for part in expanded(word, place)]
     if words[0] == "timeout":
         words = words[4:]
-    if small and ("train.py" in words or words[:2] == ["mindcv", "train"]):
+    if small and ("train.py" in words or {"train", "find-lr"} & set(words[:2])):
         words = made_small(words)
     if "msrun" in words:
         words = on_two_processes(words)
