@@ -239,6 +239,7 @@ def description(**changes):
         "fingerprint": "abc",
     }
     parts = {
+        "config": {},
         "runtime": {"world_size": 2, "device_target": "CPU", "mode": 0, "jit_level": "O1"},
         "versions": {"mindspore": "2.10.0"},
         "workers": 2,
