@@ -6,7 +6,6 @@ train.py, validate.py and the report build here, so all three evaluate alike.
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +88,11 @@ def build_run(
     )
     if checkpoint is None:
         warn_of_random_weights(config, len(train_set.samples))
-    check = partial(check_batch_statistics, config, runtime, network, batches)
+    last = batches.steps - 1
     if config.unfreeze_epoch:  # all layers take part later
-        check(last=batches.steps - 1)
+        check_batch_statistics(config, runtime, network, batches, last=last)
     frozen = freeze(config, network, checkpoint.position.epoch if checkpoint else 0)
-    check(last=batches.steps - 1)
+    check_batch_statistics(config, runtime, network, batches, last=last)
     dropout_count = engine.count_dropout(network, config.seed, runtime.world_size, runtime.rank)
     mixed_network = engine.mixed_precision(
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
