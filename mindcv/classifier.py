@@ -15,10 +15,11 @@ from .data.image_files import as_file, decodable
 from .data.samples.files import read_file
 from .data.samples.pictures import find_images
 from .data.transforms import evaluation_transforms
-from .engine.evaluation import softmax
+from .engine.evaluation import probabilities
 from .errors import ConfigError, DataError
 from .hub import is_address, require_classifier
 from .models import create_model_from_file, create_published_model, find_published, fold_on_cpu
+from .task import TASKS
 from .weights import ENDINGS, Metadata, Preprocessing
 
 # A file or folder, a Pillow image, or pixels: (H, W, 3) or (H, W), uint8.
@@ -32,7 +33,7 @@ class Guess:
     rank: int  # from 1
     class_index: int
     class_name: str  # empty: unknown
-    probability: float  # of the softmax over all classes
+    probability: float  # of the softmax over all classes; with several labels: that it is shown
 
     def __str__(self) -> str:
         return f"{self.class_name or f'class {self.class_index}'} ({self.probability:.1%})"
@@ -40,22 +41,23 @@ class Guess:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of an image, the likeliest first."""
+    """The likeliest classes of an image, the likeliest first; of several labels maybe none."""
 
     path: str  # as the user wrote it; empty: the image was no file
     guesses: tuple[Guess, ...]
 
     @property
     def name(self) -> str:
-        """Name of the likeliest class; empty: unknown."""
-        return self.guesses[0].class_name
+        """Name of the likeliest class; empty: unknown, or there is none."""
+        return self.guesses[0].class_name if self.guesses else ""
 
     @property
     def probability(self) -> float:
-        return self.guesses[0].probability
+        return self.guesses[0].probability if self.guesses else 0.0
 
     def __str__(self) -> str:
-        return f"{self.path}{': ' if self.path else ''}{', '.join(map(str, self.guesses))}"
+        found = ", ".join(map(str, self.guesses)) or "no class"
+        return f"{self.path}{': ' if self.path else ''}{found}"
 
 
 class Classifier:
@@ -135,7 +137,8 @@ class Classifier:
         self,
         images: Picture | Sequence[Picture],
         *,
-        top_k: int = 5,
+        top_k: int | None = None,
+        threshold: float | None = None,
         batch_size: int = 16,
     ) -> Prediction | list[Prediction]:
         """Classify an image, or several.
@@ -143,16 +146,18 @@ class Classifier:
         Args:
             images: one image, (H, W, 3) or (H, W) uint8 where it is an array; or a list of images,
                 a folder, or an array (N, H, W, 3), for a list of predictions.
-            top_k: classes of each prediction.
+            top_k: classes of each prediction at most; None: 5, or all of several labels.
+            threshold: smallest probability of a class; None: 0, or 0.5 for several labels.
 
         Raises:
-            ConfigError: `top_k` or `batch_size` is below 1.
+            ConfigError: `top_k` or `batch_size` is below 1, or threshold not from 0 to 1.
             DataError: an image cannot be read, or an array is no image.
             WeightsError: the logits are not finite.
         """
         several = _several(images)
         pictures = [images] if several is None else several
-        found = self.stream(pictures, top_k=top_k, batch_size=batch_size, on_bad=_refuse)
+        how = dict(top_k=top_k, threshold=threshold, batch_size=batch_size)
+        found = self.stream(pictures, **how, on_bad=_refuse)
         predictions = [prediction for prediction, _ in found]
         return predictions[0] if several is None else predictions
 
@@ -166,7 +171,8 @@ class Classifier:
         self,
         images: Sequence[Picture],
         *,
-        top_k: int,
+        top_k: int | None = None,
+        threshold: float | None = None,
         batch_size: int,
         on_bad: Callable[[Any, str], None],
     ) -> Iterator[tuple[Prediction, np.ndarray]]:
@@ -176,16 +182,22 @@ class Classifier:
 
         Args:
             images: files, Pillow images or arrays, no folders.
+            top_k, threshold: as for a call.
             batch_size: the last batch is padded, so that the graph is compiled only once.
             on_bad: called with image and reason where an image cannot be read.
 
         Raises:
-            ConfigError: `top_k` or `batch_size` is below 1.
+            ConfigError: as for a call.
             WeightsError: the logits are not finite.
         """
+        task = TASKS[self.metadata.task]
+        top_k = task.top_k if top_k is None else top_k
+        threshold = task.threshold if threshold is None else threshold
         for name, number in (("top_k", top_k), ("batch_size", batch_size)):
-            if number < 1:
+            if number is not None and number < 1:
                 raise ConfigError(f"{name} {number} is out of range, expected at least 1")
+        if not 0 <= threshold <= 1:
+            raise ConfigError(f"threshold {threshold} is out of range, expected 0 to 1")
         batch_size = min(batch_size, len(images))
         names = self.metadata.class_names
         for batch in batches_of(images, self.metadata.preprocessing, batch_size, on_bad):
@@ -193,9 +205,10 @@ class Classifier:
             padding = np.zeros((batch_size - len(views), *views[0].shape), np.uint8)
             logits = self._step(Tensor(np.concatenate([np.stack(views), padding])))
             logits = logits[0] if isinstance(logits, tuple) else logits
-            shares = softmax(logits.asnumpy()[: len(views)])
+            shares = probabilities(task, logits.asnumpy()[: len(views)])
             for picture, view, row in zip(pictures, views, shares):
                 best = np.argsort(-row, kind="stable")[:top_k].tolist()
+                best = [index for index in best if row[index] >= threshold]
                 guesses = (
                     Guess(rank, index, names[index] if names else "", float(row[index]))
                     for rank, index in enumerate(best, 1)

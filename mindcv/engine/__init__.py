@@ -14,6 +14,7 @@ from .early_stop import EarlyStop
 from .elastic import Division
 from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
 from .loop import Run, SavePoints, train
+from .multi_label import evaluator_of
 from .nonfinite import FiniteWatch
 from .profile import Profile
 from .progress import Progress
@@ -69,6 +70,7 @@ __all__ = [
     "describe_run",
     "describe_schedule",
     "evaluate",
+    "evaluator_of",
     "event_files",
     "find_checkpoint",
     "mixed_precision",

@@ -19,6 +19,7 @@ from ..config import (
     shaping,
     sink_contradictions,
 )
+from ..data.datasets import dataset_task
 from ..data.order import steps_of_epoch
 from ..data.preprocessing import Preprocessing
 from ..errors import ConfigError, DataError
@@ -160,10 +161,11 @@ def build_run(
         samples = train_set.samples
         sample_log = engine.SampleLog(config.log_samples, batches, samples, runtime.rank)
     metadata = describe_weights(config, train_set, num_classes)
+    task = dataset_task(config.dataset)
     if folder:
         policy, keep = config.ckpt_save_policy, config.keep_checkpoint_max
-        record = {**(record or {}), "update": vars(division)}
-        checkpoints = CheckpointWriter(folder, metadata.model, policy, keep, record=record)
+        about = dict(record={**(record or {}), "update": vars(division)}, measure=task.score_title)
+        checkpoints = CheckpointWriter(folder, metadata.model, policy, keep, **about)
         if config.profile:
             profile = engine.Profile(folder / "profile", config.profile, runtime.device_target)
     return engine.Run(
@@ -172,7 +174,7 @@ def build_run(
         step=step,
         batches=batches,
         progress=progress,
-        table=engine.MetricsTable(folder and folder / "metrics.csv", has_average=config.ema),
+        table=engine.MetricsTable(folder and folder / "metrics.csv", config.ema, task),
         division=division,
         epochs=config.epoch_size,
         evaluate=evaluate,
@@ -321,7 +323,7 @@ def build_statistics(config: Config, runtime, network, num_classes: int):
 
 def build_evaluation(
     config: Config, runtime, network, train_set, *, num_classes: int, stop: StopSignal | None = None
-) -> Callable[[], engine.Accuracy]:
+) -> Callable[[], engine.evaluation.Measured]:
     """Return a function that evaluates the network in its state at the time of the call.
 
     Raises:
@@ -336,7 +338,8 @@ def build_evaluation(
             f"out of it, or train with num_classes {found}"
         )
     step = engine.EvaluationStep(network, num_classes, build_normalize(config))
-    return lambda: engine.evaluate(step, loader, config.batch_size, runtime, stop=stop)
+    evaluate = engine.evaluator_of(config.dataset).evaluate
+    return lambda: evaluate(step, loader, config.batch_size, runtime, stop=stop)
 
 
 def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
@@ -360,7 +363,10 @@ def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | 
 def build_evaluation_step(config: Config, network, num_classes: int):
     """Build the step of validate.py, with its test-time augmentation."""
     step = engine.EvaluationStep(network, num_classes, build_normalize(config))
-    return engine.AugmentedStep(step, flip=config.tta != "5crop") if config.tta else step
+    if not config.tta:
+        return step
+    task = dataset_task(config.dataset)
+    return engine.AugmentedStep(step, flip=config.tta != "5crop", task=task)
 
 
 def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
@@ -372,4 +378,5 @@ def describe_weights(config: Config, train_set, num_classes: int) -> Metadata:
         class_names=name_all(train_set.class_names(), num_classes),
         preprocessing=Preprocessing.from_options(config),
         options=shaping(settings_of(config)),
+        task=dataset_task(config.dataset).name,
     )

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from .. import data
 from ..config import Config
+from ..data.datasets import dataset_task
+from ..data.samples.protocol import count_images
 from ..errors import DataError
 from ..loss.class_weights import class_weights
+from ..task import MULTI_LABEL
 from ..weights import Metadata
 
 
@@ -19,7 +20,13 @@ def count_classes(config: Config, train_set) -> int:
             f"num_classes {config.num_classes} is too small: {config.data_dir} holds {found} "
             "classes; leave num_classes out to take them from the data"
         )
-    if max(found, config.num_classes or 0) < 2:
+    several = dataset_task(config.dataset) is MULTI_LABEL
+    if several and config.num_classes not in (None, found):
+        raise DataError(
+            f"num_classes {config.num_classes}: {config.data_dir} says of {found} classes whether "
+            "an image shows them, and of no others; leave num_classes out"
+        )
+    if max(found, config.num_classes or 0) < 2 and not several:
         raise DataError(_one_class(config, train_set))
     return config.num_classes or found
 
@@ -29,7 +36,7 @@ def weigh_classes(config: Config, train_set) -> list[float] | None:
     if config.class_weights is None:
         return None
     samples, num_classes = train_set.samples, count_classes(config, train_set)
-    counts = np.bincount(samples.labels, minlength=num_classes).tolist()
+    counts = count_images(samples.labels, num_classes).tolist()
     names = name_all(samples.class_names, num_classes) or [*map(str, range(num_classes))]
     return class_weights(config.class_weights, counts, names)
 
@@ -69,6 +76,20 @@ def check_classes(
         raise DataError(
             f"{config.data_dir} holds {found} classes and {file} knows {known}, without their "
             f"names, so nothing says which is which{remedy}"
+        )
+
+
+def check_task(config: Config, metadata: Metadata | None, file: str | Path) -> None:
+    """Check that a weight file which says what its logits decide fits the images.
+
+    Raises:
+        DataError: one is of one class an image and the other of several.
+    """
+    task = dataset_task(config.dataset)
+    if metadata and metadata.task != task.name:
+        raise DataError(
+            f"{file} was trained on {metadata.task} images, those of dataset {config.dataset!r} "
+            f"are {task.name}: evaluate it on images labelled like its training images"
         )
 
 

@@ -23,8 +23,8 @@ class EarlyStop:
     min_delta: float = 0.0
     after: int = 0
 
-    def ending(self, scores: Iterable[tuple[int, float]]) -> str:
-        """Say why a run with these scores, (epoch, top-1 in percent), is over; empty: it is not."""
+    def ending(self, scores: Iterable[tuple[int, float]], title: str = "top-1") -> str:
+        """Say why a run with these scores, (epoch, percent), is over; empty: it is not."""
         best, waited = -math.inf, 0
         for epoch, score in scores:
             if score - self.min_delta > best:
@@ -33,5 +33,5 @@ class EarlyStop:
                 waited += 1
             if 0 < self.patience <= waited:
                 count = plural(waited, "evaluation")
-                return f"stopped early in epoch {epoch}: no better top-1 in {count}"
+                return f"stopped early in epoch {epoch}: no better {title} in {count}"
         return ""

@@ -1,8 +1,9 @@
 """Accuracy that counts every image exactly once, for any number of images and processes."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import mindspore.dataset as ds
 import numpy as np
@@ -14,6 +15,7 @@ from ..errors import DataError, NonFiniteLossError, WeightsError
 from ..loss import create_loss
 from ..names import plural
 from ..process.signals import StopSignal
+from ..task import SINGLE_LABEL, Task
 from .compile_cache import CachedGraph
 from .device import Runtime
 
@@ -25,24 +27,34 @@ class EvaluationStopped(Exception):
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """Result of an evaluation.
+class Measured:
+    """Result of an evaluation; subclasses hold the figures of their task, in percent."""
 
-    Attributes:
-        loss: mean cross entropy, without label smoothing.
-        top1, top5: in percent; top5 is None below 5 classes.
-    """
-
+    task: ClassVar[Task]
     images: int
-    loss: float
-    top1: float
-    top5: float | None
+    loss: float  # mean over the images, without label smoothing
+
+    @property
+    def score(self) -> float:
+        return getattr(self, self.task.score)
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the loss and the figures of the task, as metrics.csv calls them."""
+        return {name: getattr(self, name) for name in ("loss", *self.task.figures)}
 
     def __str__(self) -> str:
-        top5 = "" if self.top5 is None else f", top-5 {self.top5:.3f} %"
-        return (
-            f"top-1 {self.top1:.3f} %{top5}, loss {self.loss:.4f} on {plural(self.images, 'image')}"
-        )
+        found = {title: getattr(self, name) for name, title in self.task.figures.items()}
+        shown = [f"{title} {value:.3f} %" for title, value in found.items() if value is not None]
+        return ", ".join([*shown, f"loss {self.loss:.4f} on {plural(self.images, 'image')}"])
+
+
+@dataclass(frozen=True)
+class Accuracy(Measured):
+    """The loss is the cross entropy; `top5` is None below 5 classes."""
+
+    task = SINGLE_LABEL
+    top1: float
+    top5: float | None
 
     def as_dict(self) -> dict[str, float]:
         """Return the figures under MindCV's names, the accuracies as fractions like MindCV's."""
@@ -91,14 +103,14 @@ class AugmentedStep:
 
     An image counts once, however many views it has (source: Krizhevsky et al. 2012, section 4.1,
     "averaging the predictions made by the network's softmax layer"). The logits that it returns
-    are the logarithms of the mean.
+    are those of the mean.
 
     Args:
         flip: also take the mirror image of each view.
     """
 
-    def __init__(self, step: EvaluationStep, *, flip: bool):
-        self.step, self.flip, self.num_classes = step, flip, step.num_classes
+    def __init__(self, step: EvaluationStep, *, flip: bool, task: Task = SINGLE_LABEL):
+        self.step, self.flip, self.num_classes, self.task = step, flip, step.num_classes, task
         self.has_top5 = step.has_top5
         self.counting = EvaluationStep(nn.Identity(), step.num_classes)
 
@@ -115,8 +127,7 @@ class AugmentedStep:
             views += [view[:, :, ::-1] for view in views]
         found = [self.step(Tensor(np.ascontiguousarray(v)), label, counted)[1] for v in views]
         with np.errstate(invalid="ignore"):  # what is not finite stays so, and is counted
-            mean = np.logaddexp.reduce([log_softmax(logits.asnumpy()) for logits in found])
-        mean -= np.log(len(views))
+            mean = logits_of_mean(self.task, [logits.asnumpy() for logits in found])
         return self.counting(Tensor(mean.astype(np.float32)), label, counted)
 
 
@@ -139,7 +150,7 @@ def evaluate(
         stop: interrupts the evaluation of a single process. Several processes finish it, since they
             add up their results together.
         watch: called with logits (n, classes) and labels (n,) of each batch of this process,
-            without padding; the label of a bad image is -1.
+            without padding; a label is (classes,) of an image of several; -1: of a bad image.
 
     Raises:
         EvaluationStopped: `stop` received a signal.
@@ -154,7 +165,8 @@ def evaluate(
         sums, logits = _evaluate_batch(step, image, label)
         if watch is not None:
             watch(logits.asnumpy()[: len(label)], label)
-        totals += (*sums, (label >= 0).sum(), (label < 0).sum())
+        counted = is_counted(label)
+        totals += (*sums, counted.sum(), (~counted).sum())
     loss, top1, top5, broken, images, bad = runtime.sum_over_ranks(totals)
     if bad and runtime.is_main:
         _logger.warning("%d of %d images are bad and left out", bad, images + bad)
@@ -182,8 +194,9 @@ def padded_batches(
         return
     with pipeline_failures_as_data_errors(loader):
         for image, label in loader.create_tuple_iterator(num_epochs=1, output_numpy=True):
-            if label.max() >= num_classes:
-                raise DataError(f"label {label.max()} lies outside the {num_classes} classes")
+            largest = label.max() if label.ndim == 1 else label.shape[1] - 1
+            if largest >= num_classes:
+                raise DataError(f"label {largest} lies outside the {num_classes} classes")
             padding = np.zeros((batch_size - len(label), *image.shape[1:]), image.dtype)
             yield np.concatenate([image, padding]) if len(padding) else image, label
 
@@ -191,12 +204,19 @@ def padded_batches(
 def _evaluate_batch(
     step: EvaluationStep | AugmentedStep, image: np.ndarray, label: np.ndarray
 ) -> tuple[np.ndarray, Tensor]:
+    # Of several labels the step finds only what is not finite.
+    label = label if label.ndim == 1 else is_counted(label).astype(np.int32) - 1
     padding = np.full(len(image) - len(label), -1, label.dtype)
     label = np.concatenate([label, padding])
     counted = label >= 0
     label = np.where(counted, label, 0)
     sums, logits = step(Tensor(image), Tensor(label), Tensor(counted))
     return sums.asnumpy(), logits
+
+
+def is_counted(labels: np.ndarray) -> np.ndarray:
+    """Return which images count, (N,); labels (N,) or (N, classes) are -1 where they do not."""
+    return (labels if labels.ndim == 1 else labels[:, 0]) >= 0
 
 
 def require_finite(outputs: np.ndarray) -> None:
@@ -214,6 +234,25 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     powers = np.exp(shifted)
     return powers / powers.sum(1, keepdims=True)
+
+
+def probabilities(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Return the softmax, or the sigmoid of several labels; otherwise like `softmax`."""
+    if task is SINGLE_LABEL:
+        return softmax(logits)
+    require_finite(logits)
+    return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+
+
+def logits_of_mean(task: Task, logits: Sequence[np.ndarray]) -> np.ndarray:
+    """Return logits of the mean probabilities of several views, float64."""
+    if task is SINGLE_LABEL:
+        return np.logaddexp.reduce([log_softmax(one) for one in logits]) - np.log(len(logits))
+    no, yes = (
+        np.logaddexp.reduce([-np.logaddexp(0, sign * one.astype(np.float64)) for one in logits])
+        for sign in (1, -1)
+    )
+    return yes - no
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

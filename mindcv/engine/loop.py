@@ -30,7 +30,7 @@ from .batch_norm import PreciseBatchNorm, average_batch_statistics
 from .device import Runtime
 from .early_stop import EarlyStop
 from .elastic import Division
-from .evaluation import Accuracy, EvaluationStopped
+from .evaluation import EvaluationStopped, Measured
 from .profile import Profile
 from .progress import Progress
 from .sink import EpochOutputs, HandOut
@@ -86,7 +86,7 @@ class Run:
     table: MetricsTable
     division: Division
     epochs: int
-    evaluate: Callable[[], Accuracy] | None = None
+    evaluate: Callable[[], Measured] | None = None
     val_interval: int = 1
     val_weights: str = "averaged"
     early_stop: EarlyStop = EarlyStop()
@@ -109,7 +109,7 @@ class Run:
     @property
     def ending(self) -> str:
         """Why the run is over before its last epoch; empty: it is not."""
-        return self.early_stop.ending(self.table.scores())
+        return self.early_stop.ending(self.table.scores(), self.table.task.score_title)
 
     def __post_init__(self):
         self.agreement = Agreement(self.runtime, self.stop)
@@ -313,7 +313,7 @@ def after_epoch(run: Run, epoch: int) -> None:
         run.figures.after_epoch(step, accuracies)
 
     signal, is_time = run.agreement.now(step, run.save_points.is_time())
-    scores = [accuracy.top1 for accuracy in accuracies if accuracy]
+    scores = [accuracy.score for accuracy in accuracies if accuracy]
     score = scores[-1] if scores else None  # of the averaged weights, if they were evaluated
     is_kept = bool(is_regular or run.save_points.is_step(step) or is_time or signal)
     # Several processes are compared after every epoch, saved or not.
@@ -323,13 +323,13 @@ def after_epoch(run: Run, epoch: int) -> None:
         leave(run, at, signal)
 
 
-def measure(run: Run, epoch: int, is_evaluated: bool, is_used: bool) -> list[Accuracy | None]:
+def measure(run: Run, epoch: int, is_evaluated: bool, is_used: bool) -> list[Measured | None]:
     """Return the accuracy of the weights and, if there is one, of their average.
 
     Both are None unless `is_evaluated`; `is_used`: running statistics will be evaluated or saved.
     """
 
-    def evaluate(whose: str, is_chosen: bool) -> Accuracy | None:
+    def evaluate(whose: str, is_chosen: bool) -> Measured | None:
         if run.precise_batch_norm and is_used:
             run.precise_batch_norm()
         average_batch_statistics(run.network, run.runtime)

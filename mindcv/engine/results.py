@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from ..errors import ConfigError
 from ..process.files import printable, replacing, write_text, writing
 from ..process.tables import aligned, write_csv
 from .device import Runtime
-from .evaluation import Accuracy, log_softmax
-
-_FIGURES = ("precision", "recall", "f1")
+from .evaluation import Measured, log_softmax
 
 
 class Outcomes:
@@ -47,16 +45,99 @@ class Outcomes:
         Every process must call it.
         """
         labels, predicted, *_ = self.arrays()
-        longest = int(runtime.gather([len(labels)]).max())
-        own = np.full((2, longest), -1)
-        own[:, : len(labels)] = labels, predicted
-        found = runtime.gather(own.ravel()).reshape((-1, 2, longest)).astype(np.int64)
-        counted = found[:, 0] >= 0
-        return found[:, 0][counted], found[:, 1][counted]
+        found = rows_of_all_ranks(np.stack([labels, predicted], 1), runtime).astype(np.int64)
+        return tuple(found.T)
+
+
+def rows_of_all_ranks(own: np.ndarray, runtime: Runtime) -> np.ndarray:
+    """Return the rows, (N, k), of the intact images of every process, float32.
+
+    Every process must call it. The first number of a row is -1 where an image is bad.
+    """
+    longest = int(runtime.gather([len(own)]).max())
+    padded = np.full((longest, own.shape[1]), -1, np.float32)
+    padded[: len(own)] = own
+    found = runtime.gather(padded.ravel()).reshape((-1, own.shape[1]))
+    return found[found[:, 0] >= 0]
+
+
+class FiguresOfClasses:
+    """How often each class was found and missed.
+
+    Attributes:
+        names: of the classes, in the order of the logits.
+        support, predicted, hits: (classes,), images of each class, that were taken for it, and of
+            both.
+        figures: names of the attributes that hold a fraction for each class.
+    """
+
+    names: tuple[str, ...]
+    support: np.ndarray
+    predicted: np.ndarray
+    hits: np.ndarray
+    figures: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1")
+
+    @property
+    def precision(self) -> np.ndarray:
+        """Share of the images taken for a class that show it; 0 where there is none."""
+        return self.hits / np.maximum(1, self.predicted)
+
+    @property
+    def recall(self) -> np.ndarray:
+        """Share of the images of a class that were found; 0 where there is none."""
+        return self.hits / np.maximum(1, self.support)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """Harmonic mean of precision and recall; 0 where both are."""
+        return 2 * self.hits / np.maximum(1, self.support + self.predicted)
+
+    def means(self, weighted: bool = False) -> dict[str, float]:
+        """Return the means of the figures over the classes that have them.
+
+        Args:
+            weighted: by the images of a class; else all classes count alike that have an image or
+                were predicted (source: scikit-learn, `precision_recall_fscore_support`).
+        """
+        shares = self.support if weighted else (self.support + self.predicted > 0)
+        means = {}
+        for name in self.figures:
+            values = getattr(self, name)
+            is_known = ~np.isnan(values)
+            means[name] = float(np.average(values[is_known], weights=shares[is_known]))
+        return means
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the figures of each class, for a table."""
+        keys = ("class_index", "class_name", *self.figures, "support")
+        columns = [getattr(self, name).tolist() for name in keys[2:]]
+        rows = zip(range(len(self.names)), self.names, *columns)
+        # NaN, the figure of a class that has none, is no JSON.
+        return [{k: v if v == v else None for k, v in zip(keys, row)} for row in rows]
+
+    def describe(self, most: int = 10) -> list[str]:
+        """Return the means, and a table of the classes with the lowest F1, at most `most`."""
+        means = ", ".join(f"{name} {100 * v:.3f} %" for name, v in self.means().items())
+        means = means.replace("_", " ")
+        is_there = self.support + self.predicted > 0
+        classes = np.flatnonzero(is_there)
+        classes = classes[np.argsort(self.f1[classes], kind="stable")[:most]]
+        rows = [("class", *(name.replace("_", " ") for name in self.figures), "images")]
+        for index in classes.tolist():
+            figures = (f"{100 * getattr(self, name)[index]:.2f}" for name in self.figures)
+            rows.append((printable(self.names[index]), *figures, str(self.support[index])))
+        which = f", the {most} with the lowest F1" if is_there.sum() > most else ""
+        title = f"mean of {is_there.sum()} classes: {means}; in percent{which}:"
+        lines = [line.replace("f1", "F1", 1) for line in (title, *aligned(rows))]
+        without = [printable(self.names[index]) for index in np.flatnonzero(self.support == 0)]
+        if without:
+            more = ", …" if len(without) > most else ""
+            lines.append(f"without images: {', '.join(without[:most])}{more}")
+        return lines
 
 
 @dataclass(frozen=True)
-class ClassFigures:
+class ClassFigures(FiguresOfClasses):
     """How often each class was found, missed and taken for another.
 
     Attributes:
@@ -89,31 +170,6 @@ class ClassFigures:
         is_right = self.pairs[:, 0] == self.pairs[:, 1]
         return self._count(self.pairs[is_right, 0], self.counts[is_right])
 
-    @property
-    def precision(self) -> np.ndarray:
-        """Share of the images taken for a class that show it; 0 where there is none."""
-        return self.hits / np.maximum(1, self.predicted)
-
-    @property
-    def recall(self) -> np.ndarray:
-        """Share of the images of a class that were found; 0 where there is none."""
-        return self.hits / np.maximum(1, self.support)
-
-    @property
-    def f1(self) -> np.ndarray:
-        """Harmonic mean of precision and recall; 0 where both are."""
-        return 2 * self.hits / np.maximum(1, self.support + self.predicted)
-
-    def means(self, weighted: bool = False) -> dict[str, float]:
-        """Return the means of precision, recall and F1.
-
-        Args:
-            weighted: by the images of a class; else all classes count alike that have an image or
-                were predicted (source: scikit-learn, `precision_recall_fscore_support`).
-        """
-        shares = self.support if weighted else (self.support + self.predicted > 0)
-        return {name: float(np.average(getattr(self, name), weights=shares)) for name in _FIGURES}
-
     def matrix(self, classes: Sequence[int] | None = None) -> np.ndarray:
         """Return counts (classes, classes): rows are true classes, columns predicted ones."""
         chosen = np.arange(len(self.names)) if classes is None else np.asarray(classes)
@@ -124,26 +180,6 @@ class ClassFigures:
         found = np.zeros((len(chosen), len(chosen)), np.int64)
         found[rows[inside], columns[inside]] = self.counts[inside]
         return found
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the figures of each class, for a table."""
-        columns = [getattr(self, name).tolist() for name in (*_FIGURES, "support")]
-        keys = ("class_index", "class_name", *_FIGURES, "support")
-        return [dict(zip(keys, row)) for row in zip(range(len(self.names)), self.names, *columns)]
-
-    def describe(self, most: int = 10) -> list[str]:
-        """Return the means, and a table of the classes with the lowest F1, at most `most`."""
-        means = ", ".join(f"{name} {100 * v:.3f} %" for name, v in self.means().items())
-        is_there = self.support + self.predicted > 0
-        classes = np.flatnonzero(is_there)
-        classes = classes[np.argsort(self.f1[classes], kind="stable")[:most]]
-        rows = [("class", *_FIGURES, "images")]
-        for index in classes.tolist():
-            figures = (f"{100 * getattr(self, name)[index]:.2f}" for name in _FIGURES)
-            rows.append((printable(self.names[index]), *figures, str(self.support[index])))
-        which = f", the {most} with the lowest F1" if is_there.sum() > most else ""
-        title = f"mean of {is_there.sum()} classes: {means}; in percent{which}:"
-        return [line.replace("f1", "F1", 1) for line in (title, *aligned(rows))]
 
     def _count(self, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return np.bincount(classes, counts, len(self.names)).astype(np.int64)
@@ -157,8 +193,8 @@ class Evaluation:
     model: str
     weights: str  # averaged or raw
     params: int
-    accuracy: Accuracy
-    figures: ClassFigures
+    accuracy: Measured
+    figures: FiguresOfClasses
 
     def about(self) -> dict[str, Any]:
         """Return a row of the table: accuracies in percent, means over the classes as fractions."""
@@ -170,23 +206,26 @@ class Evaluation:
 
 def compare(evaluations: Sequence[Evaluation]) -> list[str]:
     """Return a table with a line for each evaluation."""
-    rows = [("file", "model", "weights", "params, M", "top-1", "top-5", "loss", "F1", "images")]
+    figures = {**evaluations[0].accuracy.task.figures, "loss": "loss"}
+    figures.setdefault("macro_f1", "F1")
+    rows = [("file", "model", "weights", "params, M", *figures.values(), "images")]
     for one in evaluations:
-        found = one.accuracy
+        found = {"macro_f1": 100 * one.figures.means()["f1"], **one.accuracy.figures()}
         rows.append(
             (
                 printable(one.file),
                 one.model,
                 one.weights,
                 f"{one.params / 1e6:.2f}",
-                f"{found.top1:.3f}",
-                "" if found.top5 is None else f"{found.top5:.3f}",
-                f"{found.loss:.4f}",
-                f"{100 * one.figures.means()['f1']:.3f}",
-                str(found.images),
+                *(_shown(name, found[name]) for name in figures),
+                str(one.accuracy.images),
             )
         )
     return aligned(rows, left=(0, 1, 2))
+
+
+def _shown(name: str, value: float | None) -> str:
+    return "" if value is None else f"{value:.{4 if name == 'loss' else 3}f}"
 
 
 def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], **about: Any) -> None:
@@ -207,8 +246,8 @@ def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], **about: 
         write_csv(folder / "comparison.csv", [list(rows[0]), *(row.values() for row in rows)])
 
 
-def write_results(folder: Path, about: Mapping[str, Any], figures: ClassFigures) -> None:
-    """Write metrics.json, classes.csv, confusion.csv and confusion.png into a folder.
+def write_results(folder: Path, about: Mapping[str, Any], figures: FiguresOfClasses) -> None:
+    """Write metrics.json, classes.csv and, of single labels, confusion.csv and .png into a folder.
 
     The folder is made; its files of these names are replaced.
 
@@ -224,17 +263,22 @@ def write_results(folder: Path, about: Mapping[str, Any], figures: ClassFigures)
         "macro_mean": figures.means(),
         "weighted_mean": figures.means(weighted=True),
         "classes": figures.rows(),
-        "confusions": [
-            {"true": names[true], "predicted": names[predicted], "images": count}
-            for (true, predicted), count in zip(figures.pairs.tolist(), figures.counts.tolist())
-        ],
     }
+    has_confusions = isinstance(figures, ClassFigures)
+    if has_confusions:
+        pairs = zip(figures.pairs.tolist(), figures.counts.tolist())
+        content["confusions"] = [
+            {"true": names[true], "predicted": names[predicted], "images": count}
+            for (true, predicted), count in pairs
+        ]
     with writing(folder, ConfigError):
         folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, ensure_ascii=False, indent=1)
     write_text(folder / "metrics.json", f"{text}\n", ConfigError)
     rows = figures.rows()
     write_csv(folder / "classes.csv", [list(rows[0]), *(row.values() for row in rows)])
+    if not has_confusions:  # an image shows several classes
+        return
     matrix = ([name, *row] for name, row in zip(names, figures.matrix()))
     write_csv(folder / "confusion.csv", [["true \\ predicted", *names], *matrix])
     with writing(folder / "confusion.png", ConfigError):

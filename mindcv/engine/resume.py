@@ -20,7 +20,7 @@ from ..checkpoint import (
     position_of,
 )
 from ..data.rows import ImageDataset
-from ..data.samples.protocol import describe_files
+from ..data.samples.protocol import count_images, describe_files
 from ..errors import ConfigError, DataError, WeightsError
 from ..names import plural
 from .device import Runtime
@@ -112,7 +112,6 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
     `workers` is the option num_parallel_workers.
     """
     samples = train_set.samples
-    counts = np.bincount(samples.labels, minlength=samples.num_classes)
     return {
         "runtime": {
             key: getattr(runtime, key)
@@ -127,7 +126,7 @@ def describe_run(runtime: Runtime, train_set: ImageDataset, workers: int) -> dic
         "workers": runtime.workers(workers),
         "data": {
             "class_names": list(samples.class_names or ()),
-            "images_of_classes": counts.tolist(),
+            "images_of_classes": count_images(samples.labels, samples.num_classes).tolist(),
             "fingerprint": samples.fingerprint(),
             "files": describe_files(samples),
         },

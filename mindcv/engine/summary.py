@@ -9,7 +9,7 @@ import numpy as np
 from mindspore import nn
 
 from ..data.order import sample_order
-from ..data.samples.protocol import Samples, class_name
+from ..data.samples.protocol import Samples, class_name, count_images
 from ..names import plural
 from ..process.clock import COMPILE, DATA, STEPS, time_table
 from ..process.entry_point import program
@@ -30,7 +30,7 @@ def describe_data(
 
     `sampler` and `num_samples` are of `create_dataset`, `class_weights` of the loss.
     """
-    counts = np.bincount(samples.labels, minlength=samples.num_classes)
+    counts = count_images(samples.labels, samples.num_classes)
     names = samples.class_names or ()
     line = plural(samples.num_classes, "class")
     if 0 < len(names) <= _MOST_NAMED:
@@ -106,9 +106,9 @@ def describe_end(
         done.append(f"{progress.images_per_second:.0f} images/s in training")
     lines = [*describe_time(progress), *filter(None, [ending]), ", ".join(done)]
     if best := table.best():
-        top1, epoch, whose = best
+        score, epoch, whose = best
         averaged = ", averaged weights" if whose else ""
-        lines.append(f"best top-1 {top1:.3f} % in epoch {epoch}{averaged}")
+        lines.append(f"best {table.task.score_title} {score:.3f} % in epoch {epoch}{averaged}")
     lines.append(f"{folder} holds the checkpoints and metrics.csv")
     return [*lines, f"next: {program()} report {shlex.quote(str(folder))}"]
 

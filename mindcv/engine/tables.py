@@ -4,6 +4,7 @@ A file that cannot be written raises RunFolderError.
 """
 
 import csv
+import itertools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,14 +15,15 @@ import numpy as np
 
 from ..data.batches import EpochBatches
 from ..data.samples import Samples
+from ..data.samples.protocol import classes_of
 from ..errors import ConfigError, RunFolderError
 from ..process import files
 from ..process.files import open_regular, printable, replacing, table_cell
-from .evaluation import Accuracy
+from ..task import SINGLE_LABEL, Task
+from .evaluation import Measured
 from .progress import Progress
 
-_OWN = ("epoch", "step", "train_loss", "lr", "val_loss", "val_top1", "val_top5")
-_OF_AVERAGES = ("ema_val_loss", "ema_val_top1", "ema_val_top5")
+_OF_TRAINING = ("epoch", "step", "train_loss", "lr")
 _REMEDY = (
     "; the checkpoints are untouched. Make room or put the folder back, and continue with --resume "
     "auto"
@@ -35,10 +37,14 @@ class MetricsTable:
     number.
     """
 
-    def __init__(self, path: Path | None = None, has_average: bool = False):
-        self.path = path
+    def __init__(
+        self, path: Path | None = None, has_average: bool = False, task: Task = SINGLE_LABEL
+    ):
+        self.path, self.task = path, task
+        whose = ("val_", "ema_val_") if has_average else ("val_",)
+        figures = [start + name for start in whose for name in ("loss", *task.figures)]
         # skipped: updates skipped since the start of the run.
-        self.columns = (*_OWN, *(_OF_AVERAGES if has_average else ()), "skipped")
+        self.columns = (*_OF_TRAINING, *figures, "skipped")
         self.rows: list[list[str]] = []
         self._is_resumed = False
 
@@ -57,7 +63,7 @@ class MetricsTable:
             _append(unfinished, [self.columns, *self.rows])
 
     def append(
-        self, epoch: int, step: int, progress: Progress, accuracies: Sequence[Accuracy | None]
+        self, epoch: int, step: int, progress: Progress, accuracies: Sequence[Measured | None]
     ) -> None:
         """Add the row of an epoch; `step` counts over the whole run.
 
@@ -65,24 +71,27 @@ class MetricsTable:
         """
         row = [str(epoch), str(step), f"{progress.epoch_loss:.6f}", f"{progress.watch.rate:.8g}"]
         for accuracy in accuracies:
-            row += ["", "", ""] if accuracy is None else _cells(accuracy)
+            found = accuracy.figures() if accuracy else dict.fromkeys(("loss", *self.task.figures))
+            row += [_cell(name, value) for name, value in found.items()]
         self.rows.append([*row, str(progress.watch.skipped)])
         if self.path is not None:
             append_rows(self.path, self.rows[-1:])
 
     def scores(self) -> list[tuple[int, float]]:
-        """Return epoch and top-1 accuracy of each evaluation, of averaged weights if there are."""
-        names = [name for name in ("ema_val_top1", "val_top1") if name in self.columns]
+        """Return epoch and score of each evaluation, of averaged weights if there are."""
+        names = [f"{whose}val_{self.task.score}" for whose in ("ema_", "")]
+        names = [name for name in names if name in self.columns]
         places = [self.columns.index(name) for name in names]
         found = [(row[0], next(filter(None, (row[p] for p in places)), "")) for row in self.rows]
         return [(int(epoch), float(score)) for epoch, score in found if score]
 
     def best(self) -> tuple[float, str, str] | None:
-        """Return the best top-1 accuracy, its epoch, and "ema" if the averaged weights reached it.
+        """Return the best score, its epoch, and "ema" if the averaged weights reached it.
 
         Averaged weights take precedence if they were evaluated. None: nothing was evaluated.
         """
-        for column, whose in (("ema_val_top1", "ema"), ("val_top1", "")):
+        for start, whose in (("ema_val_", "ema"), ("val_", "")):
+            column = start + self.task.score
             if column in self.columns:
                 place = self.columns.index(column)
                 found = [(float(row[place]), row[0]) for row in self.rows if row[place]]
@@ -91,9 +100,8 @@ class MetricsTable:
         return None
 
 
-def _cells(accuracy: Accuracy) -> list[str]:
-    top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.4f}"
-    return [f"{accuracy.loss:.6f}", f"{accuracy.top1:.4f}", top5]
+def _cell(name: str, value: float | None) -> str:
+    return "" if value is None else f"{value:.{6 if name == 'loss' else 4}f}"
 
 
 class SampleLog:
@@ -175,8 +183,9 @@ def _rows_within(file, step: int) -> Iterator[list[str]]:
 
 
 def _write_names(path: Path, samples: Samples) -> None:
-    labels = enumerate(samples.labels.tolist())
-    rows = ((index, label, table_cell(printable(samples.name(index)))) for index, label in labels)
+    labels = (" ".join(map(str, classes_of(label))) for label in samples.labels)
+    paths = (table_cell(printable(samples.name(index))) for index in range(len(samples)))
+    rows = zip(itertools.count(), labels, paths)
     with replacing(path) as unfinished:
         _append(unfinished, [("index", "label", "path")])
         _append(unfinished, rows)

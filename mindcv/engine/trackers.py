@@ -5,7 +5,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..process.files import writing
-from .evaluation import Accuracy
+from .evaluation import Measured
 from .progress import Progress
 
 Track = Callable[[dict[str, float], int], None]
@@ -59,7 +59,7 @@ class Figures:
 
     Every log line adds train/loss, train/lr and train/images_per_second; every epoch adds
     train/epoch_loss and, if it was evaluated, val/loss, val/top1 and val/top5, and ema_val/… for a
-    weight average.
+    weight average. Of several labels an image: val/map, val/micro_f1 and val/macro_f1.
     """
 
     def __init__(self, trackers: Sequence[Track], progress: Progress):
@@ -71,12 +71,11 @@ class Figures:
             values = {"loss": loss, "lr": self.progress.watch.rate, "images_per_second": speed}
             self._pass_on("train", values, step)
 
-    def after_epoch(self, step: int, accuracies: Sequence[Accuracy | None]) -> None:
+    def after_epoch(self, step: int, accuracies: Sequence[Measured | None]) -> None:
         self._pass_on("train", {"epoch_loss": self.progress.epoch_loss}, step)
         for group, accuracy in zip(("val", "ema_val"), accuracies):
             if accuracy:
-                values = {"loss": accuracy.loss, "top1": accuracy.top1, "top5": accuracy.top5}
-                self._pass_on(group, values, step)
+                self._pass_on(group, accuracy.figures(), step)
 
     def _pass_on(self, group: str, values: dict[str, float | None], step: int) -> None:
         known = {f"{group}/{name}": value for name, value in values.items() if value is not None}

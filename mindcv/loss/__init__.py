@@ -35,14 +35,17 @@ class LossRow:
     takes: tuple[str, ...] = ("weight",)  # arguments of `create_loss` that not every loss has
     mixes: bool = True  # it is defined for the labels of mixed images
     splits: bool = False  # it compares the copies of an image that aug_splits makes
+    multi_label: bool = False  # a yes or no for each class
     sums: bool = False  # always the plain sum, as its authors defined it
 
 
 LOSSES = {
     "CE": LossRow("CrossEntropySmooth"),
-    "BCE": LossRow("BinaryCrossEntropySmooth", takes=("weight", "bce_target_thresh")),
+    "BCE": LossRow(
+        "BinaryCrossEntropySmooth", takes=("weight", "bce_target_thresh"), multi_label=True
+    ),
     "asl_single_label": LossRow("AsymmetricLossSingleLabel", takes=(), mixes=False),
-    "asl_multi_label": LossRow("AsymmetricLossMultilabel", sums=True),
+    "asl_multi_label": LossRow("AsymmetricLossMultilabel", multi_label=True, sums=True),
     "jsd": LossRow(
         "JSDCrossEntropy", takes=("weight", "num_splits", "jsd_alpha"), mixes=False, splits=True
     ),
@@ -68,8 +71,8 @@ def create_loss(
     """Return a Cell that maps (logits, labels) to a scalar loss, computed in float32.
 
     Logits are (N, num_classes), or a tuple of these, the network's main output first. Labels are
-    class indices, (N,) int32, or probabilities, (N, num_classes). Label smoothing applies to both,
-    so do not smooth mixed labels beforehand.
+    class indices, (N,) int32, or probabilities, 1 and 0 for several labels, (N, num_classes). Label
+    smoothing applies to both, so do not smooth mixed labels beforehand.
 
     Args:
         name: in upper or lower case. CE: softmax cross entropy. BCE: binary cross entropy of each

@@ -87,6 +87,17 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def check_output(
     option: str, path: str, suffixes: Sequence[str], force: bool, inputs: Sequence[str] = ()
 ) -> None:

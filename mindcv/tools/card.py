@@ -86,9 +86,10 @@ def card(
     row = run and run.row_of(run.path / name)
     if row:
         facts["trained until epoch"] = str(row.epoch)
-        column = "ema_val_top1" if kind == "averaged" else "val_top1"
+        column = f"{'ema_' if kind == 'averaged' else ''}val_{run.task.score}"
         if column in row.values:
-            facts["top-1 on the validation images"] = f"{row.values[column]:.3f} %"
+            measure = f"{run.task.score_title} on the validation images"
+            facts[measure] = f"{row.values[column]:.3f} %"
     yield from (f"| {key} | {value} |" for key, value in facts.items())
     yield from ("", "## Use", "", "```python", "from mindcv import Classifier", "")
     yield from (f"classifier = Classifier.from_pretrained({name!r})", "```", "")

@@ -57,8 +57,8 @@ def run(arguments: Namespace) -> None:
     known = frozenset(metadata.class_names or ())
     of = "the predicted class" if target is None else f"class {arguments.target}"
     sheets = PredictionSheets(arguments.output, f"{metadata.model}   Grad-CAM of {of}", font=font)
-    done = []
-    for prediction, view in classifier.stream(paths, top_k=5, batch_size=16, on_bad=name_skipped):
+    done, how = [], dict(top_k=5, threshold=0.0, batch_size=16, on_bad=name_skipped)
+    for prediction, view in classifier.stream(paths, **how):
         index = prediction.guesses[0].class_index if target is None else target
         heat = grad_cam(classifier.network, metadata.preprocessing, view, index)
         sheets.add(prediction, blend(view, heat), true_class(prediction.path, known))

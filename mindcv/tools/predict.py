@@ -5,7 +5,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Mapping, Sequence, Sized
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from ..errors import ConfigError, DataError
 from ..names import plural
 from ..process.files import printable, write_text
 from ..process.tables import write_csv
+from ..task import SINGLE_LABEL
 from .arguments import (
     NETWORK_OPTIONS,
     add_files,
@@ -25,6 +26,7 @@ from .arguments import (
     check_network_arguments,
     check_output,
     refuse_idle,
+    share,
 )
 
 DEFAULT_MODEL = "regnet_y_400mf"  # 17 MB of published weights
@@ -41,7 +43,16 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_images(parser)
     add_network_arguments(parser)
-    parser.add_argument("--top_k", type=at_least(1), default=5, help="classes of each image")
+    parser.add_argument(
+        "--top_k",
+        type=at_least(1),
+        help="classes of each image at most (default: 5; all, where images show several)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        help="smallest probability of a class (default: 0; 0.5, where images show several)",
+    )
     add_files(
         parser,
         output="write the predictions instead of printing them: .json or .csv",
@@ -105,12 +116,12 @@ def run(arguments: Namespace) -> None:
         name_skipped(path, reason)
 
     title = f"{classifier.metadata.model}   {classifier.source}"
-    known = frozenset(classifier.metadata.class_names or ())
+    has_one_label = classifier.metadata.task == SINGLE_LABEL.name
+    known = frozenset(classifier.metadata.class_names or () if has_one_label else ())
     sheets = PredictionSheets(arguments.contact_sheet, title, font=font)
     predictions = []
-    for prediction, view in classifier.stream(
-        paths, top_k=arguments.top_k, batch_size=arguments.batch_size, on_bad=skip
-    ):
+    asked = {name: getattr(arguments, name) for name in ("top_k", "threshold", "batch_size")}
+    for prediction, view in classifier.stream(paths, **asked, on_bad=skip):
         label = true_class(prediction.path, known)
         if not arguments.output:
             print("\n".join(prediction_lines(prediction)))
@@ -155,7 +166,7 @@ def summary(predictions: Sequence[tuple["Prediction", str]], skipped: int) -> st
         for prediction, label in labelled
     ]
     shares = [f"top-1 {100 * ranks.count(1) / len(ranks):.3f} %"]
-    if len(labelled[0][0].guesses) >= 5:
+    if all(len(prediction.guesses) >= 5 for prediction, _ in labelled):
         within = sum(0 < rank <= 5 for rank in ranks)
         shares.append(f"top-5 {100 * within / len(ranks):.3f} %")
     return f"{text}; {', '.join(shares)} of the {len(ranks)} whose folder names their class"
@@ -190,7 +201,7 @@ def prediction_lines(prediction: "Prediction") -> list[str]:
         f"  {guess.probability:7.2%}  {guess.class_index:>4}  {printable(guess.class_name)}"
         for guess in prediction.guesses
     )
-    return [printable(prediction.path), *(row.rstrip() for row in rows)]
+    return [printable(prediction.path), *([row.rstrip() for row in rows] or ["  no class"])]
 
 
 def write_predictions(
@@ -206,13 +217,16 @@ def write_predictions(
         skipped: reasons by path; not in a csv.
     """
     if output.suffix != ".json":
+        from ..classifier import Guess
+
+        columns = [entry.name for entry in fields(Guess)]
+        nothing = dict.fromkeys(columns, "")  # keeps the row of an image without a class
         rows = (
-            (entry.path, label, *asdict(guess).values())
+            (entry.path, label, *(asdict(guess) if guess else nothing).values())
             for entry, label in predictions
-            for guess in entry.guesses
+            for guess in entry.guesses or [None]
         )
-        columns = ("path", "true_class", *asdict(predictions[0][0].guesses[0]))
-        write_csv(output, [columns, *rows])
+        write_csv(output, [("path", "true_class", *columns), *rows])
         return
     content = {
         "model": model,

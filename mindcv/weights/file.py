@@ -23,6 +23,7 @@ from ..data.preprocessing import Preprocessing, fields_of
 from ..errors import ConfigError, WeightsError
 from ..names import plural
 from ..process.files import replacing
+from ..task import SINGLE_LABEL, TASKS
 from . import array_files, ckpt, torch_file
 from .guards import ENTRY, LARGEST_HEADER, Refusal, Tensors, WeightStream, is_web_page, open_zip
 from .schemes import FIRST_CONV, NATIVE, SCHEMES, WRITABLE
@@ -87,6 +88,7 @@ class Metadata:
         class_names: in the order of the logits; None: unknown.
         preprocessing: for evaluation.
         options: further keyword arguments of the model's builder that shape the network.
+        task: of `TASKS`: what the logits decide.
     """
 
     model: str
@@ -95,6 +97,7 @@ class Metadata:
     class_names: tuple[str, ...] | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     options: Mapping[str, Any] = field(default_factory=dict)
+    task: str = SINGLE_LABEL.name
 
     def with_class_names(self, names: Sequence[str]) -> "Metadata":
         """Return the same with other names of the classes; ConfigError: not one for each class."""
@@ -126,6 +129,8 @@ class Metadata:
                 raise ValueError(f"{count} classes, {metadata.in_channels} channels")
             if names is not None and len(names) != count:
                 raise ValueError(f"{len(names)} class names for {count} classes")
+            if metadata.task not in TASKS:
+                raise ValueError(f"task {metadata.task!r:.40} is not {' or '.join(TASKS)}")
             return metadata
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(

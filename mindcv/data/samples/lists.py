@@ -5,7 +5,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from ...process.files import reading
 from .files import FileSamples, NameTable
 from .protocol import names_in_order
 
-_SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl")}
+_SUFFIXES = {"csv": (".csv",), "json": (".json", ".jsonl"), "multi_label": (".csv",)}
 _MOST_CLASSES = 1_000_000  # larger numbers are refused
 # pandas writes whole numbers as 3.0 if their column has gaps.
 _WHOLE = re.compile(r"\+?0*(\d+)(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
 _LOOKED_AT = 5  # paths checked before the list is accepted
 
-Row = tuple[str, Any, Any]  # place (file and line), path, label
+Row = dict[str, Any]  # by column
+Header = Callable[[Path, list[str]], list[str]]  # checks the columns of a csv file and names them
+_IS_VALID = {"true": "val", "1": "val", "false": "train", "0": "train"}  # fastai's column
 
 
 class ListSamples(FileSamples):
@@ -57,22 +59,50 @@ class ListSamples(FileSamples):
         order = array("i")
 
         def names() -> Iterator[bytes]:
-            for place, path, label in _rows_of_split(self.file, Path(root), split):
-                label = _label(place, label)
+            for place, row in _rows_of_split(self.file, Path(root), split, self.header):
+                label = self.label_of(place, row)
                 first.setdefault(label, place)
                 order.append(seen.setdefault(label, len(seen)))
-                yield _path(place, path)
+                yield self.path_of(place, row)
 
         self._top = os.fsencode(self.file.parent)
         self._names = NameTable.of(names())
         if not order:
             raise DataError(f"{self.file} lists no image of the split {split!r}")
-        numbers = dict(class_indexing or _number_classes(first))
+        numbers, labels = self.number(first, class_indexing)
         self.num_classes = max(numbers.values()) + 1
         self.class_names, self.class_indexing = names_in_order(numbers), numbers
-        classes = np.array(_classes_of(first, numbers), np.int32)
-        self.labels = classes[np.frombuffer(order, np.int32)]
+        self.labels = labels[np.frombuffer(order, np.int32)]
         self._check_paths(next(iter(first.values())))
+
+    # What a list with other columns reads in its own way:
+
+    def header(self, file: Path, columns: list[str]) -> list[str]:
+        """Check the columns of a csv file, and return their names."""
+        if not {"path", "label"} <= set(columns):
+            raise DataError(
+                f"{file}:1: the columns are {', '.join(columns) or 'none'}; expected path and label"
+            )
+        return columns
+
+    def path_of(self, place: str, row: Row) -> bytes:
+        return _path(place, row["path"])
+
+    def label_of(self, place: str, row: Row) -> str:
+        if row.get("label") in (None, ""):
+            raise DataError(f"{place}: no label")
+        return _label(place, row["label"])
+
+    def number(
+        self, first: Mapping[str, str], class_indexing: Mapping[str, int] | None
+    ) -> tuple[dict[str, int], np.ndarray]:
+        """Return class name to number, and what `labels` holds for each text of `label_of`.
+
+        Args:
+            first: each text to the place where it first appears.
+        """
+        numbers = dict(class_indexing or number_classes(first))
+        return numbers, np.array(classes_of_labels(first, numbers), np.int32)
 
     def _check_paths(self, first_place: str) -> None:
         some = np.linspace(0, len(self) - 1, min(_LOOKED_AT, len(self))).astype(int)
@@ -99,6 +129,8 @@ def _places(kind: str, root: Path, split: str) -> list[Path]:
 
 def _find_list(kind: str, root: Path, split: str) -> Path:
     if root.is_file():
+        if kind == "multi_label" and root.suffix.lower() != ".csv":
+            raise DataError(f"{root} is not a list; expected a .csv file")
         return root
     there = [path for path in _places(kind, root, split) if path.is_file()]
     if len(there) == 1:
@@ -112,8 +144,10 @@ def _find_list(kind: str, root: Path, split: str) -> Path:
     raise DataError(f"no list {expected}; {root} holds {found}")
 
 
-def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
-    read = {".csv": _csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}.get(file.suffix.lower())
+def _rows_of_split(file: Path, root: Path, split: str, header: Header) -> Iterator[tuple[str, Row]]:
+    """Yield the place, file and line, and the content of each row."""
+    csv_rows = partial(_csv_rows, header=header)
+    read = {".csv": csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}.get(file.suffix.lower())
     if read is None:
         raise DataError(f"{file} is not a list; expected a .csv, .json or .jsonl file")
     is_shared = file == root and file.stem != split  # one file for all splits
@@ -123,13 +157,21 @@ def _rows_of_split(file: Path, root: Path, split: str) -> Iterator[Row]:
         file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines,
     ):
         for place, row in read(file, lines):
-            missing = [key for key in ("path", "label") if row.get(key) in (None, "")]
-            if missing:
-                raise DataError(f"{place}: no {missing[0]}")
+            if row.get("path") in (None, ""):
+                raise DataError(f"{place}: no path")
+            if "is_valid" in row and "split" not in row:
+                row["split"] = _split_of(place, row["is_valid"])
             if is_shared and "split" not in row:
                 raise DataError(_no_column_split(place, file, split))
             if "split" not in row or file != root or row["split"] == split:
-                yield place, row["path"], row["label"]
+                yield place, row
+
+
+def _split_of(place: str, is_valid: Any) -> str:
+    split = _IS_VALID.get(str(is_valid).strip().lower())
+    if split is None:
+        raise DataError(f"{place}: is_valid {is_valid!r:.40}; expected True or False")
+    return split
 
 
 def _no_column_split(place: str, file: Path, split: str) -> str:
@@ -142,21 +184,17 @@ def _no_column_split(place: str, file: Path, split: str) -> str:
     )
 
 
-def _csv_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
+def _csv_rows(file: Path, lines, header: Header) -> Iterator[tuple[str, Row]]:
     table = csv.DictReader(lines, strict=True)
     try:
-        table.fieldnames = columns = [name.strip() for name in table.fieldnames or ()]
-        if not {"path", "label"} <= set(columns):
-            raise DataError(
-                f"{file}:1: the columns are {', '.join(columns) or 'none'}; expected path and label"
-            )
+        table.fieldnames = header(file, [name.strip() for name in table.fieldnames or ()])
         for row in table:
             yield f"{file}:{table.line_num}", row
     except csv.Error as error:
         raise DataError(f"{file}:{table.line_num}: {error}") from None
 
 
-def _json_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
+def _json_rows(file: Path, lines) -> Iterator[tuple[str, Row]]:
     content = _parsed(file, 1, lines.read())
     if isinstance(content, dict):
         content = [{"path": path, "label": label} for path, label in content.items()]
@@ -166,7 +204,7 @@ def _json_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
         yield _object(f"{file}, entry {number}", row)
 
 
-def _jsonl_rows(file: Path, lines) -> Iterator[tuple[str, Mapping]]:
+def _jsonl_rows(file: Path, lines) -> Iterator[tuple[str, Row]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _object(f"{file}:{number}", _parsed(file, number, line.strip()))
@@ -180,7 +218,7 @@ def _parsed(file: Path, line: int, text: str) -> Any:
         raise DataError(f"{file}:{line}: {getattr(error, 'msg', error)}") from None
 
 
-def _object(place: str, row: Any) -> tuple[str, Mapping]:
+def _object(place: str, row: Any) -> tuple[str, Row]:
     if not isinstance(row, dict):
         raise DataError(f"{place}: expected an object with path and label, got {row!r:.40}")
     return place, row
@@ -210,7 +248,7 @@ def _label(place: str, label: Any) -> str:
     return label
 
 
-def _number_classes(first: Mapping[str, str]) -> dict[str, int]:
+def number_classes(first: Mapping[str, str]) -> dict[str, int]:
     """Return class name to number; `first` maps each label to the place where it first appears."""
     if not all(_NUMBER.fullmatch(label) for label in first):
         names = {label: _encoded(place, label) for label, place in first.items()}
@@ -227,7 +265,7 @@ def _number_classes(first: Mapping[str, str]) -> dict[str, int]:
     return {str(index): index for index in range(max(numbers.values()) + 1)}
 
 
-def _classes_of(first: Mapping[str, str], numbers: Mapping[str, int]) -> list[int]:
+def classes_of_labels(first: Mapping[str, str], numbers: Mapping[str, int]) -> list[int]:
     """Return the class of each label; numbers are class numbers unless the names say otherwise."""
     own = all(_whole_number(name) in (None, index) for name, index in numbers.items())
     largest, found = max(numbers.values()), []

@@ -29,7 +29,7 @@ class Samples(Protocol):
     threads and without a time limit.
 
     Attributes:
-        labels: (n,) int32.
+        labels: (n,) int32; (n, num_classes) uint8, 1 or 0, where an image may show several.
         class_names: in label order; None if the files hold no names.
         num_classes: classes of the labels.
         encoded: `read` returns the bytes of an image file, not pixels.
@@ -98,6 +98,18 @@ def renumber(samples: Samples, class_indexing: Mapping[str, int] | None, place: 
     samples.num_classes = len(samples.class_names)
 
 
+def classes_of(label: np.ndarray) -> list[int]:
+    """Return the classes that an image shows; `label` is its entry of `Samples.labels`."""
+    return np.flatnonzero(label).tolist() if label.ndim else [int(label)]
+
+
+def count_images(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the number of images of each class; `labels` are those of `Samples`."""
+    if labels.ndim == 2:
+        return labels.sum(0, dtype=np.int64)
+    return np.bincount(labels, minlength=num_classes)
+
+
 def names_in_order(class_indexing: Mapping[str, int]) -> tuple[str, ...]:
     """Return the name of each label; a label that no class has is named by its number."""
     names: dict[int, list[str]] = {}
@@ -159,9 +171,10 @@ def describe_files(samples: Samples) -> dict[str, list[str]]:
         what: [hashlib.sha256() for _ in range(samples.num_classes)]
         for what in ("names", "sizes", "times")
     }
-    for label, *values in zip(samples.labels[looked_at].tolist(), *zip(*found)):
+    for label, *values in zip(samples.labels[looked_at], *zip(*found)):
         for of_classes, value in zip(hashes.values(), values):
-            of_classes[label].update(value + b"\0")
+            for index in classes_of(label):
+                of_classes[index].update(value + b"\0")
     return {what: [one.hexdigest()[:12] for one in each] for what, each in hashes.items()}
 
 

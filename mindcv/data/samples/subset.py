@@ -95,8 +95,13 @@ def hold_out(samples: Samples, fraction: float, held_out: bool) -> Subset:
     same content in one class are on the same side, for which the share may be missed.
 
     Raises:
-        DataError: a class does not hold two different images.
+        DataError: a class does not hold two different images, or images show several classes.
     """
+    if samples.labels.ndim == 2:
+        raise DataError(
+            f"val_fraction {fraction:g} divides the images of each class, and these show several: "
+            "list those to evaluate on in val.csv, or by a column split or is_valid"
+        )
     digests = _digests(samples)
     is_held = np.zeros(len(samples), bool)
     by_class = np.argsort(samples.labels, kind="stable")

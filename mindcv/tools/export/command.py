@@ -8,6 +8,7 @@ from pathlib import Path
 from ... import __version__
 from ...errors import ConfigError
 from ...process.files import replacing_together, writing
+from ...task import TASKS
 from ..arguments import (
     add_network_arguments,
     at_least,
@@ -49,7 +50,9 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="the graph takes uint8 RGB, (N, H, W, 3), and normalises it",
     )
     parser.add_argument(
-        "--softmax", action="store_true", help="the graph gives probabilities, not logits"
+        "--softmax",
+        action="store_true",
+        help="the graph gives probabilities, not logits; of several labels each its sigmoid",
     )
     parser.add_argument("--force", action="store_true", help="replace existing files")
 
@@ -108,6 +111,7 @@ def run(arguments: Namespace) -> None:
                 "shape": [batch, metadata.num_classes],
                 "values": "probabilities" if arguments.softmax else "logits",
             },
+            "task": metadata.task,
             "class_names": metadata.class_names,
             "preprocessing": used.to_dict(),
             "written_by": f"mindcv {__version__}, MindSpore {mindspore_version}",
@@ -119,7 +123,7 @@ def run(arguments: Namespace) -> None:
             image_shape=shape,
             batch_size=arguments.batch_size,
             fold_bn=arguments.fold_bn,
-            softmax=arguments.softmax,
+            task=TASKS[metadata.task] if arguments.softmax else None,
             entries=to_entries(about),
         )
         graph.rename(stand_in)

@@ -1,6 +1,7 @@
 """Classify with an exported file, by the description that it contains."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from ...classifier import Classifier, require_classes
 from ...data import Normalize
 from ...errors import WeightsError
 from ...process.files import read_regular, reading
+from ...task import MULTI_LABEL, SINGLE_LABEL, TASKS
 from ...weights import Metadata, Preprocessing
 from .deployment import open_graph
 from .model_file import from_entries, read_entries
@@ -41,6 +43,7 @@ class DeployedClassifier(Classifier):
             used = Preprocessing.from_dict(about["preprocessing"])
             channels = int(shape[-1] if self.normalizes else shape[0])
             metadata = Metadata(str(about["model"]), classes, channels, preprocessing=used)
+            metadata = replace(metadata, task=TASKS[about.get("task", SINGLE_LABEL.name)].name)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise WeightsError(
                 f"{place} does not describe an exported file: {error}; write it again with `export`"
@@ -63,8 +66,10 @@ class DeployedClassifier(Classifier):
         pixels = np.concatenate([pixels, padding])
         found = [self.graph(pixels[at : at + size]) for at in range(0, len(pixels), size)]
         found = np.concatenate(found)[: len(images)].astype(np.float64)
-        if not self.gives_logits:  # their softmax is the same as the file's
-            found = np.log(np.maximum(found, np.finfo(np.float64).tiny))
+        if not self.gives_logits:  # their softmax, or sigmoid, is the same as the file's
+            tiny = np.finfo(np.float64).tiny
+            others = 1 - found if self.metadata.task == MULTI_LABEL.name else 1.0
+            found = np.log(np.maximum(found, tiny)) - np.log(np.maximum(others, tiny))
         return Tensor(found.astype(np.float32))
 
 

@@ -11,9 +11,10 @@ import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn, ops
 
-from ...engine.evaluation import softmax as softmax_of
+from ...engine.evaluation import probabilities
 from ...errors import ConfigError, WeightsError
 from ...models import fold_batch_norm
+from ...task import MULTI_LABEL, SINGLE_LABEL, Task
 from .model_file import add_entries, name_output_batch
 
 INPUT, OUTPUT, BATCH = "image", "output", "batch"  # names in an ONNX file
@@ -22,18 +23,21 @@ TOLERANCE = 1e-5
 
 
 class Deployment(nn.Cell):
-    """`softmax(network(normalize(x)))`; normalisation and softmax are optional.
+    """`activation(network(normalize(x)))`; normalisation and activation are optional.
 
     Args:
         network: maps images to logits (N, num_classes).
         normalize: cell applied first, to uint8 images (N, H, W, C); None: images come normalised,
             float32 (N, C, H, W).
-        softmax: return probabilities instead of logits.
+        task: return its probabilities instead of logits.
     """
 
-    def __init__(self, network: nn.Cell, normalize: nn.Cell | None = None, softmax: bool = False):
+    def __init__(
+        self, network: nn.Cell, normalize: nn.Cell | None = None, task: Task | None = None
+    ):
         super().__init__(auto_prefix=False)
-        self.network, self.normalize, self.softmax = network, normalize, softmax
+        self.network, self.normalize = network, normalize
+        self.softmax, self.sigmoid = task is SINGLE_LABEL, task is MULTI_LABEL
         self.set_train(False)
 
     @property
@@ -44,7 +48,8 @@ class Deployment(nn.Cell):
         if self.normalize is not None:
             x = self.normalize(x)
         x = self.network(x)
-        return ops.softmax(x, -1) if self.softmax else x
+        x = ops.softmax(x, -1) if self.softmax else x
+        return ops.sigmoid(x) if self.sigmoid else x
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def export_checked(
     image_shape: tuple[int, int, int],
     batch_size: int | None,
     fold_bn: bool,
-    softmax: bool,
+    task: Task | None,
     entries: Mapping[str, str],
 ) -> Checks:
     """Fold batch normalisation, check the outputs, write the file and check it again.
@@ -91,11 +96,11 @@ def export_checked(
                 "--no_fold_bn to export it as it is"
             )
     tolerance = TOLERANCE
-    if softmax:
+    if task:
         # A probability's relative error is up to twice the absolute error of the logits.
         tolerance *= max(1.0, 2.0 * max(np.abs(logits).max() for logits in expected))
-        expected = [softmax_of(logits) for logits in expected]
-        written = Deployment(written.network, normalize, softmax=True)
+        expected = [probabilities(task, logits) for logits in expected]
+        written = Deployment(written.network, normalize, task)
     export_network(written, path, image_shape, batch_size)
     if path.suffix != ".air":
         add_entries(path, entries)

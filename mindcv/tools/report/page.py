@@ -91,7 +91,7 @@ def _cards(run: RunFolder, found: "Predictions | None") -> str:
     cards |= run.facts
     software = cards.pop("software", "")
     if found is not None:
-        cards["validation images"] = f"{len(found.labels):,}"
+        cards["validation images"] = f"{found.accuracy.images:,}"
     tiles = (f'<div class="card">{escape(k)}<b>{escape(v)}</b></div>' for k, v in cards.items())
     shown = f'<div class="grid-of">{"".join(tiles)}</div>'
     return f'{shown}\n<p class="faint">{escape(software)}</p>' if software else shown
@@ -105,25 +105,30 @@ def _charts(run: RunFolder) -> str:
 
 
 def _evaluation(run: RunFolder, found: "Predictions") -> str:
-    wrong = int((found.labels != found.predicted).sum())
+    figures, wrong, confusions = found.figures, "", []
+    if found.of_several is None:
+        wrong = f", {(found.labels != found.predicted).sum()} wrong"
+        matrix = draw_confusion(figures.matrix(), found.class_names)
+        confusions = ["<h2>Confusions</h2>", matrix]
+    titles = [name.replace("_", " ").replace("f1", "F1") for name in figures.figures]
     whose = "Averaged" if found.averaged else "Raw"
-    means = ", ".join(f"{name} {100 * mean:.2f} %" for name, mean in found.figures.means().items())
+    means = zip(titles, figures.means().values())
+    means = ", ".join(f"{title} {100 * mean:.2f} %" for title, mean in means)
     rows = [
-        (str(name), *(f"{100 * figure:.2f}" for figure in figures), str(images))
-        for _, name, *figures, images in (row.values() for row in found.figures.rows())
+        (str(name), *("" if v is None else f"{100 * v:.2f}" for v in values), str(images))
+        for _, name, *values, images in (row.values() for row in figures.rows())
     ]
-    head = ("class", "precision, %", "recall, %", "F1, %", "images")
+    head = ("class", *(f"{title}, %" for title in titles), "images")
     is_short = " open" if len(rows) <= LARGEST_TABLE else ""
     return "\n".join(
         [
             "<h2>Validation</h2>",
             f"<p>{whose} weights of {escape(found.checkpoint.name)}: {found.accuracy}, each "
-            f"counted once, {wrong} wrong. Mean of the classes: {means.replace('f1', 'F1')}.</p>",
+            f"counted once{wrong}. Mean of the classes: {means}.</p>",
             _compare(run, found),
             f"<details{is_short}><summary>Precision, recall and F1 of "
             f"{plural(len(rows), 'class')}</summary>{table(head, rows, text_columns=1)}</details>",
-            "<h2>Confusions</h2>",
-            draw_confusion(found.figures.matrix(), found.class_names),
+            *confusions,
         ]
     )
 
@@ -132,16 +137,18 @@ def _compare(run: RunFolder, found: "Predictions") -> str:
     """Say whether the results equal those in metrics.csv."""
     row = run.row_of(found.checkpoint)
     prefix = "ema_val_" if found.averaged else "val_"
-    if row is None or f"{prefix}top1" not in row.values:
+    column = prefix + found.accuracy.task.score
+    if row is None or column not in row.values:
         return '<p class="faint">metrics.csv holds no accuracy of this checkpoint to compare.</p>'
     accuracy = found.accuracy
-    top1, loss = row.values[f"{prefix}top1"], row.values.get(f"{prefix}loss", accuracy.loss)
-    is_same = math.isclose(top1, accuracy.top1, rel_tol=0.0, abs_tol=1e-3)
+    score, loss = row.values[column], row.values.get(f"{prefix}loss", accuracy.loss)
+    is_same = math.isclose(score, accuracy.score, rel_tol=0.0, abs_tol=1e-3)
     if is_same and math.isclose(loss, accuracy.loss, rel_tol=1e-3, abs_tol=1e-3):
         return f'<p class="note same">Equal to metrics.csv, epoch {row.epoch}.</p>'
     return (
-        f'<p class="note">Not equal to metrics.csv, epoch {row.epoch}: top-1 {top1:.3f} %, loss '
-        f"{loss:.4f}. The images, the checkpoint or the device differ from those of the run.</p>"
+        f'<p class="note">Not equal to metrics.csv, epoch {row.epoch}: '
+        f"{accuracy.task.score_title} {score:.3f} %, loss {loss:.4f}. The images, the checkpoint "
+        "or the device differ from those of the run.</p>"
     )
 
 

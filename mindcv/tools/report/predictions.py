@@ -15,11 +15,13 @@ from ...config import Config
 from ...data.image_files import as_picture, decode
 from ...data.samples import ImageError, Samples
 from ...engine import build
-from ...engine.classes import check_classes, name_classes, number_classes
-from ...engine.evaluation import Accuracy
-from ...engine.results import ClassFigures, Outcomes
+from ...engine.classes import check_classes, check_task, name_classes, number_classes
+from ...engine.evaluation import Measured
+from ...engine.multi_label import LabelFigures
+from ...engine.results import ClassFigures, FiguresOfClasses, Outcomes
 from ...errors import DataError
 from ...models import create_model_from_file
+from ...task import MULTI_LABEL
 from ...weights import WeightFile, describe_choice
 
 # Longer side of thumbnails, pixels; images up to the second size are stored losslessly.
@@ -32,7 +34,7 @@ class Predictions:
 
     checkpoint: Path
     averaged: bool  # whether the averaged weights were evaluated
-    accuracy: Accuracy
+    accuracy: Measured
     class_names: tuple[str, ...]  # in the order of the logits; numbers if unknown
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,)
@@ -40,10 +42,11 @@ class Predictions:
     shares: np.ndarray  # (N, 2), probabilities of the predicted and of the true class
     samples: Samples  # all images of the split
     places: np.ndarray  # (N,), indices into `samples`: all but bad images
+    of_several: LabelFigures | None = None  # where images show several classes; then N is 0
 
     @cached_property
-    def figures(self) -> ClassFigures:
-        return ClassFigures.of(self.class_names, self.labels, self.predicted)
+    def figures(self) -> FiguresOfClasses:
+        return self.of_several or ClassFigures.of(self.class_names, self.labels, self.predicted)
 
     def worst(self, count: int) -> list[int]:
         """Return the indices of the wrong predictions with the highest loss, worst first."""
@@ -58,6 +61,7 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     mixed precision is that of training. `ema` chooses the averaged weights; None: only if the file
     holds any.
     """
+    check_task(config, file.metadata, file.path)
     runtime = engine.start_runtime(config.mode, seed=config.seed)
     if file.metadata:
         config = replace(config, **file.metadata.preprocessing.to_options())
@@ -73,11 +77,16 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
         network, config.amp_level, config.amp_cast_list or (), config.keep_bn_fp32
     )
     step = build.build_evaluation_step(config, network, len(names))
-    outcomes = Outcomes()
-    accuracy = engine.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
+    evaluator = engine.evaluator_of(config.dataset)
+    outcomes, of_several = evaluator.outcomes(len(names)), None
+    accuracy = evaluator.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
+    if accuracy.task is MULTI_LABEL:
+        of_several = LabelFigures.of(names, *outcomes.of_all_ranks(runtime))
+        outcomes = Outcomes()
     labels, predicted, losses, shares = outcomes.arrays()
     places = np.flatnonzero(labels >= 0)
-    if len(labels) != len(samples) or (labels != samples.labels)[places].any():
+    is_same = len(labels) == len(samples) and (labels == samples.labels)[places].all()
+    if not (is_same or of_several):
         raise DataError(
             f"the images of {config.data_dir} changed while they were read; run it again"
         )
@@ -92,6 +101,7 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
         shares=shares[places],
         samples=samples,
         places=places,
+        of_several=of_several,
     )
 
 

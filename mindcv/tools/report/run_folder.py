@@ -15,20 +15,21 @@ from ...config.options import OPTIONS
 from ...errors import ConfigError, DataError, MindCVError
 from ...process.entry_point import DISTRIBUTION
 from ...process.files import read_regular, reading
+from ...task import MULTI_LABEL, SINGLE_LABEL, TASKS, Task
 from ..charts import Chart, Points
 
 _CHARTS = (  # title, and the text that names of its columns contain
     ("loss", "loss"),
     ("accuracy, %", "top"),
+    ("mAP and F1, %", "val_m"),
     ("learning rate", "lr"),
 )
 _NAMES = {  # of columns of metrics.csv, in words
     "train_loss": "training loss",
     "val_loss": "validation loss",
-    "val_top1": "top-1, %",
-    "val_top5": "top-5, %",
     "lr": "learning rate",
     "skipped": "skipped updates",
+    **{f"val_{key}": f"{name}, %" for task in TASKS.values() for key, name in task.figures.items()},
 }
 _LOGGED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ [A-Z]+ (.*)$", re.M)
 _LARGEST = 2**26  # bytes of a file
@@ -57,14 +58,20 @@ class RunFolder:
         return self.config.model if self.config else self.path.resolve().name
 
     @cached_property
+    def task(self) -> Task:
+        """The task whose score is in metrics.csv."""
+        several = any(name.endswith(f"val_{MULTI_LABEL.score}") for name in self.columns)
+        return MULTI_LABEL if several else SINGLE_LABEL
+
+    @cached_property
     def decides(self) -> str:
         """The column that ranks the epochs: of the averaged weights if they were evaluated."""
-        averaged = any("ema_val_top1" in row.values for row in self.rows)
-        return "ema_val_top1" if averaged else "val_top1"
+        column = f"val_{self.task.score}"
+        return f"ema_{column}" if f"ema_{column}" in self.columns else column
 
     @cached_property
     def best(self) -> Row | None:
-        """The first epoch with the highest top-1, as the run itself chooses, if any."""
+        """The first epoch with the highest score, as the run itself chooses, if any."""
         evaluated = [row for row in self.rows if self.decides in row.values]
         return max(evaluated, key=lambda row: row.values[self.decides], default=None)
 
@@ -183,7 +190,8 @@ def read_run_folder(folder: str) -> RunFolder:
         config = load_config(str(path / "config.yaml"), rules=lambda config: ())
     except ConfigError as error:
         notes.append(f"config.yaml is not one that this version reads: {error}")
-    if not any("val_top1" in row.values for row in rows):
+    scores = {f"val_{task.score}" for task in TASKS.values()}
+    if not any(scores & {_without_ema(name) for name in row.values} for row in rows):
         notes.append("metrics.csv holds no accuracy: the run did not evaluate (val_while_train)")
     return RunFolder(path, texts["config.yaml"], config, rows=tuple(rows), notes=tuple(notes))
 

@@ -1,0 +1,123 @@
+"""Lists of images with several labels each: `<data_dir>/<split>.csv`, one name a class."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import DataError
+from .lists import ListSamples, Row, classes_of_labels, number_classes
+from .protocol import names_in_order
+
+PATHS, LABELS = ("path", "image", "fname", "filename"), "labels"
+_OTHERS = ("path", "split", "is_valid")  # columns that are no class
+_ANSWERS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
+
+
+class MultiLabelSamples(ListSamples):
+    """The images of a csv list whose images show several classes, one or none; see `Samples`.
+
+    The first column is called path, image, fname or filename. Either a column labels holds the
+    classes of an image, separated by semicolons or, in a list without a semicolon, by blanks; names
+    or numbers as in `ListSamples`. Or each further column is a class, in the order of the columns,
+    with 1 where the image shows it and 0 elsewhere. `labels` is (n, num_classes) uint8.
+
+    Args:
+        root, split, class_indexing: as for `ListSamples`.
+
+    Raises:
+        DataError: as `ListSamples`; an image is listed twice; a column labels is empty; a class
+            column holds anything but 0 and 1, or the columns are not the classes of the training.
+    """
+
+    def __init__(self, root: str, split: str, class_indexing: Mapping[str, int] | None = None):
+        self._classes: list[str] | None = None  # of the columns; None: there is a column labels
+        self._listed: dict[bytes, str] = {}  # path to its place
+        super().__init__("multi_label", root, split, class_indexing)
+        self._listed.clear()
+
+    def header(self, file: Path, columns: Sequence[str]) -> list[str]:
+        paths = [name for name in columns if name in PATHS]
+        columns = ["path" if name in PATHS else name for name in columns]
+        classes = [name for name in columns if name not in _OTHERS]
+        problem = None
+        if len(paths) != 1 or columns.count(LABELS) > 1:
+            problem = f"expected one of the columns {', '.join(PATHS)}, and at most one labels"
+        elif LABELS in columns:
+            classes = None
+        elif "label" in columns:
+            problem = "a column label is of one class an image: call it labels, or use dataset csv"
+        elif not classes or "" in classes or len(set(classes)) < len(classes):
+            problem = "expected a column labels, or one of 0 and 1, with its name, for each class"
+        if problem:
+            raise DataError(f"{file}:1: the columns are {', '.join(columns) or 'none'}; {problem}")
+        self._classes = classes
+        return columns
+
+    def path_of(self, place: str, row: Row) -> bytes:
+        path = super().path_of(place, row)
+        if path in self._listed:
+            raise DataError(
+                f"{place}: {row['path']} is listed at {self._listed[path]} already; write all "
+                "labels of an image into one row"
+            )
+        self._listed[path] = place
+        return path
+
+    def label_of(self, place: str, row: Row) -> str:
+        if None in row:
+            raise DataError(f"{place}: more fields than columns; separate labels by semicolons")
+        if self._classes is None:
+            if not (row[LABELS] or "").strip(" ;"):
+                raise DataError(
+                    f"{place}: no labels; for images without any, write a list with a column of 0 "
+                    "and 1 for each class"
+                )
+            return row[LABELS]
+        answers = [_ANSWERS.get((row[name] or "").strip().lower()) for name in self._classes]
+        if None in answers:
+            name = self._classes[answers.index(None)]
+            raise DataError(
+                f"{place}: {row[name]!r:.40} in the column {name}; expected 0 or 1 for each class"
+            )
+        return "".join(map(str, answers))
+
+    def number(
+        self, first: Mapping[str, str], class_indexing: Mapping[str, int] | None
+    ) -> tuple[dict[str, int], np.ndarray]:
+        if self._classes is not None:
+            numbers = dict(class_indexing or {name: i for i, name in enumerate(self._classes)})
+            if different := sorted(numbers.keys() ^ set(self._classes)):
+                raise DataError(
+                    f"{self.file}:1: the class columns are not those of the training set; the "
+                    f"difference: {', '.join(different[:5])}"
+                )
+            shown = [[n for n, a in zip(self._classes, text) if a == "1"] for text in first]
+            return numbers, _marked(shown, numbers, len(names_in_order(numbers)))
+        separator = ";" if any(";" in text for text in first) else None
+        shown = [[name.strip() for name in text.split(separator)] for text in first]
+        shown = [[name for name in names if name] for names in shown]
+        places: dict[str, str] = {}  # class name to where it first appears
+        for place, names in zip(first.values(), shown):
+            for name in names:
+                places.setdefault(name, place)
+        numbers = dict(class_indexing or number_classes(places))
+        known = dict(zip(places, classes_of_labels(places, numbers)))
+        return numbers, _marked(shown, known, len(names_in_order(numbers)))
+
+
+def list_classes(root: str, split: str) -> tuple[str, ...] | None:
+    """Return the class names of a split; None if it is not there."""
+    is_there = any(path.is_file() for path in (Path(root), Path(root, f"{split}.csv")))
+    return MultiLabelSamples(root, split).class_names if is_there else None
+
+
+def _marked(
+    shown: Sequence[Sequence[str]], numbers: Mapping[str, int], num_classes: int
+) -> np.ndarray:
+    """Return (rows, num_classes) uint8, 1 where a row shows a class."""
+    columns = [numbers[name] for names in shown for name in names]
+    rows = np.repeat(np.arange(len(shown)), list(map(len, shown)))
+    marked = np.zeros((len(shown), num_classes), np.uint8)
+    marked[rows, columns] = 1
+    return marked
