@@ -193,7 +193,7 @@ def test_a_mindir_file_describes_itself_where_mindspore_does(capsys, tmp_path):
         assert call(capsys, "export", *words)[0] == 0
         inside = mind_ir_pb2.ModelProto.FromString(path.read_bytes()).user_info
         assert dict(inside) == read_entries(path)
-        assert tuple(json.loads(inside["class_names"])) == names if names else len(inside) == 7
+        assert tuple(json.loads(inside["class_names"])) == names if names else len(inside) == 8
         about = json.loads(path.with_suffix(".mindir.json").read_text(encoding="utf-8"))
         assert about["class_names"] == (list(names) if names else None)
 
