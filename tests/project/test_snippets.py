@@ -274,7 +274,7 @@ def expanded(word: str, place: Path) -> list[str]:
 
 def made_small(words: list[str]) -> list[str]:
     """Return a training's words with options that let it end soon, on a CPU."""
-    at = next(i for i, word in enumerate(words) if word in ("train.py", "train")) + 1
+    at = next(i for i, word in enumerate(words) if word in ("train.py", "train", "find-lr")) + 1
     kept = [
         word
         for before, word in zip(words[at - 1 :], words[at:])
