@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 
 import mindspore as ms
 import numpy as np
@@ -69,16 +68,19 @@ def _single_value_layer(network: nn.Cell, shape: tuple[int, ...]) -> str | None:
     """Return the first layer that would see one value per channel; None if there is none."""
     found = []
 
-    def look(name, cell, inputs):
-        if inputs[0].size == inputs[0].shape[1]:
-            found.append(name)
+    def look(name):
+        def note(cell, inputs):  # not a `partial`: MindSpore 2.7.0 wants a function
+            if inputs[0].size == inputs[0].shape[1]:
+                found.append(name)
+
+        return note
 
     layers = [
         (name, cell)
         for name, cell in network.cells_and_names()
         if _normalizes(cell, nn.BatchNorm1d, nn.BatchNorm2d)
     ]
-    hooks = [cell.register_forward_pre_hook(partial(look, name)) for name, cell in layers]
+    hooks = [cell.register_forward_pre_hook(look(name)) for name, cell in layers]
     mode, is_training = ms.get_context("mode"), network.training
     ms.set_context(mode=ms.PYNATIVE_MODE)  # where hooks are called
     network.set_train(False)
