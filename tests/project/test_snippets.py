@@ -97,7 +97,7 @@ for block in others:  # a command that several pages have runs for the first of 
     _known |= set(block.commands)
 # These take a moment; other commands are slow, but for two of the README's.
 LIGHT = re.compile(r"(python -m )?mindcv (lr|plan|info|scan|--version)|.*linear_probe|.*photo.jpg")
-WRITTEN = re.compile(r"--(?:output|contact_sheet|show_batch|report|write) (\S+)")
+WRITTEN = re.compile(r"--(?:output|contact_sheet|show_batch|report|write|plot|csv) (\S+)")
 MODELS = next(block.text for block in BLOCKS if block.text.startswith("# my_models.py"))
 
 
@@ -107,7 +107,11 @@ def weights(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "regnet_x_800mf.ckpt"
     network = create_model("regnet_x_800mf", num_classes=6)
     values = {p.name: p.asnumpy() for p in network.get_parameters()}
-    return write_checkpoint(path, values, Metadata(path.stem, 6, preprocessing=Preprocessing(64)))
+    about = {
+        "class_names": tuple(f"class_{i}" for i in range(6)),
+        "preprocessing": Preprocessing(64),
+    }
+    return write_checkpoint(path, values, Metadata(path.stem, 6, **about))
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +176,7 @@ def with_stand_ins(text: str, place: Path, images: Path, weights: Path) -> str:
             "imagenet": str(images),
             "images": str(images),
             "one_folder": str(images / "train"),
+            "lists": str(place / "lists"),
             "photos": str(images / "val/class_0"),
             "classifier.ckpt": str(weights),
             "regnet_x_800mf.ckpt": str(weights),
@@ -213,6 +218,8 @@ def test_a_block_runs_as_printed(block, commands, place, image_folder, weights):
     for name in WRITTEN.findall(text):
         path = place / name
         assert path.is_dir() or path.stat().st_size > 0, name
+    for folder in re.findall("mindcv report (\\S+)", text):
+        assert (place / folder / "report.html").stat().st_size > 1000
 
 
 @pytest.mark.slow
@@ -242,6 +249,21 @@ def prepare(text: str, commands, place: Path, images: Path, weights: Path) -> No
         written = place / "theirs.safetensors"
         write_weights(written, values, names="timm")
         written.rename(place / "theirs.pth")  # the content decides, not the name
+    if "InferenceSession" in text:
+        code, out = run(
+            f"mindcv export --ckpt_path {weights} --output classifier.onnx", commands, place
+        )
+        assert code == 0, out
+    if "finetuned/split.csv" in text:
+        line = f"mindcv train --config finetune_folder --data_dir {images} --val_fraction 0.2"
+        code, out = run(line, commands, place, small=True)
+        assert code == 0, out
+    if str(place / "lists") in text:
+        (place / "lists").mkdir()
+        for split in ("train", "val"):
+            rows = [f"{path},{path.parent.name}" for path in images.glob(f"{split}/*/*")]
+            lines = ["image,labels", *(f"{row};several" for row in rows)]
+            (place / f"lists/{split}.csv").write_text("\n".join(lines), encoding="utf-8")
     if "MindDataset" in text:
         code, out = run(f"mindcv pack {images} packed", commands, place)
         assert code == 0, out
