@@ -6,6 +6,7 @@ train.py, validate.py and the report build here, so all three evaluate alike.
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ..config import (
 from ..data.datasets import dataset_task
 from ..data.order import steps_of_epoch
 from ..data.preprocessing import Preprocessing
+from ..data.samples import Samples
 from ..errors import ConfigError, DataError
 from ..names import plural
 from ..process.clock import Clock
@@ -89,6 +91,7 @@ def build_run(
     )
     if checkpoint is None:
         warn_of_random_weights(config, len(train_set.samples))
+    lines = engine.describe_model(config.model, network, config.image_resize)  # nothing is frozen
     last = batches.steps - 1
     if config.unfreeze_epoch:  # all layers take part later
         check_batch_statistics(config, runtime, network, batches, last=last)
@@ -142,7 +145,6 @@ def build_run(
             config, runtime, mixed_network, train_set, num_classes=num_classes, stop=stop
         )
 
-    lines = engine.describe_model(config.model, network, config.image_resize)
     for line in (*lines, *engine.describe_schedule(rates, updates)):
         _logger.info(line)
 
@@ -330,7 +332,8 @@ def build_evaluation(
         DataError: `val_split` cannot be used, or has more classes than the network.
     """
     numbers = train_set.get_class_indexing() or None
-    loader, found = build_evaluation_batches(config, runtime, numbers)
+    # Augmentation at test time is of validate.py.
+    loader, found = build_evaluation_batches(replace(config, tta=None), runtime, numbers)
     if found > num_classes:
         raise DataError(
             f"the split {config.evaluated!r} of {config.dataset or config.data_dir} has labels of "
@@ -342,9 +345,15 @@ def build_evaluation(
     return lambda: evaluate(step, loader, config.batch_size, runtime, stop=stop)
 
 
-def build_evaluation_batches(config: Config, runtime, numbers: dict[str, int] | None):
-    """Return this process's batches of `val_split`, and the number of classes."""
-    samples = open_val_samples(config, numbers)
+def build_evaluation_batches(
+    config: Config, runtime, numbers: dict[str, int] | None, samples: Samples | None = None
+):
+    """Return this process's batches of `val_split`, and the number of classes.
+
+    `samples` are those of `open_val_samples`, if the caller has opened them.
+    """
+    if samples is None:
+        samples = open_val_samples(config, numbers)
     images = plural(len(samples), "image")
     _logger.info("evaluating on %s, %s in %s", images, config.evaluated, config.data_dir)
     loader = data.create_evaluation_loader(

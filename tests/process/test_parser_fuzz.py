@@ -54,7 +54,7 @@ def pack(folder: Path):
 
 def run_folder(folder: Path):
     run = read_run_folder(str(folder))
-    return run.best, run.charts(), run.best_checkpoint()
+    return run.best, run.charts, run.best_checkpoint()
 
 
 def bad_images(folder: Path):

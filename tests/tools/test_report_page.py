@@ -115,7 +115,13 @@ def test_the_page_says_when_how_long_and_on_what_was_trained(tmp_path):
     assert running in text and f"parameters{count:,}" in text and "2 sessions" in text
     for name in ("train.log", "classes.json"):
         (tmp_path / "run" / name).write_text("2026-99-99 99:99:99,001 INFO mindcv-regnet {")
-    assert "started" not in Page(report(tmp_path / "run")).text
+    text = Page(report(tmp_path / "run")).text
+    assert "started" not in text and "duration" not in text
+    (tmp_path / "run/train.log").write_text(
+        LOG.replace("mindcv-regnet 1.1.0", "mindcv 1.0.0+regnet")
+    )
+    text = Page(report(tmp_path / "run")).text
+    assert "duration0:15:00 in 2 sessions" in text and "mindcv 1.0.0+regnet, MindSpore" in text
 
 
 def test_raw_and_averaged_weights_can_be_told_apart_everywhere(tmp_path):
@@ -147,6 +153,10 @@ def test_the_rate_of_every_update_is_drawn_if_it_leads_to_those_of_metrics_csv(t
         assert y == pytest.approx(bottom - (bottom - top) * cosine(update) / 0.1, abs=0.06)
     other = report(averaging_run(tmp_path / "other", 3, lambda update: cosine(update) / 2))
     assert len(curves(other)["learning rate"]) == 3
+    # Nor are those of more updates than a run has listed.
+    table = tmp_path / "run/metrics.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("\n3,30,", "\n3,3e12,"))
+    assert len(curves(report(tmp_path / "run"))["learning rate"]) == 3
 
 
 def test_precision_recall_and_f1_of_each_class_equal_scikit_learns(tmp_path):
@@ -154,9 +164,14 @@ def test_precision_recall_and_f1_of_each_class_equal_scikit_learns(tmp_path):
     page = page_of(averaging_run(tmp_path / "run", 1), tuple("abcdef"), labels, predicted)
     table = re.search(r"<summary>Precision, recall.*?</table>", page, re.S)[0]
     rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall("<tr>.*?</tr>", table)]
-    found = np.array([row[1:] for row in rows[1:]], float).T
-    np.testing.assert_allclose(found[:3], 100 * GOLDEN["classes"][:3], atol=0.005001)
-    np.testing.assert_array_equal(found[3], GOLDEN["classes"][3])
+    np.testing.assert_array_equal([int(row[4]) for row in rows[1:]], GOLDEN["classes"][3])
+    for row, figures in zip(rows[1:], GOLDEN["classes"].T):
+        if figures[3]:
+            found = np.array(row[1:4], float)
+            np.testing.assert_allclose(found, 100 * figures[:3], atol=0.005001)
+        else:  # a class without images is no mistake
+            assert row[1:4] == ["", "", ""]
+    assert 0 in GOLDEN["classes"][3]
     means = ", ".join(
         f"{name} {100 * mean:.2f} %"
         for name, mean in zip(("precision", "recall", "F1"), GOLDEN["macro"])

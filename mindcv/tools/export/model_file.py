@@ -28,7 +28,8 @@ def add_entries(path: Path, entries: Mapping[str, str]) -> None:
     """
     with open(path, "ab") as file:  # a field may follow at any place of its message
         for pair in entries.items():
-            key, value = map(str.encode, pair)
+            # A file name that is no UTF-8 keeps its other letters.
+            key, value = (text.encode("utf-8", "backslashreplace") for text in pair)
             file.write(_field(_ENTRIES, _field(_KEY, key) + _field(_VALUE, value)))
 
 

@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> None:
             "command line: --no_eval contradicts --ckpt_path, --ema, --data_dir and --import_module"
         )
     folder = read_run_folder(arguments.run_dir)
-    if arguments.png and not folder.charts():
+    if arguments.png and not folder.charts:
         raise DataError(f"{folder.path}: metrics.csv holds nothing to draw yet")
     found, thumbnails, notes = None, {}, []
     if not arguments.no_eval:
@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> None:
                 raise
             notes.append(f"Not evaluated: {error}")
     if arguments.png:
-        plot_charts(arguments.png, folder.charts(), folder.name)
+        plot_charts(arguments.png, folder.charts, folder.name)
         print(f"wrote {arguments.png}")
     for note in (*folder.notes, *notes):
         print(f"note: {note}", file=sys.stderr)

@@ -98,7 +98,7 @@ def _cards(run: RunFolder, found: "Predictions | None") -> str:
 
 
 def _charts(run: RunFolder) -> str:
-    shown = draw_charts(run.charts(), values=True)
+    shown = draw_charts(run.charts, values=True)
     dotted = " The dotted line is the best epoch." if run.best else ""
     caption = f"Figures are the last values.{dotted}"
     return f'<h2>Curves</h2>\n{shown}\n<p class="faint">{caption}</p>' if shown else ""
@@ -115,7 +115,7 @@ def _evaluation(run: RunFolder, found: "Predictions") -> str:
     means = zip(titles, figures.means().values())
     means = ", ".join(f"{title} {100 * mean:.2f} %" for title, mean in means)
     rows = [
-        (str(name), *("" if v is None else f"{100 * v:.2f}" for v in values), str(images))
+        (str(name), *(f"{100 * v:.2f}" if images else "" for v in values), str(images))
         for _, name, *values, images in (row.values() for row in figures.rows())
     ]
     head = ("class", *(f"{title}, %" for title in titles), "images")

@@ -58,16 +58,17 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     """Evaluate a checkpoint on the validation split of a run, as the run itself did.
 
     Preprocessing and class names come from the checkpoint if it has them, else from the config;
-    mixed precision is that of training. `ema` chooses the averaged weights; None: only if the file
-    holds any.
+    mixed precision is that of training; nothing is downloaded. `ema` chooses the averaged weights;
+    None: only if the file holds any.
     """
     check_task(config, file.metadata, file.path)
     runtime = engine.start_runtime(config.mode, seed=config.seed)
+    config = replace(config, tta=None, dataset_download=False)
     if file.metadata:
         config = replace(config, **file.metadata.preprocessing.to_options())
     numbers = number_classes(config, file.metadata)
     samples = build.open_val_samples(config, numbers)
-    loader, found = build.build_evaluation_batches(config, runtime, numbers)
+    loader, found = build.build_evaluation_batches(config, runtime, numbers, samples)
     network, metadata = create_model_from_file(file, "" if file.metadata else config.model, ema=ema)
     if not metadata.class_names:
         check_classes(config, found, metadata.num_classes, file.path)

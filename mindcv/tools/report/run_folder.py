@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,6 @@ from pathlib import Path
 from ...config import HEADER, Config, build_schedule, load_config
 from ...config.options import OPTIONS
 from ...errors import ConfigError, DataError, MindCVError
-from ...process.entry_point import DISTRIBUTION
 from ...process.files import read_regular, reading
 from ...task import MULTI_LABEL, SINGLE_LABEL, TASKS, Task
 from ..charts import Chart, Points
@@ -32,8 +32,10 @@ _NAMES = {  # of columns of metrics.csv, in words
     **{f"val_{key}": f"{name}, %" for task in TASKS.values() for key, name in task.figures.items()},
 }
 _LOGGED = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ [A-Z]+ (.*)$", re.M)
+_FIRST = re.compile(r"mindcv(-regnet)? \d")  # line of a session; 1.0.0 was called mindcv
 _LARGEST = 2**26  # bytes of a file
 _MANY_POINTS = 2000  # more than the pixels of a curve on a screen
+_MANY_UPDATES = 10**7  # whose rates take half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -88,12 +90,12 @@ class RunFolder:
             for count in re.findall(r" model .+: ([\d,]+) parameters", log):
                 found["parameters"] = count
             lines = [(datetime.fromisoformat(time), text) for time, text in _LOGGED.findall(log)]
-            starts = [n for n, (_, text) in enumerate(lines) if text.startswith(DISTRIBUTION)]
+            starts = [n for n, (_, text) in enumerate(lines) if _FIRST.match(text)]
             sessions = [lines[n:end] for n, end in pairwise([*starts, len(lines)])]
             taken = sum((own[-1][0] - own[0][0] for own in sessions), timedelta())
             several = f" in {len(sessions)} sessions" if len(sessions) > 1 else ""
-            found["duration"] = f"{taken}{several}"
             found["started"] = f"{sessions[0][0][0]:%Y-%m-%d %H:%M}"
+            found["duration"] = f"{taken}{several}"
             found["software"] = sessions[-1][0][1]
         return found
 
@@ -110,6 +112,7 @@ class RunFolder:
             return text
         return f"{text}, {'averaged' if own != column else 'raw'} weights"
 
+    @cached_property
     def charts(self) -> list[Chart]:
         """Return the charts; curves with very many points are thinned out."""
         charts, mark = [], self.best.epoch if self.best else None
@@ -125,10 +128,7 @@ class RunFolder:
         points = [(row.epoch, row.values[column]) for row in self.rows if column in row.values]
         if column == "lr":
             points = self._rates(points)
-        if len(points) <= _MANY_POINTS:
-            return points
-        every = math.ceil(len(points) / _MANY_POINTS)
-        return [*points[:-1:every], points[-1]]
+        return _thinned(points)
 
     def _rates(self, recorded: Points) -> Points:
         """Return the rate of every update by the config, if it gives the recorded ones too."""
@@ -137,14 +137,18 @@ class RunFolder:
         try:
             batches = round(last.values["step"] / last.epoch)
             steps = batches // self.config.gradient_accumulation_steps
+            if steps * self.config.epoch_size > _MANY_UPDATES:
+                return recorded
             rates = build_schedule(self.config, steps, int(ranks[1]) if ranks else 1)
             is_same = [
                 math.isclose(rates[e * steps - 1], rate, rel_tol=1e-6) for e, rate in recorded
             ]
         except (MindCVError, KeyError, AttributeError, ArithmeticError, IndexError):
             return recorded
-        done = enumerate(rates[: last.epoch * steps], 1)
-        return [(step / steps, rate) for step, rate in done] if all(is_same) else recorded
+        if not all(is_same):
+            return recorded
+        done = range(min(len(rates), last.epoch * steps))
+        return [((update + 1) / steps, rates[update]) for update in _thinned(done)]
 
     def row_of(self, checkpoint: Path) -> Row | None:
         """Return the epoch in a checkpoint's name; None: no epoch, or another run's checkpoint."""
@@ -164,6 +168,11 @@ class RunFolder:
             names = ", ".join(path.name for path in found)
             raise DataError(f"{self.path} holds {names}; name one by --ckpt_path")
         return found[0] if found else None
+
+
+def _thinned(points: Sequence) -> list:
+    every = max(1, math.ceil((len(points) - 1) / _MANY_POINTS))
+    return [*points[:-1:every], *points[-1:]]
 
 
 def _without_ema(column: str) -> str:
