@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import mindspore as ms
 import numpy as np
@@ -110,10 +111,14 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
             }
             return found | ({"export": by_export(path)} if exports else {})
 
+    def evaluate_by(function):
+        evaluator = SimpleNamespace(evaluate=function, outcomes=lambda num_classes: None)
+        monkeypatch.setattr(engine, "evaluator_of", lambda dataset: evaluator)
+
     def by_train(given, used):
         # The options of a run that wrote such a checkpoint.
-        config = Config(**given, **used.to_options())
-        monkeypatch.setattr(engine, "evaluate", lambda step, loader, *_, **__: stacked(loader))
+        config = Config(**given, **used.to_options(), tta="5crop")  # is of validate only
+        evaluate_by(lambda step, loader, *_, **__: stacked(loader))
         network, train_set = tiny_regnet(6), recipe.open_train_set(config, RUNTIME)
         assert Preprocessing.from_options(config) == used
         return recipe.build_evaluation(config, RUNTIME, network, train_set, num_classes=6)()
@@ -130,9 +135,10 @@ def images_seen(image_folder, tmp_path, capsys, monkeypatch):
             found.append(stacked(loader))
             raise InterruptedError
 
-        monkeypatch.setattr(engine, "evaluate", evaluate)
+        evaluate_by(evaluate)
         with pytest.raises(InterruptedError):
-            predictions.predict_split(Config(**given, mode=1), read_weights(path))
+            config = Config(**given, mode=1, tta="5crop", dataset_download=True)
+            predictions.predict_split(config, read_weights(path))
         return found[0]
 
     def by_predict(path):

@@ -120,11 +120,13 @@ def test_clipping_scaled_rates_and_precision_change_the_run_as_they_say(short_ru
 
 
 def test_frozen_stages_keep_every_bit_through_a_run(short_run, tmp_path):
-    _, printed = run(short_run, tmp_path, "one", model="tiny_regnet", epoch_size=2)
+    _, free = run(short_run, tmp_path, "one", model="tiny_regnet", epoch_size=2)
     start = tmp_path / "one/tiny_regnet-2_6.ckpt"
     options = {"model": "tiny_regnet", "ckpt_path": start, "freeze_stages": 1, "epoch_size": 2}
     _, printed = run(short_run, tmp_path, "frozen", **options)
     assert "parameters are frozen: stem and 1 stages" in printed
+    (size,) = re.findall("model tiny_regnet: .+", free)
+    assert size in printed  # of the whole network
     before = ms.load_checkpoint(str(start))
     after = ms.load_checkpoint(str(tmp_path / "frozen/tiny_regnet-2_6.ckpt"))
     for name, value in before.items():

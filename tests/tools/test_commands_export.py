@@ -184,15 +184,15 @@ def test_an_onnx_file_takes_bytes_and_gives_probabilities(capsys, tmp_path, chec
 
 
 def test_a_mindir_file_describes_itself_where_mindspore_does(capsys, tmp_path):
-    """Also with class folders whose names are no UTF-8, or without class names."""
+    """Also with class folders and a checkpoint whose names are no UTF-8, or without class names."""
     for names in (("\udcff", "bée", "c", "d", "e"), None):
         metadata = other_metadata(class_names=names)
-        checkpoint = write_checkpoint(tmp_path / "t.ckpt", weights(1), metadata)
+        checkpoint = write_checkpoint(tmp_path / "t\udcff.ckpt", weights(1), metadata)
         path = tmp_path / "t.mindir"
         words = ["--ckpt_path", checkpoint, "--output", path, "--force"]
         assert call(capsys, "export", *words)[0] == 0
         inside = mind_ir_pb2.ModelProto.FromString(path.read_bytes()).user_info
-        assert dict(inside) == read_entries(path)
+        assert dict(inside) == read_entries(path) and "t\\udcff.ckpt" in inside["weights"]
         assert tuple(json.loads(inside["class_names"])) == names if names else len(inside) == 8
         about = json.loads(path.with_suffix(".mindir.json").read_text(encoding="utf-8"))
         assert about["class_names"] == (list(names) if names else None)

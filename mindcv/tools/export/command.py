@@ -28,8 +28,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=file_path,
         metavar="FILE",
         required=True,
-        help="its suffix is the format; FILE.json describes classes, preprocessing and checks, as "
-        "does the file itself, but for AIR and without checks",
+        help="its suffix is the format; FILE.json describes classes, preprocessing and checks; a "
+        "MINDIR or ONNX file holds the same, without the checks",
     )
     parser.add_argument("--format", choices=FORMATS, help="default: the suffix of --output")
     parser.add_argument(
