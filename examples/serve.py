@@ -14,10 +14,12 @@ import io
 import json
 import queue
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +30,7 @@ from PIL import Image
 from mindcv import Classifier
 
 LARGEST_BODY = 16 * 2**20  # bytes
+LARGEST_REFUSED = 4 * LARGEST_BODY  # bytes of a refused body that are read
 LARGEST_IMAGE = 50_000_000  # pixels: a small file may claim to be a huge image
 ANSWER_WITHIN = 30.0  # seconds
 MOST_CLASSES = 5  # of an answer
@@ -39,6 +42,11 @@ class Refusal(Exception):
     def __init__(self, status: HTTPStatus, message: str):
         super().__init__(message)
         self.status = status
+
+
+def number_of(text: str) -> int:
+    """Return a number of up to 12 digits; -1: it is something else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 12 else -1
 
 
 class Batcher:
@@ -107,6 +115,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answer one request."""
 
     timeout = 10  # seconds that a client may be silent
+    unread = True  # the body
 
     def do_GET(self) -> None:
         self.answer({"/health": self.health})
@@ -122,12 +131,30 @@ class Handler(BaseHTTPRequestHandler):
             content = routes[place.path](parse_qs(place.query))
         except Refusal as refusal:
             status, content = refusal.status, {"error": str(refusal)}
+        self.write(status, content)
+
+    def write(self, status: HTTPStatus, content: dict) -> None:
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        if self.unread and self.command not in ("GET", "HEAD"):
+            self.drain()
+
+    def drain(self) -> None:
+        """Read what the client still sends: it would not see the answer of a closed connection."""
+        left = LARGEST_REFUSED
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            while left > 0 and (part := self.rfile.read1(min(left, 2**16))):
+                left -= len(part)
+
+    def send_error(self, code, message=None, explain=None) -> None:
+        """Answer what http.server itself refuses, such as another method."""
+        self.write(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def health(self, query) -> dict:
         metadata = self.server.batcher.classifier.metadata
@@ -136,11 +163,11 @@ class Handler(BaseHTTPRequestHandler):
     def predict(self, query) -> dict:
         image = self.read_image()
         text = query.get("top_k", ["3"])[0]
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MOST_CLASSES):
+        if not 1 <= number_of(text) <= MOST_CLASSES:
             raise Refusal(HTTPStatus.BAD_REQUEST, f"top_k {text!r}: expected 1 to {MOST_CLASSES}")
         future = self.server.batcher.submit(image)
         try:
-            guesses = future.result(ANSWER_WITHIN).guesses[: int(text)]
+            guesses = future.result(ANSWER_WITHIN).guesses[: number_of(text)]
         except FutureTimeout:
             message = f"no answer within {ANSWER_WITHIN:.0f} seconds"
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, message) from None
@@ -152,13 +179,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def read_image(self) -> Image.Image:
         """Return the image of the body, which is read and decoded in this request's thread."""
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
-            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "the request has no Content-Length")
-        if int(length) > LARGEST_BODY:
+        length = number_of(self.headers.get("Content-Length", ""))
+        if length < 0:
+            raise Refusal(HTTPStatus.LENGTH_REQUIRED, "the request has no valid Content-Length")
+        if length > LARGEST_BODY:
             message = f"{length} bytes: at most {LARGEST_BODY} are accepted"
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-        body = self.rfile.read(int(length))
+        body = self.rfile.read(length)
+        self.unread = False
         try:
             image = Image.open(io.BytesIO(body))
             width, height = image.size

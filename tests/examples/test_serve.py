@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -77,8 +78,10 @@ def test_requests_that_wait_together_are_one_batch_and_get_their_own_answers(
             pool.submit(ask, server.server_port, "POST", "/predict?top_k=2", encoded(picture(seed)))
             for seed in range(3)
         ]
+        until = time.monotonic() + 60
         while server.batcher.waiting.qsize() < 3:
-            pass
+            assert time.monotonic() < until
+            time.sleep(0.01)
         # One more than the server holds: it is told so at once.
         status, found = ask(server.server_port, "POST", "/predict", encoded(picture(3)))
         assert status == 503 and "try again later" in found["error"]
@@ -102,6 +105,11 @@ def test_requests_that_wait_together_are_one_batch_and_get_their_own_answers(
         ("POST", "/predict", encoded(picture(0))[:900], {}, 400, "not an image"),
         ("POST", "/predict?top_k=0", encoded(picture(0)), {}, 400, "top_k '0': expected 1 to 5"),
         ("POST", "/predict?top_k=x", encoded(picture(0)), {}, 400, "top_k 'x'"),
+        ("POST", "/predict?top_k=" + "1" * 5000, encoded(picture(0)), {}, 400, "expected 1 to 5"),
+        ("PUT", "/predict", bytes(2**20), {}, 501, "Unsupported method ('PUT')"),
+        ("POST", "/else", bytes(2**24), {}, 404, "POST /else"),
+        ("POST", "/predict", bytes(2**24 + 1), {}, 413, "16777217 bytes: at most"),
+        ("POST", "/predict", bytes(2**24), {"Content-Length": "1" * 5000}, 411, "Content-Length"),
         ("POST", "/predict", None, {"Content-Length": "-1"}, 411, "Content-Length"),
         ("POST", "/predict", None, {"Content-Length": "99999999"}, 413, "99999999 bytes: at most"),
         ("POST", "/predict", encoded(Image.new("1", (9000, 6000))), {}, 413, "9000 x 6000 pixels"),
