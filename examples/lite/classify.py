@@ -35,21 +35,25 @@ def preprocess(image: Image.Image, about: dict) -> np.ndarray:
     resized = [math.floor(side / used["crop_pct"]) for side in (width, height)]
     if used["crop_mode"] == "center" and height == width:  # the shorter side; else both
         resized = [int(side * resized[0] / min(image.size)) for side in image.size]
-    image = image.resize(resized, getattr(Image, used["interpolation"].upper()))
+    is_bytes = about["input"]["type"] == "uint8"
+    is_grey = about["input"]["shape"][3 if is_bytes else 1] == 1
+    name = used["interpolation"].upper().replace("AREA", "BOX")
+    image = image.convert("L" if is_grey else "RGB").resize(resized, getattr(Image, name))
     left, top = round((resized[0] - width) / 2), round((resized[1] - height) / 2)
     pixels = np.asarray(image.crop((left, top, left + width, top + height)))
-    if about["input"]["type"] == "uint8":
+    pixels = pixels.reshape((height, width, -1))
+    if is_bytes:
         return np.ascontiguousarray(pixels[None])
     normalised = (pixels - np.array(used["mean"])) / np.array(used["std"])
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None], np.float32)
 
 
 def convert(path: Path, target: str) -> Path:
-    """Return the file that MindSpore Lite runs; write it if it is not there."""
+    """Return the file that MindSpore Lite runs; write it if it is not there, or older."""
     import mindspore_lite as lite
 
     converted = path.with_suffix(f".{target}.mindir")
-    if not converted.exists():
+    if not converted.exists() or converted.stat().st_mtime < path.stat().st_mtime:
         converter = lite.Converter()
         converter.save_type = lite.ModelType.MINDIR
         converter.optimize = "general" if target == "cpu" else "ascend_oriented"
@@ -70,6 +74,25 @@ def load(path: Path, target: str, device: int):
     return model
 
 
+def describe(scores: np.ndarray, about: dict) -> str:
+    """Return the classes and their probabilities: the likeliest; of several labels those from 0.5.
+
+    Args:
+        scores: (classes,), logits or probabilities, as the file's description says.
+    """
+    scores = scores.astype(np.float64)
+    several = about.get("task") == "multi_label"
+    if about["output"]["values"] == "logits":
+        powers = np.exp(-np.abs(scores) if several else scores - scores.max())
+        scores = (
+            np.where(scores < 0, powers, 1) / (1 + powers) if several else powers / powers.sum()
+        )
+    names = about["class_names"] or [f"class {index}" for index in range(len(scores))]
+    chosen = [index for index in np.argsort(-scores) if scores[index] >= 0.5]
+    chosen = chosen if several else [int(scores.argmax())]
+    return ", ".join(f"{names[index]} ({scores[index]:.1%})" for index in chosen)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("network", type=Path, help="an .onnx file of export, its .json beside it")
@@ -81,18 +104,13 @@ def main() -> None:
     converted = convert(arguments.network, arguments.target)
     model = load(converted, arguments.target, arguments.device)
     for path in arguments.images:
-        batch = preprocess(Image.open(path).convert("RGB"), about)
+        batch = preprocess(Image.open(path), about)
         inputs = model.get_inputs()
         model.resize(inputs, [list(batch.shape)])  # an `any` batch becomes one of 1
         inputs = model.get_inputs()
         inputs[0].set_data_from_numpy(batch)
-        scores = model.predict(inputs)[0].get_data_to_numpy()[0].astype(np.float64)
-        if about["output"]["values"] == "logits":
-            powers = np.exp(scores - scores.max())
-            scores = powers / powers.sum()
-        best = int(scores.argmax())
-        name = about["class_names"][best] if about["class_names"] else f"class {best}"
-        print(f"{path}: {name} ({scores[best]:.1%})")
+        scores = model.predict(inputs)[0].get_data_to_numpy()[0]
+        print(f"{path}: {describe(scores, about)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ import os
 import re
 import runpy
 import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -32,13 +35,56 @@ def test_it_sees_the_networks_pixels(changes):
     used = replace(ANTIALIASED, interpolation="bilinear", **changes)
     preprocess = runpy.run_path(str(CLASSIFY))["preprocess"]
     expected = read_image(picture(1), evaluation_transforms(used))
-    about = {"preprocessing": used.to_dict(), "input": {"type": "uint8"}}
+    read = {"type": "uint8", "shape": ["any", *used.sides, 3]}
+    about = {"preprocessing": used.to_dict(), "input": read}
     assert np.array_equal(preprocess(picture(1), about)[0], expected)
-    about["input"]["type"] = "float32"
+    read["shape"][3] = 1
+    assert preprocess(picture(1), about).shape == (1, *used.sides, 1)
+    about["preprocessing"]["interpolation"] = "area"
+    assert preprocess(picture(1), about).dtype == np.uint8
+    about["preprocessing"] = used.to_dict()
+    about["input"] = {"type": "float32", "shape": ["any", 3, *used.sides]}
     normalised = (expected - np.array(used.mean)) / np.array(used.std)
     found = preprocess(picture(1), about)[0]
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, normalised.transpose(2, 0, 1), rtol=1e-5, atol=1e-6)
+
+
+def test_several_labels_are_all_from_one_half():
+    describe = runpy.run_path(str(CLASSIFY))["describe"]
+    about = {"task": "multi_label", "output": {"values": "logits"}, "class_names": ["a", "b", "c"]}
+    scores = np.array([0.0, -1.0, 900.0], np.float32)
+    assert describe(scores, about) == "c (100.0%), a (50.0%)"
+    assert describe(scores, about | {"task": "single_label"}) == "c (100.0%)"
+    shares = np.array([0.1, 0.2, 0.3], np.float32)
+    about["output"]["values"] = "probabilities"
+    assert describe(shares, about) == ""
+    assert (
+        describe(shares, about | {"task": "single_label", "class_names": None}) == "class 2 (30.0%)"
+    )
+
+
+def test_an_older_conversion_is_replaced(tmp_path, monkeypatch):
+    converted = []
+
+    def convert(kind, source, target):
+        converted.append(source)
+        Path(f"{target}.mindir").touch()
+
+    lite = SimpleNamespace(
+        Converter=lambda: SimpleNamespace(convert=convert),
+        ModelType=SimpleNamespace(MINDIR=1),
+        FmkType=SimpleNamespace(ONNX=2),
+    )
+    monkeypatch.setitem(sys.modules, "mindspore_lite", lite)
+    function = runpy.run_path(str(CLASSIFY))["convert"]
+    network = tmp_path / "n.onnx"
+    network.touch()
+    assert function(network, "cpu") == function(network, "cpu") == tmp_path / "n.cpu.mindir"
+    assert len(converted) == 1
+    os.utime(network, (2**32, 2**32))  # exported again, later
+    function(network, "cpu")
+    assert len(converted) == 2
 
 
 def test_python_3_7_can_read_it():
