@@ -88,7 +88,7 @@ class Config:
     profile: int = option(0, "profile this many steps after the second one with MindSpore's profiler, into ckpt_save_dir/profile; 0: none", low=0, may_change=True)
     debug: bool = option(False, "show the traceback of an error", used_by="train validate", per_host=True, may_change=True)
 
-    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), multi_label (<data_dir>/<split>.csv with path and several labels; needs loss BCE), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", known=tuple(DATASETS), section="dataset", used_by="train validate lr")
+    dataset: str = option("imagenet", "imagenet (folders <data_dir>/<split>/<class>/), csv or json (lists <data_dir>/<split>.csv with path and label), multi_label (<data_dir>/<split>.csv with path and several labels; needs loss BCE or asl_multi_label), cifar10, cifar100, mnist, mnist_demo, mindrecord (of python -m mindcv pack), or one that import_module registers", known=tuple(DATASETS), section="dataset", used_by="train validate lr")
     data_dir: str = option("./", "root folder of the dataset", used_by="train validate lr", is_path=True, per_host=True, may_change=True)
     train_split: str = option("train", "split to train on", used_by="train validate lr")
     val_split: str = option("val", "split to evaluate on", used_by="train validate")
@@ -96,7 +96,7 @@ class Config:
     dataset_download: bool = option(False, "download cifar10, cifar100 or mnist into data_dir, unless it is there", used_by="train validate", may_change=True)
     num_parallel_workers: int = option(8, "threads of the input pipeline; lowered to the cores of this process", low=1, used_by="train validate")
     shuffle: bool = option(True, "shuffle the training images every epoch", used_by="train measuring")
-    sampler: Optional[str] = option(None, "balanced: an epoch, as long as ever, draws all classes equally often, the images of a small class repeatedly; null: each image once", choices=("balanced",), used_by="train measuring")
+    sampler: Optional[str] = option(None, "balanced: an epoch keeps its length and draws all classes equally often, the images of a small class repeatedly; null: each image once", choices=("balanced",), used_by="train measuring")
     decoder: str = option("mindspore", "of training images: mindspore decodes only what a crop needs; pillow the whole image, which takes longer, and refuses a file whose damage ends MindSpore's process; evaluation and predict decode by pillow", choices=("mindspore", "pillow"), used_by="train measuring", may_change=True)
     num_samples: Optional[int] = option(None, "train on at most this many images", low=1, used_by="train measuring lr")
     batch_size: int = option(128, "images per device and step", low=1, used_by="train validate lr")

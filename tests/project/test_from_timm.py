@@ -47,7 +47,7 @@ def test_the_other_defaults_are_the_defaults():
     for _, theirs, ours in found:
         for name, value in flags(theirs):
             assert str(TIMM["options"]["train"][name]) == value
-        for name, value in flags(ours):
+        for name, value in flags(ours.partition(", unless")[0]):
             assert str(OPTIONS[name[2:]].default) == value
     assert len(found) > 7
 

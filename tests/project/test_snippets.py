@@ -211,6 +211,8 @@ def test_a_block_runs_as_printed(block, commands, place, image_folder, weights):
         code, out = run(line, commands, place, small=True)
         assert code == 0, f"{line}\n{out}"
         assert out, line
+        if "predict" in line and line.endswith("_best.ckpt"):
+            assert re.search(r"% +\d+ +class_\d", out), out
     if "predict photo.jpg" in text:
         assert "photo.jpg" in out
     elif "validate" in line:
@@ -218,6 +220,9 @@ def test_a_block_runs_as_printed(block, commands, place, image_folder, weights):
     for name in WRITTEN.findall(text):
         path = place / name
         assert path.is_dir() or path.stat().st_size > 0, name
+    for folder in re.findall(r"predict (\S+) .*predictions.csv", text):
+        images = sum(path.is_file() for path in Path(folder).rglob("*"))
+        assert len((place / "predictions.csv").read_text().splitlines()) == 1 + images > 2
     for folder in re.findall("mindcv report (\\S+)", text):
         assert (place / folder / "report.html").stat().st_size > 1000
 
