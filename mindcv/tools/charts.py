@@ -51,19 +51,26 @@ def draw_charts(charts: Sequence[Chart], values: bool = False) -> str:
     return f'<div class="grid-of charts">{shown}</div>' if shown else ""
 
 
+def require_matplotlib() -> None:
+    """Raise a ConfigError if matplotlib, which draws PNGs, is missing."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            "a PNG needs the package matplotlib, which is not installed; install the extra: "
+            'pip install ".[plots]"'
+        ) from None
+
+
 def plot_charts(path: str | Path, charts: Sequence[Chart], title: str = "", columns: int = 1):
     """Draw the charts into one PNG.
 
     Raises:
         ConfigError: matplotlib is missing, or the file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure  # without pyplot: no display, no global state
-    except ImportError:
-        raise ConfigError(
-            "a PNG needs the package matplotlib, which is not installed; install the extra: "
-            'pip install ".[plots]"'
-        ) from None
+    require_matplotlib()
+    from matplotlib.figure import Figure  # without pyplot: no display, no global state
+
     rows = math.ceil(len(charts) / columns)
     size = (8.0 if columns == 1 else 4.6 * columns, 1.0 + (2.6 if columns == 1 else 3.2) * rows)
     figure = Figure(figsize=size, layout="constrained")

@@ -23,8 +23,8 @@ from ..names import plural
 from ..process.clock import DATA
 from ..process.entry_point import import_user_module, program
 from ..process.tables import write_csv
-from .arguments import add_files, at_least, positive
-from .charts import Chart, plot_charts, text_plot
+from .arguments import add_files, at_least, check_output, positive
+from .charts import Chart, plot_charts, require_matplotlib, text_plot
 
 TAKES_OPTIONS = True  # all other words are options of train.py
 
@@ -62,6 +62,11 @@ def run(arguments: Namespace) -> None:
     if start >= end:
         raise ConfigError(f"command line: --start_lr {start:g} is not below --end_lr {end:g}")
     config = parse_arguments("python -m mindcv find-lr", __doc__, _rules, arguments.options)
+    for option in ("plot", "csv"):  # before the sweep, which may take long
+        if getattr(arguments, option):
+            check_output(option, getattr(arguments, option), (), force=True)
+    if arguments.plot:
+        require_matplotlib()
     parts = np.arange(arguments.steps) / arguments.steps
     rates = (start * (end / start) ** parts).tolist()
     losses, runtime = sweep(config, rates)
@@ -98,6 +103,9 @@ def _rules(config: Config):
     for key in ("resume", "resume_opt"):
         if getattr(config, key):
             yield key, "find-lr starts from the weights that pretrained or ckpt_path names"
+    for key in ("dry_run", "show_batch", "profile", "summary_dir"):
+        if getattr(config, key):
+            yield key, "find-lr has none; leave it out"
 
 
 def sweep(config: Config, rates: Sequence[float]):
@@ -114,8 +122,7 @@ def sweep(config: Config, rates: Sequence[float]):
     build = engine.build
     runtime = build.start_runtime(config)
     engine.start_logging(runtime.is_main)
-    if config.import_module:
-        import_user_module(config.import_module)
+    import_user_module(config.import_module)
     build.check_model(config)
     config = replace(
         config,
@@ -172,6 +179,9 @@ def suggestions(rates: Sequence[float], losses: Sequence[float]) -> dict[str, fl
 
     valley: two thirds into the longest run of falling losses, others may lie between; steep: where
     the loss falls fastest; minimum/10: a tenth of the rate of the lowest loss.
+
+    Raises:
+        DataError: the loss never falls for long.
     """
     values = np.array(losses)
     longest: list[int] = []
@@ -180,6 +190,11 @@ def suggestions(rates: Sequence[float], losses: Sequence[float]) -> dict[str, fl
         longest.append(1 + max((longest[one] for one in higher), default=0))
     end = int(np.argmax(longest))
     length = longest[end]
+    if length < _LAST:
+        raise DataError(
+            f"the loss never falls between lr {rates[0]:.2g} and {rates[-1]:.2g}; lower "
+            "--start_lr, or check the data"
+        )
     valley = end - length + int(length / 3) + int(length / 6)
     steep = int(np.argmin(np.diff(values) / np.diff(np.log(rates))))
     lowest = rates[int(np.argmin(values))]

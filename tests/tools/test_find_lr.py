@@ -3,13 +3,15 @@
 import csv
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, short_run_in
 from test_train_options import changed
 
-from mindcv.errors import ConfigError
+from mindcv.__main__ import _parse
+from mindcv.errors import ConfigError, DataError
 from mindcv.tools import find_lr
 
 GOLDEN = json.loads((ROOT / "tests/golden/lr_find.json").read_text(encoding="utf-8"))
@@ -22,6 +24,13 @@ def test_a_curve_is_smoothed_and_suggests_as_in_fastai(curve):
     found = find_lr.suggestions(GOLDEN["rates"][shown], smoothed[shown])
     expected = [curve["valley"], curve["steep"], curve["minimum"]]
     assert list(found.values()) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.1])
+def test_a_curve_that_never_falls_suggests_nothing(growth):
+    losses = [2.0 + growth * step for step in range(30)]
+    with pytest.raises(DataError, match="never falls between lr 1 and 30; lower --start_lr"):
+        find_lr.suggestions(range(1, 31), losses)
 
 
 def found(warm, place: Path, image_folder: Path, tiny_models: Path, *words, **options):
@@ -74,15 +83,27 @@ def test_a_growing_rate_diverges_and_suggests_one_that_trains(
         (["--steps", 5], "--steps"),
         (["--resume", "auto"], "resume: find-lr starts from the weights"),
         (["--model", "regnet_x_201mf"], "regnet_x_200mf"),
+        (["--dry_run", True], "dry_run: find-lr has none"),
+        (["--show_batch", "batch.png"], "show_batch: find-lr has none"),
+        (["--profile", 3], "profile: find-lr has none"),
+        (["--summary_dir", "summary"], "summary_dir: find-lr has none"),
+        (["--plot", "nowhere/a.png"], "plot 'nowhere/a.png': there is no folder 'nowhere'"),
+        (["--csv", "."], "csv '.' is a folder"),
     ],
 )
 def test_a_mistake_is_answered_before_anything_is_built(words, message):
-    from mindcv.__main__ import _parse
-
     with pytest.raises(ConfigError, match=message):
         base = ["find-lr", "--model", "regnet_x_200mf"]
         _, arguments = _parse(list(map(str, [*base, *words])))
         find_lr.run(arguments)
+
+
+def test_a_missing_matplotlib_is_told_before_the_sweep(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr(find_lr, "sweep", None)
+    words = ["find-lr", "--model", "regnet_x_200mf", "--plot", "rates.png"]
+    with pytest.raises(ConfigError, match="needs the package matplotlib"):
+        find_lr.run(_parse(words)[1])
 
 
 def test_a_first_rate_that_diverges_is_told(warm, tmp_path, image_folder, tiny_models):
