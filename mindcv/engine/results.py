@@ -117,18 +117,18 @@ class FiguresOfClasses:
 
     def describe(self, most: int = 10) -> list[str]:
         """Return the means, and a table of the classes with the lowest F1, at most `most`."""
-        means = ", ".join(f"{name} {100 * v:.3f} %" for name, v in self.means().items())
-        means = means.replace("_", " ")
+        titles = {name: name.replace("_", " ").replace("f1", "F1") for name in self.figures}
+        means = ", ".join(f"{titles[name]} {100 * v:.3f} %" for name, v in self.means().items())
         is_there = self.support + self.predicted > 0
         classes = np.flatnonzero(is_there)
         classes = classes[np.argsort(self.f1[classes], kind="stable")[:most]]
-        rows = [("class", *(name.replace("_", " ") for name in self.figures), "images")]
+        rows = [("class", *titles.values(), "images")]
         for index in classes.tolist():
             figures = (f"{100 * getattr(self, name)[index]:.2f}" for name in self.figures)
             rows.append((printable(self.names[index]), *figures, str(self.support[index])))
         which = f", the {most} with the lowest F1" if is_there.sum() > most else ""
         title = f"mean of {is_there.sum()} classes: {means}; in percent{which}:"
-        lines = [line.replace("f1", "F1", 1) for line in (title, *aligned(rows))]
+        lines = [title, *aligned(rows)]
         without = [printable(self.names[index]) for index in np.flatnonzero(self.support == 0)]
         if without:
             more = ", …" if len(without) > most else ""

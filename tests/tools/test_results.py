@@ -47,6 +47,12 @@ def test_figures_of_classes_equal_scikit_learns():
     np.testing.assert_array_equal(found.matrix([4, 0]), GOLDEN["confusion"][np.ix_([4, 0], [4, 0])])
 
 
+def test_a_class_is_called_as_it_is_in_the_table():
+    first, head, *rows = figures(("f1", "shelf1", *"cdef")).describe()
+    assert "F1" in first and head.split() == ["class", "precision", "recall", "F1", "images"]
+    assert {"f1", "shelf1"} <= {row.split()[0] for row in rows}
+
+
 @pytest.mark.parametrize("tta", ["flip", "5crop", "10crop"])
 def test_several_views_of_an_image_give_the_mean_probabilities_of_timms_and_count_it_once(tta):
     network = create_model("regnet_x_200mf").set_train(False)
