@@ -70,9 +70,11 @@ def check_classes(
 
     Raises:
         DataError: they differ, unless `config.num_classes` says that the images show the first
-            classes.
+            classes, and each image shows one.
     """
-    if found > known or (found < known and config.num_classes is None):
+    several = dataset_task(config.dataset) is MULTI_LABEL
+    if found > known or (found < known and (several or config.num_classes is None)):
+        remedy = "; list a column for each class of the weights" if several else remedy
         raise DataError(
             f"{config.data_dir} holds {found} classes and {file} knows {known}, without their "
             f"names, so nothing says which is which{remedy}"

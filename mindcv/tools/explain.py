@@ -16,7 +16,7 @@ from .arguments import (
     check_output,
 )
 from .embed import require_head
-from .predict import name_skipped, require_some, true_class
+from .predict import class_folders, name_skipped, require_some, true_class
 
 # Red, green and blue of heat 0 to 1: dark blue, cyan, yellow, red.
 _HEAT, _COLOURS = (0.0, 0.35, 0.7, 1.0), ((0, 0, 255, 220), (0, 200, 220, 0), (130, 220, 0, 0))
@@ -54,7 +54,7 @@ def run(arguments: Namespace) -> None:
     metadata = classifier.metadata
     require_head(classifier.network, metadata, "explain")
     target = find_class(arguments.target, metadata)
-    known = frozenset(metadata.class_names or ())
+    known = frozenset(class_folders(metadata))
     of = "the predicted class" if target is None else f"class {arguments.target}"
     sheets = PredictionSheets(arguments.output, f"{metadata.model}   Grad-CAM of {of}", font=font)
     done, how = [], dict(top_k=5, threshold=0.0, batch_size=16, on_bad=name_skipped)

@@ -116,8 +116,7 @@ def run(arguments: Namespace) -> None:
         name_skipped(path, reason)
 
     title = f"{classifier.metadata.model}   {classifier.source}"
-    has_one_label = classifier.metadata.task == SINGLE_LABEL.name
-    known = frozenset(classifier.metadata.class_names or () if has_one_label else ())
+    known = frozenset(class_folders(classifier.metadata))
     sheets = PredictionSheets(arguments.contact_sheet, title, font=font)
     predictions = []
     asked = {name: getattr(arguments, name) for name in ("top_k", "threshold", "batch_size")}
@@ -147,6 +146,11 @@ def require_some(found: Sized, paths: Sized, consequence: str) -> None:
     if not len(found):
         count = plural(len(paths), "file")
         raise DataError(f"none of {count} could be read; {consequence}")
+
+
+def class_folders(metadata) -> tuple[str, ...]:
+    """Return the names that, as those of folders, tell the true class; of several labels, none."""
+    return (metadata.class_names or ()) if metadata.task == SINGLE_LABEL.name else ()
 
 
 def true_class(path: str, known: Collection[str]) -> str:

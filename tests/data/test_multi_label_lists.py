@@ -73,6 +73,19 @@ def test_a_validation_list_is_numbered_as_the_training_list(root):
     assert message.startswith("val.csv:3: label 'bird' is not in the training set")
 
 
+def test_a_list_without_a_semicolon_takes_names_with_blanks_from_the_training(root):
+    write(root, [("a.png", "traffic light;dog"), ("b.png", "dog")])
+    write(root, [("c.png", "traffic light"), ("d.png", "dog")], name="val.csv")
+    classes = training_classes("multi_label", str(root), "train")
+    val = open_samples("multi_label", str(root), "val", class_indexing=classes)
+    assert val.class_names == ("dog", "traffic light") and val.labels.tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_list_of_one_split_may_have_a_column_is_valid_of_anything(root):
+    write(root, [("a.png", "cat", "maybe")], ("fname", "labels", "is_valid"))
+    assert len(open_samples("multi_label", str(root), "train")) == 1
+
+
 def test_one_file_serves_both_splits_by_fastais_column(root):
     rows = [(*row, valid) for row, valid in zip(LABELS, ("False", "True", "0"))]
     write(root, rows, ("fname", "labels", "is_valid"), "all.csv")
@@ -87,9 +100,9 @@ def test_one_file_serves_both_splits_by_fastais_column(root):
     ("rows", "columns", "message"),
     [
         (LABELS, ("photo", "labels"), "train.csv:1: the columns are photo, labels; expected one"),
-        (LABELS, ("image", "label"), "train.csv:1: the columns are path, label; a column label"),
-        ([("a.png",)], ("image",), "train.csv:1: the columns are path; expected a column labels"),
-        ([("a.png", 1, 1)], ("image", "x", "x"), "train.csv:1: the columns are path, x, x;"),
+        (LABELS, ("image", "label"), "train.csv:1: the columns are image, label; a column label"),
+        ([("a.png",)], ("image",), "train.csv:1: the columns are image; expected a column labels"),
+        ([("a.png", 1, 1)], ("image", "x", "x"), "train.csv:1: the columns are image, x, x;"),
         ([("a.png", " ; ")], ("image", "labels"), "train.csv:2: no labels"),
         ([("a.png", "x", "y")], ("image", "labels"), "train.csv:2: more fields than columns"),
         ([*LABELS, ("", "cat")], ("image", "labels"), "train.csv:5: no path"),

@@ -13,8 +13,9 @@ from mindcv import Classifier
 from mindcv.classifier import batches_of
 from mindcv.config import Config
 from mindcv.data import Normalize
-from mindcv.engine.classes import check_task
+from mindcv.engine.classes import check_classes, check_task
 from mindcv.errors import ConfigError, DataError, WeightsError
+from mindcv.tools.predict import class_folders
 from mindcv.weights import Metadata
 
 SEVERAL = other_metadata(task="multi_label")
@@ -115,6 +116,14 @@ def test_a_task_of_a_later_version_is_refused():
 
 
 def test_images_of_the_other_kind_are_refused():
+    assert class_folders(SEVERAL) == () and class_folders(other_metadata()) == NAMES
     for dataset, metadata in (("csv", SEVERAL), ("multi_label", other_metadata())):
         with pytest.raises(DataError, match=f"was trained on {metadata.task} images"):
             check_task(Config(dataset=dataset), metadata, "net.ckpt")
+
+
+def test_weights_without_names_need_a_column_for_each_class():
+    config = Config(dataset="multi_label", data_dir="images", num_classes=20)
+    with pytest.raises(DataError, match="holds 18 classes and net.ckpt knows 20.*; list a column"):
+        check_classes(config, 18, 20, "net.ckpt", remedy="; set num_classes")
+    check_classes(config, 20, 20, "net.ckpt")

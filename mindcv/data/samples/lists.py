@@ -159,7 +159,7 @@ def _rows_of_split(file: Path, root: Path, split: str, header: Header) -> Iterat
         for place, row in read(file, lines):
             if row.get("path") in (None, ""):
                 raise DataError(f"{place}: no path")
-            if "is_valid" in row and "split" not in row:
+            if file == root and "is_valid" in row and "split" not in row:
                 row["split"] = _split_of(place, row["is_valid"])
             if is_shared and "split" not in row:
                 raise DataError(_no_column_split(place, file, split))

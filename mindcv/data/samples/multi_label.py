@@ -38,7 +38,7 @@ class MultiLabelSamples(ListSamples):
 
     def header(self, file: Path, columns: Sequence[str]) -> list[str]:
         paths = [name for name in columns if name in PATHS]
-        columns = ["path" if name in PATHS else name for name in columns]
+        given, columns = columns, ["path" if name in PATHS else name for name in columns]
         classes = [name for name in columns if name not in _OTHERS]
         problem = None
         if len(paths) != 1 or columns.count(LABELS) > 1:
@@ -46,11 +46,11 @@ class MultiLabelSamples(ListSamples):
         elif LABELS in columns:
             classes = None
         elif "label" in columns:
-            problem = "a column label is of one class an image: call it labels, or use dataset csv"
+            problem = "a column label holds one class per image: call it labels, or use dataset csv"
         elif not classes or "" in classes or len(set(classes)) < len(classes):
             problem = "expected a column labels, or one of 0 and 1, with its name, for each class"
         if problem:
-            raise DataError(f"{file}:1: the columns are {', '.join(columns) or 'none'}; {problem}")
+            raise DataError(f"{file}:1: the columns are {', '.join(given) or 'none'}; {problem}")
         self._classes = classes
         return columns
 
@@ -94,7 +94,8 @@ class MultiLabelSamples(ListSamples):
                 )
             shown = [[n for n, a in zip(self._classes, text) if a == "1"] for text in first]
             return numbers, _marked(shown, numbers, len(names_in_order(numbers)))
-        separator = ";" if any(";" in text for text in first) else None
+        has_blanks = any(" " in name for name in class_indexing or ())  # as of the training list
+        separator = ";" if has_blanks or any(";" in text for text in first) else None
         shown = [[name.strip() for name in text.split(separator)] for text in first]
         shown = [[name for name in names if name] for names in shown]
         places: dict[str, str] = {}  # class name to where it first appears
