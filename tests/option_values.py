@@ -24,7 +24,6 @@ CHANGED = dict(
     dataset="cifar10",
     data_dir="/data/Bilder: größer #1, 'klein' \"x\" \\ 图 \U0001f600 \x7f \x85 \udce9",
     train_split="training",
-    val_split="010",
     val_fraction=0.2,
     num_parallel_workers=2,
     shuffle=False,
@@ -125,9 +124,9 @@ CHANGED = dict(
 )
 # Options that cannot join the others: drop_overflow_update belongs to a fixed loss scale, repeated
 # augmentation shuffles and takes all images, published weights exclude a file, a warm-up by steps
-# contradicts a stair of epochs, splits need a policy and no mixing, a run has one model and one
-# start. They get a config of their own.
-CHANGED_ON_DEVICE = dict(augment_on_device=True)
+# contradicts a stair of epochs, splits need a policy and no mixing, a run has one model, one start
+# and one set to evaluate on. They get a config of their own.
+CHANGED_ON_DEVICE = dict(augment_on_device=True, val_split="010", sampler="balanced")
 CHANGED_APART = dict(
     loss_scale_type="auto",
     aug_repeats=3,
@@ -138,6 +137,5 @@ CHANGED_APART = dict(
     aug_splits=3,
     auto_augment="augmix",
     resume="auto",
-    sampler="balanced",
     class_weights=(1.0, 2.5) * 10,
 )

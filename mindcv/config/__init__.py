@@ -18,6 +18,7 @@ from ..names import canonical
 from .checks import (
     Rules,
     evaluation_contradictions,
+    is_fine_tune,
     is_launched,
     model_contradictions,
     sink_contradictions,
@@ -167,9 +168,7 @@ def _evaluates(config: Config) -> bool:
     """Return whether a run evaluates that was not told whether to, as `val_while_train` says."""
     if config.val_fraction:
         return True
-    if not (config.pretrained or config.ckpt_path):
-        return False
-    return has_split(config.dataset, config.data_dir, config.val_split)
+    return is_fine_tune(config) and has_split(config.dataset, config.data_dir, config.val_split)
 
 
 def _typed(key: str, given: Given) -> Any:

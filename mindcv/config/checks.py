@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from ..data.augment.policies import parse_policy
-from ..data.datasets import dataset_task
+from ..data.datasets import dataset_row, dataset_task, has_split
 from ..data.preprocessing import INTERPOLATIONS, RANDOM, channel_statistics, scale_problem
 from ..errors import ConfigError
 from ..loss import LOSSES
@@ -35,6 +35,7 @@ def training_contradictions(config: Config) -> Problems:
 
 def evaluation_contradictions(config: Config) -> Problems:
     """Yield (key, message) for every contradiction in the config of validate.py."""
+    yield from _splits(config)
     yield from _devices(config)
     yield from settings_problems(config)
     yield from _augmentation(config) if config.precise_bn_samples else _preprocessing(config)
@@ -45,6 +46,11 @@ def evaluation_contradictions(config: Config) -> Problems:
         yield "ckpt_path", "no weights given; add --ckpt_path FILE, or --model NAME --pretrained"
 
 
+def is_fine_tune(config: Config) -> bool:
+    """Return whether a run starts from weights; those of `resume_opt` are its own."""
+    return bool(config.pretrained or (config.ckpt_path and not config.resume_opt))
+
+
 def training_remarks(config: Config) -> Problems:
     """Yield (key, message) for what a training leaves without effect, as MindCV does."""
     mixing = "mixup" if config.mixup else "cutmix"
@@ -53,6 +59,19 @@ def training_remarks(config: Config) -> Problems:
     if config.mixup_off_epoch >= config.epoch_size:
         why = f"{config.mixup_off_epoch} is never reached in epoch_size {config.epoch_size}"
         yield "mixup_off_epoch", why
+    place = config.dataset, config.data_dir, config.val_split
+    is_unevaluated = is_fine_tune(config) and not config.val_while_train
+    if is_unevaluated and dataset_row(config.dataset) and not has_split(*place):
+        why = "nothing is evaluated, so no checkpoint is the best"
+        missing = f"{config.data_dir} has no split {config.val_split}"
+        remedy = "name it by --val_split, or add --val_fraction 0.2"
+        yield "val_while_train", f"{why}: {missing}; {remedy}"
+
+
+def _splits(config: Config) -> Problems:
+    if config.val_fraction and config.val_split != Config.val_split:
+        why = "is not read: val_fraction holds its images out of train_split"
+        yield "val_split", f"{why}; add --val_fraction 0"
 
 
 def model_contradictions(config: Config) -> Problems:
@@ -199,6 +218,7 @@ def _training(config: Config) -> Problems:
             f"    {LAUNCH_LINE}\n  or add --distribute False for one device",
         )
     yield from _devices(config)
+    yield from _splits(config)
     # If device_target is null, engine/build checks this: the device is known only once MindSpore
     # has started.
     if config.device_target == "Ascend" and config.mode == 0 and config.dataset_sink_mode:
@@ -215,7 +235,10 @@ def _training(config: Config) -> Problems:
     except ValueError as error:
         yield "layer_lr", str(error)
     if config.early_stop_patience and not config.val_while_train:
-        yield "early_stop_patience", "waits for a better evaluation; add val_while_train True"
+        yield (
+            "early_stop_patience",
+            "counts evaluations, and there are none; add val_while_train True",
+        )
     if config.early_stop_min_delta and not config.early_stop_patience:
         yield "early_stop_min_delta", "nothing stops early; add early_stop_patience N"
     if config.val_weights and not (config.ema and config.val_while_train):
@@ -263,9 +286,10 @@ def _loss(config: Config) -> Problems:
     if dataset_task(config.dataset) is MULTI_LABEL:
         if not row.multi_label:
             several = " or ".join(name for name, other in LOSSES.items() if other.multi_label)
-            yield "loss", f"{loss} is of one class an image; dataset multi_label takes {several}"
+            yield "loss", f"{loss} expects one class per image; dataset multi_label takes {several}"
         if config.label_smoothing:
-            yield "label_smoothing", "shares one label among the classes; multi_label takes 0"
+            why = "must be 0 with multi_label: an image has no single label to smooth"
+            yield "label_smoothing", why
         if config.class_weights == "balanced":
             yield "class_weights", "balanced is for one class an image; give a number for each"
     mixed = [key for key in ("mixup", "cutmix") if getattr(config, key)]

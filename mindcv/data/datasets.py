@@ -4,7 +4,7 @@ import glob
 import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,9 @@ class DatasetRow:
     task: Task = SINGLE_LABEL
     is_decoded: bool = False  # images are small arrays of pixels, not files
     download: str = ""  # its class in dataset_download
-    split_files: str = ""  # a split below the root, {} for its name; empty: it has val without fail
+    # A split below the root, {} for its name; empty: it has val without fail.
+    split_files: tuple[str, ...] = ()
+    is_list: bool = False  # the root may be one file with all splits
 
 
 DATASETS = {
@@ -48,15 +50,23 @@ DATASETS = {
             "folder.open_split",
             "folder.split_classes",
             has_class_folders=True,
-            split_files="{}/",
+            split_files=("{}/",),
         ),
-        DatasetRow("csv", "lists.open_csv", "lists.csv_classes", split_files="{}.csv"),
-        DatasetRow("json", "lists.open_json", "lists.json_classes", split_files="{}.json"),
+        DatasetRow(
+            *("csv", "lists.open_csv", "lists.csv_classes"), split_files=("{}.csv",), is_list=True
+        ),
+        DatasetRow(
+            *("json", "lists.open_json", "lists.json_classes"),
+            split_files=("{}.json", "{}.jsonl"),
+            is_list=True,
+        ),
         DatasetRow(
             "multi_label",
             "multi_label.MultiLabelSamples",
             "multi_label.list_classes",
             task=MULTI_LABEL,
+            split_files=("{}.csv",),
+            is_list=True,
         ),
         DatasetRow(
             "cifar10",
@@ -94,7 +104,7 @@ DATASETS = {
             "mindrecord",
             "mindrecord.MindRecordSamples",
             "packed_set.packed_classes",
-            split_files="{}*",
+            split_files=("{}*",),
         ),
     )
 }
@@ -259,8 +269,12 @@ def has_split(name: str, root: str, split: str) -> bool:
     row = dataset_row(name)
     if row is None or not row.split_files:
         return row is not None
-    pattern = os.path.join(glob.escape(root), row.split_files.format(glob.escape(split)))
-    return bool(glob.glob(pattern))
+    if row.is_list and os.path.isfile(root):
+        with suppress(DataError):
+            return len(open_samples(name, root, split)) > 0
+        return False
+    names = (files.format(glob.escape(split)) for files in row.split_files)
+    return any(glob.glob(os.path.join(glob.escape(root), name)) for name in names)
 
 
 def get_dataset_size(name: str, root: str, split: str) -> int:

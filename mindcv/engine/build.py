@@ -332,8 +332,11 @@ def build_evaluation(
         DataError: `val_split` cannot be used, or has more classes than the network.
     """
     numbers = train_set.get_class_indexing() or None
-    # Augmentation at test time is of validate.py.
-    loader, found = build_evaluation_batches(replace(config, tta=None), runtime, numbers)
+    # Augmentation at test time is of validate.py. Held out is what is not trained on, even if a
+    # dataset draws its images at random.
+    samples = train_set.samples.others() if config.val_fraction else None
+    own = replace(config, tta=None)
+    loader, found = build_evaluation_batches(own, runtime, numbers, samples)
     if found > num_classes:
         raise DataError(
             f"the split {config.evaluated!r} of {config.dataset or config.data_dir} has labels of "

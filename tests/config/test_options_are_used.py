@@ -86,6 +86,7 @@ def recorded(name: str, config: Config, tmp_path, monkeypatch) -> list[str]:
     runtime.world_size, runtime.rank, runtime.is_main = 2, 0, True
     train_set = library.create_dataset.return_value
     train_set.num_classes.return_value = 6
+    train_set.samples.others.return_value.num_classes = 6
     train_set.get_dataset_size.return_value = 800
     train_set.samples.__len__.return_value = 1600
     train_set.class_names.return_value = None

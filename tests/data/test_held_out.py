@@ -165,6 +165,24 @@ def test_an_error_of_a_users_own_dataset_names_the_image():
         hold_out(Broken([b"a", b"b"], [0, 0]), 0.5, True)
 
 
+@pytest.mark.parametrize("held_out", [False, True])
+def test_images_that_are_drawn_anew_at_each_reading_are_not_divided(held_out):
+    class Drawn(InMemory):
+        rng = np.random.default_rng(4)
+
+        def read(self, index):
+            return super().read(index)[:: self.rng.choice((1, -1))]
+
+    with pytest.raises(DataError, match="image .* is another one each time it is read"):
+        hold_out(Drawn([bytes([index, 0]) for index in range(1, 41)], [0, 1] * 20), 0.2, held_out)
+
+
+def test_the_others_of_a_side_are_the_other_side():
+    samples = InMemory([bytes([index]) for index in range(40)], [0, 1] * 20)
+    train, val = (hold_out(samples, 0.2, held_out) for held_out in (False, True))
+    assert train.others().fingerprint() == val.fingerprint() == val.others().others().fingerprint()
+
+
 def test_without_splits_the_folder_itself_is_divided_else_the_training_split(pets, tmp_path):
     assert training_classes("", str(pets), "train", 0.2) == {f"class_{i}": i for i in range(3)}
     assert training_classes("", str(pets), "train") is None
@@ -187,7 +205,9 @@ def test_a_folder_of_classes_alone_is_an_error_whose_remedies_work(pets):
             open_samples("", str(pets), split)
         assert "look like classes" in str(error.value) and "--val_fraction 0.2" in str(error.value)
     pets.rename(pets.with_name("train"))
-    with pytest.raises(DataError, match="/val; .* holds train; --val_fraction 0.2 holds 20 %"):
+    with pytest.raises(
+        DataError, match="/val; .* holds train; --val_fraction 0.2 evaluates on 20 %"
+    ):
         open_samples("", str(pets.parent), "val")
 
 
@@ -221,6 +241,12 @@ def test_classes_and_extensions_choose_among_the_images_of_a_side(pets):
     assert chosen.samples.labels.tolist() == [0] * len(expected) and chosen.num_classes() == 2
 
 
+def refused(words: list, place: Path) -> str:
+    done = WARM.run(words, place)
+    assert done.code == 2, done.err
+    return done.err
+
+
 def digests(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -232,6 +258,8 @@ def test_train_validate_report_and_resume_use_one_split(pets, tiny_models, tmp_p
     words += ["--ckpt_save_dir", tmp_path / "run", "--val_while_train", "True", "--epoch_size", "2"]
     words += ["--warmup_epochs", "1"]
     before = digests(pets)
+    told = refused(["train.py", *words, "--val_split", "test"], tmp_path)
+    assert "val_split: is not read: val_fraction holds its images out" in told
     done = WARM.run(["train.py", *words], tmp_path)
     assert done.code == 0, done.err
     assert digests(pets) == before

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import ROOT
 
-from mindcv.config import load_config
+from mindcv.config import load_config, training_remarks
 from mindcv.data.datasets import has_split
 from mindcv.engine.build_step import warn_of_random_weights
 
@@ -33,6 +33,27 @@ def test_a_fine_tune_evaluates_where_there_is_a_split_for_it(tmp_path, start):
     assert not evaluates(tmp_path, **start, val_split="test")
 
 
+def test_a_run_that_continues_from_its_own_checkpoint_is_no_fine_tune(tmp_path):
+    (tmp_path / "val").mkdir()
+    assert not evaluates(tmp_path, ckpt_path="last.ckpt", resume_opt=True)
+
+
+@pytest.mark.parametrize("rows, found", [("a.jpg,x,train\na.jpg,x,val", True), ("", False)])
+def test_a_list_of_all_splits_is_looked_through(tmp_path, rows, found):
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "all.csv").write_text(f"path,label,split\n{rows}")
+    assert has_split("csv", str(tmp_path / "all.csv"), "val") is found
+
+
+def test_a_fine_tune_that_finds_no_split_is_told_that_nothing_is_the_best(tmp_path):
+    config = load_config(None, {**MODEL, "data_dir": str(tmp_path), "pretrained": True})
+    ((key, remark),) = training_remarks(config)
+    assert key == "val_while_train" and f"{tmp_path} has no split val; name it by" in remark
+    (tmp_path / "val").mkdir()
+    assert not [*training_remarks(config)]
+    assert not [*training_remarks(load_config(None, {**MODEL, "data_dir": str(tmp_path / "no")}))]
+
+
 def test_images_that_are_held_out_are_evaluated(tmp_path):
     assert evaluates(tmp_path, val_fraction=0.2)
     assert not evaluates(tmp_path, val_fraction=0.2, val_while_train=False)
@@ -46,6 +67,9 @@ def test_images_that_are_held_out_are_evaluated(tmp_path):
         ("csv", "val.csv", True),
         ("csv", "val.json", False),
         ("json", "val.json", True),
+        ("json", "val.jsonl", True),
+        ("multi_label", "val.csv", True),
+        ("multi_label", "train.csv", False),
         ("mindrecord", "val_0.mindrecord", True),
         ("mindrecord", "train_0.mindrecord", False),
         ("cifar10", "nothing", True),

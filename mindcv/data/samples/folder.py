@@ -101,7 +101,9 @@ def _check_folder(folder: Path) -> None:
             "--val_fraction 0.2 to train on 80 % of the images and evaluate on the others"
         )
     found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"
-    remedy = "; --val_fraction 0.2 holds 20 % of the training images out of the training for it"
+    remedy = (
+        "; --val_fraction 0.2 evaluates on 20 % of the training images and trains on the others"
+    )
     remedy = remedy if folder.name in _TO_EVALUATE else ""
     raise DataError(f"{expected}; {parent} holds {found}{remedy}")
 

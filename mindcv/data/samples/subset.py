@@ -15,6 +15,7 @@ from ...process.files import replacing, sha256_of
 from .files import read_head
 from .protocol import ImageError, Samples, class_name, read_image
 
+_CHECKED = 32  # images that are read twice
 _HEAD = 4096  # bytes of a file; with its size they tell almost all images apart
 _THREADS = 16
 _MOST_NAMED = 5
@@ -56,6 +57,11 @@ class Subset(View):
     def name(self, index: int) -> str:
         return self._samples.name(int(self._indices[index]))
 
+    def others(self) -> "Subset":
+        """Return the images that are not among these."""
+        everything = np.arange(len(self._samples))
+        return Subset(self._samples, np.setdiff1d(everything, self._indices))
+
     def fingerprint(self) -> str:
         return sha256_of(self._samples.fingerprint().encode(), self._indices.astype("<i8"))
 
@@ -95,13 +101,15 @@ def hold_out(samples: Samples, fraction: float, held_out: bool) -> Subset:
     same content in one class are on the same side, for which the share may be missed.
 
     Raises:
-        DataError: a class does not hold two different images, or images show several classes.
+        DataError: a class does not hold two different images, images show several classes, or an
+            image is another one each time it is read.
     """
     if samples.labels.ndim == 2:
         raise DataError(
             f"val_fraction {fraction:g} divides the images of each class, and these show several: "
             "list those to evaluate on in val.csv, or by a column split or is_valid"
         )
+    _check_unchanging(samples)
     digests = _digests(samples)
     is_held = np.zeros(len(samples), bool)
     by_class = np.argsort(samples.labels, kind="stable")
@@ -123,6 +131,19 @@ def hold_out(samples: Samples, fraction: float, held_out: bool) -> Subset:
             f"{', '.join(short[:_MOST_NAMED])}; add images to them, or take them out"
         )
     return Subset(samples, np.flatnonzero(is_held == held_out))
+
+
+def _check_unchanging(samples: Samples) -> None:
+    """Read some images twice: where they are drawn at random, no two starts divide them alike."""
+    if hasattr(samples, "path"):
+        return
+    for index in range(0, len(samples), -(-len(samples) // _CHECKED)):
+        if _content(samples, index) != _content(samples, index):
+            raise DataError(
+                f"val_fraction divides the images by their content, and {samples.name(index)} is "
+                "another one each time it is read; let the dataset draw nothing at random (train "
+                "augments), or register a split to evaluate on"
+            )
 
 
 def _digests(samples: Samples) -> list[tuple[str, str]]:
