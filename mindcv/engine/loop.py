@@ -109,7 +109,8 @@ class Run:
     @property
     def ending(self) -> str:
         """Why the run is over before its last epoch; empty: it is not."""
-        return self.early_stop.ending(self.table.scores(), self.table.task.score_title)
+        scores = [(epoch, score) for epoch, score in self.table.scores() if epoch < self.epochs]
+        return self.early_stop.ending(scores, self.table.task.score_title)
 
     def __post_init__(self):
         self.agreement = Agreement(self.runtime, self.stop)
@@ -306,7 +307,7 @@ def after_epoch(run: Run, epoch: int) -> None:
         leave(run, at, run.stop.received)
     run.step.set_train()
     run.table.append(epoch, step, run.progress, accuracies)
-    if run.ending and not is_last:
+    if run.ending:
         is_last = is_regular = True
         _logger.info(run.ending)
     if run.figures:

@@ -41,7 +41,10 @@ def test_frozen_epochs_raise_the_best_score_and_are_not_counted():
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(early_stop_patience=2), "early_stop_patience: waits for a better evaluation; add"),
+        (
+            dict(early_stop_patience=2),
+            "early_stop_patience: counts evaluations, and there are none; add",
+        ),
         (dict(early_stop_min_delta=1), "early_stop_min_delta: nothing stops early; add"),
     ],
 )
@@ -81,6 +84,14 @@ def test_log_summary_and_last_checkpoint_say_why_a_run_ended(whole):
     assert re.search(r"best top-1 .* in epoch [123]\n", log)
     record = read_manifest(whole / "tiny-3_6.json").record
     assert record["ending"].startswith("stopped early in epoch 3") and not record["is_midway"]
+
+
+def test_a_run_whose_patience_ends_in_its_last_epoch_is_whole(
+    warm, tmp_path, image_folder, tiny_models
+):
+    folder = trained(warm, tmp_path / "three", image_folder, tiny_models, epoch_size=3)
+    assert "stopped early" not in (folder / "train.log").read_text(encoding="utf-8")
+    assert not read_manifest(folder / "tiny-3_6.json").record["ending"]
 
 
 def test_a_run_that_goes_on_from_an_interruption_ends_in_the_same_epoch(
