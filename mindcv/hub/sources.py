@@ -144,7 +144,7 @@ def weights_from(address: str, model: str = "") -> PublishedWeights:
         architecture = found["architecture"]
         used = {**found, **found.get("pretrained_cfg", {})}
         count = int(found.get("num_classes", used["num_classes"]))
-        preprocessing, names = _preprocessing(used), _names(used, count)
+        preprocessing, names = _preprocessing(used), _names(used, count, name)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = f"no entry {error}" if isinstance(error, KeyError) else error
         _forget(folder)
@@ -239,12 +239,13 @@ def _preprocessing(used: Mapping[str, Any]) -> Preprocessing:
     )
 
 
-def _names(used: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
-    """Return the class names: those of the description, or ImageNet's where its tag says so."""
+def _names(used: Mapping[str, Any], count: int, repository: str) -> tuple[str, ...] | None:
+    """Return the class names: those of the description, or ImageNet's by timm's own tag."""
     names = used.get("label_names")
     if names is None:  # timm guesses by the 1,000 classes, which others have too
-        is_imagenet = count == 1000 and str(used.get("tag")).endswith("in1k")
-        return imagenet_classes() if is_imagenet else None
+        # A model that others fine-tuned may keep the tag of its base.
+        is_tagged = repository.startswith("timm/") and str(used.get("tag")).endswith("in1k")
+        return imagenet_classes() if is_tagged and count == 1000 else None
     told = used.get("label_descriptions") or {}
     told = told if isinstance(told, Mapping) else dict(zip(names, told))
     if len(names) != count or not all(isinstance(name, str) for name in names):

@@ -111,9 +111,8 @@ def _attempt(url: str, target: Path, fault_of: Callable[[Path], str | None], res
             wait = 2 ** (attempt - 1) * random.uniform(0.5, 1)  # spread out processes that fail
             wait = min(wait if failure.wait is None else failure.wait, LONGEST_WAIT)
             is_last = attempt == ATTEMPTS or monotonic() + wait > end
-            was_there = (
-                was_there or failure.most is None
-            )  # an absent host is hardly a passing fault
+            # An absent host is hardly a passing fault.
+            was_there = was_there or failure.most is None
             if is_last or not failure.again or (not was_there and attempt >= failure.most):
                 times = {1: "", 2: " (tried twice)"}.get(attempt, f" (tried {attempt} times)")
                 raise Failure(failure.reason + times) from None

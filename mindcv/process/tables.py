@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ def aligned(rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[s
     ]
 
 
-def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
+def write_csv(path: Path, rows: Iterable[Iterable[Any]], option: str = "") -> None:
     """Write rows to a csv file, which appears when it is complete.
+
+    With the name of an option that gave the path, it is written in place: it may be a device.
 
     Bytes of a path that are not UTF-8 stay as they are; spreadsheets run no text as a formula.
 
@@ -30,7 +33,8 @@ def write_csv(path: Path, rows: Iterable[Iterable[Any]]) -> None:
         ConfigError: the file cannot be written.
     """
     how = dict(encoding="utf-8", errors="surrogateescape", newline="")
-    with writing(path, ConfigError), replacing(path) as unfinished:
+    place = nullcontext(path) if option else replacing(path)
+    with writing(f"{option} {path}".lstrip(), ConfigError), place as unfinished:
         with open(unfinished, "w", **how) as file:
             writer = csv.writer(file, lineterminator="\n")
             for row in rows:

@@ -62,7 +62,7 @@ def run(arguments: Namespace) -> None:
         index = prediction.guesses[0].class_index if target is None else target
         heat = grad_cam(classifier.network, metadata.preprocessing, view, index)
         sheets.add(prediction, blend(view, heat), true_class(prediction.path, known))
-        done.append(prediction)
+        done.append(prediction.path)
     require_some(done, paths, "nothing was explained")
     written = sheets.close()
     print(f"{len(done)} explained, {len(paths) - len(done)} skipped")

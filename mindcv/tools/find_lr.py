@@ -75,7 +75,7 @@ def run(arguments: Namespace) -> None:
     smoothed = smooth(losses)
     if arguments.csv:
         rows = (map(repr, row) for row in zip(rates, losses, smoothed))
-        write_csv(Path(arguments.csv), [("lr", "loss", "smoothed"), *rows])
+        write_csv(Path(arguments.csv), [("lr", "loss", "smoothed"), *rows], "--csv")
     shown = slice(len(rates) // 10, max(0, len(losses) - _LAST))
     rates, smoothed = rates[shown], smoothed[shown]
     if len(rates) < _LAST:

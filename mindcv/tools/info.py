@@ -55,8 +55,9 @@ def run(arguments: Namespace) -> None:
         print("stages, MACs and activations are not known: the model has no attribute `plan`")
         print("", *published(name), sep="\n")
         return
-    found = fit_widths(plan.widths, plan.depths)
-    if name != "anynet" and (name in SETTINGS or name in GENERAL):  # its own rule shapes them
+    if name == "anynet" or name not in (*SETTINGS, *GENERAL):
+        found = fit_widths(plan.widths, plan.depths)
+    else:  # its own rule shapes them
         given = {
             key: value for key, value in options.items() if key in Setting.__dataclass_fields__
         }

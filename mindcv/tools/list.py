@@ -3,7 +3,6 @@
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ..design_space import SETTINGS, Complexity, complexity
@@ -53,7 +52,7 @@ def describe(name: str, image_size: int) -> dict[str, Any]:
         costs = network.complexity(image_size) if is_known else Complexity(params, None, None)
     return {
         "model": name,
-        **asdict(costs),
+        **{key: getattr(costs, key) for key in Complexity.__dataclass_fields__},
         "image_size": image_size,
         # The best accuracy in percent, and the sources.
         "top1": max((entry.top1 for entry in published if entry.top1 is not None), default=None),

@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> None:
     rates = build_schedule(config, steps, devices)
     if arguments.csv:
         rows = ((i + 1, i // steps + 1, repr(rate)) for i, rate in enumerate(rates))
-        write_csv(Path(arguments.csv), [("step", "epoch", "lr"), *rows])
+        write_csv(Path(arguments.csv), [("step", "epoch", "lr"), *rows], "--csv")
     print(
         f"{config.scheduler}: {plural(config.epoch_size, 'epoch')} of "
         f"{plural(steps, 'step')}, {plural(len(rates), 'step')}"

@@ -28,8 +28,8 @@ _HEADERS = {
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 _NAMES = "F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL"
-_TYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
-_TYPES = dict(zip(_NAMES.split(), _TYPES.split()))
+_DTYPES = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
+_TYPES = dict(zip(_NAMES.split(), _DTYPES.split()))
 
 
 def starts_npz(head: bytes, entries: Sequence[str]) -> bool:

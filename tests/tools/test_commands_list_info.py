@@ -175,6 +175,23 @@ def test_info_shows_the_rule_the_stages_and_the_weights(capsys):
     assert "first" in call(capsys, "info", "regnet_x_200mf")[1]
 
 
+def test_a_rule_that_is_known_is_not_looked_for(capsys, monkeypatch):
+    monkeypatch.setattr("mindcv.tools.info.fit_widths", None)
+    for words in (["regnet_x_200mf"], ["regnet", "--regnet", "d=3,w_a=8,w_0=8,w_m=2,group_w=8"]):
+        assert "w_0 " in call(capsys, "info", *words)[1]
+
+
+def test_costs_that_a_model_of_ones_own_counts_are_listed(capsys):
+    def counting(num_classes=1000, in_channels=3):
+        network = linear(num_classes, in_channels)
+        network.complexity = lambda size: SimpleNamespace(params=1, macs=size, activations=3)
+        return network
+
+    with registered(counting):
+        (row,) = json.loads(call(capsys, "list", "counting", "--json")[1])
+    assert (row["params"], row["macs"], row["activations"]) == (1, 224, 3)
+
+
 def test_info_of_a_networks_other_name_is_that_of_the_network(capsys):
     assert call(capsys, "info", "regnetx_002") == call(capsys, "info", "regnet_x_200mf")
 

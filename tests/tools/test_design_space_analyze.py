@@ -149,6 +149,9 @@ def test_studies_of_other_regimes_give_trends_and_are_not_compared(capsys, tmp_p
     again = make_study(tmp_path / "again", ("regnet_x",), 12, seed=0)
     _, printed, _ = analyze(capsys, studies[0], again, "--output", tmp_path / "two")
     assert "between small/RegNetX and again/RegNetX" in printed
+    (again / "records.jsonl").write_text("")
+    _, printed, note = analyze(capsys, studies[0], again, "--output", tmp_path / "one")
+    assert printed.startswith("RegNetX: n 12") and "again has no trained model" in note
     longer = make_study(tmp_path / "longer", ("regnet_x",), 12, epoch_size=9)
     _, printed, _ = analyze(capsys, studies[0], longer, "--output", tmp_path / "three")
     assert "difference" not in printed

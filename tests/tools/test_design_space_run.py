@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from mindcv.errors import ConfigError
 from mindcv.tools.design_space import runs, training
-from mindcv.tools.design_space.study import append_record, read_records
+from mindcv.tools.design_space.study import read_records
 
 EPOCHS = 3
 # In place of train.py, without MindSpore. plan.json has, for a model, an entry an attempt: epochs
@@ -373,9 +373,8 @@ def test_a_recipe_that_changed_in_between_is_refused(place):
 
 def test_a_recipe_that_changed_is_refused_for_models_that_have_not_begun_too(place):
     ended(start(place))
-    runs_of = place / "study/runs"
     for name in ("a1", "b0", "b1"):
-        shutil.rmtree(runs_of / name)
+        shutil.rmtree(place / "study/runs" / name)
     lines = (place / "study/records.jsonl").read_text().splitlines(keepends=True)
     (place / "study/records.jsonl").write_text("".join(line for line in lines if '"a0"' in line))
     (place / "study/recipe.yaml").write_text(f"epoch_size: {EPOCHS}\nlr: 0.5\n")
@@ -399,9 +398,3 @@ def test_time_left_is_that_of_the_models_so_far(place):
     runner.records = {str(n): {"seconds": seconds} for n, seconds in enumerate((50, 70))}
     runner.todo.extend(runner.models[:3])
     assert runner.time_left().total_seconds() == 3 * 60 / 2
-
-
-def test_a_record_is_added_after_a_line_that_was_cut(tmp_path):
-    (tmp_path / "records.jsonl").write_text('{"id": "x", "error": 1}\n{"id": "y", "err')
-    append_record(tmp_path, {"id": "z"})
-    assert read_records(tmp_path) == ({"x": {"id": "x", "error": 1}, "z": {"id": "z"}}, [])

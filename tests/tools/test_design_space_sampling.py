@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,6 +225,10 @@ def test_an_own_space_changes_a_known_one_by_its_declaration():
         ({"parameters": {"d": 0}}, "d: expected numbers above 0, got 0"),
         ({"parameters": {"se_r": [1, 2]}}, "se_r: expected a number, got '[1, 2]'"),
         ({"limits": {"macs": [3, 2]}}, "macs: expected [low, high]"),
+        ({"limits": {"macs": {1: 2, 3: 4}}}, "macs: expected [low, high], got {1: 2, 3: 4}"),
+        ({"parameters": {8: {"range": [1, 2]}}}, "mine: '8' is the same for all networks"),
+        ({"parameters": {"w_m": [1, 1.5]}}, "w_m: expected numbers above 1, got 1"),
+        ({"constraints": ["1.2.3 <= w_0"]}, "mine: constraint '1.2.3 <= w_0' is no comparison"),
     ],
 )
 def test_a_declaration_that_is_wrong_is_told_with_what_is_right(change, said):
@@ -256,7 +261,7 @@ def test_a_declaration_that_is_wrong_is_told_with_what_is_right(change, said):
         ("regnet_x", {"activation": "gelu"}, "activation 'gelu' is unknown; expected relu, silu"),
         ("regnet_x", {"rounding": "up"}, "rounding 'up' is unknown; expected pycls"),
         ("anynet_x_a", {"strides": 2}, "one value per stage; got 4, 4, 1"),
-        ("anynet_x_a", {"bot_muls": 2}, "'bot_muls' follows from d, w, b and g"),
+        ("anynet_x_a", {"bot_muls": 2}, "'bot_muls' follows from the parameters that are drawn"),
     ],
 )
 def test_a_space_that_allows_what_is_no_network_is_refused(base, parameters, said):
@@ -292,6 +297,21 @@ def test_limits_that_nothing_meets_end_with_a_message(monkeypatch):
     monkeypatch.setattr("mindcv.tools.design_space.sampling._MOST", 1 << 16)
     with pytest.raises(ConfigError, match=r"regnet_x: 0 of 3 .* 65,536 candidates \(macs 1 to 2,"):
         sample(SPACES["regnet_x"], 3, limits={"macs": (1, 2)})
+
+
+def test_only_networks_that_are_new_are_checked_as_train_py_does(monkeypatch):
+    """Reading settings takes a hundred times as long as drawing them again."""
+    checked = []
+    monkeypatch.setattr("mindcv.tools.design_space.sampling._MOST", 1 << 15)
+    monkeypatch.setattr(
+        "mindcv.tools.design_space.sampling.read_settings", lambda *words: checked.append(words)
+    )
+    shape = {"d": 8, "w_0": 24, "w_a": 24, "w_m": 2, "group_w": 8, "bot_mul": [0.5, 1]}
+    few = {"name": "few", "base": "regnet_x_section4", "parameters": shape}
+    few = replace(find_space(few), constraints=())
+    with pytest.raises(ConfigError, match="few: 2 of 3 networks found among 32,768 candidates"):
+        sample(few, 3)
+    assert len(checked) == 2
 
 
 def test_the_sizes_of_the_spaces_are_those_of_table_1():

@@ -11,8 +11,15 @@ import yaml
 from commands import call
 from conftest import ROOT
 
-from mindcv.config import load_config
-from mindcv.tools.design_space.study import read_population, read_records, read_study
+from mindcv.config import Config, load_config
+from mindcv.errors import RunFolderError
+from mindcv.tools.design_space.study import (
+    append_record,
+    read_population,
+    read_records,
+    read_study,
+)
+from mindcv.tools.design_space.training import Training, shares
 
 SPACE = {"name": "mine", "base": "regnet_x", "parameters": {"d": [4, 8], "group_w": 8}}
 STUDY = {
@@ -102,6 +109,8 @@ def test_a_folder_with_a_population_is_left_alone(capsys, tmp_path):
         ({"budget": math.inf}, "budget: expected a number or null, got 'inf'"),
         ({"limits": {"macs": [3, 2]}}, "limits: macs: expected [low, high], got [3, 2]"),
         ({"train": {"model": "regnet_x_200mf"}}, "train: model: spaces set it; leave it out"),
+        ({"train": {"early_stop_patience": 3}}, "train: early_stop_patience: all models"),
+        ({"train": {"early_stop_min_delta": 3}}, "train: early_stop_min_delta: all models"),
         (
             {"train": {"batchsize": 8}},
             "mine.yaml: train: unknown key 'batchsize'; did you mean batch_size",
@@ -121,6 +130,19 @@ def test_a_key_that_is_set_twice_is_refused(capsys, tmp_path):
     path.write_text("spaces: [regnet_x]\nseed: 1\ncount: 3\nseed: 2\n")
     code, _, err = call(capsys, "design-space", "sample", path)
     assert code == 2 and f"error: {path}:4: seed is set twice; keep one" in err
+
+
+def test_a_record_is_added_after_a_line_that_was_cut(tmp_path):
+    (tmp_path / "records.jsonl").write_text('{"id": "x", "error": 1}\n{"id": "y", "err')
+    append_record(tmp_path, {"id": "z"})
+    assert read_records(tmp_path) == ({"x": {"id": "x", "error": 1}, "z": {"id": "z"}}, [])
+
+
+def test_a_recipe_that_cannot_be_written_tells_that_the_command_goes_on(tmp_path):
+    config = Config(ckpt_save_dir=str(tmp_path))
+    (tmp_path / f".recipe.yaml.{os.getpid()}").mkdir()
+    with pytest.raises(RunFolderError, match="recipe.yaml cannot be .*; the same command goes on"):
+        Training(config, 1, {}, shares(1, 1)[0])
 
 
 @pytest.mark.slow

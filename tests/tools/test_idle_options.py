@@ -14,6 +14,8 @@ NETWORK = ("--model", "regnet_x_200mf", "--pretrained")
         (("predict", "a.jpg", "--font", "a.ttf"), "--font", "--contact_sheet"),
         (("search", "a.jpg", "--features", "f.npz", "--font", "a.ttf", *NETWORK), "--font", "add"),
         (("card", "a.ckpt", "--force"), "--force", "--output"),
+        (("design-space", "analyze", "study", "--force"), "--force", "--write"),
+        (("design-space", "scale", "--factor", 2, "--force"), "--force", "--write"),
         (("pack", "photos", "packed", "--quality", 80), "--quality", "--cap"),
         ((*VERIFY, "--cap", 80), "--cap", "--verify"),
         ((*VERIFY, "--skip_bad"), "--skip_bad", "--verify"),

@@ -243,7 +243,7 @@ def test_a_dry_run_of_train_says_the_same_for_every_kind(warm, tmp_path, image_f
             + ("--steps_per_epoch", "10"),
             ["500 cycles", "the run has 900"],
         ),
-        (("--steps_per_epoch", "3", "--csv", "/no/x.csv"), ["/no/x.csv", "cannot be written"]),
+        (("--steps_per_epoch", "3", "--csv", "/no/x.csv"), ["--csv /no/x.csv cannot be written"]),
     ],
 )
 def test_a_mistake_is_answered_in_one_message(capsys, words, fragments):

@@ -262,7 +262,7 @@ def test_accumulated_and_averaged_gradients_take_their_place(figures, tmp_path):
         (("--model", "regnet_x_200mf", "--link_gbit", "nan"), ["--link_gbit", "'nan'"]),
         (("--model", "regnet_x_200mf", "--link_gbit", "1"), ["42.49 ms", "--step_ms"]),
         (("--model", "regnet_x_200mf", "--images", "9"), ["9 images", "8 devices", "--batch_size"]),
-        (("--model", "regnet_x_200mf", "--json", "/no/x.json"), ["/no/x.json", "written"]),
+        (("--model", "regnet_x_200mf", "--json", "/no/x"), ["--json /no/x cannot be written"]),
         (("--config", "no.yaml"), ["no.yaml", "cannot be read"]),
     ],
 )
@@ -272,6 +272,13 @@ def test_a_mistake_is_answered_in_one_line(capsys, words, fragments):
     assert "--import_module" not in err
     for fragment in fragments:
         assert fragment in err
+
+
+def test_figures_are_written_into_what_is_there(capsys, tmp_path):
+    (tmp_path / "link.json").symlink_to("file.json")
+    words = ("plan", "--model", "regnet_x_200mf", "--json")
+    assert call(capsys, *words, tmp_path / "link.json")[0] == 0
+    assert json.loads((tmp_path / "file.json").read_text())["model"] == "regnet_x_200mf"
 
 
 def test_an_image_that_is_not_square_is_refused(capsys, tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from mindcv import Classifier, create_model, hub
 from mindcv.config import Config, load_config, model_contradictions
 from mindcv.errors import ConfigError, WeightsError
+from mindcv.hub.sources import _names
 from mindcv.validate import of_other_weights, told_by_the_weights
 from mindcv.weights import write_weights
 
@@ -103,6 +104,9 @@ def test_a_thousand_classes_have_imagenets_names_only_if_the_tag_says_so(reposit
     found = hub.choose_weights("", "", "hf-hub:timm/net")
     assert (found.num_classes, found.class_names) == (1000, None)
     assert config["pretrained_cfg"]["tag"] == "pycls_in1k"  # as timm writes it
+    # A model that others fine-tuned may keep it.
+    assert _names({"tag": "pycls_in1k"}, 1000, "timm/net")[0] == "tench"
+    assert _names({"tag": "pycls_in1k"}, 1000, "mine/net") is None
 
 
 @pytest.mark.parametrize("kind", ["hf-hub", "modelscope"])

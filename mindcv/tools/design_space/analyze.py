@@ -11,7 +11,7 @@ from ...config import Config, dump_config
 from ...errors import ConfigError
 from ...process.files import make_folder, printable, write_text, writing
 from ...process.tables import write_csv
-from ..arguments import add_files, check_output, file_path
+from ..arguments import add_files, check_output, file_path, refuse_idle
 from ..charts import plot_charts
 from .populations import Population, Rows, label, make_tables, read_populations
 from .report import make_sections, render_page
@@ -31,6 +31,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace) -> None:
     if arguments.write:
         check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
+    elif arguments.force:
+        refuse_idle(arguments, ("force",), "replaces the file of --write, and none is written")
     populations, notes = read_populations(arguments.studies)
     tables = make_tables(populations)
     sections = list(make_sections(populations, tables))

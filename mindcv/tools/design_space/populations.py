@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -44,7 +44,7 @@ class Population:
 
     @cached_property
     def errors(self) -> np.ndarray:
-        """Top-1 error of each model, percent."""
+        """100 - top-1 or, of several labels, mAP of each model, percent."""
         return np.array([model["error"] for model in self.models], float)
 
     def values(self, name: str) -> np.ndarray:
@@ -114,7 +114,6 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
     found, notes = [], []
     titles = [Path(folder).resolve().name for folder in folders]
     studies = [(read_study(f / STUDY), read_population(f)) for f in map(Path, folders)]
-    several = Counter(name for _, models in studies for name in {one["space"] for one in models})
     for folder, title, (study, models) in zip(map(Path, folders), titles, studies):
         records, cut = read_records(folder)
         notes += cut
@@ -136,7 +135,7 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
                     f"comparisons are of the other {len(done)}"
                 )
             population = Population(
-                name=f"{title}/{space}" if several[space] > 1 else space,
+                name=space,
                 study=title,
                 folder=folder,
                 regime=f"{recipe}{sorted(limits.items())}{study.devices}",  # of the global batch
@@ -147,6 +146,11 @@ def read_populations(folders: Sequence[str]) -> tuple[list[Population], list[str
             found.append(population)
     if not found:
         raise DataError("; ".join(notes))
+    several = Counter(one.name for one in found)
+    found = [
+        replace(one, name=f"{one.study}/{one.name}") if several[one.name] > 1 else one
+        for one in found
+    ]
     if len({population.regime for population in found}) > 1:
         what = "recipe, image size or limits"
         notes.append(f"populations of another regime ({what}) are not compared")

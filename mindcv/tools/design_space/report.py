@@ -43,7 +43,7 @@ def make_sections(
     curves = {caption: [] for caption in names.values()}
     for row in tables["edf"]:
         curves[names[row["space"]]] += [(row["error"], row["below"]), (row["error"], row["up_to"])]
-    chart = Chart("share of models", curves, x_title="top-1 error, %", x_axis="real")
+    chart = Chart("share of models", curves, x_title="error, %", x_axis="real")
     yield Section("edf", "Error distributions", [chart], tables["spaces"])
     if rows := tables["comparisons"]:
         points = [row["sentence"] for row in rows]
@@ -82,7 +82,7 @@ def draw_parameter(population: Population, row: dict[str, Any]) -> Chart:
         name = f"best {row['best']:.4g} [{row['low']:.4g}, {row['high']:.4g}]"
         axes |= {"mark": row["best"], "mark_name": "likely best", "band": (row["low"], row["high"])}
     points = list(zip(values.tolist(), population.errors.tolist()))
-    return Chart("top-1 error, %", {name: points}, dots=(name,), **axes)
+    return Chart("error, %", {name: points}, dots=(name,), **axes)
 
 
 def draw_widths(population: Population) -> list[Chart]:

@@ -55,6 +55,7 @@ def sample(
             line = _line(space, {key: column[index] for key, column in networks.items()})
             key = json.dumps(line["model"], sort_keys=True)
             if key not in found:
+                _check(space, line["model"]["arguments"])  # dear, so once for each network
                 digest = sha256(f"{space.name} {key}".encode()).hexdigest()
                 identity = {"id": digest[:12], "space": space.name, "index": len(found)}
                 found[key] = identity | line
@@ -168,14 +169,18 @@ def _line(space: Space, row: Columns) -> dict[str, Any]:
     stages = {name: row[key][: row["stages"]] for name, key in STAGES.items()}
     parameters = {key: _plain(row[key]) for key in space.samplers}
     arguments = (parameters if space.model == "regnet" else stages) | dict(space.fixed)
+    model = {"name": space.model, "arguments": arguments}
+    return {"model": model, "parameters": parameters, **stages, **{key: row[key] for key in COSTS}}
+
+
+def _check(space: Space, arguments: Mapping[str, Any]) -> None:
+    """Raise a ConfigError if train.py would refuse a network."""
     text = join_settings(arguments)
     try:
         read_settings(space.model, text)
     except ValueError as error:
         told = f"it allows {text}, which is no network: {error}"
         raise ConfigError(f"space {space.name}: {told}") from None
-    model = {"name": space.model, "arguments": arguments}
-    return {"model": model, "parameters": parameters, **stages, **{key: row[key] for key in COSTS}}
 
 
 def _plain(value: Any) -> Any:

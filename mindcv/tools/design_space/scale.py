@@ -16,8 +16,16 @@ from ...design_space import NetworkPlan, adjust_block_compatibility, complexity
 from ...design_space.plan import anynet_settings
 from ...errors import ConfigError
 from ...process.files import write_text
-from ..arguments import add_files, add_settings, at_least, check_output, planned_network, positive
-from ..list import aligned
+from ...process.tables import aligned
+from ..arguments import (
+    add_files,
+    add_settings,
+    at_least,
+    check_output,
+    planned_network,
+    positive,
+    refuse_idle,
+)
 
 COMPOUND = {"dWr": "d1_w8_g8_r1"}  # the paper's fast compound scaling, alpha 0.8
 
@@ -58,6 +66,8 @@ def scaling(text: str) -> dict[str, float]:
 def run(arguments: Namespace) -> None:
     if arguments.write:
         check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
+    elif arguments.force:
+        refuse_idle(arguments, ("force",), "replaces the file of --write, and none is written")
     keys = ("model", "regnet", "anynet")
     given = {key: getattr(arguments, key) for key in keys} | {"image_resize": arguments.image_size}
     given = {key: value for key, value in given.items() if value is not None}

@@ -124,8 +124,9 @@ class Space:
             if not self.may_vary(name):
                 raise ValueError(f"{name!r} is the same for all networks; give one value")
             lowest = min(sampler.values or sampler.range)
-            if lowest < 0 or (lowest == 0 and name != "w_a"):
-                raise ValueError(f"{name}: expected numbers above 0, got {lowest:g}")
+            bound = 1 if name == "w_m" else 0
+            if lowest < bound or (lowest == bound and name != "w_a"):
+                raise ValueError(f"{name}: expected numbers above {bound}, got {lowest:g}")
         for sides, _ in map(split_constraint, self.constraints):
             if unknown := [side for side in sides if isinstance(side, str) and side not in names]:
                 raise ValueError(f"constraints: unknown {unknown[0]!r}; known: {', '.join(names)}")
@@ -134,7 +135,8 @@ class Space:
         if missing and self.model == "anynet":
             raise ValueError(f"{', '.join(missing)} missing in a space of {self.model}")
         if twice := [name for name in self.fixed if name in STAGES]:
-            raise ValueError(f"{twice[0]!r} follows from d, w, b and g; leave it out")
+            told = "follows from the parameters that are drawn; leave it out"
+            raise ValueError(f"{twice[0]!r} {told}")
         self.shared()
 
     def shared(self, num_classes: int = 1000) -> NetworkPlan:
@@ -165,7 +167,7 @@ class Space:
 def split_constraint(text: str) -> tuple[list[str | float], list[str]]:
     """Return the sides and the signs of a chain of comparisons; ValueError: it is none."""
     words = [word.strip() for word in re.split(r"(<=|>=|==|<|>)", str(text))]
-    number = re.compile(r"-?[\d.]+(e-?\d+)?")
+    number = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?")
     sides = [float(word) if number.fullmatch(word) else word for word in words[::2]]
     names = (side for side in sides if isinstance(side, str))
     if len(sides) < 2 or not all(name.isidentifier() for name in names):
@@ -258,7 +260,8 @@ def find_space(declared: str | Mapping[str, Any], place: str = "spaces") -> Spac
         base = find_space(given["base"], "base")
         samplers, fixed = dict(base.samplers), dict(base.fixed)
         for key, value in given["parameters"].items():
-            if not base.may_vary(str(key)) and not isinstance(value, Mapping):
+            key = str(key)  # yaml has numbers too
+            if not base.may_vary(key) and not isinstance(value, Mapping):
                 fixed[key] = value
                 continue
             alike = (base.samplers.get(other) for other in (key, key[:1], f"{key}1"))
@@ -304,6 +307,6 @@ def read_limits(values: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
             found[cost] = low, high = tuple(map(float, ends))
         except (TypeError, ValueError):
             low, high = 1.0, 0.0
-        if isinstance(ends, str) or not 0 <= low <= high:
+        if not isinstance(ends, (list, tuple)) or not 0 <= low <= high:
             raise ValueError(f"limits: {cost}: expected [low, high], got {ends}")
     return found

@@ -89,8 +89,7 @@ def mean_difference(
     first: np.ndarray, second: np.ndarray, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Return mean(first) - mean(second) and its 95 % bootstrap interval (percentiles)."""
-    draws = (rng.integers(len(one), size=(TIMES, len(one))) for one in (first, second))
-    one, two = (errors[drawn].mean(axis=1) for errors, drawn in zip((first, second), draws))
+    one, two = (rng.choice(each, (TIMES, len(each))).mean(axis=1) for each in (first, second))
     ends = np.percentile(one - two, (2.5, 97.5)).tolist()
     return float(first.mean() - second.mean()), *ends
 

@@ -28,6 +28,7 @@ STUDY, RECIPE, RUNS = "study.yaml", "recipe.yaml", "runs"
 POPULATION, RECORDS = "population.jsonl", "records.jsonl"
 OPEN = "open"  # status of a model whose failed training is repeated
 NO_MODEL = {"model": "", "regnet": None, "anynet": None}  # a recipe of no model
+_NO_EARLY_STOP = {"early_stop_patience": 0, "early_stop_min_delta": 0}
 # Options of train.py that a study does not take -> why.
 _REFUSED = {
     "image_resize": "image_size sets it",
@@ -35,7 +36,7 @@ _REFUSED = {
     "distribute": "devices sets it",
     "val_while_train": "a study needs the errors, so it is on",
     "dry_run": "a study trains",
-    "early_stop_patience": "all models of a study train the same epochs",
+    **dict.fromkeys(_NO_EARLY_STOP, "all models of a study train the same epochs"),
     **dict.fromkeys(NO_MODEL, "spaces set it"),
     **dict.fromkeys(("ckpt_save_dir", "resume", "resume_opt"), "design-space run sets it"),
     **dict.fromkeys(("summary_dir", "log_samples", "show_batch"), "all models would write there"),
@@ -74,8 +75,7 @@ def run(arguments: Namespace) -> None:
     folder = Path(arguments.output or Path(arguments.study).with_suffix(""))
     if (folder / POPULATION).exists():
         raise ConfigError(f"{folder} holds a population already; name another --output")
-    options = {**study.train, **NO_MODEL, "val_while_train": True}
-    options |= {"early_stop_patience": 0, "early_stop_min_delta": 0}  # a recipe may stop early
+    options = {**study.train, **NO_MODEL, **_NO_EARLY_STOP, "val_while_train": True}
     options |= {"image_resize": study.image_size, "num_classes": study.num_classes}
     options["distribute"] = study.devices > 1
     base, models = options.pop("config", None), list(sample_population(study))

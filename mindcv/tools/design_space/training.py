@@ -53,7 +53,7 @@ def shares(workers: int, devices: int) -> list[Share]:
             f"{workers * devices}; lower --workers"
         )
     variables = {"OMP_NUM_THREADS": str(max(1, each // devices)), **os.environ}
-    # That of msrun comes first.
+    # msrun beside this Python comes first.
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', '')}"
     parts = [",".join(cards[n * devices : (n + 1) * devices]) for n in range(workers)]
     more = [{_CARDS: part} if part else {} for part in parts]
@@ -70,9 +70,10 @@ class Training:
         self.began = time.monotonic()
         words = [*launcher(devices, folder, share.variables["PATH"]), *PROGRAM]
         words += ["--config", str(folder / RECIPE), "--resume", "auto"]
-        with writing(folder, RunFolderError, "; the same command goes on"):
+        remedy = "; the same command goes on"
+        with writing(folder, RunFolderError, remedy):
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / RECIPE, dump_config(config), RunFolderError)
+            write_text(folder / RECIPE, dump_config(config), RunFolderError, remedy)
             log = folder / _LOG.replace("*", str(time.time_ns() // 10**6))
             output = open(log, "xb", opener=open_regular)
         with output:

@@ -8,7 +8,7 @@ from ...config import Config, load_config
 from ...design_space.published import family_name
 from ...errors import ConfigError
 from ...optim import OPTIMIZERS
-from ...process.files import write_text
+from ...process.files import writing
 from ..arguments import (
     add_files,
     add_settings,
@@ -57,7 +57,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     group.add_argument("--card", choices=tuple(PUBLISHED), help="published speed (default: 910)")
     text = "what the step of another model grows with (default: activations)"
     group.add_argument("--scale_by", choices=("activations", "macs"), help=text)
-    text = "measured step of one card alone; replaces --card and --scale_by"
+    text = "measured step of one card alone, instead of --card and --scale_by"
     group.add_argument("--step_ms", **number, help=text)
     for name, kind, default, text in (
         ("devices_per_host", whole, 8, "cards (default: 8)"),
@@ -85,7 +85,8 @@ def run(arguments: Namespace) -> None:
     figures = compute(plan, family_name(config.model))
     print("\n".join(text(plan, figures)))
     if arguments.json:
-        write_text(Path(arguments.json), json.dumps(figures, indent=1), ConfigError)
+        with writing(f"--json {arguments.json}", ConfigError):  # in place: it may be a device
+            Path(arguments.json).write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 def load_recipe(arguments: Namespace, overrides: dict) -> Config:
