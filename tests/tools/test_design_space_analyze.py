@@ -127,6 +127,7 @@ def test_the_page_needs_nothing_outside_itself_and_shows_every_chart(analysis):
         for x, y in re.findall(r'[cM]x?="?([\d.]+)"? (?:cy=")?([\d.]+)', chart):
             assert 0 <= float(x) <= 400 and 0 <= float(y) <= 244
     assert "nan" not in text.split("</style>")[1]
+    assert "error, %" in text and "top-1" not in text  # of several labels it is 100 - mAP
     steps = re.search(r'class="line c0" d="M(.*?)"><title>AnyNetX_A', text)[1].split("L")
     heights = [float(point.split()[1]) for point in steps]
     assert heights == sorted(heights, reverse=True)  # a distribution never falls

@@ -11,7 +11,7 @@ import yaml
 from commands import call
 from conftest import ROOT
 
-from mindcv.config import Config, load_config
+from mindcv.config import Config, dump_config, load_config
 from mindcv.errors import RunFolderError
 from mindcv.tools.design_space.study import (
     append_record,
@@ -19,7 +19,7 @@ from mindcv.tools.design_space.study import (
     read_records,
     read_study,
 )
-from mindcv.tools.design_space.training import Training, shares
+from mindcv.tools.design_space.training import Training, result_of, shares
 
 SPACE = {"name": "mine", "base": "regnet_x", "parameters": {"d": [4, 8], "group_w": 8}}
 STUDY = {
@@ -143,6 +143,13 @@ def test_a_recipe_that_cannot_be_written_tells_that_the_command_goes_on(tmp_path
     (tmp_path / f".recipe.yaml.{os.getpid()}").mkdir()
     with pytest.raises(RunFolderError, match="recipe.yaml cannot be .*; the same command goes on"):
         Training(config, 1, {}, shares(1, 1)[0])
+
+
+def test_the_error_of_several_labels_is_of_the_mean_average_precision(tmp_path):
+    (tmp_path / "config.yaml").write_text(dump_config(Config(dataset="multi_label", loss="BCE")))
+    head = "epoch,step,train_loss,lr,val_loss,val_map"
+    (tmp_path / "metrics.csv").write_text(f"{head}\n1,4,0.5,0.1,0.7,60.5\n")
+    assert result_of(tmp_path) == {"errors": [39.5], "loss": 0.5, "epochs": 1, "seconds": 0}
 
 
 @pytest.mark.slow
