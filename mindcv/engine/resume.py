@@ -186,7 +186,7 @@ def _check_data(manifest: Manifest, before: Mapping[str, Any], now: Mapping[str,
     elif before["fingerprint"] != now["fingerprint"]:
         where = f"class {files['names']} has " if files["names"] else ""
         what = f"{where}as many training images as before, but under other names"
-        if manifest.record["config"].get("val_fraction"):
+        if manifest.record.get("config", {}).get("val_fraction"):
             what += ", or other images are held out"
     elif files["sizes"]:
         what = f"files of class {files['sizes']} have other sizes than before, under the same names"

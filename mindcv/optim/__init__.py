@@ -121,11 +121,11 @@ def create_optimizer(
     nesterov: bool = False,
     weight_decay_filter: str = "disable",
     layer_decay: float | None = None,
-    layer_lr: Mapping[str, float] | None = None,
     loss_scale: float = 1.0,
     schedule_decay: float = 0.004,
     checkpoint_path: str = "",
     eps: float = 1e-8,
+    layer_lr: Mapping[str, float] | None = None,
     **kwargs,
 ) -> nn.Optimizer:
     """Return an optimizer for a network's trainable parameters, or for parameters or groups.

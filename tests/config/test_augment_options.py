@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import mindspore.dataset as ds
 import numpy as np
@@ -131,7 +132,8 @@ def test_mixing_ends_where_it_should(training_batches):
     ],
 )
 def test_option_changes_the_evaluation_batches(image_folder, monkeypatch, option, value):
-    monkeypatch.setattr(engine, "evaluate", lambda step, loader, *_, **__: batches_of(loader))
+    evaluator = SimpleNamespace(evaluate=lambda step, loader, *_, **__: batches_of(loader))
+    monkeypatch.setattr(engine, "evaluator_of", lambda dataset: evaluator)
 
     def batches(**options):
         config = Config(data_dir=str(image_folder), **{**STILL, **options})

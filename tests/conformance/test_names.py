@@ -18,7 +18,8 @@ def cases(name: str) -> set[str]:
 
 
 def config_of(option: str, value: str):
-    return load_config(overrides={"model": "regnet_x_200mf", option: value})
+    needed = {"loss": "BCE"} if value.lower() == "multi_label" else {}
+    return load_config(overrides={"model": "regnet_x_200mf", option: value, **needed})
 
 
 @pytest.mark.parametrize("name", DATASETS)

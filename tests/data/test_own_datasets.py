@@ -1,6 +1,7 @@
 """Datasets that a user registers: which forms work, and the messages for those that do not."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -243,15 +244,13 @@ class AsSamples(Split):
 
 def evaluated_labels(monkeypatch, name: str, num_classes: int) -> list[int]:
     """Return the labels by which training's evaluation counts."""
-    monkeypatch.setattr(
-        engine,
-        "evaluate",
-        lambda step, loader, *_, **__: [
-            label
-            for _, labels in loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
-            for label in labels.tolist()
-        ],
-    )
+
+    def evaluate(step, loader, *_, **__):
+        batches = loader.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        return [label for _, labels in batches for label in labels.tolist()]
+
+    evaluator = SimpleNamespace(evaluate=evaluate)
+    monkeypatch.setattr(engine, "evaluator_of", lambda dataset: evaluator)
     config = Config(model="m", dataset=name, data_dir=".", image_resize=16)
     runtime = engine.Runtime("CPU", 1, "O1", 0, 1)
     train_set = recipe.open_train_set(config, runtime)

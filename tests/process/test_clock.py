@@ -77,7 +77,7 @@ def test_a_run_that_does_not_end_by_itself_shows_the_table_and_closes_its_profil
 ):
     done, clock = [], Clock()
 
-    def fail(run, at):
+    def fail(run, at, last):
         clock.switch(STEPS)
         passes(3)
         raise error
@@ -93,6 +93,9 @@ def test_a_run_that_does_not_end_by_itself_shows_the_table_and_closes_its_profil
         clock=clock,
         sample_log=None,
         uses_sink=False,
+        ending="",
+        unfreeze_epoch=0,
+        epochs=1,
     )
     with pytest.raises(type(error)):
         loop.train(run, None)

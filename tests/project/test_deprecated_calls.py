@@ -46,6 +46,7 @@ EXCEPTIONS = {
     ),
     "mindspore.nn.GELU": "MindCV's default, whichever form of it MindSpore has",
     "mindspore.Tensor.gather": "a function of Runtime, no tensor's",
+    "mindspore.Tensor.split": "of texts, no tensor's",
     "mindspore.Tensor.std": "an attribute of Preprocessing, no tensor's",
 }
 

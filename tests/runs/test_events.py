@@ -191,7 +191,7 @@ def test_the_report_of_a_real_run_agrees_with_its_table(warm, watched, rows, tmp
     page = output.read_text(encoding="utf-8")
     best = max((row for row in rows if row["val_top1"]), key=lambda r: float(r["ema_val_top1"]))
     assert f"Equal to metrics.csv, epoch {best['epoch']}." in page, done.err
-    assert "Averaged weights of tiny_best.ckpt on 11 images" in page
+    assert "Averaged weights of tiny_best.ckpt: top-1 " in page and " on 11 images" in page
     assert f"top-1 {float(best['ema_val_top1']):.3f} %" in page
 
 
