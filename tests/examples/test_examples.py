@@ -112,7 +112,7 @@ def test_the_features_find_objects_and_label_pixels(warm, tmp_path):
     assert float(iou) > 0.5 and int(hits) > 0.8 * int(objects) > 40
 
 
-def test_the_feature_pyramid_is_torchvisions(tmp_path):
+def test_the_feature_pyramid_is_torchvisions(tmp_path, pynative_mode):
     """Against numbers of tests/golden/make_fpn.py."""
     program = (FOLDER / "detection_segmentation.py").read_text(encoding="utf-8")
     path = tmp_path / "definitions.py"
