@@ -281,6 +281,8 @@ def run(line: str, commands: WarmCommands, place: Path, small: bool = False) -> 
         words = words[4:]
     if small and ("train.py" in words or {"train", "find-lr"} & set(words[:2])):
         words = made_small(words)
+        if "--resume" not in words:  # trainings of one block are alternatives
+            shutil.rmtree(place / "ckpt", ignore_errors=True)
     if "msrun" in words:
         words = on_two_processes(words)
     if words[0] == "msrun":
