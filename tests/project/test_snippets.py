@@ -184,7 +184,7 @@ def with_stand_ins(text: str, place: Path, images: Path, weights: Path) -> str:
             "packed": str(place / "packed"),
             "run": str(place / "run"),
         }.get(path[1], path[0]),
-        text,
+        text.replace("--device_target Ascend", "--device_target CPU"),
     )
 
 
@@ -245,6 +245,8 @@ def prepare(text: str, commands, place: Path, images: Path, weights: Path) -> No
     if "msrun" not in text:
         recipe = recipe.replace("distribute: True", "distribute: False")
     (place / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    if "--write winner.yaml" in text:
+        (place / "winner.yaml").unlink()
     if str(place / "run") in text:
         line = f"python train.py --config recipe.yaml --data_dir {images} --ckpt_save_dir run"
         code, out = run(f"{line} --val_while_train True", commands, place, small=True)
