@@ -20,7 +20,7 @@ from mindcv.data.image_files import pixels
 from mindcv.weights import read_weights
 
 PAGE = (ROOT / "docs/data.md").read_text(encoding="utf-8").split("## Several labels per image")[1]
-PRINTED = re.findall("^    (mindcv .*)$", PAGE.split("\n## ")[0], re.M)
+PRINTED = re.findall("^(mindcv .*)$", PAGE.split("\n## ")[0], re.M)
 RECIPE = """
 dataset: multi_label
 data_dir: {data}
@@ -81,7 +81,7 @@ def metrics(folder: Path) -> list[dict[str, str]]:
 def test_the_printed_commands_train_evaluate_and_predict(warm, digits, tmp_path):
     def run(line: str, more: str = ""):
         for printed, here in (
-            ("/path/to/images", str(digits)),
+            ("/path/to/lists", str(digits)),
             ("/path/to/photos", str(digits / "val")),
             (" --pretrained", ""),
             ("regnet_y_400mf", "regnet"),
