@@ -210,7 +210,12 @@ def root_cause(records: Iterable[Record]) -> Record | None:
         return min(own, key=lambda one: one.ending.time)
     gone = [one for one in records if one.is_gone]
     blamed = {one.ending.of_rank for one in failed}
-    return next((one for one in gone if one.rank in blamed), gone[0] if gone else None)
+
+    def is_unlikely(one: Record) -> tuple[bool, bool]:
+        # msrun reaps the process whose end it notices; those it kills then stay as zombies.
+        return one.rank not in blamed, signals.status_of(one.pid) is not None
+
+    return min(gone, key=is_unlikely, default=None)
 
 
 def _block_of(record: Record | None) -> bytes:

@@ -147,6 +147,17 @@ def test_the_cause_is_the_first_failure_that_no_other_caused(tmp_path, gone_pid)
     assert root_cause([]) is None
 
 
+def test_of_two_killed_ranks_the_cause_is_the_one_that_msrun_has_reaped(tmp_path, gone_pid):
+    """msrun polls each second: it may kill the others before anybody else sees the first end."""
+    child = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    here = OwnRecord(tmp_path, 1, 0).record
+    reaped, zombie = replace(here, rank=1, pid=gone_pid), replace(here, pid=child.pid)
+    assert zombie.is_gone and root_cause([zombie, reaped]) is reaped
+    child.wait()
+    assert root_cause([zombie, reaped]) is zombie
+
+
 def test_the_first_failure_that_somebody_saw_counts_where_all_were_killed(tmp_path):
     record = OwnRecord(tmp_path, 8, 1).record
     write_first_failure(tmp_path, record)
