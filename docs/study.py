@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mindcv.__main__ import main
 from mindcv.tools.design_space.populations import label
-from mindcv.tools.design_space.statistics import holm
+from mindcv.design_space.statistics import holm
 
 PAGE = Path(__file__).with_name("design_space.md")
 FOLDER = Path(__file__).with_name("design_space")

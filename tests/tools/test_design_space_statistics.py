@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from scipy import stats
 
-from mindcv.tools.design_space.statistics import (
+from mindcv.design_space.statistics import (
     SUMMARIES,
     best_values,
     error_distribution,
@@ -107,7 +107,7 @@ def test_permutation_tests_equal_scipy(sizes):
 
 
 def test_groups_of_one_distribution_differ_as_often_as_the_level_says(monkeypatch):
-    monkeypatch.setattr("mindcv.tools.design_space.statistics.TIMES", 200)
+    monkeypatch.setattr("mindcv.design_space.statistics.TIMES", 200)
     rng, alarms = np.random.default_rng(3), 0
     for _ in range(300):
         one, two = rng.normal(30, 1, (2, 12))
@@ -144,7 +144,7 @@ def test_rank_correlations_are_spearmans_with_its_p(digits):
 
 
 def test_the_interval_of_a_correlation_holds_the_true_one_19_times_in_20(monkeypatch):
-    monkeypatch.setattr("mindcv.tools.design_space.statistics.TIMES", 1)
+    monkeypatch.setattr("mindcv.design_space.statistics.TIMES", 1)
     rng, inside = np.random.default_rng(5), 0
     true = 6 / np.pi * np.arcsin(0.5 / 2)  # Spearman's of a normal pair with Pearson's 0.5
     for _ in range(400):

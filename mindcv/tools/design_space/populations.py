@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ...design_space import fit_widths
+from ...design_space import fit_widths, statistics
 from ...errors import DataError
 from ...names import plural
 from ...process.files import reading
-from . import statistics
 from .spaces import find_space
 from .study import RECIPE, STUDY, read_population, read_records, read_study
 
