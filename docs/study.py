@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mindcv.__main__ import main
-from mindcv.tools.design_space.populations import label
 from mindcv.design_space.statistics import holm
+from mindcv.tools.design_space.populations import label
 
 PAGE = Path(__file__).with_name("design_space.md")
 FOLDER = Path(__file__).with_name("design_space")
