@@ -34,6 +34,7 @@ LARGEST_REFUSED = 4 * LARGEST_BODY  # bytes of a refused body that are read
 LARGEST_IMAGE = 50_000_000  # pixels: a small file may claim to be a huge image
 ANSWER_WITHIN = 30.0  # seconds
 MOST_CLASSES = 5  # of an answer
+MOST_CONNECTIONS = 128  # served at a time: each has a thread, a body and an image in memory
 
 
 class Refusal(Exception):
@@ -109,6 +110,17 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], batcher: Batcher):
         super().__init__(address, Handler)
         self.batcher = batcher
+        self.free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+
+    def process_request(self, request, client_address) -> None:
+        self.free.acquire()  # meanwhile further connections wait to be accepted
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request, client_address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.free.release()
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -49,9 +49,12 @@ def test_names_in_one_column_become_a_yes_or_no_for_each_class(root):
         (("traffic light; dog", "dog", "cat;"), ("cat", "dog", "traffic light")),
         (("dog;", "traffic light"), ("dog", "traffic light")),
         (("2 0", "1", "2.0"), ("0", "1", "2")),
+        (("traffic light|dog", "dog", "cat"), ("cat", "dog", "traffic light")),
+        (("traffic light, dog", "dog", "cat"), ("cat", "dog", "traffic light")),
+        (("dog, sitting; cat", "a|b", "cat"), ("a|b", "cat", "dog, sitting")),
     ],
 )
-def test_semicolons_separate_names_with_blanks_and_numbers_are_the_classes(root, texts, names):
+def test_one_mark_or_blanks_separate_names_and_numbers_are_the_classes(root, texts, names):
     rows = [(f"{name}.png", text) for name, text in zip("abc", texts)]
     assert open_samples("multi_label", write(root, rows), "train").class_names == names
 
@@ -79,6 +82,15 @@ def test_a_list_without_a_semicolon_takes_names_with_blanks_from_the_training(ro
     classes = training_classes("multi_label", str(root), "train")
     val = open_samples("multi_label", str(root), "val", class_indexing=classes)
     assert val.class_names == ("dog", "traffic light") and val.labels.tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_list_of_several_splits_is_not_read_whole_as_one_of_them(root):
+    rows = [("a.png", "cat", "False"), ("b.png", "dog", "True"), ("c.png", "cat", "False")]
+    write(root, rows, ("fname", "labels", "is_valid"))
+    message = error_of(str(root))
+    assert message.startswith("train.csv:3: is_valid True, and train.csv:2: is_valid False, would")
+    assert "name the file itself as data_dir" in message
+    assert len(open_samples("multi_label", str(root / "train.csv"), "train")) == 2
 
 
 def test_a_list_of_one_split_may_have_a_column_is_valid_of_anything(root):

@@ -5,11 +5,12 @@ import io
 import json
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 import pytest
@@ -121,6 +122,19 @@ def test_a_wrong_request_gets_its_status_and_a_json_error(
     found, content = ask(server.server_port, method, path, body, **headers)
     assert found == status and fragment in content["error"]
     assert server.batcher.waiting.empty()
+
+
+def test_connections_beyond_the_most_wait_until_one_ends(server):
+    most = type(server).__init__.__globals__["MOST_CONNECTIONS"]
+    silent = [socket.create_connection(("127.0.0.1", server.server_port)) for _ in range(most)]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask, server.server_port, "GET", "/health")
+        assert not wait([asked], timeout=0.5).done
+        assert len(server._threads) == most
+        silent.pop().close()
+        assert asked.result(60)[0] == 200
+    for connection in silent:
+        connection.close()
 
 
 def test_a_failing_network_fails_its_requests_and_not_the_server(server, classifier, monkeypatch):

@@ -151,6 +151,7 @@ def _rows_of_split(file: Path, root: Path, split: str, header: Header) -> Iterat
     if read is None:
         raise DataError(f"{file} is not a list; expected a .csv, .json or .jsonl file")
     is_shared = file == root and file.stem != split  # one file for all splits
+    splits: dict[str, str] = {}  # in a file of one split: what its column says, to the place
     # File names need not be UTF-8: their bytes are kept as they are.
     with (
         reading(file, DataError),
@@ -163,8 +164,24 @@ def _rows_of_split(file: Path, root: Path, split: str, header: Header) -> Iterat
                 row["split"] = _split_of(place, row["is_valid"])
             if is_shared and "split" not in row:
                 raise DataError(_no_column_split(place, file, split))
+            if file != root:
+                _check_one_split(splits, place, row, f"{file} as the split {split!r}")
             if "split" not in row or file != root or row["split"] == split:
                 yield place, row
+
+
+def _check_one_split(splits: dict[str, str], place: str, row: Row, whole: str) -> None:
+    """Refuse a list that divides its images, where all of them would be read."""
+    column = next((name for name in ("split", "is_valid") if name in row), None)
+    if column is None:
+        return
+    splits.setdefault(f"{column} {row[column]}", place)
+    if len(splits) > 1:
+        (first, earlier), (other, _) = splits.items()
+        raise DataError(
+            f"{place}: {other}, and {earlier}: {first}, would both be read from {whole}; name the "
+            "file itself as data_dir for the split that each row tells, or take the column out"
+        )
 
 
 def _split_of(place: str, is_valid: Any) -> str:

@@ -10,6 +10,7 @@ from .lists import ListSamples, Row, classes_of_labels, number_classes
 from .protocol import names_in_order
 
 PATHS, LABELS = ("path", "image", "fname", "filename"), "labels"
+_SEPARATORS = ";|,"  # the first one of these in a list separates its labels; without any, blanks
 _OTHERS = ("path", "split", "is_valid")  # columns that are no class
 _ANSWERS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
 
@@ -18,9 +19,10 @@ class MultiLabelSamples(ListSamples):
     """The images of a csv list whose images show several classes, one or none; see `Samples`.
 
     The first column is called path, image, fname or filename. Either a column labels holds the
-    classes of an image, separated by semicolons or, in a list without a semicolon, by blanks; names
-    or numbers as in `ListSamples`. Or each further column is a class, in the order of the columns,
-    with 1 where the image shows it and 0 elsewhere. `labels` is (n, num_classes) uint8.
+    classes of an image, separated by semicolons; in a list without a semicolon by "|", else by
+    commas, else by blanks; names or numbers as in `ListSamples`. Or each further column is a class,
+    in the order of the columns, with 1 where the image shows it and 0 elsewhere. `labels` is
+    (n, num_classes) uint8.
 
     Args:
         root, split, class_indexing: as for `ListSamples`.
@@ -68,7 +70,7 @@ class MultiLabelSamples(ListSamples):
         if None in row:
             raise DataError(f"{place}: more fields than columns; separate labels by semicolons")
         if self._classes is None:
-            if not (row[LABELS] or "").strip(" ;"):
+            if not (row[LABELS] or "").strip(f" {_SEPARATORS}"):
                 raise DataError(
                     f"{place}: no labels; for images without any, write a list with a column of 0 "
                     "and 1 for each class"
@@ -94,8 +96,11 @@ class MultiLabelSamples(ListSamples):
                 )
             shown = [[n for n, a in zip(self._classes, text) if a == "1"] for text in first]
             return numbers, _marked(shown, numbers, len(names_in_order(numbers)))
-        has_blanks = any(" " in name for name in class_indexing or ())  # as of the training list
-        separator = ";" if has_blanks or any(";" in text for text in first) else None
+        known = "".join(class_indexing or ())  # what is in a name separates none
+        marks = (mark for mark in _SEPARATORS if mark not in known)
+        separator = next((mark for mark in marks if any(mark in text for text in first)), None)
+        if separator is None and " " in known:
+            separator = ";"
         shown = [[name.strip() for name in text.split(separator)] for text in first]
         shown = [[name for name in names if name] for names in shown]
         places: dict[str, str] = {}  # class name to where it first appears
@@ -103,8 +108,8 @@ class MultiLabelSamples(ListSamples):
             for name in names:
                 places.setdefault(name, place)
         numbers = dict(class_indexing or number_classes(places))
-        known = dict(zip(places, classes_of_labels(places, numbers)))
-        return numbers, _marked(shown, known, len(names_in_order(numbers)))
+        columns = dict(zip(places, classes_of_labels(places, numbers)))
+        return numbers, _marked(shown, columns, len(names_in_order(numbers)))
 
 
 def list_classes(root: str, split: str) -> tuple[str, ...] | None:
