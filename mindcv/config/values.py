@@ -18,22 +18,29 @@ _LONGEST_SHOWN = 120
 
 
 def convert(text: Text, annotation: Any) -> Any:
-    """Convert `text` to the type `annotation`; ValueError says what was expected."""
-    members = _members(annotation)
+    """Convert `text` to the type `annotation`; ValueError says what was expected.
+
+    NaN and infinite numbers are refused, also where any other text would be a path or a name.
+    """
+    members, expected = _members(annotation), describe(annotation)
     if text is None or (isinstance(text, str) and text.strip().lower() in _NULL):
         if type(None) in members:
             return None
         if text is not None and str in members and text.strip() == "":
             return ""
-        raise ValueError(f"expected {describe(annotation)}, got nothing")
+        raise ValueError(f"expected {expected}, got nothing")
     for member in members:
         if member is not type(None):
             try:
-                return _convert_to(text, member)
+                value = _convert_to(text, member)
             except ValueError:
                 continue
+            if _is_finite(value):
+                return value
+            expected = "finite numbers" if isinstance(value, tuple) else "a finite number"
+            break
     shown = text if isinstance(text, str) else "[" + ", ".join(map(str, text)) + "]"
-    raise ValueError(f"expected {describe(annotation)}, got {quoted(shown)}")
+    raise ValueError(f"expected {expected}, got {quoted(shown)}")
 
 
 def quoted(value: Any) -> str:
@@ -107,7 +114,9 @@ def _to_int(text: str) -> int:
 
 
 def _to_float(text: str) -> float:
-    value = float(text.replace("_", "x"))
-    if not math.isfinite(value):
-        raise ValueError
-    return value
+    return float(text.replace("_", "x"))
+
+
+def _is_finite(value: Any) -> bool:
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(math.isfinite(number) for number in numbers if isinstance(number, float))
