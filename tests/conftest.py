@@ -3,6 +3,7 @@
 import inspect
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -271,6 +272,34 @@ def launcher(workers: int) -> list[str]:
         f"--master_port={free_port()}",
         "--join=True",
     ]
+
+
+@pytest.fixture
+def two_hosts():
+    """Network namespaces with addresses 10.0.0.1 and 10.0.0.2; what cuts and mends their cable."""
+    names, cable = [[f"{word}{os.getpid()}{end}" for end in "ab"] for word in ("mindcv", "mc")]
+    ip = shutil.which("ip")
+    if ip is None or os.geteuid() != 0:
+        pytest.skip("two hosts need the command ip and the rights of root")
+
+    def do(*words: str) -> None:
+        done = subprocess.run([ip, *words], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"two hosts: ip {' '.join(words)}: {done.stderr.strip()}")
+
+    try:
+        for name in names:
+            do("netns", "add", name)
+            do("-n", name, "link", "set", "lo", "up")
+        do("link", "add", cable[0], "type", "veth", "peer", "name", cable[1])
+        for number, (name, end) in enumerate(zip(names, cable), 1):
+            do("link", "set", end, "netns", name)
+            do("-n", name, "addr", "add", f"10.0.0.{number}/24", "dev", end)
+            do("-n", name, "link", "set", end, "up")
+        yield names, lambda state: do("-n", names[0], "link", "set", cable[0], state)
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "del", name], capture_output=True)
 
 
 @pytest.fixture

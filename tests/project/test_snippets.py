@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,9 +197,11 @@ def marks(block: Block) -> list:
 
 
 @pytest.mark.parametrize("block", [pytest.param(one, id=str(one), marks=marks(one)) for one in RUN])
-def test_a_block_runs_as_printed(block, commands, place, image_folder, weights):
+def test_a_block_runs_as_printed(block, commands, place, image_folder, weights, request):
     text = with_stand_ins(block.text, place, image_folder, weights)
-    prepare(text, commands, place, image_folder, weights)
+    hosts = request.getfixturevalue("two_hosts")[0] if "--node_rank" in text else []
+    shell = Shell(commands, place, hosts)
+    prepare(text, shell, image_folder, weights)
     if block.language == "python":
         program = place / "program.py"
         # Epochs of 224-pixel images are the reader's.
@@ -208,8 +211,7 @@ def test_a_block_runs_as_printed(block, commands, place, image_folder, weights):
         assert done.code == 0, f"{text}\n{done.err}"
         return
     for line in block._replace(text=text).commands:
-        code, out = run(line, commands, place, small=True)
-        assert code == 0, f"{line}\n{out}"
+        out = shell.run(line, small=True)
         assert out, line
         if "predict" in line and line.endswith("_best.ckpt"):
             assert re.search(r"% +\d+ +class_\d", out), out
@@ -230,17 +232,16 @@ def test_a_block_runs_as_printed(block, commands, place, image_folder, weights):
 @pytest.mark.slow
 def test_the_demo_reaches_96_percent_and_validates_to_the_same(commands, place):
     train, validate = DEMO.commands
-    code, out = run(train, commands, place)
-    assert code == 0, out
-    best = float(re.findall(r"best so far: top-1 ([\d.]+) %", out)[-1])
+    shell = Shell(commands, place)
+    best = float(re.findall(r"best so far: top-1 ([\d.]+) %", shell.run(train))[-1])
     assert best >= 96.0
-    code, out = run(validate, commands, place)
-    assert code == 0, out
-    assert 100 * float(re.search(r"'Top_1_Accuracy': ([\d.]+)", out)[1]) == pytest.approx(best)
+    measured = re.search(r"'Top_1_Accuracy': ([\d.]+)", shell.run(validate))[1]
+    assert 100 * float(measured) == pytest.approx(best)
 
 
-def prepare(text: str, commands, place: Path, images: Path, weights: Path) -> None:
+def prepare(text: str, shell: "Shell", images: Path, weights: Path) -> None:
     """Make what an earlier block of the page leaves."""
+    place = shell.place
     recipe = (ROOT / "configs/regnet/regnet_x_200mf_ascend.yaml").read_text(encoding="utf-8")
     if "msrun" not in text:
         recipe = recipe.replace("distribute: True", "distribute: False")
@@ -249,22 +250,17 @@ def prepare(text: str, commands, place: Path, images: Path, weights: Path) -> No
         (place / "winner.yaml").unlink()
     if str(place / "run") in text:
         line = f"python train.py --config recipe.yaml --data_dir {images} --ckpt_save_dir run"
-        code, out = run(f"{line} --val_while_train True", commands, place, small=True)
-        assert code == 0, out
+        shell.run(f"{line} --val_while_train True", small=True)
     if "theirs.pth" in text:
         values = {p.name: p.asnumpy() for p in create_model("regnet_y_400mf").get_parameters()}
         written = place / "theirs.safetensors"
         write_weights(written, values, names="timm")
         written.rename(place / "theirs.pth")  # the content decides, not the name
     if "InferenceSession" in text:
-        code, out = run(
-            f"mindcv export --ckpt_path {weights} --output classifier.onnx", commands, place
-        )
-        assert code == 0, out
+        shell.run(f"mindcv export --ckpt_path {weights} --output classifier.onnx")
     if "finetuned/split.csv" in text:
         line = f"mindcv train --config finetune_folder --data_dir {images} --val_fraction 0.2"
-        code, out = run(line, commands, place, small=True)
-        assert code == 0, out
+        shell.run(line, small=True)
     if str(place / "lists") in text:
         (place / "lists").mkdir()
         for split in ("train", "val"):
@@ -272,27 +268,68 @@ def prepare(text: str, commands, place: Path, images: Path, weights: Path) -> No
             lines = ["image,labels", *(f"{row};several" for row in rows)]
             (place / f"lists/{split}.csv").write_text("\n".join(lines), encoding="utf-8")
     if "MindDataset" in text:
-        code, out = run(f"mindcv pack {images} packed", commands, place)
-        assert code == 0, out
+        shell.run(f"mindcv pack {images} packed")
 
 
-def run(line: str, commands: WarmCommands, place: Path, small: bool = False) -> tuple[int, str]:
-    """Run a line of a shell, a training made small; return exit code and all that it wrote."""
-    words = [part for word in shlex.split(line, comments=True) for part in expanded(word, place)]
-    if words[0] == "timeout":
-        words = words[4:]
-    if small and ("train.py" in words or {"train", "find-lr"} & set(words[:2])):
-        words = made_small(words)
-        if "--resume" not in words:  # trainings of one block are alternatives
-            shutil.rmtree(place / "ckpt", ignore_errors=True)
-    if "msrun" in words:
-        words = on_two_processes(words)
-    if words[0] == "msrun":
-        return launched(words, place)
-    if words[0] == "python":
-        words = words[2:] if words[1] == "-m" else words[1:]
-    done = commands.run(words, place)
-    return done.code, done.out + done.err
+class Shell(NamedTuple):
+    """Commands, the folder in which they run, and the network namespaces that are its hosts."""
+
+    commands: WarmCommands
+    place: Path
+    hosts: Sequence[str] = ()
+
+    def run(self, line: str, small: bool = False) -> str:
+        """Run a line to a good end, a training made small; return all that it wrote."""
+        split = shlex.split(line, comments=True)
+        words = [part for word in split for part in expanded(word, self.place)]
+        if words[0] == "timeout":
+            words = words[4:]
+        if small and ("train.py" in words or {"train", "find-lr"} & set(words[:2])):
+            words = made_small(words)
+            if "--resume" not in words:  # trainings of one block are alternatives
+                shutil.rmtree(self.place / "ckpt", ignore_errors=True)
+        if "msrun" in words:
+            words = on_two_processes(words)
+        if words[0] == "msrun":
+            code, out = self._launch(words)
+        else:
+            if words[0] == "python":
+                words = words[2:] if words[1] == "-m" else words[1:]
+            done = self.commands.run(words, self.place)
+            code, out = done.code, done.out + done.err
+        assert code == 0, f"{line}\n{out}"
+        return out
+
+    def _launch(self, words: list[str]) -> tuple[int, str]:
+        """Run msrun; where it has a rank of a host, on each of the hosts."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
+        starts = [words]
+        if "N" in words:
+            starts = [
+                [
+                    "ip",
+                    "netns",
+                    "exec",
+                    host,
+                    *(str(rank) if word == "N" else word for word in words),
+                ]
+                for rank, host in enumerate(self.hosts)
+            ]
+        started = [
+            subprocess.Popen(
+                start,
+                cwd=self.place,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for start in starts
+        ]
+        written = [one.communicate(timeout=600)[0] for one in started]
+        logs = [path.read_text(encoding="utf-8") for path in self.place.rglob("worker_*.log")]
+        return max(abs(one.returncode) for one in started), "\n".join(written + logs)
 
 
 def expanded(word: str, place: Path) -> list[str]:
@@ -319,34 +356,15 @@ def on_two_processes(words: list[str]) -> list[str]:
     """Return the words of a launch with two processes for 8 cards or 2 x 8, and one for 4."""
     at, end = words.index("msrun"), words.index("python", words.index("msrun"))
     given = " ".join(words[at + 1 : end]).replace("=", " ").split()
-    options = dict(zip(given[::2], given[1::2]))
+    options = dict(zip(given[::2], given[1::2])) | {"--join": True}
     count = 1 if options["--worker_num"] == "4" else 2
-    options |= {"--worker_num": count, "--local_worker_num": count, "--join": True}
-    options |= {"--master_port": free_port()}
+    options |= {"--worker_num": count, "--local_worker_num": count}
     if "--node_rank" in options:
-        options |= {"--local_worker_num": 1, "--master_addr": "127.0.0.1"}
+        options |= {"--local_worker_num": 1}
+    else:
+        options |= {"--master_port": free_port()}
     launch = [str(part) for option in options.items() for part in option]
     return [*words[: at + 1], *launch, *words[end:]]
-
-
-def launched(words: list[str], place: Path) -> tuple[int, str]:
-    """Run msrun; where it has a rank of a host, on each of two hosts."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
-    hosts = [
-        subprocess.Popen(
-            [host if word == "N" else word for word in words],
-            cwd=place,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for host in ("01" if "N" in words else "0")
-    ]
-    written = [host.communicate(timeout=600)[0] for host in hosts]
-    logs = [path.read_text(encoding="utf-8") for path in place.rglob("worker_*.log")]
-    return max(abs(host.returncode) for host in hosts), "\n".join(written + logs)
 
 
 def test_every_line_that_is_not_run_has_a_reason_that_still_holds():

@@ -240,36 +240,8 @@ def wait_for_newer(folder: Path, before: tuple[int, int] | None, job) -> None:
     raise AssertionError("no newer checkpoint")
 
 
-@pytest.fixture
-def two_hosts():
-    """Two network namespaces, joined by a cable; the function that cuts and mends it."""
-    names, cable = ("mindcvA", "mindcvB"), ("mindcv_a", "mindcv_b")
-    ip = shutil.which("ip")
-    if ip is None or os.geteuid() != 0:
-        pytest.skip("two hosts need the command ip and the rights of root")
-
-    def do(*words: str) -> None:
-        done = subprocess.run([ip, *words], capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"two hosts: ip {' '.join(words)}: {done.stderr.strip()}")
-
-    try:
-        for name in names:
-            do("netns", "add", name)
-            do("-n", name, "link", "set", "lo", "up")
-        do("link", "add", cable[0], "type", "veth", "peer", "name", cable[1])
-        for number, (name, end) in enumerate(zip(names, cable), 1):
-            do("link", "set", end, "netns", name)
-            do("-n", name, "addr", "add", f"10.213.77.{number}/24", "dev", end)
-            do("-n", name, "link", "set", end, "up")
-        yield names, lambda state: do("-n", names[0], "link", "set", cable[0], state)
-    finally:
-        for name in names:
-            subprocess.run([ip, "netns", "del", name], capture_output=True)
-
-
 def start_on_both(names, place: Path, folder: str, **options) -> list[subprocess.Popen]:
-    msrun = [str(Path(sys.executable).with_name("msrun")), "--master_addr", "10.213.77.1"]
+    msrun = [str(Path(sys.executable).with_name("msrun")), "--master_addr", "10.0.0.1"]
     msrun += ["--master_port", "18118", "--worker_num", "2", "--local_worker_num", "1"]
     msrun += ["--join", "True", "--log_dir", f"{place / folder}_logs"]
     return [
