@@ -41,25 +41,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
 
 __version__ = "1.1.0"
 
-_find, _names = mindcv_paths.at_first_use(
-    __name__,
-    {
-        "classifier": "Classifier",
-        "models": (
-            "create_model get_pretrained_cfg get_pretrained_cfg_value has_pretrained_cfg_key "
-            "is_model is_model_in_modules is_model_pretrained list_models list_modules "
-            "model_entrypoint register_model"
-        ),
-        "data": (
-            "Cifar10Download Cifar100Download MnistDownload create_dataset create_loader "
-            "create_transforms get_dataset_download_root register_dataset"
-        ),
-        "engine": "register_tracker",
-        "loss": "create_loss",
-        "optim": "create_optimizer",
-        "scheduler": "create_scheduler",
-    },
-)
+_find, _names = mindcv_paths.at_first_use(__name__)
 __all__ = ["__version__", *_names]
 
 mindcv_paths.install()

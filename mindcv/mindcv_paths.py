@@ -3,6 +3,7 @@
 `from mindcv.loss.loss_factory import create_loss` then works without a file for each old path.
 """
 
+import ast
 import importlib
 import importlib.util
 import sys
@@ -86,29 +87,42 @@ class _PathFinder:
 
     def exec_module(self, module: ModuleType) -> None:
         row = PATHS[module.__name__.partition(".")[2]]
-        module.__getattr__, module.__all__ = at_first_use(module.__name__, row, __package__)
+        homes = {name: f".{home}" for home, names in row.items() for name in names.split()}
+        module.__getattr__, module.__all__ = at_first_use(module.__name__, homes)
         module.__doc__ = f"MindCV's path of {', '.join(module.__all__)}."
 
 
 def at_first_use(
-    module: str, homes: Mapping[str, str], base: str = ""
+    module: str, homes: Mapping[str, str] | None = None
 ) -> tuple[Callable[[str], object], list[str]]:
     """Return `__getattr__` and `__all__` of a module whose names are imported at first use.
 
     Many of them need MindSpore, which takes seconds to import (PEP 562).
 
     Args:
-        homes: modules below `base` (default: the module), each with its names as one text.
+        homes: name -> its module, maybe relative to this package; None: what `if TYPE_CHECKING`
+            imports for editors in the source of the module.
     """
-    home_of = {name: home for home, names in homes.items() for name in names.split()}
+    homes = _imports_for_editors(module) if homes is None else homes
 
     def __getattr__(name: str):
-        if name not in home_of:
+        if name not in homes:
             return submodule(module, name)
-        home = f"{base or module}.{home_of[name]}".rstrip(".")
-        return getattr(importlib.import_module(home), name)
+        return getattr(importlib.import_module(homes[name], __package__), name)
 
-    return __getattr__, list(home_of)
+    return __getattr__, list(homes)
+
+
+def _imports_for_editors(module: str) -> dict[str, str]:
+    source = importlib.util.find_spec(module).loader.get_source(module)
+    blocks = [node.body for node in ast.parse(source).body if isinstance(node, ast.If)]
+    return {
+        name.name: importlib.util.resolve_name("." * one.level + one.module, module)
+        for block in blocks
+        for one in block
+        if one.level and one.module  # not of Python, and no whole module
+        for name in one.names
+    }
 
 
 def submodule(package: str, name: str) -> ModuleType:

@@ -36,25 +36,7 @@ def transforms_imagenet_train(
     separate: bool = False,
 ) -> Transforms:
     """Return the training operations of `create_transforms` for image files."""
-    return create_transforms(
-        image_resize=image_resize,
-        is_training=True,
-        auto_augment=auto_augment,
-        separate=separate,
-        scale=scale,
-        ratio=ratio,
-        hflip=hflip,
-        vflip=vflip,
-        color_jitter=color_jitter,
-        interpolation=interpolation,
-        mean=mean,
-        std=std,
-        re_prob=re_prob,
-        re_scale=re_scale,
-        re_ratio=re_ratio,
-        re_value=re_value,
-        re_max_attempts=re_max_attempts,
-    )
+    return create_transforms(is_training=True, **locals())
 
 
 def transforms_imagenet_eval(
@@ -65,13 +47,7 @@ def transforms_imagenet_eval(
     interpolation: str = "bilinear",
 ) -> Transforms:
     """Return the evaluation operations of `create_transforms` for image files."""
-    return create_transforms(
-        image_resize=image_resize,
-        crop_pct=crop_pct,
-        mean=mean,
-        std=std,
-        interpolation=interpolation,
-    )
+    return create_transforms(**locals())
 
 
 def transforms_cifar(resize: int | Sequence[int] = 224, is_training: bool = True) -> Transforms:

@@ -55,7 +55,7 @@ _NAMES = {"bce_target_thresh": "target_threshold", "jsd_alpha": "alpha"}  # in t
 __all__ = ["LOSSES", "LossRow", "create_loss", *(row.where for row in LOSSES.values())]
 
 
-__getattr__, _ = at_first_use(__name__, {"losses": " ".join(row.where for row in LOSSES.values())})
+__getattr__, _ = at_first_use(__name__)
 
 
 def create_loss(

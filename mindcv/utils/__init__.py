@@ -28,20 +28,7 @@ if TYPE_CHECKING:  # the names that `__getattr__` finds
         require_customized_train_step,
     )
 
-__getattr__, __all__ = at_first_use(
-    __name__,
-    {
-        "callbacks": "CheckpointManager StateMonitor ValCallback",
-        "download": (
-            "DownLoad detect_file_type get_default_download_root set_default_download_root"
-        ),
-        "start": "AllReduceSum set_logger set_seed",
-        "trainer": (
-            "AMP_BLACK_LIST AMP_WHITE_LIST GradientAccumulation TrainStep auto_mixed_precision "
-            "create_trainer get_metrics require_customized_train_step"
-        ),
-    },
-)
+__getattr__, __all__ = at_first_use(__name__)
 
 
 def __dir__():
