@@ -108,9 +108,8 @@ def evaluate(config: Config, runtime, *, is_first: bool):
     step, outcomes = build.build_evaluation_step(config, network, known), evaluator.outcomes(known)
     accuracy = evaluator.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
     logger.info(accuracy)
-    figures = evaluator.figures.of(
-        classes.name_classes(numbers, metadata), *outcomes.of_all_ranks(runtime)
-    )
+    names = classes.name_classes(numbers, metadata)
+    figures = evaluator.figures(names, *outcomes.of_all_ranks(runtime))
     for line in figures.describe():
         logger.info(line)
     return mindcv.engine.Evaluation(

@@ -214,6 +214,10 @@ class Config:
         held_out = f"{self.val_fraction:g} of {self.train_split}"
         return held_out if self.val_fraction else self.val_split
 
+    def changed(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        return {name: value for name, value in vars(self).items() if value != OPTIONS[name].default}
+
     @property
     def has_dynamic_scale(self) -> bool:
         """Whether the loss scale is dynamic; `auto`: only where float16 is used, which needs it."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import mindspore.dataset as ds
 import numpy as np
@@ -14,7 +13,7 @@ from ..process.signals import StopSignal
 from ..task import MULTI_LABEL, SINGLE_LABEL
 from .device import Runtime
 from .evaluation import AugmentedStep, EvaluationStep, Measured, evaluate
-from .results import ClassFigures, FiguresOfClasses, Outcomes, rows_of_all_ranks
+from .results import ClassFigures, Outcomes, rows_of_all_ranks
 
 
 @dataclass(frozen=True)
@@ -63,40 +62,19 @@ class LabelOutcomes:
         return logits, labels > 0
 
 
-@dataclass(frozen=True)
-class LabelFigures(FiguresOfClasses):
-    """How well each class was told from the images without it.
+def label_figures(names: Sequence[str], logits: np.ndarray, shown: np.ndarray) -> ClassFigures:
+    """Compare logits with what images show, both (N, classes).
 
-    Attributes:
-        average_precision: (classes,), see `average_precision_of`.
-        support, predicted, hits: (classes,), images that show a class, that were said to show it,
-            and of both.
+    Raises:
+        DataError: no image shows any class.
     """
-
-    names: tuple[str, ...]
-    average_precision: np.ndarray
-    support: np.ndarray
-    predicted: np.ndarray
-    hits: np.ndarray
-
-    figures = ("average_precision", *FiguresOfClasses.figures)
-
-    @classmethod
-    def of(cls, names: Sequence[str], logits: np.ndarray, shown: np.ndarray) -> "LabelFigures":
-        """Compare logits with what images show, both (N, classes).
-
-        Raises:
-            DataError: no image shows any class.
-        """
-        if not shown.any():
-            raise DataError("no image shows any class, so there is no average precision")
-        said = logits >= 0  # a probability from 0.5 on
-        counts = (part.sum(0) for part in (shown, said, shown & said))
-        return cls(tuple(names), average_precision_of(logits, shown), *counts)
-
-    @cached_property
-    def micro_f1(self) -> float:
-        return float(2 * self.hits.sum() / (self.support.sum() + self.predicted.sum()))
+    if not shown.any():
+        raise DataError("no image shows any class, so there is no average precision")
+    said = logits >= 0  # a probability from 0.5 on
+    counts = (part.sum(0) for part in (shown, said, shown & said))
+    return ClassFigures(
+        tuple(names), *counts, average_precision=average_precision_of(logits, shown)
+    )
 
 
 def average_precision_of(scores: np.ndarray, shown: np.ndarray) -> np.ndarray:
@@ -130,13 +108,14 @@ def evaluate_labels(
     watch = watch or LabelOutcomes(step.num_classes)
     evaluate(step, loader, batch_size, runtime, stop=stop, watch=watch)
     logits, shown = watch.of_all_ranks(runtime)
-    figures = LabelFigures.of(tuple(map(str, range(step.num_classes))), logits, shown)
+    figures = label_figures(tuple(map(str, range(step.num_classes))), logits, shown)
     means, exact = figures.means(), logits.astype(np.float64)
+    answers = figures.support.sum() + figures.predicted.sum()
     return MultiLabelAccuracy(
         len(logits),
         loss=float((np.logaddexp(0, exact) - exact * shown).mean()),
         map=100.0 * means["average_precision"],
-        micro_f1=100.0 * figures.micro_f1,
+        micro_f1=100.0 * float(2 * figures.hits.sum() / answers),
         macro_f1=100.0 * means["f1"],
         classes_without_images=int((figures.support == 0).sum()),
     )
@@ -148,12 +127,12 @@ class Evaluator:
 
     evaluate: Callable[..., Measured]
     outcomes: Callable[[int], Outcomes | LabelOutcomes]  # of so many classes
-    figures: type[FiguresOfClasses]
+    figures: Callable[..., ClassFigures]  # of names, and of what `outcomes` has of all ranks
 
 
 _EVALUATORS = {
-    SINGLE_LABEL: Evaluator(evaluate, lambda num_classes: Outcomes(), ClassFigures),
-    MULTI_LABEL: Evaluator(evaluate_labels, LabelOutcomes, LabelFigures),
+    SINGLE_LABEL: Evaluator(evaluate, lambda num_classes: Outcomes(), ClassFigures.of),
+    MULTI_LABEL: Evaluator(evaluate_labels, LabelOutcomes, label_figures),
 }
 
 

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -61,21 +60,41 @@ def rows_of_all_ranks(own: np.ndarray, runtime: Runtime) -> np.ndarray:
     return found[found[:, 0] >= 0]
 
 
-class FiguresOfClasses:
-    """How often each class was found and missed.
+@dataclass(frozen=True)
+class ClassFigures:
+    """How often each class was found, missed and, with one label an image, taken for another.
 
     Attributes:
         names: of the classes, in the order of the logits.
         support, predicted, hits: (classes,), images of each class, that were taken for it, and of
             both.
-        figures: names of the attributes that hold a fraction for each class.
+        pairs, counts: (M, 2) and (M,), the true and the predicted class of all pairs that occur,
+            and the images of each; None with several labels an image.
+        average_precision: (classes,), only with several labels an image.
     """
 
     names: tuple[str, ...]
     support: np.ndarray
     predicted: np.ndarray
     hits: np.ndarray
-    figures: ClassVar[tuple[str, ...]] = ("precision", "recall", "f1")
+    pairs: np.ndarray | None = None
+    counts: np.ndarray | None = None
+    average_precision: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, names: Sequence[str], labels: np.ndarray, predicted: np.ndarray) -> "ClassFigures":
+        """Compare the class of each image with the one predicted, both (N,)."""
+        flat, counts = np.unique(labels * len(names) + predicted, return_counts=True)
+        images = (labels, predicted, labels[labels == predicted])
+        each = (np.bincount(classes, minlength=len(names)) for classes in images)
+        pairs = np.stack(np.divmod(flat, len(names)), 1)
+        return cls(tuple(names), *each, pairs=pairs, counts=counts)
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The attributes that hold a fraction for each class, and what they are called."""
+        own = {} if self.average_precision is None else {"average_precision": "average precision"}
+        return own | {"precision": "precision", "recall": "recall", "f1": "F1"}
 
     @property
     def precision(self) -> np.ndarray:
@@ -101,7 +120,7 @@ class FiguresOfClasses:
         """
         shares = self.support if weighted else (self.support + self.predicted > 0)
         means = {}
-        for name in self.figures:
+        for name in self.titles:
             values = getattr(self, name)
             is_known = ~np.isnan(values)
             means[name] = float(np.average(values[is_known], weights=shares[is_known]))
@@ -109,7 +128,7 @@ class FiguresOfClasses:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the figures of each class, for a table."""
-        keys = ("class_index", "class_name", *self.figures, "support")
+        keys = ("class_index", "class_name", *self.titles, "support")
         columns = [getattr(self, name).tolist() for name in keys[2:]]
         rows = zip(range(len(self.names)), self.names, *columns)
         # NaN, the figure of a class that has none, is no JSON.
@@ -117,14 +136,14 @@ class FiguresOfClasses:
 
     def describe(self, most: int = 10) -> list[str]:
         """Return the means, and a table of the classes with the lowest F1, at most `most`."""
-        titles = {name: name.replace("_", " ").replace("f1", "F1") for name in self.figures}
+        titles = self.titles
         means = ", ".join(f"{titles[name]} {100 * v:.3f} %" for name, v in self.means().items())
         is_there = self.support + self.predicted > 0
         classes = np.flatnonzero(is_there)
         classes = classes[np.argsort(self.f1[classes], kind="stable")[:most]]
         rows = [("class", *titles.values(), "images")]
         for index in classes.tolist():
-            figures = (f"{100 * getattr(self, name)[index]:.2f}" for name in self.figures)
+            figures = (f"{100 * getattr(self, name)[index]:.2f}" for name in titles)
             rows.append((printable(self.names[index]), *figures, str(self.support[index])))
         which = f", the {most} with the lowest F1" if is_there.sum() > most else ""
         title = f"mean of {is_there.sum()} classes: {means}; in percent{which}:"
@@ -134,41 +153,6 @@ class FiguresOfClasses:
             more = ", …" if len(without) > most else ""
             lines.append(f"without images: {', '.join(without[:most])}{more}")
         return lines
-
-
-@dataclass(frozen=True)
-class ClassFigures(FiguresOfClasses):
-    """How often each class was found, missed and taken for another.
-
-    Attributes:
-        names: of the classes, in the order of the logits.
-        pairs: (M, 2), the true and the predicted class of all pairs that occur.
-        counts: (M,), images of each pair.
-    """
-
-    names: tuple[str, ...]
-    pairs: np.ndarray
-    counts: np.ndarray
-
-    @classmethod
-    def of(cls, names: Sequence[str], labels: np.ndarray, predicted: np.ndarray) -> "ClassFigures":
-        flat, counts = np.unique(labels * len(names) + predicted, return_counts=True)
-        return cls(tuple(names), np.stack(np.divmod(flat, len(names)), 1), counts)
-
-    @cached_property
-    def support(self) -> np.ndarray:
-        """Images of each class."""
-        return self._count(self.pairs[:, 0], self.counts)
-
-    @cached_property
-    def predicted(self) -> np.ndarray:
-        """Images that were taken for each class."""
-        return self._count(self.pairs[:, 1], self.counts)
-
-    @cached_property
-    def hits(self) -> np.ndarray:
-        is_right = self.pairs[:, 0] == self.pairs[:, 1]
-        return self._count(self.pairs[is_right, 0], self.counts[is_right])
 
     def matrix(self, classes: Sequence[int] | None = None) -> np.ndarray:
         """Return counts (classes, classes): rows are true classes, columns predicted ones."""
@@ -181,9 +165,6 @@ class ClassFigures(FiguresOfClasses):
         found[rows[inside], columns[inside]] = self.counts[inside]
         return found
 
-    def _count(self, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        return np.bincount(classes, counts, len(self.names)).astype(np.int64)
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -194,7 +175,7 @@ class Evaluation:
     weights: str  # averaged or raw
     params: int
     accuracy: Measured
-    figures: FiguresOfClasses
+    figures: ClassFigures
 
     def about(self) -> dict[str, Any]:
         """Return a row of the table: accuracies in percent, means over the classes as fractions."""
@@ -246,7 +227,7 @@ def write_evaluations(folder: Path, evaluations: Sequence[Evaluation], **about: 
         write_csv(folder / "comparison.csv", [list(rows[0]), *(row.values() for row in rows)])
 
 
-def write_results(folder: Path, about: Mapping[str, Any], figures: FiguresOfClasses) -> None:
+def write_results(folder: Path, about: Mapping[str, Any], figures: ClassFigures) -> None:
     """Write metrics.json, classes.csv and, of single labels, confusion.csv and .png into a folder.
 
     The folder is made; its files of these names are replaced.
@@ -257,15 +238,14 @@ def write_results(folder: Path, about: Mapping[str, Any], figures: FiguresOfClas
     Raises:
         ConfigError: a file cannot be written.
     """
-    names = figures.names
+    names, rows = figures.names, figures.rows()
     content = {
         **about,
         "macro_mean": figures.means(),
         "weighted_mean": figures.means(weighted=True),
-        "classes": figures.rows(),
+        "classes": rows,
     }
-    has_confusions = isinstance(figures, ClassFigures)
-    if has_confusions:
+    if figures.pairs is not None:
         pairs = zip(figures.pairs.tolist(), figures.counts.tolist())
         content["confusions"] = [
             {"true": names[true], "predicted": names[predicted], "images": count}
@@ -275,9 +255,8 @@ def write_results(folder: Path, about: Mapping[str, Any], figures: FiguresOfClas
         folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(content, ensure_ascii=False, indent=1)
     write_text(folder / "metrics.json", f"{text}\n", ConfigError)
-    rows = figures.rows()
     write_csv(folder / "classes.csv", [list(rows[0]), *(row.values() for row in rows)])
-    if not has_confusions:  # an image shows several classes
+    if figures.pairs is None:
         return
     matrix = ([name, *row] for name, row in zip(names, figures.matrix()))
     write_csv(folder / "confusion.csv", [["true \\ predicted", *names], *matrix])

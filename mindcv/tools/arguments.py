@@ -76,26 +76,23 @@ def at_least(low: int) -> Callable[[str], int]:
     return read
 
 
-def positive(text: str) -> float:
-    """Parse a finite number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise ArgumentTypeError(f"{text!r} is not a number above 0")
-    return value
+def finite(words: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
+    """Return a parser of finite numbers for which `holds` is true, as `words` say."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and holds(value)):
+            raise ArgumentTypeError(f"{text!r} is not a number {words}")
+        return value
+
+    return read
 
 
-def share(text: str) -> float:
-    """Parse a number from 0 to 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
-    return value
+positive = finite("above 0", lambda value: value > 0)
+share = finite("from 0 to 1", lambda value: 0 <= value <= 1)
 
 
 def check_output(
@@ -121,6 +118,15 @@ def check_output(
         raise ConfigError(f"{option} {path!r} exists already; choose another name or add --force")
     if not os.access(place.parent, os.W_OK):
         raise ConfigError(f"{option} {path!r}: the folder {str(place.parent)!r} is not writable")
+
+
+def check_written(arguments: Namespace, option: str, suffixes: Sequence[str]) -> None:
+    """Check the option of a file, which may be left out; then --force means nothing."""
+    if path := getattr(arguments, option):
+        check_output(f"--{option}", path, suffixes, bool(arguments.force))
+    else:
+        reason = f"replaces the file of --{option}, and none is written"
+        refuse_idle(arguments, ("force",), reason)
 
 
 def check_contact_sheet(arguments: Namespace) -> None:

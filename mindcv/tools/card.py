@@ -16,9 +16,8 @@ from .arguments import (
     add_files,
     add_force,
     add_import_module,
-    check_output,
+    check_written,
     file_path,
-    refuse_idle,
 )
 from .report.run_folder import RunFolder, read_run_folder
 
@@ -42,10 +41,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace) -> None:
-    if arguments.output:
-        check_output("output", arguments.output, (".md",), arguments.force)
-    else:
-        refuse_idle(arguments, ("force",), "replaces the file of --output, and none is written")
+    check_written(arguments, "output", (".md",))
     import_user_module(arguments.import_module)
     from ..models import create_model_from_file
 
@@ -97,13 +93,8 @@ def card(
         yield from (f"## {heading}", "", "To be written.", "")
     if metadata.class_names:
         yield from ("## Classes", "", "; ".join(map(_cell, metadata.class_names)), "")
-    changed = {
-        key: getattr(run.config, key)
-        for key, entry in OPTIONS.items()
-        if run and run.config and key not in _LEFT_OUT
-        if getattr(run.config, key) != entry.default
-    }
-    if changed:
+    changed = run.config.changed() if run and run.config else {}
+    if changed := {key: value for key, value in changed.items() if key not in _LEFT_OUT}:
         yield from ("## Training options", "", "Those that differ from the defaults:", "")
         yield from ("| option | value |", "|---|---|")
         yield from (f"| `{key}` | {_cell(value)} |" for key, value in changed.items())

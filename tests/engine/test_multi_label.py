@@ -11,10 +11,10 @@ from mindcv import create_loss, engine
 from mindcv.config import load_config
 from mindcv.engine.evaluation import logits_of_mean, probabilities
 from mindcv.engine.multi_label import (
-    LabelFigures,
     LabelOutcomes,
     average_precision_of,
     evaluate_labels,
+    label_figures,
 )
 from mindcv.errors import ConfigError, DataError, NonFiniteLossError
 from mindcv.task import MULTI_LABEL
@@ -59,7 +59,7 @@ def test_average_precision_equals_scikit_learns_with_equal_scores():
 
 
 def test_figures_of_classes_equal_scikit_learns():
-    found = LabelFigures.of(NAMES, LOGITS, SHOWN > 0)
+    found = label_figures(NAMES, LOGITS, SHOWN > 0)
     for name, expected in zip(("precision", "recall", "f1", "support"), GOLDEN["classes"]):
         np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-14)
     assert found.rows()[3]["average_precision"] is None  # NaN is no JSON

@@ -317,7 +317,7 @@ def test_images_without_files_of_their_own_have_thumbnails_too(tmp_path):
     none = np.zeros(0)
     samples = open_samples("cifar10", str(tmp_path), "val")
     found = Predictions(
-        Path("x"), False, None, (), none, none, none, none, samples, np.arange(10000)
+        Path("x"), False, None, None, none, none, none, none, samples, np.arange(10000)
     )
     pictures = make_thumbnails(found, [41, 7])
     for index, colour in ((41, (200, 0, 0)), (7, (0, 0, 0))):

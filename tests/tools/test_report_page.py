@@ -16,7 +16,7 @@ from pictures import png
 from run_folders import HEADER, make_run
 
 from mindcv.__main__ import main
-from mindcv.engine import Accuracy, Runtime, describe_model
+from mindcv.engine import Accuracy, ClassFigures, Runtime, describe_model
 from mindcv.tools.report.page import draw_confusion, render_page
 from mindcv.tools.report.predictions import Predictions
 from mindcv.tools.report.run_folder import read_run_folder
@@ -66,7 +66,7 @@ def page_of(folder: Path, names=NAMES, labels=None, predicted=None) -> str:
         folder / "m_best.ckpt",
         averaged=True,
         accuracy=Accuracy(len(labels), 1.5, 100 * float(np.mean(labels == predicted)), 90.0),
-        class_names=names,
+        figures=ClassFigures.of(names, labels, predicted),
         labels=labels,
         predicted=predicted,
         losses=rng.random(len(labels)),

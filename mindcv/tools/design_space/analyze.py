@@ -11,7 +11,7 @@ from ...config import Config, dump_config
 from ...errors import ConfigError
 from ...process.files import make_folder, printable, write_text, writing
 from ...process.tables import write_csv
-from ..arguments import add_files, check_output, file_path, refuse_idle
+from ..arguments import add_files, add_force, check_written, file_path
 from ..charts import plot_charts
 from .populations import Population, Rows, label, make_tables, read_populations
 from .report import make_sections, render_page
@@ -25,14 +25,11 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--output", type=file_path, metavar="DIR", help=text)
     add_files(parser, write="write the model of lowest error as a yaml for train.py")
     parser.add_argument("--png", action="store_true", help="draw the charts too (extra plots)")
-    parser.add_argument("--force", action="store_true", help="replace the file of --write")
+    add_force(parser, "replace the file of --write")
 
 
 def run(arguments: Namespace) -> None:
-    if arguments.write:
-        check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
-    elif arguments.force:
-        refuse_idle(arguments, ("force",), "replaces the file of --write, and none is written")
+    check_written(arguments, "write", (".yaml", ".yml"))
     populations, notes = read_populations(arguments.studies)
     tables = make_tables(populations)
     sections = list(make_sections(populations, tables))

@@ -19,12 +19,12 @@ from ...process.files import write_text
 from ...process.tables import aligned
 from ..arguments import (
     add_files,
+    add_force,
     add_settings,
     at_least,
-    check_output,
+    check_written,
     planned_network,
     positive,
-    refuse_idle,
 )
 
 COMPOUND = {"dWr": "d1_w8_g8_r1"}  # the paper's fast compound scaling, alpha 0.8
@@ -46,7 +46,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--by", type=scaling, default="dWr", metavar="SCALING", help=text)
     text = "multiply-accumulates, times X"
     parser.add_argument("--factor", type=positive, required=True, metavar="X", help=text)
-    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    add_force(parser, "replace FILE if it exists")
 
 
 def scaling(text: str) -> dict[str, float]:
@@ -64,10 +64,7 @@ def scaling(text: str) -> dict[str, float]:
 
 
 def run(arguments: Namespace) -> None:
-    if arguments.write:
-        check_output("--write", arguments.write, (".yaml", ".yml"), arguments.force)
-    elif arguments.force:
-        refuse_idle(arguments, ("force",), "replaces the file of --write, and none is written")
+    check_written(arguments, "write", (".yaml", ".yml"))
     keys = ("model", "regnet", "anynet")
     given = {key: getattr(arguments, key) for key in keys} | {"image_resize": arguments.image_size}
     given = {key: value for key, value in given.items() if value is not None}

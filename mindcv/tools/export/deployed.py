@@ -79,7 +79,7 @@ def _read_description(path: Path) -> tuple[dict, Path]:
         entries = read_entries(path)
         if "preprocessing" in entries:
             return from_entries(entries), path
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise WeightsError(
             f"{path} cannot be read: {error}; write it again with `export`"
         ) from None

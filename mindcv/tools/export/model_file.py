@@ -1,15 +1,15 @@
 """Declare and describe what an ONNX or MINDIR file is: both are protocol buffers.
 
-The wire format is that of protobuf.dev/programming-guides/encoding; bytes of fields that are not
-named here stay as they are.
+Bytes of fields that are not named here stay as they are.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
+from ...weights.protobuf import BYTES, field, fields
 
 # ModelProto.graph, GraphProto.output, ValueInfoProto.type, TypeProto.tensor_type, Tensor.shape
 _OUTPUT_SHAPE = (7, 12, 2, 1, 2)
@@ -17,7 +17,6 @@ _DIMENSION, _NAME = 1, 2  # TensorShapeProto.dim, Dimension.dim_param
 # onnx.proto has ModelProto.metadata_props there, MindSpore's mind_ir.proto user_info: both are
 # entries of two texts, key (1) and value (2).
 _ENTRIES, _KEY, _VALUE = 14, 1, 2
-_BYTES = 2  # wire type of length-delimited fields
 
 
 def add_entries(path: Path, entries: Mapping[str, str]) -> None:
@@ -30,20 +29,19 @@ def add_entries(path: Path, entries: Mapping[str, str]) -> None:
         for pair in entries.items():
             # A file name that is no UTF-8 keeps its other letters.
             key, value = (text.encode("utf-8", "backslashreplace") for text in pair)
-            file.write(_field(_ENTRIES, _field(_KEY, key) + _field(_VALUE, value)))
+            file.write(field(_ENTRIES, field(_KEY, key) + field(_VALUE, value)))
 
 
 def read_entries(path: Path) -> dict[str, str]:
     """Return the texts that an ONNX or MINDIR file stores by key.
 
     Raises:
-        ValueError, IndexError: the file is no protocol buffer.
+        ValueError: the file is no protocol buffer.
     """
-    entries, model = {}, memoryview(path.read_bytes())
-    for number, wire_type, _, content, end in _fields(model):
-        if (number, wire_type) == (_ENTRIES, _BYTES):
-            entry = model[content:end]
-            texts = {field: bytes(entry[at:stop]) for field, _, _, at, stop in _fields(entry)}
+    entries = {}
+    for number, kind, entry, _ in fields(memoryview(path.read_bytes())):
+        if (number, kind) == (_ENTRIES, BYTES):
+            texts = {place: bytes(text) for place, kind, text, _ in fields(entry) if kind == BYTES}
             entries[texts.get(_KEY, b"").decode()] = texts.get(_VALUE, b"").decode()
     return entries
 
@@ -79,12 +77,12 @@ def name_output_batch(path: Path, name: str) -> None:
     def rename(shape: memoryview) -> bytes:
         nonlocal named
         named += 1
-        first, *others = [shape[start:end] for _, _, start, _, end in _fields(shape)]
-        return b"".join([_field(_DIMENSION, _field(_NAME, name.encode())), *others])
+        first, *others = [whole for *_, whole in fields(shape)]
+        return b"".join([field(_DIMENSION, field(_NAME, name.encode())), *others])
 
     try:
         changed = _replaced(memoryview(path.read_bytes()), _OUTPUT_SHAPE, rename)
-    except (IndexError, ValueError):
+    except ValueError:
         named = 0
     if not named:
         raise ConfigError(
@@ -100,48 +98,8 @@ def _replaced(
     """Return a message with the submessages at a path of field numbers edited."""
     number, *deeper = place
     parts = []
-    for found, wire_type, start, content, end in _fields(message):
-        if (found, wire_type) == (number, _BYTES):
-            inner = message[content:end]
-            parts.append(_field(number, _replaced(inner, deeper, edit) if deeper else edit(inner)))
-        else:
-            parts.append(message[start:end])
+    for found, kind, inner, whole in fields(message):
+        if (found, kind) == (number, BYTES):
+            whole = field(number, _replaced(inner, deeper, edit) if deeper else edit(inner))
+        parts.append(whole)
     return b"".join(parts)
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
-    """Yield number, wire type, start, start of the content and end of each field."""
-    at = 0
-    while at < len(message):
-        start = at
-        key, at = _varint(message, at)
-        number, wire_type = key >> 3, key & 7
-        content = at
-        if wire_type == 0:
-            _, at = _varint(message, at)
-        elif wire_type == _BYTES:
-            length, content = _varint(message, at)
-            at = content + length
-        elif wire_type in (1, 5):
-            at += 8 if wire_type == 1 else 4
-        else:
-            raise ValueError(f"wire type {wire_type}")
-        if at > len(message):
-            raise ValueError("a field ends behind its message")
-        yield number, wire_type, start, content, at
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while message[at] & 0x80:
-        value |= (message[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
-
-
-def _field(number: int, content: bytes) -> bytes:
-    groups, length = [], len(content)
-    while length > 0x7F:
-        groups.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([number << 3 | _BYTES, *groups, length]) + content

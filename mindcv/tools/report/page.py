@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ... import __version__
-from ...config import Config
 from ...names import plural
 from ..charts import draw_charts
 from .run_folder import RunFolder
@@ -106,11 +104,11 @@ def _charts(run: RunFolder) -> str:
 
 def _evaluation(run: RunFolder, found: "Predictions") -> str:
     figures, wrong, confusions = found.figures, "", []
-    if found.of_several is None:
+    if figures.pairs is not None:
         wrong = f", {(found.labels != found.predicted).sum()} wrong"
-        matrix = draw_confusion(figures.matrix(), found.class_names)
+        matrix = draw_confusion(figures.matrix(), figures.names)
         confusions = ["<h2>Confusions</h2>", matrix]
-    titles = [name.replace("_", " ").replace("f1", "F1") for name in figures.figures]
+    titles = figures.titles.values()
     whose = "Averaged" if found.averaged else "Raw"
     means = zip(titles, figures.means().values())
     means = ", ".join(f"{title} {100 * mean:.2f} %" for title, mean in means)
@@ -218,7 +216,7 @@ def _mistakes(run: RunFolder, found: "Predictions", thumbnails: dict[int, str]) 
 
 
 def _tile(run: RunFolder, found: "Predictions", index: int, uri: str) -> str:
-    names, (wrong, true) = found.class_names, found.shares[index]
+    names, (wrong, true) = found.figures.names, found.shares[index]
     place = str(Path(*Path(found.samples.name(int(found.places[index]))).parts[-2:]))
     tiny = ' class="tiny"' if uri.startswith("data:image/png") else ""
     return (
@@ -246,11 +244,7 @@ def _epochs(run: RunFolder) -> str:
 def _settings(run: RunFolder) -> str:
     parts = ["<h2>Config</h2>"]
     if run.config:
-        changed = [
-            (entry.name, str(getattr(run.config, entry.name)))
-            for entry in fields(Config)
-            if getattr(run.config, entry.name) != entry.default
-        ]
+        changed = [(name, str(value)) for name, value in run.config.changed().items()]
         shown = table(("option", "value"), changed, text_columns=2)
         parts += ["<p>What differs from the defaults:</p>", shown]
     parts.append(

@@ -4,7 +4,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,10 @@ from ...data.samples import ImageError, Samples
 from ...engine import build
 from ...engine.classes import check_classes, check_task, name_classes, number_classes
 from ...engine.evaluation import Measured
-from ...engine.multi_label import LabelFigures
-from ...engine.results import ClassFigures, FiguresOfClasses, Outcomes
+from ...engine.results import ClassFigures, Outcomes
 from ...errors import DataError
 from ...models import create_model_from_file
-from ...task import MULTI_LABEL
+from ...task import SINGLE_LABEL
 from ...weights import WeightFile, describe_choice
 
 # Longer side of thumbnails, pixels; images up to the second size are stored losslessly.
@@ -30,23 +28,21 @@ _SIDE, _TINY = 192, 64
 
 @dataclass(frozen=True)
 class Predictions:
-    """The outcome for the N intact images of the validation split, in the order of the files."""
+    """The outcome for the validation split.
+
+    Its N intact images are in the order of the files; N is 0 where images show several classes.
+    """
 
     checkpoint: Path
     averaged: bool  # whether the averaged weights were evaluated
     accuracy: Measured
-    class_names: tuple[str, ...]  # in the order of the logits; numbers if unknown
+    figures: ClassFigures  # a class without a name is called by its number
     labels: np.ndarray  # (N,)
     predicted: np.ndarray  # (N,)
     losses: np.ndarray  # (N,), cross entropy without label smoothing
     shares: np.ndarray  # (N, 2), probabilities of the predicted and of the true class
     samples: Samples  # all images of the split
     places: np.ndarray  # (N,), indices into `samples`: all but bad images
-    of_several: LabelFigures | None = None  # where images show several classes; then N is 0
-
-    @cached_property
-    def figures(self) -> FiguresOfClasses:
-        return self.of_several or ClassFigures.of(self.class_names, self.labels, self.predicted)
 
     def worst(self, count: int) -> list[int]:
         """Return the indices of the wrong predictions with the highest loss, worst first."""
@@ -79,15 +75,13 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
     )
     step = build.build_evaluation_step(config, network, len(names))
     evaluator = engine.evaluator_of(config.dataset)
-    outcomes, of_several = evaluator.outcomes(len(names)), None
+    outcomes = evaluator.outcomes(len(names))
     accuracy = evaluator.evaluate(step, loader, config.batch_size, runtime, watch=outcomes)
-    if accuracy.task is MULTI_LABEL:
-        of_several = LabelFigures.of(names, *outcomes.of_all_ranks(runtime))
-        outcomes = Outcomes()
-    labels, predicted, losses, shares = outcomes.arrays()
+    figures = evaluator.figures(names, *outcomes.of_all_ranks(runtime))
+    has_one = accuracy.task is SINGLE_LABEL
+    labels, predicted, losses, shares = (outcomes if has_one else Outcomes()).arrays()
     places = np.flatnonzero(labels >= 0)
-    is_same = len(labels) == len(samples) and (labels == samples.labels)[places].all()
-    if not (is_same or of_several):
+    if has_one and (len(labels) != len(samples) or (labels != samples.labels)[places].any()):
         raise DataError(
             f"the images of {config.data_dir} changed while they were read; run it again"
         )
@@ -95,14 +89,13 @@ def predict_split(config: Config, file: WeightFile, ema: bool | None = None) -> 
         Path(file.path),
         averaged=describe_choice(file, ema)[0] == "averaged",
         accuracy=accuracy,
-        class_names=names,
+        figures=figures,
         labels=labels[places],
         predicted=predicted[places],
         losses=losses[places],
         shares=shares[places],
         samples=samples,
         places=places,
-        of_several=of_several,
     )
 
 

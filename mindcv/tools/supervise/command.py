@@ -22,7 +22,7 @@ from ...names import plural
 from ...process.files import make_folder, open_regular, writing
 from ...process.signals import StopSignal
 from ...ranks import Record, first_failure, first_last_words, read_parts, read_records
-from ..arguments import at_least
+from ..arguments import at_least, finite
 from .processes import Processes
 
 STARTS_COMMANDS = True  # the job's standard error is the user's
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backoff",
-        type=_seconds,
+        type=finite("of seconds from 0 on", lambda seconds: seconds >= 0),
         default=10.0,
         metavar="SECONDS",
         help="wait before a restart after an attempt without a newer checkpoint, doubled for each "
@@ -70,13 +70,6 @@ def run(arguments: argparse.Namespace) -> None:
     words = arguments.job[1:] if arguments.job[:1] == ["--"] else arguments.job
     limits = {key: getattr(arguments, key) for key in ("max_restarts", "backoff", "max_stalls")}
     sys.exit(supervise(read_job(words), **limits))
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 on")
-    return value
 
 
 @dataclass(frozen=True)
