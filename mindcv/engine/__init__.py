@@ -21,7 +21,7 @@ from .progress import Progress
 from .replaced_layers import count_dropout, mixed_precision, synchronize_batch_norm
 from .results import ClassFigures, Evaluation, Outcomes, compare, write_evaluations
 from .resume import check_same_run, describe_run, find_checkpoint, resume_run
-from .sink import uses_sink
+from .sink import drive_by_sink, uses_sink
 from .state import RunState, Snapshot
 from .summary import describe_data, describe_end, describe_model, describe_schedule
 from .tables import MetricsTable, SampleLog, write_text, writing
@@ -69,6 +69,7 @@ __all__ = [
     "describe_model",
     "describe_run",
     "describe_schedule",
+    "drive_by_sink",
     "evaluate",
     "evaluator_of",
     "event_files",

@@ -106,34 +106,33 @@ def build_run(
     rates = [*rates, *rates[-1:] * (-len(rates) % updates)]
     average = engine.WeightAverage(network, config.ema_decay) if config.ema else None
 
-    def build_phase(rows: Sequence | None = None):
+    def build_phase(rows: Sequence):
         """Return the step, and what measures statistics, of the layers that are not frozen.
 
-        With `rows` of the table, the step begins after the epochs in which some were.
+        `rows` of the table are of the epochs in which some were; none: they are now.
         """
-        own = rates
-        if rows is not None:
-            own = rates_after(config.unfreeze_epoch, rows, rates, updates)
         step = build_step(
             config,
             runtime,
             mixed_network,
-            build_optimizer(config, network, own),
+            build_optimizer(config, network, rates_after(rows, rates, updates)),
             class_weights=class_weights,
             average=average,
             dropout_count=dropout_count,
         )
-        if not config.precise_bn_samples:
-            return step, None
-        how = {"normalize": step.normalize}
-        return step, build_precise_batch_norm(config, runtime, mixed_network, batches, **how)
+        return step, build_precise_batch_norm(
+            config, runtime, mixed_network, batches, normalize=step.normalize
+        )
 
     def unfreeze(rows: Sequence):
         frozen.unfreeze()
-        return build_phase(rows)
+        later, measures = build_phase(rows)
+        later.scaler = step.scaler  # a dynamic loss scale goes on
+        return later, measures
 
     is_later = config.unfreeze_epoch > 0 and frozen is None
-    step, precise_batch_norm = build_phase(checkpoint.record["rows"] if is_later else None)
+    rows = checkpoint.record["rows"][: config.unfreeze_epoch] if is_later else ()
+    step, precise_batch_norm = build_phase(rows)
 
     stop = StopSignal()
     evaluate = None
@@ -197,7 +196,7 @@ def build_run(
         sample_log=sample_log,
         profile=profile,
         figures=engine.Figures(trackers, progress) if trackers else None,
-        uses_sink=engine.uses_sink(config.dataset_sink_mode, runtime),
+        drive=engine.drive_by_sink if engine.uses_sink(config.dataset_sink_mode, runtime) else None,
     )
 
 
@@ -295,10 +294,13 @@ def check_batch_statistics(config: Config, runtime, network, batches, *, last: i
 
 
 def build_precise_batch_norm(config: Config, runtime, network, batches, *, normalize=None):
-    """Build the measurement of running statistics over `precise_bn_samples` training images.
+    """Build the measurement of running statistics over `precise_bn_samples` images, if any.
 
-    `network` has mixed precision applied; `normalize` is the training step's (None: like it).
+    They are those of the training. `network` has mixed precision applied; `normalize` is the
+    training step's (None: like it).
     """
+    if not config.precise_bn_samples:
+        return None
     if not batches.steps:
         raise DataError(
             f"the training images in {config.data_dir} do not fill one batch of {config.batch_size}"

@@ -92,12 +92,9 @@ def freeze(config: Config, network, epoch: int) -> models.Frozen | None:
     return frozen
 
 
-def rates_after(epochs: int, rows, rates: list[float], updates: int) -> list[float]:
-    """Return the rates that these epochs leave, by their rows of the table.
-
-    Skipped updates used up none.
-    """
-    return rates[epochs * updates - int(rows[epochs - 1][-1]) :]
+def rates_after(rows: Sequence, rates: list[float], updates: int) -> list[float]:
+    """Return the rates that epochs with these rows left; skipped updates use up none."""
+    return rates[len(rows) * updates - int(rows[-1][-1]) :] if rows else rates
 
 
 def build_loss(config: Config, class_weights: Sequence[float] | None = None):

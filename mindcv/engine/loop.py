@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from signal import Signals
 
-import mindspore as ms
 import numpy as np
 from mindspore import Tensor, nn
 
@@ -33,13 +32,12 @@ from .elastic import Division
 from .evaluation import EvaluationStopped, Measured
 from .profile import Profile
 from .progress import Progress
-from .sink import EpochOutputs, HandOut
 from .state import RunState
 from .summary import describe_time
 from .tables import MetricsTable, SampleLog
 from .trackers import Figures
 from .train_step import TrainStep
-from .update import STATISTICS, copy_value, set_value
+from .update import STATISTICS
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -75,7 +73,7 @@ class Run:
             precise_batch_norm.
         division: of the images into updates and batches.
         checkpoints: None on all ranks but the first.
-        uses_sink: the device pulls the batches of whole epochs.
+        drive: None: `drive_by_steps`; or what stands in for it.
     """
 
     runtime: Runtime
@@ -100,7 +98,7 @@ class Run:
     sample_log: SampleLog | None = None
     figures: Figures | None = None
     profile: Profile | None = None
-    uses_sink: bool = False
+    drive: Callable[["Run", Position, int], Position] | None = None
 
     @property
     def clock(self) -> Clock:
@@ -109,8 +107,12 @@ class Run:
     @property
     def ending(self) -> str:
         """Why the run is over before its last epoch; empty: it is not."""
-        scores = [(epoch, score) for epoch, score in self.table.scores() if epoch < self.epochs]
+        scores = [found[:2] for found in self.table.scores() if found[0] < self.epochs]
         return self.early_stop.ending(scores, self.table.task.score_title)
+
+    def after(self, epoch: int) -> Position:
+        """Return where a run goes on after an epoch."""
+        return Position(1 + (self.epochs if self.ending else epoch))
 
     def __post_init__(self):
         self.agreement = Agreement(self.runtime, self.stop)
@@ -145,7 +147,7 @@ def train(run: Run, at: Position) -> None:
         run.table.begin()
         run.progress.begin(at)
         try:
-            drive = drive_by_sink if run.uses_sink else drive_by_steps
+            drive = run.drive or drive_by_steps
             if run.unfreeze_epoch:
                 at = drive(run, at, run.unfreeze_epoch)
                 unfreeze(run, at)
@@ -172,10 +174,7 @@ def unfreeze(run: Run, at: Position) -> None:
     """Let all layers learn, with a new optimizer; loss scale and weight average go on."""
     if at.epoch > run.epochs:
         return
-    kept = {one.name: copy_value(one) for one in run.step.state}
     run.begin_phase(*run.unfreeze(run.table.rows))
-    for one in run.step.state:
-        set_value(one, kept[one.name])
     _logger.info("all layers train from epoch %d on, with a new optimizer", at.epoch)
     run.progress.begin_graph(at)
 
@@ -195,72 +194,13 @@ def drive_by_steps(run: Run, at: Position, last: int) -> Position:
             if at.epoch < last:  # reads ahead during the evaluation
                 batches = _open_epoch(run, Position(at.epoch + 1))
             after_epoch(run, at.epoch)
-            at = Position(1 + (run.epochs if run.ending else at.epoch))
+            at = run.after(at.epoch)
     return at
 
 
 def _open_epoch(run: Run, at: Position):
     with run.clock.during(DATA):
         return run.batches.epoch(at.epoch - 1, at.step, run.batches.listeners)
-
-
-def drive_by_sink(run: Run, at: Position, last: int) -> Position:
-    """Let MindSpore's `Model.train` feed the device and call back once an epoch.
-
-    One call trains all whole epochs up to `last`, since each call compiles the graph anew. The rest
-    of an epoch that was begun before a resume is trained step by step.
-    """
-    steps = run.batches.steps
-    if at.step and at.epoch <= last:
-        at = drive_by_steps(run, at, last=at.epoch)
-        if at.epoch <= last:
-            run.progress.begin_graph(at)
-    if at.epoch > last:
-        return at
-    run.batches.start(at.epoch - 1)
-    hand_out = HandOut(run.epochs, steps, run.progress.log_interval)
-    run.batches.listeners.append(hand_out)
-    dataset = run.batches.as_dataset()
-    with pipeline_failures_as_data_errors(dataset):
-        ms.Model(EpochOutputs(run.step, steps)).train(
-            last,
-            dataset,
-            callbacks=[_EpochEnd(run)],
-            dataset_sink_mode=True,
-            initial_epoch=at.epoch - 1,
-        )
-    run.batches.listeners.remove(hand_out)
-    return Position(1 + (run.epochs if run.ending else last))
-
-
-class _EpochEnd(ms.Callback):
-    """Calls `after_step`, for all steps of an epoch at once, and `after_epoch`."""
-
-    def __init__(self, run: Run):
-        self._run = run
-        self._helper: ms.DatasetHelper | None = None
-
-    def on_train_epoch_begin(self, run_context):
-        self._run.progress.begin_epoch()
-
-    def on_train_step_begin(self, run_context):
-        self._helper = run_context.original_args().dataset_helper
-
-    def on_train_step_end(self, run_context):
-        params = run_context.original_args()
-        at = Position(params.cur_epoch_num, self._run.batches.steps)
-        after_step(self._run, at, *params.net_outputs)
-
-    def on_train_epoch_end(self, run_context):
-        after_epoch(self._run, run_context.original_args().cur_epoch_num)
-        if self._run.ending:
-            run_context.request_stop()
-
-    def __exit__(self, error, *_):  # MindSpore calls it at the end, also after an error
-        # After an error, `Model.train` leaves the thread running that feeds the device.
-        if error is not None and self._helper is not None:
-            self._helper.stop_send()
-            self._helper.release()
 
 
 def after_step(run: Run, at: Position, loss: Tensor, applied: Tensor) -> None:

@@ -11,7 +11,10 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from ..checkpoint import Position
+from ..data.failure import pipeline_failures_as_data_errors
 from .device import Runtime
+from .loop import Run, after_epoch, after_step, drive_by_steps
 
 _logger = logging.getLogger("mindcv.train")
 
@@ -68,3 +71,62 @@ class HandOut:
         if (step + 1) % self.log_interval == 0 and epoch < self.epochs:
             done = f"epoch {epoch + 1}/{self.epochs}: {step + 1} of {self.steps} batches"
             _logger.info("%s handed to the device", done)
+
+
+def drive_by_sink(run: Run, at: Position, last: int) -> Position:
+    """Let MindSpore's `Model.train` feed the device and call back once an epoch.
+
+    One call trains all whole epochs up to `last`, since each call compiles the graph anew. The rest
+    of an epoch that was begun before a resume is trained step by step.
+    """
+    steps = run.batches.steps
+    if at.step and at.epoch <= last:
+        at = drive_by_steps(run, at, last=at.epoch)
+        if at.epoch <= last:
+            run.progress.begin_graph(at)
+    if at.epoch > last:
+        return at
+    run.batches.start(at.epoch - 1)
+    hand_out = HandOut(run.epochs, steps, run.progress.log_interval)
+    run.batches.listeners.append(hand_out)
+    dataset = run.batches.as_dataset()
+    with pipeline_failures_as_data_errors(dataset):
+        ms.Model(EpochOutputs(run.step, steps)).train(
+            last,
+            dataset,
+            callbacks=[_EpochEnd(run)],
+            dataset_sink_mode=True,
+            initial_epoch=at.epoch - 1,
+        )
+    run.batches.listeners.remove(hand_out)
+    return run.after(last)
+
+
+class _EpochEnd(ms.Callback):
+    """Calls `after_step`, for all steps of an epoch at once, and `after_epoch`."""
+
+    def __init__(self, run: Run):
+        self._run = run
+        self._helper: ms.DatasetHelper | None = None
+
+    def on_train_epoch_begin(self, run_context):
+        self._run.progress.begin_epoch()
+
+    def on_train_step_begin(self, run_context):
+        self._helper = run_context.original_args().dataset_helper
+
+    def on_train_step_end(self, run_context):
+        params = run_context.original_args()
+        at = Position(params.cur_epoch_num, self._run.batches.steps)
+        after_step(self._run, at, *params.net_outputs)
+
+    def on_train_epoch_end(self, run_context):
+        after_epoch(self._run, run_context.original_args().cur_epoch_num)
+        if self._run.ending:
+            run_context.request_stop()
+
+    def __exit__(self, error, *_):  # MindSpore calls it at the end, also after an error
+        # After an error, `Model.train` leaves the thread running that feeds the device.
+        if error is not None and self._helper is not None:
+            self._helper.stop_send()
+            self._helper.release()

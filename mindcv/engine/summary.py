@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from datetime import timedelta
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -105,9 +106,9 @@ def describe_end(
     if progress.images_per_second:
         done.append(f"{progress.images_per_second:.0f} images/s in training")
     lines = [*describe_time(progress), *filter(None, [ending]), ", ".join(done)]
-    if best := table.best():
-        score, epoch, whose = best
-        averaged = ", averaged weights" if whose else ""
+    if scores := table.scores():
+        epoch, score, is_averaged = max(scores, key=itemgetter(1))
+        averaged = ", averaged weights" if is_averaged else ""
         lines.append(f"best {table.task.score_title} {score:.3f} % in epoch {epoch}{averaged}")
     lines.append(f"{folder} holds the checkpoints and metrics.csv")
     return [*lines, f"next: {program()} report {shlex.quote(str(folder))}"]

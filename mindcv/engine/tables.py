@@ -77,27 +77,17 @@ class MetricsTable:
         if self.path is not None:
             append_rows(self.path, self.rows[-1:])
 
-    def scores(self) -> list[tuple[int, float]]:
-        """Return epoch and score of each evaluation, of averaged weights if there are."""
-        names = [f"{whose}val_{self.task.score}" for whose in ("ema_", "")]
-        names = [name for name in names if name in self.columns]
-        places = [self.columns.index(name) for name in names]
-        found = [(row[0], next(filter(None, (row[p] for p in places)), "")) for row in self.rows]
-        return [(int(epoch), float(score)) for epoch, score in found if score]
+    def scores(self) -> list[tuple[int, float, bool]]:
+        """Return epoch and score of each evaluation, and whether averaged weights reached it.
 
-    def best(self) -> tuple[float, str, str] | None:
-        """Return the best score, its epoch, and "ema" if the averaged weights reached it.
-
-        Averaged weights take precedence if they were evaluated. None: nothing was evaluated.
+        Theirs counts where an epoch has both.
         """
-        for start, whose in (("ema_val_", "ema"), ("val_", "")):
-            column = start + self.task.score
-            if column in self.columns:
-                place = self.columns.index(column)
-                found = [(float(row[place]), row[0]) for row in self.rows if row[place]]
-                if found:
-                    return *max(found, key=lambda pair: pair[0]), whose
-        return None
+        column, found = f"val_{self.task.score}", []
+        for row in (dict(zip(self.columns, one)) for one in self.rows):
+            averaged = row.get(f"ema_{column}", "")
+            if score := averaged or row[column]:
+                found.append((int(row["epoch"]), float(score), bool(averaged)))
+        return found
 
 
 def _cell(name: str, value: float | None) -> str:

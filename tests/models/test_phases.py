@@ -96,7 +96,8 @@ def test_a_parameter_has_the_factor_of_the_longest_name_beside_that_of_its_layer
 
 def test_the_rates_go_on_after_those_that_the_frozen_epochs_used():
     rates, rows = [float(n) for n in range(20)], [["1", "0"], ["2", "3"]]
-    assert rates_after(2, rows, rates, updates=5) == rates[7:]  # 3 of 10 were skipped
+    assert rates_after(rows, rates, updates=5) == rates[7:]  # 3 of 10 were skipped
+    assert rates_after([], rates, updates=5) == rates
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_the_table_sums_to_the_wall_time(passes):
 
 @pytest.mark.parametrize("error", [Interrupted(SIGTERM, "stopped"), NonFiniteLossError("nan")])
 def test_a_run_that_does_not_end_by_itself_shows_the_table_and_closes_its_profile(
-    monkeypatch, passes, log_lines, error
+    passes, log_lines, error
 ):
     done, clock = [], Clock()
 
@@ -82,7 +82,6 @@ def test_a_run_that_does_not_end_by_itself_shows_the_table_and_closes_its_profil
         passes(3)
         raise error
 
-    monkeypatch.setattr(loop, "drive_by_steps", fail)
     nothing = {"begin": lambda *_: None, "close": lambda: None}
     run = SimpleNamespace(
         batches=SimpleNamespace(**nothing),
@@ -92,7 +91,7 @@ def test_a_run_that_does_not_end_by_itself_shows_the_table_and_closes_its_profil
         profile=SimpleNamespace(close=lambda: done.append("profile")),
         clock=clock,
         sample_log=None,
-        uses_sink=False,
+        drive=fail,
         ending="",
         unfreeze_epoch=0,
         epochs=1,
