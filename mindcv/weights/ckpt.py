@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from . import protobuf
 from .array_files import starts_safetensors
 from .guards import (
     MOST_AXES,
@@ -30,6 +31,7 @@ from .guards import (
     native,
     stored_type,
 )
+from .protobuf import field, head
 
 NAME = "MindSpore checkpoint"
 
@@ -114,9 +116,9 @@ def _array(name: str, dims: tuple, kind: str, pieces: list[memoryview]) -> tuple
 
 def _records(body: memoryview) -> Iterator[tuple[str, tuple, str, memoryview]]:
     """Yield name, dimensions, element type and content of each record."""
-    for field, record in _fields(body):
-        if field != 1:
-            raise ValueError(f"field {field} among its records")
+    for number, record in _fields(body):
+        if number != 1:
+            raise ValueError(f"field {number} among its records")
         entry = {}
         for number, value in () if isinstance(record, int) else _fields(record):
             if number == 3:
@@ -128,18 +130,18 @@ def _records(body: memoryview) -> Iterator[tuple[str, tuple, str, memoryview]]:
             raise ValueError("a record without name or tensor")
         name = _text(entry[1])
         dims, kind, content = [], None, None
-        for field, value in _fields(entry[2]):
-            if field == 1:
-                for size in [value] if isinstance(value, int) else _varints(value):
+        for number, value in _fields(entry[2]):
+            if number == 1:
+                for size in [value] if isinstance(value, int) else protobuf.varints(value):
                     dims.append(size)
                     if len(dims) > MOST_AXES:
                         raise ValueError(f"tensor {name!r} of more than {MOST_AXES} axes")
-            elif field == 2:
+            elif number == 2:
                 kind = _text(value)
-            elif field == 3 and not isinstance(value, int):
+            elif number == 3 and not isinstance(value, int):
                 content = value
             else:
-                raise ValueError(f"field {field} in tensor {name!r}")
+                raise ValueError(f"field {number} in tensor {name!r}")
         if kind is None or content is None:
             raise ValueError(f"tensor {name!r} without type or content")
         yield name, tuple(dims), kind, content
@@ -147,37 +149,10 @@ def _records(body: memoryview) -> Iterator[tuple[str, tuple, str, memoryview]]:
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Yield the number and the value (int or bytes) of each field of a message."""
-    at = 0
-    while at < len(message):
-        key, at = _varint(message, at)
-        value, at = _varint(message, at)
-        if key & 7 == 2:
-            if value > len(message) - at:
-                raise ValueError("it is cut off")
-            value, at = message[at : at + value], at + value
-        elif key & 7 != 0:
-            raise ValueError(f"a field of kind {key & 7}")
-        yield key >> 3, value
-
-
-def _varints(message: memoryview) -> Iterator[int]:
-    at = 0
-    while at < len(message):
-        value, at = _varint(message, at)
-        yield value
-
-
-def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """Decode an integer (seven bits a byte, lowest first); return it and the next position."""
-    value = 0
-    for shift in range(0, 64, 7):
-        if at == len(message):
-            raise ValueError("it is cut off")
-        byte = message[at]
-        value, at = value | (byte & 0x7F) << shift, at + 1
-        if byte < 0x80:
-            return value, at
-    raise ValueError("a number of more than 64 bits")
+    for number, kind, value, _ in protobuf.fields(message):
+        if kind not in (protobuf.NUMBER, protobuf.BYTES):
+            raise ValueError(f"a field of kind {kind}")
+        yield number, value
 
 
 def _text(value: int | memoryview) -> str:
@@ -197,27 +172,13 @@ def _encoded(tensors: Mapping[str, np.ndarray]) -> Iterator[bytes | np.ndarray]:
         flat = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1)
         content = flat.view(np.uint8)
         # MindSpore recognises a scalar by the dimension 0.
-        dims = b"".join(b"\x08" + _encode(size) for size in array.shape or (0,))
+        dims = b"".join(b"\x08" + protobuf.encode(size) for size in array.shape or (0,))
         kind = _NAMES[array.dtype.name].encode()
-        head = dims + _head(2, len(kind)) + kind
-        tag = _head(1, len(name.encode())) + name.encode()
+        start_of_tensor = dims + field(2, kind)
+        tag = field(1, name.encode())
         for start in range(0, len(content) or 1, _PIECE):
             piece = content[start : start + _PIECE]
-            tensor = head + _head(3, len(piece))  # the piece itself follows
-            record = tag + _head(2, len(tensor) + len(piece)) + tensor
-            yield _head(1, len(record) + len(piece)) + record
+            tensor = start_of_tensor + head(3, len(piece))  # the piece itself follows
+            record = tag + head(2, len(tensor) + len(piece)) + tensor
+            yield head(1, len(record) + len(piece)) + record
             yield piece
-
-
-def _head(number: int, size: int) -> bytes:
-    """Return the bytes before the content of a length-delimited field."""
-    return bytes([number << 3 | 2]) + _encode(size)
-
-
-def _encode(value: int) -> bytes:
-    """Encode seven bits a byte, lowest first; all bytes but the last have the top bit set."""
-    groups = []
-    while value > 0x7F:
-        groups.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*groups, value])

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,8 @@ class ListSamples(FileSamples):
         self, kind: str, root: str, split: str, class_indexing: Mapping[str, int] | None = None
     ):
         self.file = _find_list(kind, Path(root), split)
-        first: dict[str, str] = {}  # label to the place where it first appears
-        seen: dict[str, int] = {}  # label to its number in order of appearance
+        first: dict[Hashable, str] = {}  # label to the place where it first appears
+        seen: dict[Hashable, int] = {}  # label to its number in order of appearance
         order = array("i")
 
         def names() -> Iterator[bytes]:
@@ -88,7 +88,7 @@ class ListSamples(FileSamples):
     def path_of(self, place: str, row: Row) -> bytes:
         return _path(place, row["path"])
 
-    def label_of(self, place: str, row: Row) -> str:
+    def label_of(self, place: str, row: Row) -> Hashable:
         if row.get("label") in (None, ""):
             raise DataError(f"{place}: no label")
         return _label(place, row["label"])
@@ -96,10 +96,10 @@ class ListSamples(FileSamples):
     def number(
         self, first: Mapping[str, str], class_indexing: Mapping[str, int] | None
     ) -> tuple[dict[str, int], np.ndarray]:
-        """Return class name to number, and what `labels` holds for each text of `label_of`.
+        """Return class name to number, and what `labels` holds for each result of `label_of`.
 
         Args:
-            first: each text to the place where it first appears.
+            first: each result to the place where it first appears.
         """
         numbers = dict(class_indexing or number_classes(first))
         return numbers, np.array(classes_of_labels(first, numbers), np.int32)
@@ -113,14 +113,17 @@ class ListSamples(FileSamples):
             )
 
 
-def _list_classes(kind: str, root: str, split: str) -> tuple[str, ...] | None:
+def classes_in_list(
+    kind: str, opens: Callable[[str, str], ListSamples], root: str, split: str
+) -> tuple[str, ...] | None:
+    """Return the class names of a split; None if it is not there."""
     lists = [Path(root), *_places(kind, Path(root), split)]
-    is_there = any(path.is_file() for path in lists)
-    return ListSamples(kind, root, split).class_names if is_there else None
+    return opens(root, split).class_names if any(path.is_file() for path in lists) else None
 
 
 open_csv, open_json = partial(ListSamples, "csv"), partial(ListSamples, "json")
-csv_classes, json_classes = partial(_list_classes, "csv"), partial(_list_classes, "json")
+csv_classes = partial(classes_in_list, "csv", open_csv)
+json_classes = partial(classes_in_list, "json", open_json)
 
 
 def _places(kind: str, root: Path, split: str) -> list[Path]:

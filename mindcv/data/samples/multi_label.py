@@ -1,12 +1,13 @@
 """Lists of images with several labels each: `<data_dir>/<split>.csv`, one name a class."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ...errors import DataError
-from .lists import ListSamples, Row, classes_of_labels, number_classes
+from .lists import ListSamples, Row, classes_in_list, classes_of_labels, number_classes
 from .protocol import names_in_order
 
 PATHS, LABELS = ("path", "image", "fname", "filename"), "labels"
@@ -66,7 +67,8 @@ class MultiLabelSamples(ListSamples):
         self._listed[path] = place
         return path
 
-    def label_of(self, place: str, row: Row) -> str:
+    def label_of(self, place: str, row: Row) -> str | tuple[str, ...]:
+        # A text of names until the whole list has told what separates them.
         if None in row:
             raise DataError(f"{place}: more fields than columns; separate labels by semicolons")
         if self._classes is None:
@@ -82,48 +84,35 @@ class MultiLabelSamples(ListSamples):
             raise DataError(
                 f"{place}: {row[name]!r:.40} in the column {name}; expected 0 or 1 for each class"
             )
-        return "".join(map(str, answers))
+        return tuple(name for name, answer in zip(self._classes, answers) if answer)
 
     def number(
-        self, first: Mapping[str, str], class_indexing: Mapping[str, int] | None
+        self, first: Mapping[str | tuple[str, ...], str], class_indexing: Mapping[str, int] | None
     ) -> tuple[dict[str, int], np.ndarray]:
-        if self._classes is not None:
-            numbers = dict(class_indexing or {name: i for i, name in enumerate(self._classes)})
-            if different := sorted(numbers.keys() ^ set(self._classes)):
-                raise DataError(
-                    f"{self.file}:1: the class columns are not those of the training set; the "
-                    f"difference: {', '.join(different[:5])}"
-                )
-            shown = [[n for n, a in zip(self._classes, text) if a == "1"] for text in first]
-            return numbers, _marked(shown, numbers, len(names_in_order(numbers)))
-        known = "".join(class_indexing or ())  # what is in a name separates none
-        marks = (mark for mark in _SEPARATORS if mark not in known)
-        separator = next((mark for mark in marks if any(mark in text for text in first)), None)
-        if separator is None and " " in known:
-            separator = ";"
-        shown = [[name.strip() for name in text.split(separator)] for text in first]
-        shown = [[name for name in names if name] for names in shown]
+        own, shown = self._classes, list(first)
+        if own is None:
+            known = "".join(class_indexing or ())  # what is in a name separates none
+            marks = (mark for mark in _SEPARATORS if mark not in known)
+            separator = next((mark for mark in marks if any(mark in text for text in first)), None)
+            if separator is None and " " in known:
+                separator = ";"
+            shown = [[*filter(None, map(str.strip, text.split(separator)))] for text in first]
         places: dict[str, str] = {}  # class name to where it first appears
         for place, names in zip(first.values(), shown):
             for name in names:
                 places.setdefault(name, place)
-        numbers = dict(class_indexing or number_classes(places))
-        columns = dict(zip(places, classes_of_labels(places, numbers)))
-        return numbers, _marked(shown, columns, len(names_in_order(numbers)))
+        columns = own and {name: number for number, name in enumerate(own)}
+        numbers = dict(class_indexing or columns or number_classes(places))
+        if own and (different := sorted(numbers.keys() ^ set(own))):
+            raise DataError(
+                f"{self.file}:1: the class columns are not those of the training set; the "
+                f"difference: {', '.join(different[:5])}"
+            )
+        labels = dict(zip(places, classes_of_labels(places, numbers)))
+        marked = np.zeros((len(shown), len(names_in_order(numbers))), np.uint8)
+        rows = np.repeat(np.arange(len(shown)), list(map(len, shown)))
+        marked[rows, [labels[name] for names in shown for name in names]] = 1
+        return numbers, marked
 
 
-def list_classes(root: str, split: str) -> tuple[str, ...] | None:
-    """Return the class names of a split; None if it is not there."""
-    is_there = any(path.is_file() for path in (Path(root), Path(root, f"{split}.csv")))
-    return MultiLabelSamples(root, split).class_names if is_there else None
-
-
-def _marked(
-    shown: Sequence[Sequence[str]], numbers: Mapping[str, int], num_classes: int
-) -> np.ndarray:
-    """Return (rows, num_classes) uint8, 1 where a row shows a class."""
-    columns = [numbers[name] for names in shown for name in names]
-    rows = np.repeat(np.arange(len(shown)), list(map(len, shown)))
-    marked = np.zeros((len(shown), num_classes), np.uint8)
-    marked[rows, columns] = 1
-    return marked
+list_classes = partial(classes_in_list, "multi_label", MultiLabelSamples)
