@@ -65,3 +65,8 @@ class RankError(MindCVError):
     def __init__(self, message: str, exit_code: int = 1, rank: int | None = None):
         super().__init__(message)
         self.exit_code, self.rank = exit_code, rank
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; its type if it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -30,7 +30,7 @@ import numpy as np
 from mindspore import Tensor, nn
 
 from .. import __version__
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 from ..process.files import (
     cache_folder,
     is_real_folder,
@@ -124,8 +124,7 @@ class CompileCache:
                 compile_it()
         except Exception as error:  # MindSpore reads the program and what it imports, in its way
             self._is_usable = False  # is the number used up?
-            reason = str(error).strip().partition("\n")[0]
-            _logger.info("compile cache: %s is compiled without it: %s", name, reason)
+            _logger.info("compile cache: %s is compiled without it: %s", name, first_line(error))
             return compile_it()  # it fails again if it was not the cache
         written = self._graph_files()
         if not written:  # e.g. it is too large

@@ -14,7 +14,7 @@ from mindspore.communication import get_group_size, get_rank, init
 from numpy.typing import ArrayLike
 
 from .. import __version__
-from ..errors import ConfigError, RankError
+from ..errors import ConfigError, RankError, first_line
 from ..names import plural
 from ..process.cpu import available_cores, limit_instructions, usable_workers
 from ..process.entry_point import DISTRIBUTION
@@ -157,11 +157,10 @@ def _share_of_cores(runtime: Runtime) -> int:
     try:
         found = runtime.gather(digest_of(f"{own_pid_space()} {cores}".encode()))
     except RuntimeError as error:
-        reason = next(iter(str(error).strip().splitlines()), "no reason")
         raise RankError(
             f"rank {runtime.rank} cannot reach all of the {runtime.world_size} processes: one has "
             "ended, or the network between the devices is down; the logs of the others may say "
-            f"more (MindSpore: {reason})"
+            f"more (MindSpore: {first_line(error)})"
         ) from error
     sharing = int((found == found[runtime.rank]).all(1).sum())
     return max(1, len(cores) // sharing)
@@ -185,9 +184,8 @@ def _set_device(device_target: str | None) -> str:
         else:
             ms.set_context(device_target=device_target, **card)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise ConfigError(
-            f"device_target {device_target} is not on this machine: {reason}"
+            f"device_target {device_target} is not on this machine: {first_line(error)}"
         ) from None
     return device_target
 

@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> None:
     check_network_arguments(arguments)
     check_output("output", arguments.output, (".npz", ".csv"), force=True)
     paths = find_images(arguments.images)
-    network, metadata = open_network(arguments)
+    network, metadata, _ = open_network(arguments, "embed")
     paths, features = embed(network, metadata, paths, arguments.batch_size)
     output = Path(arguments.output)
     if output.suffix == ".csv":
@@ -51,24 +51,19 @@ def run(arguments: Namespace) -> None:
     print(f"wrote {arguments.output}: {features.shape[1]} features of {count}")
 
 
-def open_network(arguments: Namespace):
-    """Return the network of the command line and its metadata.
+def open_network(arguments: Namespace, purpose: str):
+    """Return the network of the command line, its metadata and the source of its weights.
 
     Raises:
-        ConfigError: it offers no features.
+        ConfigError: it cannot be run in two parts, as AnyNet can.
     """
     from ..engine import start_runtime
 
     start_runtime(mode=1)
-    network, metadata, _ = build_network(arguments)
-    require_head(network, metadata, "embed")
-    return network, metadata
-
-
-def require_head(network, metadata, purpose: str) -> None:
-    """Raise a ConfigError if a network cannot be run in two parts, as AnyNet can."""
+    network, metadata, source = build_network(arguments)
     if not hasattr(network, "forward_features"):
         raise ConfigError(f"{metadata.model} has no forward_features and forward_head to {purpose}")
+    return network, metadata, source
 
 
 def embed(network, metadata, paths: list[str], batch_size: int) -> tuple[list[str], np.ndarray]:

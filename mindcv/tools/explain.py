@@ -11,11 +11,10 @@ from .arguments import (
     add_files,
     add_images,
     add_network_arguments,
-    build_network,
     check_network_arguments,
     check_output,
 )
-from .embed import require_head
+from .embed import open_network
 from .predict import class_folders, name_skipped, require_some, true_class
 
 # Red, green and blue of heat 0 to 1: dark blue, cyan, yellow, red.
@@ -47,12 +46,9 @@ def run(arguments: Namespace) -> None:
     font = load_font(arguments.font)
     paths = find_images(arguments.images)
     from ..classifier import Classifier
-    from ..engine import start_runtime
 
-    start_runtime(mode=1)
-    classifier = Classifier(*build_network(arguments))
+    classifier = Classifier(*open_network(arguments, "explain"))
     metadata = classifier.metadata
-    require_head(classifier.network, metadata, "explain")
     target = find_class(arguments.target, metadata)
     known = frozenset(class_folders(metadata))
     of = "the predicted class" if target is None else f"class {arguments.target}"

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 
 from ..config import recipes
 from ..errors import ConfigError
+from ..process.tables import aligned
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -23,6 +24,4 @@ def run(arguments: Namespace) -> None:
     rows = {name: recipes.summary(path) for name, path in recipes.packaged().items()}
     if not rows:
         raise ConfigError("no recipe is installed: the folder configs of this library is missing")
-    width = max(map(len, rows))
-    for name, line in rows.items():
-        print(f"{name:<{width}}  {line}")
+    print(*aligned([*rows.items()], left=(0, 1)), sep="\n")

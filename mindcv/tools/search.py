@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> None:
     check_contact_sheet(arguments)
     features, paths, weights = read_features(Path(arguments.features))
     queries = find_images(arguments.images)
-    network, metadata = open_network(arguments)
+    network, metadata, _ = open_network(arguments, "embed")
     if fingerprint(network, metadata) != weights:
         raise WeightsError(
             f"{arguments.features} holds features of other weights or of images of another "

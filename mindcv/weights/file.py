@@ -20,7 +20,7 @@ import numpy as np
 
 from ..checkpoint import STATE, read_manifest
 from ..data.preprocessing import Preprocessing, fields_of
-from ..errors import ConfigError, WeightsError
+from ..errors import ConfigError, WeightsError, first_line
 from ..names import plural
 from ..process.files import replacing
 from ..task import SINGLE_LABEL, TASKS
@@ -134,7 +134,7 @@ class Metadata:
             return metadata
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise WeightsError(
-                f"weight file {path!r}: its entry {ENTRY} cannot be read: {_reason(error)[:200]}"
+                f"weight file {path!r}: its entry {ENTRY} cannot be read: {first_line(error)[:200]}"
             ) from None
 
 
@@ -181,8 +181,8 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
                 found = form.read(file)
             except DAMAGE as error:
                 raise Refusal(
-                    f"is cut off or damaged, or no {form.name}: {_reason(error)}; fetch or write "
-                    "it again"
+                    f"is cut off or damaged, or no {form.name}: {first_line(error)}; fetch or "
+                    "write it again"
                 ) from None
             is_verified = is_sealed or form.name != ckpt.NAME or ckpt.has_checksum(file)
     except Refusal as refusal:
@@ -244,10 +244,6 @@ def _recognise(file: WeightStream) -> Format:
     raise Refusal(f"is {what}; expected one of {READABLE}")
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 def _as_float32(dtype: str, array: np.ndarray) -> np.ndarray:
     if dtype == "bfloat16":  # its bits are the upper half of a float32
         return (array.astype(np.uint32) << 16).view(np.float32)
@@ -288,7 +284,7 @@ def write_weights(
         with replacing(path) as unfinished, open(unfinished, "wb") as stream:
             writers[path.suffix](stream, tensors)
     except (OSError, ImportError, ValueError, KeyError) as error:
-        text = f"weight file {str(path)!r} cannot be written: {_reason(error)}"
+        text = f"weight file {str(path)!r} cannot be written: {first_line(error)}"
         raise WeightsError(text) from None
     return count
 

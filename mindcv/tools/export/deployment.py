@@ -12,7 +12,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from ...engine.evaluation import probabilities
-from ...errors import ConfigError, WeightsError
+from ...errors import ConfigError, WeightsError, first_line
 from ...models import fold_batch_norm
 from ...task import MULTI_LABEL, SINGLE_LABEL, Task
 from .model_file import add_entries, name_output_batch
@@ -152,7 +152,7 @@ def export_network(
                 ms.export(network, example, file_name=str(plain), file_format=file_format.upper())
     except (RuntimeError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"MindSpore cannot write the network as {file_format}: {_first_line(error)}"
+            f"MindSpore cannot write the network as {file_format}: {first_line(error)}"
         ) from None
     found = sorted(entry.name for entry in path.parent.iterdir())
     if found != [path.name]:
@@ -203,7 +203,7 @@ def open_graph(path: Path) -> Callable[[np.ndarray], np.ndarray]:
                 graph = nn.GraphCell(ms.load(str(plain)))
         except (RuntimeError, ValueError) as error:
             raise WeightsError(
-                f"MindSpore cannot run the exported file {path}: {_first_line(error)}"
+                f"MindSpore cannot run the exported file {path}: {first_line(error)}"
             ) from None
         return lambda batch: graph(Tensor(batch)).asnumpy()
     try:
@@ -216,9 +216,7 @@ def open_graph(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     options.log_severity_level = 4  # errors are raised anyway
 
     def refused(error: Exception) -> WeightsError:
-        return WeightsError(
-            f"onnxruntime cannot run the exported file {path}: {_first_line(error)}"
-        )
+        return WeightsError(f"onnxruntime cannot run the exported file {path}: {first_line(error)}")
 
     try:
         session = onnxruntime.InferenceSession(
@@ -239,10 +237,6 @@ def open_graph(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _can_run(path: Path) -> bool:
     has_onnxruntime = importlib.util.find_spec("onnxruntime") is not None
     return path.suffix == ".mindir" or (path.suffix == ".onnx" and has_onnxruntime)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _largest_difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
