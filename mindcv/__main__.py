@@ -6,6 +6,7 @@ import sys
 
 # By full names: MindSpore's compile cache reads these lines and knows no package of a program.
 from mindcv.command import quieten
+from mindcv.config.options import NAMES_ELSEWHERE as OPTIONS_ELSEWHERE
 from mindcv.errors import ConfigError
 from mindcv.names import similar
 from mindcv.process.entry_point import check_environment, guarded, installation, program
@@ -56,7 +57,8 @@ def _parse(words: list[str]):
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(module, "TAKES_OPTIONS"):
         known = {text[2:] for text in subparsers.choices[words[0]]._option_string_actions}
-        meant = similar(rest[0].lstrip("-").split("=")[0], known, NAMES_ELSEWHERE)
+        elsewhere = OPTIONS_ELSEWHERE | NAMES_ELSEWHERE
+        meant = similar(rest[0].lstrip("-").split("=")[0], known, elsewhere)
         hint = f"; did you mean --{' or --'.join(meant)}?" if meant else ""
         parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     arguments.options = rest  # options of train.py, for a command that takes them

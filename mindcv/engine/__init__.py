@@ -12,7 +12,7 @@ from .compile_cache import open_compile_cache
 from .device import Runtime, start_runtime
 from .early_stop import EarlyStop
 from .elastic import Division
-from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate, non_finite_outputs
+from .evaluation import Accuracy, AugmentedStep, EvaluationStep, evaluate
 from .loop import Run, SavePoints, train
 from .multi_label import evaluator_of
 from .nonfinite import FiniteWatch
@@ -75,7 +75,6 @@ __all__ = [
     "event_files",
     "find_checkpoint",
     "mixed_precision",
-    "non_finite_outputs",
     "open_compile_cache",
     "register_tracker",
     "resume_run",

@@ -173,7 +173,12 @@ def evaluate(
     if not images:
         raise DataError("no image to evaluate")
     if broken:
-        raise non_finite_outputs(int(broken), int(images))
+        raise NonFiniteLossError(
+            f"the network's outputs are NaN or infinite for {broken:.0f} of {images:.0f} "
+            "validation images, so it has no accuracy: the weights have diverged, or float16 "
+            "overflows; check the weights, evaluate in float32 (amp_level O0), or train with a "
+            "lower lr"
+        )
     return Accuracy(
         images=int(images),
         loss=float(loss / images),
@@ -228,19 +233,15 @@ def require_finite(outputs: np.ndarray) -> None:
         )
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return probabilities of logits (N, classes), float64; WeightsError if one is not finite."""
-    require_finite(logits)
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    powers = np.exp(shifted)
-    return powers / powers.sum(1, keepdims=True)
-
-
 def probabilities(task: Task, logits: np.ndarray) -> np.ndarray:
-    """Return the softmax, or the sigmoid of several labels; otherwise like `softmax`."""
-    if task is SINGLE_LABEL:
-        return softmax(logits)
+    """Return the softmax of logits (N, classes), or the sigmoid of several labels, float64.
+
+    Raises:
+        WeightsError: a logit is not finite.
+    """
     require_finite(logits)
+    if task is SINGLE_LABEL:
+        return np.exp(log_softmax(logits))
     return np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
 
 
@@ -260,12 +261,3 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     with np.errstate(invalid="ignore"):  # infinity less infinity
         shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
         return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-
-
-def non_finite_outputs(broken: int, images: int) -> NonFiniteLossError:
-    """Return the error for a network whose outputs are not finite."""
-    return NonFiniteLossError(
-        f"the network's outputs are NaN or infinite for {broken} of {images} validation images, so "
-        "it has no accuracy: the weights have diverged, or float16 overflows; check the weights, "
-        "evaluate in float32 (amp_level O0), or train with a lower lr"
-    )

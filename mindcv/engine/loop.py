@@ -241,11 +241,11 @@ def after_epoch(run: Run, epoch: int) -> None:
         with run.clock.during(EVALUATION):
             accuracies = measure(run, epoch, is_evaluated, is_evaluated or is_regular)
     except EvaluationStopped:
-        run.step.set_train()
         at = replace(at, is_evaluated=False)
         save(run, at)
         leave(run, at, run.stop.received)
-    run.step.set_train()
+    finally:
+        run.step.set_train()
     run.table.append(epoch, step, run.progress, accuracies)
     if run.ending:
         is_last = is_regular = True

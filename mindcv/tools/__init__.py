@@ -31,7 +31,7 @@ COMMANDS = {
     "pack": "pack an image folder into a few large MindRecord files, or check such files",
 }
 
-# A command, or an option of these commands -> what other programs call it.
+# A command, or an option of its own -> what other programs call it; see also those of `config`.
 NAMES_ELSEWHERE = {
     "average": "avg ensemble soup swa",
     "export": "deploy onnx",
@@ -43,14 +43,9 @@ NAMES_ELSEWHERE = {
     "scan": "check verify",
     "train": "finetune fine_tune fit",
     "validate": "eval evaluate test val",
-    "batch_size": "batch bs",
-    "ckpt_path": "checkpoint checkpoint_path initial_checkpoint weights",
     "class_names": "class_map classes label_names labels names",
-    "device_target": "accelerator device",
     "image_size": "image_resize img_size imgsz input_size resolution",
-    "model": "arch architecture backbone model_name net",
     "output": "dest file out output_dir results_file save",
-    "pretrained": "weights",
     "top_k": "k topk",
 }
 

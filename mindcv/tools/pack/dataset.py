@@ -29,7 +29,7 @@ from ...data.samples.packed_set import (
 from ...errors import ConfigError, DataError
 from ...process.cpu import available_cores, worker_pool
 from ...process.files import writing
-from .folders import SourceSplit, held, list_source, sealed_before
+from .folders import SourceSplit, held, list_source, require_utf8, sealed_before
 from .shard import (
     ShardResult,
     ShardTask,
@@ -151,12 +151,7 @@ def _check_place(source: str, out: str) -> None:
     inner, outer = os.path.realpath(out), os.path.realpath(source)
     if os.path.commonpath([inner, outer]) in (inner, outer):
         raise ConfigError(f"{out} and {source}: one contains the other; choose another place")
-    try:
-        inner.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{out!r} is not UTF-8, which MindSpore needs; choose another place"
-        ) from None
+    require_utf8(inner, repr(out), "choose another place")
 
 
 def _cut(split: SourceSplit, shards: int | None) -> Iterator[SourceSplit]:

@@ -89,12 +89,15 @@ def _check_name(split: str) -> None:
             f"split {split!r}: expected the name of a folder that lies in SRC and is not hidden, "
             "such as train"
         )
+    require_utf8(split, f"split {split!r}", "rename the folder")
+
+
+def require_utf8(path: str, what: str, remedy: str) -> None:
+    """Raise a ConfigError for a path that MindSpore cannot take."""
     try:
-        split.encode("utf-8")
+        path.encode("utf-8")
     except UnicodeEncodeError:
-        raise ConfigError(
-            f"split {split!r} is not UTF-8, which MindSpore needs; rename the folder"
-        ) from None
+        raise ConfigError(f"{what} is not UTF-8, which MindSpore needs; {remedy}") from None
 
 
 def _splits_in(root: Path) -> tuple[str, ...]:
