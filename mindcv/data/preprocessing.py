@@ -8,15 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import zip_longest
-from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from ..errors import ConfigError
+from ..process.json_objects import fields_of
 from .datasets import DATASETS, IMAGENET_MEAN, IMAGENET_STD, DatasetRow, dataset_row
 
 _logger = logging.getLogger(__name__)
 
-_LARGEST = 10**9
 _LARGEST_IMAGE = 2**14  # pixels of the resized side
 
 
@@ -114,37 +113,6 @@ class Preprocessing:
 
 
 _OPTIONS = {"image_size": "image_resize"}  # the field whose option has another name
-
-
-def fields_of(kind: type, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a JSON object for a dataclass's fields; lists become tuples.
-
-    Unknown keys are ignored, since a later version may have written them.
-
-    Raises:
-        TypeError: a value is not of the field's type.
-    """
-    values = {}
-    for entry in fields(kind):
-        if entry.name in found:
-            value = found[entry.name]
-            if not _fits(value, entry.type):
-                raise TypeError(f"{entry.name} is of another type than {entry.type}")
-            values[entry.name] = tuple(value) if isinstance(value, list) else value
-    return values
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    kinds = get_args(kind)
-    if isinstance(kind, UnionType):
-        return any(_fits(value, each) for each in kinds)
-    if get_origin(kind) is tuple:
-        return type(value) is list and all(_fits(item, kinds[0]) for item in value)
-    if get_origin(kind) is Mapping:
-        return type(value) is dict
-    if kind is float:
-        return type(value) in (int, float) and abs(value) < _LARGEST
-    return type(value) is kind and (kind is not int or abs(value) < _LARGEST)
 
 
 def evaluation_interpolation(interpolation: str) -> str:

@@ -19,10 +19,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..checkpoint import STATE, read_manifest
-from ..data.preprocessing import Preprocessing, fields_of
+from ..data.preprocessing import Preprocessing
 from ..errors import ConfigError, WeightsError, first_line
 from ..names import plural
 from ..process.files import replacing
+from ..process.json_objects import fields_of
 from ..task import SINGLE_LABEL, TASKS
 from . import array_files, ckpt, torch_file
 from .guards import ENTRY, LARGEST_HEADER, Refusal, Tensors, WeightStream, is_web_page, open_zip

@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
 from ...process.files import replacing, sha256_of, sha256_of_file
+from ...process.json_objects import fields_of
 
 FILE = "dataset.json"
 SEAL = "sha256"  # of the rest of the file
@@ -26,6 +26,13 @@ class ShardFile:
     sha256: str
     index_bytes: int
     index_sha256: str
+
+    def __post_init__(self):
+        place = PurePosixPath(self.file)
+        if place.is_absolute() or ".." in place.parts or b"\0" in os.fsencode(self.file):
+            raise TypeError(f"the shard {self.file!r} is not in its folder")
+        if min(self.images, self.bytes, self.index_bytes) < 0:
+            raise TypeError(f"the shard {self.file!r} has fewer than 0 images or bytes")
 
     def paths(self, root: Path) -> list[tuple[Path, int, str]]:
         path = root / self.file
@@ -119,15 +126,8 @@ def read_packed_set(root: str | Path) -> PackedSet | None:
             "pack again"
         )
     try:
-        _check_types((), contents["class_names"])
-        return PackedSet(
-            class_names=tuple(contents["class_names"]),
-            splits={name: _split(split) for name, split in contents["splits"].items()},
-            options=contents["options"],
-            source=contents["source"],
-            made_by=contents["made_by"],
-        )
-    except (KeyError, TypeError, AttributeError, UnicodeEncodeError) as error:
+        return PackedSet(**fields_of(PackedSet, contents))
+    except (TypeError, UnicodeEncodeError) as error:
         raise DataError(f"{path} is damaged: {type(error).__name__} {error}") from None
 
 
@@ -143,29 +143,3 @@ def is_sealed(root: Path) -> bool:
 
 def _seal(contents: dict) -> str:
     return sha256_of(json.dumps(contents, sort_keys=True).encode("ascii"))
-
-
-def _split(contents: dict) -> PackedSplit:
-    shards = tuple(_shard(shard) for shard in contents["shards"])
-    split = PackedSplit(**{**contents, "shards": shards})
-    _check_types((split.images, split.skipped), (split.fingerprint,))
-    return split
-
-
-def _shard(contents: dict) -> ShardFile:
-    shard = ShardFile(**contents)
-    sizes = (shard.images, shard.bytes, shard.index_bytes)
-    _check_types(sizes, (shard.file, shard.sha256, shard.index_sha256))
-    place = PurePosixPath(shard.file)
-    if place.is_absolute() or ".." in place.parts or b"\0" in os.fsencode(shard.file):
-        raise TypeError(f"the shard {shard.file!r} is not in its folder")
-    return shard
-
-
-def _check_types(counts: Iterable, texts: Iterable) -> None:
-    for count in counts:
-        if type(count) is not int or not 0 <= count < 2**62:
-            raise TypeError(f"{count!r:.40} is no count")
-    for text in texts:
-        if type(text) is not str:
-            raise TypeError(f"{text!r:.40} is no text")
