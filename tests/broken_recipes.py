@@ -59,10 +59,10 @@ BROKEN_TYPES = {
 }
 
 BROKEN_RANGES = {
-    "nan": ("lr: nan", "@2 | lr | expected a number | 'nan'"),
-    "yaml's nan": ("lr: .nan", "@2 | lr | expected a number | '.nan'"),
-    "infinity": ("loss_scale: inf", "@2 | loss_scale | expected a number | 'inf'"),
-    "overflow": ("lr: 1e999", "@2 | lr | expected a number | '1e999'"),
+    "nan": ("lr: nan", "@2 | lr | expected a finite number | 'nan'"),
+    "yaml's nan": ("lr: .nan", "@2 | lr | expected a finite number | '.nan'"),
+    "infinity": ("loss_scale: inf", "@2 | loss_scale | expected a finite number | 'inf'"),
+    "overflow": ("lr: 1e999", "@2 | lr | expected a finite number | '1e999'"),
     "negative rate": ("lr: -0.1", "@2 | lr | -0.1 | above 0"),
     "zero rate": ("lr: 0", "@2 | lr | 0.0 is out of range | above 0"),
     "negative decay": ("weight_decay: -1e-4", "@2 | weight_decay | -0.0001 | at least 0"),
