@@ -60,7 +60,7 @@ BROKEN_TYPES = {
 
 BROKEN_RANGES = {
     "nan": ("lr: nan", "@2 | lr | expected a finite number | 'nan'"),
-    "yaml's nan": ("lr: .nan", "@2 | lr | expected a finite number | '.nan'"),
+    "yaml's nan": ("lr: .nan", "@2 | lr | expected a number | '.nan'"),
     "infinity": ("loss_scale: inf", "@2 | loss_scale | expected a finite number | 'inf'"),
     "overflow": ("lr: 1e999", "@2 | lr | expected a finite number | '1e999'"),
     "negative rate": ("lr: -0.1", "@2 | lr | -0.1 | above 0"),
