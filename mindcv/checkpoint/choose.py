@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from ..errors import ConfigError, WeightsError
+from ..names import plural
 from .manifest import STATE, Manifest, position_of
 from .store import CheckpointStore
 
@@ -104,8 +105,9 @@ def _refuse_others(store: CheckpointStore, what: str) -> None:
     names = store.names()
     if names:
         raise ConfigError(
-            f"ckpt_save_dir {store.folder} holds {len(names)} checkpoints, the newest {names[0]}, "
-            f"and {what}; add --resume auto to go on from the newest, or name another folder"
+            f"ckpt_save_dir {store.folder} holds {plural(len(names), 'checkpoint')}, the newest "
+            f"{names[0]}, and {what}; add --resume auto to go on from the newest, or name another "
+            "folder"
         )
     _refuse_unsealed(store)
 

@@ -149,7 +149,7 @@ def _length_changes(old: int, config: Config, epochs: int) -> Iterator[str]:
             f"they had, and {epochs} are done or begun)"
         )
     else:
-        same = f"the {epochs} epochs so far keep their learning rates"
+        same = f"the learning rates of {plural(epochs, 'epoch')} so far stay"
         goes_on = "the schedule goes on as if the run had had that length from the start"
         _logger.info("resume: %s; %s, %s", change, same, goes_on)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, DataError
@@ -257,9 +258,15 @@ def open_samples(
 
 
 def _to_divide(row: DatasetRow | None, root: str, split: str) -> str:
-    """Return the split that val_fraction divides: "." for a folder of class folders."""
-    from .samples.folder import holds_classes, split_folders
+    """Return the split that val_fraction divides: "." for a folder of class folders.
 
+    A list that tells no split is divided whatever its name.
+    """
+    from .samples.folder import holds_classes, split_folders
+    from .samples.lists import tells_splits
+
+    if row is not None and row.is_list and os.path.isfile(root):
+        return split if tells_splits(Path(root)) else Path(root).stem
     is_split = row is not DATASETS["imagenet"] or holds_classes(root, split) or split_folders(root)
     return split if is_split else "."
 

@@ -11,6 +11,7 @@ from mindspore import Parameter, nn, ops
 
 from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
+from ..names import plural
 from ..weights import Metadata, ckpt, read_weights
 from ..weights.array_files import write_npz
 from ..weights.guards import ENTRY
@@ -158,5 +159,6 @@ def _check(parameters: Iterable[Parameter], found: Mapping, manifest: Manifest) 
         if names:
             raise WeightsError(
                 f"checkpoint {manifest.path} does not fit this run: it comes {problem} "
-                f"{len(names)} tensors, {', '.join(names[:3])}; was the model's code changed?"
+                f"{plural(len(names), 'tensor')}, {', '.join(names[:3])}; was the model's code "
+                "changed?"
             )

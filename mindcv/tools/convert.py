@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> None:
     if contents.choice:
         line += f": {contents.choice}"
     if contents.set_aside:
-        line += f"; ignored {len(contents.set_aside)} entries that are not weights"
+        line += f"; ignored {plural(len(contents.set_aside), 'entry')} that are not weights"
     print("; ".join([line, *contents.notes]))
     if arguments.model:
         print(f"all of them fit {metadata.model}")

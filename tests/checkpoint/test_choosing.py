@@ -43,7 +43,7 @@ def test_a_run_never_begins_in_a_folder_with_checkpoints(store):
         with pytest.raises(ConfigError, match="1 weight files .* net-3_4.ckpt"):
             choose_checkpoint(store.folder, asked)
     save(store, 5)
-    with pytest.raises(ConfigError, match="1 checkpoints, the newest net-5_4, .*--resume auto"):
+    with pytest.raises(ConfigError, match="1 checkpoint, the newest net-5_4, .*--resume auto"):
         choose_checkpoint(store.folder, None)
 
 

@@ -1,6 +1,7 @@
 """val_fraction: images held out of the training set, the same ones wherever they lie."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -197,6 +198,25 @@ def test_without_splits_the_folder_itself_is_divided_else_the_training_split(pet
     shutil.rmtree(tmp_path / "data/train")
     with pytest.raises(DataError, match="no image folder .*/data/train"):
         open_samples("", str(tmp_path / "data"), "train", val_fraction=0.2)
+
+
+def test_a_list_without_splits_is_divided_whole_and_another_one_in_its_training_split(
+    pets, tmp_path
+):
+    whole = open_samples("", str(pets), ".")
+    rows = [(whole.path(i).decode(), whole.labels[i]) for i in range(len(whole))]
+    lines = [f"{path},class_{label}\n" for path, label in rows]
+    (tmp_path / "labels.csv").write_text("".join(["path,label\n", *lines]))
+    text = json.dumps([{"path": path, "label": f"class_{label}"} for path, label in rows])
+    (tmp_path / "labels.json").write_text(text)
+    for kind in ("csv", "json"):
+        place = kind, str(tmp_path / f"labels.{kind}"), "train"
+        assert opened(*place) == opened("", str(pets), "train")
+        assert training_classes(*place, 0.25) == {f"class_{label}": label for label in range(3)}
+    train = open_samples("", str(pets), "train", val_fraction=0.25)
+    write_split(tmp_path / "split.csv", train)
+    divided = opened("csv", str(tmp_path / "split.csv"), "train")
+    assert set.union(*divided) == {train.read(index).tobytes() for index in range(len(train))}
 
 
 def test_a_folder_of_classes_alone_is_an_error_whose_remedies_work(pets):

@@ -123,6 +123,8 @@ def test_classes_of_the_folder_itself_are_recognised_in_place_of_a_split(tmp_pat
     assert "cat, dog" in str(error.value)
     assert f"--data_dir {tmp_path} --train_split pets" in str(error.value)
     assert len(open_samples("", str(tmp_path), "pets")) == 2
+    with pytest.raises(DataError, match="--val_split pets"):
+        open_samples("", str(tmp_path / "pets"), "val")
 
 
 def test_an_unreadable_class_folder_is_named(tmp_path, monkeypatch):

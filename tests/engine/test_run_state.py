@@ -206,7 +206,9 @@ def test_a_run_may_be_as_long_as_its_rates_so_far_allow(options, epochs, log_lin
         after = replace(before, epoch_size=size)
         if epochs:
             check_unchanged(describe_config(before), after, epochs)
-            assert f"epoch_size: 90 -> {size}; the {epochs} epochs so far keep" in log_lines[-1]
+            assert (
+                f"epoch_size: 90 -> {size}; the learning rates of {epochs} epoch" in log_lines[-1]
+            )
         if epochs < 90:
             with pytest.raises(
                 ConfigError, match=f"{epochs or 'no'} epoch.*, and {epochs + 1} are"

@@ -202,7 +202,7 @@ def test_a_finished_run_made_longer_comes_to_the_bits_of_one_that_was_as_long(pl
     assert train(place, "longer", epoch_size=2).returncode == 0
     done = train(place, "longer", resume="auto")
     assert done.returncode == 0, done.stderr
-    assert "epoch_size: 2 -> 4; the 2 epochs so far keep their learning rates" in done.stdout
+    assert "epoch_size: 2 -> 4; the learning rates of 2 epochs so far stay" in done.stdout
     assert_equal_runs(place / "longer", whole)
 
 

@@ -95,7 +95,7 @@ def test_a_folder_of_classes_is_one_split_though_a_class_be_called_train(tmp_pat
     write_images(tmp_path / "toys", 4, 2)
     (tmp_path / "toys/class_0").rename(tmp_path / "toys/train")
     code, out, _ = call(capsys, "pack", tmp_path / "toys", tmp_path / "out", "--workers", 1)
-    assert code == 0 and "out/toys: 4 images of 2 classes in 1 shards" in out
+    assert code == 0 and "out/toys: 4 images of 2 classes in 1 shard," in out
     assert MindRecordSamples(str(tmp_path / "out"), "toys").class_names == ("class_1", "train")
     with pytest.raises(DataError, match="holds the splits toys; not 'train'"):
         create_dataset("mindrecord", str(tmp_path / "out"), "train")

@@ -93,11 +93,12 @@ def _check_folder(folder: Path) -> None:
     there = class_folders(parent)
     some = there[:3]
     # Classes hold images but, unlike splits, no folders.
+    option = "val_split" if folder.name in _TO_EVALUATE else "train_split"
     if some and all(holds_image(parent, n) and not class_folders(parent / n) for n in some):
         raise DataError(
             f"{expected}; the folders of {parent}, {', '.join(some)}, …, look like classes: "
             f"move it to {parent}/{folder.name}, or name the folder above it and the split: "
-            f"--data_dir {parent.resolve().parent} --train_split {parent.resolve().name}; or add "
+            f"--data_dir {parent.resolve().parent} --{option} {parent.resolve().name}; or add "
             "--val_fraction 0.2 to train on 80 % of the images and evaluate on the others"
         )
     found = ", ".join(sorted(os.listdir(parent))[:5]) or "nothing"

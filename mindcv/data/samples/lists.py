@@ -6,7 +6,9 @@ import os
 import re
 from array import array
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,28 +151,37 @@ def _find_list(kind: str, root: Path, split: str) -> Path:
 
 def _rows_of_split(file: Path, root: Path, split: str, header: Header) -> Iterator[tuple[str, Row]]:
     """Yield the place, file and line, and the content of each row."""
+    is_shared = file == root and file.stem != split  # one file for all splits
+    splits: dict[str, str] = {}  # in a file of one split: what its column says, to the place
+    for place, row in _rows(file, header):
+        if row.get("path") in (None, ""):
+            raise DataError(f"{place}: no path")
+        if file == root and "is_valid" in row and "split" not in row:
+            row["split"] = _split_of(place, row["is_valid"])
+        if is_shared and "split" not in row:
+            raise DataError(_no_column_split(place, file, split))
+        if file != root:
+            _check_one_split(splits, place, row, f"{file} as the split {split!r}")
+        if "split" not in row or file != root or row["split"] == split:
+            yield place, row
+
+
+def _rows(file: Path, header: Header) -> Iterator[tuple[str, Row]]:
     csv_rows = partial(_csv_rows, header=header)
     read = {".csv": csv_rows, ".json": _json_rows, ".jsonl": _jsonl_rows}.get(file.suffix.lower())
     if read is None:
         raise DataError(f"{file} is not a list; expected a .csv, .json or .jsonl file")
-    is_shared = file == root and file.stem != split  # one file for all splits
-    splits: dict[str, str] = {}  # in a file of one split: what its column says, to the place
-    # File names need not be UTF-8: their bytes are kept as they are.
-    with (
+    with (  # file names need not be UTF-8: their bytes are kept as they are
         reading(file, DataError),
         file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines,
     ):
-        for place, row in read(file, lines):
-            if row.get("path") in (None, ""):
-                raise DataError(f"{place}: no path")
-            if file == root and "is_valid" in row and "split" not in row:
-                row["split"] = _split_of(place, row["is_valid"])
-            if is_shared and "split" not in row:
-                raise DataError(_no_column_split(place, file, split))
-            if file != root:
-                _check_one_split(splits, place, row, f"{file} as the split {split!r}")
-            if "split" not in row or file != root or row["split"] == split:
-                yield place, row
+        yield from read(file, lines)
+
+
+def tells_splits(file: Path) -> bool:
+    """Return whether the first row of a list says of which split it is."""
+    with closing(_rows(file, lambda _, columns: columns)) as rows:
+        return any({"split", "is_valid"} & row.keys() for _, row in islice(rows, 1))
 
 
 def _check_one_split(splits: dict[str, str], place: str, row: Row, whole: str) -> None:

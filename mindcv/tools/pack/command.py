@@ -77,8 +77,9 @@ def run(arguments: Namespace) -> None:
         size = sum(shard.bytes + shard.index_bytes for shard in split.shards)
         skipped = f", {plural(split.skipped, 'bad image')} left out" if split.skipped else ""
         print(
-            f"{out}/{name}: {split.images} images of {len(packed.class_names)} classes in "
-            f"{len(split.shards)} shards, {size / 2**20:.1f} MB{skipped}"
+            f"{out}/{name}: {plural(split.images, 'image')} of "
+            f"{plural(len(packed.class_names), 'class')} in {plural(len(split.shards), 'shard')}, "
+            f"{size / 2**20:.1f} MB{skipped}"
         )
     if arguments.verify:
         print("all files are intact")

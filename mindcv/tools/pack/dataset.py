@@ -27,6 +27,7 @@ from ...data.samples.packed_set import (
     write_packed_set,
 )
 from ...errors import ConfigError, DataError
+from ...names import plural
 from ...process.cpu import available_cores, worker_pool
 from ...process.files import writing
 from .folders import SourceSplit, held, list_source, require_utf8, sealed_before
@@ -261,8 +262,8 @@ def _report_bad_images(root: Path, bad: list[tuple[str, str]], skip_bad: bool) -
     if not skip_bad:
         first = "; ".join(f"{name}: {reason}" for name, reason in bad[:5])
         raise DataError(
-            f"{len(bad)} images cannot be decoded: {first}; all of them are in {path}; repair or "
-            "remove them and start over, or go on with --skip_bad, which leaves them out"
+            f"{plural(len(bad), 'image')} cannot be decoded: {first}; all of them are in {path}; "
+            "repair or remove them and start over, or go on with --skip_bad, which leaves them out"
         )
 
 
