@@ -197,7 +197,10 @@ def _read(url: str, place: Path) -> Any:
         reason = failure.reason
     except (OSError, ValueError) as error:
         reason = f"{place}: {error}; delete it and try again"
-    raise WeightsError(f"weights cannot be found: {reason}\n  address: {url}")
+    raise WeightsError(
+        f"weights cannot be found: {reason}\n  address: {url}\n"
+        f"  a copy of its {_WEIGHTS} serves too, with its model: --ckpt_path FILE --model NAME"
+    )
 
 
 def _fault_of(path: Path) -> str | None:

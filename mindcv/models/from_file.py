@@ -83,7 +83,8 @@ def create_model_from_file(
     if metadata is None:
         if not name:
             raise WeightsError(
-                f"weight file {file.path!r} does not name its model; name the model (--model)"
+                f"weight file {file.path!r} does not name its model; name the model (--model), or "
+                "write a copy that does: `mindcv convert FILE COPY.ckpt --model NAME`"
             )
         if name in GENERAL and not options:
             raise ConfigError(

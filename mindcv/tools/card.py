@@ -10,6 +10,7 @@ from ..config.options import OPTIONS
 from ..errors import ConfigError
 from ..process.entry_point import import_user_module
 from ..process.files import printable, write_text
+from ..task import MULTI_LABEL
 from ..weights import Metadata, describe_choice, read_weights
 from .arguments import (
     add_ema_argument,
@@ -78,7 +79,8 @@ def card(
         facts["multiply-accumulates"] = f"{macs:,} for an image"
     facts["input"] = f"{used.sides[0]} x {used.sides[1]} pixels, {metadata.in_channels} channels"
     facts |= {key.replace("_", " "): _cell(value) for key, value in used.to_dict().items()}
-    facts["classes"] = str(metadata.num_classes)
+    several = ", none or several in an image" if metadata.task == MULTI_LABEL.name else ""
+    facts["classes"] = f"{metadata.num_classes}{several}"
     row = run and run.row_of(run.path / name)
     if row:
         facts["trained until epoch"] = str(row.epoch)

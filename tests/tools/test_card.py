@@ -37,3 +37,19 @@ def test_a_card_says_what_the_checkpoint_and_its_run_folder_do(capsys, tmp_path)
     assert (facts["`lr`"], facts["`opt`"]) == ("0.25", "lamb")
     assert "/secret" not in text and "`batch_size`" not in facts
     assert r"ant; a\|b; \<i\>; \*dog\*; e_f" in text
+
+
+
+def test_a_file_that_names_no_model_gets_a_card_by_the_copy_that_the_error_proposes(
+    capsys, tmp_path
+):
+    old, copy = write_checkpoint(tmp_path / "old.ckpt", weights(1), None), tmp_path / "copy.ckpt"
+    with registered(tiny_regnet):
+        code, _, err = call(capsys, "card", old)
+        assert code == 5 and "mindcv convert FILE COPY.ckpt --model NAME" in err
+        assert call(capsys, "convert", old, copy, "--model", "tiny_regnet")[0] == 0
+        code, text, _ = call(capsys, "card", copy)
+        several = write_checkpoint(copy, weights(1), other_metadata(task="multi_label"))
+        _, other, _ = call(capsys, "card", several)
+    assert code == 0 and "# tiny_regnet" in text and "| classes | 5 |" in text
+    assert "| classes | 5, none or several in an image |" in other

@@ -169,6 +169,12 @@ def test_bad_files_are_named_and_skipped(capsys, tmp_path, checkpoint, pictures,
     assert sorted(os.listdir()) == ["\x1b[31m\npipe.jpg", "o.json", "pictures"]
 
 
+def test_a_path_that_does_not_exist_is_told_before_weights_are_fetched(capsys, tmp_path):
+    code, out, err = call(capsys, "predict", tmp_path / "typo.jpg", tmp_path / "typo")
+    assert (code, out) == (4, "")
+    assert f"no file or folder '{tmp_path}/typo.jpg', '{tmp_path}/typo'" in err
+
+
 def test_no_good_image_at_all_is_an_error_and_writes_nothing(
     capsys, tmp_path, checkpoint, pictures
 ):

@@ -16,9 +16,11 @@ def find_images(places: Sequence[str]) -> list[str]:
     checked here.
 
     Raises:
-        DataError: a folder holds no image or cannot be read.
+        DataError: none of them exists, or a folder holds no image or cannot be read.
     """
     found = {}
+    if not any(map(os.path.lexists, places)):  # nothing needs to be downloaded and compiled
+        raise DataError(f"no file or folder {', '.join(map(repr, places[:5]))}")
     for place in places:
         inside = _search(place) if os.path.isdir(place) else [place]
         if not inside:
