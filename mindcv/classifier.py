@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -194,10 +195,10 @@ class Classifier:
         top_k = task.top_k if top_k is None else top_k
         threshold = task.threshold if threshold is None else threshold
         for name, number in (("top_k", top_k), ("batch_size", batch_size)):
-            if number is not None and number < 1:
-                raise ConfigError(f"{name} {number} is out of range, expected at least 1")
-        if not 0 <= threshold <= 1:
-            raise ConfigError(f"threshold {threshold} is out of range, expected 0 to 1")
+            if number is not None and not (isinstance(number, Integral) and number >= 1):
+                raise ConfigError(f"{name} {number!r}: expected a whole number of at least 1")
+        if not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise ConfigError(f"threshold {threshold!r}: expected a number from 0 to 1")
         batch_size = min(batch_size, len(images))
         names = self.metadata.class_names
         for batch in batches_of(images, self.metadata.preprocessing, batch_size, on_bad):

@@ -108,9 +108,12 @@ def test_a_picture_whose_file_ends_early_is_refused(classifier, photos, tmp_path
         classifier(Image.open(tmp_path / "cut.png"))
 
 
-@pytest.mark.parametrize("words", [{"top_k": 0}, {"batch_size": 0}])
-def test_numbers_below_one_are_refused(classifier, photos, words):
-    with pytest.raises(ConfigError, match=f"{next(iter(words))} 0 is out of range"):
+@pytest.mark.parametrize(
+    "words", [{"top_k": 0}, {"batch_size": 0}, {"top_k": "3"}, {"batch_size": 2.5}]
+)
+def test_what_is_no_number_of_images_or_classes_is_refused(classifier, photos, words):
+    ((name, value),) = words.items()
+    with pytest.raises(ConfigError, match=f"{name} {value!r}: expected a whole number"):
         classifier(photos[0], **words)
 
 

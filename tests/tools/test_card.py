@@ -39,7 +39,6 @@ def test_a_card_says_what_the_checkpoint_and_its_run_folder_do(capsys, tmp_path)
     assert r"ant; a\|b; \<i\>; \*dog\*; e_f" in text
 
 
-
 def test_a_file_that_names_no_model_gets_a_card_by_the_copy_that_the_error_proposes(
     capsys, tmp_path
 ):

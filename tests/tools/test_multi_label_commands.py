@@ -64,7 +64,7 @@ def test_a_prediction_holds_every_class_over_the_threshold_with_its_sigmoid(chec
             assert (found.name, found.probability) == next(iter(told.items()), ("", 0.0))
             assert over or str(found).endswith(": no class")
     assert len(classifier(str(images), threshold=0.0, top_k=2)[0].guesses) == 2
-    with pytest.raises(ConfigError, match="threshold 1.5 is out of range"):
+    with pytest.raises(ConfigError, match="threshold 1.5: expected a number from 0"):
         classifier(str(images), threshold=1.5)
 
 
