@@ -31,6 +31,7 @@ TAKES_OPTIONS = True  # all other words are options of train.py
 _KEPT = 0.98  # of the smoothed loss, at each step
 _DIVERGED = 4.0  # times the lowest smoothed loss
 _LAST = 5  # steps before the end that say nothing of a good rate
+_FALL = 0.08  # of the smoothed loss, below which the curve is mostly noise
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,14 +42,14 @@ def add_arguments(parser: ArgumentParser) -> None:
         "saved, and the run folder stays as it is."
     )
     number = {"type": positive, "metavar": "X"}
-    parser.add_argument("--start_lr", **number, default=1e-7, help="default: 1e-7")
+    parser.add_argument("--start_lr", **number, default=1e-5, help="default: 1e-5")
     parser.add_argument("--end_lr", **number, default=10.0, help="default: 10")
     parser.add_argument(
         "--steps",
         type=at_least(20),
-        default=100,
+        default=400,
         metavar="N",
-        help="updates from start_lr to end_lr, fewer if the loss diverges (default: 100)",
+        help="updates from start_lr to end_lr, fewer if the loss diverges (default: 400)",
     )
     add_files(
         parser,
@@ -93,6 +94,8 @@ def run(arguments: Namespace) -> None:
         plot_charts(arguments.plot, [chart], f"{config.model}, {plural(len(losses), 'update')}")
     ends = f"lr {rates[0]:.2g}", f"{rates[-1]:.2g}"
     print("\n".join(text_plot(smoothed, *ends, low=min(smoothed))))
+    for line in doubts(smoothed):
+        print(line)
     print("suggested rates:", ", ".join(f"{name} {rate:.2g}" for name, rate in found.items()))
     print(f"next: {program()} train with the same options and --lr {lr:.2g}")
 
@@ -174,11 +177,22 @@ def smooth(losses: Sequence[float]) -> list[float]:
     return smoothed
 
 
+def doubts(losses: Sequence[float]) -> list[str]:
+    """Return a line that tells why a smoothed curve is no good ground for a rate; [] if it is."""
+    fall = 1 - min(losses) / losses[0]
+    if fall >= _FALL:
+        return []
+    return [
+        f"uncertain: the loss fell by only {100 * fall:.1f} %, which may be noise; more --steps, "
+        "a larger batch or pretrained weights give a clearer curve"
+    ]
+
+
 def suggestions(rates: Sequence[float], losses: Sequence[float]) -> dict[str, float]:
     """Return the rates that a curve suggests, by fastai's names (`callback/schedule.py`).
 
-    valley: two thirds into the longest run of falling losses, others may lie between; steep: where
-    the loss falls fastest; minimum/10: a tenth of the rate of the lowest loss.
+    valley: halfway into the longest run of falling losses, others may lie between; steep: where the
+    loss falls fastest; minimum/10: a tenth of the rate of the lowest loss.
 
     Raises:
         DataError: the loss never falls for long.

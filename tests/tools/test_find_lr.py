@@ -33,6 +33,13 @@ def test_a_curve_that_never_falls_suggests_nothing(growth):
         find_lr.suggestions(range(1, 31), losses)
 
 
+def test_a_curve_that_hardly_falls_is_called_uncertain():
+    flat, clear = [2.3, 2.31, 2.25, 2.28, 9.0], [2.3, 2.2, 1.9, 2.0, 9.0]
+    assert find_lr.doubts(clear) == []
+    (line,) = find_lr.doubts(flat)
+    assert line.startswith("uncertain: the loss fell by only 2.2 %") and "more --steps" in line
+
+
 def found(warm, place: Path, image_folder: Path, tiny_models: Path, *words, **options):
     words = [*changed(short_run_in(place / "run", image_folder, tiny_models), **options), *words]
     return warm.run(["mindcv", "find-lr", *words], place)
@@ -58,6 +65,25 @@ def test_a_sweep_is_the_runs_own_training_and_leaves_no_trace(
     assert trained.code == 0, trained.err
     expected = re.findall(r"loss ([\d.]+) lr 0.01", trained.out)
     assert losses[:18] == expected[:18] and len(losses) == 20  # until its layers unfreeze
+
+
+def test_by_default_the_sweep_goes_round_the_images_and_finds_a_rate_that_trains(
+    warm, tmp_path, image_folder, tiny_models
+):
+    """A run with it ends with a lower loss than runs with a tenth and ten times of it."""
+    done = found(warm, tmp_path, image_folder, tiny_models, "--csv", "sweep.csv")
+    assert done.code == 0 and "uncertain" not in done.out, done.err
+    with (tmp_path / "sweep.csv").open(encoding="utf-8") as file:
+        assert len([*csv.DictReader(file)]) > 60  # an epoch has 6
+    suggested = float(re.search(r"--lr ([\d.e-]+)$", done.out.strip())[1])
+    losses = {}
+    for lr in (suggested / 10, suggested, suggested * 10):
+        folder = tmp_path / f"lr {lr:.1g}"
+        words = changed(short_run_in(folder, image_folder, tiny_models), lr=lr)
+        assert warm.run(["train.py", *words], tmp_path).code == 0
+        with (folder / "metrics.csv").open(encoding="utf-8") as file:
+            losses[lr] = float([*csv.DictReader(file)][-1]["train_loss"])
+    assert min(losses, key=losses.get) == suggested, losses
 
 
 def test_a_growing_rate_diverges_and_suggests_one_that_trains(
