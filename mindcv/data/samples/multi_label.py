@@ -1,5 +1,6 @@
 """Lists of images with several labels each: `<data_dir>/<split>.csv`, one name a class."""
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -59,12 +60,12 @@ class MultiLabelSamples(ListSamples):
 
     def path_of(self, place: str, row: Row) -> bytes:
         path = super().path_of(place, row)
-        if path in self._listed:
+        first = self._listed.setdefault(os.path.normpath(path), place)
+        if first != place:
             raise DataError(
-                f"{place}: {row['path']} is listed at {self._listed[path]} already; write all "
-                "labels of an image into one row"
+                f"{place}: {row['path']} is listed at {first} already; write all labels of an "
+                "image into one row"
             )
-        self._listed[path] = place
         return path
 
     def label_of(self, place: str, row: Row) -> str | tuple[str, ...]:
@@ -76,6 +77,11 @@ class MultiLabelSamples(ListSamples):
                 raise DataError(
                     f"{place}: no labels; for images without any, write a list with a column of 0 "
                     "and 1 for each class"
+                )
+            if row[LABELS].strip()[0] in "[({":  # as pandas writes a column of Python lists
+                raise DataError(
+                    f"{place}: labels {row[LABELS]!r:.40}; write the names alone, a semicolon "
+                    "between them"
                 )
             return row[LABELS]
         answers = [_ANSWERS.get((row[name] or "").strip().lower()) for name in self._classes]
