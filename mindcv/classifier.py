@@ -17,7 +17,7 @@ from .data.samples.files import read_file
 from .data.samples.pictures import find_images
 from .data.transforms import evaluation_transforms
 from .engine.evaluation import probabilities
-from .errors import ConfigError, DataError
+from .errors import ConfigError, DataError, first_line
 from .hub import is_address, require_classifier
 from .models import create_model_from_file, create_published_model, find_published, fold_on_cpu
 from .task import TASKS
@@ -277,6 +277,5 @@ def read_image(image: Picture, operations: Sequence[Callable]) -> np.ndarray:
         for operation in operations:
             image = operation(image)
     except RuntimeError as error:
-        reason = [line for line in str(error).splitlines() if line.startswith("[ERROR]")]
-        raise DataError(reason[0][8:] if reason else str(error).splitlines()[0]) from None
+        raise DataError(first_line(error)) from None
     return image

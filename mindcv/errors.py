@@ -68,5 +68,10 @@ class RankError(MindCVError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message; its type if it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """Return the line of a message that says what happened: MindSpore's [ERROR], or the first one.
+
+    An error without a message gives its type.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    marked = (line.removeprefix("[ERROR] ") for line in lines if line.startswith("[ERROR] "))
+    return next(marked, lines[0]).strip()

@@ -27,7 +27,7 @@ from .checks import (
 )
 from .continuation import continue_config, describe_config
 from .options import OPTIONS, Config, bounds_of
-from .schedule import build_schedule, scale_rate, schedule_contradictions
+from .schedule import build_schedule, scale_rate, schedule_contradictions, updates_of_epoch
 from .settings import join_settings, read_factors, settings_of, shaping
 from .sources import Given, collect, read_command_line, read_yaml, uses_of
 from .values import Text, convert, quoted
@@ -53,6 +53,7 @@ __all__ = [
     "sink_contradictions",
     "training_contradictions",
     "training_remarks",
+    "updates_of_epoch",
 ]
 
 HEADER = "# The resolved config of this run; pass it back with --config."

@@ -30,6 +30,15 @@ def build_schedule(config: Config, updates_per_epoch: int, world_size: int = 1) 
     return schedule.rates()
 
 
+def updates_of_epoch(config: Config, images: int, world_size: int) -> int:
+    """Return the updates of an epoch: batches of that many images, or groups that accumulate."""
+    from ..data.order import steps_of_epoch  # imports NumPy: 0.1 s
+
+    used = min(images, config.num_samples or images)
+    steps = steps_of_epoch(used, world_size, config.batch_size, config.drop_remainder)
+    return steps // config.gradient_accumulation_steps
+
+
 def epochs_alike(config: Config, other: Config) -> int:
     """Return after how many epochs the rates of two runs first differ, or the shorter run ends."""
     steps = max(map(_enough_steps, (config, other)))

@@ -93,12 +93,17 @@ def write_contact_sheet(
     for index, (left, top) in zip(order, places):
         text = _caption(labels[index], class_names, font)
         draw.multiline_text((left, top + 1), text, _BATCH.ink, font, spacing=1)
-    target = Path(path)
-    with writing(f"show_batch {path}", ConfigError):
+    target, what = Path(path), f"show_batch {path}"
+    with writing(what, ConfigError):
         target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as unfinished:
-            sheet.save(unfinished, "PNG")
+    save_png(sheet, target, what)
     return len(order)
+
+
+def save_png(picture: Image.Image, path: Path, what: str = "") -> None:
+    """Write a picture, which appears when it is complete; ConfigError if it cannot be written."""
+    with writing(what or path, ConfigError), replacing(path) as unfinished:
+        picture.save(unfinished, "PNG")
 
 
 def _order(count: int, splits: int) -> tuple[list[int], int]:
@@ -160,9 +165,7 @@ class PredictionSheets:
         if number > 1:
             place = place.with_name(f"{place.stem}-{number}{place.suffix}")
         page = f"   page {number}" if number > 1 else ""
-        drawn = _draw_page(self._tiles, self.title + page, self.font)
-        with writing(place, ConfigError), replacing(place) as unfinished:
-            drawn.save(unfinished, "PNG")
+        save_png(_draw_page(self._tiles, self.title + page, self.font), place)
         self._tiles = []
         self._written.append(str(place))
 
@@ -196,23 +199,26 @@ def _draw_page(tiles: Sequence[tuple], title: str, font) -> Image.Image:
     return sheet
 
 
-def draw_neighbours(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], font) -> Image.Image:
-    """Draw a row for each image file: itself, then similar files with their similarity.
+def write_neighbours(
+    path: Path, rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], font: str | None
+) -> None:
+    """Write a PNG of a row for each image file: itself, then similar files and how similar.
 
-    An unreadable file leaves its place empty.
+    An unreadable file leaves its place empty. `font` is a file, see `load_font`.
     """
+    font = load_font(font, size=12)
     columns = 1 + max(len(neighbours) for _, neighbours in rows)
     images, captions = [], []
     for query, neighbours in rows:
-        entries = [(query, "looked for"), *((path, f"{alike:.4f}") for path, alike in neighbours)]
-        for path, caption in entries:
-            images.append(_small(path))
-            captions.append((caption, os.path.basename(path)))
+        entries = [(query, "looked for"), *((file, f"{alike:.4f}") for file, alike in neighbours)]
+        for file, caption in entries:
+            images.append(_small(file))
+            captions.append((caption, os.path.basename(file)))
     sheet, draw, places = _BATCH.draw(images, columns, head=_BATCH.gap)
     for (caption, name), (left, top) in zip(captions, places):
         text = f"{caption}\n{fit_text(name, _BATCH.side, font)}"
         draw.multiline_text((left, top + 1), text, _BATCH.ink, font, spacing=1)
-    return sheet
+    save_png(sheet, path)
 
 
 def _small(path: str) -> np.ndarray:

@@ -4,7 +4,6 @@ train.py, validate.py and the report build here, so all three evaluate alike.
 """
 
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,9 +18,9 @@ from ..config import (
     settings_of,
     shaping,
     sink_contradictions,
+    updates_of_epoch,
 )
 from ..data.datasets import dataset_task
-from ..data.order import steps_of_epoch
 from ..data.preprocessing import Preprocessing
 from ..data.samples import Samples
 from ..errors import ConfigError, DataError
@@ -240,12 +239,9 @@ def open_val_samples(config: Config, numbers: dict[str, int] | None):
 
 def count_updates(config: Config, runtime, train_set) -> int:
     """Return the updates per epoch: batches, or groups of `gradient_accumulation_steps` batches."""
-    together = config.gradient_accumulation_steps
-    count = min(len(train_set.samples), config.num_samples or sys.maxsize)
-    how = runtime.world_size, config.batch_size, config.drop_remainder
-    updates = steps_of_epoch(count, *how) // together
-    if updates:
+    if updates := updates_of_epoch(config, len(train_set.samples), runtime.world_size):
         return updates
+    together = config.gradient_accumulation_steps
     images = train_set.get_dataset_size()
     several = "one batch" if together == 1 else f"{together} batches"
     remedy = "lower batch_size" + (" or gradient_accumulation_steps" if together > 1 else "")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..data.confusion_picture import draw_confusion
+from ..data.contact_sheet import save_png
 from ..errors import ConfigError
-from ..process.files import printable, replacing, write_text, writing
+from ..process.files import printable, write_text, writing
 from ..process.tables import aligned, write_csv
 from .device import Runtime
 from .evaluation import Measured, log_softmax
@@ -260,6 +261,4 @@ def write_results(folder: Path, about: Mapping[str, Any], figures: ClassFigures)
         return
     matrix = ([name, *row] for name, row in zip(names, figures.matrix()))
     write_csv(folder / "confusion.csv", [["true \\ predicted", *names], *matrix])
-    with writing(folder / "confusion.png", ConfigError):
-        with replacing(folder / "confusion.png") as path:
-            draw_confusion(figures).save(path, "PNG")
+    save_png(draw_confusion(figures), folder / "confusion.png")

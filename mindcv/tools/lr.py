@@ -3,7 +3,14 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..config import Config, build_schedule, parse_arguments, scale_rate, schedule_contradictions
+from ..config import (
+    Config,
+    build_schedule,
+    parse_arguments,
+    scale_rate,
+    schedule_contradictions,
+    updates_of_epoch,
+)
 from ..config.options import OPTIONS
 from ..errors import DataError, MindCVError
 from ..names import plural
@@ -67,7 +74,6 @@ def count_steps(config: Config, devices: int) -> int:
     Nothing is written into the dataset, not even the digits of mnist_demo.
     """
     from ..data.datasets import DATASETS, open_samples
-    from ..data.order import steps_of_epoch
     from ..data.samples.arrays import DEMO_FOLDER
 
     if config.import_module and config.dataset not in DATASETS:  # it may import mindspore
@@ -84,11 +90,9 @@ def count_steps(config: Config, devices: int) -> int:
         raise type(error)(
             f"steps per epoch are not known: {error}; add --data_dir FOLDER or --steps_per_epoch N"
         ) from None
-    used = min(images, config.num_samples or images)
-    how = devices, config.batch_size, config.drop_remainder
-    steps = steps_of_epoch(used, *how) // config.gradient_accumulation_steps
+    steps = updates_of_epoch(config, images, devices)
     if steps == 0:
-        share = -(-used // devices)
+        share = -(-min(images, config.num_samples or images) // devices)
         raise DataError(
             f"{share} of {images} images in {config.data_dir} for each of {devices} processes "
             f"do not fill {config.gradient_accumulation_steps} x batch_size {config.batch_size}; "

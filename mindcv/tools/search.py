@@ -10,7 +10,7 @@ import numpy as np
 from ..data.samples.pictures import find_images
 from ..errors import ConfigError, DataError, WeightsError
 from ..names import plural
-from ..process.files import printable, reading, replacing, writing
+from ..process.files import printable, reading
 from .arguments import (
     NETWORK_OPTIONS,
     add_files,
@@ -84,7 +84,9 @@ def run(arguments: Namespace) -> None:
             print(f"  {similarity:.4f}  {printable(path)}")
         rows.append((query, neighbours))
     if arguments.contact_sheet:
-        draw_rows(Path(arguments.contact_sheet), rows, arguments.font)
+        from ..data.contact_sheet import write_neighbours
+
+        write_neighbours(Path(arguments.contact_sheet), rows, arguments.font)
         print(f"wrote {arguments.contact_sheet}")
 
 
@@ -119,11 +121,3 @@ def duplicates(features: np.ndarray, least: float) -> Iterator[tuple[int, int, f
         for one, other in zip(*np.nonzero(np.triu(similar, 1) >= least)):
             if other > one:
                 yield int(start + one), int(start + other), float(similar[one, other])
-
-
-def draw_rows(path: Path, rows: list, font: str | None) -> None:
-    """Draw a row for each image: itself, then its neighbours with their similarity."""
-    from ..data.contact_sheet import draw_neighbours, load_font
-
-    with writing(path, ConfigError), replacing(path) as unfinished:
-        draw_neighbours(rows, load_font(font, size=12)).save(unfinished, "PNG")

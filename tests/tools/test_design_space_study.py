@@ -106,7 +106,7 @@ def test_a_folder_with_a_population_is_left_alone(capsys, tmp_path):
         ({"spaces": [SPACE | {"parameters": {"w_0": 12}}]}, "w_0=12, "),
         ({"count": 0}, "count: 0 is out of range, expected at least 1"),
         ({"workers": "two"}, "workers: expected an integer, got 'two'"),
-        ({"budget": math.inf}, "budget: expected a number or null, got 'inf'"),
+        ({"budget": math.inf}, "budget: expected a finite number, got 'inf'"),
         ({"limits": {"macs": [3, 2]}}, "limits: macs: expected [low, high], got [3, 2]"),
         ({"train": {"model": "regnet_x_200mf"}}, "train: model: spaces set it; leave it out"),
         ({"train": {"early_stop_patience": 3}}, "train: early_stop_patience: all models"),

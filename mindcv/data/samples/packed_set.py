@@ -1,6 +1,7 @@
 """The `dataset.json` of a packed dataset: its splits and shards, written once all are complete."""
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,8 @@ from ...process.json_objects import fields_of
 
 FILE = "dataset.json"
 SEAL = "sha256"  # of the rest of the file
+_SHARD_BYTES = 512 << 20
+_MOST_SHARDS = 256  # of a split, since readers keep all of them open
 WORK = ".pack"  # folder of unfinished shards, and of the records of finished ones
 FORMAT = "mindcv packed dataset"
 VERSION = 1
@@ -90,6 +93,11 @@ def write_json(path: Path, contents: dict) -> None:
         json.dump(contents, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
+
+
+def default_shards(size: float) -> int:
+    """Return how many files a split of so many bytes is packed into, unless the user says it."""
+    return min(_MOST_SHARDS, math.ceil(size / _SHARD_BYTES))
 
 
 def read_packed_set(root: str | Path) -> PackedSet | None:

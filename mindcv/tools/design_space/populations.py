@@ -16,16 +16,14 @@ from ...design_space import fit_widths, statistics
 from ...errors import DataError
 from ...names import plural
 from ...process.files import reading
-from .spaces import find_space
+from .spaces import COSTS, STAGES, find_space
 from .study import RECIPE, STUDY, read_population, read_records, read_study
 
 ALPHA = 0.05  # a corrected p below is called a difference
 FEWEST = 4  # models of a population that is tested
 DRAWN = 8  # from here on a quarter is two models or more; the best of one says nothing
 _GOOD = 0.25  # share of the models whose common trend counts
-COSTS = ("params", "macs", "activations")
 _KEPT = ("id", "index", "error", "loss", "epochs", "seconds", *COSTS)
-_SHAPES = ("widths", "depths", "group_ws", "bot_muls")
 Rows = Sequence[dict[str, Any]]
 
 
@@ -83,7 +81,7 @@ class Population:
         for model in self.models:
             row = {"space": self.name, "study": self.study}
             row |= {name: model[name] for name in _KEPT}
-            row |= {name: " ".join(map("{:g}".format, model[name])) for name in _SHAPES}
+            row |= {name: " ".join(map("{:g}".format, model[name])) for name in STAGES}
             fit = vars(model["fit"])
             row |= {"e_fit": fit["e_fit"]} | {
                 f"fit_{key}": fit[key] for key in ("w_a", "w_0", "w_m")

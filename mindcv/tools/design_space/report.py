@@ -9,7 +9,8 @@ from typing import Any
 from ...config.settings import join_settings
 from ..charts import Chart, draw_charts
 from ..report.page import document, table
-from .populations import ALPHA, COSTS, DRAWN, Population, Rows, label
+from .populations import ALPHA, DRAWN, Population, Rows, label
+from .spaces import COSTS
 
 _SHOWN = 5  # best models of a population that are listed and drawn
 _HIDDEN = ("space", "study", "n", "median_macs", "sentence")  # what the headings say already

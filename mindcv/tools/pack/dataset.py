@@ -22,6 +22,7 @@ from ...data.samples.packed_set import (
     PackedSet,
     PackedSplit,
     ShardFile,
+    default_shards,
     is_sealed,
     read_packed_set,
     write_packed_set,
@@ -41,8 +42,6 @@ from .shard import (
 )
 
 BAD_IMAGES = "bad_images.csv"
-_SHARD_BYTES = 512 << 20
-_MOST_DEFAULT_SHARDS = 256  # of a split, since readers keep all of them open
 _MOST_SHARDS = 1000
 _REFRESH_SECONDS = 0.2  # of the progress bar
 
@@ -156,8 +155,7 @@ def _check_place(source: str, out: str) -> None:
 
 
 def _cut(split: SourceSplit, shards: int | None) -> Iterator[SourceSplit]:
-    total = int(split.sizes.sum())
-    wanted = shards or -(-total // max(_SHARD_BYTES, -(-total // _MOST_DEFAULT_SHARDS)))
+    wanted = shards or default_shards(split.sizes.sum())
     cuts = np.linspace(0, len(split), min(max(wanted, 1), len(split)) + 1).astype(int)
     for start, stop in zip(cuts, cuts[1:]):
         yield split.part(start, stop)

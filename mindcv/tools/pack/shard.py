@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from ...data.samples import ImageError
 from ...data.samples.files import read_file
 from ...data.samples.mindrecord import MindRecordFile
 from ...data.samples.packed_set import WORK, ShardFile, write_json
-from ...errors import DataError
+from ...errors import DataError, first_line
 from ...process.files import sha256_of_file
 from .folders import SourceSplit
 
@@ -225,9 +224,7 @@ def _write(path: Path, task: ShardTask, rows: Iterator[dict]) -> list[tuple[int,
             writer.commit()
         return sums
     except RuntimeError as error:
-        found = re.search(r"\[ERROR\] (.*)", str(error))  # the line that says what happened
-        reason = found[1].strip() if found else str(error).splitlines()[0]
-        raise DataError(_cannot_write(task.out, f"MindSpore: {reason}")) from error
+        raise DataError(_cannot_write(task.out, f"MindSpore: {first_line(error)}")) from error
 
 
 def _checksum(image, name: bytes) -> int:

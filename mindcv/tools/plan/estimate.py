@@ -4,8 +4,7 @@ import math
 from argparse import Namespace
 from dataclasses import dataclass
 
-from ...config import Config
-from ...data.order import steps_of_epoch
+from ...config import Config, updates_of_epoch
 from ...design_space import SETTINGS, NetworkPlan, complexity
 from ...design_space.complexity import complexity_by_part
 from ...design_space.plan import STEMS
@@ -35,7 +34,6 @@ PUBLISHED_MODEL, PUBLISHED_DEVICES, PUBLISHED_BATCH = "regnet_x_800mf", 8, 64
 RECIPE = dict(opt="momentum", amp_level="O3", lr=0.1, batch_size=64, epoch_size=200)
 TRAIN_IMAGES = 1_281_167  # ImageNet-1K
 TRAIN_TAR_BYTES = 147_897_477_120  # of ILSVRC2012_img_train.tar
-SHARD_BYTES, MOST_SHARDS = 512 << 20, 256  # of `pack`
 DECODE_RATE = 528.0  # images/s a core; half of 1,055 on 2 cores
 LARGEST_TESTED_BATCH = 8192  # Goyal et al.: no loss of accuracy up to here
 USABLE = 0.8  # of a card's memory
@@ -194,9 +192,7 @@ class Plan:
 
     def steps_per_epoch(self, devices: int) -> int:
         """Return the updates in an epoch, as train.py counts them; 0: the images fill none."""
-        config = self.config
-        how = devices, config.batch_size, config.drop_remainder
-        return steps_of_epoch(self.given.images, *how) // config.gradient_accumulation_steps
+        return updates_of_epoch(self.config, self.given.images, devices)
 
     def scale(self, devices: int, scale_by: str = "") -> dict:
         """Return the figures of a number of devices; ConfigError: the images fill no step.

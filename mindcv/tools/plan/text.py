@@ -1,15 +1,12 @@
 """The report of `plan` in text: known and assumed figures apart, then what follows from both."""
 
-import math
-
+from ...data.samples.packed_set import default_shards
 from ...process.tables import aligned
 from .estimate import (
     DECODE_RATE,
     LARGEST_TESTED_BATCH,
-    MOST_SHARDS,
     PUBLISHED_BATCH,
     PUBLISHED_MODEL,
-    SHARD_BYTES,
     USABLE,
     Plan,
     kept_bytes,
@@ -177,5 +174,4 @@ def _reading(plan: Plan, scales: list[dict]) -> list[str]:
 
 def shards(plan: Plan) -> int:
     """Return the number of files that `pack` writes for the training images by default."""
-    size = plan.given.images * plan.image_kb * 1000
-    return min(MOST_SHARDS, math.ceil(size / SHARD_BYTES))
+    return default_shards(plan.given.images * plan.image_kb * 1000)
