@@ -11,10 +11,10 @@ from mindspore import Parameter, nn, ops
 
 from ..checkpoint import STATE, Manifest
 from ..errors import WeightsError
-from ..names import plural
 from ..weights import Metadata, ckpt, read_weights
 from ..weights.array_files import write_npz
 from ..weights.guards import ENTRY
+from ..weights.match import counted, differences
 from .batch_norm import gather_values, mean_of
 from .device import Runtime
 from .elastic import Division, losses_on, rows_on, state_on
@@ -150,15 +150,9 @@ def copies(parameters: Iterable[Parameter]) -> dict[str, np.ndarray]:
 
 
 def _check(parameters: Iterable[Parameter], found: Mapping, manifest: Manifest) -> None:
-    shapes = {parameter.name: tuple(parameter.shape) for parameter in parameters}
-    missing = [name for name in shapes if name not in found]
-    surplus = [name for name in found if name not in shapes]
-    wrong = [name for name in shapes if name in found and found[name].shape != shapes[name]]
-    problems = {"without": missing, "with unknown": surplus, "with other shapes of": wrong}
-    for problem, names in problems.items():
-        if names:
-            raise WeightsError(
-                f"checkpoint {manifest.path} does not fit this run: it comes {problem} "
-                f"{plural(len(names), 'tensor')}, {', '.join(names[:3])}; was the model's code "
-                "changed?"
-            )
+    own = {parameter.name: parameter for parameter in parameters}
+    if problems := counted(differences(found, own, surplus="unknown to the run")):
+        raise WeightsError(
+            f"checkpoint {manifest.path} does not fit this run: {'; '.join(problems)}; was the "
+            "model's code changed?"
+        )
