@@ -127,17 +127,17 @@ def as_file(image: Image.Image | np.ndarray) -> np.ndarray:
     """Return an image in memory as a BMP of its pixels, (bytes,) uint8.
 
     Args:
-        image: of Pillow; or uint8 pixels, (H, W) or (H, W, C), of 1, 3 or 4 channels.
+        image: of Pillow; or uint8 pixels, (H, W) or (H, W, C), of 1 to 4 channels.
 
     Raises:
         ImageError: it is no such image, or as in `decodable`.
     """
     if isinstance(image, np.ndarray):
-        is_flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
-        if image.dtype != np.uint8 or not is_flat:
+        is_flat = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 2, 3, 4))
+        if image.dtype != np.uint8 or not is_flat or not image.size:
             raise ImageError(
                 f"an array of {image.dtype}, {' x '.join(map(str, image.shape))}, is not an image; "
-                "expected uint8, (height, width, 3) or (height, width)"
+                "expected uint8 from 0 to 255, (height, width, 3) or (height, width)"
             )
         image = as_picture(image)
     if not isinstance(image, Image.Image):

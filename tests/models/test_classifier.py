@@ -89,7 +89,7 @@ def test_it_agrees_with_the_command(classifier, checkpoint, photos, tmp_path, ca
     [
         (
             np.zeros((3, 40, 50), np.uint8),
-            "uint8, 3 x 40 x 50, is not an image; expected uint8, .heig",
+            "uint8, 3 x 40 x 50, is not an image; expected uint8 from 0 to 255, .heig",
         ),
         (np.zeros((40, 50, 3), np.float32), "an array of float32, 40 x 50 x 3, is not an image"),
         (7, "int: 7 is not an image; expected a file, a Pillow image or an array"),

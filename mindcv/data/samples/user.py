@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ...errors import DataError, MindCVError
 from ...process.files import sha256_of
-from ..image_files import as_bmp, as_picture
+from ..image_files import as_file
 from .protocol import ImageError, Samples, renumber
 from .subset import View
 
@@ -106,7 +105,7 @@ class UserSamples:
             return np.frombuffer(image, np.uint8)
         if isinstance(image, np.ndarray) and image.ndim == 1 and image.dtype == np.uint8:
             return image
-        return _as_bmp(image)
+        return as_file(image)
 
     def name(self, index: int) -> str:
         return f"{self._place}, sample {index}"
@@ -169,16 +168,3 @@ def _attribute(items: Any, *attributes: str) -> Any:
     found = (getattr(items, attribute, None) for attribute in attributes)
     value = next((value for value in found if value is not None), None)
     return value() if callable(value) else value
-
-
-def _as_bmp(image: Any) -> np.ndarray:
-    if isinstance(image, np.ndarray):
-        is_picture = image.ndim == 2 or (image.ndim == 3 and image.shape[-1] in (1, 2, 3, 4))
-        if image.dtype != np.uint8 or not is_picture or not image.size:
-            raise ImageError(
-                f"pixels {image.dtype} of shape {image.shape}, not uint8 (H, W, 3) from 0 to 255"
-            )
-        image = as_picture(image)
-    if not isinstance(image, Image.Image):
-        raise ImageError(f"{type(image).__name__} is not an image")
-    return as_bmp(image.convert("RGB"))
