@@ -109,6 +109,7 @@ def test_what_no_image_can_be_made_of_is_an_image_error():
         "'text' is not an image",
         "uint8, 3 x 4 x 5, is not an image",
         "uint8, 0 x 0, is not an image",
+        "pixels of mode F: the range of their values is unknown",
         "fire",
     )
 
@@ -117,7 +118,8 @@ def test_what_no_image_can_be_made_of_is_an_image_error():
 
         def __init__(self, root, split):
             channels_first, empty = (np.zeros(shape, np.uint8) for shape in ((3, 4, 5), (0, 0)))
-            self.images = [np.zeros((4, 4, 3)), "text", channels_first, empty]
+            floats = Image.new("F", (4, 4))
+            self.images = [np.zeros((4, 4, 3)), "text", channels_first, empty, floats]
 
         def __len__(self):
             return len(reasons)
@@ -132,6 +134,13 @@ def test_what_no_image_can_be_made_of_is_an_image_error():
     for index, reason in enumerate(reasons):
         with pytest.raises(ImageError, match=reason):
             samples.read(index)
+
+
+def test_a_picture_of_16_bits_keeps_its_greys():
+    deep = Image.fromarray(np.full((4, 4), 200 << 8, np.uint16))  # where Pillow would clip at 255
+    mindcv.register_dataset("deep", lambda root, split: [(deep, 0), (deep, 1)])
+    samples = open_samples("deep", ".", "train")
+    assert Image.open(io.BytesIO(samples.read(0))).getpixel((0, 0)) == (200, 200, 200)
 
 
 def test_pixels_that_are_floats_are_told_without_advice_that_cannot_help():
