@@ -38,11 +38,14 @@ class WarmCommands:
     Args:
         *modules: what it has imported; default: MindSpore.
         **variables: of its environment.
+
+    Attributes:
+        variables: these, and PYTHONPATH.
     """
 
     def __init__(self, *modules: str, **variables: str):
         self._modules = modules or ("mindspore",)
-        self._variables = {"PYTHONPATH": str(ROOT)} | variables
+        self.variables = {"PYTHONPATH": str(ROOT)} | variables
         self._process: subprocess.Popen | None = None
 
     def __enter__(self):
@@ -58,7 +61,7 @@ class WarmCommands:
     def run(self, words: list, cwd: Path, **variables: str) -> Done:
         """Run `train.py …`, `validate.py …`, `mindcv COMMAND …` or a program, in a folder."""
         own = {key: value for key, value in os.environ.items() if "GLOG" not in key}
-        environment = own | self._variables | variables
+        environment = own | self.variables | variables
         if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, __file__, *self._modules],

@@ -47,6 +47,7 @@ def main() -> None:
                 photograph = photographs[rng.integers(len(photographs))]
                 picture = compose(Image.open(path), photograph, rng)
                 picture.save(folder / f"{number:03d}.png")
+    print(f"{given.output}: {10 * TRAIN} images to train on, {10 * VAL * VIEWS} to validate")
 
 
 def compose(digit: Image.Image, photograph: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -1,9 +1,11 @@
 """Every fenced bash and python block of the documentation runs, each in a folder of its own.
 
-Paths and files that a page speaks of have stand-ins, networks are trained on small images, for two
-epochs, and two processes stand for eight cards. (README_CN.md has the blocks of README.md.)
+Paths and files that a page speaks of have stand-ins, networks have four blocks and are trained on
+small images, for two epochs, and two processes stand for eight cards. (README_CN.md has the blocks
+of README.md.)
 """
 
+import csv
 import hashlib
 import os
 import re
@@ -18,11 +20,12 @@ from typing import NamedTuple
 
 import mindspore as ms
 import pytest
+import yaml
 from commands import write_checkpoint
 from conftest import CACHE, ROOT, free_port
+from stand_ins import shallow
 from warm_commands import WarmCommands
 
-from mindcv import create_model
 from mindcv.data.preprocessing import Preprocessing
 from mindcv.weights import Metadata, write_weights
 
@@ -31,13 +34,13 @@ PAGES += sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*
 # In float32: the recipes' float16 gradients overflow with so few and small images.
 SMALL = {
     "image_resize": 32,
-    "batch_size": 4,
+    "batch_size": 8,
     "epoch_size": 2,
     "warmup_epochs": 1,
     "decay_epochs": 1,
-    "num_samples": 32,
     "amp_level": "O0",
     "device_target": "CPU",
+    "import_module": "stand_ins",
 }
 NEEDS_ASCEND = "needs an Ascend, its driver and CANN"
 CHANGES_ENVIRONMENT = "changes the environment of the tests; .ci/run installs as the README says"
@@ -53,6 +56,7 @@ NOT_RUN = {
     "python3 -m venv": CHANGES_ENVIRONMENT,
     ". .venv/bin/activate": CHANGES_ENVIRONMENT,
     "python -m pytest": "is this run",
+    "python docs/study.py": "reads a study of 180 models; tests/project/test_study_page.py",
     "python .ci/versions.py": "installs every MindSpore; tests/project/test_versions_command.py",
 }
 
@@ -106,7 +110,7 @@ MODELS = next(block.text for block in BLOCKS if block.text.startswith("# my_mode
 def weights(tmp_path_factory) -> Path:
     """A classifier of 6 classes."""
     path = tmp_path_factory.mktemp("weights") / "regnet_x_800mf.ckpt"
-    network = create_model("regnet_x_800mf", num_classes=6)
+    network = shallow("regnet_x_800mf", num_classes=6)
     values = {p.name: p.asnumpy() for p in network.get_parameters()}
     about = {
         "class_names": tuple(f"class_{i}" for i in range(6)),
@@ -122,7 +126,7 @@ def commands(tmp_path_factory):
     text = (ROOT / "mindcv/hub/published.yaml").read_text(encoding="utf-8")
     for name, source in (("regnet_y_400mf", "mindcv"), ("regnet_y_16gf", "torchvision_v2")):
         written = folder / f"{name}.ckpt"
-        ms.save_checkpoint(create_model("regnet_y_400mf"), str(written))
+        ms.save_checkpoint(shallow("regnet_y_400mf"), str(written))
         ending = r"\.pth" if source.startswith("torch") else r"\.ckpt"
         published = re.search(rf"{name}-[0-9a-f]{{8}}{ending}", text)[0]
         digest = hashlib.sha256(written.read_bytes()).hexdigest()[:8]
@@ -137,14 +141,14 @@ def commands(tmp_path_factory):
     variables |= {"MINDCV_CACHE": str(folder / "cache"), "MINDCV_OFFLINE": "1"}
     (folder / "cache/graphs").symlink_to(Path(CACHE.name))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with WarmCommands("mindspore", "published_stand_in", PATH=path, **variables) as warm:
+    with WarmCommands("mindspore", "stand_ins", PATH=path, **variables) as warm:
         yield warm
 
 
 @pytest.fixture
 def place(tmp_path, image_folder, weights) -> Path:
     """A folder with what the pages speak of."""
-    for name in ("train.py", "validate.py", "configs", "benchmarks"):
+    for name in ("train.py", "validate.py", "configs"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "my_models.py").write_text(MODELS, encoding="utf-8")
     (tmp_path / "photo.jpg").symlink_to(next(image_folder.glob("val/class_0/*")))
@@ -154,19 +158,25 @@ def place(tmp_path, image_folder, weights) -> Path:
     winner = "model: regnet\nregnet: {w_a: 8, w_0: 8, w_m: 2.5, d: 2, group_w: 8}\n"
     (tmp_path / "winner.yaml").write_text(winner, encoding="utf-8")
     page = (ROOT / "docs/design_space.md").read_text(encoding="utf-8")
-    study = re.search(r"```yaml\n(# study.yaml\n.*?)```", page, re.DOTALL)[1]
-    made_smaller = {
-        "count: 60 ": "count: 2 ",
-        "[anynet_x_a, anynet_x_e, regnet_x]": "[regnet_x]",
-        "num_classes: 10": "num_classes: 6",
-        "epoch_size: 4": "epoch_size: 1",
-        "batch_size: 32": "batch_size: 8\n  compile_cache: 'off'",
-    }
-    for large, little in made_smaller.items():
-        assert large in study
-        study = study.replace(large, little)
-    (tmp_path / "study.yaml").write_text(with_stand_ins(study, tmp_path, image_folder, weights))
+    printed = re.search(r"```yaml\n(# study.yaml\n.*?)```", page, re.DOTALL)[1]
+    repeated = tmp_path / "benchmarks/design_space/study.yaml"
+    repeated.parent.mkdir(parents=True)
+    for path, text in (
+        (tmp_path / "study.yaml", printed),
+        (repeated, (ROOT / repeated.relative_to(tmp_path)).read_text(encoding="utf-8")),
+    ):
+        path.write_text(yaml.safe_dump(small_study(text, image_folder)), encoding="utf-8")
     return tmp_path
+
+
+def small_study(text: str, images: Path) -> dict:
+    """Return a study of two little networks, which are trained for an epoch."""
+    study = yaml.safe_load(text)
+    little = {"name": "little", "base": "regnet_x", "constraints": ["depth <= 6"]}
+    study |= {"count": 2, "spaces": [little], "num_classes": 6}
+    study["train"] |= {"data_dir": str(images), "epoch_size": 1, "val_interval": 1}
+    study["train"] |= {"batch_size": 8, "compile_cache": "off"}
+    return study
 
 
 def with_stand_ins(text: str, place: Path, images: Path, weights: Path) -> str:
@@ -223,16 +233,17 @@ def test_a_block_runs_as_printed(block, commands, place, image_folder, weights, 
         path = place / name
         assert path.is_dir() or path.stat().st_size > 0, name
     for folder in re.findall(r"predict (\S+) .*predictions.csv", text):
-        images = sum(path.is_file() for path in Path(folder).rglob("*"))
-        assert len((place / "predictions.csv").read_text().splitlines()) == 1 + images > 2
+        rows = csv.DictReader((place / "predictions.csv").read_text("utf-8").splitlines())
+        images = {str(path) for path in Path(folder).rglob("*") if path.is_file()}
+        assert {row["path"] for row in rows} == images != set()
     for folder in re.findall("mindcv report (\\S+)", text):
         assert (place / folder / "report.html").stat().st_size > 1000
 
 
 @pytest.mark.slow
-def test_the_demo_reaches_96_percent_and_validates_to_the_same(commands, place):
+def test_the_demo_reaches_96_percent_and_validates_to_the_same(warm, place):
     train, validate = DEMO.commands
-    shell = Shell(commands, place)
+    shell = Shell(warm, place)
     best = float(re.findall(r"best so far: top-1 ([\d.]+) %", shell.run(train))[-1])
     assert best >= 96.0
     measured = re.search(r"'Top_1_Accuracy': ([\d.]+)", shell.run(validate))[1]
@@ -252,7 +263,7 @@ def prepare(text: str, shell: "Shell", images: Path, weights: Path) -> None:
         line = f"python train.py --config recipe.yaml --data_dir {images} --ckpt_save_dir run"
         shell.run(f"{line} --val_while_train True", small=True)
     if "theirs.pth" in text:
-        values = {p.name: p.asnumpy() for p in create_model("regnet_y_400mf").get_parameters()}
+        values = {p.name: p.asnumpy() for p in shallow("regnet_y_400mf").get_parameters()}
         written = place / "theirs.safetensors"
         write_weights(written, values, names="timm")
         written.rename(place / "theirs.pth")  # the content decides, not the name
@@ -302,8 +313,6 @@ class Shell(NamedTuple):
 
     def _launch(self, words: list[str]) -> tuple[int, str]:
         """Run msrun; where it has a rank of a host, on each of the hosts."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
         starts = [words]
         if "N" in words:
             starts = [
@@ -320,7 +329,7 @@ class Shell(NamedTuple):
             subprocess.Popen(
                 start,
                 cwd=self.place,
-                env=environment,
+                env=os.environ | self.commands.variables,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -343,12 +352,17 @@ def expanded(word: str, place: Path) -> list[str]:
 def made_small(words: list[str]) -> list[str]:
     """Return a training's words with options that let it end soon, on a CPU."""
     at = next(i for i, word in enumerate(words) if word in ("train.py", "train", "find-lr")) + 1
+    small = {**SMALL}
+    if "configs/demo.yaml" in words:
+        small["num_samples"] = 32
+    if "--import_module" in words:
+        del small["import_module"]
     kept = [
         word
         for before, word in zip(words[at - 1 :], words[at:])
-        if not {before.strip("-"), word.strip("-")} & set(SMALL)
+        if not {before.strip("-"), word.strip("-")} & set(small)
     ]
-    added = [part for name, value in SMALL.items() for part in (f"--{name}", str(value))]
+    added = [part for name, value in small.items() for part in (f"--{name}", str(value))]
     return [*words[:at], *kept, *added]
 
 
