@@ -126,7 +126,7 @@ class Config:
     crop_pct: float = option(0.875, "eval: share of the resized shorter side that the centre crop keeps; above 1 it has a black border", above=0, high=LARGEST_CROP, used_by="train validate")
     crop_mode: str = option("center", "eval: center keeps the aspect, squash resizes to a square", choices=CROP_MODES, used_by="train validate")
     antialias: bool = option(False, "eval: resize and crop as Pillow does for torchvision and timm; False: as MindSpore does for MindCV, without antialiasing; training crops are MindSpore's", used_by="train validate")
-    tta: Optional[str] = option(None, "test-time augmentation: mean probabilities of the image and its mirror image; of its corners and centre (5crop); of both (10crop)", choices=("flip", "5crop", "10crop"), used_by="validate", may_change=True)
+    tta: Optional[str] = option(None, "test-time augmentation: mean probabilities of the image and its mirror image; of its corners and centre (5crop); of these and their mirror images (10crop)", choices=("flip", "5crop", "10crop"), used_by="validate", may_change=True)
     mixup: float = option(0.0, "mixup alpha; 0: off", low=0, used_by="train measuring")
     cutmix: float = option(0.0, "cutmix alpha; 0: off", low=0, used_by="train measuring")
     cutmix_prob: float = option(1.0, "probability of mixing a batch at all", low=0, high=1, used_by="train measuring")

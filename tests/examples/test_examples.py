@@ -108,8 +108,10 @@ def printed_words(name: str) -> list[str]:
 @pytest.mark.slow
 def test_the_features_find_objects_and_label_pixels(warm, tmp_path):
     out = run_program(warm, tmp_path, "detection_segmentation")
-    iou, hits, objects = re.search(r"mean IoU ([\d.]+); (\d+) of (\d+) objects", out).groups()
-    assert float(iou) > 0.5 and int(hits) > 0.6 * int(objects) > 30
+    iou, hits, objects = re.search(r"mean IoU ([\d.]+); found (\d+) of (\d+) objects", out).groups()
+    right, boxes = re.search(r"(\d+) of (\d+) boxes are right", out).groups()
+    assert float(iou) > 0.7 and int(hits) > 0.8 * int(objects) > 40
+    assert right == hits and int(right) > 0.6 * int(boxes)
 
 
 def test_the_feature_pyramid_is_torchvisions(tmp_path, pynative_mode):
