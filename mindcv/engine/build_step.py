@@ -9,6 +9,7 @@ from ..config import Config, read_factors, settings_of
 from ..data.datasets import IMAGENET_MEAN, dataset_row
 from ..data.preprocessing import warn_of_imagenets
 from ..loss import create_loss
+from ..names import plural
 from ..optim import create_optimizer
 from .classes import name_all
 
@@ -87,8 +88,12 @@ def freeze(config: Config, network, epoch: int) -> models.Frozen | None:
     if config.freeze_stages is None or 0 < until < epoch:
         return None
     frozen, end = models.freeze(network, config.freeze_stages), until and f" until epoch {until}"
-    stages = config.freeze_stages
-    _logger.info("%d parameters are frozen%s: stem and %d stages", len(frozen), end or "", stages)
+    stages = plural(config.freeze_stages, "stage")
+    _logger.info("%d parameters are frozen%s: stem and %s", len(frozen), end or "", stages)
+    for part in [] if until else read_factors(config.layer_lr):
+        own = [p for p in network.get_parameters() if f"{p.name}.".startswith(f"{part}.")]
+        if own and not any(p.requires_grad for p in own):
+            _logger.warning("layer_lr: the factor of %s changes nothing, since it is frozen", part)
     return frozen
 
 

@@ -61,7 +61,7 @@ def run(arguments: Namespace) -> None:
     for epoch in range(config.epoch_size):
         own = rates[epoch * steps : (epoch + 1) * steps]
         print(f"{epoch + 1:5d} {own[0]:12.6g} {own[-1]:12.6g}")
-    print("\n".join(text_plot(rates, "0", f"{config.epoch_size} epochs")))
+    print("\n".join(text_plot(rates, "0", plural(config.epoch_size, "epoch"))))
     if arguments.plot:
         points = [(step / steps, rate) for step, rate in enumerate(rates)]
         title = f"{config.scheduler}, {len(rates)} steps"

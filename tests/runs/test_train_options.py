@@ -123,8 +123,9 @@ def test_frozen_stages_keep_every_bit_through_a_run(short_run, tmp_path):
     _, free = run(short_run, tmp_path, "one", model="tiny_regnet", epoch_size=2)
     start = tmp_path / "one/tiny_regnet-2_6.ckpt"
     options = {"model": "tiny_regnet", "ckpt_path": start, "freeze_stages": 1, "epoch_size": 2}
-    _, printed = run(short_run, tmp_path, "frozen", **options)
-    assert "parameters are frozen: stem and 1 stages" in printed
+    _, printed = run(short_run, tmp_path, "frozen", layer_lr="stem=0.1, head=0.5", **options)
+    assert "parameters are frozen: stem and 1 stage\n" in printed
+    assert re.findall("layer_lr: the factor of (.+) changes nothing", printed) == ["stem"]
     (size,) = re.findall("model tiny_regnet: .+", free)
     assert size in printed  # of the whole network
     before = ms.load_checkpoint(str(start))

@@ -57,7 +57,7 @@ def test_the_phases_are_a_run_that_freezes_and_one_that_starts_from_its_weights(
     data = dict(image_folder=image_folder, tiny_models=tiny_models, **PLAIN)
     both = trained(warm, tmp_path / "both", **data, **PHASES)
     log = (both / "train.log").read_text(encoding="utf-8")
-    assert "frozen until epoch 2: stem and 1 stages" in log
+    assert "frozen until epoch 2: stem and 1 stage" in log
     assert log.count("all layers train from epoch 3 on, with a new optimizer") == 1
     assert log.count("with graph compilation") == 2
     first = trained(warm, tmp_path / "first", **data, epoch_size=2, freeze_stages=1)
