@@ -97,6 +97,7 @@ def run(arguments: Namespace) -> None:
     for line in doubts(smoothed):
         print(line)
     print("suggested rates:", ", ".join(f"{name} {rate:.2g}" for name, rate in found.items()))
+    print("a run that warms up and decays often bears 3 to 10 times the valley: compare them")
     print(f"next: {program()} train with the same options and --lr {lr:.2g}")
 
 

@@ -96,7 +96,7 @@ def test_a_growing_rate_diverges_and_suggests_one_that_trains(
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
     lines = done.out.splitlines()
     assert sum(" |" in line for line in lines) == 12
-    rates = dict(re.findall(r"(valley|steep|minimum/10) ([\d.e-]+)", lines[-2]))
+    rates = dict(re.findall(r"(valley|steep|minimum/10) ([\d.e-]+)", lines[-3]))
     assert len(rates) == 3 and all(1e-4 < float(rate) < 100 for rate in rates.values())
     told = float(re.search(r"train with the same options and --lr ([\d.e-]+)$", lines[-1])[1])
     assert told == pytest.approx(2 * float(rates["valley"]), rel=0.1)  # 32 images an update
