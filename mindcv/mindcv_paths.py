@@ -101,7 +101,7 @@ def at_first_use(
 
     Args:
         homes: name -> its module, maybe relative to this package; None: what `if TYPE_CHECKING`
-            imports for editors in the source of the module.
+            imports for editors in the source of the module (MindSpore needs sources, too).
     """
     homes = _imports_for_editors(module) if homes is None else homes
 
