@@ -152,6 +152,23 @@ def test_one_file_holds_all_splits_by_a_column(root):
     assert f"name their folder, {root}" in error_of("csv", str(root / "train.csv"), "val")
 
 
+@pytest.mark.parametrize("columns", [("fname", "label"), ("image", "label", "path")])
+def test_another_name_stands_for_the_column_path_where_there_is_none(root, columns):
+    rows = [(path, label, path)[: len(columns)] for path, label in ROWS]
+    write_list(root, "train.csv", rows, columns)
+    samples = open_samples("csv", str(root), "train")
+    assert [samples.name(i).endswith(path) for i, (path, _) in enumerate(ROWS)] == [True] * 3
+    write_list(
+        root,
+        "train.csv",
+        [(path, path, label) for path, label in ROWS],
+        ("image", "fname", "label"),
+    )
+    assert "expected label and one of path, image, fname, filename" in error_of(
+        "csv", str(root), "train"
+    )
+
+
 @pytest.mark.parametrize(
     "name, content, fragment",
     [

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -24,6 +24,7 @@ _MOST_CLASSES = 1_000_000  # larger numbers are refused
 # pandas writes whole numbers as 3.0 if their column has gaps.
 _WHOLE = re.compile(r"\+?0*(\d+)(\.0*)?", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+PATHS = ("path", "image", "fname", "filename")  # names of the column with the paths
 _LOOKED_AT = 5  # paths checked before the list is accepted
 
 Row = dict[str, Any]  # by column
@@ -34,8 +35,9 @@ _IS_VALID = {"true": "val", "1": "val", "false": "train", "0": "train"}  # fasta
 class ListSamples(FileSamples):
     """The images of a csv or json list; see `Samples`.
 
-    A csv file has the columns path and label; a json file holds a list of objects with these keys,
-    or one object path -> label; a jsonl file has one object per line. Other columns are ignored.
+    A csv file has the columns path and label; where path is missing, image, fname or filename
+    stands for it. A json file holds a list of objects with the keys path and label, or one object
+    path -> label; a jsonl file has one object per line. Other columns are ignored.
     Paths are absolute or relative to the list's folder. A label is the name of a class or its
     number (3.0 means 3); surrounding blanks are stripped. If all labels of a list are numbers, the
     classes are 0 to the largest one; otherwise they are the sorted names.
@@ -81,11 +83,13 @@ class ListSamples(FileSamples):
 
     def header(self, file: Path, columns: list[str]) -> list[str]:
         """Check the columns of a csv file, and return their names."""
-        if not {"path", "label"} <= set(columns):
+        renamed = columns if "path" in columns else with_path(columns)
+        if renamed.count("path") != 1 or "label" not in renamed:
             raise DataError(
-                f"{file}:1: the columns are {', '.join(columns) or 'none'}; expected path and label"
+                f"{file}:1: the columns are {', '.join(columns) or 'none'}; expected label and one "
+                f"of {', '.join(PATHS)}"
             )
-        return columns
+        return renamed
 
     def path_of(self, place: str, row: Row) -> bytes:
         return _path(place, row["path"])
@@ -113,6 +117,10 @@ class ListSamples(FileSamples):
                 f"{first_place}: no file {self.name(0)}, nor any of {len(some)} looked for; paths "
                 f"are absolute or relative to {self.file.parent}"
             )
+
+
+def with_path(columns: Sequence[str]) -> list[str]:
+    return ["path" if name in PATHS else name for name in columns]
 
 
 def classes_in_list(

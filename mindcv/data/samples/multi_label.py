@@ -8,10 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from .lists import ListSamples, Row, classes_in_list, classes_of_labels, number_classes
+from .lists import (
+    PATHS,
+    ListSamples,
+    Row,
+    classes_in_list,
+    classes_of_labels,
+    number_classes,
+    with_path,
+)
 from .protocol import names_in_order
 
-PATHS, LABELS = ("path", "image", "fname", "filename"), "labels"
+LABELS = "labels"
 _SEPARATORS = ";|,"  # the first one of these in a list separates its labels; without any, blanks
 _OTHERS = ("path", "split", "is_valid")  # columns that are no class
 _ANSWERS = {"0": 0, "0.0": 0, "false": 0, "1": 1, "1.0": 1, "true": 1}
@@ -41,11 +49,10 @@ class MultiLabelSamples(ListSamples):
         self._listed.clear()
 
     def header(self, file: Path, columns: Sequence[str]) -> list[str]:
-        paths = [name for name in columns if name in PATHS]
-        given, columns = columns, ["path" if name in PATHS else name for name in columns]
+        given, columns = columns, with_path(columns)
         classes = [name for name in columns if name not in _OTHERS]
         problem = None
-        if len(paths) != 1 or columns.count(LABELS) > 1:
+        if columns.count("path") != 1 or columns.count(LABELS) > 1:
             problem = f"expected one of the columns {', '.join(PATHS)}, and at most one labels"
         elif LABELS in columns:
             classes = None
