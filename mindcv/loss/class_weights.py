@@ -49,7 +49,10 @@ def class_weights(
             )
         weights = [weights.get(name) for name in names]
     if not isinstance(weights, Sequence) or len(weights) != len(names):
-        raise ConfigError(f"{place}: expected one weight for each of {len(names)} classes")
+        raise ConfigError(
+            f"{place}: expected one weight for each of {len(names)} classes, in the order of "
+            f"{_some(names)}"
+        )
     for name, weight in zip(names, weights):
         if type(weight) not in (int, float) or not 0 < weight < math.inf:
             raise ConfigError(

@@ -55,7 +55,7 @@ def test_weights_come_from_numbers_or_a_file_by_name(tmp_path):
         ({"class_0": 1, "class_1": 1, "class_2": 0}, "class 'class_2' has the weight 0"),
         ({"class_0": 1, "class_1": 1, "class_2": True}, "class 'class_2' has the weight True"),
         ({"class_0": 1, "cat": 1}, "cat is not a class of the training set, which has class_0, "),
-        ([1, 2], "expected one weight for each of 3 classes"),
+        ([1, 2], "expected one weight for each of 3 classes, in the order of "),
         ("many", "expected one weight for each of 3 classes"),
     ],
 )

@@ -253,10 +253,13 @@ def test_accumulated_and_averaged_gradients_take_their_place(figures, tmp_path):
     assert found["memory_bytes"][0]["optimizer state"] == 4 * (2 + 2) * params
 
 
-def test_an_epoch_of_some_of_the_images_has_their_steps(figures, tmp_path):
+def test_an_epoch_of_some_of_the_images_has_their_steps(figures, capsys, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("model: regnetx_002\nbatch_size: 16\nnum_samples: 100000\n")
     assert row_of(figures("--config", recipe), 8)["steps_per_epoch"] == 100_000 // 16 // 8
+    recipe.write_text("model: regnetx_002\nbatch_size: 16\nnum_samples: 100\n")
+    code, _, err = call(capsys, "plan", "--config", recipe)
+    assert code == 2 and "100 images do not fill one step of 8 devices" in err
 
 
 @pytest.mark.parametrize(

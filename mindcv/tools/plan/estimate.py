@@ -204,8 +204,9 @@ class Plan:
         hosts = -(-devices // given.devices_per_host)
         accumulated, steps = config.gradient_accumulation_steps, self.steps_per_epoch(devices)
         if not steps:
+            used = min(given.images, config.num_samples or given.images)
             raise ConfigError(
-                f"command line: {given.images} images do not fill one step of {devices} devices x "
+                f"command line: {used} images do not fill one step of {devices} devices x "
                 f"{accumulated} x {config.batch_size}; lower --batch_size or --devices"
             )
         images = devices * config.batch_size * accumulated
