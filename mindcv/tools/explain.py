@@ -93,8 +93,11 @@ def grad_cam(network, preprocessing, view: np.ndarray, index: int) -> np.ndarray
 
     images = Normalize(preprocessing.mean, preprocessing.std)(ms.Tensor(view[None]))
     features = network.forward_features(images)
-    gradient = ms.grad(lambda maps: network.forward_head(maps)[0, index])(features)
-    weights = gradient.asnumpy().mean((2, 3), keepdims=True)
+
+    def logit(maps):  # no lambda: MindSpore's graph mode parses none amid a call
+        return network.forward_head(maps)[0, index]
+
+    weights = ms.grad(logit)(features).asnumpy().mean((2, 3), keepdims=True)
     return np.maximum(0.0, (weights * features.asnumpy()).sum(1))[0]
 
 

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import mindspore as ms
 import numpy as np
 import pytest
 from commands import NAMES, call, registered, tiny_regnet, weights, write_checkpoint
@@ -52,7 +53,9 @@ def photos(tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def test_grad_cam_equals_torchs_on_equal_weights(network):
+@pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
+def test_grad_cam_equals_torchs_on_equal_weights(network, same_mode, mode):
+    ms.set_context(mode=mode)
     for index in (7, 500):
         heat = grad_cam(network, Preprocessing(96), picture(96, 96), index)
         expected = GOLDEN[f"cam {index}"]
