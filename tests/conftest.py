@@ -73,13 +73,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
-@pytest.fixture(autouse=True)
-def same_mode():
+def keep_mode():
     """Leave MindSpore's mode as it was: a test that needs another one is not seen by the next."""
     mode = ms.get_context("mode")
     yield
     if ms.get_context("mode") != mode:
         ms.set_context(mode=mode)
+
+
+same_mode = pytest.fixture(keep_mode, autouse=True)
+same_mode_after_module = pytest.fixture(keep_mode, autouse=True, scope="module")  # its fixtures
 
 
 @pytest.fixture

@@ -12,13 +12,7 @@ from mindcv import create_loss, create_optimizer, engine
 from mindcv.engine.replaced_layers import _numbers, count_dropout
 from mindcv.models import RegNet
 
-
-@pytest.fixture(autouse=True)
-def pynative_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=before)
+pytestmark = pytest.mark.usefixtures("pynative_mode")
 
 
 def draws(p=0.25, shape=(64, 100), seed=1, ranks=(1, 0), count=0, layers=1) -> list[np.ndarray]:

@@ -24,12 +24,7 @@ from mindcv.weights import Metadata
 RUNTIME = engine.Runtime("CPU", 0, "O1", 0, 1)
 
 
-@pytest.fixture(autouse=True)
-def pynative_mode():
-    before = ms.get_context("mode")
-    ms.set_context(mode=ms.PYNATIVE_MODE)
-    yield
-    ms.set_context(mode=before)
+pytestmark = pytest.mark.usefixtures("pynative_mode")
 
 
 class Net(nn.Cell):

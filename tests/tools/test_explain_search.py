@@ -54,7 +54,7 @@ def photos(tmp_path) -> Path:
 
 
 @pytest.mark.parametrize("mode", [ms.GRAPH_MODE, ms.PYNATIVE_MODE])
-def test_grad_cam_equals_torchs_on_equal_weights(network, same_mode, mode):
+def test_grad_cam_equals_torchs_on_equal_weights(network, mode):
     ms.set_context(mode=mode)
     for index in (7, 500):
         heat = grad_cam(network, Preprocessing(96), picture(96, 96), index)
