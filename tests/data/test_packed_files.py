@@ -182,6 +182,18 @@ def test_a_changed_dataset_file_is_refused_by_its_own_hash(copy, capsys, key):
     assert code == 4 and ("holds no hash of itself" in error)
 
 
+@pytest.mark.parametrize("key", ["images", "skipped", "bytes", "index_bytes"])
+def test_a_count_below_0_is_damage(copy, key):
+    path = copy / "dataset.json"
+    contents = json.loads(path.read_bytes())
+    del contents["sha256"]
+    split = contents["splits"]["val"]
+    (split if key in split else split["shards"][0])[key] = -1
+    path.write_text(json.dumps(contents), encoding="ascii")
+    with pytest.raises(DataError, match="is damaged: TypeError .* fewer than 0 images"):
+        create_dataset("mindrecord", str(copy), "val")
+
+
 def test_a_damaged_name_of_the_label_column_is_told(copy):
     index = copy / "train/00001.mindrecord.db"
     content = index.read_bytes()

@@ -62,6 +62,10 @@ class PackedSplit:
     fingerprint: str  # of the image folder, see `Samples`, if no image was skipped
     shards: tuple[ShardFile, ...]  # in row order
 
+    def __post_init__(self):
+        if min(self.images, self.skipped) < 0:
+            raise TypeError("a split has fewer than 0 images")
+
 
 @dataclass(frozen=True)
 class PackedSet:
