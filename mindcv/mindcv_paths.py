@@ -115,11 +115,12 @@ def at_first_use(
 
 def _imports_for_editors(module: str) -> dict[str, str]:
     source = importlib.util.find_spec(module).loader.get_source(module)
-    blocks = [node.body for node in ast.parse(source).body if isinstance(node, ast.If)]
+    branches = [node for node in ast.parse(source).body if isinstance(node, ast.If)]
     return {
         name.name: importlib.util.resolve_name("." * one.level + one.module, module)
-        for block in blocks
-        for one in block
+        for branch in branches
+        if ast.unparse(branch.test) == "TYPE_CHECKING"
+        for one in branch.body
         if one.level and one.module  # not of Python, and no whole module
         for name in one.names
     }
